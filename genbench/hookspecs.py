@@ -1,0 +1,61 @@
+"""Every hook of genbench. Nouns are registered; verbs are hooks whose default is the core's, called last.
+
+`train` and `sample` stop at the first result, so a plugin that handles only its own model returns None for the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from genbench.cost import Meter
+    from genbench.data import Dataset
+    from genbench.model import Model
+    from genbench.plan import Job
+    from genbench.records import Measurement, Record
+    from genbench.sample import Samples
+
+hookspec = pluggy.HookspecMarker("genbench")
+hookimpl = pluggy.HookimplMarker("genbench")
+
+
+@hookspec
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    """Call `register(cls)` for each model class. Called by `genbench.plugins` when plugins are loaded."""
+
+
+@hookspec
+def register_datasets(register: Callable[[str, dict[str, object]], None]) -> None:
+    """Call `register(name, entry)` for each dataset, a table as in datasets.toml. Called by `genbench.session`."""
+
+
+@hookspec
+def register_extractors(register: Callable[[str, Callable[[], object]], None]) -> None:
+    """Call `register(name, build)` for each feature extractor; `build()` makes it. Called by `genbench.evaluate`."""
+
+
+@hookspec(firstresult=True)
+def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model | None:
+    """Train `model` to the job's budget and return the model to sample from. Called by `genbench.run`; timed."""
+
+
+@hookspec(firstresult=True)
+def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples | None:
+    """Draw the job's samples from the trained model. Called by `genbench.run`; timed."""
+
+
+@hookspec
+def evaluate(job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement] | None:
+    """Measure samples or model. Called by `genbench.run`; two measurements of one (metric, protocol) are an error.
+
+    `model` is None where only samples exist (the reference rows, foreign samples).
+    """
+
+
+@hookspec
+def job_finished(job: Job, record: Record) -> None:
+    """Look at a finished job. Called by `genbench.run` after the record is written; exceptions are only logged."""

@@ -1,0 +1,139 @@
+"""What a plugin author writes against: `Model`, and the nouns that its methods see."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+Role = Literal["train", "sample", "runtime"]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The images a model is built for: `shape` is (C, H, W); `num_classes` is 0 where the job is unconditional."""
+
+    name: str
+    shape: tuple[int, int, int]
+    num_classes: int = 0
+
+    @property
+    def dims(self) -> int:
+        """C * H * W, the D of bits/dim."""
+        c, h, w = self.shape
+        return c * h * w
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training images, float32 (B, C, H, W), and their labels, int64 (B,), or None where the job is unconditional.
+
+    The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass
+class Phase:
+    """One optimizer and the module it moves, over `span` of the budget, `repeats` updates a step.
+
+    `schedule` maps the progress within the span, in [0, 1], to a factor of the optimizer's learning rate; it keeps no
+    state. `clip` bounds the gradient's norm. Only `module` gets gradients while the phase's loss is computed.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    repeats: int = 1
+    span: tuple[float, float] = (0.0, 1.0)
+    schedule: Callable[[float], float] | None = None
+    clip: float | None = None
+
+
+def field(default: Any, role: Role, doc: str, **bounds: Any) -> Any:
+    """A configuration field: `role` says what changing it invalidates (the training, the samples, or nothing)."""
+    return Field(default, description=doc, json_schema_extra={"role": role}, **bounds)
+
+
+class Model(nn.Module):
+    """A generative model of images: subclass it, give it a `name`, a `loss` and a `sample`, and register it.
+
+    The harness owns the loop, the clock, seeds, EMA, checkpoints, devices and disk. A model draws from torch's global
+    generator, which the harness seeds before every call, and never re-seeds it. A model that also has `log_prob` (see
+    `genbench.Likelihood`) gets bits/dim.
+    """
+
+    class Config(BaseModel):
+        """The settings that every model has; a model adds its own by subclassing. Unknown keys are errors."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+        batch_size: int = field(64, "train", "images per update", ge=1)
+        learning_rate: float = field(1e-3, "train", "peak learning rate", gt=0)
+        ema_decay: float = field(
+            0.999, "train", "decay of the weight average, warmed up as min(decay, (1+t)/(10+t))", ge=0, lt=1
+        )
+
+        @classmethod
+        def role(cls, name: str) -> Role:
+            """Whether the field changes the training, only the samples, or neither."""
+            extra = cls.model_fields[name].json_schema_extra
+            if not isinstance(extra, dict) or "role" not in extra:
+                raise TypeError(f"{cls.__qualname__}.{name}: declare it with genbench.field(default, role, doc)")
+            role: Role = extra["role"]  # type: ignore[assignment]
+            return role
+
+        def of_role(self, role: Role) -> dict[str, Any]:
+            """The fields of one role, by name, as plain data."""
+            return {k: v for k, v in self.model_dump(mode="json").items() if self.role(k) == role}
+
+    name: ClassVar[str]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    conditional: ClassVar[bool] = False
+    """Whether the model can be conditioned on labels; the job decides whether it is."""
+    discrete: ClassVar[bool] = False
+    """Whether `log_prob` is that of the 256 levels (its input then is bin centres), not a density on [-1, 1)."""
+    likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
+    """What `log_prob` is: exact, a lower bound, or an estimate that may be on either side."""
+    bf16: ClassVar[bool] = True
+    """Whether training and sampling may run under bfloat16 autocast."""
+    external_data: ClassVar[tuple[str, ...]] = ()
+    """Pretrained or foreign parts, by name."""
+
+    def __init__(self, data: DataSpec, config: Config) -> None:
+        super().__init__()
+        self.data = data
+        self.config = config
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations that one sample costs."""
+        return 1
+
+    def phases(self) -> list[Phase]:
+        """The optimizers, in the order of a step. The default is one AdamW over all parameters, decayed to zero."""
+        from genbench.schedules import adamw, warmup_cosine
+
+        return [Phase("train", self, adamw(self, self.config.learning_rate), schedule=warmup_cosine)]
+
+    def prepare(self, phase: str, batch: Batch) -> None:
+        """Set what depends on data (activation normalisation, a latent scale) when a phase starts; no gradients."""
+
+    def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
+        """The scalar to minimise in `phase`, or a dict whose `loss` is minimised and whose rest is logged."""
+        raise TypeError(f"{type(self).__qualname__} has no loss()")
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        """`n` images, float (n, C, H, W) in [-1, 1], of the given classes, int64 (n,), where the job is conditional."""
+        raise TypeError(f"{type(self).__qualname__} has no sample()")
+
+
+Config = Model.Config

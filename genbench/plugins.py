@@ -1,0 +1,253 @@
+"""Plugins, by entry point or `--plugin FILE`: each is loaded apart, so that a broken one stops only what needs it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from genbench import __version__, hookspecs
+from genbench.errors import BadInput, did_you_mean
+from genbench.names import check_name
+
+if TYPE_CHECKING:
+    from genbench.model import Model
+
+GROUP = "genbench"
+State = Literal["ok", "broken", "duplicate"]
+
+
+@dataclass
+class PluginInfo:
+    """A plugin as `genbench plugins` lists it: where it came from, and why it does not work, if so."""
+
+    name: str
+    origin: str
+    distribution: str = ""
+    version: str = ""
+    state: State = "ok"
+    reason: str = ""
+    models: list[str] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plugin's source files, the part of a job's identity that says which code trained."""
+        content = hashlib.sha256()
+        for file in self.sources:
+            content.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        return content.hexdigest()
+
+
+class Plugins:
+    """The loaded plugins: pluggy's manager with the core's defaults, and what the plugins registered."""
+
+    def __init__(self) -> None:
+        self.manager = pluggy.PluginManager(GROUP)
+        self.manager.add_hookspecs(hookspecs)
+        self.infos: list[PluginInfo] = []
+        self._models: dict[str, list[tuple[type[Model], PluginInfo]]] = {}
+
+    def add(self, info: PluginInfo, load: Callable[[], Any]) -> None:
+        """Load one plugin into the manager; whatever goes wrong is kept as its state and reason."""
+        self.infos.append(info)
+        plugin: Any = None
+        try:
+            plugin = load()
+            info.sources = source_files(plugin)
+            self.manager.register(plugin, name=f"{info.origin}:{info.name}")
+            self._check_hooks(plugin)
+            self._register_models(plugin, info)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            info.state, info.reason = "broken", describe(error)
+            if plugin is not None and self.manager.is_registered(plugin):
+                self.manager.unregister(plugin)
+
+    def _check_hooks(self, plugin: Any) -> None:
+        known = {
+            name
+            for name, _ in inspect.getmembers(hookspecs, inspect.isfunction)
+            if hasattr(getattr(hookspecs, name), "genbench_spec")
+        }
+        hooks = [hook.name for hook in self.manager.get_hookcallers(plugin) or []]
+        if not hooks:
+            raise BadInput("it defines no genbench hook", "mark the hooks with @genbench.hookimpl")
+        for hook in hooks:
+            if hook not in known:
+                raise BadInput(f"it has an unknown hook {hook!r}", did_you_mean(hook, known))
+
+    def _register_models(self, plugin: Any, info: PluginInfo) -> None:
+        from genbench.model import Model
+
+        hook = getattr(plugin, "register_models", None)
+        if hook is None:
+            return
+        found: list[type[Model]] = []
+        hook(register=found.append)
+        for model in found:
+            if not (isinstance(model, type) and issubclass(model, Model)):
+                raise BadInput(f"register() was given {model!r}", "give it a subclass of genbench.Model")
+            check_name(getattr(model, "name", None), f"the name of {model.__qualname__}")
+        for model in found:
+            info.models.append(model.name)
+            self._models.setdefault(model.name.lower(), []).append((model, info))
+
+    def mark_duplicates(self) -> None:
+        """A model that two plugins offer is neither's: both are listed, and asking for it is an error."""
+        for offers in self._models.values():
+            if len(offers) > 1:
+                for _, info in offers:
+                    others = [other.origin for _, other in offers if other is not info]
+                    info.state = "duplicate"
+                    info.reason = f"model {offers[0][0].name!r} also comes from {', '.join(others)}"
+
+    @property
+    def model_names(self) -> list[str]:
+        return sorted(offers[0][0].name for offers in self._models.values() if len(offers) == 1)
+
+    def model(self, name: str) -> tuple[type[Model], PluginInfo]:
+        """The class of a model and its plugin. Raises BadInput: unknown, broken or offered twice."""
+        offers = self._models.get(name.lower(), [])
+        if len(offers) == 1 and offers[0][0].name == name:
+            return offers[0]
+        if len(offers) > 1:
+            origins = " and ".join(info.origin for _, info in offers)
+            raise BadInput(f"model {name!r} comes from {origins}", "uninstall one, or rename its model")
+        broken = [info for info in self.infos if info.name.lower() == name.lower() and info.state == "broken"]
+        if broken:
+            raise BadInput(
+                f"model {name!r}: its plugin {broken[0].origin} is broken: {broken[0].reason}", "see `genbench plugins`"
+            )
+        raise BadInput(f"unknown model {name!r}", did_you_mean(name, set(self.model_names)))
+
+    def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
+        """What the plugins registered by `register_datasets` or `register_extractors`: name -> (value, plugin)."""
+        found: dict[str, tuple[Any, str]] = {}
+        for plugin in self.manager.get_plugins():
+            register = getattr(plugin, hook, None)
+            if register is None or isinstance(plugin, type):
+                continue
+            origin = self.manager.get_name(plugin) or "?"
+
+            def add(name: str, value: Any, origin: str = origin) -> None:
+                if name in found:
+                    raise BadInput(f"{name!r} is registered by {found[name][1]} and by {origin}", "rename one")
+                found[check_name(name, f"plugin {origin}")] = (value, origin)
+
+            register(register=add)
+        return found
+
+    def require_whole(self) -> None:
+        """For `--strict-plugins`: raise BadInput if any plugin is broken or a duplicate."""
+        faults = [f"{info.origin}: {info.reason}" for info in self.infos if info.state != "ok"]
+        if faults:
+            raise BadInput("; ".join(faults), "mend or uninstall it, or leave out --strict-plugins")
+
+
+def load_plugins(files: Iterable[str] = ()) -> Plugins:
+    """All plugins: the core's hooks (called last), every installed entry point, and the given files or packages."""
+    from genbench import core
+
+    plugins = Plugins()
+    core.register(plugins)
+    points = installed()
+    names = [point.name.lower() for point in points]
+    for point in points:
+        info = PluginInfo(point.name, _origin(point), *_distribution(point))
+        if names.count(point.name.lower()) > 1:
+            info.state, info.reason = (
+                "duplicate",
+                f"{names.count(point.name.lower())} distributions offer {point.name!r}",
+            )
+            plugins.infos.append(info)
+        else:
+            plugins.add(info, point.load)
+    for file in files:
+        name = Path(file).stem
+        plugins.add(PluginInfo(name, f"--plugin {file}", version=__version__), lambda file=file: load_file(file))  # type: ignore[misc]
+        if plugins.infos[-1].state == "broken":
+            raise BadInput(f"--plugin {file}: {plugins.infos[-1].reason}", "--traceback shows where")
+    plugins.mark_duplicates()
+    return plugins
+
+
+def installed() -> list[EntryPoint]:
+    """The entry points of the group, limited by `GENBENCH_PLUGINS=a,b` where it is set; nothing is imported."""
+    points = sorted(set(entry_points(group=GROUP)), key=lambda point: (point.name, point.value))
+    allowed = os.environ.get("GENBENCH_PLUGINS")
+    return points if allowed is None else [point for point in points if point.name in allowed.split(",")]
+
+
+def check_known(names: Iterable[str], files: Iterable[str]) -> None:
+    """Answer a mistyped model before anything is imported; names may also come from `--plugin` files."""
+    if list(files):
+        return
+    known = {point.name for point in installed()}
+    for name in names:
+        if name not in known:
+            raise BadInput(f"unknown model {name!r}", did_you_mean(name, known))
+
+
+def load_file(file: str) -> ModuleType:
+    """Import a plugin from a .py file, or by the name of an importable package."""
+    path = Path(file)
+    if path.suffix != ".py" and not path.exists():
+        return importlib.import_module(file)
+    target = path / "__init__.py" if path.is_dir() else path
+    if target.suffix != ".py" or not target.is_file():
+        raise BadInput(
+            "no such Python file or package", "give a .py file, a package's folder, or the name of an installed package"
+        )
+    path = path.resolve()
+    name = f"genbench_plugin_{path.stem.replace('-', '_')}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(
+        name, target, submodule_search_locations=[str(path)] if path.is_dir() else None
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def source_files(plugin: Any) -> list[Path]:
+    """The Python files a plugin consists of: its module, or all modules of its package."""
+    module = plugin if isinstance(plugin, ModuleType) else sys.modules[type(plugin).__module__]
+    file = Path(module.__file__ or "")
+    return sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, with the file and line of a syntax error."""
+    if isinstance(error, BadInput):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def _origin(point: EntryPoint) -> str:
+    name, version = _distribution(point)
+    return f"{name} {version}".strip() or point.value
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("", "")

@@ -1,0 +1,34 @@
+"""Learning-rate schedules, stateless (progress in, factor out), and the optimizer that most models share."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+
+def warmup_cosine(progress: float, warmup: float = 0.02, floor: float = 0.01) -> float:
+    """Linear warm-up over the first `warmup` of the span, then half a cosine down to `floor` (Loshchilov 2017)."""
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    rest = (progress - warmup) / (1 - warmup)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def warmup_linear(progress: float, warmup: float = 0.02, floor: float = 0.05) -> float:
+    """Linear warm-up over the first `warmup` of the span, then linear decay to `floor`."""
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    return floor + (1 - floor) * (1 - min((progress - warmup) / (1 - warmup), 1.0))
+
+
+def adamw(
+    module: nn.Module | Iterable[nn.Parameter],
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+) -> torch.optim.AdamW:
+    """Fused AdamW, over the parameters that take a gradient: one kernel instead of several per parameter."""
+    parameters = module.parameters() if isinstance(module, nn.Module) else module
+    trained = [p for p in parameters if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)

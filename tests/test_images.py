@@ -1,0 +1,52 @@
+"""Pixels: exact round trips, and 8 bits for what knows nothing."""
+
+import math
+
+import pytest
+import torch
+
+from genbench.images import bits_per_dim, dequantize, grid, to_float, to_uint8
+
+LEVELS = torch.arange(256, dtype=torch.uint8)
+
+
+def test_every_level_survives_the_round_trip():
+    assert torch.equal(to_uint8(to_float(LEVELS)), LEVELS)
+
+
+def test_dequantised_pixels_stay_inside_their_level():
+    for seed in range(20):
+        images = dequantize(LEVELS.repeat(100), torch.Generator().manual_seed(seed))
+        assert images.min() >= -1 and images.max() < 1
+        assert torch.equal(to_uint8(images), LEVELS.repeat(100))
+
+
+def test_dequantisation_is_uniform_and_seeded():
+    levels = torch.full((40_000,), 17, dtype=torch.uint8)
+    noise = (dequantize(levels, torch.Generator().manual_seed(0)) + 1) * 128 - 17
+    assert noise.mean().item() == pytest.approx(0.5, abs=0.01) and noise.var().item() == pytest.approx(1 / 12, rel=0.03)
+    assert torch.equal(dequantize(levels, torch.Generator().manual_seed(0)), (noise + 17) / 128 - 1)
+
+
+def test_values_outside_are_clamped():
+    assert to_uint8(torch.tensor([-3.0, 1.0, 7.0])).tolist() == [0, 255, 255]
+
+
+@pytest.mark.parametrize("dims", [1, 64, 3072])
+def test_a_uniform_model_has_eight_bits(dims):
+    density = torch.full((5,), -dims * math.log(2.0), dtype=torch.float64)
+    levels = torch.full((5,), -dims * math.log(256.0), dtype=torch.float64)
+    assert bits_per_dim(density, dims, discrete=False).sub(8).abs().max() < 1e-6
+    assert bits_per_dim(levels, dims, discrete=True).sub(8).abs().max() < 1e-6
+
+
+def test_a_narrower_density_has_fewer_bits():
+    """All mass on one level of 256: a density of 128 on its bin, and no bits at all."""
+    assert bits_per_dim(torch.tensor([64 * math.log(128.0)]), 64, discrete=False).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_sheet_keeps_the_images_in_order():
+    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 1, 2, 2)
+    sheet = grid(images, columns=3)
+    assert sheet.shape == (1, 7, 10)
+    assert [sheet[0, 1, 1].item(), sheet[0, 1, 4].item(), sheet[0, 4, 1].item()] == [0, 1, 3]

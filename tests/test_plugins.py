@@ -1,0 +1,113 @@
+"""Plugins: found, isolated, and each fault listed with its reason."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from genbench import plugins
+from genbench.errors import BadInput
+from genbench.plugins import load_plugins
+
+GOOD = """
+from genbench import Model, hookimpl
+
+@hookimpl
+def register_models(register):
+    class Toy(Model):
+        name = "toy"
+    register(Toy)
+"""
+FAULTS = {
+    "syntax": ("def broken(:\n", "SyntaxError"),
+    "import": ("import no_such_module_at_all\n", "no_such_module_at_all"),
+    "exit": ("import sys\nsys.exit(3)\n", "SystemExit"),
+    "misspelt hook": (GOOD.replace("def register_models", "def register_model"), "did you mean 'register_models'"),
+    "no marker": (GOOD.replace("@hookimpl", ""), "no genbench hook"),
+    "unknown argument": (GOOD.replace("(register)", "(registr)", 1), "registr"),
+    "not a model": (GOOD.replace("class Toy(Model)", "class Toy"), "subclass of genbench.Model"),
+    "bad name": (GOOD.replace('"toy"', '"../toy"'), "cannot be a name"),
+}
+
+
+def write(tmp_path, text, name="mine.py"):
+    file = tmp_path / name
+    file.write_text(text)
+    return str(file)
+
+
+def install(monkeypatch, tmp_path, **texts):
+    """Entry points of modules written for the test, in place of the installed ones."""
+    monkeypatch.syspath_prepend(tmp_path)
+    points = []
+    for name, text in texts.items():
+        write(tmp_path, text, f"{name}_module_{tmp_path.name}.py")
+        points.append(EntryPoint(name.split("__")[0], f"{name}_module_{tmp_path.name}", "genbench"))
+    monkeypatch.setattr(plugins, "installed", lambda: points)
+
+
+def test_a_file_is_loaded_and_its_model_found(tmp_path):
+    found = load_plugins([write(tmp_path, GOOD)])
+    model, info = found.model("toy")
+    assert model.name == "toy" and info.state == "ok" and len(info.digest) == 64
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeypatch, fault):
+    text, reason = FAULTS[fault]
+    install(monkeypatch, tmp_path, toy=GOOD, sick=text)
+    found = load_plugins()
+    states = {info.name: info for info in found.infos}
+    assert states["toy"].state == "ok" and found.model("toy")
+    assert states["sick"].state == "broken" and reason in states["sick"].reason
+    with pytest.raises(BadInput, match="broken"):
+        found.model("sick")
+    with pytest.raises(BadInput, match="sick"):
+        found.require_whole()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_file_is_an_error(tmp_path, fault):
+    text, reason = FAULTS[fault]
+    with pytest.raises(BadInput) as problem:
+        load_plugins([write(tmp_path, text)])
+    assert reason in problem.value.message and "mine.py" in problem.value.message
+
+
+def test_one_entry_point_name_of_two_distributions_is_neither(tmp_path, monkeypatch):
+    install(monkeypatch, tmp_path, toy=GOOD, toy__again=GOOD)
+    found = load_plugins()
+    assert [info.state for info in found.infos] == ["duplicate", "duplicate"]
+
+
+def test_one_model_of_two_plugins_is_neither(tmp_path, monkeypatch):
+    install(monkeypatch, tmp_path, toy=GOOD, other=GOOD.replace('"toy"', '"TOY"'))
+    found = load_plugins()
+    assert {info.state for info in found.infos} == {"duplicate"}
+    assert "also comes from" in found.infos[0].reason
+    with pytest.raises(BadInput, match="comes from"):
+        found.model("toy")
+
+
+def test_the_digest_follows_the_source(tmp_path):
+    first = load_plugins([write(tmp_path, GOOD)]).model("toy")[1].digest
+    assert load_plugins([write(tmp_path, GOOD + "\n# changed\n")]).model("toy")[1].digest != first
+
+
+@pytest.mark.parametrize("file", ["missing.py", "text.txt", "folder"])
+def test_a_plugin_that_is_no_python_file(tmp_path, file):
+    (tmp_path / "text.txt").write_text("hello")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(BadInput, match=file):
+        load_plugins([str(tmp_path / file)])
+
+
+def test_datasets_and_extractors_are_registered_by_name(tmp_path):
+    text = """
+from genbench import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("blobs", {"source": "array", "path": "/tmp/blobs.npy", "shape": [1, 8, 8]})
+"""
+    found = load_plugins([write(tmp_path, text)]).registered("register_datasets")
+    assert found["blobs"][0]["source"] == "array"
