@@ -1,0 +1,224 @@
+"""Datasets: datasets.toml -> one memory-mapped uint8 array a split, with labels and a content digest, made once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from genbench import store
+from genbench.errors import BadInput, CorruptData, did_you_mean
+from genbench.names import check_name
+from genbench.seeds import derive_seed
+from genbench.sources import SOURCES, Place, Source, Split
+
+if TYPE_CHECKING:
+    from genbench.model import DataSpec
+
+PREPARATION = 1
+"""Version of the preparation; raise it when the same source gives other pixels."""
+BUNDLED_FILE = Path(__file__).with_name("datasets.toml")
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset by name: what datasets.toml says of it, and the folder its relative paths start from."""
+
+    name: str
+    source: Source
+    base: Path
+    origin: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: uint8 images (N, C, H, W), memory-mapped, and int64 labels (N,), or None."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source."""
+
+    name: str
+    title: str
+    digest: str
+    shape: tuple[int, int, int]
+    num_classes: int
+    extractors: tuple[str, ...]
+    overlap: int
+    folder: Path
+    train: Part
+    test: Part
+
+    def spec(self, conditional: bool) -> DataSpec:
+        """What a model is built for."""
+        from genbench.model import DataSpec
+
+        return DataSpec(self.name, self.shape, self.num_classes if conditional else 0)
+
+    def batch_at(self, seed: int, seen: int, size: int) -> np.ndarray:
+        """Indices of the `size` training images that follow after `seen`: a new permutation every epoch.
+
+        A pure function of its arguments, so that a resumed run needs no generator state.
+        """
+        count = len(self.train)
+        positions = np.arange(seen, seen + size)
+        order = {
+            epoch: permutation(count, seed, epoch) for epoch in range(seen // count, (seen + size - 1) // count + 1)
+        }
+        return np.array([order[position // count][position % count] for position in positions.tolist()])
+
+
+@lru_cache(maxsize=2)
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch."""
+    return np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
+
+
+def read_entries(file: Path) -> dict[str, Entry]:
+    """The datasets of a TOML file. Raises BadInput naming file, dataset and key."""
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{file}: no such datasets file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: {error}", "it must be TOML in UTF-8") from error
+    return {name: make_entry(name, table, file.resolve().parent, str(file)) for name, table in tables.items()}
+
+
+def make_entry(name: str, table: Any, base: Path, origin: str) -> Entry:
+    """One dataset from its table. Raises BadInput naming the key at fault and what is known."""
+    where = f"{origin} [{name}]"
+    check_name(name, where)
+    if not isinstance(table, Mapping):
+        raise BadInput(f"{where}: a dataset is a table", f"begin it with [{name}]")
+    kind = table.get("source")
+    if kind not in SOURCES:
+        raise BadInput(f"{where}: source = {kind!r}", did_you_mean(str(kind), set(SOURCES)))
+    model = SOURCES[kind]
+    try:
+        return Entry(name, model.model_validate(table), base, origin)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "entry"
+        hint = did_you_mean(key, set(model.model_fields)) if first["type"] == "extra_forbidden" else ""
+        raise BadInput(f"{where}: {key}: {first['msg']}", hint) from error
+
+
+def known_datasets(
+    files: Iterable[Path] = (), registered: Mapping[str, tuple[dict[str, Any], str]] | None = None
+) -> dict[str, Entry]:
+    """All datasets by name: bundled, registered by plugins, and of the user's files. A name twice is an error."""
+    known = read_entries(BUNDLED_FILE)
+    others = [
+        make_entry(name, table, Path.cwd(), f"plugin {plugin}") for name, (table, plugin) in (registered or {}).items()
+    ]
+    for entry in [*others, *(entry for file in files for entry in read_entries(file).values())]:
+        if entry.name in known:
+            raise BadInput(
+                f"dataset {entry.name!r} is in {known[entry.name].origin} and in {entry.origin}", "rename one"
+            )
+        known[entry.name] = entry
+    return known
+
+
+def cache_root() -> Path:
+    """`GENBENCH_CACHE`, or `genbench` in the user's cache folder."""
+    if "GENBENCH_CACHE" in os.environ:
+        return Path(os.environ["GENBENCH_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genbench"
+
+
+def data_root(given: Path | None) -> Path:
+    """`--data-root`, or `GENBENCH_DATA`, or `data` in the cache folder."""
+    return given or Path(os.environ.get("GENBENCH_DATA", cache_root() / "data")).expanduser()
+
+
+def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress | None = None) -> Dataset:
+    """The dataset, decoded into the cache on first use and memory-mapped afterwards.
+
+    Raises BadInput, EnvironmentProblem or CorruptData, naming the file at fault; nothing half-made is left.
+    """
+    place = Place(entry.base, root.resolve(), offline)
+    key = store.settings_digest(
+        {"version": PREPARATION, "source": entry.source.model_dump(mode="json", exclude={"title", "extractors"}),
+         "place": [str(place.base), str(place.data_root)], "state": entry.source.state(place)}
+    )  # fmt: skip
+    folder = cache_root() / "datasets" / f"{entry.name}-{key[:16]}"
+    if not (folder / "dataset.json").exists():
+        _make(entry, place, folder, progress or (lambda *_: None))
+    return _open(entry, folder)
+
+
+def _make(entry: Entry, place: Place, folder: Path, progress: Progress) -> None:
+    splits = dict(zip(("train", "test"), entry.source.splits(place)))
+    for name, split in splits.items():
+        if split.count < 2:
+            raise BadInput(
+                f"{entry.origin} [{entry.name}]: {split.count} {name} image(s)", "a comparison needs at least 2"
+            )
+    with store.atomic_folder(folder) as temporary:
+        content = hashlib.sha256()
+        seen: dict[str, set[bytes]] = {}
+        for name, split in splits.items():
+            seen[name] = _write_split(entry, name, split, temporary, content, progress)
+        store.write_json(
+            temporary / "dataset.json",
+            {"digest": content.hexdigest(), "overlap": len(seen["train"] & seen["test"])},
+        )
+
+
+def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: Any, progress: Progress) -> set[bytes]:
+    """Stream one split into its arrays; returns the digests of its images (16 bytes each)."""
+    shape = entry.source.shape
+    images = np.lib.format.open_memmap(folder / f"{name}_images.npy", "w+", np.uint8, (split.count, *shape))
+    labels = np.empty(split.count, np.int64)
+    digests = set()
+    for index, (image, label) in enumerate(split.items):
+        if entry.source.num_classes and not 0 <= label < entry.source.num_classes:
+            raise BadInput(
+                f"{entry.origin} [{entry.name}]: label {label} of {name} image {index}",
+                f"num_classes = {entry.source.num_classes}",
+            )
+        images[index], labels[index] = image, label
+        data = image.tobytes()
+        digests.add(hashlib.blake2b(data, digest_size=16).digest())
+        content.update(data)
+        if index % 1000 == 999 or index == split.count - 1:
+            progress(f"{entry.name} {name}", index + 1, split.count)
+    images.flush()
+    content.update(repr((name, images.shape)).encode())
+    if entry.source.num_classes:
+        content.update(labels.tobytes())
+        store.write_array(folder / f"{name}_labels.npy", labels)
+    return digests
+
+
+def _open(entry: Entry, folder: Path) -> Dataset:
+    about = store.read_json(folder / "dataset.json")
+    parts = {}
+    for name in ("train", "test"):
+        labels = store.read_array(folder / f"{name}_labels.npy") if entry.source.num_classes else None
+        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels)
+        if parts[name].images.shape[1:] != entry.source.shape:
+            raise CorruptData(f"{folder}: {name} images have another shape", "remove the folder and run again")
+    source = entry.source
+    return Dataset(
+        entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
+        about["overlap"], folder, parts["train"], parts["test"],
+    )  # fmt: skip

@@ -1,0 +1,75 @@
+"""Shared fixtures: a cache of the session's own, one thread, no network, and the command line in this process."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@dataclass
+class Result:
+    """What a command left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out, parse_constant=refuse)
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is not strict JSON")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_cache(tmp_path_factory):
+    """Nothing of the user's cache is read or written."""
+    import torch
+
+    torch.set_num_threads(1)
+    shared = Path(tmp_path_factory.getbasetemp())
+    root = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    os.environ["GENBENCH_CACHE"] = str(root / "cache")
+    os.environ.pop("GENBENCH_WEIGHTS", None)
+
+
+@pytest.fixture
+def genbench(capfd, monkeypatch, tmp_path):
+    """Run `genbench ARGUMENTS` in a folder of the test's own."""
+    from genbench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments) -> Result:
+        monkeypatch.setattr(sys, "argv", ["genbench", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        return Result(stop.value.code, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits(session_cache):
+    """The prepared 8x8 digits."""
+    from genbench.data import data_root, known_datasets, prepare
+
+    return prepare(known_datasets()["digits"], data_root(None), offline=True)
+
+
+@pytest.fixture(scope="session")
+def gaussian_plugin(tmp_path_factory):
+    """The worked example as a file outside the project, under another name."""
+    source = Path(__file__).parent.parent / "plugins" / "genbench_gaussian" / "__init__.py"
+    file = tmp_path_factory.mktemp("outside") / "my_model.py"
+    file.write_text(source.read_text().replace('name = "gaussian"', 'name = "mine"'))
+    return file

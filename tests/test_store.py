@@ -1,0 +1,136 @@
+"""Writing: whole or not at all, also on a full disk; and the lock that dies with its holder."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from genbench import checkpoint, store
+from genbench.errors import Busy, CorruptData, EnvironmentProblem
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    file = tmp_path / "a.json"
+    store.write_json(file, {"a": 1})
+    with pytest.raises(ValueError):
+        store.write_json(file, {"a": float("nan")})
+    with pytest.raises(RuntimeError), store.atomic_file(file) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert json.loads(file.read_text()) == {"a": 1} and [f.name for f in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path):
+    for text in ("old", "new"):
+        try:
+            with store.atomic_folder(tmp_path / "folder") as temporary:
+                (temporary / "file").write_text(text)
+                if text == "new":
+                    raise RuntimeError
+        except RuntimeError:
+            pass
+    assert (tmp_path / "folder" / "file").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_an_environment_problem(tmp_path):
+    script = f"""
+import resource, numpy as np
+from pathlib import Path
+from genbench import store
+from genbench.errors import EnvironmentProblem
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    store.write_array(Path({str(tmp_path)!r}) / "a.npy", np.zeros(100000))
+except EnvironmentProblem as problem:
+    print(problem.message)
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "a.npy" in result.stdout and "no space" in result.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EnvironmentProblem, match="file"):
+        store.write_text(tmp_path / "file" / "below", "text")
+
+
+def test_corrupt_files_are_named(tmp_path):
+    for name, read in (("a.json", store.read_json), ("a.npy", store.read_array), ("a.safetensors", store.read_tensors)):
+        (tmp_path / name).write_bytes(b"\x93garbage")
+        with pytest.raises(CorruptData, match=name):
+            read(tmp_path / name)
+
+
+def test_no_pickle_is_read(tmp_path):
+    np.save(tmp_path / "evil.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(CorruptData, match="evil"):
+        store.read_array(tmp_path / "evil.npy")
+
+
+def test_a_lock_keeps_others_out_and_dies_with_its_holder(tmp_path):
+    script = f"""
+import time
+from pathlib import Path
+from genbench import store
+with store.locked(Path({str(tmp_path)!r})):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(Busy, match=str(holder.pid)), store.locked(tmp_path):
+            pass
+        holder.kill()
+    begin = time.monotonic()
+    with store.locked(tmp_path):
+        assert time.monotonic() - begin < 2
+
+
+def save(folder, value):
+    checkpoint.save(folder, {"model": {"w": torch.full((3,), float(value))}}, {"step": value})
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
+    assert checkpoint.load(tmp_path) is None
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    assert checkpoint.load(tmp_path)[1] == {"step": 2}
+    file = tmp_path / "latest" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    tensors, state = checkpoint.load(tmp_path)
+    assert state == {"step": 1} and tensors["model"]["w"].tolist() == [1, 1, 1]
+    (tmp_path / "previous" / "manifest.json").write_text("{")
+    with pytest.raises(CorruptData, match="model.safetensors"):
+        checkpoint.load(tmp_path)
+
+
+def test_optimizer_state_survives_as_tensors():
+    def make():
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(3, 2)
+        return layer, torch.optim.AdamW(layer.parameters(), lr=0.1)
+
+    def step(layer, optimizer):
+        layer(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    layer, optimizer = make()
+    step(layer, optimizer)
+    weights, tensors = layer.state_dict(), checkpoint.optimizer_tensors({"a": optimizer})
+    tensors = {name: value.clone() for name, value in tensors.items()}
+    other, restored = make()
+    other.load_state_dict({name: value.clone() for name, value in weights.items()})
+    checkpoint.restore_optimizers({"a": restored}, tensors)
+    step(layer, optimizer)
+    step(other, restored)
+    assert torch.equal(layer.weight, other.weight)
