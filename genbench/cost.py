@@ -1,0 +1,155 @@
+"""The meter: seconds, images, updates and FLOPs of training, by phase, and of sampling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from genbench.devices import peak_memory, reset_peak_memory, synchronize
+from genbench.records import PhaseCost, SampleCost, TrainCost
+
+
+@dataclass
+class Ledger:
+    """What one phase has taken so far."""
+
+    seconds: float = 0.0
+    images: int = 0
+    updates: int = 0
+    flops: float = 0.0
+
+
+@dataclass
+class Meter:
+    """The clock of one job. `pause` stops it for what a budget does not pay: checkpoints, preparation, scoring."""
+
+    device: torch.device
+    processes: int = 1
+    phases: dict[str, Ledger] = field(default_factory=dict)
+    steps: int = 0
+    flops_known: bool = True
+    uncounted_ops: set[str] = field(default_factory=set)
+    peak_bytes: int = 0
+    peak_source: str = ""
+    train_seconds: float | None = None
+    sample_seconds: float = 0.0
+    sampled: int = 0
+    _elapsed: float = 0.0
+    _started: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the running clock, pauses taken out; the caller has synchronised the device."""
+        running = time.perf_counter() - self._started if self._started is not None else 0.0
+        return self._elapsed + running
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The clock of `train`; the time counts also where training fails."""
+        reset_peak_memory(self.device)
+        self._start()
+        try:
+            yield
+        finally:
+            self._stop()
+            self.train_seconds = self._elapsed
+            peak, self.peak_source = peak_memory(self.device)
+            self.peak_bytes = max(self.peak_bytes, peak)
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """The clock of `sample`."""
+        self._elapsed = 0.0
+        self._start()
+        try:
+            yield
+        finally:
+            self._stop()
+            self.sample_seconds = self._elapsed
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stop the clock for the block."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Ledger]:
+        """Book the block's seconds on a phase."""
+        ledger = self.phases.setdefault(name, Ledger())
+        before = self.seconds
+        yield ledger
+        synchronize(self.device)
+        ledger.seconds += self.seconds - before
+
+    def _start(self) -> None:
+        synchronize(self.device)
+        self._started = time.perf_counter()
+
+    def _stop(self) -> None:
+        synchronize(self.device)
+        if self._started is not None:
+            self._elapsed += time.perf_counter() - self._started
+            self._started = None
+
+    @property
+    def images(self) -> int:
+        return sum(ledger.images for ledger in self.phases.values())
+
+    @property
+    def flops(self) -> float:
+        return sum(ledger.flops for ledger in self.phases.values())
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed job pays for all its segments."""
+        return {
+            "seconds": self.seconds, "steps": self.steps, "peak_bytes": self.peak_bytes,
+            "uncounted_ops": sorted(self.uncounted_ops),
+            "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        running = self._started is not None
+        if running:
+            self._stop()
+        self._elapsed = state["seconds"]
+        self.steps, self.peak_bytes = state["steps"], state["peak_bytes"]
+        self.uncounted_ops = set(state["uncounted_ops"])
+        self.phases = {name: Ledger(**ledger) for name, ledger in state["phases"].items()}
+        if running:
+            self._start()
+
+    def train_cost(self) -> TrainCost | None:
+        """The record's `cost.train`; numbers that a plugin's own loop did not report are None."""
+        if self.train_seconds is None:
+            return None
+        counted = self.steps > 0
+        return TrainCost(
+            seconds=self.train_seconds,
+            device_seconds=self.train_seconds * self.processes,
+            images=self.images if counted else None,
+            steps=self.steps if counted else None,
+            flops=self.flops if counted and self.flops_known else None,
+            uncounted_ops=sorted(self.uncounted_ops),
+            peak_bytes=self.peak_bytes or None,
+            peak_source=self.peak_source,
+            phases={name: PhaseCost(**vars(ledger)) for name, ledger in self.phases.items()},
+        )
+
+    def sample_cost(self, batch: int, nfe: int) -> SampleCost | None:
+        """The record's `cost.sample`: throughput in stated batches, conversion to uint8 included."""
+        if not self.sampled or not self.sample_seconds:
+            return None
+        rate = self.sampled / self.sample_seconds
+        return SampleCost(
+            seconds=self.sample_seconds, images=self.sampled, images_per_second=rate, batch=batch, nfe=nfe
+        )

@@ -1,0 +1,114 @@
+"""Devices: the one place that knows CPU from CUDA: which there are, precision, autocast, clocks and peak memory."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from genbench.errors import BadInput, EnvironmentProblem
+
+
+def resolve_devices(request: str) -> list[torch.device]:
+    """The devices of `--device`: auto, cpu, cuda, or a list such as cuda:0,cuda:1.
+
+    Raises BadInput for a name that is no device, EnvironmentProblem for one that is not on this machine.
+    """
+    if request == "auto":
+        return [torch.device("cuda:0" if torch.cuda.is_available() else "cpu")]
+    devices = []
+    for name in request.split(","):
+        try:
+            device = torch.device(name.strip())
+        except RuntimeError:
+            raise BadInput(
+                f"--device {request}: unknown device {name!r}", "use auto, cpu, cuda, or cuda:0,cuda:1"
+            ) from None
+        if device.type not in ("cpu", "cuda"):
+            raise BadInput(
+                f"--device {request}: {device.type} is not supported", "use auto, cpu, cuda, or cuda:0,cuda:1"
+            )
+        found = torch.cuda.device_count() if device.type == "cuda" else 1
+        if (device.index or 0) >= found:
+            raise EnvironmentProblem(f"--device {request}: {name} is not here, {found} {device.type} device(s) found")
+        devices.append(torch.device("cuda", device.index or 0) if device.type == "cuda" else device)
+    if len(set(devices)) < len(devices):
+        raise BadInput(f"--device {request}: a device is named twice", "use --jobs to run several jobs on one device")
+    return devices
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 products run in hardware on this device."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+
+
+def resolve_precision(request: str, device: torch.device, allowed: bool) -> str:
+    """`fp32` or `bf16`: auto takes bf16 where the hardware has it and the model does not refuse it."""
+    if request == "auto":
+        return "bf16" if allowed and has_bf16(device) else "fp32"
+    return request if allowed else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """bfloat16 autocast, or nothing in full precision."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def exact_arithmetic() -> None:
+    """Full float32 products (no TF32) and deterministic kernels where CUDA has a choice."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the work queued on the device, so that a clock read after it is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """The hardware's own name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in _lines(Path("/proc/cpuinfo")):
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start the peak anew; without the kernel's help (Linux) a CPU peak counts from the start of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory(device: torch.device) -> tuple[int, str]:
+    """Peak bytes and what they count: the allocator's on CUDA, the resident set of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device), "torch.cuda.max_memory_allocated"
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024, "resident set (VmHWM)"
+    import resource
+
+    factor = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * factor, "resident set (ru_maxrss)"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,46 @@
+"""FLOPs of what runs inside a block, counted at torch's dispatcher: 2 per multiply-add, forward and backward.
+
+torch's own counter mode hooks modules and fails on gradient penalties; a plain dispatch mode over the same table of
+formulas (`torch.utils.flop_counter.flop_registry`) does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+_aten = torch.ops.aten
+_CPU_ATTENTION = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_CPU_ATTENTION_BACKWARD = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+_UNCOUNTED = (
+    "mv", "addmv", "dot", "vdot", "ger", "addr", "_cdist", "fft_", "_fft", "inverse", "cholesky", "triangular_solve",
+    "linalg_inv", "linalg_solve", "linalg_lu", "linalg_qr", "linalg_svd", "linalg_eig", "linalg_chol", "_linalg",
+    "lstm", "gru", "rnn", "_transformer_encoder", "_native_multi_head",
+)  # fmt: skip
+
+
+class FlopCounter(TorchDispatchMode):
+    """`with FlopCounter() as counter: ...`, then `counter.flops` and the names in `counter.uncounted`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+        self.uncounted: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
+        elif packet is _CPU_ATTENTION:
+            self.flops += sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape)
+        elif packet is _CPU_ATTENTION_BACKWARD:
+            # Five products of the forward's two sizes: the scores again, and the gradients of scores, q, k and v.
+            self.flops += sdpa_flop_count(args[1].shape, args[2].shape, args[3].shape) * 5 // 2
+        elif packet.__name__.startswith(_UNCOUNTED):
+            self.uncounted.add(packet.__name__)
+        return result

@@ -1,0 +1,87 @@
+"""The default `sample`: seeded blocks from the trained model, checked, quantised and labelled by the harness."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.cost import Meter
+from genbench.data import Dataset
+from genbench.devices import autocast
+from genbench.errors import BadInput, Diverged
+from genbench.images import to_uint8
+from genbench.model import Model
+from genbench.plan import Job
+from genbench.progress import report, stop_if_requested
+from genbench.seeds import derive_seed
+
+BLOCK = 250
+"""Images a call: part of what the samples depend on, since each block has its own seed."""
+LABEL_SEED = 2020
+
+
+@dataclass(frozen=True)
+class Samples:
+    """uint8 images (N, C, H, W), int64 labels (N,) where the job is conditional, the share of clamped values."""
+
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    clamped_share: float | None = None
+    batch: int = BLOCK
+    nfe: int = 1
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def label_plan(data: Dataset, count: int) -> np.ndarray:
+    """`count` labels in the exact proportions of the training labels (largest remainders), shuffled, int64."""
+    assert data.train.labels is not None
+    shares = np.bincount(data.train.labels, minlength=data.num_classes) / len(data.train) * count
+    counts = np.floor(shares).astype(int)
+    short = count - counts.sum()
+    counts[np.argsort(counts - shares, kind="stable")[:short]] += 1
+    return np.random.default_rng(LABEL_SEED).permutation(np.repeat(np.arange(data.num_classes), counts))
+
+
+def sample(job: Job, model: Model, data: Dataset, meter: Meter) -> Samples:
+    """`job.samples` images in blocks of BLOCK; block i is seeded by (job seed, i). Raises Diverged, BadInput."""
+    labels = label_plan(data, job.samples) if job.conditional else None
+    with meter.pause():
+        draw(job, model, labels, 0, min(8, job.samples))
+    images = np.empty((job.samples, *data.shape), np.uint8)
+    clamped = 0
+    for start in range(0, job.samples, BLOCK):
+        count = min(BLOCK, job.samples - start)
+        stop_if_requested()
+        block = draw(job, model, labels, start, count)
+        clamped += int((block.abs() > 1).sum())
+        images[start : start + count] = to_uint8(block).cpu().numpy()
+        meter.sampled += count
+        report("sample", meter.sampled / job.samples)
+    return Samples(images, labels, clamped / images.size, min(BLOCK, job.samples), model.nfe)
+
+
+@torch.inference_mode()
+def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: int) -> Tensor:
+    """Images `start` to `start + count`, float32 (count, C, H, W), checked.
+
+    Raises BadInput for a wrong shape, Diverged for NaN or infinity.
+    """
+    device, shape = torch.device(job.runtime.device), model.data.shape
+    wanted = None if labels is None else torch.from_numpy(labels[start : start + count]).to(device)
+    torch.manual_seed(derive_seed(job.seed, "sample", start))
+    with autocast(device, job.precision):
+        block = model.sample(count, wanted)
+    if tuple(block.shape) != (count, *shape) or not block.is_floating_point():
+        raise BadInput(
+            f"sample({count}) must give floats of shape {(count, *shape)}, it gave {block.dtype} {tuple(block.shape)}"
+        )
+    block = block.float()
+    finite = block.flatten(1).isfinite().all(1)
+    if not finite.all():
+        raise Diverged(f"sample {start + int((~finite).nonzero()[0])} is not finite")
+    return block

@@ -1,0 +1,298 @@
+"""The default `train`: one loop for one optimizer or several, side by side or end to end, to a budget."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench import checkpoint, store
+from genbench.cost import Ledger, Meter
+from genbench.data import Dataset
+from genbench.devices import autocast, synchronize
+from genbench.ema import WeightAverage
+from genbench.errors import BadInput, Cancelled, Diverged
+from genbench.flops import FlopCounter
+from genbench.images import dequantize, to_float
+from genbench.model import Batch, Model, Phase
+from genbench.plan import Job
+from genbench.progress import report, stop_requested
+from genbench.seeds import derive_seed
+
+CHECKPOINT_SECONDS = 60.0
+PREPARE_IMAGES = 512
+LOG_POINTS = 200
+
+
+class Feeder:
+    """Batches of the training images on the device, dequantised, in an order that depends on seed and images seen."""
+
+    RESIDENT_BYTES = 4 * 2**30
+
+    def __init__(self, job: Job, data: Dataset, discrete: bool, device: torch.device) -> None:
+        self.job, self.data, self.discrete, self.device = job, data, discrete, device
+        self.images = torch.from_numpy(data.train.images)
+        if device.type != "cpu" and self.images.numel() <= self.RESIDENT_BYTES:
+            self.images = self.images.to(device)
+        labels = data.train.labels
+        self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
+        self.generator = torch.Generator(device)
+
+    def batch(self, seen: int, size: int) -> Batch:
+        """The `size` images that follow after `seen`, float32 (size, C, H, W)."""
+        indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
+        levels = self.images[indices.to(self.images.device)].to(self.device)
+        if self.discrete:
+            images = to_float(levels)
+        else:
+            self.generator.manual_seed(derive_seed(self.job.seed, "dequantize", seen))
+            images = dequantize(levels, self.generator)
+        return Batch(images, None if self.labels is None else self.labels[indices.to(self.device)])
+
+
+class Trainer:
+    """The state of one training: what is in it is in the checkpoint, or follows from (seed, images seen)."""
+
+    def __init__(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> None:
+        self.job, self.model, self.folder, self.meter = job, model, folder, meter
+        self.device = torch.device(job.runtime.device)
+        self.feeder = Feeder(job, data, model.discrete, self.device)
+        self.phases = checked_phases(model)
+        self.rates = {phase.name: [group["lr"] for group in phase.optimizer.param_groups] for phase in self.phases}
+        self.ema = WeightAverage(model, self.phases, model.config.ema_decay)
+        self.started: set[str] = set()
+        self.ended: set[str] = set()
+        self.phase_steps = dict.fromkeys([phase.name for phase in self.phases], 0)
+        self.flops_per_update: dict[str, float] = {}
+        self.moving: Phase | None = None
+        self.logged = -1
+        self.totals: dict[str, list[float]] = {}
+        self.saved_at = 0.0
+
+    def run(self) -> Model:
+        """Train to the budget; the returned model has the averaged weights."""
+        with self.meter.pause():
+            self.resume()
+        self.model.train()
+        while (progress := self.progress()) < 1:
+            self.step(progress)
+            self.log()
+            if self.meter.seconds - self.saved_at > CHECKPOINT_SECONDS or stop_requested():
+                self.save()
+            if stop_requested():
+                raise Cancelled(f"stopped after {self.meter.steps} steps", "run again to go on from there")
+        for phase in self.phases:
+            self.end(phase)
+        self.save(finished=True)
+        return self.ema.model
+
+    def progress(self) -> float:
+        """The spent share of the budget."""
+        unit = self.job.budget.unit
+        spent = {"images": self.meter.images, "steps": self.meter.steps, "flops": self.meter.flops}
+        return (self.meter.seconds if unit == "seconds" else spent[unit]) / self.job.budget.amount
+
+    def step(self, progress: float) -> None:
+        """One pass over all active phases with their repeats."""
+        active = []
+        for phase in self.phases:
+            if progress >= phase.span[1]:
+                self.end(phase)
+            elif progress >= phase.span[0]:
+                self.start(phase)
+                active.append(phase)
+        for phase in active:
+            within = (progress - phase.span[0]) / (phase.span[1] - phase.span[0])
+            with self.meter.phase(phase.name) as ledger:
+                for _ in range(phase.repeats):
+                    self.update(phase, within, ledger)
+                self.phase_steps[phase.name] += 1
+                self.ema.update(phase.name, self.phase_steps[phase.name])
+        self.ema.copy_buffers(self.model)
+        self.meter.steps += 1
+
+    def start(self, phase: Phase) -> None:
+        """Let the model prepare from data when a phase begins; outside the clock."""
+        if phase.name in self.started:
+            return
+        with self.meter.pause(), torch.no_grad():
+            count = min(PREPARE_IMAGES, len(self.feeder.data.train))
+            batch = self.feeder.batch(0, count)
+            torch.manual_seed(derive_seed(self.job.seed, phase.name, "prepare"))
+            self.model.prepare(phase.name, batch)
+            self.ema.reset(phase.name)
+            self.ema.copy_buffers(self.model)
+            self.started.add(phase.name)
+
+    def end(self, phase: Phase) -> None:
+        """When a phase ends its average becomes its weights, which then no longer move."""
+        if phase.name in self.started and phase.name not in self.ended:
+            self.ema.replace(phase.name)
+            self.ended.add(phase.name)
+
+    def update(self, phase: Phase, within: float, ledger: Ledger) -> None:
+        """One batch through one optimizer; FLOPs are counted on a phase's first update, all later ones being equal."""
+        self.move(phase)
+        seen = self.meter.images
+        batch = self.feeder.batch(seen, self.model.config.batch_size)
+        torch.manual_seed(derive_seed(self.job.seed, phase.name, seen))
+        if phase.name in self.flops_per_update:
+            losses = self.backward(phase, batch)
+        else:
+            with FlopCounter() as counter:
+                losses = self.backward(phase, batch)
+            self.flops_per_update[phase.name] = counter.flops
+            self.meter.uncounted_ops |= counter.uncounted
+        factor = phase.schedule(within) if phase.schedule else 1.0
+        for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
+            group["lr"] = rate * factor
+        phase.optimizer.step()
+        ledger.images += len(batch)
+        ledger.updates += 1
+        ledger.flops += self.flops_per_update[phase.name]
+        for name, value in losses.items():
+            self.totals.setdefault(f"{phase.name}.{name}", []).append(value)
+
+    def move(self, phase: Phase) -> None:
+        """Give gradients to this phase's parameters and to no others."""
+        if self.moving is not phase:
+            self.model.requires_grad_(False)
+            for group in phase.optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.requires_grad_(True)
+            self.moving = phase
+
+    def backward(self, phase: Phase, batch: Batch) -> dict[str, float]:
+        """Gradients of the phase's loss, clipped. Raises Diverged before a step that is not finite would be taken."""
+        with autocast(self.device, self.job.precision):
+            outcome = self.model.loss(phase.name, batch)
+        losses = outcome if isinstance(outcome, dict) else {"loss": outcome}
+        loss = checked_loss(losses, phase)
+        phase.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in phase.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, phase.clip or math.inf)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if not math.isfinite(values["loss"]) or not math.isfinite(float(norm)):
+            what = "loss" if not math.isfinite(values["loss"]) else "gradient"
+            raise Diverged(f"the {what} of phase {phase.name!r} is not finite at step {self.meter.steps}")
+        return values
+
+    def log(self) -> None:
+        """A point of the learning curve at each of LOG_POINTS equal shares of the budget: means since the last one."""
+        progress = min(self.progress(), 1.0)
+        point = int(progress * LOG_POINTS)
+        if point <= self.logged:
+            return
+        self.logged = point
+        with self.meter.pause():
+            for phase in self.phases:
+                means = {
+                    key.split(".", 1)[1]: sum(values) / len(values)
+                    for key, values in self.totals.items()
+                    if key.split(".", 1)[0] == phase.name
+                }
+                if means:
+                    line = {
+                        "step": self.meter.steps, "images": self.meter.images, "seconds": round(self.meter.seconds, 3),
+                        "phase": phase.name, "learning_rate": phase.optimizer.param_groups[0]["lr"], **means,
+                    }  # fmt: skip
+                    store.append_json(self.folder / "progress.jsonl", {k: v for k, v in line.items() if _finite(v)})
+            self.totals.clear()
+            report("train", progress, f"step {self.meter.steps}")
+
+    def save(self, finished: bool = False) -> None:
+        """Write a checkpoint, outside the clock; a finished one keeps no optimizer."""
+        with self.meter.pause():
+            tensors = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
+            if not finished:
+                tensors["optimizer"] = checkpoint.optimizer_tensors({p.name: p.optimizer for p in self.phases})
+            state = {
+                "job": self.job.id, "finished": finished, "meter": self.meter.state(), "logged": self.logged,
+                "started": sorted(self.started), "ended": sorted(self.ended), "phase_steps": self.phase_steps,
+                "flops_per_update": self.flops_per_update, "totals": self.totals,
+            }  # fmt: skip
+            checkpoint.save(self.folder / "checkpoint", tensors, state)
+        self.saved_at = self.meter.seconds
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one."""
+        loaded = checkpoint.load(self.folder / "checkpoint")
+        if loaded is None:
+            (self.folder / "progress.jsonl").unlink(missing_ok=True)
+            return
+        tensors, state = loaded
+        self.model.load_state_dict(tensors["model"])
+        self.ema.model.load_state_dict(tensors["ema"])
+        if "optimizer" in tensors:
+            checkpoint.restore_optimizers({p.name: p.optimizer for p in self.phases}, tensors["optimizer"])
+        self.meter.restore(state["meter"])
+        self.saved_at = self.meter.seconds
+        self.started, self.ended = set(state["started"]), set(state["ended"])
+        self.phase_steps, self.flops_per_update = state["phase_steps"], state["flops_per_update"]
+        self.logged, self.totals = state["logged"], state["totals"]
+        _cut_log(self.folder / "progress.jsonl", self.meter.steps)
+
+
+def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+    """Train `model` to the job's budget, resuming where a checkpoint is; returns it with averaged weights."""
+    trained = Trainer(job, model, data, folder, meter).run()
+    synchronize(meter.device)
+    return trained
+
+
+def checked_phases(model: Model) -> list[Phase]:
+    """The model's phases. Raises BadInput where one is not sound or two move the same parameter."""
+    phases = model.phases()
+    names = [phase.name for phase in phases]
+    if not phases or len(set(names)) < len(names):
+        raise BadInput(f"{model.name}: phases() must give at least one phase, each with its own name")
+    owner: dict[int, str] = {}
+    for phase in phases:
+        begin, end = phase.span
+        if not 0 <= begin < end <= 1 or phase.repeats < 1 or "." in phase.name:
+            raise BadInput(
+                f"{model.name}: phase {phase.name!r}: a span within [0, 1], repeats from 1, no dot in the name"
+            )
+        for parameter in (p for group in phase.optimizer.param_groups for p in group["params"]):
+            if owner.setdefault(id(parameter), phase.name) != phase.name:
+                raise BadInput(
+                    f"{model.name}: phases {owner[id(parameter)]!r} and {phase.name!r} move the same parameter"
+                )
+    return phases
+
+
+def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
+    """The scalar to minimise. Raises BadInput where it is missing, not a scalar or without gradient."""
+    loss = losses.get("loss")
+    if loss is None or loss.dim() != 0 or not loss.is_floating_point() or not loss.requires_grad:
+        got = (
+            "nothing"
+            if loss is None
+            else f"{loss.dtype} of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+        )
+        raise BadInput(f"loss({phase.name!r}) must give a floating-point scalar with a gradient, it gave {got}")
+    return loss
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _cut_log(path: Path, steps: int) -> None:
+    """Drop the points after the checkpoint: a resumed run writes them again."""
+    import json
+
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= steps:
+                kept.append(line)
+        except (ValueError, KeyError):
+            break
+    store.write_text(path, "".join(f"{line}\n" for line in kept))
