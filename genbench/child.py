@@ -1,0 +1,62 @@
+"""The child process of one job: loads plugins and dataset anew, runs the job, tells its parent how far it is."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from genbench import progress
+from genbench.data import Dataset, known_datasets, prepare
+from genbench.errors import Busy
+from genbench.plan import Job
+from genbench.plugins import Plugins, load_plugins
+
+
+def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection) -> None:
+    """Run the job of `plain`; its record is the result. Exit code 1 only where no record could be written."""
+    _die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: progress.request_stop())
+    logging.captureWarnings(True)
+
+    def tell(stage: str, share: float, text: str) -> None:
+        try:
+            sender.send((stage, share, text))
+        except OSError:
+            progress.listen(None)
+
+    progress.listen(tell)
+    from genbench.run import run_job
+
+    job = Job.model_validate(plain)
+    plugins = load_plugins(job.runtime.plugins)
+    try:
+        run_job(job, prepared(job, context, plugins), plugins)
+    except Busy as busy:
+        tell("busy", 0.0, busy.message)
+
+
+def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) -> Dataset:
+    """The job's dataset, which the plan has prepared."""
+    registered = plugins.registered("register_datasets") if plugins else {}
+    entries = known_datasets([Path(file) for file in context["datasets"]], registered)
+    return prepare(entries[job.dataset], Path(context["data_root"]), offline=True)
+
+
+def _die_with_parent() -> None:
+    """End this process when its parent ends, so that no orphan goes on writing."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

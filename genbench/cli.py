@@ -1,0 +1,324 @@
+"""The command line: options in, exit codes out; no logic, and no heavy import before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genbench import __version__
+from genbench.console import JobProgress, preparation_progress, say, show_error, show_json
+from genbench.errors import BadInput, GenbenchError
+
+FORMATS = ("text", "markdown", "latex", "csv", "json")
+SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient")
+LAYOUTS = ("quality", "cost", "full")
+PATH = click.Path(path_type=Path)
+RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
+JSON = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout and nothing else.")
+PLUGIN = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE|PACKAGE", help="Also load this plugin; repeatable."
+)
+DATASETS = click.option(
+    "--datasets", type=PATH, metavar="FILE", help="A datasets.toml of your own, besides the bundled one."
+)
+WEIGHTS = click.option(
+    "--weights", type=PATH, envvar="GENBENCH_WEIGHTS", help="File or folder of feature extractor weights."
+)
+
+
+def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments that `run` and `plan` share."""
+    options = [
+        click.argument("suite", required=False, type=PATH),
+        click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Compare this model; repeatable."),
+        click.option(
+            "-d", "--dataset", "dataset", multiple=True, metavar="DATASET", help="On this dataset; repeatable."
+        ),
+        click.option("--seeds", help="A count (3), or the seeds themselves (0,1,2 or 7,)."),
+        click.option("--budget", help="Of training, a model: 180s, 200000images, 2000steps or 1e15flops."),
+        click.option("--samples", type=click.IntRange(2), help="Samples a model; default min(10000, test images)."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE", help="Set a model's option; repeatable."
+        ),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
+        click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and sampling."),
+        click.option("--conditional", is_flag=True, default=None, help="Condition the models that can on the labels."),
+        click.option(
+            "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Jobs at a time on a device."
+        ),
+        click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
+        click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
+        PLUGIN,
+        DATASETS,
+        click.option("--data-root", type=PATH, help="Where datasets are, or are downloaded to (GENBENCH_DATA)."),
+        WEIGHTS,
+        click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders."),
+        click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="End a job that takes longer."),
+        click.option(
+            "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."
+        ),
+        click.option("--offline", is_flag=True, help="Never use the network."),
+        click.option("--strict-plugins", is_flag=True, help="Refuse to run while any plugin is broken."),
+        JSON,
+        click.option("--traceback", is_flag=True, help="Show the traceback of an error."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def make_request(words: dict[str, Any]) -> Any:
+    """The Request of the shared options."""
+    from genbench.config import parse_seeds
+    from genbench.session import Request
+
+    given = {
+        "datasets": list(words["dataset"]) or None,
+        "seeds": list(parse_seeds(words["seeds"])) if words["seeds"] else None,
+        "extractors": list(words["extractors"]) or None,
+        **{key: words[key] for key in SUITE_OPTIONS},
+    }  # fmt: skip
+    same = ("suite", "models", "settings", "device", "jobs", "plugins", "strict_plugins", "datasets", "data_root",
+            "weights", "out", "offline", "timeout")  # fmt: skip
+    return Request(options=given, **{key: words[key] for key in same})
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="genbench")
+def cli() -> None:
+    """Which family of generative models is better, on these images, at what cost?
+
+    `genbench run` with no argument compares five families on a bundled dataset in about ten minutes.
+    """
+
+
+@cli.command()
+@experiment_options
+@click.option("--report", "report_to", type=PATH, metavar="DIR", help="Also write the report pages there.")
+def run(report_to: Path | None, **words: Any) -> None:
+    """Train, sample and score every model; again does only what is missing.
+
+    SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
+    """
+    from genbench.formats import render
+    from genbench.runner import run_session, worst_exit_code
+    from genbench.session import open_session
+    from genbench.tables import make_tables
+
+    as_json = words["as_json"]
+    session = open_session(make_request(words), None if as_json else preparation_progress)
+    with JobProgress(len(session.jobs), quiet=as_json) as progress:
+        records = run_session(session, progress.update)
+    if words["suite"] is None and not words["models"] and report_to is None:
+        report_to = Path("reports/quick")
+    if as_json:
+        click.echo(render(make_tables(records, "full"), "json"))
+    else:
+        for layout in ("quality", "cost"):
+            click.echo(render(make_tables(records, layout), "text"))
+    if report_to is not None:
+        from genbench.report import build_report
+
+        say(f"report: {build_report(records, report_to)}")
+    for record in records:
+        if record.error is not None:
+            where = words["out"] / record.job.id / record.error.traceback
+            say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
+    raise SystemExit(worst_exit_code(records))
+
+
+@cli.command()
+@experiment_options
+def plan(**words: Any) -> None:
+    """What `run` with the same arguments would do, what is done, and what cannot run; trains nothing."""
+    from genbench.run import is_done
+    from genbench.session import open_session
+
+    session = open_session(make_request(words))
+    rows = [(job, is_done(job)) for job in session.jobs]
+    if words["as_json"]:
+        show_json(
+            [{"done": done, "id": job.id, **job.model_dump(mode="json", exclude={"runtime"})} for job, done in rows]
+        )
+        return
+    for job, done in rows:
+        budget = "" if job.is_reference else " ".join(f"{v:g} {k}" for k, v in job.budget.as_dict().items())
+        click.echo(f"{'done' if done else 'to do':6} {job.id:56} {job.precision:5} {budget}")
+
+
+@cli.command()
+@RUNS
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
+@click.option("--published", is_flag=True, help="Also the published rows, marked and never ranked.")
+def table(runs: tuple[Path, ...], format_: str, layout: str, published: bool) -> None:
+    """Tables of finished runs, in the layouts of the two published tables or in full."""
+    from genbench.formats import render
+    from genbench.records import load_records
+    from genbench.tables import make_tables
+
+    click.echo(render(make_tables(load_records(runs), layout, published), format_))
+
+
+@cli.command()
+@RUNS
+@click.option("-o", "--out", type=PATH, required=True, help="The report's folder.")
+def report(runs: tuple[Path, ...], out: Path) -> None:
+    """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number."""
+    from genbench.records import load_records
+    from genbench.report import build_report
+
+    click.echo(build_report(load_records(runs), out))
+
+
+@cli.command()
+@click.argument("run_a", type=PATH)
+@click.argument("run_b", type=PATH)
+@JSON
+def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
+    """What differs between two runs: configuration, protocol, environment, numbers."""
+    from genbench.compare import differences
+    from genbench.records import load_one
+
+    rows = differences(load_one(run_a), load_one(run_b))
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        click.echo(f"{row['key']:48} {row['a']!s:>28} {row['b']!s:>28}")
+    if not rows:
+        click.echo("no difference")
+
+
+@cli.command()
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Images.")
+@click.option("--labels", metavar="0,1,...", help="Classes to draw, in turn; for a conditional run.")
+@click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
+@click.option(
+    "-o", "--out", type=PATH, default=Path("samples.png"), show_default=True, help="FILE.png (a sheet) or FILE.npy."
+)
+@PLUGIN
+def sample(
+    run_folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
+) -> None:
+    """Draw further images from a finished run."""
+    from genbench.draw import draw_from_run
+
+    click.echo(draw_from_run(run_folder, count, labels, steps, out, plugins))
+
+
+@cli.command()
+@PLUGIN
+@JSON
+def models(plugins: tuple[str, ...], as_json: bool) -> None:
+    """The models, with what each can do and its options."""
+    from genbench.catalogue import model_rows, model_text
+
+    rows = model_rows(plugins)
+    show_json(rows) if as_json else click.echo(model_text(rows))
+
+
+@cli.command()
+@DATASETS
+@PLUGIN
+@JSON
+def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """The datasets by name."""
+    from genbench.catalogue import as_lines, dataset_rows
+
+    rows = dataset_rows(datasets, plugins)
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "shape", "num_classes", "source", "title"]))
+
+
+@cli.command()
+@PLUGIN
+@JSON
+def extractors(plugins: tuple[str, ...], as_json: bool) -> None:
+    """The feature extractors by name."""
+    from genbench.catalogue import as_lines, extractor_rows
+
+    rows = extractor_rows(plugins)
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "kind", "about"]))
+
+
+@cli.command("plugins")
+@PLUGIN
+@JSON
+def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
+    """The plugins, where each comes from, and why one does not work."""
+    from genbench.catalogue import as_lines, plugin_rows
+
+    rows = plugin_rows(plugins)
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "state", "origin", "models", "reason"]))
+
+
+@cli.command("check-plugin")
+@click.argument("plugin", metavar="NAME|FILE")
+@JSON
+def check_plugin(plugin: str, as_json: bool) -> None:
+    """Run the conformance kit over a plugin's models: each promise, kept or broken."""
+    from genbench.testing import check_plugin as check
+
+    rows = check(plugin)
+    if as_json:
+        show_json(rows)
+    else:
+        for row in rows:
+            click.echo(f"{'pass' if row['passed'] else 'FAIL'}  {row['model']:12} {row['promise']:44} {row['detail']}")
+    if not all(row["passed"] for row in rows):
+        raise SystemExit(1)
+
+
+@cli.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Devices, weights, caches, plugins, versions and free space of this machine."""
+    from genbench.catalogue import as_lines, doctor_rows
+
+    rows = doctor_rows()
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["what", "state"]))
+
+
+def main() -> None:
+    """The console script: runs a command and turns what it raises into an exit code."""
+    as_json = "--json" in sys.argv or ("--format" in sys.argv and "json" in sys.argv)
+    try:
+        cli.main(standalone_mode=False)
+        code = 0
+    except GenbenchError as error:
+        show_error(error, as_json)
+        if "--traceback" in sys.argv:
+            traceback.print_exc()
+        code = error.exit_code
+    except click.ClickException as error:
+        show_error(BadInput(error.format_message(), "see --help"), as_json)
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        say("genbench: interrupted; the same command goes on from here")
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
+    except Exception as error:
+        code = report_bug(error)
+    sys.exit(code)
+
+
+def report_bug(error: Exception) -> int:
+    """Keep the traceback of a mistake of ours in a file, and say where."""
+    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    say(
+        f"genbench: error[bug]: {type(error).__name__}: {error}\n  hint: please report it with the traceback in {file.name}"
+    )
+    return 70

@@ -1,0 +1,209 @@
+"""A suite file and the command line -> one Experiment, with every value checked and every mistake named."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+
+from genbench.errors import BadInput, did_you_mean
+from genbench.names import check_name
+from genbench.seeds import MAX_SEED
+
+Unit = Literal["images", "steps", "seconds", "flops"]
+SUFFIXES: dict[str, Unit] = {"images": "images", "steps": "steps", "s": "seconds", "flops": "flops"}
+QUICK_SUITE = Path(__file__).with_name("quick.toml")
+
+
+class Budget(BaseModel):
+    """What an experiment holds equal for all its models; everything else is reported."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: Unit
+    amount: FiniteFloat = Field(gt=0)
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """`180s`, `200000images`, `2000steps` or `1e15flops`."""
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text)
+        form = "use 180s, 200000images, 2000steps or 1e15flops"
+        if not match or match[2] not in SUFFIXES:
+            raise BadInput(f"budget {text!r}", form)
+        try:
+            budget = cls(unit=SUFFIXES[match[2]], amount=float(match[1]))
+        except ValueError as error:
+            raise BadInput(f"budget {text!r}: the amount must be a positive number", form) from error
+        if budget.unit in ("images", "steps") and budget.amount != int(budget.amount):
+            raise BadInput(f"budget {text!r}: {budget.unit} are whole numbers", form)
+        return budget
+
+    def as_dict(self) -> dict[str, float]:
+        """`{"seconds": 180}`, as records keep it."""
+        whole = self.amount == int(self.amount)
+        return {self.unit: int(self.amount) if whole else self.amount}
+
+
+class ModelChoice(BaseModel):
+    """One `[[models]]` table: a model, the label it has in tables, and what is set of its configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    label: str = ""
+    preset: str | None = None
+    config: dict[str, Any] = {}
+
+    def model_post_init(self, context: object) -> None:
+        check_name(self.name, "models")
+        if not self.label:
+            object.__setattr__(self, "label", self.name)
+        check_name(self.label, f"the label of {self.name}")
+
+
+class Experiment(BaseModel):
+    """What a suite file may say. `samples` None means min(10,000, test images)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[ModelChoice, ...] = Field(min_length=1)
+    datasets: tuple[str, ...] = Field(default=("mnist5k",), min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    budget: Budget = Budget(unit="seconds", amount=60)
+    samples: int | None = Field(None, ge=2, le=10_000_000)
+    conditional: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    extractors: tuple[str, ...] = ()
+    likelihood_images: int = Field(1000, ge=2)
+    allow_rank_deficient: bool = False
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _budget(cls, value: object) -> object:
+        return Budget.parse(value) if isinstance(value, str) else value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("a count, or a list of seeds")
+        seeds = tuple(range(value)) if isinstance(value, int) else value
+        if isinstance(seeds, Iterable) and not isinstance(seeds, str):
+            return tuple(_seed(seed) for seed in seeds)
+        raise ValueError("a count, or a list of seeds")
+
+    def model_post_init(self, context: object) -> None:
+        for what, values in (
+            ("seed", self.seeds),
+            ("dataset", self.datasets),
+            ("label", [m.label.lower() for m in self.models]),
+        ):
+            twice = sorted({str(value) for value in values if list(values).count(value) > 1})
+            if twice:
+                raise BadInput(f"{what} {twice[0]} is given twice", "give variants of one model a `label` each")
+
+
+def _seed(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise ValueError(f"seed {value!r}: whole numbers from 0 to 2**63 - 1")
+    return value
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`3` is a count (seeds 0, 1, 2); `0,1,2` and `7,` are the seeds themselves."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"[0-9]+", part) for part in parts if part) or not any(parts):
+        raise BadInput(f"--seeds {text}", "a count such as 3, or the seeds such as 0,1,2 or 7,")
+    numbers = [int(part) for part in parts if part]
+    seeds = tuple(numbers) if "," in text else tuple(range(min(numbers[0], 10_001)))
+    if not seeds or len(seeds) > 10_000 or max(seeds) > MAX_SEED:
+        raise BadInput(f"--seeds {text}", "1 to 10,000 seeds, each from 0 to 2**63 - 1")
+    return seeds
+
+
+def parse_setting(text: str) -> tuple[str, str, Any]:
+    """`MODEL.KEY=VALUE` -> (model, key, value); the value is TOML, or a plain word."""
+    match = re.fullmatch(r"([^.=\s]+(?:\.[^.=\s]+)*?)\.([A-Za-z_][A-Za-z0-9_]*)=(.*)", text, re.DOTALL)
+    if not match:
+        raise BadInput(f"--set {text}", "use --set MODEL.KEY=VALUE, for example --set ddpm.batch_size=32")
+    try:
+        value = tomllib.loads(f"value = {match[3]}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = match[3]
+    return match[1], match[2], value
+
+
+def read_suite(file: Path) -> dict[str, Any]:
+    """The tables of a suite file. Raises BadInput naming file and place."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{file}: no such suite file") from None
+    except IsADirectoryError:
+        raise BadInput(f"{file}: a folder", "give a suite file (TOML)") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{file}: {error}", "it must be TOML in UTF-8") from error
+
+
+def make_experiment(
+    suite: Path | None, options: Mapping[str, Any], models: Iterable[str], settings: Iterable[str]
+) -> Experiment:
+    """The experiment of a suite file, overridden by the command line's options (None: not given).
+
+    `models` replaces the suite's models; `settings` are `--set` texts. Raises BadInput naming file and key.
+    """
+    models = list(models)
+    file = suite or QUICK_SUITE
+    tables = {} if suite is None and models else read_suite(file)
+    tables |= {key: value for key, value in options.items() if value is not None}
+    if models:
+        tables["models"] = [{"name": name} for name in models]
+    origin = str(file) if suite else "the command line"
+    try:
+        experiment = Experiment.model_validate(tables)
+    except ValidationError as error:
+        raise BadInput(*_explain(error, origin)) from error
+    return _apply_settings(experiment, settings)
+
+
+def _explain(error: ValidationError, origin: str) -> tuple[str, str]:
+    """All problems of a suite in one message, and a hint for the first."""
+    problems = []
+    for problem in error.errors():
+        key = ".".join(map(str, problem["loc"]))
+        problems.append(f"{key}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})")
+    first = error.errors()[0]
+    known = set(ModelChoice.model_fields) if first["loc"][0] == "models" else set(Experiment.model_fields)
+    hint = did_you_mean(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
+    more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
+    return f"{origin}: " + "; ".join(problems[:20]) + more, hint
+
+
+def _apply_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
+    models = {choice.label: choice for choice in experiment.models}
+    for text in settings:
+        label, key, value = parse_setting(text)
+        if label not in models:
+            raise BadInput(f"--set {text}: no model {label!r} here", did_you_mean(label, set(models)))
+        update = {"preset": value} if key == "preset" else {"config": {**models[label].config, key: value}}
+        models[label] = models[label].model_copy(update=update)
+    return experiment.model_copy(update={"models": tuple(models.values())})
+
+
+def model_config(model: Any, choice: ModelChoice) -> Any:
+    """The model's Config: its defaults, then the preset, then what is set. Raises BadInput naming model and key."""
+    where = f"model {choice.label!r}"
+    if choice.preset is not None and choice.preset not in model.presets:
+        raise BadInput(f"{where}: unknown preset {choice.preset!r}", did_you_mean(choice.preset, set(model.presets)))
+    values = {**model.presets.get(choice.preset, {}), **choice.config} if choice.preset else dict(choice.config)
+    try:
+        return model.Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "config"
+        hint = did_you_mean(key, set(model.Config.model_fields)) if first["type"] == "extra_forbidden" else ""
+        raise BadInput(f"{where}: {key}: {first['msg']} (got {first['input']!r})", hint) from error

@@ -1,0 +1,114 @@
+"""What the terminal shows: progress on stderr (bars, or plain lines where there is no terminal), results on stdout."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from genbench.errors import GenbenchError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from genbench.plan import Job
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
+SHARES = {"start": (0.0, 0.0), "train": (0.0, 0.6), "sample": (0.6, 0.8), "evaluate": (0.8, 1.0), "end": (1.0, 1.0)}
+LINE_SECONDS = 15.0
+
+
+def plain(text: str) -> str:
+    """Text without control characters, so that no name or message can move the cursor."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+def show_error(error: GenbenchError, as_json: bool) -> None:
+    """One line for what and where, one for how to mend it; or one JSON object on stdout."""
+    if as_json:
+        fields = {"code": error.code, "message": error.message, "hint": error.hint}
+        print(json.dumps({"error": fields}, allow_nan=False))
+        return
+    say(f"genbench: error[{error.code}]: {error.message}")
+    if error.hint:
+        say(f"  hint: {error.hint}")
+
+
+def show_json(value: Any) -> None:
+    """Strict JSON on stdout."""
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+class JobProgress:
+    """The jobs of a run: a bar each on a terminal, else a line at each stage and every LINE_SECONDS."""
+
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
+        self.bars: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.said: dict[str, tuple[str, float]] = {}
+        self.ended = 0
+
+    def __enter__(self) -> JobProgress:
+        if sys.stderr.isatty() and not self.quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+            )
+            self.bars = Progress(*columns, console=Console(stderr=True))
+            self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+
+    def update(self, job: Job, stage: str, share: float, text: str) -> None:
+        """Show how far a job is; `share` is that of the stage."""
+        begin, end = SHARES[stage]
+        done = begin + (end - begin) * share
+        if stage == "end":
+            self.ended += 1
+        if self.bars is not None:
+            self._bar(job, stage, done)
+        elif not self.quiet:
+            self._line(job, stage, share, text)
+
+    def _bar(self, job: Job, stage: str, done: float) -> None:
+        assert self.bars is not None
+        if job.id not in self.tasks:
+            self.tasks[job.id] = self.bars.add_task("", total=1.0)
+        name = f"{job.label} {job.dataset} seed {job.seed}" if not job.is_reference else f"{job.label} {job.dataset}"
+        self.bars.update(
+            self.tasks[job.id], completed=done, description=f"{plain(name):32} {'done' if stage == 'end' else stage:9}"
+        )
+
+    def _line(self, job: Job, stage: str, share: float, text: str) -> None:
+        last_stage, last_time = self.said.get(job.id, ("", 0.0))
+        now = time.monotonic()
+        if stage == last_stage and now - last_time < LINE_SECONDS:
+            return
+        self.said[job.id] = (stage, now)
+        state = f"done ({self.ended}/{self.total})" if stage == "end" else f"{stage} {share:.0%} {text}".rstrip()
+        say(f"{job.id}: {state}")
+
+
+def preparation_progress(text: str, done: int, total: int) -> None:
+    """Lines for a dataset that is being decoded for the first time."""
+    if done == total or done % 10_000 == 0:
+        say(f"preparing {text}: {done:,}/{total:,} images")

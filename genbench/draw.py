@@ -1,0 +1,86 @@
+"""Further images from a finished run: `genbench sample`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from genbench import checkpoint, store
+from genbench.errors import BadInput
+from genbench.images import grid, to_uint8
+from genbench.model import DataSpec, Model
+from genbench.plan import Job
+from genbench.plugins import load_plugins
+from genbench.records import Record, load_one
+from genbench.sample import BLOCK, draw
+
+SCALE = 4
+
+
+def draw_from_run(
+    folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
+) -> Path:
+    """Write `count` images of a run to a .png sheet or a .npy array. Raises BadInput for what the run cannot do."""
+    if out.suffix not in (".png", ".npy"):
+        raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
+    record = load_one(folder)
+    job = Job.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    job = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": "cpu"})})
+    model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
+    classes = parse_labels(labels, count, record)
+    blocks = []
+    for start in range(0, count, BLOCK):
+        blocks.append(to_uint8(draw(job, model, classes, start, min(BLOCK, count - start))))
+    images = torch.cat(blocks)
+    if out.suffix == ".npy":
+        store.write_array(out, images.numpy())
+    else:
+        write_sheet(images, out)
+    return out
+
+
+def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any], plugins: tuple[str, ...]) -> Model:
+    """The trained model of a run, with some of its sampling options overridden."""
+    if job.is_reference:
+        raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from")
+    kind, _ = load_plugins([*job.runtime.plugins, *plugins]).model(job.model)
+    for key in overrides:
+        if key not in kind.Config.model_fields or kind.Config.role(key) != "sample":
+            raise BadInput(f"--{key}: model {job.model!r} has no such option of sampling")
+    spec = DataSpec(record.dataset.name, record.dataset.shape, record.dataset.num_classes if job.conditional else 0)
+    model = kind(spec, kind.Config(**{**job.config, **overrides}))
+    loaded = checkpoint.load(folder / "checkpoint")
+    if loaded is None or "ema" not in loaded[0]:
+        raise BadInput(f"{folder}: no trained weights here", "run the job first")
+    model.load_state_dict(loaded[0]["ema"])
+    return model.eval()
+
+
+def parse_labels(text: str | None, count: int, record: Record) -> np.ndarray | None:
+    """`count` labels that repeat those of the text, int64; all classes in turn where none are given."""
+    if not record.job.conditional:
+        if text is not None:
+            raise BadInput("--labels: the run is unconditional", "run it with --conditional")
+        return None
+    classes = list(range(record.dataset.num_classes))
+    if text is not None:
+        parts = text.split(",")
+        if not all(part.strip().isdigit() and int(part) in classes for part in parts):
+            raise BadInput(f"--labels {text}", f"whole numbers from 0 to {len(classes) - 1}, separated by commas")
+        classes = [int(part) for part in parts]
+    return np.resize(np.array(classes, np.int64), count)
+
+
+def write_sheet(images: torch.Tensor, out: Path) -> None:
+    """A PNG of all images, row by row, each pixel drawn SCALE times as large."""
+    columns = max(1, min(16, int(np.ceil(np.sqrt(len(images))))))
+    sheet = grid(images, columns).permute(1, 2, 0).numpy()
+    picture = Image.fromarray(sheet[:, :, 0] if sheet.shape[2] == 1 else sheet)
+    picture = picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
+    with store.atomic_file(out) as temporary:
+        picture.save(temporary, format="PNG")

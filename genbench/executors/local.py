@@ -1,0 +1,152 @@
+"""The local executor: one child process a job, from a forkserver that has torch loaded; a slot per device and job."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import Busy, GenbenchError
+from genbench.plan import Job
+
+Update = Callable[[Job, str, float, str], None]
+GRACE_SECONDS = 30.0
+
+
+def run_jobs(
+    jobs: Iterable[Job], devices: list[str], per_device: int, context: dict[str, Any], update: Update
+) -> list[GenbenchError]:
+    """Run jobs, `per_device` at a time on each device; records are the result. Returns what kept jobs from starting.
+
+    `update(job, stage, share, text)` is called from this process as jobs go on. A job whose process dies gets a failed
+    record. KeyboardInterrupt asks the running jobs to checkpoint, waits for them and is raised again.
+    """
+    spawn = multiprocessing.get_context("forkserver")
+    spawn.set_forkserver_preload(["torch", "genbench.child"])
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    problems: list[GenbenchError] = []
+    stopping = threading.Event()
+
+    def work(device: str) -> None:
+        while not stopping.is_set():
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                return
+            runtime = job.runtime.model_copy(update={"device": device})
+            try:
+                _run_child(spawn, job.model_copy(update={"runtime": runtime}), context, update, stopping)
+            except GenbenchError as problem:
+                problems.append(problem)
+
+    slots = [device for device in devices for _ in range(per_device)]
+    threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in slots]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)
+    except KeyboardInterrupt:
+        stopping.set()
+        for thread in threads:
+            thread.join(GRACE_SECONDS)
+        raise
+    return problems
+
+
+def _run_child(spawn: Any, job: Job, context: dict[str, Any], update: Update, stopping: threading.Event) -> None:
+    """One job in its own process, watched to its end."""
+    from genbench.child import child_main
+
+    receiver, sender = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=child_main, args=(job.model_dump(mode="json"), context, sender), name=job.id)
+    process.start()
+    sender.close()
+    update(job, "start", 0.0, "")
+    deadline = time.monotonic() + job.runtime.timeout if job.runtime.timeout else None
+    told = timed_out = False
+    while process.is_alive():
+        _drain(receiver, job, update)
+        wait([process.sentinel, receiver], timeout=0.2)
+        if stopping.is_set() and not told and process.pid:
+            told = True
+            os.kill(process.pid, signal.SIGTERM)
+        if deadline is not None and time.monotonic() > deadline:
+            timed_out = True
+            process.kill()
+            process.join()
+    process.join()
+    busy = _drain(receiver, job, update)
+    if busy:
+        raise Busy(busy, "wait for it, or use another --out")
+    if process.exitcode:
+        _record_death(job, context, process.exitcode, timed_out)
+    update(job, "end", 1.0, "")
+
+
+def _drain(receiver: Connection, job: Job, update: Update) -> str:
+    """Pass on what the child has said; returns its word that the folder is busy, if it said so."""
+    busy = ""
+    try:
+        while receiver.poll():
+            stage, share, text = receiver.recv()
+            if stage == "busy":
+                busy = text
+            else:
+                update(job, stage, share, text)
+    except (EOFError, OSError):
+        return busy
+    return busy
+
+
+def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool) -> None:
+    """The record of a job whose process ended without writing one."""
+    from genbench.child import prepared
+    from genbench.cost import Meter
+    from genbench.plugins import Plugins
+    from genbench.records import Failure
+    from genbench.run import Run, earlier_attempts
+
+    if timed_out:
+        message = f"stopped after --timeout {job.runtime.timeout:g} seconds"
+    elif code < 0:
+        hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
+        message = f"its process was ended by {signal.Signals(-code).name}{hint}"
+    else:
+        message = f"its process exited with code {code}"
+    import torch
+
+    from genbench import store
+
+    failure = Failure(type="ProcessDied", message=message, plugin=job.plugin.name)
+    run = Run(job, prepared(job, context), Plugins(), Meter(torch.device("cpu")))
+    with store.locked(job.folder):
+        record = run.record("failed", failure, earlier_attempts(job.folder))
+        store.write_text(job.folder / "record.json", record.to_json())
+
+
+def threads_for(per_device: int, devices: list[str], cores: int | None = None) -> int:
+    """CPU threads of one job: the cores divided by the jobs that run at a time, at least 1."""
+    return max(1, (cores or available_cores()) // (per_device * len(devices)))
+
+
+def available_cores() -> int:
+    """The cores this process may use: those it is bound to, or fewer where OMP_NUM_THREADS says so."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wished = os.environ.get("OMP_NUM_THREADS", "")
+    return min(bound, int(wished)) if wished.isdigit() and int(wished) else bound
+
+
+def as_context(datasets: Iterable[Path], data_root: Path) -> dict[str, Any]:
+    """What a child needs beside its job, as plain data."""
+    return {"datasets": [str(file) for file in datasets], "data_root": str(data_root)}

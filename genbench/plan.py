@@ -1,0 +1,163 @@
+"""The plan: experiment x models x datasets x seeds -> jobs; every error that can be found before the device starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from genbench import store
+from genbench.config import Budget, Experiment, ModelChoice, model_config
+from genbench.data import Dataset
+from genbench.errors import BadInput
+from genbench.evaluate.extractors import extractor_names
+from genbench.evaluate.protocol import EvaluationSettings
+from genbench.plugins import Plugins
+from genbench.records import REFERENCES, PluginStamp
+
+TRAINING = 1
+"""Version of the core's training; raise it when the same job would train to other weights."""
+SAMPLING = 1
+"""Version of the core's sampling; raise it when the same weights would give other samples."""
+
+
+class Runtime(BaseModel):
+    """Where and how a job runs: nothing here changes what it is, apart from what Job.identity takes from it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device: str = "cpu"
+    threads: int = 1
+    out: Path = Path("runs")
+    cache: Path = Path(".cache")
+    weights: Path | None = None
+    offline: bool = False
+    plugins: tuple[str, ...] = ()
+    timeout: float | None = None
+
+
+class Job(BaseModel):
+    """One model on one dataset with one seed; immutable, and equal in every process."""
+
+    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+
+    model: str
+    label: str
+    config: dict[str, Any] = {}
+    train_config: dict[str, Any] = {}
+    sample_config: dict[str, Any] = {}
+    plugin: PluginStamp
+    dataset: str
+    dataset_digest: str
+    conditional: bool = False
+    seed: int = 0
+    budget: Budget
+    precision: str = "fp32"
+    samples: int
+    evaluation: EvaluationSettings = EvaluationSettings()
+    runtime: Runtime = Runtime()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is `real` or `noise`, a row that no model stands behind."""
+        return self.model in REFERENCES
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that training depends on, and nothing else: not the number of workers, not paths."""
+        device = self.runtime.device.split(":")[0]
+        return {
+            "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": self.train_config,
+            "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,
+            "budget": self.budget.as_dict(), "precision": self.precision, "device": device,
+            "threads": self.runtime.threads if self.budget.unit == "seconds" else None,
+        }  # fmt: skip
+
+    @cached_property
+    def id(self) -> str:
+        """The run folder's name: readable in front, the identity's digest behind."""
+        if self.is_reference:
+            key = store.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
+        else:
+            key = store.settings_digest(self.identity)
+        conditional = "-cond" if self.conditional else ""
+        return f"{self.label}-{self.dataset}{conditional}-seed{self.seed}-{key[:10]}"
+
+    @cached_property
+    def samples_key(self) -> str:
+        """What the samples depend on beyond the weights: their number, the sampler, the label plan."""
+        return store.settings_digest(
+            {"sampling": SAMPLING, "count": self.samples, "config": self.sample_config, "conditional": self.conditional}
+        )[:16]
+
+    @cached_property
+    def evaluation_key(self) -> str:
+        """What the measurements depend on beyond the samples."""
+        return store.settings_digest({"samples": self.samples_key, **self.evaluation.model_dump(mode="json")})[:16]
+
+    @property
+    def folder(self) -> Path:
+        return self.runtime.out / self.id
+
+
+def default_samples(dataset: Dataset) -> int:
+    """min(10,000, test images), so that every row of a dataset has the same count."""
+    return min(10_000, len(dataset.test))
+
+
+def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Dataset], runtime: Runtime) -> list[Job]:
+    """The jobs of an experiment, reference rows last. Raises BadInput for what cannot run, before anything does."""
+    jobs: list[Job] = []
+    for dataset in datasets:
+        samples = experiment.samples or default_samples(dataset)
+        _check_samples(samples, dataset)
+        evaluation = EvaluationSettings(
+            extractors=extractor_names(experiment.extractors, dataset),
+            allow_rank_deficient=experiment.allow_rank_deficient,
+            likelihood_images=experiment.likelihood_images,
+        )
+        common: dict[str, Any] = {
+            "dataset": dataset.name, "dataset_digest": dataset.digest, "samples": samples,
+            "evaluation": evaluation, "runtime": runtime, "budget": experiment.budget,
+        }  # fmt: skip
+        for choice in experiment.models:
+            jobs += [_model_job(choice, seed, experiment, plugins, dataset, common) for seed in experiment.seeds]
+        stamp = PluginStamp(name="genbench", version="")
+        jobs += [Job(model=name, label=name, plugin=stamp, **common) for name in REFERENCES]
+    return jobs
+
+
+def _model_job(
+    choice: ModelChoice, seed: int, experiment: Experiment, plugins: Plugins, dataset: Dataset, common: dict[str, Any]
+) -> Job:
+    import torch
+
+    from genbench.devices import resolve_precision
+
+    model, info = plugins.model(choice.name)
+    if choice.name in REFERENCES or choice.label in REFERENCES:
+        raise BadInput(f"model {choice.label!r}: the name is that of a reference row", "choose another label")
+    if experiment.conditional and not dataset.num_classes:
+        raise BadInput(
+            f"--conditional: dataset {dataset.name!r} has no labels", "leave it out, or choose a labelled dataset"
+        )
+    config = model_config(model, choice)
+    device = torch.device(common["runtime"].device)
+    return Job(
+        model=choice.name, label=choice.label, seed=seed, config=config.model_dump(mode="json"),
+        train_config=config.of_role("train"), sample_config=config.of_role("sample"),
+        conditional=experiment.conditional and model.conditional,
+        precision=resolve_precision(experiment.precision, device, model.bf16),
+        plugin=PluginStamp(name=info.name, version=info.version, digest=info.digest),
+        **common,
+    )  # fmt: skip
+
+
+def _check_samples(samples: int, dataset: Dataset) -> None:
+    count = len(dataset.train)
+    if samples > count:
+        where = f"--samples {samples}: dataset {dataset.name!r} has {count} training images, too few for the real row"
+        raise BadInput(where, f"use at most {count}")

@@ -1,0 +1,228 @@
+"""record.json: what one job measured, as strict JSON that any later version can read without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from genbench.errors import BadInput, CorruptData
+from genbench.store import settings_digest
+
+SCHEMA = 1
+REFERENCES = ("real", "noise")
+RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
+ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "diverged"]
+
+
+class Stored(BaseModel):
+    """A part of a record; keys of newer versions are kept, non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class Measurement(Stored):
+    """One number and all that is needed to read it: `value` is finite, or None with a status and a sentence.
+
+    `protocol` is the fingerprint of `settings`, all that stands behind the number; a record keeps each protocol once.
+    """
+
+    metric: str
+    value: FiniteFloat | None
+    stderr: FiniteFloat | None = None
+    interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    count: int = 0
+    better: Literal["lower", "higher"]
+    kind: Literal["exact", "bound", "estimate"] = "estimate"
+    protocol: str = ""
+    settings: dict[str, Any] = Field(default={}, exclude=True)
+    status: ValueStatus = "ok"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def value_or_reason(self) -> Measurement:
+        if not self.protocol:
+            self.protocol = settings_digest(self.settings)[:12]
+        if (self.value is None) != (self.status != "ok"):
+            raise ValueError(f"{self.metric}: a value is a finite number, or null with a status")
+        if self.value is None and not self.note:
+            raise ValueError(f"{self.metric}: say in `note` why there is no value")
+        return self
+
+
+class JobStamp(Stored):
+    """The identity of a job as its record keeps it."""
+
+    id: str
+    model: str
+    label: str
+    config: dict[str, Any] = {}
+    dataset: str
+    seed: int
+    budget: dict[str, float] = {}
+    precision: str = "fp32"
+    conditional: bool = False
+
+
+class SamplesStamp(Stored):
+    key: str = ""
+    count: int = 0
+    config: dict[str, Any] = {}
+    labels: str = "none"
+    clamped_share: FiniteFloat | None = None
+
+
+class DatasetStamp(Stored):
+    name: str
+    digest: str
+    shape: tuple[int, int, int]
+    num_classes: int
+    counts: dict[str, int]
+
+
+class PluginStamp(Stored):
+    name: str
+    version: str
+    digest: str = ""
+
+
+class Environment(Stored):
+    genbench: str
+    plugin: PluginStamp
+    torch: str
+    python: str
+    device: str
+    threads: int
+    precision: str
+    platform: str = ""
+    packages: dict[str, str] = {}
+    git_commit: str | None = None
+
+
+class PhaseCost(Stored):
+    """What one phase took of the training: images handed to it, its updates, seconds and FLOPs."""
+
+    seconds: FiniteFloat
+    images: int
+    updates: int
+    flops: FiniteFloat | None = None
+
+
+class TrainCost(Stored):
+    """Training inside the clock: scoring, checkpoints and preparation are outside."""
+
+    seconds: FiniteFloat
+    device_seconds: FiniteFloat
+    images: int | None = None
+    steps: int | None = None
+    flops: FiniteFloat | None = None
+    uncounted_ops: list[str] = []
+    peak_bytes: int | None = None
+    peak_source: str = ""
+    phases: dict[str, PhaseCost] = {}
+
+
+class SampleCost(Stored):
+    seconds: FiniteFloat
+    images: int
+    images_per_second: FiniteFloat
+    batch: int
+    nfe: int
+
+
+class EvaluateCost(Stored):
+    seconds: FiniteFloat
+
+
+class Cost(Stored):
+    parameters: int | None = None
+    parameters_by_phase: dict[str, int] = {}
+    train: TrainCost | None = None
+    sample: SampleCost | None = None
+    evaluate: EvaluateCost | None = None
+
+
+class Failure(Stored):
+    """Why a job has no result: the exception, and the hook and plugin it came from."""
+
+    type: str
+    message: str
+    hook: str = ""
+    plugin: str = ""
+    traceback: str = ""
+
+
+class Record(Stored):
+    """All that one job left: who, on what, where, at what cost, and what was measured under which protocol."""
+
+    schema_version: int = SCHEMA
+    status: RunStatus
+    error: Failure | None = None
+    job: JobStamp
+    samples: SamplesStamp = SamplesStamp()
+    artifacts: list[str] = []
+    attempts: list[dict[str, Any]] = []
+    external_data: list[str] = []
+    dataset: DatasetStamp
+    environment: Environment
+    cost: Cost = Cost()
+    measurements: list[Measurement] = []
+    protocols: dict[str, dict[str, Any]] = {}
+    folder: Path | None = None
+
+    def to_json(self) -> str:
+        """Strict JSON, sorted and indented; the schema's version stands first under the key `schema`."""
+        plain = self.model_dump(mode="json", exclude={"folder", "schema_version"})
+        return json.dumps({"schema": self.schema_version, **plain}, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Record:
+        """The record in `text`, read from `path`. Raises CorruptData naming the file and the first key at fault."""
+        try:
+            plain = json.loads(text, parse_constant=_refuse_constant)
+            if not isinstance(plain, dict):
+                raise ValueError("the top level is not an object")
+            version = plain.pop("schema", None)
+            if not isinstance(version, int) or version > SCHEMA:
+                raise CorruptData(f"{path}: schema {version!r}, this genbench reads up to {SCHEMA}", "upgrade genbench")
+            return cls(schema_version=version, folder=path.parent, **plain)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise CorruptData(f"{path}: {key}: {first['msg']}", "run the job again") from error
+        except (ValueError, TypeError) as error:
+            raise CorruptData(f"{path}: not a record: {error}", "run the job again") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def load_records(paths: Iterable[Path]) -> list[Record]:
+    """Every record below the given run folders (or folders of run folders), ordered by job id.
+
+    Raises BadInput where a path holds none, CorruptData where one cannot be read.
+    """
+    found: dict[Path, Record] = {}
+    for path in paths:
+        files = sorted(
+            [path] if path.name == "record.json" else [*path.glob("record.json"), *path.glob("*/record.json")]
+        )
+        if not files:
+            raise BadInput(
+                f"{path}: no record.json here or one folder down", "give a run folder, or the folder of run folders"
+            )
+        for file in files:
+            found[file.resolve()] = Record.from_json(file.read_text(encoding="utf-8"), file)
+    return sorted(found.values(), key=lambda record: record.job.id)
+
+
+def load_one(path: Path) -> Record:
+    """The record of one run folder. Raises BadInput where the path holds none, or several."""
+    records = load_records([path])
+    if len(records) > 1:
+        raise BadInput(f"{path}: {len(records)} runs", "give one run folder")
+    return records[0]

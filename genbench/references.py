@@ -1,0 +1,72 @@
+"""The reference rows, `real` (held-out images, the floor) and `noise` (the ceiling), and how any samples are scored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genbench.data import Dataset, Part
+from genbench.evaluate.extractors import Extractor, Features
+from genbench.evaluate.features import job_extractors, reference_features
+from genbench.evaluate.fidelity import chosen, fidelity_measurements
+from genbench.plan import Job
+from genbench.plugins import Plugins
+from genbench.progress import report, stop_if_requested
+from genbench.records import Measurement
+from genbench.sample import Samples
+from genbench.seeds import derive_seed
+
+
+def reference_samples(job: Job, data: Dataset) -> Samples:
+    """The images of a reference row: seeded training images for `real`, uniform levels for `noise`."""
+    if job.model == "noise":
+        generator = np.random.default_rng(derive_seed(job.seed, "noise"))
+        return Samples(generator.integers(0, 256, (job.samples, *data.shape), dtype=np.uint8))
+    return real_samples(data.train, job.samples, job.evaluation.seed)
+
+
+def real_samples(part: Part, count: int, seed: int) -> Samples:
+    """`count` images of a split, or all where it has no more."""
+    return Samples(np.asarray(part.images[chosen(len(part), count, seed, "real row")]))
+
+
+def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
+    """Fidelity of samples in the features of every extractor of the job."""
+    found = []
+    for extractor in job_extractors(job, data, plugins):
+        stop_if_requested()
+        report("evaluate", 0.0, extractor.name)
+        features = extractor.features(samples.images)
+        references = {split: reference_features(extractor, data, split, job.runtime.cache) for split in wanted(job)}
+        found += score(job, data, extractor, features, references)
+    return found
+
+
+def wanted(job: Job) -> tuple[str, ...]:
+    """The splits that a row may be compared with: `real` is made of training images, so only with the test split."""
+    return ("test",) if job.model == "real" else ("train", "test")
+
+
+def score(
+    job: Job, data: Dataset, extractor: Extractor, features: Features, references: dict[str, Features]
+) -> list[Measurement]:
+    """The measurements of one set of features under the job's settings."""
+
+    def protocol(settings: dict[str, Any]) -> dict[str, Any]:
+        return {**settings, "dataset": data.digest, "extractor": extractor.describe()}
+
+    return fidelity_measurements(features, references.get("train"), references.get("test"), job.evaluation, protocol)
+
+
+def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
+    """A reference row's measurements; `real` is compared with the training split by test images, as many as there are."""
+    found = sample_measurements(job, samples, data, plugins)
+    if job.model != "real":
+        return found
+    held_out = real_samples(data.test, job.samples, job.evaluation.seed)
+    for extractor in job_extractors(job, data, plugins):
+        reference = reference_features(extractor, data, "train", job.runtime.cache)
+        measured = score(job, data, extractor, extractor.features(held_out.images), {"train": reference})
+        found += [m for m in measured if m.metric in ("fid_train", "kid_train")]
+    return found

@@ -1,0 +1,33 @@
+"""Running a session: the jobs that are not done, then the records of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from genbench.executors import local
+from genbench.records import Record, load_records
+from genbench.run import is_done
+from genbench.session import Session
+
+
+def run_session(session: Session, update: local.Update) -> list[Record]:
+    """Run what is missing; the records of all jobs, in the order of the plan. Raises Busy where a folder is in use."""
+    missing = []
+    for job in session.jobs:
+        if is_done(job):
+            update(job, "end", 1.0, "")
+        else:
+            missing.append(job)
+    if missing:
+        problems = local.run_jobs(missing, session.devices, session.per_device, session.context, update)
+        if problems:
+            raise problems[0]
+    return [load_records([job.folder])[0] for job in session.jobs]
+
+
+def worst_exit_code(records: Iterable[Record]) -> int:
+    """0 when every job is complete, 130 when one was cancelled, 1 when one failed or diverged."""
+    states = {record.status for record in records}
+    if "cancelled" in states:
+        return 130
+    return 0 if states <= {"complete"} else 1

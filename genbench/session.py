@@ -1,0 +1,95 @@
+"""What `run` and `plan` share: from the command line's words to jobs that can run, every mistake found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genbench.config import Experiment, make_experiment
+from genbench.data import Dataset, Progress, cache_root, data_root, known_datasets, prepare
+from genbench.errors import BadInput, did_you_mean
+from genbench.executors import local
+from genbench.plan import Job, Runtime, make_jobs
+from genbench.plugins import Plugins, check_known, load_plugins
+
+
+@dataclass(frozen=True)
+class Session:
+    """An experiment, ready to run."""
+
+    experiment: Experiment
+    plugins: Plugins
+    datasets: dict[str, Dataset]
+    jobs: list[Job]
+    devices: list[str]
+    per_device: int
+    context: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The words of the command line; `options` are those of a suite file, None where not given."""
+
+    suite: Path | None
+    options: Mapping[str, Any]
+    models: tuple[str, ...]
+    settings: tuple[str, ...]
+    device: str = "auto"
+    jobs: int = 1
+    plugins: tuple[str, ...] = ()
+    strict_plugins: bool = False
+    datasets: Path | None = None
+    data_root: Path | None = None
+    weights: Path | None = None
+    out: Path = Path("runs")
+    offline: bool = False
+    timeout: float | None = None
+
+
+def open_session(request: Request, progress: Progress | None = None) -> Session:
+    """Read, check and plan. Raises BadInput or EnvironmentProblem before anything is trained or written."""
+    experiment = make_experiment(request.suite, request.options, request.models, request.settings)
+    check_known([choice.name for choice in experiment.models], request.plugins)
+    check_out(request.out)
+    from genbench.devices import resolve_devices
+    from genbench.evaluate.extractors import check_extractors
+
+    devices = [str(device) for device in resolve_devices(request.device)]
+    plugins = load_plugins(request.plugins)
+    if request.strict_plugins:
+        plugins.require_whole()
+    for choice in experiment.models:
+        plugins.model(choice.name)
+    runtime = Runtime(
+        device=devices[0], threads=local.threads_for(request.jobs, devices), out=request.out, cache=cache_root(),
+        weights=request.weights, offline=request.offline, plugins=request.plugins, timeout=request.timeout,
+    )  # fmt: skip
+    files = [request.datasets] if request.datasets else []
+    datasets = open_datasets(experiment.datasets, files, plugins, request, progress)
+    jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
+    for dataset in datasets.values():
+        check_extractors(experiment.extractors, dataset, runtime, plugins.registered("register_extractors"))
+    context = local.as_context(files, data_root(request.data_root))
+    return Session(experiment, plugins, datasets, jobs, devices, request.jobs, context)
+
+
+def open_datasets(
+    names: Iterable[str], files: list[Path], plugins: Plugins, request: Request, progress: Progress | None
+) -> dict[str, Dataset]:
+    """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one."""
+    known = known_datasets(files, plugins.registered("register_datasets"))
+    for name in names:
+        if name not in known:
+            raise BadInput(f"unknown dataset {name!r}", did_you_mean(name, set(known)))
+    return {name: prepare(known[name], data_root(request.data_root), request.offline, progress) for name in names}
+
+
+def check_out(out: Path) -> None:
+    """Refuse an output folder that is a file. Nothing is created yet."""
+    for path in (out, *out.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise BadInput(f"--out {out}: {path} is a file", "give a folder")
+            return

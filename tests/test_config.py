@@ -1,0 +1,100 @@
+"""Suites, budgets, seeds and settings: what they mean, and how each mistake is named."""
+
+import pytest
+
+from genbench.config import Budget, make_experiment, parse_seeds, parse_setting
+from genbench.errors import BadInput
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("180s", {"seconds": 180}),
+        ("0.5s", {"seconds": 0.5}),
+        ("200000images", {"images": 200_000}),
+        ("2000steps", {"steps": 2000}),
+        ("1e15flops", {"flops": 10**15}),
+    ],
+)
+def test_budgets(text, meaning):
+    assert Budget.parse(text).as_dict() == meaning
+
+
+@pytest.mark.parametrize("text", ["", "60", "s", "-5s", "0s", "1.5steps", "10 parsecs", "nans", "1e999s", "5minutes"])
+def test_bad_budgets_show_the_forms(text):
+    with pytest.raises(BadInput) as problem:
+        Budget.parse(text)
+    assert "180s" in problem.value.hint
+
+
+def test_seeds_are_a_count_or_a_list():
+    assert parse_seeds("3") == (0, 1, 2)
+    assert parse_seeds("0,1,2") == (0, 1, 2)
+    assert parse_seeds("7,") == (7,)
+
+
+@pytest.mark.parametrize("text", ["", ",", "-1", "1.5", "a", "0", "99999999999999999999999,", "1,b"])
+def test_bad_seeds(text):
+    with pytest.raises(BadInput, match="seeds"):
+        parse_seeds(text)
+
+
+def test_settings_are_toml_or_words():
+    assert parse_setting("ddpm.lr=1e-4") == ("ddpm", "lr", 1e-4)
+    assert parse_setting("ddpm.widths=[32, 64]") == ("ddpm", "widths", [32, 64])
+    assert parse_setting("ddpm-v1.2.schedule=cosine") == ("ddpm-v1.2", "schedule", "cosine")
+    for bad in ("ddpm", "ddpm.lr", "lr=3", ".a=1"):
+        with pytest.raises(BadInput, match="--set"):
+            parse_setting(bad)
+
+
+def experiment(tmp_path, text, **options):
+    file = tmp_path / "suite.toml"
+    file.write_text(text)
+    return make_experiment(file, options, options.pop("models", []), options.pop("settings", []))
+
+
+def test_a_suite_is_read_and_overridden(tmp_path):
+    text = 'budget = "10steps"\nseeds = 2\n[[models]]\nname = "vae"\n[[models]]\nname = "vae"\nlabel = "vae-wide"\n'
+    found = experiment(tmp_path, text, budget="20steps", settings=["vae-wide.width=99"])
+    assert found.budget.as_dict() == {"steps": 20} and found.seeds == (0, 1)
+    assert [(m.name, m.label, m.config) for m in found.models] == [
+        ("vae", "vae", {}),
+        ("vae", "vae-wide", {"width": 99}),
+    ]
+
+
+def test_the_quick_suite_has_the_five_families_and_the_baseline():
+    found = make_experiment(None, {}, [], [])
+    assert [m.name for m in found.models] == ["ddpm", "ldm", "gan", "vae", "flow", "gaussian"]
+    assert (found.budget.as_dict(), found.samples, found.datasets) == ({"seconds": 60}, 1000, ("mnist5k",))
+
+
+MODELS = '[[models]]\nname = "vae"\n'
+BAD = {
+    "unknown key": (f"bugdet = 3\n{MODELS}", "did you mean 'budget'"),
+    "unknown model key": (f"{MODELS}lable = 'x'\n", "did you mean 'label'"),
+    "no model": ("seeds = 1\n", "models"),
+    "twice the same label": (MODELS * 2, "vae is given twice"),
+    "negative seed": (f"seeds = [-1]\n{MODELS}", "seeds"),
+    "boolean seeds": (f"seeds = true\n{MODELS}", "seeds"),
+    "seed twice": (f"seeds = [1, 1]\n{MODELS}", "seed 1 is given twice"),
+    "one sample": (f"samples = 1\n{MODELS}", "samples"),
+    "bad precision": (f'precision = "fp8"\n{MODELS}', "precision"),
+    "syntax": ("seeds =\n", "line 1"),
+    "bad label": (f'{MODELS}label = "../x"\n', "cannot be a name"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_suites_are_named(tmp_path, name):
+    text, expected = BAD[name]
+    with pytest.raises(BadInput) as problem:
+        experiment(tmp_path, text)
+    assert expected in f"{problem.value.message} {problem.value.hint}"
+
+
+def test_several_problems_are_reported_together(tmp_path):
+    with pytest.raises(BadInput) as problem:
+        experiment(tmp_path, f'samples = 1\nprecision = "x"\n{MODELS}')
+    assert "samples" in problem.value.message and "precision" in problem.value.message

@@ -1,0 +1,133 @@
+"""Every registered model keeps every promise; and the kit finds the models that do not."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from toys import Toy, TwoPhases
+
+from genbench.plugins import load_plugins
+from genbench.testing import PROMISES, cases, check_case, check_model
+
+
+def shipped():
+    plugins = load_plugins()
+    return [plugins.model(name)[0] for name in plugins.model_names]
+
+
+@pytest.mark.parametrize("model", shipped(), ids=lambda model: model.name)
+def test_shipped_models(model):
+    check_model(model)
+
+
+def test_all_six_are_registered():
+    assert {"ddpm", "ldm", "gan", "vae", "flow", "gaussian"} <= {model.name for model in shipped()}
+
+
+def test_toys():
+    check_model(Toy)
+
+
+class WrongShape(Toy):
+    def sample(self, n, labels=None):
+        return super().sample(n, labels)[:, :, 1:]
+
+
+class NotFinite(Toy):
+    def sample(self, n, labels=None):
+        return super().sample(n, labels) / 0
+
+
+class ForeignGenerator(Toy):
+    def sample(self, n, labels=None):
+        random.random()
+        return super().sample(n, labels)
+
+
+class NumpyGenerator(Toy):
+    def sample(self, n, labels=None):
+        return super().sample(n, labels) + float(np.random.rand())
+
+
+class Reseeds(Toy):
+    def sample(self, n, labels=None):
+        torch.manual_seed(0)
+        return super().sample(n, labels)
+
+
+class Forgets(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.shift = float(torch.rand(()))
+
+    def sample(self, n, labels=None):
+        return super().sample(n, labels) + self.shift
+
+
+class IgnoresLabels(Toy):
+    conditional = True
+
+    def sample(self, n, labels=None):
+        return super().sample(n, None)
+
+
+class NoDensity(Toy):
+    def log_prob(self, images, labels=None):
+        return torch.zeros(len(images)) * images.flatten(1).sum(1)
+
+
+class BatchDependent(Toy):
+    def log_prob(self, images, labels=None):
+        return (images - images.mean(0)).flatten(1).square().sum(1) - 1e4
+
+
+class IdleParameter(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.idle = torch.nn.Parameter(torch.zeros(2))
+
+
+class NoLoss(Toy):
+    def loss(self, phase, batch):
+        return batch.images.mean()
+
+
+BROKEN = {
+    WrongShape: "samples have the right shape and are finite",
+    NotFinite: "samples have the right shape and are finite",
+    ForeignGenerator: "no other generator is touched",
+    NumpyGenerator: "no other generator is touched",
+    Reseeds: "samples depend on the seed and on nothing else",
+    Forgets: "state survives saving, loading and copying",
+    IgnoresLabels: "labels are used where the job is conditional",
+    NoDensity: "a density integrates to one at most",
+    BatchDependent: "an exact likelihood does not depend on the batch",
+    IdleParameter: "every parameter belongs to a phase and gets a gradient",
+    NoLoss: "every phase gives a finite scalar loss",
+}
+
+
+@pytest.mark.parametrize("model", BROKEN, ids=lambda model: model.__name__)
+def test_the_kit_finds(model):
+    *_, case = cases(model)
+    found = check_case(case)
+    assert found[BROKEN[model]], f"not found; it found {[text for text, fault in found.items() if fault]}"
+    with pytest.raises(AssertionError):
+        check_model(model)
+
+
+def test_every_promise_has_a_model_that_breaks_it_or_is_broken_in_the_loop_tests():
+    tested = {
+        *BROKEN.values(),
+        "a likelihood is finite and of the right shape",
+        "every option says what changing it invalidates",
+    }
+    loop = {"training leaves finite weights, and the same ones twice", "training moves every phase's module"}
+    assert set(PROMISES) == tested | loop
+
+
+def test_two_phases_end_to_end():
+    *_, case = cases(TwoPhases)
+    found = check_case(case)
+    assert {text for text, fault in found.items() if fault} <= {"samples depend on the seed and on nothing else"}
