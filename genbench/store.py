@@ -94,7 +94,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
                 sync(file)
             if path.exists():
                 path.replace(old)
-            temporary.replace(path)
+            try:
+                temporary.replace(path)
+            except BaseException:
+                if old.exists():
+                    old.replace(path)
+                raise
             sync(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -158,6 +163,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
     with atomic_file(path) as temporary:
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+        temporary.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """The process's file mode mask, which safetensors ignores: its files are the owner's alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

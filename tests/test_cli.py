@@ -271,8 +271,8 @@ BAD = {
     "missing plugin": (["run", "--plugin", "nowhere.py", "-m", "x"], 2, "nowhere.py"),
     "jobs 0": ([*RUN, "--jobs", "0"], 2, "jobs"),
     "bad precision": ([*RUN, "--precision", "fp8"], 2, "fp8"),
-    "no runs": (["table", "."], 2, "no record.json"),
-    "no runs to report": (["report", ".", "-o", "x"], 2, "no record.json"),
+    "no runs": (["table", "empty"], 2, "no record.json"),
+    "no runs to report": (["report", "empty", "-o", "x"], 2, "no record.json"),
     "corrupt record": (["table", "corrupt"], 3, "record.json"),
     "newer record": (["table", "newer"], 3, "schema"),
     "unknown format": (["table", ".", "--format", "xls"], 2, "xls"),
@@ -286,6 +286,7 @@ def test_bad_input_gets_one_error_and_writes_nothing(genbench, tmp_path, name):
     arguments, code, text = BAD[name]
     (tmp_path / "a-file").write_text("")
     (tmp_path / "broken.py").write_text("def broken(:\n")
+    (tmp_path / "empty").mkdir()
     for folder, content in (("corrupt", '{"schema": 1, "status": NaN'), ("newer", '{"schema": 99}')):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "record.json").write_text(content)
@@ -319,7 +320,12 @@ def test_lists(genbench, command):
 
 
 def test_help_is_fast_and_imports_no_torch():
-    script = "import sys; from genbench.cli import cli; cli.main(['--help'], standalone_mode=False); print(sorted(m for m in ('torch', 'pandas', 'seaborn', 'numpy', 'pydantic') if m in sys.modules))"
+    script = """
+import sys
+from genbench.cli import cli
+cli.main(['--help'], standalone_mode=False)
+print(sorted({'torch', 'pandas', 'seaborn', 'numpy', 'pydantic'} & set(sys.modules)))
+"""
     times = []
     for _ in range(3):
         import time

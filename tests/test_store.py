@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     tensors, state = checkpoint.load(tmp_path)
     assert state == {"step": 1} and tensors["model"]["w"].tolist() == [1, 1, 1]
     (tmp_path / "previous" / "manifest.json").write_text("{")
-    with pytest.raises(CorruptData, match="model.safetensors"):
+    with pytest.raises(CorruptData, match=r"model\.safetensors"):
         checkpoint.load(tmp_path)
 
 

@@ -39,6 +39,11 @@ def test_training_repeats_to_the_bit(tmp_path, digits):
     assert not same(first, train_toy(tmp_path / "c", digits, seed=1)[0])
 
 
+def curve(folder, model=Toy, **changes):
+    text = (toy_job(folder, model, **changes).folder / "progress.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
 class Killed(Exception):
     pass
 
@@ -63,8 +68,7 @@ def test_a_killed_and_resumed_training_is_the_undisturbed_one(tmp_path, digits, 
     resumed, meter = train_toy(tmp_path / "killed", digits, model)
     assert same(resumed, whole)
     assert (meter.images, meter.flops) == (whole_meter.images, whole_meter.flops)
-    lines = [(f / toy_job(f, model).id / "progress.jsonl").read_text() for f in (tmp_path / "whole", tmp_path / "killed")]
-    curves = [[(e["step"], e["loss"]) for e in map(json.loads, text.splitlines())] for text in lines]
+    curves = [[(e["step"], e["loss"]) for e in curve(tmp_path / name, model)] for name in ("whole", "killed")]
     assert curves[0] == curves[1]
 
 
@@ -138,7 +142,7 @@ def test_divergence_stops_before_the_step_and_keeps_the_good_weights(tmp_path, d
 
 def test_the_learning_curve_is_written(tmp_path, digits):
     train_toy(tmp_path, digits, budget="400steps")
-    lines = [json.loads(line) for line in (toy_job(tmp_path, budget="400steps").folder / "progress.jsonl").read_text().splitlines()]
+    lines = curve(tmp_path, budget="400steps")
     assert len(lines) == 201 and lines[-1]["step"] == 400 and lines[-1]["images"] == 3200
     assert lines[-1]["loss"] < lines[0]["loss"] and "noise" in lines[0]
 

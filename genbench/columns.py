@@ -1,0 +1,125 @@
+"""The columns of the published layouts: what stands in each, how it is headed, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from genbench.groups import Group, Slot, is_likelihood, is_reference, sample_count
+from genbench.layout import Column
+from genbench.records import Record
+
+SHORT = {
+    "inception_score": "IS", "fid_test": "FID test", "fid_train": "FID train", "kid_test": "KID test",
+    "kid_train": "KID train", "bits_per_dim_test": "NLL test", "bits_per_dim_train": "NLL train",
+    "class_tv": "class TV", "memorised_share": "memorised",
+}  # fmt: skip
+"""Metrics as tables head them, where the metric's own name will not do."""
+STYLES = {"inception_score": "score", "fid": "fid", "kid": "kid", "bits_per_dim": "bits"}
+QUALITY = ("inception_score", "fid_test", "fid_train")
+COST = ("fid_test", "inception_score", "precision", "recall")
+FULL = (
+    "inception_score",
+    "fid_test",
+    "fid_train",
+    "kid_test",
+    "kid_train",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+)
+
+
+def short_name(metric: str) -> str:
+    return SHORT.get(metric, metric.replace("_", " "))
+
+
+def _slots(group: Group, metrics: Iterable[str]) -> list[Slot]:
+    """The group's slots of the given metrics: extractor by extractor within a metric, in the metrics' order."""
+    return [key for metric in metrics for key in sorted(group.protocols) if key[0] == metric]
+
+
+def slot_key(key: Slot) -> str:
+    return f"{key[0]}:{key[1]}" if key[1] else key[0]
+
+
+def slot_count(group: Group, key: Slot) -> int:
+    """The number of generated images behind a slot's values, the same for every row; 0 where unknown or meaningless."""
+    if is_likelihood(key[0]):
+        return 0
+    counted = {view.slots[key].count for view in group.views if key in view.slots} - {0}
+    return sample_count(group.settings_of(key)) or (counted.pop() if len(counted) == 1 else 0)
+
+
+def slot_column(group: Group, key: Slot) -> Column:
+    """The column of one metric in one extractor's features, named with both and the sample count."""
+    metric, extractor = key
+    better = next(view.slots[key].better for view in group.views if key in view.slots)
+    count = slot_count(group, key)
+    heading = short_name(metric) + (f"@{count}" if count else "") + (f" ({extractor})" if extractor else "")
+    style = next((style for prefix, style in STYLES.items() if metric.startswith(prefix)), "share")
+    return Column((slot_key(key),), heading, (style,), metric, extractor, better)
+
+
+def _likelihood_column() -> Column:
+    keys = ("bits_per_dim_test", "bits_per_dim_train")
+    return Column(keys, "NLL test (train)", ("bits", "bits"), "bits_per_dim_test", better="lower")
+
+
+def _quality_columns(group: Group) -> list[Column]:
+    return [*(slot_column(group, key) for key in _slots(group, QUALITY)), _likelihood_column()]
+
+
+def _cost_columns(group: Group) -> list[Column]:
+    devices = {record.environment.device.split(":")[0] for record in group.records if not is_reference(record)}
+    return [
+        Column(("device_seconds", "flops"), "generator compute, device-seconds (FLOPs)", ("seconds", "flops")),
+        Column(("classifier_device_seconds",), "classifier compute", ("seconds",)),
+        Column(("overall_device_seconds", "overall_flops"), "overall, device-seconds (FLOPs)", ("seconds", "flops")),
+        Column(("images_per_second",), "samples/s", ("rate",), better="higher" if len(devices) == 1 else None),
+        Column(("parameters",), "parameters", ("si",)),
+        *(slot_column(group, key) for key in _slots(group, COST)),
+    ]  # fmt: skip
+
+
+def _full_columns(group: Group) -> list[Column]:
+    known = [*FULL, "bits_per_dim_test", "bits_per_dim_train"]
+    others = sorted({metric for metric, _ in group.protocols} - set(known))
+    return [
+        *(slot_column(group, key) for key in _slots(group, [*known, *others])),
+        *(Column((key,), heading, (style,)) for key, (heading, style, _) in COSTS.items() if key not in OVERALL),
+    ]  # fmt: skip
+
+
+COLUMNS: dict[str, Callable[[Group], list[Column]]] = {
+    "quality": _quality_columns,
+    "cost": _cost_columns,
+    "full": _full_columns,
+}
+
+COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
+    "parameters": ("parameters", "si", lambda r: r.cost.parameters),
+    "train_seconds": ("training seconds", "seconds", lambda r: r.cost.train.seconds if r.cost.train else None),
+    "device_seconds": (
+        "training device-seconds",
+        "seconds",
+        lambda r: r.cost.train.device_seconds if r.cost.train else None,
+    ),
+    "flops": ("training FLOPs", "flops", lambda r: r.cost.train.flops if r.cost.train else None),
+    "images": ("training images", "count", lambda r: r.cost.train.images if r.cost.train else None),
+    "steps": ("training steps", "count", lambda r: r.cost.train.steps if r.cost.train else None),
+    "peak_bytes": ("peak memory", "bytes", lambda r: r.cost.train.peak_bytes if r.cost.train else None),
+    "images_per_second": ("samples/s", "rate", lambda r: r.cost.sample.images_per_second if r.cost.sample else None),
+    "sample_batch": ("sampling batch", "count", lambda r: r.cost.sample.batch if r.cost.sample else None),
+    "nfe": ("NFE per sample", "count", lambda r: r.cost.sample.nfe if r.cost.sample else None),
+    "classifier_device_seconds": ("classifier device-seconds", "seconds", lambda r: None),
+    "overall_device_seconds": (
+        "overall device-seconds",
+        "seconds",
+        lambda r: r.cost.train.device_seconds if r.cost.train else None,
+    ),
+    "overall_flops": ("overall FLOPs", "flops", lambda r: r.cost.train.flops if r.cost.train else None),
+}
+"""What a record's cost block says: heading, style, and how to read it."""
+OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops")
+"""What only the cost layout has: its classifier column, and the sum."""

@@ -1,0 +1,173 @@
+"""torch-fidelity's networks: where their weights are, that they are the right ones, and how images reach them.
+
+torch-fidelity unpickles weight files, so a file is handed to it only after its SHA-256 has been compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench import store
+from genbench.errors import BadInput, CorruptData, EnvironmentProblem
+from genbench.evaluate.extractors import Extractor, pinned
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+TIMEOUT_SECONDS = 30
+DINO_CODE = "facebookresearch_dinov2_main"
+
+
+def pretrained(
+    name: str, channels: int, weights: Path | None = None, offline: bool = False, device: str = "cpu"
+) -> Extractor:
+    """The named extractor for images of 1 or 3 channels. Raises BadInput, EnvironmentProblem or CorruptData."""
+    if channels not in (1, 3):
+        raise BadInput(f"{name} takes images of 1 or 3 channels, not of {channels}")
+    about = pinned()[name]
+    layers = [about[key] for key in ("layer", "logits_layer") if key in about]
+    network = build_network(name, layers, find_weights(name, weights, offline), find_code(name, weights)).to(device)
+
+    def extract(levels: Tensor) -> tuple[Tensor, Tensor | None]:
+        found = network(levels.expand(-1, 3, -1, -1))
+        return found[0], found[1] if len(found) > 1 else None
+
+    identity: dict[str, Any] = {
+        "weights_sha256": about["sha256"], "layer": about["layer"], "logits_layer": about.get("logits_layer"),
+        "resize": f"bilinear as in TensorFlow 1, no antialiasing, to {about['side']}x{about['side']}",
+        "channels": "1 repeated to 3" if channels == 1 else "3", "torch_fidelity": version("torch-fidelity"),
+    }  # fmt: skip
+    code = find_code(name, weights)
+    if code is not None:
+        identity["code_sha256"] = code_digest(code)
+    return Extractor(name, extract, about["dim"], about.get("num_classes", 0), identity, device)
+
+
+def build_network(name: str, layers: list[str], weights: Path, code: Path | None = None) -> torch.nn.Module:
+    """torch-fidelity's module for the layers, from a weights file whose digest is known. Raises CorruptData."""
+    from torch_fidelity.utils import create_feature_extractor
+
+    if code is not None:
+        network = _dino(name, layers, weights, code)
+    else:
+        network = create_feature_extractor(
+            name, layers, cuda=False, verbose=False, feature_extractor_weights_path=str(weights)
+        )
+    others = {str(p.dtype) for p in (*network.parameters(), *network.buffers()) if p.is_floating_point()} - {
+        "torch.float32"
+    }
+    if others:
+        raise CorruptData(f"{weights}: {name} has parameters of {', '.join(sorted(others))}, they should be float32")
+    return network
+
+
+def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.Module:
+    """torch-fidelity's DINOv2 with the code of a local folder, instead of code it would download and run."""
+    import torch
+    from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+    from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
+
+    class LocalDino(FeatureExtractorDinoV2):
+        def __init__(self) -> None:
+            FeatureExtractorBase.__init__(self, name, layers)
+            self.feature_extractor_internal_dtype = torch.float32
+            entry = weights.name.removesuffix("_pretrain.pth")
+            with redirect_stdout(sys.stderr):
+                self.model = torch.hub.load(str(code), entry, source="local", pretrained=False)  # type: ignore[no-untyped-call]
+            self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            self.requires_grad_(False)
+            self.eval()
+
+    return LocalDino()
+
+
+def find_weights(name: str, given: Path | None = None, offline: bool = False) -> Path:
+    """The weights file: `given` (the file, or its folder), else in torch hub's cache, else downloaded into it.
+
+    Raises CorruptData where the file is not the published one, EnvironmentProblem where there is none.
+    """
+    import torch
+
+    about = pinned()[name]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / str(about["file"])
+    places = [cached]
+    if given is not None:
+        if not given.exists():
+            raise EnvironmentProblem(
+                f"{given}: no such file or folder of weights", "correct --weights or GENBENCH_WEIGHTS"
+            )
+        places.insert(0, given / str(about["file"]) if given.is_dir() else given)
+    for path in places:
+        if path.is_file():
+            _verify(path, str(path), about)
+            return path
+    if offline:
+        raise EnvironmentProblem(
+            f"{name}: the weights {about['file']} are in none of {', '.join(str(path.parent) for path in places)}",
+            f"get them from {about['url']} (SHA-256 {about['sha256']}) and put them at {cached}, "
+            "or into a folder named by --weights or GENBENCH_WEIGHTS",
+        )
+    return _download(name, about, cached)
+
+
+def _verify(path: Path, origin: str, about: dict[str, Any]) -> None:
+    found = store.file_digest(path)
+    if found != about["sha256"]:
+        raise CorruptData(
+            f"{origin}: its SHA-256 is {found[:12]}..., the published weights have {about['sha256'][:12]}...",
+            f"remove it, and get {about['file']} from {about['url']}",
+        )
+
+
+def _download(name: str, about: dict[str, Any], path: Path) -> Path:
+    print(f"{name}: downloading {about['url']} to {path}", file=sys.stderr)
+    with store.atomic_file(path) as temporary:
+        with temporary.open("wb") as file:
+            file.writelines(_blocks(name, about, path))
+        _verify(temporary, about["url"], about)
+    return path
+
+
+def _blocks(name: str, about: dict[str, Any], path: Path) -> Iterator[bytes]:
+    try:
+        with urllib.request.urlopen(about["url"], timeout=TIMEOUT_SECONDS) as response:
+            while block := response.read(2**20):
+                yield block
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{name}: cannot download {about['url']}: {error}",
+            f"get it elsewhere (SHA-256 {about['sha256']}) and put it at {path}, or name its folder by --weights",
+        ) from error
+
+
+def find_code(name: str, given: Path | None = None) -> Path | None:
+    """The folder of DINOv2's code, which is never downloaded; None for the others. Raises EnvironmentProblem."""
+    import torch
+
+    if not name.startswith("dinov2"):
+        return None
+    places = [given / DINO_CODE] if given is not None and given.is_dir() else []
+    places.append(Path(torch.hub.get_dir()) / DINO_CODE)
+    for path in places:
+        if (path / "hubconf.py").is_file():
+            return path
+    raise EnvironmentProblem(
+        f"{name} needs the code of DINOv2, which is not in {' or '.join(map(str, places))}",
+        f"genbench runs no code it has downloaded: git clone https://github.com/facebookresearch/dinov2 {places[-1]}",
+    )
+
+
+def code_digest(folder: Path) -> str:
+    """SHA-256 of the Python files below a folder."""
+    content = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        content.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return content.hexdigest()

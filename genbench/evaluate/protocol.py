@@ -1,0 +1,40 @@
+"""The protocol of a number: every setting behind it, and the fingerprint that tells two protocols apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from genbench.store import settings_digest
+
+METRICS = 1
+"""Version of the metrics' code; raise it when the same features would give another number."""
+LIBRARIES = ("torch-fidelity", "torch", "numpy")
+
+
+class EvaluationSettings(BaseModel):
+    """What an experiment chooses about its measurements; all of it is part of their identity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    extractors: tuple[str, ...] = Field((), description="feature extractors; none: the dataset's default")
+    k: int = Field(3, ge=1, description="neighbours of precision and recall")
+    isc_splits: int = Field(10, ge=1, description="parts that the inception score is averaged over")
+    kid_subsets: int = Field(100, ge=1, description="random subsets that KID is averaged over")
+    seed: int = Field(2020, ge=0, lt=2**32, description="seed of every random choice of the evaluation")
+    allow_rank_deficient: bool = Field(False, description="compute FID also where the covariance cannot have full rank")
+    likelihood_images: int = Field(1000, ge=2, description="images of each split whose likelihood is measured")
+    max_train_reference: int = Field(50_000, ge=2, description="training images of the reference, at most")
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """The first 12 hex digits of the SHA-256 of the settings as canonical JSON; equal settings, equal fingerprints."""
+    return settings_digest(settings)[:12]
+
+
+def versions() -> dict[str, str]:
+    """What computes the metrics: the installed libraries, without their build tags, and the metrics' own version."""
+    return {"metrics": str(METRICS), **{name: version(name).split("+")[0] for name in LIBRARIES}}

@@ -1,0 +1,178 @@
+"""The sentences under a table without which its numbers mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from genbench.groups import Group, feature_dims, is_reference, sample_count, variant
+from genbench.layout import Column, Row
+from genbench.records import Record
+
+FEW_SAMPLES = 10_000
+FEW_SEEDS = 6
+
+
+def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Record]) -> list[str]:
+    """What a reader must know of this table, in the order of its columns; never empty."""
+    metrics = {column.metric for column in columns if column.metric}
+    return [
+        *_references(rows),
+        *_errors(rows, columns),
+        *_fid(group, metrics),
+        *_inception_score(columns),
+        *_likelihood(columns),
+        *_cost(group, columns),
+        *_conditions(group),
+        *_notes(columns, rows),
+        *_runs(rows, spare),
+    ]
+
+
+def _references(rows: list[Row]) -> Iterator[str]:
+    if any(row.kind != "model" for row in rows):
+        yield (
+            "real is the floor (held-out real images: training images against the test set, test images against the "
+            "training set), noise the ceiling; neither is ranked."
+        )
+    if any(cell.best for row in rows for cell in row.cells.values()):
+        yield "* best measured mean of its column and block; models with an unfinished seed cannot be best."
+
+
+def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
+    keys = [key for column in columns if column.metric for key in column.keys]
+    cells = [row.cells[key] for row in rows for key in keys if key in row.cells]
+    several = any(row.n > 1 for row in rows)
+    if any(cell.spread is not None for cell in cells):
+        yield "± is the standard deviation over seeds."
+    if any(cell.spread is None and cell.stderr is not None for cell in cells):
+        yield "± ... se is the standard error within the one run; it says nothing about other seeds."
+    if several:
+        yield "runs: finished of all seeds; means are over the finished ones."
+    most = max((row.n for row in rows if row.kind == "model"), default=0)
+    if most == 1:
+        yield "One seed a model: differences may be due to the seed alone."
+    elif most < FEW_SEEDS:
+        yield f"Fewer than {FEW_SEEDS} seeds: no claim of significance."
+
+
+def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
+    protocols = [group.settings_of(key) for key in group.protocols if key[0].startswith("fid")]
+    if not protocols or not any(metric.startswith("fid") for metric in metrics):
+        return
+    sides = [side for side in ("test", "train") if f"fid_{side}" in metrics]
+    against = {"test": "all test images", "train": "the training images"}
+    both = "; the two columns are not comparable with each other" if len(sides) == 2 else ""
+    yield " ".join(f"FID {side} is against {against[side]}." for side in sides)[:-1] + both + "."
+    counts = sorted({count for protocol in protocols if (count := sample_count(protocol))})
+    if counts and counts[0] < FEW_SAMPLES:
+        amount = ", ".join(f"{count:,}" for count in counts)
+        yield f"{amount} samples bias FID upwards, by an amount that depends on the model: compare at equal N only."
+    for protocol in protocols:
+        dims = feature_dims(protocol)
+        if dims and any(count <= dims for count in counts):
+            yield f"{counts[0]:,} samples in {dims:,} feature dimensions: a rank-deficient covariance, unreliable FID."
+            break
+
+
+def _inception_score(columns: list[Column]) -> Iterator[str]:
+    others = sorted(
+        {c.extractor for c in columns if c.metric == "inception_score" and not c.extractor.startswith("inception")}
+    )
+    if others:
+        yield f"IS is in the classes of {', '.join(others)}, not Inception's: not comparable with published scores."
+
+
+def _likelihood(columns: list[Column]) -> Iterator[str]:
+    if any(column.metric.startswith("bits_per_dim") for column in columns):
+        yield (
+            "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, to which exact densities of dequantised images "
+            "belong; ~ marks estimates that may lie on either side, which are not ranked. A uniform model has 8."
+        )
+
+
+def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
+    keys = {key for column in columns for key in column.keys}
+    models = [record for record in group.records if not is_reference(record)]
+    if not keys & {"device_seconds", "images_per_second"} or not models:
+        return
+    devices = sorted({device_words(record) for record in models})
+    apart = (
+        "; compute of different devices is not comparable"
+        if len({record.environment.device for record in models}) > 1
+        else ""
+    )
+    yield f"Compute is training, without scoring, checkpoints and preparation, on {', '.join(devices)}{apart}."
+    batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
+    if batches:
+        yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
+    missing = sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops})
+    if missing:
+        yield f"FLOPs leave out operators that could not be counted: {', '.join(missing)}."
+
+
+def _conditions(group: Group) -> Iterator[str]:
+    models = [record for record in group.records if not is_reference(record)]
+    budgets = sorted({budget_words(record) for record in models if record.job.budget})
+    if len(budgets) == 1:
+        yield f"Training budget of every model: {budgets[0]}."
+    elif budgets:
+        yield f"Training budgets differ: {'; '.join(budgets)}."
+    for name in sorted({record.job.label for record in models if record.external_data}):
+        data = sorted({part for record in models if record.job.label == name for part in record.external_data})
+        yield f"{name} uses data or weights from elsewhere: {', '.join(data)}."
+
+
+def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
+    """The notes that measurements carry beside their values, each once, with the rows they stand in."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for column in columns:
+        for key in column.keys:
+            for row in rows:
+                cell = row.cells.get(key)
+                if cell and cell.value is not None and cell.note:
+                    told.setdefault((column.heading, cell.note), []).append(row.name)
+    everyone = [row.name for row in rows]
+    for (heading, note), names in told.items():
+        who = "" if names == everyone else f" of {', '.join(dict.fromkeys(names))}"
+        yield f"{heading}{who}: {note.rstrip('.')}."
+
+
+def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:
+    for row in rows:
+        if row.note:
+            yield f"{row.name}: {row.n_ok} of {row.n} seeds finished; {row.note.rstrip('.: ')}."
+    for label, settings in variants(row.records[0] for row in rows if row.kind == "model").items():
+        yield f"The rows of {label} differ in {', '.join(settings)}."
+    for name in sorted({f"{record.job.label} seed {record.job.seed}" for record in spare}):
+        yield f"{name} is there more than once and is counted once."
+
+
+def variants(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The settings in which the models of one label differ, for labels that several models have."""
+    models: dict[str, list[dict[str, str]]] = {}
+    for record in records:
+        models.setdefault(record.job.label, []).append(variant(record))
+    differing = {
+        label: [
+            key for key in dict.fromkeys(key for own in some for key in own) if len({own.get(key) for own in some}) > 1
+        ]
+        for label, some in models.items()
+    }
+    return {label: keys for label, keys in differing.items() if keys}
+
+
+def device_words(record: Record) -> str:
+    """`AMD EPYC (2 threads)`."""
+    threads = record.environment.threads
+    return f"{record.environment.device} ({threads} thread{'s' if threads != 1 else ''})"
+
+
+def budget_words(record: Record) -> str:
+    """`60 seconds`, `200,000 images`."""
+    return ", ".join(f"{amount:,.10g} {unit}" for unit, amount in sorted(record.job.budget.items()))
+
+
+def list_words(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *front, last = words
+    return f"{', '.join(front)} and {last}" if front else last

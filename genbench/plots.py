@@ -1,0 +1,288 @@
+"""Records -> figures: quality against cost, likelihoods, learning curves and samples, one colour a model throughout.
+
+A plot shows together only what a table ranks together: a panel for each group, conditional or not, and extractor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genbench.groups import is_reference
+from genbench.layout import Cell, Column, Row, Table
+from genbench.records import Record
+from genbench.sheets import COUNT, first_samples, sheet
+from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
+from genbench.tables import make_tables, progress_frame
+from genbench.wording import NO_BREAK, heading_text, number, value_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CURVE_TITLE = 28
+Looks = Mapping[str, Look]
+Cost = Callable[[Record], float | None]
+
+
+def palette(records: Iterable[Record]) -> dict[str, Look]:
+    """A look for each model, by the name of its row, the same in every plot that is given it."""
+    return looks_of(row.name for table in _measured(records) for row in table.rows if row.kind == "model")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The models ranked in one block of one column of one table."""
+
+    table: Table
+    block: str
+    column: Column
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row in self.table.rows if row.kind == "model" and row.block == self.block]
+
+    @property
+    def title(self) -> str:
+        return f"{short(self.table.dataset)}, {self.block.lower()}"
+
+    def cell(self, row: Row) -> Cell:
+        return row.cells[self.column.key]
+
+    def reference(self, kind: str) -> float | None:
+        """The value of `real` or `noise` in this column."""
+        return next((self.cell(row).value for row in self.table.rows if row.kind == kind), None)
+
+    def missing(self, drawn: set[str]) -> list[str]:
+        """Which runs are not drawn, and why: a failure never leaves a plot without a word."""
+        told = []
+        for row in self.rows:
+            if row.n_ok < row.n:
+                told.append(
+                    f"{row.n - row.n_ok} of {row.n} runs of {row.name} ({', '.join(set(row.statuses) - {'complete'})})"
+                )
+            elif row.name not in drawn:
+                told.append(f"{row.name} ({self.cell(row).note or 'no such cost counted'})")
+        return told
+
+
+def _measured(records: Iterable[Record]) -> list[Table]:
+    return [table for table in make_tables(records, "full") if not table.published]
+
+
+def panels(records: Iterable[Record], metric: str) -> list[Panel]:
+    """A panel for each group, block and extractor in which the metric was measured."""
+    return [
+        Panel(table, block, column)
+        for table in _measured(records)
+        for block in dict.fromkeys(row.block for row in table.rows if row.kind == "model")
+        for column in table.columns
+        if column.metric == metric
+    ]
+
+
+# Quality against cost
+
+
+def fid_against_training(
+    records: Iterable[Record], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
+) -> Figure:
+    """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines."""
+    label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
+    text = f"FID against the {label} of training; lower and further left is better."
+    return _against(
+        list(records), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks
+    )
+
+
+def fid_against_sampling(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+    """FID over the seconds that 1,000 samples take."""
+    text = "FID against the seconds that 1,000 samples take; lower and further left is better."
+    return _against(list(records), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
+
+
+def _seconds_per_1000(record: Record) -> float | None:
+    sample = record.cost.sample
+    return 1000 * sample.seconds / sample.images if sample and sample.images else None
+
+
+def _against(records: list[Record], label: str, text: str, cost: Cost, looks: Looks | None) -> Figure:
+    looks = looks or palette(records)
+    with styled():
+        shown = panels(records, "fid_test")
+        figure, axes = panels_of(len(shown), (6.6, 3.4), columns=1)
+        missing = [word for ax, panel in zip(axes, shown) for word in _draw_against(ax, panel, label, cost, looks)]
+        return captioned(figure, text, missing)
+
+
+def _draw_against(ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks) -> list[str]:
+    """Draw one panel and say what is missing from it."""
+    points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
+    handles: list[Any] = []
+    words: list[str] = []
+    for row in panel.rows:
+        if points[row.name]:
+            handles.append(_mark(ax, points[row.name], *looks[row.name]))
+            part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
+            words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
+    lines = {kind: value for kind in REFERENCE_LINES if (value := panel.reference(kind)) is not None}
+    for kind, value in lines.items():
+        dash, grey = REFERENCE_LINES[kind]
+        handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
+        words.append(f"{kind}  {number(value, 'fid')}")
+    drawn = [point for some in points.values() for point in some]
+    scale(ax, "x", [x for x, _ in drawn])
+    scale(ax, "y", [*(y for _, y in drawn), *lines.values()])
+    ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
+    legend(ax, handles, words)
+    return panel.missing({name for name, some in points.items() if some})
+
+
+def _stacked(heading: str) -> str:
+    """The metric on one line, its extractor on the next."""
+    metric, _, extractor = heading.replace(NO_BREAK, " ").partition(" (")
+    return short(metric) + (f"\n({short(extractor)}" if extractor else "")
+
+
+def _points(row: Row, cell: Cell, cost: Cost) -> list[tuple[float, float]]:
+    """(cost, value) of each run that has both."""
+    pairs = [(cost(record), value) for record, value in zip(row.records, cell.values)]
+    return [(x, y) for x, y in pairs if x is not None and y is not None]
+
+
+def _mark(ax: Axes, points: list[tuple[float, float]], colour: str, marker: str) -> Any:
+    """A small mark a run, where there are several, and a large one at their mean."""
+    xs, ys = zip(*points)
+    if len(points) > 1:
+        ax.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.6, linewidth=0)
+    mean = [math.fsum(xs) / len(xs)], [math.fsum(ys) / len(ys)]
+    return ax.scatter(*mean, color=colour, marker=marker, s=80, edgecolor="white", linewidth=0.8, zorder=3)
+
+
+# Likelihoods
+
+
+def likelihoods(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+    """Bits per dimension: a bar a model on test images with its error, a pale one on training images."""
+    records = list(records)
+    looks = looks or palette(records)
+    with styled():
+        found = [(panel, _with_bits(panel)) for panel in panels(records, "bits_per_dim_test")]
+        shown = [(panel, rows) for panel, rows in found if rows]
+        tallest = max((len(rows) for _, rows in shown), default=1)
+        figure, axes = panels_of(len(shown), (6.6, 1.2 + 0.42 * tallest), columns=1)
+        missing = [word for ax, (panel, rows) in zip(axes, shown) for word in _draw_bits(ax, panel, rows, looks)]
+        text = (
+            "Bits per dimension on test images, with errors, and below each, pale, on training images; lower is better."
+        )
+        return captioned(figure, f"{text} ≤ marks upper bounds, ~ estimates.", missing)
+
+
+def _with_bits(panel: Panel) -> list[Row]:
+    """The rows that have a likelihood, the worst first, since bars are drawn upwards."""
+    rows = [row for row in panel.rows if panel.cell(row).value is not None]
+    return sorted(rows, key=lambda row: (row.n_ok < row.n, panel.cell(row).value or 0.0), reverse=True)
+
+
+def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[str]:
+    """Draw one panel and say what is missing from it."""
+    for i, row in enumerate(rows):
+        cell, colour = panel.cell(row), looks[row.name][0]
+        value, error = cell.value or 0.0, cell.spread if cell.spread is not None else cell.stderr
+        ax.barh(i + 0.12, value, height=0.44, color=colour, linewidth=0)
+        if error:
+            ax.errorbar(value, i + 0.12, xerr=error, color=INK, capsize=3, linewidth=1.2)
+        if (train := row.cells.get("bits_per_dim_train", Cell()).value) is not None:
+            ax.barh(i - 0.22, train, height=0.2, color=colour, alpha=0.45, linewidth=0)
+        end = (value + (error or 0.0), i + 0.12)
+        ax.annotate(value_text(cell, "bits"), end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    longest = max(panel.cell(row).value or 0.0 for row in rows)
+    ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
+    ax.set_xlim(0, longest * 1.4)
+    ax.grid(visible=False, axis="y")
+    ax.set(title=panel.title, xlabel="bits per dimension: test images, and pale: training images")
+    return panel.missing({row.name for row in rows})
+
+
+# Learning curves
+
+
+def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+    """Loss over images, a line a seed; a panel a model and phase, since losses of different models do not compare."""
+    records = list(records)
+    looks = looks or palette(records)
+    names = {record.job.id: row.name for table in _measured(records) for row in table.rows for record in row.records}
+    frame = progress_frame([record for record in records if record.job.id in names])
+    frame = frame[frame["loss"].notna()]
+    frame = frame.assign(name=frame["job"].map(names))
+    shown = sorted(dict.fromkeys(zip(frame["name"], frame["phase"])))
+    with styled():
+        figure, axes = panels_of(len(shown), (2.7, 2.0), columns=3)
+        for ax, (name, phase) in zip(axes, shown):
+            lines = frame[(frame["name"] == name) & (frame["phase"] == phase)]
+            _draw_curve(ax, lines, looks[name][0])
+            several = sum(other == name for other, _ in shown) > 1
+            words = f", {phase}" if several else ""
+            ax.set(title=short(name, CURVE_TITLE - len(words)) + words, xlabel="images", ylabel="loss")
+        text = "Training loss over images, one panel a model and phase; losses of different models do not compare."
+        return captioned(figure, text, _without_curve(records, set(frame["job"])))
+
+
+def _draw_curve(ax: Axes, lines: pd.DataFrame, colour: str) -> None:
+    import seaborn as sns
+    from matplotlib.ticker import MaxNLocator
+
+    sns.lineplot(lines, x="images", y="loss", units="job", estimator=None, ax=ax, color=colour, linewidth=1.2)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=3))
+    ax.xaxis.set_major_formatter(lambda value, position: f"{value / 1000:g}k" if value else "0")
+
+
+def _without_curve(records: list[Record], drawn: set[str]) -> list[str]:
+    """The runs without a curve, and those whose curve breaks off."""
+    told = []
+    for record in records:
+        run = f"{record.job.label} seed {record.job.seed}"
+        if record.job.id in drawn and record.status != "complete":
+            told.append(f"{run} to its end ({record.status})")
+        elif record.job.id not in drawn and not is_reference(record):
+            told.append(f"{run} ({'no curve kept' if record.status == 'complete' else record.status})")
+    return told
+
+
+# Samples
+
+
+def sample_grids(records: Iterable[Record], count: int = COUNT) -> Figure:
+    """The first samples of every row side by side at one size: `real`, models as their tables rank them, `noise`."""
+    pictures: list[tuple[str, np.ndarray]] = []
+    missing = []
+    for row in [row for table in _measured(records) for row in table.rows]:
+        images = next((found for record in row.records if (found := first_samples(record, count)) is not None), None)
+        if images is None:
+            missing.append(f"{row.name} (no samples)")
+        else:
+            pictures.append((row.name, sheet(images, math.isqrt(count))))
+    with styled():
+        figure, axes = panels_of(len(pictures), (2.4, 2.6), columns=4)
+        for ax, (name, page) in zip(axes, pictures):
+            ax.imshow(page, interpolation="nearest")
+            ax.set(title=short(name))
+            ax.set_axis_off()
+        return captioned(figure, f"The first {count} samples of every model, not chosen.", missing)
+
+
+ALL: dict[str, tuple[str, Callable[[list[Record], Looks], Figure]]] = {
+    "fid-training-seconds": (
+        "FID against training time",
+        lambda r, looks: fid_against_training(r, looks=looks),
+    ),
+    "fid-training-flops": ("FID against training FLOPs", lambda r, looks: fid_against_training(r, "flops", looks)),
+    "fid-sampling": ("FID against sampling cost", fid_against_sampling),
+    "likelihoods": ("Likelihoods", likelihoods),
+    "learning-curves": ("Learning curves", learning_curves),
+}
+"""The plots of a report: file name, heading, and what draws it from the records and the models' looks."""

@@ -1,0 +1,136 @@
+"""One folder of pages: built in a temporary folder beside, then swapped in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genbench import __version__, plots
+from genbench.errors import BadInput
+from genbench.formats import FORMATS, render
+from genbench.layout import Table
+from genbench.published import published_tables
+from genbench.records import Record
+from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
+from genbench.report.pages import Pages
+from genbench.sheets import first_samples, sheet
+from genbench.store import atomic_folder
+from genbench.style import INK, svg
+from genbench.tables import make_tables
+
+MARKER = "genbench-report.json"
+"""What tells a report of ours, and names its files; a folder without it is never replaced."""
+PAPER_INK, NIGHT_INK = INK, "#e4e4ea"
+SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
+LAYOUTS = {"quality": "Quality", "cost": "Cost", "full": "Everything"}
+SHEET_PIXELS = 460
+
+
+def build(records: list[Record], out: Path) -> Path:
+    """See `genbench.report.build_report`."""
+    if not records:
+        raise BadInput("no records to report on", "give a folder of run folders")
+    out = out.absolute()
+    _check_replaceable(out)
+    with atomic_folder(out) as folder:
+        _write(sorted(records, key=lambda record: record.job.id), folder)
+        files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+        marker = {"genbench": __version__, "files": files}
+        (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    return out / "index.html"
+
+
+def _check_replaceable(out: Path) -> None:
+    """Raise BadInput where `out` is there and is not wholly a report of ours."""
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise BadInput(f"{out}: not a folder", "give a new folder, or that of an earlier report")
+    found = {str(file.relative_to(out)) for file in out.rglob("*") if not file.is_dir()}
+    if not found:
+        return
+    if MARKER not in found:
+        raise BadInput(f"{out}: not a report: it holds no {MARKER}", "give a new folder, or that of an earlier report")
+    foreign = sorted(found - {MARKER} - set(_listed(out / MARKER)))
+    if foreign:
+        raise BadInput(f"{out}: would delete {foreign[0]}, which is not of the report", "move it, or give a new folder")
+
+
+def _listed(marker: Path) -> list[str]:
+    try:
+        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
+
+
+def _write(records: list[Record], folder: Path) -> None:
+    slugs = slugs_of(records)
+    tables = {layout: make_tables(records, layout) for layout in ("quality", "cost", "full")}
+    published = published_tables("full", None)
+    for name, some in {**tables, "published": published}.items():
+        _write_tables(some, name, folder / "tables")
+    looks = plots.palette(records)
+    protocols = number_protocols(tables["full"])
+    pages = Pages(slugs=slugs, looks=looks, protocols=protocols, suffixes=list(SUFFIXES.values()))
+    sheets = {
+        record.job.id: written for record in records if (written := _write_sheet(record, slugs[record.job.id], folder))
+    }
+    measured = {layout: [table for table in some if not table.published] for layout, some in tables.items()}
+    context: dict[str, Any] = {
+        "records": records, "tables": measured, "layouts": LAYOUTS, "published": published, "sheets": sheets,
+        "headlines": headlines(records), "plots": list(_write_plots(records, looks, folder / "plots")),
+        "failures": failures(records), "environments": environments(records), "settings": settings(records),
+    }  # fmt: skip
+    pages.write("index.html", folder / "index.html", "", **context)
+    for record in records:
+        page = folder / "runs" / f"{slugs[record.job.id]}.html"
+        pages.write("run.html", page, "../", record=record, sheet=sheets.get(record.job.id), facts=run_rows(record))
+
+
+def slugs_of(records: list[Record]) -> dict[str, str]:
+    """A safe, unique file name for each job id."""
+    slugs: dict[str, str] = {}
+    for record in records:
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", record.job.id).strip("-")[:80] or "run"
+        taken = sum(other == slug or other.startswith(f"{slug}~") for other in slugs.values())
+        slugs.setdefault(record.job.id, f"{slug}~{taken}" if taken else slug)
+    return slugs
+
+
+def _write_tables(tables: list[Table], name: str, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for format in FORMATS:
+        (folder / f"{name}.{SUFFIXES[format]}").write_text(render(tables, format), encoding="utf-8")
+
+
+def _write_sheet(record: Record, slug: str, folder: Path) -> str | None:
+    """The run's sample sheet as PNG, enlarged by whole pixels; its path in the report, None without samples."""
+    from PIL import Image
+
+    images = first_samples(record)
+    if images is None:
+        return None
+    zoom = max(1, round(SHEET_PIXELS / (8 * images.shape[-1])))
+    page = sheet(images, zoom=zoom)
+    grey = bool((page[..., :1] == page).all())
+    (folder / "samples").mkdir(exist_ok=True)
+    Image.fromarray(page[..., 0] if grey else page).save(folder / "samples" / f"{slug}.png")
+    return f"samples/{slug}.png"
+
+
+def _write_plots(records: list[Record], looks: plots.Looks, folder: Path) -> Iterator[dict[str, str]]:
+    """Each plot as SVG, once with dark ink and once with light ink for dark pages; its heading and description."""
+    folder.mkdir(exist_ok=True)
+    for name, (title, draw) in plots.ALL.items():
+        figure = draw(records, looks)
+        if not figure.axes or not any(axes.has_data() for axes in figure.axes):
+            continue
+        text = svg(figure)
+        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
+        (folder / f"{name}-dark.svg").write_text(text.replace(PAPER_INK, NIGHT_INK), encoding="utf-8")
+        text = str(figure.get_label())
+        yield {"name": name, "title": title, "alt": text, "text": text.partition(" Not drawn:")[0]}

@@ -1,0 +1,129 @@
+"""How every figure looks: plain text, colours that colour-blind readers tell apart, and bytes that repeat."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench.wording import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1d1d24"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
+"""Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
+LONGEST = 30
+Look = tuple[str, str]
+"""The colour and the marker of a model."""
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each name, by alphabet; colours repeat after eight, marker and colour together after 72."""
+    return {
+        name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(sorted(dict.fromkeys(names)))
+    }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Seaborn's grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    settings: Any = {
+        "font.family": "sans-serif", "font.size": 10, "text.parse_math": False, "text.color": INK,
+        "svg.fonttype": "none", "svg.hashsalt": "genbench", "legend.frameon": False,
+        "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "axes.edgecolor": "#8a8a94", "axes.spines.top": False, "axes.spines.right": False,
+        "xtick.color": INK, "ytick.color": INK, "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
+    }  # fmt: skip
+    with mpl.rc_context(), sns.axes_style("whitegrid"):
+        mpl.rcParams.update(settings)
+        yield
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text on a transparent ground; the same figure gives the same bytes."""
+    out = io.StringIO()
+    with styled():
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "genbench"}, transparent=True)
+    return out.getvalue()
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write the figure on white as the path's suffix says, .svg or .png, with the same bytes every time."""
+    metadata = {"Date": None, "Creator": "genbench"} if path.suffix == ".svg" else {"Software": None}
+    with styled():
+        figure.savefig(path, dpi=dpi, metadata=metadata, facecolor="white")
+
+
+def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` axes of `size` inches each, row by row."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, max(count, 1))
+    rows = math.ceil(max(count, 1) / columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
+    """The figure, labelled with its description (for `alt` and captions), with what is not drawn written below it."""
+    told = "; ".join(dict.fromkeys(missing))
+    if told:
+        words = printable(f"Not drawn: {told}.")
+        lines = textwrap.wrap(words, int(figure.get_figwidth() * 14))
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, fontweight="normal")
+        text = f"{text} {words}"
+    figure.set_label(text)
+    return figure
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """The name as a plot can hold it: no control characters, not longer than there is room for."""
+    shown = printable(name)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
+    """A legend on the right; its words are set afterwards: matplotlib drops those that begin with an underscore."""
+    stand_ins = [str(i) for i in range(len(handles))]
+    entries = axes.legend(handles, stand_ins, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9).get_texts()
+    for entry, text in zip(entries, words):
+        entry.set_text(text)
+
+
+def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
+    """Axis `x` or `y` with plain numbers: logarithmic where the values span a factor of `wide`, else linear from 0."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if low > 0 and high / low >= wide:
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (low / 1.4, high * 1.4)})
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,), numticks=15))
+        axis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set(**{f"{name}lim": (min(0.0, 1.25 * low), 1.25 * high if high > 0 else 1.0)})
+    axis.set_major_formatter(FuncFormatter(tick))
+
+
+def tick(value: float, position: int | None = None) -> str:
+    """A tick's number without markup: 0.5, 200, 5,000, 2e14."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        mantissa, _, exponent = f"{value:.2g}".partition("e")
+        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

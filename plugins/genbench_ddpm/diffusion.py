@@ -1,0 +1,211 @@
+"""Diffusion as in Ho et al. 2020: the forward process, its posterior, the objectives and the variational bound.
+
+Nothing here knows a network: it is handed a `Network`, the raw prediction for (x_t, t), or a `Denoiser`, which
+`Diffusion.denoiser` makes of it. Time runs over t = 1..T as in the paper and t = 0 is the data. Tables are float64,
+indexed by t.
+"""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genbench.distributions import BIN, normal_log_prob
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""(x_t, t) -> what the network predicts: x_t is (B, ...), t is int64 (B,)."""
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""(x_t, t) -> the estimate of x_0."""
+Prediction = Literal["eps", "x0", "v", "mean"]
+Variance = Literal["beta", "posterior"]
+
+
+def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
+    """beta_1 = start to beta_T = end in equal steps, float64 (T,). Source: Ho et al. 2020, section 4."""
+    return torch.linspace(start, end, steps, dtype=torch.float64)
+
+
+def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> Tensor:
+    """The betas, float64 (T,), by which alpha_bar falls as a squared cosine. Source: Nichol & Dhariwal 2021, eq. 17."""
+    time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    alpha_bar = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
+    return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)
+
+
+def log_interval(low: Tensor, high: Tensor) -> Tensor:
+    """log(Phi(high) - Phi(low)) of the standard normal, for low < high, exact also far out in either tail."""
+    flip = low + high > 0
+    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+    top: Tensor = torch.special.log_ndtr(high)
+    return top + torch.log(-torch.expm1(torch.special.log_ndtr(low) - top))
+
+
+def discretized_gaussian(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Log-probabilities of the levels at the bin centres `images`, elementwise and float64; the outer bins are open.
+
+    Source: Ho et al. 2020, eq. 13, with the bins of `genbench.images`.
+    """
+    images, mean, std = images.double(), mean.double(), std.double()
+    low, high = (images - BIN / 2 - mean) / std, (images + BIN / 2 - mean) / std
+    inside = log_interval(low, high)
+    inside = torch.where(images < BIN - 1, torch.special.log_ndtr(high), inside)
+    return torch.where(images > 1 - BIN, torch.special.log_ndtr(-low), inside)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """(B, ...) summed to float64 (B,)."""
+    return values.double().flatten(1).sum(1)
+
+
+class Diffusion(nn.Module):
+    """The process that `betas`, float64 (T,), define; what the network predicts; and the reverse variance sigma_t^2.
+
+    `variance` is `beta`, sigma_t^2 = beta_t, or `posterior`, that of q(x_{t-1} | x_t, x_0) with beta_1 at t = 1, where
+    the posterior's is 0. They are the two extremes of Ho et al. 2020, section 3.2.
+    """
+
+    beta: Tensor
+    alpha_bar: Tensor
+    signal: Tensor
+    noise: Tensor
+    posterior_x0: Tensor
+    posterior_xt: Tensor
+    posterior_variance: Tensor
+    sigma2: Tensor
+
+    def __init__(self, betas: Tensor, prediction: Prediction = "eps", variance: Variance = "beta") -> None:
+        super().__init__()
+        self.steps = len(betas)
+        self.prediction = prediction
+        beta = F.pad(betas.double(), (1, 0))
+        alpha_bar = torch.cumprod(1 - beta, dim=0)
+        before = alpha_bar.roll(1)
+        rest = (1 - alpha_bar).where(beta > 0, torch.ones_like(beta))
+        posterior_variance = beta * (1 - before) / rest
+        sigma2 = beta if variance == "beta" else posterior_variance.where(torch.arange(self.steps + 1) > 1, beta)
+        tables = {
+            "beta": beta,
+            "alpha_bar": alpha_bar,
+            "signal": alpha_bar.sqrt(),
+            "noise": (1 - alpha_bar).sqrt(),
+            "posterior_x0": before.sqrt() * beta / rest,
+            "posterior_xt": (1 - beta).sqrt() * (1 - before) / rest,
+            "posterior_variance": posterior_variance,
+            "sigma2": sigma2,
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
+
+    def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        """The entries of `table` at times (B,), in the dtype of `like` and broadcastable with it."""
+        return table[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+    def diffuse(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """x_t ~ q(x_t | x_0) from standard normal noise. Source: Ho et al. 2020, eq. 4."""
+        return self.at(self.signal, t, x0) * x0 + self.at(self.noise, t, x0) * eps
+
+    def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The mean of q(x_{t-1} | x_t, x_0); its variance is `posterior_variance`. Source: Ho et al. 2020, eq. 7."""
+        return self.at(self.posterior_x0, t, x0) * x0 + self.at(self.posterior_xt, t, x0) * x_t
+
+    def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """What the network should predict. Sources: Ho et al. 2020, section 3.2; v: Salimans & Ho 2022, appendix D."""
+        if self.prediction == "eps":
+            return eps
+        if self.prediction == "x0":
+            return x0
+        if self.prediction == "v":
+            return self.at(self.signal, t, x0) * eps - self.at(self.noise, t, x0) * x0
+        return self.posterior_mean(x0, self.diffuse(x0, t, eps), t)
+
+    def denoiser(self, network: Network, clip: bool = False) -> Denoiser:
+        """The estimate of x_0 that a network's prediction stands for, clipped to [-1, 1] where the data are images."""
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            predicted = network(x_t, t).to(x_t.dtype)
+            if self.prediction == "eps":
+                x0 = (x_t - self.at(self.noise, t, x_t) * predicted) / self.at(self.signal, t, x_t)
+            elif self.prediction == "x0":
+                x0 = predicted
+            elif self.prediction == "v":
+                x0 = self.at(self.signal, t, x_t) * x_t - self.at(self.noise, t, x_t) * predicted
+            else:
+                x0 = (predicted - self.at(self.posterior_xt, t, x_t) * x_t) / self.at(self.posterior_x0, t, x_t)
+            return x0.clamp(-1, 1) if clip else x0
+
+        return denoise
+
+    def draw_times(self, x0: Tensor) -> Tensor:
+        """Uniform times in 1..T, int64 (B,), spread evenly over the batch. Source: Kingma et al. 2021, appendix I.1."""
+        places = torch.randperm(len(x0), device=x0.device) + torch.rand((), device=x0.device)
+        return (places * (self.steps / len(x0))).long().clamp(max=self.steps - 1) + 1
+
+    def simple_loss(self, network: Network, x0: Tensor) -> Tensor:
+        """L_simple: the mean squared error of the prediction. Source: Ho et al. 2020, eq. 14."""
+        t, eps = self.draw_times(x0), torch.randn_like(x0)
+        return F.mse_loss(network(self.diffuse(x0, t, eps), t).float(), self.target(x0, eps, t))
+
+    def variational_loss(self, network: Network, x0: Tensor, discrete: bool = True) -> Tensor:
+        """The bound less the constant L_T, nats a dimension, by one t per image. Source: Ho et al. 2020, eq. 5."""
+        terms = self.bound_term(self.denoiser(network), x0, self.draw_times(x0), discrete)
+        return self.steps * terms.mean().float() / x0[0].numel()
+
+    def prior_term(self, x0: Tensor) -> Tensor:
+        """L_T = KL(q(x_T | x_0) || N(0, I)), float64 nats (B,)."""
+        last = self.alpha_bar[-1]
+        return per_image(last * x0.double() ** 2 - last - torch.log1p(-last)) / 2
+
+    def bound_term(self, denoise: Denoiser, x0: Tensor, t: Tensor, discrete: bool = True) -> Tensor:
+        """L_{t-1} at times (B,) by one draw of x_t, float64 nats (B,): a KL divergence; -log p(x_0 | x_1) at t = 1.
+
+        The latter, L_0, is of the 256 levels (`x0` holds bin centres) where `discrete`, else the Gaussian's density.
+        Source: Ho et al. 2020, eq. 5, 8 and 13.
+        """
+        denoised = denoise(self.diffuse(x0, t, torch.randn_like(x0)), t)
+        sigma2, tilde = self.at(self.sigma2, t, x0).double(), self.at(self.posterior_variance, t, x0).double()
+        gap = self.at(self.posterior_x0, t, x0) * (x0 - denoised)
+        ratio = torch.where(tilde > 0, tilde / sigma2, 1.0)
+        terms = per_image(gap.double() ** 2 / sigma2 + ratio - 1 - ratio.log()) / 2
+        first = t == 1
+        if first.any():
+            decoder = discretized_gaussian if discrete else _gaussian
+            terms[first] = -per_image(decoder(x0[first], denoised[first], sigma2[first].sqrt()))
+        return terms
+
+    def bound(
+        self, denoise: Denoiser, x0: Tensor, exact: int = 4, strata: int = 0, discrete: bool = True
+    ) -> dict[str, Tensor]:
+        """L_T, the sum of L_{t-1} over t = 2..T, and L_0: float64 nats (B,) each, estimated without bias.
+
+        t = 1..`exact` are summed; the rest is cut into `strata` geometric ranges of t, each estimated by one t drawn
+        for every image apart; `strata=0` sums all T terms. Every term takes one draw of x_t. The sum of the three is an
+        upper bound on -log p(x_0).
+        """
+        inner = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
+        for low, high in strata_of(self.steps, exact, strata)[1:]:
+            t = torch.randint(low, high, (len(x0),), device=x0.device)
+            inner += (high - low) * self.bound_term(denoise, x0, t, discrete)
+        ones = torch.ones(len(x0), dtype=torch.int64, device=x0.device)
+        return {"L_T": self.prior_term(x0), "L_t": inner, "L_0": self.bound_term(denoise, x0, ones, discrete)}
+
+
+def strata_of(steps: int, exact: int, strata: int) -> list[tuple[int, int]]:
+    """Half-open ranges that cover 1..T: one time each up to `exact`, then up to `strata` in geometric progression.
+
+    The terms of the bound fall roughly like 1/t, so that ranges of equal ratio carry equal shares of it.
+    """
+    exact = min(exact, steps) if strata else steps
+    borders = list(range(1, exact + 2))
+    for k in range(1, strata + 1):
+        border = round((exact + 1) * ((steps + 1) / (exact + 1)) ** (k / strata))
+        if border > borders[-1]:
+            borders.append(border)
+    return list(pairwise(borders))
+
+
+def _gaussian(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return normal_log_prob(x.double(), mean.double(), std.double().log())

@@ -1,0 +1,44 @@
+"""From noise to data by a `Denoiser`, whatever network is behind it."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from genbench_ddpm.diffusion import Denoiser, Diffusion
+
+
+def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor) -> Tensor:
+    """x_0 by T steps of p(x_{t-1} | x_t) from x_T = `noise`; the last adds none. Source: Ho et al. 2020, alg. 2."""
+    x = noise
+    for step in range(diffusion.steps, 0, -1):
+        t = torch.full((len(x),), step, device=x.device)
+        x_t, x = x, diffusion.posterior_mean(denoise(x, t), x, t)
+        if step > 1:
+            x = x + diffusion.at(diffusion.sigma2, t, x_t).sqrt() * torch.randn_like(x)
+    return x
+
+
+def ddim_times(total: int, steps: int) -> list[int]:
+    """`steps` times from T down, evenly spread, and 0 behind them."""
+    return [round(total * k / steps) for k in range(steps, -1, -1)]
+
+
+def ddim_variance(diffusion: Diffusion, now: int, then: int, eta: float) -> Tensor:
+    """sigma^2 of the jump from t = `now` to `then`; the posterior's at eta = 1. Source: Song et al. 2021, eq. 16."""
+    a, b = diffusion.alpha_bar[now], diffusion.alpha_bar[then]
+    return eta**2 * (1 - b) / (1 - a) * (1 - a / b)
+
+
+def ddim(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, steps: int = 50, eta: float = 0.0) -> Tensor:
+    """x_0 by `steps` network calls from x_T = `noise`, the only noise at eta = 0. Source: Song et al. 2021, eq. 12."""
+    x = noise
+    for now, then in pairwise(ddim_times(diffusion.steps, steps)):
+        x0 = denoise(x, torch.full((len(x),), now, device=x.device))
+        eps = (x - diffusion.signal[now].to(x.dtype) * x0) / diffusion.noise[now].to(x.dtype)
+        variance = ddim_variance(diffusion, now, then, eta)
+        direction = (1 - diffusion.alpha_bar[then] - variance).clamp(min=0).sqrt().to(x.dtype)
+        x = diffusion.signal[then].to(x.dtype) * x0 + direction * eps
+        if eta > 0 and then > 0:
+            x = x + variance.sqrt().to(x.dtype) * torch.randn_like(x)
+    return x

@@ -1,0 +1,146 @@
+"""Normalizing flow: multi-scale couplings behind a logit, exact likelihood (Dinh et al. 2017; Durkan et al. 2019)."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_cosine
+from genbench.images import bits_per_dim
+from genbench_flow.glow import glow_levels
+from genbench_flow.lattice import lattice_levels
+from genbench_flow.layers import ActNorm, Level
+from genbench_flow.transforms import Affine, LogitFront, Spline
+
+CLIP = 10.0
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(Flow)
+
+
+class FlowConfig(Config):
+    batch_size: int = field(32, "train", "images per update", ge=1)
+    learning_rate: float = field(6e-3, "train", "peak learning rate (AdamW)", gt=0)
+    mixing: Literal["lattice", "conv"] = field(
+        "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
+    )
+    coupling: Literal["affine", "spline"] = field("spline", "train", "elementwise transform of a coupling")
+    levels: int = field(3, "train", "halvings of the resolution, at most; sides are halved only while even", ge=1)
+    steps: int = field(4, "train", "couplings of the coarsest pixels (lattice), or steps a level (conv)", ge=1)
+    width: int = field(32, "train", "channels of the networks; the lattice doubles them below its finest level", ge=1)
+    blocks: int = field(2, "train", "residual convolutions of a coupling network (lattice)", ge=0)
+    bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
+    alpha: float = field(1e-3, "train", "margin that keeps the logit finite", gt=0, lt=0.5)
+    temperature: float = field(1.0, "sample", "factor of the latents drawn; 1 is the model's distribution", gt=0)
+
+
+class Flow(Model):
+    """log p(x) = log p(z) + log |det dz/dx|, z = f(x).
+
+    On the lattice every level first transforms the pixels off its coarser grid, given those on it, then goes on with
+    the grid: a pixel's conditional density is one spline, and the levels run from coarse to fine in sampling. Spline
+    couplings keep to the logit's box, and z is uniform on [-1, 1) seen through the logit: the density integrates to
+    exactly one on [-1, 1), and an untrained flow has 8 bits/dim. Otherwise z is standard normal.
+    """
+
+    name = "flow"
+    Config = FlowConfig
+    config: FlowConfig
+    conditional = True
+    bf16 = True  # under autocast only the networks compute in bfloat16; transforms and determinants stay in float32
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
+        "small": {},
+        "paper": {
+            "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
+            "learning_rate": 1e-3, "alpha": 0.05,
+        },
+    }  # fmt: skip
+
+    def __init__(self, data: DataSpec, config: FlowConfig) -> None:
+        super().__init__(data, config)
+        self.front = LogitFront(config.alpha)
+        self.boxed = (config.mixing, config.coupling) == ("lattice", "spline")
+        build = lattice_levels if config.mixing == "lattice" else glow_levels
+        self.levels: Sequence[Level] = nn.ModuleList(build(data, config, self.depth(), self.transform))  # type: ignore[assignment]
+        if len(self.levels) == 0:
+            raise ValueError(f"flow: mixing = 'conv' halves the sides of an image, and {data.shape} has odd ones")
+
+    def depth(self) -> int:
+        """Levels that the image allows."""
+        height, width = self.data.shape[1:]
+        return next(n for n in range(self.config.levels + 1) if n == self.config.levels or (height | width) >> n & 1)
+
+    def transform(self) -> Affine | Spline:
+        return Spline(self.config.bins, self.front.bound) if self.config.coupling == "spline" else Affine()
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """The latents of every level, finest first, and log |det dz/dx| in nats per image (B,).
+
+        Computed in the precision of `images`, networks apart: of float64 images `decode` gives back all but rounding,
+        of float32 images all but about a tenth of a grey level.
+        """
+        x, log_det = self.front(images)
+        latents = []
+        for level in self.levels:
+            x, z, change = level(x, labels)
+            latents.append(z)
+            log_det = log_det + change
+        return latents, log_det
+
+    def decode(self, latents: list[Tensor], labels: Tensor | None = None) -> Tensor:
+        """The images that `encode` maps to these latents."""
+        x = latents[-1][:, :0]
+        for level, z in zip(reversed(self.levels), reversed(latents)):
+            x = level.inverse(x, z, labels)
+        return self.front.inverse(x)
+
+    def base_log_prob(self, z: Tensor) -> Tensor:
+        """log p(z), nats per image (B,): the logistic density cut to the box, or the standard normal."""
+        if self.boxed:
+            log_prob = nn.functional.logsigmoid(z) + nn.functional.logsigmoid(-z) - math.log(1 - 2 * self.config.alpha)
+        else:
+            log_prob = -0.5 * (z * z + math.log(2 * math.pi))
+        return log_prob.flatten(1).sum(1)
+
+    def base_sample(self, n: int) -> list[Tensor]:
+        """Latents of `n` images, in the shapes that `encode` returns."""
+        (_, h, w), device = self.data.shape, next(self.parameters()).device
+        latents = []
+        for level in self.levels:
+            h, w = h // level.factor[0], w // level.factor[1]
+            latents.append(self.draw((n, len(level.leave), h, w), device))
+        return latents
+
+    def draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
+        """Base noise, multiplied by the temperature; what is boxed stays in the box."""
+        if not self.boxed:
+            return torch.randn(shape, device=device) * self.config.temperature
+        z: Tensor = self.front(torch.rand(shape, device=device) * 2 - 1)[0]
+        return (z * self.config.temperature).clamp(-self.front.bound, self.front.bound)
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        latents, log_det = self.encode(images, labels)
+        return log_det + torch.stack([self.base_log_prob(z) for z in latents]).sum(0)
+
+    def loss(self, phase: str, batch: Batch) -> Tensor:
+        log_prob = self.log_prob(batch.images, batch.labels)
+        return bits_per_dim(log_prob, self.data.dims, discrete=False).mean()
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        return self.decode(self.base_sample(n), labels).clamp(-1, 1)
+
+    @torch.no_grad()
+    def prepare(self, phase: str, batch: Batch) -> None:
+        for module in self.modules():
+            if isinstance(module, ActNorm):
+                module.pending = True
+        self.log_prob(batch.images, batch.labels)
+
+    def phases(self) -> list[Phase]:
+        optimizer = adamw(self, self.config.learning_rate)
+        return [Phase("train", self, optimizer, schedule=warmup_cosine, clip=CLIP)]

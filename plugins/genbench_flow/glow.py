@@ -1,0 +1,84 @@
+"""Glow's levels: activation normalisation, invertible 1x1 convolution, coupling of halves (Kingma & Dhariwal 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genbench import DataSpec
+from genbench_flow.layers import ActNorm, Constant, Coupling, Level
+from genbench_flow.transforms import Affine, Spline
+
+if TYPE_CHECKING:
+    from genbench_flow import FlowConfig
+
+
+class InvertibleConv(nn.Module):
+    """A 1x1 convolution that starts as a random rotation (3.2); float32 also under autocast, as its determinant is."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.orthogonal_(torch.empty(channels, channels)))
+
+    @staticmethod
+    def apply_weight(weight: Tensor, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv2d(x, weight[:, :, None, None].to(x.dtype))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_det = torch.linalg.slogdet(self.weight).logabsdet * (x.shape[2] * x.shape[3])
+        return self.apply_weight(self.weight, x), log_det.expand(len(x))
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.apply_weight(self.weight.double().inverse(), y)
+
+
+class GlowNetwork(nn.Module):
+    """3x3, 1x1 and 3x3 convolutions with ReLU, the last zero at first (appendix B); labels shift the first's."""
+
+    def __init__(self, channels: int, outputs: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.labels = nn.Embedding(num_classes, width) if num_classes else None
+        self.middle = nn.Conv2d(width, width, 1)
+        self.last = nn.Conv2d(width, outputs, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
+        h = self.first(context)
+        if self.labels is not None:
+            h = h + self.labels(labels)[:, :, None, None]
+        outputs: Tensor = self.last(F.relu(self.middle(F.relu(h))))
+        return outputs
+
+
+def glow_levels(
+    data: DataSpec, config: FlowConfig, depth: int, transform: Callable[[], Affine | Spline]
+) -> list[Level]:
+    """`depth` levels of `steps` steps. What a split lets go, and what is left last, have learned Gaussian priors.
+
+    Such a prior is a coupling too: with z2 ~ N(mean(z1), scale(z1)), it maps z2, given z1, to a standard normal.
+    """
+
+    channels, k = data.shape[0], data.num_classes
+
+    def coupling(total: int, kind: Affine | Spline) -> Coupling:
+        context, target = list(range(total // 2)), list(range(total // 2, total))
+        outputs = len(target) * kind.parameters_each
+        return Coupling(target, context, GlowNetwork(len(context), outputs, config.width, k), kind)
+
+    levels = []
+    for level in range(depth):
+        total, last = 4 * channels, level == depth - 1
+        layers: list[nn.Module] = []
+        for _ in range(config.steps):
+            layers += [ActNorm(total), InvertibleConv(total), coupling(total, transform())]
+        prior = Coupling(range(total), [], Constant(2 * total, k), Affine()) if last else coupling(total, Affine())
+        channels = total // 2
+        levels.append(Level((2, 2), total, [] if last else range(channels), [*layers, prior]))
+    return levels

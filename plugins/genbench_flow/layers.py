@@ -1,0 +1,162 @@
+"""Couplings, their networks, and the levels they make up.
+
+A layer maps `x, labels` to `y, log_det`, with log |det dy/dx| in nats per image (B,), and its `inverse` maps back.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genbench_flow.transforms import Affine, Spline
+
+
+class Network(nn.Module):
+    """A small residual network: `channels` (B, c, H, W) to `outputs` (B, o, H, W), which start at zero.
+
+    It knows where it is (a learned bias for every position) and, where `num_classes` > 0, what it draws.
+    """
+
+    def __init__(
+        self, channels: int, outputs: int, width: int, blocks: int, size: tuple[int, int], kernel: int, num_classes: int
+    ) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, kernel, padding="same")
+        self.place = nn.Parameter(torch.zeros(width, *size))
+        self.labels = nn.Embedding(num_classes, width) if num_classes else None
+        self.blocks = nn.ModuleList(nn.Conv2d(width, width, kernel, padding="same") for _ in range(blocks))
+        self.last = nn.Conv2d(width, outputs, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
+        h = self.first(context * 0.3) + self.place
+        if self.labels is not None:
+            h = h + self.labels(labels)[:, :, None, None]
+        for block in self.blocks:
+            h = h + block(F.silu(h))
+        outputs: Tensor = self.last(F.silu(h))
+        return outputs
+
+
+class Constant(nn.Module):
+    """The network of a coupling without context: `outputs` numbers, of a class where there are classes."""
+
+    def __init__(self, outputs: int, num_classes: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(max(num_classes, 1), outputs))
+
+    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
+        value = self.value.expand(len(context), -1) if labels is None else self.value[labels]
+        return value[:, :, None, None].expand(-1, -1, *context.shape[2:])
+
+
+class ActNorm(nn.Module):
+    """y = (x + bias) exp(log_scale), a channel each (Kingma & Dhariwal 2018, section 3.1).
+
+    Where `pending` is set, the next batch chooses both, so that it comes out standardised.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.log_scale = nn.Parameter(torch.zeros(channels, 1, 1))
+        self.pending = False
+
+    def fit(self, x: Tensor) -> None:
+        deviation, mean = torch.std_mean(x, dim=(0, 2, 3), keepdim=True)
+        self.bias.data = -mean[0]
+        self.log_scale.data = -deviation[0].clamp_min(1e-3).log()
+        self.pending = False
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.pending:
+            self.fit(x)
+        log_det = self.log_scale.sum() * (x.shape[2] * x.shape[3])
+        return (x + self.bias) * self.log_scale.exp(), log_det.expand(len(x))
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        return y * (-self.log_scale).exp() - self.bias
+
+
+class Coupling(nn.Module):
+    """Transforms the channels `target`, elementwise, as a network of the channels `context` says (Dinh et al. 2015)."""
+
+    target: Tensor
+    context: Tensor
+
+    def __init__(
+        self, target: Sequence[int], context: Sequence[int], network: nn.Module, transform: Affine | Spline
+    ) -> None:
+        super().__init__()
+        if set(target) & set(context):
+            raise ValueError("a coupling's target and context overlap")
+        self.register_buffer("target", torch.tensor(target), persistent=False)
+        self.register_buffer("context", torch.tensor(context, dtype=torch.long), persistent=False)
+        self.network, self.transform = network, transform
+
+    def parts(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The target (B, H, W, T) and its parameters (B, H, W, T, P), in the precision of x.
+
+        Only the network computes in its own precision, or in that of autocast.
+        """
+        context = x[:, self.context].to(next(self.network.parameters()).dtype)
+        parameters = self.network(context, labels).to(x.dtype).permute(0, 2, 3, 1)
+        target = x[:, self.target].permute(0, 2, 3, 1)
+        return target, parameters.reshape(*target.shape, self.transform.parameters_each)
+
+    def put(self, x: Tensor, target: Tensor) -> Tensor:
+        return x.index_copy(1, self.target, target.permute(0, 3, 1, 2))
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, log_slope = self.transform(*self.parts(x, labels))
+        return self.put(x, y), log_slope.flatten(1).sum(1)
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.put(y, self.transform.inverse(*self.parts(y, labels)))
+
+
+class Level(nn.Module):
+    """Squeeze, layers, split: of the squeezed channels `keep` go on to the next level, the others are latents."""
+
+    keep: Tensor
+    leave: Tensor
+
+    def __init__(
+        self, factor: tuple[int, int], channels: int, keep: Sequence[int], layers: Sequence[nn.Module]
+    ) -> None:
+        super().__init__()
+        leave = [channel for channel in range(channels) if channel not in set(keep)]
+        self.register_buffer("keep", torch.tensor(keep, dtype=torch.long), persistent=False)
+        self.register_buffer("leave", torch.tensor(leave), persistent=False)
+        self.factor, self.layers = factor, nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """`x` (B, C, H, W) to what goes on, the latents, and the log-determinant (B,)."""
+        x, log_det = squeeze(x, self.factor), x.new_zeros(len(x))
+        for layer in self.layers:
+            x, change = layer(x, labels)
+            log_det = log_det + change
+        return x[:, self.keep], x[:, self.leave], log_det
+
+    def inverse(self, kept: Tensor, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        channels = len(self.keep) + len(self.leave)
+        y = latents.new_empty(len(latents), channels, *latents.shape[2:])
+        y = y.index_copy(1, self.leave, latents).index_copy(1, self.keep, kept)
+        for layer in reversed(self.layers):
+            y = layer.inverse(y, labels)  # type: ignore[operator]
+        return unsqueeze(y, self.factor)
+
+
+def squeeze(x: Tensor, factor: tuple[int, int]) -> Tensor:
+    """(B, C, H, W) to (B, C f g, H/f, W/g): place (i, j) of channel c's patches becomes channel (c f + i) g + j."""
+    (b, c, h, w), (f, g) = x.shape, factor
+    return x.reshape(b, c, h // f, f, w // g, g).permute(0, 1, 3, 5, 2, 4).reshape(b, c * f * g, h // f, w // g)
+
+
+def unsqueeze(x: Tensor, factor: tuple[int, int]) -> Tensor:
+    """The inverse of `squeeze`."""
+    (b, c, h, w), (f, g) = x.shape, factor
+    return x.reshape(b, c // (f * g), f, g, h, w).permute(0, 1, 4, 2, 5, 3).reshape(b, c // (f * g), h * f, w * g)

@@ -1,0 +1,125 @@
+"""GAN: a convolutional generator against a spectrally normalised critic (Goodfellow 2014, Miyato 2018)."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_linear
+from genbench_gan.networks import Critic, Generator
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(GAN)
+
+
+def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
+    """What the critic minimises, given its scores of real and generated images, (B,) each.
+
+    `hinge`: Lim & Ye 2017; `non_saturating`: Goodfellow et al. 2014; `wasserstein`: Arjovsky et al. 2017.
+    """
+    if kind == "hinge":
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+    if kind == "non_saturating":
+        return F.softplus(-real).mean() + F.softplus(fake).mean()
+    return fake.mean() - real.mean()
+
+
+def generator_loss(kind: str, fake: Tensor) -> Tensor:
+    """What the generator minimises, given the critic's scores of its images, (B,)."""
+    return F.softplus(-fake).mean() if kind == "non_saturating" else -fake.mean()
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """Mean of (|grad critic| - 1)^2 at random points between real and fake (Gulrajani et al. 2017, equation 3)."""
+    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    between = torch.lerp(fake, real, share).requires_grad_()
+    gradient: Tensor = torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
+    norms: Tensor = torch.linalg.vector_norm(gradient.float().flatten(1), dim=1)
+    return (norms - 1).square().mean()
+
+
+class GANConfig(Config):
+    batch_size: int = field(32, "train", "images per update, of the critic and of the generator", ge=1)
+    learning_rate: float = field(2e-3, "train", "peak learning rate of the generator (Adam)", gt=0)
+    critic_learning_rate: float = field(1e-3, "train", "peak learning rate of the critic (Adam)", gt=0)
+    betas: tuple[float, float] = field((0.0, 0.99), "train", "Adam's decay rates")
+    loss: Literal["hinge", "non_saturating", "wasserstein"] = field("hinge", "train", "the adversarial loss")
+    gradient_penalty: float = field(10.0, "train", "weight of the gradient penalty of the Wasserstein loss", ge=0)
+    spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norms")
+    critic_steps: int = field(1, "train", "updates of the critic for one of the generator", ge=1)
+    latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
+    width: int = field(32, "train", "the generator's channels at its finest level, doubled with every halving", ge=1)
+    critic_width: int = field(
+        32, "train", "the critic's channels at its finest level, doubled with every halving", ge=1
+    )
+    patch: int = field(2, "train", "pixels a side that are folded into channels", ge=1)
+    base: int = field(8, "train", "sides are halved until none is above this", ge=2)
+    depth: int = field(2, "train", "convolutions a level of the critic; the generator has one less", ge=1)
+
+
+class GAN(Model):
+    """Two players, two phases of a step: the critic tells real from fake, the generator makes the critic wrong."""
+
+    name = "gan"
+    Config = GANConfig
+    config: GANConfig
+    conditional = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"width": 8, "critic_width": 8, "latent": 8, "depth": 1, "batch_size": 16},
+        "small": {},
+        "paper": {  # Miyato et al. 2018: the networks of table 3, the optimizer of their CIFAR-10 residual networks
+            "batch_size": 64,
+            "learning_rate": 2e-4,
+            "critic_learning_rate": 2e-4,
+            "betas": (0.0, 0.9),
+            "critic_steps": 5,
+            "latent": 128,
+            "width": 64,
+            "critic_width": 64,
+            "patch": 1,
+            "base": 4,
+            "depth": 1,
+        },
+    }
+
+    def __init__(self, data: DataSpec, config: GANConfig) -> None:
+        super().__init__(data, config)
+        c, k = config, data.num_classes
+        self.generator = Generator(data.shape, c.latent, c.width, c.patch, c.base, c.depth, k)
+        self.critic = Critic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
+
+    def phases(self) -> list[Phase]:
+        c = self.config
+        critic = adamw(self.critic, c.critic_learning_rate, c.betas)
+        generator = adamw(self.generator, c.learning_rate, c.betas)
+        return [
+            Phase("critic", self.critic, critic, repeats=c.critic_steps, schedule=warmup_linear),
+            Phase("generator", self.generator, generator, schedule=warmup_linear),
+        ]
+
+    def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        if phase == "critic":
+            return self.critic_loss(batch)
+        score = self.critic(self.sample(len(batch), batch.labels), batch.labels)
+        return {"loss": generator_loss(self.config.loss, score)}
+
+    def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Real and generated images of the same labels, scored in one pass of the critic."""
+        with torch.no_grad():
+            fake_images = self.sample(len(batch), batch.labels)
+        labels = None if batch.labels is None else batch.labels.repeat(2)
+        real, fake = self.critic(torch.cat([batch.images, fake_images]), labels).chunk(2)
+        loss = critic_loss(self.config.loss, real, fake)
+        if self.config.loss == "wasserstein":
+            penalty = gradient_penalty(lambda images: self.critic(images, batch.labels), batch.images, fake_images)
+            loss = loss + self.config.gradient_penalty * penalty
+        return {"loss": loss, "real_score": real.mean(), "fake_score": fake.mean()}
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        z = torch.randn(n, self.config.latent, device=self.generator.head.weight.device)
+        images: Tensor = self.generator(z, labels)
+        return images

@@ -1,0 +1,150 @@
+"""Latent diffusion (Rombach et al. 2022): an autoencoder learns to fold images small, then diffusion models the rest.
+
+    z = scale * E(x),   z_T ~ N(0, I) -> z_0 by the reverse process of `genbench_ddpm`,   x = D(z_0 / scale)
+
+The first stage is a variational autoencoder with a small weight on its divergence and a trained discretised logistic.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from genbench import Batch, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_cosine
+from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
+from genbench.nets import Decoder, Encoder, latent_size
+from genbench_ddpm import DiffusionConfig
+from genbench_ddpm.diffusion import Network
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(LatentDiffusion)
+
+
+class LDMConfig(DiffusionConfig):
+    """The settings of `ldm`; the defaults are the preset `small`. Those of the network are the latent U-Net's."""
+
+    widths: tuple[int, ...] = field((64, 64), "train", "channels of each resolution, finest first", min_length=1)
+    patch: int = field(1, "train", "side of the squares of latent pixels that are folded into channels", ge=1)
+
+    factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "by how much the first stage shrinks a side")
+    latent_channels: int = field(4, "train", "channels of the latent map", ge=1)
+    kl_weight: float = field(0.1, "train", "weight of the first stage's divergence from a normal; 1 is the ELBO", ge=0)
+    ae_widths: tuple[int, ...] = field((32, 64), "train", "the first stage's channels, finest first", min_length=1)
+    ae_blocks: int = field(1, "train", "the first stage's residual blocks of each resolution", ge=1)
+    ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
+    ae_share: float = field(0.25, "train", "share of the budget that the first stage takes", gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def factor_is_reached(self) -> Self:
+        if self.factor % 2 ** (len(self.ae_widths) - 1):
+            raise ValueError(f"factor: {self.factor} is too small for the {len(self.ae_widths)} levels of ae_widths")
+        return self
+
+
+class Autoencoder(nn.Module):
+    """Images (B, C, H, W) to a Gaussian over latents (B, c, h, w), and latents to a logistic over images."""
+
+    def __init__(self, shape: tuple[int, int, int], config: LDMConfig) -> None:
+        super().__init__()
+        channels, height, width = shape
+        widths, blocks = config.ae_widths, config.ae_blocks
+        patch = config.factor // 2 ** (len(widths) - 1)
+        self.encoder = Encoder(channels, 2 * config.latent_channels, widths, blocks, patch=patch)
+        self.decoder = Decoder(config.latent_channels, channels, (height, width), widths, blocks, patch=patch)
+        self.log_scale = nn.Parameter(torch.full((channels, 1, 1), -2.0))
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z|x), float32."""
+        mean, log_std = self.encoder(images).float().chunk(2, dim=1)
+        return mean, log_std.clamp(-10, 5)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The mean of p(x|z), float32 images."""
+        mean: Tensor = self.decoder(latents).float()
+        return mean
+
+
+def draw(mean: Tensor, log_std: Tensor) -> Tensor:
+    """A draw of q(z|x)."""
+    return mean + log_std.exp() * torch.randn_like(mean)
+
+
+class LatentDiffusion(Model):
+    """Diffusion in the latent space of an autoencoder that is trained first, on the same budget."""
+
+    name = "ldm"
+    Config = LDMConfig
+    config: LDMConfig
+    scale: Tensor
+    presets = {
+        "tiny": {
+            "widths": [8, 16],
+            "timesteps": 50,
+            "steps": 10,
+            "factor": 2,
+            "ae_widths": [8],
+            "batch_size": 32,
+            "learning_rate": 1e-2,
+            "ae_learning_rate": 1e-2,
+        },
+        "small": {},
+    }
+    conditional = True
+    discrete = True
+
+    def __init__(self, data: DataSpec, config: LDMConfig) -> None:
+        super().__init__(data, config)
+        self.latent_shape = (config.latent_channels, *latent_size(data.shape[1:], config.factor))
+        self.autoencoder = Autoencoder(data.shape, config)
+        self.diffusion = config.process()
+        self.net = config.unet(config.latent_channels, data.num_classes)
+        self.register_buffer("scale", torch.ones(()))
+
+    @property
+    def nfe(self) -> int:
+        return self.config.network_calls + 1
+
+    def phases(self) -> list[Phase]:
+        def phase(name: str, module: nn.Module, rate: float, span: tuple[float, float]) -> Phase:
+            return Phase(name, module, adamw(module, rate), span=span, schedule=warmup_cosine, clip=1.0)
+
+        first, share = self.config.ae_learning_rate, self.config.ae_share
+        return [
+            phase("autoencoder", self.autoencoder, first, (0.0, share)),
+            phase("diffusion", self.net, self.config.learning_rate, (share, 1.0)),
+        ]
+
+    def prepare(self, phase: str, batch: Batch) -> None:
+        """Scales the latents to unit variance. Source: Rombach et al. 2022, appendix G."""
+        if phase == "diffusion":
+            self.scale.copy_(1 / draw(*self.autoencoder.encode(batch.images)).std())
+
+    def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
+        return self.autoencoder_loss(batch.images) if phase == "autoencoder" else self.diffusion_loss(batch)
+
+    def autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:
+        """Nats a dimension of the image: the loss, and its parts before the weight."""
+        posterior = self.autoencoder.encode(images)
+        mean = self.autoencoder.decode(draw(*posterior))
+        distortion = -discretized_logistic_log_prob(images, mean, self.autoencoder.log_scale).mean()
+        rate = standard_normal_kl(*posterior).sum() / images.numel()
+        return {"loss": distortion + self.config.kl_weight * rate, "distortion": distortion, "rate": rate}
+
+    def diffusion_loss(self, batch: Batch) -> Tensor:
+        """The objective of `genbench_ddpm` on latents that are drawn anew every time."""
+        with torch.no_grad():
+            latents = self.scale * draw(*self.autoencoder.encode(batch.images))
+        return self.config.loss(self.diffusion, self.network(batch.labels), latents, discrete=False)
+
+    def network(self, labels: Tensor | None) -> Network:
+        """The U-Net as a function of z_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
+        return lambda z_t, t: self.net(z_t, t * (1000 / self.diffusion.steps), labels)
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        noise = torch.randn(n, *self.latent_shape, device=self.scale.device)
+        latents = self.config.draw(self.diffusion, self.diffusion.denoiser(self.network(labels)), noise)
+        return self.autoencoder.decode(latents / self.scale).clamp(-1, 1)

@@ -1,0 +1,115 @@
+"""VAE: convolutional encoder and decoder, Gaussian posterior, discretised logistic pixels (Kingma & Welling 2014)."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from genbench import Batch, Config, DataSpec, Model, field, hookimpl
+from genbench.distributions import (
+    discretized_logistic_log_prob,
+    importance_bound,
+    logistic_draw,
+    normal_log_prob,
+    standard_normal_kl,
+)
+from genbench.nets import Decoder, Encoder, latent_size
+
+CHUNK = 250
+"""Images whose bound is computed at a time."""
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(VAE)
+
+
+class VAEConfig(Config):
+    batch_size: int = field(32, "train", "images per update", ge=1)
+    learning_rate: float = field(4e-3, "train", "peak learning rate (AdamW)", gt=0)
+    beta: float = field(1.0, "train", "weight of the KL term; 1 is the ELBO (Higgins et al. 2017)", ge=0)
+    latent: int = field(16, "train", "dimensions of the latent vector", ge=1)
+    width: int = field(16, "train", "channels at the finest level, doubled at each of the coarser ones", ge=1)
+    blocks: int = field(1, "train", "residual blocks a level", ge=1)
+    iwae: int = field(64, "sample", "k, the draws of the likelihood bound IWAE-k; 1 is the ELBO", ge=1)
+    draw: bool = field(False, "sample", "samples are draws of the pixels' distribution instead of its means")
+
+
+class VAE(Model):
+    """log P(y) >= E_q[log P(y|z)] - KL(q(z|y) || p(z)), with p(z) standard normal and a latent vector z."""
+
+    name = "vae"
+    Config = VAEConfig
+    config: VAEConfig
+    conditional = True
+    discrete = True
+    likelihood = "bound"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"width": 8, "latent": 8, "iwae": 8},
+        "small": {},
+    }
+
+    def __init__(self, data: DataSpec, config: VAEConfig) -> None:
+        super().__init__(data, config)
+        (channels, height, side), k = data.shape, data.num_classes
+        widths = [config.width * 2**level for level in range(_levels(max(height, side)))]
+        self.encoder = Encoder(channels, widths[-1], widths, config.blocks, num_classes=k)
+        self.decoder = Decoder(widths[-1], 2 * channels, (height, side), widths, config.blocks, num_classes=k)
+        self.map_shape = (widths[-1], *latent_size((height, side), self.encoder.factor))
+        self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * config.latent)
+        self.from_latent = nn.Linear(config.latent, math.prod(self.map_shape))
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation, (B, latent) each, of q(z|y)."""
+        mean, log_std = self.to_latent(self.encoder(images, labels).flatten(1)).float().chunk(2, dim=1)
+        return mean, log_std.clamp(-7, 3)
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Locations and log scales, (B, C, H, W) each, of the pixels' logistic distributions."""
+        maps: Tensor = self.decoder(self.from_latent(z).unflatten(1, self.map_shape), labels)
+        mean, log_scale = maps.float().chunk(2, dim=1)
+        return mean, (log_scale - 2).clamp(-7, 2)
+
+    def log_likelihood(self, images: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
+        """log P(y|z), nats per image (B,)."""
+        return discretized_logistic_log_prob(images, *self.decode(z, labels)).flatten(1).sum(1)
+
+    def elbo(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p). ELBO: their difference."""
+        mean, log_std = self.encode(images, labels)
+        z = mean + log_std.exp() * torch.randn_like(mean)
+        return self.log_likelihood(images, z, labels), standard_normal_kl(mean, log_std).sum(1)
+
+    def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
+        reconstruction, kl = (term.mean() / self.data.dims for term in self.elbo(batch.images, batch.labels))
+        return {"loss": self.config.beta * kl - reconstruction, "reconstruction": reconstruction, "kl": kl}
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """IWAE-k, a lower bound on log P(y) in nats per image (B,) (Burda et al. 2016, equation 8)."""
+        starts = range(0, len(images), CHUNK)
+        parts = [(images[i : i + CHUNK], None if labels is None else labels[i : i + CHUNK]) for i in starts]
+        return torch.cat([self.bound(*part) for part in parts])
+
+    def bound(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """IWAE-k of images that fit into memory together."""
+        mean, log_std = self.encode(images, labels)
+
+        def log_weight() -> Tensor:
+            z = mean + log_std.exp() * torch.randn_like(mean)
+            zero = torch.zeros_like(z)
+            log_ratio = (normal_log_prob(z, zero, zero) - normal_log_prob(z, mean, log_std)).sum(1)
+            return self.log_likelihood(images, z, labels) + log_ratio
+
+        return importance_bound(log_weight, self.config.iwae)
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        z = torch.randn(n, self.config.latent, device=self.from_latent.weight.device)
+        mean, log_scale = self.decode(z, labels)
+        return logistic_draw(mean, log_scale) if self.config.draw else mean.clamp(-1, 1)
+
+
+def _levels(side: int, patch: int = 2, base: int = 8) -> int:
+    """Resolutions of the networks: halved, after the patch, until no side is above `base`."""
+    return 1 + max(0, math.ceil(math.log2(side / patch / base)))

@@ -1,0 +1,208 @@
+"""Realistic records, and run folders with samples and learning curves, without training anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genbench.records import (
+    Cost,
+    DatasetStamp,
+    Environment,
+    Failure,
+    JobStamp,
+    Measurement,
+    PhaseCost,
+    PluginStamp,
+    Record,
+    SampleCost,
+    SamplesStamp,
+    TrainCost,
+)
+
+CLASSIFIER = {"name": "mnist-classifier-v1", "dim": 64, "num_classes": 10, "digest": "5eed" * 16}
+DIGEST = "a1b2c3d4e5f6" * 5
+REAL = {
+    "fid_test": 20.9,
+    "fid_train": 21.4,
+    "kid_test": 0.01,
+    "inception_score": 9.3,
+    "precision": 0.93,
+    "recall": 0.92,
+}
+NOISE = {
+    "fid_test": 4612.0,
+    "fid_train": 4630.0,
+    "kid_test": 61.3,
+    "inception_score": 1.02,
+    "precision": 0.0,
+    "recall": 0.0,
+}
+HIGHER = ("inception_score", "precision", "recall", "density", "coverage")
+STDERR = {"inception_score": 0.12}
+PHASES = {"ldm": ("autoencoder", "diffusion"), "gan": ("generator", "critic")}
+
+
+def protocol_of(metric: str, **changes: Any) -> tuple[str, dict[str, Any]]:
+    """A protocol as the evaluator writes it, and its fingerprint."""
+    split = "train" if metric.endswith("train") else "test"
+    settings: dict[str, Any] = {"dataset": DIGEST, "split": split, "seed": 2020}
+    if metric.startswith("bits_per_dim"):
+        settings |= {"family": "likelihood", "unit": "bits per dimension", "images": 1000, "weights": "ema"}
+    else:
+        settings |= {"family": "fidelity", "metric": metric, "samples": 1000, "extractor": CLASSIFIER}
+        settings |= {"reference_images": 4000 if split == "train" else 1000, "versions": {"torch": "2.10.0"}}
+    settings |= changes
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12], settings
+
+
+def measure(metric: str, value: float | None, protocols: dict[str, dict[str, Any]], **extra: Any) -> Measurement:
+    """One measurement, whose protocol (changed by `extra["protocol"]`) is added to `protocols`."""
+    key, settings = protocol_of(metric, **(extra.pop("protocol", None) or {}))
+    protocols[key] = settings
+    if value is None:
+        extra = {"status": "not_applicable", "note": "the model defines no likelihood"} | extra
+    else:
+        extra = {"stderr": STDERR.get(metric)} | extra
+    better = "higher" if metric in HIGHER else "lower"
+    return Measurement(
+        metric=metric, value=value, count=settings.get("samples", 1000), protocol=key, better=better, **extra
+    )
+
+
+def values_of(fid: float) -> dict[str, float | None]:
+    """Fidelity metrics that go with an FID."""
+    return {
+        "fid_test": fid, "fid_train": fid * 1.02, "kid_test": fid / 2000, "inception_score": max(1.0, 9.5 - fid / 200),
+        "precision": max(0.0, 0.9 - fid / 2000), "recall": max(0.0, 0.9 - fid / 1000),
+    }  # fmt: skip
+
+
+def make_record(
+    label: str = "ddpm",
+    seed: int = 0,
+    *,
+    model: str | None = None,
+    status: str = "complete",
+    fid: float = 66.1,
+    values: Mapping[str, float | None] | None = None,
+    bits: float | None = 1.41,
+    kind: str = "bound",
+    protocol: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    dataset: str = "mnist5k",
+    digest: str = DIGEST,
+    conditional: bool = False,
+    device: str = "cpu",
+    flops: float | None = 4.2e14,
+    rate: float = 41.0,
+    error: tuple[str, str] = ("RuntimeError", "the loss is not finite"),
+    shape: tuple[int, int, int] = (1, 28, 28),
+) -> Record:
+    """One record; `values` are its fidelity metrics (by default those of `fid`), `protocol` changes their settings."""
+    model = model or label
+    ok, is_model = status == "complete", model not in ("real", "noise")
+    protocols: dict[str, dict[str, Any]] = {}
+    found = [measure(m, v, protocols, protocol=protocol) for m, v in (values or values_of(fid)).items()]
+    if is_model:
+        extra = {} if bits is None else {"stderr": 0.004, "kind": kind}
+        found.append(measure("bits_per_dim_test", bits, protocols, **extra))
+        found.append(measure("bits_per_dim_train", None if bits is None else bits - 0.02, protocols, **extra))
+    key = hashlib.sha256(
+        repr((label, seed, config, conditional, device, protocol, dataset, digest)).encode()
+    ).hexdigest()
+    plugin = PluginStamp(name=f"genbench_{model}", version="0.1.0", digest="abc123")
+    return Record(
+        status=status,  # type: ignore[arg-type]
+        error=None if ok else Failure(type=error[0], message=error[1], hook="train", plugin=plugin.name),
+        job=JobStamp(
+            id=f"{label}-{dataset}-seed{seed}-{key[:10]}", model=model, label=label, dataset=dataset, seed=seed,
+            config={"batch_size": 64, "learning_rate": 1e-3} | dict(config or {}) if is_model else {},
+            budget={"seconds": 60}, conditional=conditional,
+        ),
+        samples=SamplesStamp(key="5a3b1e" if ok else "", count=1000 if ok else 0),
+        dataset=DatasetStamp(
+            name=dataset, digest=digest, shape=shape, num_classes=10, counts={"train": 4000, "test": 1000}
+        ),
+        environment=Environment(
+            genbench="0.1.0", plugin=plugin, torch="2.10.0", python="3.11.9", device=device, threads=2,
+            precision="fp32",
+        ),
+        cost=make_cost(model, flops, rate, ok) if is_model else Cost(),
+        measurements=found if ok else [],
+        protocols=protocols if ok else {},
+    )  # fmt: skip
+
+
+def make_cost(model: str, flops: float | None, rate: float, sampled: bool) -> Cost:
+    """What a minute of training costs, split evenly by phase."""
+    phases = PHASES.get(model, ("train",))
+    share, nfe = len(phases), 50 if model in ("ddpm", "ldm") else 1
+    part = PhaseCost(seconds=60 / share, images=38_400 // share, updates=600, flops=(flops or 0) / share)
+    drawn = SampleCost(seconds=1000 / rate, images=1000, images_per_second=rate, batch=250, nfe=nfe)
+    return Cost(
+        parameters=950_000,
+        parameters_by_phase=dict.fromkeys(phases, 950_000 // share),
+        train=TrainCost(
+            seconds=60, device_seconds=60, images=38_400, steps=600, flops=flops, peak_bytes=412 * 2**20,
+            peak_source="process", uncounted_ops=["aten::grid_sampler"] if model == "ldm" else [],
+            phases=dict.fromkeys(phases, part),
+        ),
+        sample=drawn if sampled else None,
+    )  # fmt: skip
+
+
+def reference(name: str, **changes: Any) -> Record:
+    """The `real` or the `noise` row."""
+    return make_record(name, values=REAL if name == "real" else NOISE, **changes)
+
+
+def quick_suite(**changes: Any) -> list[Record]:
+    """The records of the quick suite: six models and the two reference rows, one seed each."""
+    models = [
+        ("ddpm", 118.0, 1.42, "bound", 41.0), ("ldm", 152.3, None, "bound", 63.0), ("gan", 83.4, None, "bound", 2300.0),
+        ("vae", 444.0, 1.53, "bound", 9100.0), ("flow", 702.5, 1.91, "exact", 800.0),
+        ("gaussian", 1644.0, 4.4, "exact", 9e4),
+    ]  # fmt: skip
+    records = [
+        make_record(name, fid=fid, bits=bits, kind=kind, rate=rate, flops=fid * 1e12, **changes)
+        for name, fid, bits, kind, rate in models
+    ]
+    return [*records, reference("real", **changes), reference("noise", **changes)]
+
+
+def write_runs(records: list[Record], folder: Path, images: np.ndarray | None = None) -> list[Record]:
+    """Write a run folder a record (samples.npy if it completed, progress.jsonl for a model), and read them.
+
+    `images`, uint8 (N, C, H, W), stand in for samples; by default these are noise.
+    """
+    from genbench.records import load_records
+
+    for number, record in enumerate(records):
+        run = folder / record.job.id
+        run.mkdir(parents=True)
+        (run / "record.json").write_text(record.to_json(), encoding="utf-8")
+        if record.status == "complete":
+            noise = np.random.default_rng(number).integers(0, 256, (64, *record.dataset.shape), dtype=np.uint8)
+            noisy = images is None or record.job.model == "noise"
+            np.save(run / "samples.npy", noise if noisy else np.roll(images, -7 * number, axis=0))
+        if record.cost.train:
+            (run / "progress.jsonl").write_text(progress(record), encoding="utf-8")
+    return load_records([folder])
+
+
+def progress(record: Record, points: int = 20) -> str:
+    """A learning curve that falls, phase by phase."""
+    noise = np.random.default_rng(record.job.seed).standard_normal(points) * 0.02
+    lines = []
+    for step in range(1, points + 1):
+        for phase in PHASES.get(record.job.model, ("train",)):
+            loss = 0.3 + 0.7 * float(np.exp(-step / 5)) + float(noise[step - 1])
+            line = {"step": step * 30, "images": step * 1920, "seconds": step * 3.0, "phase": phase, "loss": loss}
+            lines.append(json.dumps(line | {"learning_rate": 1e-3, "kl": loss / 4}))
+    return "\n".join(lines) + "\n"

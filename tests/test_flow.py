@@ -1,0 +1,499 @@
+"""The flow against linear algebra, integrals and its own samples."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from genbench import Batch, DataSpec, Likelihood
+from genbench.images import bits_per_dim, dequantize, to_float
+from genbench_flow import Flow
+from genbench_flow.glow import GlowNetwork, InvertibleConv
+from genbench_flow.lattice import _places
+from genbench_flow.layers import ActNorm, Constant, Coupling, Level, Network, squeeze, unsqueeze
+from genbench_flow.transforms import MIN_SLOPE, Affine, LogitFront, Spline
+
+KINDS = [("lattice", "spline"), ("lattice", "affine"), ("conv", "spline"), ("conv", "affine")]
+each_kind = pytest.mark.parametrize(("mixing", "coupling"), KINDS, ids=["-".join(kind) for kind in KINDS])
+
+
+def stir(module, scale=0.4):
+    """Move every parameter, so that nothing is an identity any more."""
+    torch.manual_seed(1)
+    for parameter in module.parameters():
+        fan = parameter[0].numel() if parameter.dim() > 1 else 1
+        parameter.data += scale * torch.randn_like(parameter) / max(fan, 1) ** 0.5
+    return module
+
+
+def build(shape=(1, 8, 8), num_classes=0, scale=0.4, **config) -> Flow:
+    """The preset `tiny`, prepared and stirred."""
+    torch.manual_seed(0)
+    model = Flow(DataSpec("toy", shape, num_classes), Flow.Config(**Flow.presets["tiny"] | {"width": 8} | config))
+    model.prepare("train", Batch(images(32, shape), torch.arange(32) % num_classes if num_classes else None))
+    return stir(model, scale).eval()
+
+
+def images(n, shape=(1, 8, 8), seed=0):
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed)) * 1.98 - 0.99
+
+
+def log_det(function, x):
+    """log |det| of the Jacobian at one point, by autograd."""
+    jacobian = torch.autograd.functional.jacobian(lambda flat: function(flat.view(x.shape)).flatten(), x.flatten())
+    return torch.linalg.slogdet(jacobian).logabsdet
+
+
+def bits(model, x, labels=None):
+    with torch.no_grad():
+        return bits_per_dim(model.log_prob(x, labels), model.data.dims, model.discrete)
+
+
+# Layers, each against the Jacobian that autograd finds.
+
+
+def coupling(transform, target=(1, 3), context=(0, 2), network=Network):
+    outputs = len(target) * transform.parameters_each
+    if network is Network:
+        net = Network(len(context), outputs, 6, 1, (2, 3), 3, 0)
+    elif network is GlowNetwork:
+        net = GlowNetwork(len(context), outputs, 6, 0)
+    else:
+        net = Constant(outputs, 0)
+    return Coupling(target, context, net, transform)
+
+
+LAYERS = {
+    "actnorm": lambda: ActNorm(4),
+    "conv": lambda: InvertibleConv(4),
+    "affine": lambda: coupling(Affine()),
+    "spline": lambda: coupling(Spline(5, 2.0)),
+    "glow": lambda: coupling(Affine(), network=GlowNetwork),
+    "constant": lambda: coupling(Spline(4, 2.0), (0, 1, 2, 3), (), Constant),
+}
+each_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
+
+
+def layer_and_input(make):
+    torch.manual_seed(0)
+    layer = stir(make()).double()
+    return layer, 1.3 * torch.randn(1, 4, 2, 3, dtype=torch.double)
+
+
+@each_layer
+def test_a_layer_and_its_inverse(make):
+    layer, x = layer_and_input(make)
+    y, _ = layer(x)
+    assert (y - x).abs().max() > 0.05, "the layer does nothing, so this tests nothing"
+    torch.testing.assert_close(layer.inverse(y), x)
+
+
+@each_layer
+def test_log_determinant_of_a_layer(make):
+    layer, x = layer_and_input(make)
+    y, change = layer(x)
+    torch.testing.assert_close(change[0], log_det(lambda value: layer(value)[0], x))
+    torch.testing.assert_close(change[0], -log_det(layer.inverse, y))
+
+
+def test_log_determinants_are_an_image_each():
+    for make in LAYERS.values():
+        layer, _ = layer_and_input(make)
+        x = torch.randn(3, 4, 2, 3, dtype=torch.double)
+        alone = torch.cat([layer(one[None])[1] for one in x])
+        torch.testing.assert_close(layer(x)[1], alone)
+
+
+def test_logit_front():
+    front = LogitFront(0.01)
+    x = torch.tensor([-1.0, -0.3, 0.0, 0.999], dtype=torch.double).view(1, 1, 2, 2)
+    y, change = front(x)
+    assert y[0, 0, 0, 0] == pytest.approx(math.log(0.01 / 0.99)) and y[0, 0, 1, 0] == 0
+    assert -front.bound == pytest.approx(float(y.min()))
+    torch.testing.assert_close(change[0], log_det(lambda value: front(value)[0], x))
+    torch.testing.assert_close(front.inverse(y), x)
+
+
+def test_level_keeps_and_lets_go():
+    level = stir(Level((2, 3), 6, [0, 4], [coupling(Affine()), InvertibleConv(6)])).double()
+    level.layers[0].network.place.data = torch.zeros(6, 1, 1, dtype=torch.double)
+    x = torch.randn(2, 1, 4, 6, dtype=torch.double)
+    kept, latents, change = level(x)
+    assert kept.shape == (2, 2, 2, 2) and latents.shape == (2, 4, 2, 2) and change.shape == (2,)
+    torch.testing.assert_close(level.inverse(kept, latents), x)
+
+
+def test_squeeze_keeps_neighbours_together():
+    x = torch.arange(24.0).view(1, 1, 4, 6)
+    y = squeeze(x, (2, 2))
+    torch.testing.assert_close(y, torch.nn.functional.pixel_unshuffle(x, 2))
+    torch.testing.assert_close(unsqueeze(y, (2, 2)), x)
+    z = torch.arange(48.0).view(2, 2, 2, 6)
+    torch.testing.assert_close(unsqueeze(squeeze(z, (1, 3)), (1, 3)), z)
+
+
+# Transforms.
+
+
+def test_spline_by_hand():
+    """Two equal bins with slopes 1, 2, 1 between (-1, -1), (0, 0), (1, 1): y(1/2) by equation 4 of the paper."""
+    spline = Spline(2, 1.0)
+    raw = torch.zeros(1, 7, dtype=torch.double)
+    raw[0, 5] = math.log(math.expm1(2 - MIN_SLOPE)) - math.log(math.expm1(1 - MIN_SLOPE))
+    y, log_slope = spline(torch.tensor([0.5], dtype=torch.double), raw)
+    s, t, d0, d1 = 1.0, 0.5, 2.0, 1.0
+    bend = s + (d0 + d1 - 2 * s) * t * (1 - t)
+    assert y.item() == pytest.approx((s * t * t + d0 * t * (1 - t)) / bend, rel=1e-6)
+    slope = s * s * (d1 * t * t + 2 * s * t * (1 - t) + d0 * (1 - t) ** 2) / bend**2
+    assert log_slope.item() == pytest.approx(math.log(slope), rel=1e-6)
+
+
+def test_spline_keeps_its_box_and_is_monotone():
+    torch.manual_seed(0)
+    spline, x = Spline(8, 3.0), torch.linspace(-4, 4, 4001, dtype=torch.double)
+    y, log_slope = spline(x, (4 * torch.randn(25, dtype=torch.double)).expand(4001, 25))
+    assert (y.diff() > 0).all()
+    outside = x.abs() > 3
+    assert torch.equal(y[outside], x[outside]) and (log_slope[outside] == 0).all()
+    assert y[~outside].abs().max() <= 3 + 1e-9
+
+
+def test_extreme_parameters_stay_finite_and_invertible():
+    x = torch.linspace(-2.9, 2.9, 101)
+    for transform in (Affine(), Spline(8, 3.0)):
+        for size in (1e3, -1e3):
+            parameters = size * torch.sin(torch.arange(transform.parameters_each) * 2.0).expand(101, -1)
+            y, log_slope = transform(x, parameters)
+            assert y.isfinite().all() and log_slope.isfinite().all()
+            assert transform.inverse(y, parameters).isfinite().all()
+
+
+def test_zero_parameters_are_the_identity():
+    x = torch.linspace(-2.9, 2.9, 101)
+    for transform in (Affine(), Spline(8, 3.0)):
+        y, log_slope = transform(x, torch.zeros(101, transform.parameters_each))
+        torch.testing.assert_close(y, x, atol=1e-6, rtol=0)
+        torch.testing.assert_close(log_slope, torch.zeros(101), atol=1e-5, rtol=0)
+
+
+def test_a_coupling_may_not_see_its_target():
+    with pytest.raises(ValueError, match="overlap"):
+        Coupling([0, 1], [1, 2], Constant(4, 0), Affine())
+
+
+# The whole flow.
+
+
+@each_kind
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4)])
+def test_log_determinant_of_the_flow(mixing, coupling, shape):
+    model = build(shape, mixing=mixing, coupling=coupling).double()
+    x = images(1, shape).double()
+
+    def latents(value):
+        return torch.cat([z.flatten() for z in model.encode(value)[0]])
+
+    torch.testing.assert_close(model.encode(x)[1][0], log_det(latents, x), rtol=1e-9, atol=1e-9)
+
+
+@each_kind
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (1, 64, 64)])
+def test_round_trip_and_shapes(mixing, coupling, shape):
+    model, x = build(shape, scale=0.2, mixing=mixing, coupling=coupling, levels=3), images(2, shape)
+    with torch.no_grad():
+        latents, log_det = model.encode(x)
+        assert [z.shape for z in latents] == [z.shape for z in model.base_sample(2)]
+        assert sum(z[0].numel() for z in latents) == model.data.dims and log_det.shape == (2,)
+        torch.testing.assert_close(model.decode(latents), x, atol=1e-4, rtol=0)
+        samples = model.sample(3)
+    assert samples.shape == (3, *shape) and samples.isfinite().all() and samples.abs().max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 7, 7), (1, 6, 10), (2, 1, 3)])
+def test_the_lattice_takes_any_sides(shape):
+    model, x = build(shape), images(2, shape)
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode(model.encode(x)[0]), x, atol=1e-4, rtol=0)
+
+
+def test_mixed_channels_need_even_sides():
+    with pytest.raises(ValueError, match="odd"):
+        build((1, 7, 7), mixing="conv")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28)])
+def test_an_untrained_flow_is_uniform(shape):
+    model = Flow(DataSpec("toy", shape), Flow.Config())
+    torch.testing.assert_close(bits(model, images(4, shape)), torch.full((4,), 8.0).double(), atol=1e-6, rtol=0)
+
+
+def grid(n, dims):
+    axis = (torch.arange(n, dtype=torch.double) + 0.5) / n * 2 - 1
+    return torch.cartesian_prod(*[axis] * dims).view(-1, 1, 1, dims)
+
+
+@pytest.mark.parametrize(("dims", "n"), [(1, 4000), (2, 300)])
+def test_density_integrates_to_one(dims, n):
+    """A wide margin keeps the density smooth enough for the grid."""
+    model = build((1, 1, dims), scale=0.7, alpha=0.1).double()
+    with torch.no_grad():
+        density = model.log_prob(grid(n, dims)).exp()
+    assert density.max() > 1.5 * density.min(), "nearly uniform, so this tests nothing"
+    assert density.mean().item() * 2**dims == pytest.approx(1, abs=2e-3)
+
+
+def test_density_of_affine_couplings_integrates_to_one():
+    """Where the margin of the logit is small; their latents are unbounded, so some mass may lie outside [-1, 1)."""
+    model = build((1, 1, 2), coupling="affine", alpha=1e-5).double()
+    with torch.no_grad():
+        mass = model.log_prob(grid(300, 2)).exp().mean().item() * 4
+    assert 0.97 < mass < 1.005
+
+
+def test_samples_follow_the_density():
+    """Shares of 40,000 samples of two pixels in 8 x 8 cells against the integral of the density over each."""
+    model = build((1, 1, 2), scale=0.7, alpha=0.1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        drawn = model.sample(40000).view(-1, 2)
+        wanted = model.log_prob(grid(240, 2).float()).exp().view(8, 30, 8, 30).mean((1, 3)) / 16
+    cell = ((drawn + 1) * 4).long().clamp(0, 7)
+    found = torch.bincount(cell[:, 0] * 8 + cell[:, 1], minlength=64).view(8, 8) / 40000
+    error = (found - wanted) / (wanted * (1 - wanted) / 40000).sqrt()
+    assert wanted.max() > 3 * wanted.min()
+    assert error.square().mean() < 1.8, f"mean squared error of {error.square().mean():.2f} standard errors"
+
+
+def test_entropy_of_samples():
+    """The mean of log p over samples is the integral of p log p."""
+    model = build((1, 1, 2), scale=0.7, alpha=0.1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        log_density = model.log_prob(grid(250, 2).float())
+        drawn = model.log_prob(model.sample(20000))
+    wanted = (log_density.exp() * log_density).mean() * 4
+    assert abs(drawn.mean() - wanted) < 4 * drawn.std() / 20000**0.5 + 1e-3
+
+
+@pytest.mark.parametrize("colours", [1, 3])
+def test_every_pixel_is_transformed_once_and_never_sees_a_transformed_one(colours):
+    done: set[int] = set()
+    for target, context in _places(colours):
+        assert not done & set(target) and not done & set(context)
+        done |= set(target)
+    assert done == {4 * c + place for c in range(colours) for place in (1, 2, 3)}
+
+
+def test_samples_do_not_depend_on_the_finer_levels_first():
+    """The coarsest pixels of a sample are those of the coarsest latents alone."""
+    model = build((1, 8, 8))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        latents, other = model.base_sample(2), model.base_sample(2)
+        coarse = model.decode(latents)[:, :, ::4, ::4]
+        torch.testing.assert_close(model.decode([*other[:-1], latents[-1]])[:, :, ::4, ::4], coarse)
+        assert not torch.allclose(model.decode([*latents[:-1], other[-1]])[:, :, ::4, ::4], coarse)
+
+
+@each_kind
+def test_labels_condition_density_and_samples(mixing, coupling):
+    model, x = build(num_classes=3, mixing=mixing, coupling=coupling), images(2)
+    first, second = (bits(model, x, torch.full((2,), label)) for label in (0, 2))
+    assert (first - second).abs().min() > 1e-4
+    drawn = []
+    for label in (0, 0, 2):
+        torch.manual_seed(4)
+        drawn.append(model.sample(2, torch.full((2,), label)))
+    assert torch.equal(drawn[0], drawn[1]) and not torch.allclose(drawn[0], drawn[2], atol=1e-3)
+
+
+NETWORKS = {
+    "residual": lambda: Network(2, 4, 6, 1, (2, 3), 3, 3),
+    "glow": lambda: GlowNetwork(2, 4, 6, 3),
+    "constant": lambda: Constant(4, 3),
+}
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_every_network_looks_at_the_label_of_its_image(make):
+    network, context = stir(make()), torch.ones(3, 2, 2, 3)
+    one, mixed = network(context, torch.zeros(3, dtype=torch.long)), network(context, torch.tensor([0, 1, 2]))
+    assert one.shape == (3, 4, 2, 3)
+    torch.testing.assert_close(one[1], one[0])
+    torch.testing.assert_close(mixed[0], one[0])
+    assert all((mixed[i] - one[i]).abs().max() > 1e-3 for i in (1, 2))
+
+
+def test_one_image_has_one_density():
+    model, x = build(num_classes=3), images(5)
+    labels = torch.arange(5) % 3
+    alone = torch.cat([bits(model, x[i : i + 1], labels[i : i + 1]) for i in range(5)])
+    torch.testing.assert_close(bits(model, x, labels), alone, atol=1e-5, rtol=0)
+
+
+@each_kind
+def test_bfloat16_reaches_only_the_networks(mixing, coupling):
+    model, x = build(mixing=mixing, coupling=coupling), images(4)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        latents, log_det = model.encode(x)
+        assert all(z.dtype == torch.float32 for z in latents) and log_det.dtype == torch.float32
+        rounded = bits(model, x)
+    difference = (rounded - bits(model, x)).abs()
+    assert 0 < difference.max() < 0.1
+
+
+def test_determinants_under_bfloat16_are_those_of_the_map():
+    """A coupling with rounded parameters is still a coupling: its determinant is exact for what it computes."""
+    layer = stir(coupling(Spline(5, 2.0)))
+    x = torch.randn(1, 4, 2, 3, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        _, change = layer(x)
+        target, parameters = layer.parts(x, None)
+    exact = log_det(lambda value: layer.transform(value, parameters.double())[0], target.double())
+    torch.testing.assert_close(change[0].double(), exact, atol=1e-4, rtol=0)
+
+
+def test_temperature():
+    spread = []
+    for temperature in (0.3, 1.0, 3.0):
+        model = build(temperature=temperature)
+        torch.manual_seed(0)
+        with torch.no_grad():
+            spread.append(torch.cat([z.flatten() for z in model.base_sample(50)]).std().item())
+            assert model.sample(4).isfinite().all()
+    assert spread[0] == pytest.approx(0.3 * spread[1], rel=1e-4) and spread[1] < spread[2]
+    assert max(z.abs().max() for z in model.base_sample(50)) <= model.front.bound
+
+
+# Training.
+
+
+def test_prepare_standardises():
+    torch.manual_seed(0)
+    model = Flow(DataSpec("toy", (1, 8, 8)), Flow.Config(mixing="conv", coupling="affine", steps=2, width=8))
+    seen = []
+    for module in model.modules():
+        if isinstance(module, ActNorm):
+            module.register_forward_hook(lambda *call: seen.append(call[2][0]))
+    x = images(256) * 0.2 + 0.5
+    model.prepare("train", Batch(x))
+    assert not any(module.pending for module in model.modules() if isinstance(module, ActNorm))
+    model.log_prob(x)
+    assert len(seen) > 4
+    for y in seen:
+        assert y.mean((0, 2, 3)).abs().max() < 1e-4 and (y.std((0, 2, 3)) - 1).abs().max() < 1e-3
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """256 images of one bright blob on black, 8x8, as levels."""
+    generator = torch.Generator().manual_seed(0)
+    centre = torch.rand(256, 2, 1, 1, generator=generator) * 4 + 1.5
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    distance = (y - centre[:, 0]).square() + (x - centre[:, 1]).square()
+    return (255 * torch.exp(-distance / 3)).to(torch.uint8)[:, None]
+
+
+def fit(levels, steps, **config):
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    model = Flow(DataSpec("blobs", tuple(levels.shape[1:])), Flow.Config(**Flow.presets["tiny"] | config))
+    model.prepare("train", Batch(dequantize(levels, generator)))
+    (phase,) = model.phases()
+    losses = []
+    for step in range(steps):
+        rows = torch.randint(0, len(levels), (32,), generator=generator)
+        loss = model.loss("train", Batch(dequantize(levels[rows], generator)))
+        phase.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(phase.module.parameters(), phase.clip)
+        for group in phase.optimizer.param_groups:
+            group["lr"] = model.config.learning_rate * phase.schedule(step / steps)
+        phase.optimizer.step()
+        losses.append(loss.item())
+    return model.eval(), losses
+
+
+@pytest.fixture(scope="module")
+def trained(blobs):
+    return fit(blobs, 90)
+
+
+def test_training_lowers_the_loss(trained, blobs):
+    model, losses = trained
+    assert losses[0] == pytest.approx(8, abs=1e-3)
+    assert sum(losses[-10:]) / 10 < 5
+    real = dequantize(blobs, torch.Generator().manual_seed(9))
+    assert bits(model, real).mean() == pytest.approx(sum(losses[-10:]) / 10, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    "config", [{"coupling": "affine"}, {"mixing": "conv"}, {"mixing": "conv", "coupling": "affine"}]
+)
+def test_training_lowers_the_loss_of_the_other_kinds(blobs, config):
+    _, losses = fit(blobs, 40, learning_rate=2e-3, **config)
+    assert sum(losses[-5:]) / 5 < losses[0] - 0.2
+
+
+def test_no_density_beats_the_uniform_on_uniform_images(trained):
+    noise = torch.randint(0, 256, (200, 1, 8, 8), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
+    found = bits(trained[0], dequantize(noise, torch.Generator().manual_seed(4)))
+    assert found.isfinite().all() and found.mean() > 8.5
+
+
+def test_a_trained_flow_inverts_and_draws_what_it_likes(trained, blobs):
+    model, _ = trained
+    real = dequantize(blobs, torch.Generator().manual_seed(9))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode(model.encode(real)[0]), real, atol=1e-3, rtol=0)
+        exact = real.double()
+        torch.testing.assert_close(model.decode(model.encode(exact)[0]), exact, atol=1e-7, rtol=0)
+        drawn = model.sample(200)
+    assert drawn.isfinite().all() and drawn.abs().max() <= 1
+    assert bits(model, drawn).mean() == pytest.approx(bits(model, real).mean(), abs=1.0)
+    assert (drawn.mean(0) - real.mean(0)).abs().mean() < 0.15
+
+
+@pytest.mark.parametrize("level", [0, 1, 254, 255])
+def test_flat_and_saturated_images_have_finite_densities(trained, level):
+    flat = torch.full((1, 1, 8, 8), level, dtype=torch.uint8)
+    edges = to_float(flat).repeat(2, 1, 1, 1) + torch.tensor([-0.49, 0.49]).view(2, 1, 1, 1) / 128
+    assert bits(trained[0], edges).isfinite().all()
+
+
+@each_kind
+def test_every_parameter_is_in_the_phase_and_gets_a_gradient(mixing, coupling):
+    model = build(num_classes=3, mixing=mixing, coupling=coupling)
+    (phase,) = model.phases()
+    model.loss("train", Batch(images(4), torch.arange(4) % 3)).backward()
+    optimised = {id(p) for group in phase.optimizer.param_groups for p in group["params"]}
+    assert {id(p) for p in model.parameters()} == optimised
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_state_and_copies(trained):
+    model, _ = trained
+    other = Flow(model.data, model.config)
+    other.load_state_dict(model.state_dict())
+    drawn = []
+    for each in (model, other, copy.deepcopy(model)):
+        torch.manual_seed(0)
+        drawn.append(each.sample(2))
+    assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
+
+
+def test_paper_preset_is_the_size_of_glow():
+    """3 levels of 32 steps with 512 channels on CIFAR-10: 44 million parameters."""
+    model = Flow(DataSpec("cifar10", (3, 32, 32)), Flow.Config(**Flow.presets["paper"]))
+    convs = [m for m in model.modules() if isinstance(m, InvertibleConv)]
+    assert [len(conv.weight) for conv in convs] == [12] * 32 + [24] * 32 + [48] * 32
+    assert 43e6 < sum(p.numel() for p in model.parameters()) < 46e6
+
+
+def test_what_it_says_of_itself():
+    assert issubclass(Flow, Likelihood) and Flow.likelihood == "exact" and not Flow.discrete and Flow.conditional
+    for preset in Flow.presets.values():
+        Flow.Config(**preset)
+    assert Flow.Config.role("temperature") == "sample" and Flow.Config.role("coupling") == "train"

@@ -1,0 +1,219 @@
+"""The GAN: shapes, losses with known answers, two players that leave each other alone, and labels that count."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from genbench import Batch, DataSpec
+from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
+from genbench_gan.networks import Critic, pyramid
+
+
+def make(side: int = 8, channels: int = 1, classes: int = 0, **config: object) -> GAN:
+    torch.manual_seed(0)
+    settings = {**GAN.presets["tiny"], **config}
+    return GAN(DataSpec("toy", (channels, side, side), classes), GANConfig(**settings))
+
+
+def batch(model: GAN, n: int = 16) -> Batch:
+    classes = model.data.num_classes
+    return Batch(torch.rand(n, *model.data.shape) * 2 - 1, torch.arange(n) % classes if classes else None)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [8, 16, 18, 28, 32, 64])
+def test_samples_have_the_shape_of_the_data_and_stay_in_range(side: int, channels: int, classes: int) -> None:
+    model = make(side, channels, classes)
+    images = model.sample(5, torch.arange(5) % classes if classes else None)
+    assert images.shape == (5, channels, side, side) and images.dtype == torch.float32
+    assert images.abs().max() <= 1
+    for phase in ("critic", "generator"):
+        assert torch.isfinite(model.loss(phase, batch(model, 4))["loss"])
+
+
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_presets_build_at_their_usual_sizes(preset: str) -> None:
+    model = GAN(DataSpec("cifar", (3, 32, 32)), GANConfig(**GAN.presets[preset]))
+    assert model.sample(2).shape == (2, 3, 32, 32)
+    assert model.critic(torch.zeros(2, 3, 32, 32)).shape == (2,)
+
+
+def test_pyramid_halves_rounding_up_until_the_base() -> None:
+    assert pyramid((28, 28), 2, 8) == [(14, 14), (7, 7)]
+    assert pyramid((15, 15), 2, 4) == [(8, 8), (4, 4)]
+    assert pyramid((8, 8), 1, 8) == [(8, 8)]
+
+
+def test_losses_have_their_papers_values() -> None:
+    real, fake = torch.tensor([2.0, 0.0]), torch.tensor([-3.0, 1.0])
+    assert critic_loss("hinge", real, fake).item() == pytest.approx(0.5 + 1.0)
+    assert critic_loss("wasserstein", real, fake).item() == pytest.approx(-1.0 - 1.0)
+    expected = -(real.sigmoid().log().mean() + (-fake).sigmoid().log().mean())
+    assert critic_loss("non_saturating", real, fake).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert generator_loss("hinge", fake).item() == generator_loss("wasserstein", fake).item() == 1.0
+    assert generator_loss("non_saturating", fake).item() == pytest.approx(-fake.sigmoid().log().mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["hinge", "non_saturating", "wasserstein"])
+def test_a_critic_that_separates_has_the_lower_loss_and_its_generator_the_higher(kind: str) -> None:
+    good, bad = torch.full((4,), 1.0), torch.full((4,), -1.0)
+    assert critic_loss(kind, good, bad) < critic_loss(kind, bad, good)
+    assert generator_loss(kind, good) < generator_loss(kind, bad)
+
+
+def test_gradient_penalty_is_zero_where_the_gradient_has_norm_one() -> None:
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 6, 3, 8, 8)
+    direction = torch.randn(3 * 8 * 8)
+    direction /= direction.norm()
+
+    def linear(slope: float, images: Tensor) -> Tensor:
+        return slope * images.flatten(1) @ direction
+
+    assert gradient_penalty(lambda images: linear(1, images), real, fake).item() == pytest.approx(0, abs=1e-10)
+    assert gradient_penalty(lambda images: linear(3, images), real, fake).item() == pytest.approx(4, rel=1e-5)
+
+
+def test_gradient_penalty_looks_between_real_and_fake_and_teaches_the_critic() -> None:
+    seen: list[Tensor] = []
+    slope = torch.tensor(2.0, requires_grad=True)
+
+    def critic(images: Tensor) -> Tensor:
+        seen.append(images.detach())
+        return slope * images.flatten(1)[:, 0]
+
+    gradient_penalty(critic, torch.ones(8, 1, 2, 2), torch.zeros(8, 1, 2, 2)).backward()
+    assert ((seen[0] > 0) & (seen[0] < 1)).all()
+    assert (seen[0].flatten(1).std(1) < 1e-6).all() and seen[0].std() > 0.05  # one point a pair
+    assert slope.grad is not None and slope.grad.item() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("kind", ["hinge", "non_saturating", "wasserstein"])
+@pytest.mark.parametrize("phase", ["critic", "generator"])
+def test_a_phase_moves_its_own_network_only(phase: str, kind: str) -> None:
+    model = make(classes=3, loss=kind)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    chosen = {p.name: p for p in model.phases()}[phase]
+    model.loss(phase, batch(model))["loss"].backward()
+    chosen.optimizer.step()
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {phase}
+
+
+def test_the_wasserstein_loss_carries_its_weighted_penalty() -> None:
+    values = []
+    for weight in (0.0, 10.0, 20.0):
+        model = make(loss="wasserstein", gradient_penalty=weight).eval()
+        torch.manual_seed(1)
+        values.append(model.loss("critic", batch(model))["loss"].item())
+    assert values[1] > values[0]
+    assert values[2] - values[0] == pytest.approx(2 * (values[1] - values[0]), rel=1e-4)
+
+
+def test_fakes_are_detached_from_the_critics_loss() -> None:
+    model = make()
+    model.loss("critic", batch(model))["loss"].backward()
+    assert all(p.grad is None for p in model.generator.parameters())
+    assert all(p.grad is not None for p in model.critic.parameters())
+
+
+def test_the_generators_loss_sees_nothing_of_the_real_images() -> None:
+    model = make()
+    model.eval()
+    torch.manual_seed(1)
+    one = model.loss("generator", Batch(torch.zeros(6, 1, 8, 8)))["loss"]
+    torch.manual_seed(1)
+    other = model.loss("generator", Batch(torch.ones(6, 1, 8, 8)))["loss"]
+    assert torch.equal(one, other)
+
+
+def test_a_new_generator_draws_the_same_for_every_class() -> None:
+    generator, z = make(classes=3).generator, torch.randn(4, 8)
+    assert torch.equal(generator(z, torch.zeros(4, dtype=torch.long)), generator(z, torch.ones(4, dtype=torch.long)))
+
+
+def test_labels_change_the_images_and_the_scores() -> None:
+    model = make(classes=3).eval()
+    for p in model.generator.parameters():  # the embeddings start at zero
+        p.data.add_(0.1 * torch.randn_like(p))
+    torch.manual_seed(1)
+    zeros = model.sample(4, torch.zeros(4, dtype=torch.long))
+    torch.manual_seed(1)
+    ones = model.sample(4, torch.ones(4, dtype=torch.long))
+    assert not torch.allclose(zeros, ones)
+    scores = [model.critic(zeros, torch.full((4,), label)) for label in (0, 1)]
+    assert not torch.allclose(*scores)
+
+
+def test_projection_adds_the_inner_product_of_features_and_embedding() -> None:
+    critic = Critic((1, 8, 8), 8, 2, 8, 1, num_classes=3).eval()
+    images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
+    features = critic.features(torch.nn.functional.pixel_unshuffle(images, 2))
+    expected = critic.head(features.flatten(1)).squeeze(1) + (critic.embed.weight[labels] * features.sum((2, 3))).sum(1)
+    torch.testing.assert_close(critic(images, labels), expected)
+
+
+def test_every_critic_weight_gets_a_spectral_norm_of_about_one() -> None:
+    model = make(28, classes=3)
+    for p in model.critic.parameters():
+        p.data.mul_(3)
+    for _ in range(30):
+        model.critic(torch.randn(2, 1, 28, 28), torch.tensor([0, 1]))
+    layers = [m for m in model.critic.modules() if hasattr(m, "parametrizations")]
+    assert len(layers) == 5  # two levels, the step between them, head, class embedding
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item() == pytest.approx(1, abs=0.02)
+    assert not any("parametrizations" in name for name, _ in make(spectral_norm=False).critic.named_parameters())
+
+
+def test_evaluation_moves_no_buffer_and_a_copy_gives_the_same_scores() -> None:
+    model, images = make(16), torch.randn(3, 1, 16, 16)
+    model.critic(images)
+    twin = make(16)
+    twin.load_state_dict(copy.deepcopy(model.state_dict()))
+    model.eval(), twin.eval()
+    before = {name: b.clone() for name, b in model.named_buffers()}
+    assert torch.equal(model.critic(images), twin.critic(images))
+    assert before and all(torch.equal(b, before[name]) for name, b in model.named_buffers())
+
+
+def test_phases_are_critic_then_generator_with_the_configured_steps_and_rates() -> None:
+    model = make(critic_steps=3, learning_rate=5e-4, critic_learning_rate=7e-4)
+    critic, generator = model.phases()
+    assert (critic.name, critic.repeats, critic.module) == ("critic", 3, model.critic)
+    assert (generator.name, generator.repeats, generator.module) == ("generator", 1, model.generator)
+    assert critic.optimizer.param_groups[0]["lr"] == 7e-4 and generator.optimizer.param_groups[0]["lr"] == 5e-4
+
+
+@pytest.mark.parametrize("kind", ["hinge", "non_saturating", "wasserstein"])
+def test_playing_brings_the_samples_nearer_to_the_data(kind: str) -> None:
+    model = make(loss=kind)
+    target = torch.full((1, 8, 8), -0.8)
+    target[:, 2:6, 2:6] = 0.8
+
+    def distance() -> float:
+        with torch.no_grad():
+            return (model.sample(64).mean(0) - target).abs().mean().item()
+
+    phases, before = model.phases(), distance()
+    for _ in range(150):
+        for phase in phases:
+            for p in model.parameters():
+                p.grad = None
+            images = (target + 0.05 * torch.randn(16, 1, 8, 8)).clamp(-1, 1)
+            model.loss(phase.name, Batch(images))["loss"].backward()
+            phase.optimizer.step()
+    assert distance() < 0.5 * before
+
+
+def test_training_and_sampling_work_under_bfloat16_autocast() -> None:
+    model = make(classes=3, loss="wasserstein")
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model.loss("critic", batch(model))
+        losses["loss"].backward()
+        images = model.sample(4, torch.arange(4) % 3)
+    assert torch.isfinite(losses["loss"]) and images.dtype == torch.float32
+    assert all(torch.isfinite(p.grad).all() for p in model.critic.parameters() if p.grad is not None)

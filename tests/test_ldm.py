@@ -1,0 +1,151 @@
+"""Latent diffusion: the two stages, the scale between them, and what is shared with `ddpm`."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from genbench import Batch, DataSpec, Likelihood
+from genbench.images import to_float
+from genbench_ddpm.diffusion import Diffusion
+from genbench_ldm import LatentDiffusion, draw
+
+
+def tiny(shape=(1, 8, 8), num_classes=0, **config) -> LatentDiffusion:
+    """The preset `tiny`, with no branch at zero."""
+    torch.manual_seed(0)
+    tiny = LatentDiffusion.presets["tiny"]
+    model = LatentDiffusion(DataSpec("toy", shape, num_classes), LatentDiffusion.Config(**tiny | config))
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def batch(n=6, shape=(1, 8, 8)) -> Batch:
+    """Smooth images, as bin centres."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(n, shape[0], 2, 2, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bilinear")
+    return Batch(to_float((smooth * 255).to(torch.uint8)), torch.arange(n) % 2)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 64, 64), (1, 9, 14)])
+def test_latents_are_smaller_by_the_factor(shape, factor):
+    model = tiny(shape, factor=factor, latent_channels=2)
+    mean, log_std = model.autoencoder.encode(batch(2, shape).images)
+    assert mean.shape == log_std.shape == (2, *model.latent_shape)
+    assert model.latent_shape == (2, -(-shape[1] // factor), -(-shape[2] // factor))
+    with torch.inference_mode():
+        samples = model.sample(2)
+    assert samples.shape == (2, *shape) and samples.abs().max() <= 1
+
+
+@pytest.mark.parametrize("phase", ["autoencoder", "diffusion"])
+def test_a_phase_moves_its_module_alone(phase):
+    model = tiny()
+    loss = model.loss(phase, batch())
+    (loss["loss"] if isinstance(loss, dict) else loss).backward()
+    moved = {p.name: {id(q) for group in p.optimizer.param_groups for q in group["params"]} for p in model.phases()}
+    for parameter in model.parameters():
+        assert (parameter.grad is not None) == (id(parameter) in moved[phase])
+    assert {id(q) for q in model.parameters()} == moved["autoencoder"] | moved["diffusion"]
+
+
+def test_the_phases_share_the_budget():
+    first, second = tiny(ae_share=0.3).phases()
+    assert (first.name, first.span, second.name, second.span) == ("autoencoder", (0, 0.3), "diffusion", (0.3, 1))
+
+
+def test_diffusion_sees_latents_of_unit_variance(monkeypatch):
+    model, data, seen = tiny(), batch(64), []
+    model.prepare("autoencoder", data)
+    assert model.scale == 1
+    with torch.no_grad():
+        model.prepare("diffusion", data)
+    assert model.scale != 1
+    monkeypatch.setattr(model.diffusion, "simple_loss", lambda network, z: seen.append(z) or z.sum())
+    model.loss("diffusion", data)
+    assert seen[0].std() == pytest.approx(1, abs=0.05) and not seen[0].requires_grad
+    other = tiny()
+    other.load_state_dict(model.state_dict())
+    assert other.scale == model.scale
+
+
+def test_scaling_is_undone_before_decoding(monkeypatch):
+    model, wanted = tiny(), torch.randn(2, 4, 4, 4)
+    model.scale.fill_(5.0)
+    monkeypatch.setattr(type(model.config), "draw", lambda self, diffusion, denoise, noise: wanted * 5)
+    assert torch.allclose(model.sample(2), model.autoencoder.decode(wanted).clamp(-1, 1), atol=1e-5)
+
+
+@torch.inference_mode()
+def test_the_first_stage_is_the_elbo_with_a_weight():
+    model, images = tiny(kl_weight=0.25), batch().images
+    parts = model.autoencoder_loss(images)
+    assert parts["loss"] == pytest.approx(float(parts["distortion"] + 0.25 * parts["rate"]))
+    assert parts["rate"] > 0 and parts["distortion"] > 0
+    for parameter in model.autoencoder.encoder.head.parameters():
+        parameter.data.zero_()
+    assert model.autoencoder_loss(images)["rate"] == 0  # q(z|x) is the prior
+
+
+def test_draws_follow_the_posterior():
+    torch.manual_seed(0)
+    drawn = draw(torch.full((50_000,), 2.0), torch.full((50_000,), -1.0))
+    assert drawn.mean() == pytest.approx(2, abs=0.01) and drawn.std().log() == pytest.approx(-1, abs=0.02)
+
+
+@pytest.mark.parametrize("config", [{}, {"sampler": "ancestral"}])
+def test_nfe_counts_the_decoder_too(config):
+    model, calls = tiny(**config), []
+    model.net.register_forward_hook(lambda *_: calls.append(1))
+    model.autoencoder.decoder.register_forward_hook(lambda *_: calls.append(1))
+    with torch.inference_mode():
+        model.sample(1)
+    assert len(calls) == model.nfe
+
+
+def test_labels_change_samples():
+    model, found = tiny(num_classes=2), []
+    for label in (0, 1):
+        torch.manual_seed(0)
+        found.append(model.sample(2, torch.full((2,), label)))
+    assert not torch.equal(*found)
+
+
+def test_the_mathematics_is_the_other_plugins():
+    model = tiny()
+    assert type(model.diffusion) is Diffusion
+    assert not issubclass(LatentDiffusion, Likelihood)
+    assert model.loss("diffusion", batch()).isfinite()
+    assert tiny(objective="variational").loss("diffusion", batch()).isfinite()
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ValidationError, match="too small for the 3 levels"):
+        LatentDiffusion.Config(factor=2, ae_widths=(8, 8, 8))
+    with pytest.raises(ValidationError):
+        LatentDiffusion.Config(factor=3)
+
+
+def test_presets_are_valid():
+    for preset in LatentDiffusion.presets.values():
+        LatentDiffusion.Config(**preset)
+
+
+def test_the_first_stage_learns_to_reconstruct():
+    model, data = tiny().train(), batch(64)
+    optimizer = model.phases()[0].optimizer
+
+    @torch.no_grad()
+    def error():
+        mean, _ = model.autoencoder.encode(data.images)
+        return float((model.autoencoder.decode(mean) - data.images).abs().mean())
+
+    before = error()
+    for step in range(80):
+        torch.manual_seed(step)
+        optimizer.zero_grad()
+        model.loss("autoencoder", data)["loss"].backward()
+        optimizer.step()
+    assert error() < 0.4 * before

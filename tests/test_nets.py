@@ -1,0 +1,138 @@
+"""Shared networks: any side, any number of channels, and blocks that start as nothing."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from genbench.nets import (
+    Attention,
+    Decoder,
+    Encoder,
+    LabelEmbedding,
+    ResBlock,
+    UNet,
+    group_norm,
+    latent_size,
+    pad_to_multiple,
+    sinusoidal,
+)
+
+SIDES = [8, 16, 28, 32, 64, 7]
+
+
+def stirred(net: nn.Module) -> nn.Module:
+    """The network with no parameter at zero, so that every branch shows."""
+    torch.manual_seed(0)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return net.eval()
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+@pytest.mark.parametrize("side", SIDES)
+def test_unet_keeps_the_shape(side, patch):
+    for channels in (1, 3):
+        net = UNet(channels, 2 * channels, (8, 12, 8), 1, (1,), patch=patch)
+        out = net(torch.randn(2, channels, side, side), torch.tensor([1, 1000]))
+        assert out.shape == (2, 2 * channels, side, side)
+
+
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize("side", SIDES)
+def test_decoder_mirrors_the_encoder(side, patch):
+    encoder = Encoder(3, 5, (8, 12), patch=patch, attention=True)
+    decoder = Decoder(5, 3, (side, side), (8, 12), patch=patch, attention=True)
+    latents = encoder(torch.randn(2, 3, side, side))
+    assert encoder.factor == decoder.factor == 2 * patch
+    assert latents.shape == (2, 5, *latent_size((side, side), encoder.factor))
+    assert decoder(latents).shape == (2, 3, side, side)
+
+
+def test_oblong_images():
+    assert UNet(1, 1, (8, 8), patch=2)(torch.randn(1, 1, 9, 14), torch.ones(1)).shape == (1, 1, 9, 14)
+    assert Decoder(4, 1, (9, 14), (8, 8))(Encoder(1, 4, (8, 8))(torch.randn(1, 1, 9, 14))).shape == (1, 1, 9, 14)
+
+
+def test_the_unet_of_the_paper_has_its_parameters():
+    with torch.device("meta"):
+        net = UNet(3, 3, (128, 256, 256, 256), 2, (1,), dropout=0.1, scale_shift=False)
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(35.7e6, rel=2e-3)  # Ho et al. 2020, appendix B
+
+
+def test_unet_starts_at_zero_and_depends_on_all_its_inputs():
+    images, time, labels = torch.randn(2, 1, 8, 8), torch.tensor([10.0, 500.0]), torch.tensor([0, 1])
+    net = UNet(1, 1, (8, 8), num_classes=2).eval()
+    assert not net(images, time, labels).any()
+    out = stirred(net)(images, time, labels)
+    assert not torch.allclose(out, net(images + 0.1, time, labels))
+    assert not torch.allclose(out, net(images, time + 100, labels))
+    assert not torch.allclose(out, net(images, time, labels.flip(0)))
+
+
+@pytest.mark.parametrize("scale_shift", [True, False])
+def test_the_embedding_reaches_the_block(scale_shift):
+    block = stirred(ResBlock(8, 8, embedding=4, scale_shift=scale_shift))
+    x = torch.randn(2, 8, 4, 4)
+    assert not torch.allclose(block(x, torch.zeros(2, 4)), block(x, torch.ones(2, 4)))
+
+
+def test_conditional_encoder_and_decoder_use_labels():
+    encoder, decoder = stirred(Encoder(1, 4, num_classes=3)), stirred(Decoder(4, 1, (8, 8), num_classes=3))
+    images, zero, two = torch.randn(1, 1, 8, 8), torch.tensor([0]), torch.tensor([2])
+    assert not torch.allclose(encoder(images, zero), encoder(images, two))
+    latents = encoder(images, zero)
+    assert not torch.allclose(decoder(latents, zero), decoder(latents, two))
+
+
+def test_one_image_does_not_see_another():
+    net = stirred(UNet(1, 1, (8, 8), 1, (0,), patch=2))
+    images, time = torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])
+    torch.testing.assert_close(net(images, time)[1:2], net(images[1:2], time[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_labels():
+    like = torch.zeros(2, 4)
+    assert not LabelEmbedding(0, 4)(like, None).any()
+    assert LabelEmbedding(3, 4)(like, torch.tensor([0, 2])).shape == (2, 4)
+    with pytest.raises(ValueError, match="needs labels"):
+        LabelEmbedding(3, 4)(like, None)
+
+
+def test_residual_branches_start_as_nothing():
+    x = torch.randn(2, 8, 5, 5)
+    assert torch.equal(ResBlock(8, 8)(x), x)
+    assert torch.equal(Attention(8)(x), x)
+
+
+def test_attention_is_softmax_attention():
+    attention = stirred(Attention(8, heads=2))
+    x = torch.randn(1, 8, 3, 3)
+    q, k, v = attention.qkv(attention.norm(x)).reshape(3, 2, 4, 9)
+    weights = torch.softmax(torch.einsum("hcq,hck->hqk", q, k) / math.sqrt(4), dim=-1)
+    mixed = torch.einsum("hqk,hck->hcq", weights, v).reshape(1, 8, 3, 3)
+    torch.testing.assert_close(attention(x), x + attention.out(mixed), rtol=1e-4, atol=1e-5)
+
+
+def test_sinusoids():
+    found = sinusoidal(torch.tensor([0, 3]), 8)
+    assert found[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    frequencies = [1, 0.1, 0.01, 0.001]
+    wanted = [math.sin(3 * f) for f in frequencies] + [math.cos(3 * f) for f in frequencies]
+    torch.testing.assert_close(found[1], torch.tensor(wanted))
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(256, 32), (128, 32), (64, 16), (48, 12), (8, 2), (6, 1), (3, 1)])
+def test_groups_have_at_least_four_channels(channels, groups):
+    assert group_norm(channels).num_groups == groups
+
+
+def test_padding_repeats_the_edge():
+    padded = pad_to_multiple(torch.arange(3.0).reshape(1, 1, 1, 3), 2)
+    assert padded.tolist() == [[[[0, 1, 2, 2], [0, 1, 2, 2]]]]
+
+
+def test_no_state_but_parameters():
+    for net in (UNet(1, 1), Encoder(1, 2), Decoder(2, 1, (8, 8))):
+        assert not list(net.buffers())

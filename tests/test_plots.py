@@ -1,0 +1,175 @@
+"""Plots: what they compare, what they say is missing, names that break matplotlib, and bytes that repeat."""
+
+import json
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from records_factory import make_record, quick_suite, reference, write_runs
+
+from genbench import plots
+from genbench.errors import CorruptData
+from genbench.sheets import first_samples, sheet
+from genbench.style import COLOURS, looks_of, save, svg, tick
+
+AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
+
+
+def words(figure):
+    """All text of a figure as its SVG has it."""
+    root = ElementTree.fromstring(svg(figure).split("?>", 1)[1])
+    return ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    records = [*quick_suite(), make_record("gan", 1, fid=70.0), make_record("gan", 2, status="diverged")]
+    return write_runs(records, tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize("name", sorted(plots.ALL))
+def test_every_plot_repeats_to_the_byte_and_names_the_run_that_diverged(suite, name):
+    draw = plots.ALL[name][1]
+    looks = plots.palette(suite)
+    first, second = draw(suite, looks), draw(suite, looks)
+    assert svg(first) == svg(second)
+    assert "gan" in first.get_label()
+    assert "diverged" in first.get_label()
+    assert any("Not drawn" in text for text in words(first))
+
+
+def test_svg_bytes_do_not_depend_on_the_process(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from records_factory import quick_suite;"
+        "from genbench import plots; from genbench.style import svg;"
+        "sys.stdout.write(svg(plots.fid_against_sampling(quick_suite())))"
+    )
+    command = [sys.executable, "-c", code, str(__file__).rsplit("/", 1)[0]]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == svg(
+        plots.fid_against_sampling(quick_suite())
+    )
+
+
+def test_awkward_names_are_drawn_verbatim(tmp_path):
+    records = [make_record(f"run{i}") for i in range(len(AWKWARD))]
+    records = [r.model_copy(update={"job": r.job.model_copy(update={"label": n})}) for r, n in zip(records, AWKWARD)]
+    shown = " ".join(words(plots.fid_against_training(records)))
+    assert all(name in shown for name in AWKWARD)
+    bars = words(plots.likelihoods(records))
+    assert all(name in bars for name in AWKWARD)
+
+
+def test_every_model_keeps_one_colour():
+    records = quick_suite()
+    looks = plots.palette(records)
+    assert set(looks) == {"ddpm", "ldm", "gan", "vae", "flow", "gaussian"}
+    assert len({colour for colour, _ in looks.values()}) == 6
+    bars, points = svg(plots.likelihoods(records, looks)), svg(plots.fid_against_sampling(records, looks))
+    for name, (colour, _) in looks.items():
+        assert (colour in bars) == (name not in ("ldm", "gan"))
+        assert colour in points
+
+
+def test_looks_stay_distinct_beyond_the_colours():
+    looks = looks_of(f"m{i}" for i in range(72))
+    assert len(set(looks.values())) == 72
+    assert {colour for colour, _ in looks.values()} == set(COLOURS)
+
+
+def test_conditional_models_have_a_panel_of_their_own():
+    records = [make_record("ddpm"), make_record("gan"), make_record("ddpm", conditional=True, fid=5.0)]
+    shown = plots.panels(records, "fid_test")
+    assert [(panel.title, len(panel.rows)) for panel in shown] == [
+        ("mnist5k, conditional", 1), ("mnist5k, unconditional", 2),
+    ]  # fmt: skip
+    assert len(plots.fid_against_training(records).axes) == 2
+
+
+def test_two_protocols_never_share_a_panel():
+    records = [make_record("ddpm"), make_record("gan", protocol={"samples": 2000})]
+    assert [[row.name for row in panel.rows] for panel in plots.panels(records, "fid_test")] == [["ddpm"], ["gan"]]
+
+
+def test_points_are_at_cost_and_value_and_reference_rows_are_lines():
+    figure = plots.fid_against_training([make_record("ddpm", fid=100.0, flops=2e14), reference("real")], "flops")
+    (axes,) = figure.axes
+    assert axes.collections[0].get_offsets().tolist() == [[2e14, 100.0]]
+    assert axes.lines[0].get_ydata()[0] == 20.9
+
+
+@pytest.mark.parametrize("flops", [None, 0.0])
+def test_a_model_without_flops_is_named_and_not_drawn(flops):
+    figure = plots.fid_against_training([make_record("ddpm"), make_record("odd", flops=flops)], "flops")
+    assert "odd (no such cost counted)" in figure.get_label()
+    assert not any(text.startswith("odd  ") for text in words(figure))
+
+
+def test_likelihood_bars_have_the_values_and_bounds_are_marked():
+    figure = plots.likelihoods(quick_suite())
+    widths = {round(bar.get_width(), 3) for bar in figure.axes[0].patches}
+    assert {1.42, 1.40, 1.53, 1.91, 4.4} <= widths
+    assert "≤ 1.420 ± 0.004 se" in words(figure)
+    assert "ldm (the model defines no likelihood)" in figure.get_label()
+
+
+def test_learning_curves_have_a_panel_a_model_and_phase_and_a_line_a_seed(suite):
+    figure = plots.learning_curves(suite)
+    titles = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
+    assert {"ddpm", "gan, generator", "gan, critic", "ldm, autoencoder", "ldm, diffusion"} <= set(titles)
+    assert len(titles["gan, critic"].lines) == 3
+    assert len(titles["ddpm"].lines) == 1
+    assert "gan seed 2 to its end (diverged)" in figure.get_label()
+
+
+def test_nothing_measured_still_gives_figures(tmp_path):
+    records = write_runs([make_record("ddpm", status="failed")], tmp_path)
+    for _, draw in plots.ALL.values():
+        assert svg(draw(records, plots.palette(records)))
+
+
+def test_sheets_show_the_first_samples_and_no_others(suite):
+    record = next(record for record in suite if record.job.model == "vae")
+    stored = np.load(record.folder / "samples.npy")
+    page = sheet(first_samples(record, 6), columns=3, zoom=2)
+    assert page.shape == (2 * (2 * 29 + 1), 2 * (3 * 29 + 1), 3)
+    fifth = page[::2, ::2][30:58, 30:58]
+    assert (fifth == stored[4][0][..., None]).all()
+
+
+def test_sheets_keep_the_colours():
+    images = np.zeros((1, 3, 4, 4), dtype=np.uint8)
+    images[0, 0] = 255
+    assert sheet(images, columns=1)[1:5, 1:5].tolist() == [[[255, 0, 0]] * 4] * 4
+
+
+def test_sample_grids_show_every_row_in_the_tables_order(suite, tmp_path):
+    figure = plots.sample_grids(suite, count=16)
+    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.images]
+    assert titles == ["real", "ddpm", "ldm", "vae", "flow", "gaussian", "gan", "noise"]
+    save(figure, tmp_path / "samples.png", dpi=40)
+    assert Image.open(tmp_path / "samples.png").size[0] > 300
+
+
+@pytest.mark.parametrize("broken", [np.zeros((4, 3, 28, 28), np.uint8), np.zeros((4, 1, 28, 28), np.float32)])
+def test_samples_of_another_shape_or_type_are_corrupt(tmp_path, broken):
+    (record,) = write_runs([make_record("ddpm")], tmp_path)
+    np.save(record.folder / "samples.npy", broken)
+    with pytest.raises(CorruptData, match=r"samples\.npy"):
+        first_samples(record)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (0.5, "0.5"), (200, "200"), (5000, "5,000"), (2e14, "2e14"), (1e-5, "1e-5")]
+)
+def test_ticks_are_plain_numbers(value, text):
+    assert tick(value) == text
+
+
+def test_a_null_loss_leaves_a_gap_instead_of_an_error(tmp_path):
+    (record,) = write_runs([make_record("ddpm")], tmp_path)
+    with (record.folder / "progress.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 999, "images": 99999, "phase": "train", "loss": None}) + "\n")
+    assert svg(plots.learning_curves([record]))
