@@ -318,7 +318,6 @@ def report_bug(error: Exception) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
     with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    say(
-        f"genbench: error[bug]: {type(error).__name__}: {error}\n  hint: please report it with the traceback in {file.name}"
-    )
+    say(f"genbench: error[bug]: {type(error).__name__}: {error}")
+    say(f"  hint: please report it with the traceback in {file.name}")
     return 70

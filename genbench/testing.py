@@ -244,7 +244,7 @@ def gibbs(case: Case) -> None:
 
 
 def cases(model: type[Model], preset: str | None = None) -> Iterator[Case]:
-    """Gray and colour, and conditional where the model can; `tiny` where there is such a preset and none is asked for."""
+    """Gray and colour, and conditional where the model can; by default in the preset `tiny`, if there is one."""
     name = preset or ("tiny" if "tiny" in model.presets else None)
     config = model.Config(**(model.presets[name] if name else {})).model_copy(update={"batch_size": 8})
     for shape in ((1, 8, 8), (3, 16, 16)):
