@@ -180,13 +180,19 @@ def samples_repeat(case: Case) -> None:
 
 @promise("no other generator is touched")
 def foreign_generators(case: Case) -> None:
-    states = random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]
+    before = foreign_states()
     model = case.build()
     model.prepare(model.phases()[0].name, case.batch)
     model.loss(model.phases()[0].name, case.batch)
     case.sample(case.trained)
-    assert random.getstate() == states[0], "Python's global generator was used: draw from torch"
-    assert np.random.get_state()[1].tolist() == states[1], "NumPy's global generator was used: draw from torch"  # type: ignore[index]
+    for name, state in foreign_states().items():
+        assert state == before[name], f"{name}'s global generator was used: draw from torch"
+
+
+def foreign_states() -> dict[str, str]:
+    """The states of the global generators that are not torch's."""
+    numpy: Any = np.random.get_state(legacy=False)
+    return {"Python": str(random.getstate()), "NumPy": f"{numpy['state']['key'].tolist()} {numpy['state']['pos']}"}
 
 
 @promise("state survives saving, loading and copying")

@@ -56,7 +56,7 @@ class TwoPhases(Model):
     def prepare(self, phase, batch):
         self.calls.append(phase)
         if phase == "second":
-            self.scale.fill_(float(self.first(batch.images.flatten(1)).std()))
+            self.scale.fill_(self.first(batch.images.flatten(1)).std().item())
 
     def loss(self, phase, batch):
         hidden = self.first(batch.images.flatten(1))
