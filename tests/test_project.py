@@ -40,12 +40,9 @@ def test_the_reading_half_imports_no_torch(module):
     assert subprocess.run([sys.executable, "-c", script], env={**os.environ, "MPLBACKEND": "Agg"}).returncode == 0
 
 
-FORBIDDEN = r"import pickle|pickle\.load|weights_only=False|allow_pickle=True|extractall|\beval\(|\bexec\("
+FORBIDDEN = r"import pickle|pickle\.load|weights_only=False|allow_pickle=True|extractall|(?<![.\w])(eval|exec)\("
 
 
 def test_nothing_reads_pickle_or_evaluates_text():
     for file in [*ROOT.glob("genbench/**/*.py"), *ROOT.glob("plugins/**/*.py")]:
-        found = [
-            line for line in file.read_text().splitlines() if re.search(FORBIDDEN, line) and "model.eval()" not in line
-        ]
-        assert not [line for line in found if not line.strip().endswith(".eval()")], file
+        assert not re.findall(FORBIDDEN, file.read_text()), file
