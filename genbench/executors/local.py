@@ -29,7 +29,7 @@ def run_jobs(
     record. KeyboardInterrupt asks the running jobs to checkpoint, waits for them and is raised again.
     """
     spawn = multiprocessing.get_context("forkserver")
-    spawn.set_forkserver_preload(["torch", "genbench.child"])
+    start_forkserver()
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -62,6 +62,24 @@ def run_jobs(
             thread.join(GRACE_SECONDS)
         raise
     return problems
+
+
+def start_forkserver() -> None:
+    """Start the process that children are forked from, with torch loaded.
+
+    It is started without the working folder on its path, where a folder called `genbench` would hide the package.
+    """
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload(["torch", "genbench.child"])
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def _run_child(spawn: Any, job: Job, context: dict[str, Any], update: Update, stopping: threading.Event) -> None:
