@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,13 @@ def test_the_example_of_the_readme_is_the_shipped_baseline_and_works(tmp_path):
 def test_the_two_commands_are_there():
     assert re.search(r"<!-- command: run -->\n```bash\n.*genbench run\n```", README)
     assert re.search(r"<!-- command: test -->\n```bash\n.*pytest\n```", README)
+
+
+def test_what_is_not_python_is_packaged_too():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["genbench"]
+    package = ROOT / "genbench"
+    files = {f for f in package.rglob("*") if f.is_file() and f.suffix != ".py" and "__pycache__" not in f.parts}
+    assert files == {found for pattern in patterns for found in package.glob(pattern)}
 
 
 @pytest.mark.parametrize("name", [n for n, hook in inspect.getmembers(hookspecs) if hasattr(hook, "genbench_spec")])
