@@ -28,6 +28,7 @@ class Measurement(Stored):
     """One number and all that is needed to read it: `value` is finite, or None with a status and a sentence.
 
     `protocol` is the fingerprint of `settings`, all that stands behind the number; a record keeps each protocol once.
+    `parts` are named summands of the value, in its unit (the terms of a bound).
     """
 
     metric: str
@@ -35,6 +36,7 @@ class Measurement(Stored):
     stderr: FiniteFloat | None = None
     interval: tuple[FiniteFloat, FiniteFloat] | None = None
     count: int = 0
+    parts: dict[str, FiniteFloat] = {}
     better: Literal["lower", "higher"]
     kind: Literal["exact", "bound", "estimate"] = "estimate"
     protocol: str = ""
@@ -75,12 +77,26 @@ class SamplesStamp(Stored):
     clamped_share: FiniteFloat | None = None
 
 
+class Entropy(Stored):
+    """The entropy of the distribution that images were drawn from, bits/dim: no model's NLL can be below it.
+
+    The true value lies within `error` of `bits_per_dim`; `note` says how it was found.
+    """
+
+    bits_per_dim: FiniteFloat
+    error: FiniteFloat
+    note: str = ""
+
+
 class DatasetStamp(Stored):
+    """The images of a run; `entropy` only where their distribution is known."""
+
     name: str
     digest: str
     shape: tuple[int, int, int]
     num_classes: int
     counts: dict[str, int]
+    entropy: Entropy | None = None
 
 
 class PluginStamp(Stored):
