@@ -59,6 +59,14 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
+def use_threads(count: int) -> None:
+    """Keep this process to `count` CPU threads, in torch and in the linear algebra below numpy and scipy."""
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(count)
+    threadpool_limits(count, user_api="blas")
+
+
 def exact_arithmetic() -> None:
     """Full float32 products (no TF32) and deterministic kernels where CUDA has a choice."""
     torch.backends.cuda.matmul.allow_tf32 = False

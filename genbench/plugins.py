@@ -49,6 +49,10 @@ class PluginInfo:
             content.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
         return content.hexdigest()
 
+    def same_code(self, other: PluginInfo) -> bool:
+        """Whether both consist of the same bytes, whatever the names of their files."""
+        return [file.read_bytes() for file in self.sources] == [file.read_bytes() for file in other.sources]
+
 
 class Plugins:
     """The loaded plugins: pluggy's manager with the core's defaults, and what the plugins registered."""
@@ -106,8 +110,15 @@ class Plugins:
             self._models.setdefault(model.name.lower(), []).append((model, info))
 
     def mark_duplicates(self) -> None:
-        """A model that two plugins offer is neither's: both are listed, and asking for it is an error."""
+        """A model that two plugins offer is neither's: both are listed, and asking for it is an error.
+
+        Unless they are the same code, as a copy of a shipped plugin is: then it is one model, the first plugin's.
+        """
         for offers in self._models.values():
+            for model, info in offers[1:]:
+                if info.same_code(offers[0][1]):
+                    info.reason = f"model {model.name!r} is the same code as that of {offers[0][1].origin}"
+                    offers.remove((model, info))
             if len(offers) > 1:
                 for _, info in offers:
                     others = [other.origin for _, other in offers if other is not info]

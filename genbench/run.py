@@ -16,7 +16,7 @@ import torch
 from genbench import checkpoint, store
 from genbench.cost import Meter
 from genbench.data import Dataset
-from genbench.devices import exact_arithmetic
+from genbench.devices import exact_arithmetic, use_threads
 from genbench.environment import environment
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
 from genbench.model import Model
@@ -194,7 +194,7 @@ class Run:
 
 def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
     """Run one job in this process and write its record, whatever happens. Raises Busy where another process has it."""
-    torch.set_num_threads(job.runtime.threads)
+    use_threads(job.runtime.threads)
     exact_arithmetic()
     with store.locked(job.folder):
         store.sweep(job.folder)

@@ -1,6 +1,8 @@
 """Plugins: found, isolated, and each fault listed with its reason."""
 
+import inspect
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +88,18 @@ def test_one_model_of_two_plugins_is_neither(tmp_path, monkeypatch):
     assert "also comes from" in found.infos[0].reason
     with pytest.raises(BadInput, match="comes from"):
         found.model("toy")
+
+
+def test_a_copy_of_a_shipped_plugin_is_the_shipped_one_and_a_changed_copy_is_not(tmp_path):
+    from genbench_gaussian import PixelGaussian
+
+    copy = tmp_path / "copy.py"
+    copy.write_bytes(Path(inspect.getfile(PixelGaussian)).read_bytes())
+    found = load_plugins([str(copy)])
+    assert found.model("gaussian")[0].__module__ == "genbench_gaussian" and "gaussian" in found.model_names
+    copy.write_text(copy.read_text() + "# changed\n")
+    with pytest.raises(BadInput, match="comes from"):
+        load_plugins([str(copy)]).model("gaussian")
 
 
 def test_the_digest_follows_the_source(tmp_path):

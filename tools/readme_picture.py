@@ -1,4 +1,4 @@
-"""Draw the README's picture, docs/samples.png, from the runs of the quick suite: `python tools/readme_picture.py runs`."""
+"""Draw the README's picture from the runs of the quick suite: `python tools/readme_picture.py runs`."""
 
 import sys
 from pathlib import Path
