@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from genbench.groups import Group, feature_dims, is_reference, sample_count, variant
 from genbench.layout import Cell, Column, Row
-from genbench.limits import GAP, LIMIT, TEST, entropy_of
+from genbench.limits import KIND, LIMIT, entropy_of
 from genbench.ranking import LEAST_SEEDS
 from genbench.records import Record
 
@@ -26,7 +26,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *_fid(group, metrics),
         *_inception_score(columns),
         *_likelihood(columns),
-        *_limit(group, columns, rows),
+        *_limit(group, columns),
         *_cost(group, columns),
         *_conditions(group),
         *_notes(columns, rows),
@@ -129,21 +129,19 @@ def _likelihood(columns: list[Column]) -> Iterator[str]:
         )
 
 
-def _limit(group: Group, columns: list[Column], rows: list[Row]) -> Iterator[str]:
-    """What the limit is, and which values are beyond it."""
+def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
+    """What the limit is, or that there is none."""
     keys = {key for column in columns for key in column.keys}
     entropy = entropy_of(group)
     if LIMIT in keys and entropy:
+        how = f" ({entropy.note.rstrip('.')})" if entropy.note else ""
         yield (
-            "limit: the entropy of the distribution that the images were drawn from, ± the most it may be wrong by: no "
-            f"model's NLL on test images can be below it. {entropy.note}".rstrip(" .")
-            + "."
+            f"limit: the entropy of the distribution that the images were drawn from{how}, ± the most it may be wrong "
+            "by: no model's NLL on test images can be below it."
         )
         yield "gap: NLL test less the limit; its interval includes the limit's error."
-    elif TEST in keys and GAP not in keys and any(column.heading == "kind" for column in columns):
+    elif KIND in keys:
         yield f"The entropy of {group.dataset} is not known: there is no limit to compare with."
-    flags = dict.fromkeys(cell.flag for row in rows for key, cell in row.cells.items() if cell.flag and key in keys)
-    yield from (f"{flag}." for flag in flags)
 
 
 def _cost(group: Group, columns: list[Column]) -> Iterator[str]:

@@ -93,7 +93,8 @@ def _part(grid: Grid, cell: Cell, style: str) -> str:
     if not has_value(cell):
         return ink.escape(DASH) + grid.mark(cell.note)
     written = ink.escape(value_text(cell, style))
-    return ink.best.format(written) if cell.best else written
+    marked = ink.best.format(written) if cell.best else written
+    return marked + grid.mark(cell.flag) if cell.flag else marked
 
 
 # Text

@@ -172,7 +172,7 @@ def _mark(ax: Axes, points: list[tuple[float, float]], colour: str, marker: str,
     mean = [math.fsum(xs) / len(xs)], [math.fsum(ys) / len(ys)]
     mark = ax.scatter(*mean, color=colour, marker=marker, s=80, edgecolor="white", linewidth=0.8, zorder=3)
     if reach := _reach(cell):
-        ax.errorbar(mean[0], [cell.value], yerr=reach, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
+        ax.errorbar(mean[0], [cell.value or 0.0], yerr=reach, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
     return mark
 
 

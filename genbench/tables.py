@@ -137,13 +137,13 @@ def ending(record: Record) -> str:
 
 
 def _ordered(rows: list[Row], order: Column) -> list[Row]:
-    """`real` first, `noise` last; models by a column's means in their block, those with an unfinished seed behind."""
+    """`real` first, `noise` last; models by a column's means in their block, unfinished and flagged ones last."""
 
     def place_of(row: Row) -> tuple[Any, ...]:
         cell = row.cells[order.key]
         place = {"real": 0, "noise": 3}.get(row.kind, 1)
         value = -(cell.value or 0.0) if order.better == "higher" else cell.value or 0.0
-        return place, row.block, row.n_ok < row.n, cell.value is None, value, row.name
+        return place, row.block, row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
 
     return sorted(rows, key=place_of)
 

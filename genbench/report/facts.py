@@ -92,6 +92,8 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
     if not rivals:
         told.append("There is no other model to compare with.")
     elif min(best.n, max(row.n for row in rivals)) == 1:
+        tied = [row.name for row in rivals if panel.cell(row).best]
+        told += [f"Within the one run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
         told.append("One seed a model: the order of close models may be due to the seed alone.")
     else:
         told.append(_how_known(panel, best, rivals))

@@ -53,8 +53,9 @@ class Pages:
         )  # fmt: skip
         environment.globals |= {
             "version": __version__, "slugs": self.slugs, "looks": self.looks, "protocols": self.protocols,
-            "suffixes": self.suffixes, "value_text": value_text, "heading_text": heading_text, "detail_text": detail_text, "number": number,
-            "runs_text": runs_text, "has_value": has_value, "ending": ending, "Notes": Notes,
+            "suffixes": self.suffixes, "value_text": value_text, "heading_text": heading_text, "number": number,
+            "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
+            "Notes": Notes,
         }  # fmt: skip
         return environment
 
