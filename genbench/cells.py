@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from genbench.columns import COSTS, slot_key
 from genbench.groups import View, is_likelihood, is_reference, slot
@@ -27,13 +26,11 @@ def _metric_cell(key: str, views: list[View]) -> Cell:
     ok = [m for m in measured if m and m.value is not None]
     if not ok:
         return _dash(key, views, [m for m in found if m], values)
-    metric = ok[0].metric
-    protocol = views[[m is ok[0] for m in measured].index(True)].record.protocols.get(ok[0].protocol, {})
     ranges = tuple(_range(m) if m else None for m in measured)
     return replace(
         _mean([float(m.value) for m in ok if m.value is not None], Cell(stderr=ok[0].stderr, interval=_range(ok[0]))),
         values=values, ranges=ranges, n=len(views), count=min(m.count for m in ok), kind=ok[0].kind,
-        protocol=ok[0].protocol, relation=_relation(metric, ok[0].kind, protocol), parts=_parts(ok),
+        protocol=ok[0].protocol, relation=_relation(ok[0]), parts=_parts(ok),
         note="; ".join(dict.fromkeys(m.note for m in ok if m.note)),
     )  # fmt: skip
 
@@ -61,13 +58,11 @@ def _parts(measured: list[Measurement]) -> dict[str, float]:
     return {name: mean_and_spread([m.parts[name] for m in measured])[0] for name in names}
 
 
-def _relation(metric: str, kind: str, protocol: dict[str, Any]) -> Relation:
+def _relation(measurement: Measurement) -> Relation:
     """`<=` for bounds, and for exact densities of dequantised pixels, which bound the discrete likelihood."""
-    if not is_likelihood(metric):
+    if not is_likelihood(measurement.metric) or (measurement.kind == "exact" and measurement.discrete):
         return ""
-    if kind == "exact" and protocol.get("discrete") is True:
-        return ""
-    return "~" if kind == "estimate" else "<="
+    return "~" if measurement.kind == "estimate" else "<="
 
 
 def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:

@@ -167,11 +167,9 @@ def test_bounds_are_ranked_among_bounds_and_exact_values_among_exact_ones():
     records = [make_record(name, bits=bits) for name, bits in (("a", 1.5), ("b", 1.6))]
     for name, bits in (("c", 1.2), ("d", 1.3)):
         record = make_record(name, bits=None)
-        protocols = record.protocols
         record.measurements[:] = [m for m in record.measurements if not m.metric.startswith("bits")]
-        record.measurements.append(
-            measure("bits_per_dim_test", bits, protocols, kind="exact", protocol={"discrete": True})
-        )
+        exact = measure("bits_per_dim_test", bits, record.protocols, kind="exact", discrete=True)
+        record.measurements.append(exact)
         records.append(record)
     ranks = {row.name: row.cells["bits_per_dim_test"].rank for table in make_tables(records) for row in table.rows}
     assert ranks == {"a": 1, "b": 2, "c": 1, "d": 2}
