@@ -6,6 +6,7 @@ A plot shows together only what a table ranks together: a panel for each group, 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -228,7 +229,7 @@ def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Fi
     looks = looks or palette(records)
     names = {record.job.id: row.name for table in _measured(records) for row in table.rows for record in row.records}
     frame = progress_frame([record for record in records if record.job.id in names])
-    frame = frame[frame["loss"].notna()]
+    lost, frame = frame[frame["loss"].isna()], frame[frame["loss"].notna()]
     frame = frame.assign(name=frame["job"].map(names))
     shown = sorted(dict.fromkeys(zip(frame["name"], frame["phase"])))
     with styled():
@@ -240,7 +241,9 @@ def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Fi
             words = f", {phase}" if several else ""
             ax.set(title=short(name, CURVE_TITLE - len(words)) + words, xlabel="images", ylabel="loss")
         text = "Training loss over images, one panel a model and phase; losses of different models do not compare."
-        return captioned(figure, text, _without_curve(records, set(frame["job"])))
+        gaps = Counter(zip(lost["label"], lost["seed"])).items()
+        missing = [f"{count} points of {label} seed {seed} (no finite loss)" for (label, seed), count in gaps]
+        return captioned(figure, text, [*_without_curve(records, set(frame["job"])), *missing])
 
 
 def _draw_curve(ax: Axes, lines: pd.DataFrame, colour: str) -> None:

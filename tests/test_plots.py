@@ -168,11 +168,13 @@ def test_ticks_are_plain_numbers(value, text):
     assert tick(value) == text
 
 
-def test_a_null_loss_leaves_a_gap_instead_of_an_error(tmp_path):
+def test_a_null_loss_is_told_instead_of_an_error(tmp_path):
     (record,) = write_runs([make_record("ddpm")], tmp_path)
     with (record.folder / "progress.jsonl").open("a") as file:
         file.write(json.dumps({"step": 999, "images": 99999, "phase": "train", "loss": None}) + "\n")
-    assert svg(plots.learning_curves([record]))
+    figure = plots.learning_curves([record])
+    assert svg(figure)
+    assert "1 points of ddpm seed 0 (no finite loss)" in figure.get_label()
 
 
 def test_bars_reach_over_the_interval_of_the_mean():
