@@ -55,6 +55,8 @@ def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
         f"for all such pairs of the column and block) or, where there are fewer, {apart}"
     )
     yield f"#: rank in its column and block, = shared: 1 + the number of models {test if tested else apart}."
+    if any(cell.rank and cell.interval is None for cell in cells):
+        yield "A value without an interval is ranked as it stands: its own error is not known."
     if any(cell.rank and cell.n_ok < cell.n for cell in cells):
         yield "A model with an unfinished seed ranks behind all models without one, and is never ranked 1."
     for row in models:

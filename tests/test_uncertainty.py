@@ -139,6 +139,11 @@ def test_one_seed_has_the_interval_of_its_run_and_says_so(genbench, tmp_path):
     assert "[75.06, 91.74] #1" in text
     assert "95 % interval within the one run that finished, and says nothing about other seeds" in text
     assert "One seed a model" in text
+    assert "A value without an interval is ranked as it stands" in text, "FID against training images has none"
+
+
+def test_values_that_all_have_intervals_need_no_excuse(genbench, uneven):
+    assert "without an interval" not in genbench("table", uneven).out
 
 
 def test_a_model_with_fewer_seeds_than_others_is_told_and_never_best():
