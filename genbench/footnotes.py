@@ -52,7 +52,7 @@ def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
     apart = "whose interval lies wholly on the better side, which is no claim of significance"
     test = (
         f"that a paired t-test over at least {LEAST_SEEDS} common seeds finds better (p ≤ 0.05 after Holm's correction "
-        f"for all such pairs of the column and block) or, where there are fewer, {apart}"
+        f"for all pairs of the column and block) or, where there are fewer, {apart}"
     )
     yield f"#: rank in its column and block, = shared: 1 + the number of models {test if tested else apart}."
     if any(cell.rank and cell.interval is None for cell in cells):

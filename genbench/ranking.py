@@ -72,7 +72,7 @@ def rank(entrants: list[Entrant], better: Better) -> tuple[dict[str, int], list[
     """
     whole = [entrant for entrant in entrants if entrant.whole]
     asked = {seed for entrant in entrants for seed in entrant.measured}
-    pairs = list(_tested(whole, better))
+    pairs = list(_tested(whole, better, math.comb(len(entrants), 2)))
     decided = {(pair.a, pair.b): pair.better for pair in pairs}
     beaten = dict.fromkeys((entrant.name for entrant in whole), 0)
     for a, b in combinations(whole, 2):
@@ -99,8 +99,11 @@ def _apart(a: Entrant, b: Entrant, better: Better) -> str:
     return lower.name if better == "lower" else upper.name
 
 
-def _tested(whole: list[Entrant], better: Better) -> Iterator[Pair]:
-    """The paired t-test of each two models that have enough common seeds, corrected for the number of such pairs.
+def _tested(whole: list[Entrant], better: Better, count: int) -> Iterator[Pair]:
+    """The paired t-test of each two models that have enough common seeds.
+
+    It is corrected for all `count` pairs of the column, those that could not be tested included, so that a failure
+    makes no other difference significant.
 
     Not Wilcoxon's signed-rank test: over six seeds its smallest two-sided p is 2 / 2**6 = 0.031, which no correction
     for more than one pair leaves below 0.05, so that it could never tell six models apart. The t-test asks that the
@@ -111,7 +114,7 @@ def _tested(whole: list[Entrant], better: Better) -> Iterator[Pair]:
         if len(seeds := _common(a, b)) >= LEAST_SEEDS:
             differences = [a.measured[seed] - b.measured[seed] for seed in seeds]
             found.append((a.name, b.name, len(seeds), math.fsum(differences) / len(seeds), paired_p(differences)))
-    corrected = holm([p for *_, p in found])
+    corrected = holm([p for *_, p in found], count)
     for (a_name, b_name, count, difference, p), p_corrected in zip(found, corrected):
         winner = a_name if (difference < 0) == (better == "lower") else b_name
         sure = p_corrected <= SIGNIFICANT and difference != 0
@@ -130,15 +133,15 @@ def paired_p(differences: list[float]) -> float:
     return float(ttest_1samp(differences, 0.0).pvalue)
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """The p-values corrected for their number, in the same order.
+def holm(p_values: list[float], count: int) -> list[float]:
+    """The p-values corrected for `count` tests, of which they are those that were made, in the same order.
 
     Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure: the k-th smallest of m is multiplied by
-    m - k + 1, made monotone, and cut at 1.
+    m - k + 1, made monotone, and cut at 1. Tests that were not made stand as p = 1.
     """
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     corrected, highest = [0.0] * len(p_values), 0.0
     for place, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[index]))
+        highest = max(highest, min(1.0, (count - place) * p_values[index]))
         corrected[index] = highest
     return corrected

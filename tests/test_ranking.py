@@ -53,9 +53,10 @@ def test_a_run_keeps_its_own_interval_and_else_gets_one_from_its_standard_error(
 
 
 def test_holm_has_the_values_of_the_textbook():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm([0.01, 0.04, 0.03, 0.005], 4) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.7], 2) == [1.0, 1.0]
+    assert holm([], 0) == []
+    assert holm([0.01, 0.2], 3) == pytest.approx([0.03, 0.4]), "a test that was not made counts"
 
 
 def test_the_paired_test_is_the_libraries():
@@ -146,10 +147,20 @@ def test_an_unfinished_model_stands_behind_a_whole_one_that_lacks_a_seed():
     assert places["unfinished"] == places["other"] > places["lacking"] == 2
 
 
+def test_a_failure_makes_no_other_difference_significant():
+    wobble = [0.0, 1.0, -1.0, 2.0, 0.5, -0.5]
+    a, b = paired("a", 0.0, [0.0] * 6), paired("b", 1.0, wobble)
+    failed = entrant("c", [1.0, 1.0, 1.0, 1.0, 1.0, None])
+    assert rank([a, b], "lower")[0] == {"a": 1, "b": 2}
+    places, (pair,) = rank([a, b, failed], "lower")
+    assert pair.p_corrected == pytest.approx(3 * pair.p)
+    assert places == {"a": 1, "b": 1, "c": 3}
+
+
 values = st.lists(st.floats(1, 100), min_size=1, max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.integers(1, 8).flatmap(
         lambda n: st.lists(st.lists(st.floats(1, 100), min_size=n, max_size=n), min_size=2, max_size=4)
@@ -168,7 +179,7 @@ def test_losing_a_seed_never_improves_a_rank(table, data):
     assert gone.get("0", 2) >= 2
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(values, min_size=2, max_size=5))
 def test_ranks_do_not_depend_on_the_order_of_the_rows(table):
     models = [entrant(str(i), row) for i, row in enumerate(table)]
