@@ -138,8 +138,9 @@ def _draw_against(ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks) 
         words.append(f"{kind}  {number(value, 'fid')}")
     drawn = [point for some in points.values() for point in some]
     scale(ax, "x", [x for x, _ in drawn])
-    ends = [end for row in panel.rows if points[row.name] for end in panel.cell(row).interval or () if end > 0]
-    scale(ax, "y", [*(y for _, y in drawn), *ends, *lines.values()])
+    heights = [*(y for _, y in drawn), *lines.values()]
+    ends = [end for row in panel.rows if points[row.name] for end in panel.cell(row).interval or ()]
+    scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5])
     ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
     legend(ax, handles, words)
     return panel.missing({name for name, some in points.items() if some})

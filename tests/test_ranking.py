@@ -160,7 +160,7 @@ def test_a_failure_makes_no_other_difference_significant():
 values = st.lists(st.floats(1, 100), min_size=1, max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 8).flatmap(
         lambda n: st.lists(st.lists(st.floats(1, 100), min_size=n, max_size=n), min_size=2, max_size=4)
@@ -179,7 +179,7 @@ def test_losing_a_seed_never_improves_a_rank(table, data):
     assert gone.get("0", 2) >= 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(values, min_size=2, max_size=5))
 def test_ranks_do_not_depend_on_the_order_of_the_rows(table):
     models = [entrant(str(i), row) for i, row in enumerate(table)]
