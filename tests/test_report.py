@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import make_record, quick_suite, reference, seeds_of, write_runs
+from records_factory import make_record, quick_suite, reference, write_runs
 
 from genbench import plots
 from genbench.errors import BadInput
@@ -396,20 +396,3 @@ def test_a_marker_that_is_broken_does_not_unlock_a_folder(tmp_path):
     with pytest.raises(BadInput):
         build_report([make_record()], tmp_path)
     assert (tmp_path / "mine.txt").exists()
-
-
-def test_six_seeds_give_a_test_and_its_p_value():
-    wobble = [0.0, 1.0, -1.0, 2.0, 0.5, -0.5]
-    for gap, words in ((50.0, "a significant difference (p = "), (0.1, "no significant difference: a tie (p = ")):
-        records = seeds_of("a", [20.0 + 3 * s for s in range(6)])
-        records += seeds_of("b", [20.0 + 3 * s + gap + w for s, w in enumerate(wobble)])
-        (head,) = headlines(records)
-        assert "paired t-test over 6 seeds after Holm's correction" in head.sure
-        assert words in head.sure
-        assert "No claim" not in head.sure
-
-
-def test_a_model_with_fewer_seeds_does_not_win():
-    (head,) = headlines([*seeds_of("many", [20.0, 30.0, 40.0]), *seeds_of("few", [19.0])])
-    assert head.winner == ""
-    assert "all that others were run with" in head.sure

@@ -11,6 +11,7 @@ import pytest
 from records_factory import make_record, measure, quick_suite, reference, seeds_of, uneven_suite, values_of, write_runs
 
 import genbench as package
+from genbench.report.facts import headlines
 from genbench.tables import make_tables, measurement_frame
 
 FID = "fid_test:mnist-classifier-v1"
@@ -267,3 +268,23 @@ def test_where_higher_is_better_the_highest_is_first():
     (table,) = make_tables(records, "full")
     key = "precision:mnist-classifier-v1"
     assert {row.name: row.cells[key].rank for row in table.rows} == {"a": 1, "b": 2}, "higher is better"
+
+
+# The headline of a report
+
+
+def test_six_seeds_give_a_test_and_its_p_value():
+    wobble = [0.0, 1.0, -1.0, 2.0, 0.5, -0.5]
+    for gap, words in ((50.0, "a significant difference (p = "), (0.1, "no significant difference: a tie (p = ")):
+        records = seeds_of("a", [20.0 + 3 * s for s in range(6)])
+        records += seeds_of("b", [20.0 + 3 * s + gap + w for s, w in enumerate(wobble)])
+        (head,) = headlines(records)
+        assert "paired t-test over 6 seeds after Holm's correction" in head.sure
+        assert words in head.sure
+        assert "No claim" not in head.sure
+
+
+def test_a_model_with_fewer_seeds_does_not_win():
+    (head,) = headlines([*seeds_of("many", [20.0, 30.0, 40.0]), *seeds_of("few", [19.0])])
+    assert head.winner == ""
+    assert "all that others were run with" in head.sure
