@@ -18,7 +18,7 @@ from genbench.errors import BadInput, GenbenchError
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient")
-LAYOUTS = ("quality", "cost", "full")
+LAYOUTS = ("quality", "cost", "full", "likelihood")
 PATH = click.Path(path_type=Path)
 RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
 JSON = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout and nothing else.")
@@ -159,7 +159,7 @@ def plan(**words: Any) -> None:
 @click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
 @click.option("--published", is_flag=True, help="Also the published rows, marked and never ranked.")
 def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool) -> None:
-    """Tables of finished runs, in the layouts of the two published tables or in full."""
+    """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
     from genbench.formats import render
     from genbench.records import load_records
     from genbench.tables import make_tables

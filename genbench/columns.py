@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable
 
 from genbench.groups import Group, Slot, is_likelihood, is_reference, sample_count
 from genbench.layout import Column
+from genbench.limits import ELBO, GAP, KIND, LIMIT, PARTS, TEST, TRAIN, entropy_of
 from genbench.records import Record
 
 SHORT = {
     "inception_score": "IS", "fid_test": "FID test", "fid_train": "FID train", "kid_test": "KID test",
     "kid_train": "KID train", "bits_per_dim_test": "NLL test", "bits_per_dim_train": "NLL train",
+    "bits_per_dim_elbo_test": "ELBO test", "bits_per_dim_elbo_train": "ELBO train",
     "class_tv": "class TV", "memorised_share": "memorised",
 }  # fmt: skip
 """Metrics as tables head them, where the metric's own name will not do."""
@@ -62,8 +64,21 @@ def slot_column(group: Group, key: Slot) -> Column:
 
 
 def _likelihood_column() -> Column:
-    keys = ("bits_per_dim_test", "bits_per_dim_train")
-    return Column(keys, "NLL test (train)", ("bits", "bits"), "bits_per_dim_test", better="lower")
+    return Column((TEST, TRAIN), "NLL test (train)", ("bits", "bits"), TEST, better="lower")
+
+
+def _likelihood_columns(group: Group) -> list[Column]:
+    """Limit, likelihood, gap, ELBO and parts; limit and gap where the entropy is known, ELBO and parts where any is."""
+    known = entropy_of(group) is not None
+    parts = any(m.parts for view in group.views for (metric, _), m in view.slots.items() if metric in (TEST, ELBO))
+    return [
+        *([Column((LIMIT,), "limit, bits/dim", ("bits",))] if known else []),
+        _likelihood_column(),
+        Column((KIND,), "kind", ("text",)),
+        *([Column((GAP,), "gap to the limit", ("bits",))] if known else []),
+        *(slot_column(group, key) for key in _slots(group, [ELBO])),
+        *([Column((PARTS,), "parts, bits/dim", ("text",))] if parts else []),
+    ]
 
 
 def _quality_columns(group: Group) -> list[Column]:
@@ -95,6 +110,7 @@ COLUMNS: dict[str, Callable[[Group], list[Column]]] = {
     "quality": _quality_columns,
     "cost": _cost_columns,
     "full": _full_columns,
+    "likelihood": _likelihood_columns,
 }
 
 COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {

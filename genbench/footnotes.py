@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from genbench.groups import Group, feature_dims, is_reference, sample_count, variant
-from genbench.layout import Column, Row
+from genbench.layout import Cell, Column, Row
+from genbench.limits import KIND, LIMIT, entropy_of
+from genbench.ranking import LEAST_SEEDS
 from genbench.records import Record
 
 FEW_SAMPLES = 10_000
-FEW_SEEDS = 6
 
 
-def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Record]) -> list[str]:
-    """What a reader must know of this table, in the order of its columns; never empty."""
+def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Record], tested: bool) -> list[str]:
+    """What a reader must know of this table, in the order of its columns; never empty.
+
+    `tested` says that ranks rest on tests.
+    """
     metrics = {column.metric for column in columns if column.metric}
     return [
         *_references(rows),
+        *_ranks(rows, tested),
         *_errors(rows, columns),
         *_fid(group, metrics),
         *_inception_score(columns),
         *_likelihood(columns),
+        *_limit(group, columns),
         *_cost(group, columns),
         *_conditions(group),
         *_notes(columns, rows),
@@ -34,25 +40,60 @@ def _references(rows: list[Row]) -> Iterator[str]:
             "real is the floor (held-out real images: training images against the test set, test images against the "
             "training set), noise the ceiling; neither is ranked."
         )
-    if any(cell.best for row in rows for cell in row.cells.values()):
-        yield "* best measured mean of its column and block; models with an unfinished seed cannot be best."
+
+
+def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
+    models = [row for row in rows if row.kind == "model"]
+    cells = [cell for row in models for cell in row.cells.values()]
+    if not any(cell.rank for cell in cells):
+        return
+    if any(cell.best for cell in cells):
+        yield "* rank 1: no model of its column and block is known to be better."
+    apart = "whose interval lies wholly on the better side, which is no claim of significance"
+    test = (
+        f"that a paired t-test over at least {LEAST_SEEDS} common seeds finds better (p ≤ 0.05 after Holm's correction "
+        f"for all pairs of the column and block) or, where there are fewer, {apart}"
+    )
+    yield f"#: rank in its column and block, = shared: 1 + the number of models {test if tested else apart}."
+    if any(cell.rank and cell.interval is None for cell in cells):
+        yield "A value without an interval is ranked as it stands: its own error is not known."
+    if any(cell.rank and cell.n_ok < cell.n for cell in cells):
+        yield "A model with an unfinished seed ranks behind all models without one, and is never ranked 1."
+    for row in models:
+        rivals = [record for other in models if other.block == row.block for record in other.records]
+        asked = {record.job.seed for record in rivals if record.status == "complete"}
+        if lacking := sorted(asked - set(row.seeds)):
+            yield (
+                f"{row.name} was not run with seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}, which "
+                "others of its block were: it is compared over common seeds and never ranked 1."
+            )
 
 
 def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
     keys = [key for column in columns if column.metric for key in column.keys]
     cells = [row.cells[key] for row in rows for key in keys if key in row.cells]
-    several = any(row.n > 1 for row in rows)
     if any(cell.spread is not None for cell in cells):
         yield "± is the standard deviation over seeds."
     if any(cell.spread is None and cell.stderr is not None for cell in cells):
         yield "± ... se is the standard error within the one run; it says nothing about other seeds."
-    if several:
+    yield from _intervals(cells)
+    if any(row.n > 1 for row in rows):
         yield "runs: finished of all seeds; means are over the finished ones."
     most = max((row.n for row in rows if row.kind == "model"), default=0)
     if most == 1:
         yield "One seed a model: differences may be due to the seed alone."
-    elif most < FEW_SEEDS:
-        yield f"Fewer than {FEW_SEEDS} seeds: no claim of significance."
+    elif most < LEAST_SEEDS:
+        yield f"Fewer than {LEAST_SEEDS} seeds: no claim of significance."
+
+
+def _intervals(cells: list[Cell]) -> Iterator[str]:
+    over_seeds, in_run = (any(cell.interval_of == what for cell in cells) for what in ("seeds", "run"))
+    several = "of the mean over seeds (Student's t)"
+    one = "within the one run that finished, and says nothing about other seeds"
+    if over_seeds and in_run:
+        yield f"[low, high] is the 95 % interval {several} where several finished; where one did, it is {one}."
+    elif over_seeds or in_run:
+        yield f"[low, high] is the 95 % interval {several if over_seeds else one}."
 
 
 def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
@@ -88,6 +129,21 @@ def _likelihood(columns: list[Column]) -> Iterator[str]:
             "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, to which exact densities of dequantised images "
             "belong; ~ marks estimates that may lie on either side, which are not ranked. A uniform model has 8."
         )
+
+
+def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
+    """What the limit is, or that there is none."""
+    keys = {key for column in columns for key in column.keys}
+    entropy = entropy_of(group)
+    if LIMIT in keys and entropy:
+        how = f" ({entropy.note.rstrip('.')})" if entropy.note else ""
+        yield (
+            f"limit: the entropy of the distribution that the images were drawn from{how}, ± the most it may be wrong "
+            "by: no model's NLL on test images can be below it."
+        )
+        yield "gap: NLL test less the limit; its interval includes the limit's error."
+    elif KIND in keys:
+        yield f"The entropy of {group.dataset} is not known: there is no limit to compare with."
 
 
 def _cost(group: Group, columns: list[Column]) -> Iterator[str]:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from genbench.errors import BadInput, did_you_mean
+from genbench.exports import as_csv, as_json
 from genbench.layout import Cell, Column, Row, Table
-from genbench.published import MARK
-from genbench.wording import DASH, NO_BREAK, has_value, heading_text, printable, runs_text, value_text
+from genbench.wording import DASH, NO_BREAK, detail_text, has_value, heading_text, printable, runs_text, value_text
 
 LONGEST_NAME = 40
 WIDTH = 118
+NARROW = 12
 
 
 def render(tables: Iterable[Table], format: str) -> str:
@@ -40,13 +37,17 @@ class Ink:
     aside: str
 
 
+Entry = list[str]
+"""What stands in one place of a grid: a value, and below it its interval and rank."""
+
+
 @dataclass
 class Grid:
     """A table of finished strings; footnotes of dashes are numbered in the order in which they appear."""
 
     ink: Ink
     headings: list[str]
-    blocks: list[tuple[str, list[list[str]]]] = field(default_factory=list)
+    blocks: list[tuple[str, list[list[Entry]]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def mark(self, note: str) -> str:
@@ -66,8 +67,8 @@ def _grid(table: Table, ink: Ink) -> Grid:
             name = name if row.kind in ("model", "published") else ink.aside.format(name)
             if row.kind == "published" and row.note:
                 name += grid.mark(row.note)
-            runs = [] if table.published else [ink.escape(runs_text(row))]
-            lines.append([name, *runs, *(_cell(grid, column, row) for column in table.columns)])
+            runs = [] if table.published else [[ink.escape(runs_text(row))]]
+            lines.append([[name], *runs, *(_entry(grid, column, row) for column in table.columns)])
         grid.blocks.append((ink.escape(printable(block)), lines))
     return grid
 
@@ -77,10 +78,14 @@ def _short(name: str) -> str:
     return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
 
 
-def _cell(grid: Grid, column: Column, row: Row) -> str:
-    """The column's one entry for a row: `a`, or `a (b)` where it has two parts."""
+def _entry(grid: Grid, column: Column, row: Row) -> Entry:
+    """The column's one entry for a row: `a`, or `a (b)` where it has two parts, over the interval and rank of `a`."""
     parts = [_part(grid, row.cells[key], style) for key, style in zip(column.keys, column.styles)]
-    return parts[0] if len(parts) == 1 or len(set(parts)) == 1 else f"{parts[0]} ({parts[1]})"
+    value = parts[0] if len(parts) == 1 or len(set(parts)) == 1 else f"{parts[0]} ({parts[1]})"
+    detail = grid.ink.escape(detail_text(row.cells[column.key], column.styles[0]))
+    if row.cells[column.key].interval is None:
+        return [f"{value} {detail}".rstrip()]
+    return [value, detail] if detail else [value]
 
 
 def _part(grid: Grid, cell: Cell, style: str) -> str:
@@ -88,7 +93,8 @@ def _part(grid: Grid, cell: Cell, style: str) -> str:
     if not has_value(cell):
         return ink.escape(DASH) + grid.mark(cell.note)
     written = ink.escape(value_text(cell, style))
-    return ink.best.format(written) if cell.best else written
+    marked = ink.best.format(written) if cell.best else written
+    return marked + grid.mark(cell.flag) if cell.flag else marked
 
 
 # Text
@@ -112,28 +118,62 @@ def text(tables: list[Table]) -> str:
 
 
 def _text_table(table: Table) -> str:
+    """The table, cut between columns into pieces below each other where it is too wide, each with the models' names."""
     grid = _grid(table, TEXT)
-    lines = [line for _, rows in grid.blocks for line in rows]
-    contents = [max([width(line[i]) for line in lines], default=0) for i in range(len(grid.headings))]
-    heads = [_heading_lines(head, max(size, 14)) for head, size in zip(grid.headings, contents)]
-    sizes = [max(size, *(width(part) for part in head)) for size, head in zip(contents, heads)]
-    height = max(len(head) for head in heads)
-    rule = "─" * (sum(sizes) + 2 * len(sizes) - 2)
-
-    def line_of(cells: list[str]) -> str:
-        return "  ".join(_pad(cell, size, left=i == 0) for i, (cell, size) in enumerate(zip(cells, sizes))).rstrip()
-
-    out = [*textwrap.wrap(printable(table.title), WIDTH), rule]
-    out += [line_of([head[i] if i < len(head) else "" for head in heads]) for i in range(height)]
-    for block, rows in grid.blocks:
-        out += [rule, *([f"{block}:"] if block else []), *map(line_of, rows)]
-    out.append(rule)
-    for mark, note in [
-        *((f"[{i}] ", note) for i, note in enumerate(grid.notes, 1)),
-        *(("", note) for note in table.footnotes),
-    ]:
+    rows = [row for _, rows in grid.blocks for row in rows]
+    contents = [max((width(line) for row in rows for line in row[i]), default=0) for i in range(len(grid.headings))]
+    heads = [_heading_lines(head, max(size, NARROW)) for head, size in zip(grid.headings, contents)]
+    sizes = [max(size, *map(width, head)) for size, head in zip(contents, heads)]
+    fixed = 1 if table.published else 2
+    out = textwrap.wrap(printable(table.title), WIDTH)
+    for piece in _pieces(sizes, fixed):
+        out += _text_piece(grid, [heads[i] for i in piece], piece, [sizes[i] for i in piece])
+    marked = [(f"[{i}] ", note) for i, note in enumerate(grid.notes, 1)]
+    for mark, note in [*marked, *(("", note) for note in table.footnotes)]:
         out += textwrap.wrap(mark + printable(note), WIDTH, subsequent_indent=" " * len(mark))
     return "\n".join(out)
+
+
+def _pieces(sizes: list[int], fixed: int) -> list[list[int]]:
+    """Which columns stand beside each other, in as few pieces as will do, of about one width.
+
+    The first piece begins with the `fixed` columns (model, runs), the others with the first.
+    """
+
+    def cut(limit: int) -> list[list[int]]:
+        pieces = [list(range(fixed))]
+        for i in range(fixed, len(sizes)):
+            own = fixed if len(pieces) == 1 else 1
+            if sum(sizes[k] + 2 for k in [*pieces[-1], i]) - 2 > limit and len(pieces[-1]) > own:
+                pieces.append([0])
+            pieces[-1].append(i)
+        return pieces
+
+    pieces = cut(WIDTH)
+    for limit in range(WIDTH, 0, -1):
+        if len(narrower := cut(limit)) > len(pieces):
+            break
+        pieces = narrower
+    return pieces
+
+
+def _text_piece(grid: Grid, heads: list[list[str]], columns: list[int], sizes: list[int]) -> list[str]:
+    """The lines of some of the grid's columns: heading and blocks between rules."""
+
+    def lines_of(entries: list[Entry]) -> list[str]:
+        height = max(map(len, entries))
+        full = [[*entry, *[""] * (height - len(entry))] for entry in entries]
+        return [
+            "  ".join(_pad(cell, size, i == 0) for i, (cell, size) in enumerate(zip(line, sizes))).rstrip()
+            for line in zip(*full)
+        ]
+
+    rule = "─" * (sum(sizes) + 2 * len(sizes) - 2)
+    out = [rule, *lines_of(heads)]
+    for block, rows in grid.blocks:
+        out += [rule, *([f"{block}:"] if block else [])]
+        out += [line for row in rows for line in lines_of([row[i] for i in columns])]
+    return [*out, rule]
 
 
 def _heading_lines(heading: str, size: int) -> list[str]:
@@ -171,7 +211,7 @@ def _markdown_table(table: Table) -> str:
     for block, rows in grid.blocks:
         if block:
             out.append(_pipes([f"***{block}***", *[""] * (len(grid.headings) - 1)]))
-        out += map(_pipes, rows)
+        out += [_pipes(["<br>".join(entry) for entry in row]) for row in rows]
     out.append("")
     out += [f"{i}. {_escape_markdown(printable(note))}" for i, note in enumerate(grid.notes, 1)]
     out += ["", *(f"- {_escape_markdown(printable(_best_words(note, 'bold:')))}" for note in table.footnotes)]
@@ -219,93 +259,22 @@ def _latex_table(table: Table) -> str:
         out.append(r"\midrule")
         if block:
             out.append(rf"\multicolumn{{{len(heads)}}}{{l}}{{\textit{{{block}}}}} \\")
-        out += [" & ".join(line) + r" \\" for line in rows]
+        out += [" & ".join(map(_shortstack, row)) + r" \\" for row in rows]
     out += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\raggedright\footnotesize"]
     out += [rf"\textsuperscript{{{i}}} {_escape_latex(printable(note))}\par" for i, note in enumerate(grid.notes, 1)]
     out += [rf"{_escape_latex(printable(_best_words(note, 'Bold:')))}\par" for note in table.footnotes]
     return "\n".join([*out, r"\end{table}", ""])
 
 
+def _shortstack(entry: Entry) -> str:
+    r"""The entry's lines above each other; {} keeps `\\` from taking the bracket of an interval for its option."""
+    return entry[0] if len(entry) == 1 else r"\shortstack[r]{" + r"\\{}".join(entry) + "}"
+
+
 def _stacked(heading: str) -> str:
     """The heading on two lines where it names an extractor or a unit."""
     head, rest = _in_two(heading)
     return rf"\shortstack{{{head}\\({rest}}}" if rest else heading
-
-
-# CSV and JSON: numbers, not strings
-
-
-def _plain_cell(cell: Cell) -> dict[str, Any]:
-    return {
-        "value": cell.value, "stderr": cell.stderr, "spread": cell.spread, "interval": cell.interval,
-        "relation": cell.relation, "kind": cell.kind, "count": cell.count, "n_ok": cell.n_ok, "n": cell.n,
-        "values": cell.values, "status": cell.status, "note": cell.note, "protocol": cell.protocol, "best": cell.best,
-    }  # fmt: skip
-
-
-def _plain_row(row: Row) -> dict[str, Any]:
-    return {
-        "name": row.name, "label": row.label, "model": row.model, "kind": row.kind, "conditional": row.conditional,
-        "dataset": row.dataset, "seeds": row.seeds, "n_ok": row.n_ok, "n": row.n, "statuses": row.statuses,
-        "note": row.note, "cells": {key: _plain_cell(cell) for key, cell in row.cells.items()},
-    }  # fmt: skip
-
-
-def _plain_column(column: Column) -> dict[str, Any]:
-    return {
-        "keys": column.keys, "heading": column.heading, "metric": column.metric or None,
-        "extractor": column.extractor or None, "better": column.better,
-    }  # fmt: skip
-
-
-def _plain_table(table: Table) -> dict[str, Any]:
-    return {
-        "layout": table.layout, "title": table.title, "dataset": table.dataset, "digest": table.digest,
-        "published": MARK if table.published else None,
-        "columns": [_plain_column(column) for column in table.columns],
-        "rows": [_plain_row(row) for row in table.rows], "footnotes": table.footnotes, "protocols": table.protocols,
-    }  # fmt: skip
-
-
-def as_json(tables: list[Table]) -> str:
-    return json.dumps({"tables": [_plain_table(table) for table in tables]}, indent=1, allow_nan=False) + "\n"
-
-
-PARTS = ("stderr", "spread", "relation", "count", "n_ok", "status", "protocol")
-"""What a CSV has beside a value, in columns of their own where any row has it."""
-
-
-def as_csv(tables: list[Table]) -> str:
-    """One line a row: `KEY` holds the value, `KEY.stderr` and so on what belongs to it; empty where there is none."""
-    lines = [_csv_line(index, table, row) for index, table in enumerate(tables, 1) for row in table.rows]
-    header = list(dict.fromkeys(key for line in lines for key in line))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _csv_text(value) for key, value in line.items()} for line in lines)
-    return out.getvalue()
-
-
-def _csv_line(index: int, table: Table, row: Row) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "table": index, "layout": table.layout, "dataset": row.dataset, "digest": table.digest, "kind": row.kind,
-        "conditional": row.conditional, "model": row.name, "label": row.label,
-        "n_ok": row.n_ok, "n": row.n, "note": row.note,
-    }  # fmt: skip
-    for key, cell in row.cells.items():
-        line[key] = cell.value
-        if cell.interval and cell.value is None:
-            line[f"{key}.low"], line[f"{key}.high"] = cell.interval
-        line |= {f"{key}.{part}": value for part in PARTS if (value := getattr(cell, part)) not in (None, "", 0)}
-    return line
-
-
-def _csv_text(value: Any) -> Any:
-    """Numbers as they are; text that a spreadsheet would take for a formula gets a quote in front."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    shown = printable(value)
-    return f"'{shown}" if shown[:1] in ("=", "+", "-", "@") else shown
 
 
 FORMATS: dict[str, Callable[[list[Table]], str]] = {

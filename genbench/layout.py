@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
+from genbench.intervals import Interval
+from genbench.ranking import Pair
 from genbench.records import Record
 
-Layout = Literal["quality", "cost", "full"]
+Layout = Literal["quality", "cost", "full", "likelihood"]
 Relation = Literal["", "<=", "~"]
 Kind = Literal["model", "real", "noise", "published"]
 
@@ -17,26 +19,37 @@ Kind = Literal["model", "real", "noise", "published"]
 class Cell:
     """One entry: the mean over the finished seeds, or None with the reason.
 
-    `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`: within the run
-    where one seed finished, spread / sqrt(n_ok) where several did. `values` holds each run's own, by seed. `printed`: a
-    published number as it stands in the source.
+    `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`, and `interval` its
+    95 % interval: within the run where one seed finished, over seeds where several did (`interval_of` says which).
+    `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared where `tied`. `flag` says
+    why a value is not believed, and so not ranked. `printed` is text that stands as it is: a published number, a word.
     """
 
     value: float | None = None
     stderr: float | None = None
     spread: float | None = None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
+    interval_of: Literal["", "run", "seeds"] = ""
     values: tuple[float | None, ...] = ()
+    ranges: tuple[Interval | None, ...] = ()
     count: int = 0
     n_ok: int = 0
     n: int = 0
     status: str = "ok"
     relation: Relation = ""
     kind: str = ""
+    parts: dict[str, float] = field(default_factory=dict)
     protocol: str = ""
     note: str = ""
-    best: bool = False
+    flag: str = ""
+    rank: int | None = None
+    tied: bool = False
     printed: str = ""
+
+    @property
+    def best(self) -> bool:
+        """Whether no model of its column and block is known to be better."""
+        return self.rank == 1
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One ranked group in one layout, or one published table; `footnotes` are whole sentences."""
+    """One ranked group in one layout, or one published table; `footnotes` are whole sentences.
+
+    `differs`: the settings, with their values here, that set it apart from other groups of its dataset.
+    `pairs` are the tests behind the ranks: (column, block, pair), where models have enough seeds in common.
+    """
 
     layout: Layout
     title: str
@@ -94,6 +111,8 @@ class Table:
     digest: str = ""
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: bool = False
+    differs: str = ""
+    pairs: tuple[tuple[str, str, Pair], ...] = ()
 
     @property
     def blocks(self) -> list[tuple[str, list[Row]]]:

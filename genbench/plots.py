@@ -6,6 +6,7 @@ A plot shows together only what a table ranks together: a panel for each group, 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE_TITLE = 28
+BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
 Cost = Callable[[Record], float | None]
 
@@ -93,7 +95,7 @@ def fid_against_training(
 ) -> Figure:
     """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines."""
     label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
-    text = f"FID against the {label} of training; lower and further left is better."
+    text = f"FID against the {label} of training; lower and further left is better. {BARS}"
     return _against(
         list(records), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks
     )
@@ -101,7 +103,7 @@ def fid_against_training(
 
 def fid_against_sampling(records: Iterable[Record], looks: Looks | None = None) -> Figure:
     """FID over the seconds that 1,000 samples take."""
-    text = "FID against the seconds that 1,000 samples take; lower and further left is better."
+    text = f"FID against the seconds that 1,000 samples take; lower and further left is better. {BARS}"
     return _against(list(records), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
 
 
@@ -126,7 +128,7 @@ def _draw_against(ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks) 
     words: list[str] = []
     for row in panel.rows:
         if points[row.name]:
-            handles.append(_mark(ax, points[row.name], *looks[row.name]))
+            handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
             part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
             words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
     lines = {kind: value for kind in REFERENCE_LINES if (value := panel.reference(kind)) is not None}
@@ -136,7 +138,9 @@ def _draw_against(ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks) 
         words.append(f"{kind}  {number(value, 'fid')}")
     drawn = [point for some in points.values() for point in some]
     scale(ax, "x", [x for x, _ in drawn])
-    scale(ax, "y", [*(y for _, y in drawn), *lines.values()])
+    heights = [*(y for _, y in drawn), *lines.values()]
+    ends = [end for row in panel.rows if points[row.name] for end in panel.cell(row).interval or ()]
+    scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5])
     ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
     legend(ax, handles, words)
     return panel.missing({name for name, some in points.items() if some})
@@ -154,13 +158,24 @@ def _points(row: Row, cell: Cell, cost: Cost) -> list[tuple[float, float]]:
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
-def _mark(ax: Axes, points: list[tuple[float, float]], colour: str, marker: str) -> Any:
-    """A small mark a run, where there are several, and a large one at their mean."""
+def _reach(cell: Cell) -> tuple[list[float], list[float]] | None:
+    """How far the cell's interval reaches below and above its value, as matplotlib takes it; None without one."""
+    if cell.value is None or cell.interval is None:
+        return None
+    low, high = cell.interval
+    return [max(cell.value - low, 0.0)], [max(high - cell.value, 0.0)]
+
+
+def _mark(ax: Axes, points: list[tuple[float, float]], colour: str, marker: str, cell: Cell) -> Any:
+    """A small mark a run, where there are several, and a large one with the interval at their mean."""
     xs, ys = zip(*points)
     if len(points) > 1:
         ax.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.6, linewidth=0)
     mean = [math.fsum(xs) / len(xs)], [math.fsum(ys) / len(ys)]
-    return ax.scatter(*mean, color=colour, marker=marker, s=80, edgecolor="white", linewidth=0.8, zorder=3)
+    mark = ax.scatter(*mean, color=colour, marker=marker, s=80, edgecolor="white", linewidth=0.8, zorder=3)
+    if reach := _reach(cell):
+        ax.errorbar(mean[0], [cell.value or 0.0], yerr=reach, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
+    return mark
 
 
 # Likelihoods
@@ -176,10 +191,8 @@ def likelihoods(records: Iterable[Record], looks: Looks | None = None) -> Figure
         tallest = max((len(rows) for _, rows in shown), default=1)
         figure, axes = panels_of(len(shown), (6.6, 1.2 + 0.42 * tallest), columns=1)
         missing = [word for ax, (panel, rows) in zip(axes, shown) for word in _draw_bits(ax, panel, rows, looks)]
-        text = (
-            "Bits per dimension on test images, with errors, and below each, pale, on training images; lower is better."
-        )
-        return captioned(figure, f"{text} ≤ marks upper bounds, ~ estimates.", missing)
+        text = "Bits per dimension on test images and below each, pale, on training images; lower is better."
+        return captioned(figure, f"{text} ≤ marks upper bounds, ~ estimates. {BARS}", missing)
 
 
 def _with_bits(panel: Panel) -> list[Row]:
@@ -192,15 +205,15 @@ def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[st
     """Draw one panel and say what is missing from it."""
     for i, row in enumerate(rows):
         cell, colour = panel.cell(row), looks[row.name][0]
-        value, error = cell.value or 0.0, cell.spread if cell.spread is not None else cell.stderr
+        value = cell.value or 0.0
         ax.barh(i + 0.12, value, height=0.44, color=colour, linewidth=0)
-        if error:
-            ax.errorbar(value, i + 0.12, xerr=error, color=INK, capsize=3, linewidth=1.2)
+        if reach := _reach(cell):
+            ax.errorbar([value], [i + 0.12], xerr=reach, color=INK, capsize=3, linewidth=1.2)
         if (train := row.cells.get("bits_per_dim_train", Cell()).value) is not None:
             ax.barh(i - 0.22, train, height=0.2, color=colour, alpha=0.45, linewidth=0)
-        end = (value + (error or 0.0), i + 0.12)
+        end = (cell.interval[1] if cell.interval else value, i + 0.12)
         ax.annotate(value_text(cell, "bits"), end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    longest = max(panel.cell(row).value or 0.0 for row in rows)
+    longest = max((cell.interval or (0.0, cell.value or 0.0))[1] for cell in map(panel.cell, rows))
     ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
     ax.set_xlim(0, longest * 1.4)
     ax.grid(visible=False, axis="y")
@@ -217,7 +230,7 @@ def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Fi
     looks = looks or palette(records)
     names = {record.job.id: row.name for table in _measured(records) for row in table.rows for record in row.records}
     frame = progress_frame([record for record in records if record.job.id in names])
-    frame = frame[frame["loss"].notna()]
+    lost, frame = frame[frame["loss"].isna()], frame[frame["loss"].notna()]
     frame = frame.assign(name=frame["job"].map(names))
     shown = sorted(dict.fromkeys(zip(frame["name"], frame["phase"])))
     with styled():
@@ -229,7 +242,9 @@ def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Fi
             words = f", {phase}" if several else ""
             ax.set(title=short(name, CURVE_TITLE - len(words)) + words, xlabel="images", ylabel="loss")
         text = "Training loss over images, one panel a model and phase; losses of different models do not compare."
-        return captioned(figure, text, _without_curve(records, set(frame["job"])))
+        gaps = Counter(zip(lost["label"], lost["seed"])).items()
+        missing = [f"{count} points of {label} seed {seed} (no finite loss)" for (label, seed), count in gaps]
+        return captioned(figure, text, [*_without_curve(records, set(frame["job"])), *missing])
 
 
 def _draw_curve(ax: Axes, lines: pd.DataFrame, colour: str) -> None:

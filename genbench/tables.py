@@ -1,4 +1,4 @@
-"""Records -> tables: the two published layouts, and the long frames that plots are drawn from.
+"""Records -> tables: the two published layouts and others, and the long frames that plots are drawn from.
 
 A table never ranks two protocols, two datasets, or conditional with unconditional models; a failure is a row.
 """
@@ -6,38 +6,29 @@ A table never ranks two protocols, two datasets, or conditional with uncondition
 from __future__ import annotations
 
 import json
-import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from genbench.columns import COLUMNS, COSTS, OVERALL, slot_key
+from genbench.cells import cell_of
+from genbench.columns import COLUMNS, COSTS, OVERALL
 from genbench.errors import CorruptData
 from genbench.footnotes import caveats
-from genbench.groups import (
-    Group,
-    View,
-    comparable,
-    extractor_name,
-    identity,
-    is_likelihood,
-    is_reference,
-    slot,
-    unique,
-    variant,
-)
-from genbench.layout import Cell, Column, Kind, Layout, Relation, Row, Table
+from genbench.groups import Group, View, comparable, extractor_name, identity, unique, variant
+from genbench.layout import Column, Kind, Layout, Row, Table
+from genbench.limits import doubted, entropy_of, with_limit
 from genbench.published import published_tables
 from genbench.records import Measurement, Record
+from genbench.standings import ranked
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 LONGEST_REASON = 200
-NO_MODEL = "no model stands behind a reference row: it has no likelihood and no cost"
+ORDER = {"likelihood": "bits_per_dim_test"}
+"""The metric that orders the models of a layout, where it is not FID against test images."""
 
 
 def make_tables(records: Iterable[Record], layout: Layout = "quality", published: bool = False) -> list[Table]:
@@ -53,15 +44,19 @@ def make_tables(records: Iterable[Record], layout: Layout = "quality", published
 
 
 def _table(group: Group, layout: Layout, index: int, total: int, spare: list[Record]) -> Table:
-    columns = COLUMNS[layout](group)
-    rows = _rows(group, columns)
+    columns, entropy = COLUMNS[layout](group), entropy_of(group)
+    rows = [doubted(row, entropy) for row in _rows(group, columns)]
+    if layout == "likelihood":
+        rows = [with_limit(row, entropy) for row in rows if row.kind == "model"]
+    order = next((c for c in columns if c.metric == ORDER.get(layout, "fid_test")), columns[0])
+    rows, pairs = ranked(_ordered(rows, order), columns)
     members = {identity(record) for record in group.records}
-    order = next((column.key for column in columns if column.metric == "fid_test"), columns[0].key)
-    rows = _mark_best(_ordered(rows, order), columns)
+    doubles = [record for record in spare if identity(record) in members]
     return Table(
         layout=layout, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
-        footnotes=tuple(caveats(group, columns, rows, [record for record in spare if identity(record) in members])),
+        footnotes=tuple(caveats(group, columns, rows, doubles, tested=bool(pairs))),
         dataset=group.dataset, digest=group.digest, protocols=dict(sorted(group.settings.items())),
+        differs=group.differs, pairs=tuple(pairs),
     )  # fmt: skip
 
 
@@ -113,9 +108,9 @@ def _row(name: str, views: list[View], keys: list[str]) -> Row:
     first = views[0].record
     kind: Kind = {"real": "real", "noise": "noise"}.get(first.job.model, "model")  # type: ignore[assignment]
     block = "" if kind != "model" else "Conditional" if first.job.conditional else "Unconditional"
-    cells = {key: _cost_cell(key, views, kind) if key in COSTS else _metric_cell(key, views) for key in keys}
     return Row(
-        name=name, label=first.job.label, model=first.job.model, kind=kind, block=block, cells=cells,
+        name=name, label=first.job.label, model=first.job.model, kind=kind, block=block,
+        cells={key: cell_of(key, views, kind) for key in keys},
         dataset=first.dataset.name, conditional=first.job.conditional,
         seeds=tuple(view.record.job.seed for view in views),
         statuses=dict(Counter(view.record.status for view in views)),
@@ -141,105 +136,16 @@ def ending(record: Record) -> str:
     return f"{record.status}: {record.error.type}: {textwrap.shorten(message, LONGEST_REASON, placeholder=' …')}"
 
 
-def _metric_cell(key: str, views: list[View]) -> Cell:
-    """The mean over the runs that finished with a value, and how many did."""
-    found = [next((m for slot, m in view.slots.items() if slot_key(slot) == key), None) for view in views]
-    measured = [m if view.record.status == "complete" else None for m, view in zip(found, views)]
-    values = tuple(m.value if m else None for m in measured)
-    ok = [m for m in measured if m and m.value is not None]
-    if not ok:
-        return _dash(key, views, [m for m in found if m], values)
-    metric = ok[0].metric
-    protocol = views[[m is ok[0] for m in measured].index(True)].record.protocols.get(ok[0].protocol, {})
-    cell = _mean([float(m.value) for m in ok if m.value is not None], ok[0].stderr)
-    return replace(
-        cell, values=values, n=len(views), count=min(m.count for m in ok), kind=ok[0].kind, protocol=ok[0].protocol,
-        interval=ok[0].interval if len(ok) == 1 else None, relation=_relation(metric, ok[0].kind, protocol),
-        note="; ".join(dict.fromkeys(m.note for m in ok if m.note)),
-    )  # fmt: skip
+def _ordered(rows: list[Row], order: Column) -> list[Row]:
+    """`real` first, `noise` last; models by a column's means in their block, unfinished and flagged ones last."""
 
-
-def _mean(values: list[float], stderr: float | None) -> Cell:
-    """Mean, sample standard deviation and standard error of finite values; `stderr` is that of a lone one."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n == 1:
-        return Cell(value=mean, stderr=stderr, n_ok=1)
-    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    return Cell(value=mean, spread=spread, stderr=spread / math.sqrt(n), n_ok=n)
-
-
-def _relation(metric: str, kind: str, protocol: dict[str, Any]) -> Relation:
-    """`<=` for bounds, and for exact densities of dequantised pixels, which bound the discrete likelihood."""
-    if not is_likelihood(metric):
-        return ""
-    if kind == "exact" and protocol.get("discrete") is True:
-        return ""
-    return "~" if kind == "estimate" else "<="
-
-
-def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:
-    """A cell without a value: why, from the measurement, else from the failed run, else that it was not measured."""
-    elsewhere = any(slot_key(slot(view.record, m)) == key for view in views for m in view.record.measurements)
-    failed = [view.record for view in views if view.record.status != "complete"]
-    status: str
-    if found and found[0].value is None:
-        status, note = found[0].status, found[0].note
-    elif len(failed) == len(views):
-        status, note = failed[0].status, f"no run of {failed[0].job.label} finished"
-    elif elsewhere:
-        status, note = "not_comparable", "measured, but under another protocol"
-    elif is_reference(views[0].record) and is_likelihood(key):
-        status, note = "not_applicable", NO_MODEL
-    else:
-        status, note = "not_measured", "not measured"
-    protocol = found[0].protocol if found else ""
-    return Cell(values=values, n=len(views), status=status, note=note, protocol=protocol)
-
-
-def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:
-    read = COSTS[key][2]
-    if key == "classifier_device_seconds":
-        return Cell(n=len(views), status="not_applicable", note="no classifier guidance was used")
-    values = tuple(read(view.record) for view in views)
-    finished = [value for view, value in zip(views, values) if view.record.status == "complete"]
-    known = [float(value) for value in finished or values if value is not None]
-    if known:
-        return replace(_mean(known, None), values=values, n=len(views), kind="exact")
-    if kind != "model":
-        return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
-    cell = _dash(key, views, [], values)
-    return replace(cell, note="not counted") if cell.status == "not_measured" else cell
-
-
-def _ordered(rows: list[Row], key: str) -> list[Row]:
-    """`real` first, `noise` last; models by the mean of `key` in their block, those with an unfinished seed behind."""
-
-    def rank(row: Row) -> tuple[Any, ...]:
-        cell = row.cells[key]
+    def place_of(row: Row) -> tuple[Any, ...]:
+        cell = row.cells[order.key]
         place = {"real": 0, "noise": 3}.get(row.kind, 1)
-        return place, row.block, row.n_ok < row.n, cell.value is None, cell.value or 0.0, row.name
+        value = -(cell.value or 0.0) if order.better == "higher" else cell.value or 0.0
+        return place, row.block, row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
 
-    return sorted(rows, key=rank)
-
-
-def _mark_best(rows: list[Row], columns: list[Column]) -> list[Row]:
-    """Mark, in each block and column, the best mean among the models all of whose seeds have a value."""
-    marks: set[tuple[int, str]] = set()
-    for block in {row.block for row in rows if row.kind == "model"}:
-        members = [(i, row) for i, row in enumerate(rows) if row.kind == "model" and row.block == block]
-        for column in columns:
-            if column.better is None or len(members) < 2:
-                continue
-            full = [(i, row.cells[column.key]) for i, row in members if row.cells[column.key].n_ok == row.n]
-            ranked = [(i, cell.value) for i, cell in full if cell.value is not None and cell.relation != "~"]
-            if ranked:
-                best = (min if column.better == "lower" else max)(value for _, value in ranked)
-                marks |= {(i, column.key) for i, value in ranked if value == best}
-    return [
-        replace(row, cells={key: replace(cell, best=(i, key) in marks) for key, cell in row.cells.items()})
-        for i, row in enumerate(rows)
-    ]
+    return sorted(rows, key=place_of)
 
 
 # Frames

@@ -56,6 +56,10 @@ STYLES: dict[str, Callable[[float, float], str]] = {
 """How a number is written, with the decimals that suit the second, so that an error matches its value."""
 
 
+WITHOUT_ERROR = ("si", "flops", "count", "bytes")
+WITHOUT_INTERVAL = (*WITHOUT_ERROR, "seconds")
+
+
 def number(value: float, style: str) -> str:
     return STYLES[style](value, value)
 
@@ -69,7 +73,7 @@ def value_text(cell: Cell, style: str) -> str:
         return f"{number(low, style)}{DASH}{number(high, style)}"
     error = cell.spread if cell.spread is not None else cell.stderr
     written = RELATIONS[cell.relation] + number(cell.value, style)
-    if error is None or style in ("si", "flops", "count", "bytes"):
+    if error is None or style in WITHOUT_ERROR:
         return written
     shown = STYLES[style](error, cell.value)
     if error > 0 and not any(digit in "123456789" for digit in shown):
@@ -79,8 +83,23 @@ def value_text(cell: Cell, style: str) -> str:
     return f"{written} ± {shown}" + ("" if cell.spread is not None else " se")
 
 
+def detail_text(cell: Cell, style: str) -> str:
+    """`[10.2, 13.8] #1= 2/3`: a value's interval, its rank, and how many runs gave one where some gave none."""
+    if cell.value is None or cell.printed or style in WITHOUT_INTERVAL:
+        return ""
+    words = []
+    if cell.interval is not None:
+        low, high = (STYLES[style](end, cell.value) for end in cell.interval)
+        words.append(f"[{low}, {high}]")
+    if cell.rank is not None:
+        words.append(f"#{cell.rank}{'=' * cell.tied}")
+    if cell.n_ok < cell.n:
+        words.append(f"{cell.n_ok}/{cell.n}")
+    return " ".join(words)
+
+
 def has_value(cell: Cell) -> bool:
-    return cell.value is not None or cell.interval is not None
+    return cell.value is not None or cell.interval is not None or bool(cell.printed)
 
 
 def runs_text(row: Row) -> str:

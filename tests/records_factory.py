@@ -13,6 +13,7 @@ import numpy as np
 from genbench.records import (
     Cost,
     DatasetStamp,
+    Entropy,
     Environment,
     Failure,
     JobStamp,
@@ -206,3 +207,47 @@ def progress(record: Record, points: int = 20) -> str:
             line = {"step": step * 30, "images": step * 1920, "seconds": step * 3.0, "phase": phase, "loss": loss}
             lines.append(json.dumps(line | {"learning_rate": 1e-3, "kl": loss / 4}))
     return "\n".join(lines) + "\n"
+
+
+def seeds_of(label: str, fids: list[float | None], **changes: Any) -> list[Record]:
+    """A record a seed from 0 on; None is a seed that diverged."""
+    return [
+        make_record(label, seed, fid=fid, **changes)
+        if fid is not None
+        else make_record(label, seed, status="diverged", **changes)
+        for seed, fid in enumerate(fids)
+    ]
+
+
+def uneven_suite() -> list[Record]:
+    """Three models of three seeds, one of which diverged, under one protocol; a fourth under another; references."""
+    return [
+        *seeds_of("ddpm", [20.0, 21.0, 22.0], bits=1.42),
+        *seeds_of("vae", [21.0, 22.0, 20.6], bits=1.53),
+        *seeds_of("flow", [70.0, 71.0, 72.0], bits=1.91, kind="exact"),
+        *seeds_of("gan", [12.0, 14.0, None], bits=None),
+        *seeds_of("other", [5.0, 6.0, 7.0], protocol={"samples": 2000}),
+        reference("real"),
+        reference("noise"),
+    ]
+
+
+def with_entropy(record: Record, bits: float = 1.40, error: float = 0.005) -> Record:
+    """The record of images drawn from a distribution of known entropy."""
+    entropy = Entropy(bits_per_dim=bits, error=error, note="by Monte Carlo over the mixture")
+    return record.model_copy(update={"dataset": record.dataset.model_copy(update={"entropy": entropy})})
+
+
+def with_parts(record: Record, **parts: float) -> Record:
+    """The record with the parts of its likelihood of test images."""
+    found = [
+        m.model_copy(update={"parts": parts if m.metric == "bits_per_dim_test" else {}}) for m in record.measurements
+    ]
+    return record.model_copy(update={"measurements": found})
+
+
+def with_elbo(record: Record, bits: float) -> Record:
+    """The record with an evidence lower bound beside its likelihood."""
+    protocols = dict(record.protocols)
+    elbo = measure("bits_per_dim_elbo_test", bits, protocols, kind="bound", stderr=0.004)
+    return record.model_copy(update={"measurements": [*record.measurements, elbo], "protocols": protocols})

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import make_record, quick_suite, reference, write_runs
+from records_factory import make_record, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
 from genbench.errors import CorruptData
@@ -168,8 +168,19 @@ def test_ticks_are_plain_numbers(value, text):
     assert tick(value) == text
 
 
-def test_a_null_loss_leaves_a_gap_instead_of_an_error(tmp_path):
+def test_a_null_loss_is_told_instead_of_an_error(tmp_path):
     (record,) = write_runs([make_record("ddpm")], tmp_path)
     with (record.folder / "progress.jsonl").open("a") as file:
         file.write(json.dumps({"step": 999, "images": 99999, "phase": "train", "loss": None}) + "\n")
-    assert svg(plots.learning_curves([record]))
+    figure = plots.learning_curves([record])
+    assert svg(figure)
+    assert "1 points of ddpm seed 0 (no finite loss)" in figure.get_label()
+
+
+def test_bars_reach_over_the_interval_of_the_mean():
+    records = [*seeds_of("ddpm", [10.0, 12.0, 14.0]), make_record("gan", fid=20.0)]
+    (axes,) = plots.fid_against_training(records).axes
+    (bar,) = [line for line in axes.collections if hasattr(line, "get_segments")]
+    ((_, low), (_, high)) = bar.get_segments()[0]
+    assert (low, high) == pytest.approx((12 - 4.3026527 * 2 / 3**0.5, 12 + 4.3026527 * 2 / 3**0.5))
+    assert "95 % intervals" in plots.fid_against_training(records).get_label()

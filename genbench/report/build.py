@@ -11,7 +11,8 @@ from typing import Any
 from genbench import __version__, plots
 from genbench.errors import BadInput
 from genbench.formats import FORMATS, render
-from genbench.layout import Table
+from genbench.layout import Layout, Table
+from genbench.limits import TEST
 from genbench.published import published_tables
 from genbench.records import Record
 from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
@@ -25,7 +26,9 @@ MARKER = "genbench-report.json"
 """What tells a report of ours, and names its files; a folder without it is never replaced."""
 PAPER_INK, NIGHT_INK = INK, "#e4e4ea"
 SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
-LAYOUTS = {"quality": "Quality", "cost": "Cost", "full": "Everything"}
+LAYOUTS: dict[Layout, str] = {
+    "quality": "Quality", "likelihood": "Likelihoods", "cost": "Cost", "full": "Everything",
+}  # fmt: skip
 SHEET_PIXELS = 460
 
 
@@ -69,10 +72,12 @@ def _listed(marker: Path) -> list[str]:
 
 def _write(records: list[Record], folder: Path) -> None:
     slugs = slugs_of(records)
-    tables = {layout: make_tables(records, layout) for layout in ("quality", "cost", "full")}
+    tables: dict[str, list[Table]] = {layout: make_tables(records, layout) for layout in LAYOUTS}
+    tables["likelihood"] = [table for table in tables["likelihood"] if _has_likelihood(table)]
     published = published_tables("full", None)
     for name, some in {**tables, "published": published}.items():
-        _write_tables(some, name, folder / "tables")
+        if some:
+            _write_tables(some, name, folder / "tables")
     looks = plots.palette(records)
     protocols = number_protocols(tables["full"])
     pages = Pages(slugs=slugs, looks=looks, protocols=protocols, suffixes=list(SUFFIXES.values()))
@@ -89,6 +94,10 @@ def _write(records: list[Record], folder: Path) -> None:
     for record in records:
         page = folder / "runs" / f"{slugs[record.job.id]}.html"
         pages.write("run.html", page, "../", record=record, sheet=sheets.get(record.job.id), facts=run_rows(record))
+
+
+def _has_likelihood(table: Table) -> bool:
+    return any(row.cells[TEST].value is not None for row in table.rows)
 
 
 def slugs_of(records: list[Record]) -> dict[str, str]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from genbench.columns import COSTS, OVERALL
-from genbench.footnotes import FEW_SEEDS, budget_words, device_words
+from genbench.footnotes import budget_words, device_words, list_words
 from genbench.groups import flatten, is_reference
 from genbench.layout import Cell, Row, Table
 from genbench.plots import Panel, panels
+from genbench.ranking import LEAST_SEEDS
 from genbench.records import Record
 from genbench.wording import number, value_text
 
@@ -37,17 +38,20 @@ def headlines(records: Iterable[Record]) -> list[Headline]:
 
 
 def _headline(panel: Panel) -> Headline:
-    measured = [row for row in panel.rows if panel.cell(row).value is not None]
-    whole = sorted((row for row in measured if panel.cell(row).n_ok == row.n), key=lambda row: _value(panel, row))
+    measured = sorted((row for row in panel.rows if panel.cell(row).value is not None), key=lambda r: _value(panel, r))
+    whole = [row for row in measured if panel.cell(row).n_ok == row.n]
+    ranked = [row for row in measured if panel.cell(row).rank is not None]
+    first = [row for row in whole if panel.cell(row).best] if ranked else whole
     title, column, scale = panel.title, panel.column.heading, _scale(panel)
-    if not whole:
-        return Headline(title, column, "", "", "", "", "", scale, "No model has this FID for all of its seeds.")
-    best = whole[0]
+    if not first:
+        sure = "No model has this FID for all of its seeds, and for all that others were run with."
+        return Headline(title, column, "", "", "", "", "", scale, sure)
+    best = first[0]
     cell = panel.cell(best)
-    others = ", ".join(f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole[1:])
+    others = ", ".join(f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole if row is not best)
     return Headline(
         title, column, best.name, value_text(cell, "fid"), cell.protocol, cost_words(best), others, scale,
-        _sure(panel, whole, measured),
+        _sure(panel, best, whole, measured),
     )  # fmt: skip
 
 
@@ -77,28 +81,43 @@ def cost_words(row: Row) -> str:
     return f"{', '.join(words)}, on {device_words(row.records[0])}"
 
 
-def _sure(panel: Panel, whole: list[Row], measured: list[Row]) -> str:
-    """How far the order of the first two can be trusted; no claim of significance, which takes six seeds and a test."""
-    best = whole[0]
+def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str:
+    """How far the first place can be trusted."""
     told = []
     for row in measured:
-        if row not in whole and _value(panel, row) < _value(panel, best):
-            told.append(
-                f"{row.name} is lower over the {row.n_ok} of {row.n} runs that finished, and is therefore not counted."
-            )
-    if len(whole) < 2:
-        return " ".join([*told, "There is no other model to compare with."])
-    second, seeds = whole[1], min(best.n, whole[1].n)
-    if seeds == 1:
+        if _value(panel, row) < _value(panel, best) and not panel.cell(row).best:
+            part = f"over the {row.n_ok} of {row.n} runs that finished" if row.n_ok < row.n else "over fewer seeds"
+            told.append(f"{row.name} is lower {part}, and is therefore not counted.")
+    rivals = [row for row in whole if row is not best]
+    if not rivals:
+        told.append("There is no other model to compare with.")
+    elif min(best.n, max(row.n for row in rivals)) == 1:
+        tied = [row.name for row in rivals if panel.cell(row).best]
+        told += [f"Within the one run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
         told.append("One seed a model: the order of close models may be due to the seed alone.")
     else:
-        apart = _value(panel, second) - _value(panel, best)
-        overlap = apart <= (panel.cell(best).spread or 0.0) + (panel.cell(second).spread or 0.0)
-        how = "overlap: a tie" if overlap else "do not overlap"
-        told.append(f"Over {seeds} seeds the spreads of {best.name} and {second.name} {how}.")
-        few = f"fewer than {FEW_SEEDS} seeds" if seeds < FEW_SEEDS else "no test was made"
-        told.append(f"No claim of significance: {few}.")
+        told.append(_how_known(panel, best, rivals))
     return " ".join(told)
+
+
+def _how_known(panel: Panel, best: Row, rivals: list[Row]) -> str:
+    """Which models tie with the best, or how the next one is told from it: by a test, or by intervals without claim."""
+    tied = [row.name for row in rivals if panel.cell(row).best]
+    against = list_words(tied or [rivals[0].name])
+    pairs = [p for key, block, p in panel.table.pairs if key == panel.column.key and block == panel.block]
+    tests = [p for p in pairs if best.name in (p.a, p.b) and {p.a, p.b} & {*(tied or [rivals[0].name])}]
+    if tests:
+        sure = "no significant difference: a tie" if tied else "a significant difference"
+        lowest = min(p.p_corrected for p in tests)
+        return (
+            f"{best.name} against {against}, paired t-test over {tests[0].seeds} seeds after Holm's correction: "
+            f"{sure} (p {'≥' if len(tests) > 1 else '='} {lowest:.2g})."
+        )
+    how = "overlap: a tie" if tied else "do not overlap"
+    return (
+        f"Over {best.n} seeds the 95 % intervals of {best.name} and {against} {how}. "
+        f"No claim of significance: fewer than {LEAST_SEEDS} seeds in common."
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from genbench import __version__
 from genbench.report.facts import Protocol
 from genbench.style import Look
 from genbench.tables import ending
-from genbench.wording import NO_BREAK, has_value, heading_text, number, printable, runs_text, value_text
+from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, printable, runs_text, value_text
 
 
 def visible(value: Any) -> Any:
@@ -54,7 +54,8 @@ class Pages:
         environment.globals |= {
             "version": __version__, "slugs": self.slugs, "looks": self.looks, "protocols": self.protocols,
             "suffixes": self.suffixes, "value_text": value_text, "heading_text": heading_text, "number": number,
-            "runs_text": runs_text, "has_value": has_value, "ending": ending, "Notes": Notes,
+            "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
+            "Notes": Notes,
         }  # fmt: skip
         return environment
 
