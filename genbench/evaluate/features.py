@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +26,11 @@ def job_extractors(job: Job, data: Dataset, plugins: Plugins) -> list[Extractor]
 def reference_features(own: Extractor, data: Dataset, split: str, cache: Path) -> Features:
     """Features of all images of a split ("train" or "test"), from the cache where they are there.
 
-    The key holds the dataset's digest and all that identifies the extractor, so nothing else can be taken for them.
+    The key holds the dataset's digest, all that identifies the extractor, and torch's version, so nothing else can be
+    taken for them.
     """
-    key = store.settings_digest({"dataset": data.digest, "split": split, "extractor": own.describe()})
+    behind = {"dataset": data.digest, "split": split, "extractor": own.describe(), "torch": version("torch")}
+    key = store.settings_digest(behind)
     file = cache / "features" / f"{own.name}-{data.name}-{split}-{key[:16]}.safetensors"
     if not file.exists():
         images = data.train.images if split == "train" else data.test.images
