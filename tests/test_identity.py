@@ -3,7 +3,6 @@
 import os
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -343,14 +342,3 @@ def test_no_cache_of_torch_fidelity_is_used(tmp_path, monkeypatch):
     found = measured(tmp_path, mine(tmp_path), toy_extractor()[0])
     assert {m.status for m in found.values()} == {"ok"} and set(found) >= FIDELITY
     assert not (tmp_path / "torch").exists()
-
-
-def test_caches_hold_json_arrays_and_tensors_only(tmp_path, monkeypatch):
-    cache = Path(os.environ["GENBENCH_CACHE"])
-    measured(tmp_path, mine(tmp_path), toy_extractor()[0])
-    files = [file for folder in (cache, tmp_path / "cache") for file in folder.rglob("*") if file.is_file()]
-    readers = {".json": store.read_json, ".npy": store.read_array, ".safetensors": store.read_tensors}
-    assert {file.suffix for file in files} >= {".json", ".npy", ".safetensors"}
-    for file in files:
-        if file.name != ".lock" and "data" not in file.relative_to(file.parents[2]).parts:
-            readers[file.suffix](file)
