@@ -27,9 +27,7 @@ def folder(tmp_path_factory, gaussian_plugin, session_cache):
     for name in ("genbench/__init__.py", "genbench/child.py", "genbench_gaussian.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(TRAP)
-    script = (
-        tmp_path_factory.mktemp("bin") / "command.py"
-    )  # like the installed command, not of the folder
+    script = tmp_path_factory.mktemp("bin") / "command.py"  # like the installed command, not of the folder
     script.write_text(SCRIPT)
     (folder / "mine.py").write_text(gaussian_plugin.read_text())
     root = Path(__file__).parent.parent
