@@ -70,17 +70,18 @@ def measurements(generated):
 
 
 GOOD, BLURRED = measurements(features(300, seed=30)), measurements(features(300, noise=3.0, seed=30))
+COPIED = measurements(features(400, seed=20))
 COLLAPSED = measurements(Features(*(part[::4].repeat(4, 1) for part in vars(features(300, seed=30)).values())))
 
 
 @pytest.mark.parametrize("metric", GOOD)
 def test_a_better_set_scores_better_in_every_metric(metric):
-    """`better` says which way; every metric must see at least one of two faults, blur and a collapse to one cluster."""
+    """`better` says which way; every metric must see one fault at least: blur, a collapse to one cluster, or copies."""
     sign = 1 if GOOD[metric].better == "higher" else -1
-    worse = [sign * (GOOD[metric].value - bad[metric].value) for bad in (BLURRED, COLLAPSED)]
-    assert max(worse) > 0, "neither blur nor collapse is worse"
+    worse = [sign * (GOOD[metric].value - bad[metric].value) for bad in (BLURRED, COLLAPSED, COPIED)]
+    assert max(worse) > 0, "neither blur nor collapse nor copying is worse"
     if metric.startswith(("fid", "kid", "inception")):
-        assert min(worse) > 0
+        assert min(worse[:2]) > 0
 
 
 def test_blur_costs_precision_and_collapse_costs_recall():

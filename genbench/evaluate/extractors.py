@@ -244,8 +244,9 @@ class _Foreign(Extractor):
     def describe(self) -> dict[str, Any]:
         return {**self._built.describe(), "source_sha256": self._source}
 
-    def features(self, images: np.ndarray, batch: int = BATCH, progress: Progress | None = None) -> Features:
-        found: Features = self._built.features(images, batch, progress)
+    def features(self, images: np.ndarray, batch: int | None = None, progress: Progress | None = None) -> Features:
+        given = {} if batch is None else {"batch": batch}
+        found: Features = self._built.features(images, progress=progress, **given)
         return found
 
 
