@@ -62,8 +62,8 @@ MUTATIONS = (
     ),
     Mutation(
         "log2(255) for log2(256)",
-        "math.log2(LEVELS / 2)",
-        "math.log2((LEVELS - 1) / 2)",
+        "return bits if discrete else bits + math.log2(LEVELS / 2)",
+        "return bits if discrete else bits + math.log2((LEVELS - 1) / 2)",
         "bits/dim of densities would be 0.0056 too low",
         ("tests/test_images.py",),
     ),
