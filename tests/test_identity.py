@@ -120,6 +120,17 @@ def test_features_are_extracted_once_and_anew_with_another_torch(tmp_path, monke
     assert network.calls == 2 * len(data.test)
 
 
+def test_cached_features_that_have_changed_on_disk_are_extracted_anew(tmp_path):
+    data, (own, network) = mine(tmp_path), toy_extractor()
+    first = reference_features(own, data, "test", tmp_path).features
+    (file,) = (tmp_path / "features").glob("*.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert torch.equal(reference_features(own, data, "test", tmp_path).features, first)
+    assert network.calls == 2 * len(data.test)
+
+
 # One pixel
 
 
@@ -223,7 +234,7 @@ def test_one_byte_of_the_weights_is_another_extractor(tmp_path, monkeypatch):
     other = extractor("local-classifier", data, runtime)
     assert other.describe() != own.describe()
     reference_features(other, data, "test", runtime.cache)
-    assert len(list((tmp_path / "cache" / "features").iterdir())) == 2
+    assert len(list((tmp_path / "cache" / "features").glob("*.safetensors"))) == 2
 
 
 def test_another_recipe_or_other_images_are_another_classifier(tmp_path, monkeypatch):
