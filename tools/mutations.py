@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("genbench", "plugins")
 COPIED = (*SOURCES, "tests", "tools", "pyproject.toml", "README.md")
-TIMEOUT_SECONDS = 240
+TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -218,5 +218,5 @@ def main(names: Sequence[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except (GoneError, RuntimeError) as error:
+    except (GoneError, RuntimeError, subprocess.TimeoutExpired) as error:
         sys.exit(f"mutations: {error}")
