@@ -13,7 +13,7 @@ from typing import Any
 
 from genbench import progress
 from genbench.data import Dataset, known_datasets, prepare
-from genbench.errors import Busy
+from genbench.errors import Busy, CorruptData
 from genbench.plan import Job
 from genbench.plugins import Plugins, load_plugins
 
@@ -37,16 +37,24 @@ def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connectio
     job = Job.model_validate(plain)
     plugins = load_plugins(job.runtime.plugins)
     try:
-        run_job(job, prepared(job, context, plugins), plugins)
+        data = prepared(job, context, plugins)
+    except CorruptData:
+        raise SystemExit(1) from None  # the parent finds the same, and says it
+    try:
+        run_job(job, data, plugins)
     except Busy as busy:
         tell("busy", 0.0, busy.message)
 
 
 def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) -> Dataset:
-    """The job's dataset, which the plan has prepared."""
+    """The job's dataset, which the plan has prepared. Raises CorruptData where its images have changed since."""
     registered = plugins.registered("register_datasets") if plugins else {}
     entries = known_datasets([Path(file) for file in context["datasets"]], registered)
-    return prepare(entries[job.dataset], Path(context["data_root"]), offline=True)
+    dataset = prepare(entries[job.dataset], Path(context["data_root"]), offline=True)
+    if dataset.digest != job.dataset_digest:
+        was, now = job.dataset_digest[:12], dataset.digest[:12]
+        raise CorruptData(f"dataset {job.dataset!r} has changed since the plan: digest {was}, now {now}", "run again")
+    return dataset
 
 
 def _die_with_parent() -> None:

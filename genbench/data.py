@@ -155,18 +155,24 @@ def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress 
     Raises BadInput, EnvironmentProblem or CorruptData, naming the file at fault; nothing half-made is left.
     """
     place = Place(entry.base, root.resolve(), offline)
+    folder = prepared_folder(entry, place)
+    if not (folder / "dataset.json").exists():
+        splits = dict(zip(("train", "test"), entry.source.splits(place)))
+        folder = prepared_folder(entry, place)  # opening it may have downloaded it
+        _make(entry, splits, folder, progress or (lambda *_: None))
+    return _open(entry, folder)
+
+
+def prepared_folder(entry: Entry, place: Place) -> Path:
+    """Where the cache keeps the dataset, by all that its pixels and labels depend on."""
     key = store.settings_digest(
         {"version": PREPARATION, "source": entry.source.model_dump(mode="json", exclude={"title", "extractors"}),
          "place": [str(place.base), str(place.data_root)], "state": entry.source.state(place)}
     )  # fmt: skip
-    folder = cache_root() / "datasets" / f"{entry.name}-{key[:16]}"
-    if not (folder / "dataset.json").exists():
-        _make(entry, place, folder, progress or (lambda *_: None))
-    return _open(entry, folder)
+    return cache_root() / "datasets" / f"{entry.name}-{key[:16]}"
 
 
-def _make(entry: Entry, place: Place, folder: Path, progress: Progress) -> None:
-    splits = dict(zip(("train", "test"), entry.source.splits(place)))
+def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
     for name, split in splits.items():
         if split.count < 2:
             raise BadInput(

@@ -18,7 +18,7 @@ _CPU_ATTENTION_BACKWARD = getattr(_aten, "_scaled_dot_product_flash_attention_fo
 _UNCOUNTED = (
     "mv", "addmv", "dot", "vdot", "ger", "addr", "_cdist", "fft_", "_fft", "inverse", "cholesky", "triangular_solve",
     "linalg_inv", "linalg_solve", "linalg_lu", "linalg_qr", "linalg_svd", "linalg_eig", "linalg_chol", "_linalg",
-    "lstm", "gru", "rnn", "_transformer_encoder", "_native_multi_head",
+    "lstm", "gru", "rnn", "mkldnn_rnn", "_cudnn_rnn", "_thnn_fused", "_transformer_encoder", "_native_multi_head",
 )  # fmt: skip
 
 

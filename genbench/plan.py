@@ -13,8 +13,8 @@ from genbench import store
 from genbench.config import Budget, Experiment, ModelChoice, model_config
 from genbench.data import Dataset
 from genbench.errors import BadInput
-from genbench.evaluate.extractors import extractor_names
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.evaluate.extractors import extractor_names, extractor_stamps
+from genbench.evaluate.protocol import EvaluationSettings, versions
 from genbench.plugins import Plugins
 from genbench.records import REFERENCES, PluginStamp
 
@@ -58,6 +58,7 @@ class Job(BaseModel):
     precision: str = "fp32"
     samples: int
     evaluation: EvaluationSettings = EvaluationSettings()
+    extractor_stamps: dict[str, str] = {}
     runtime: Runtime = Runtime()
 
     @property
@@ -95,8 +96,12 @@ class Job(BaseModel):
 
     @cached_property
     def evaluation_key(self) -> str:
-        """What the measurements depend on beyond the samples."""
-        return store.settings_digest({"samples": self.samples_key, **self.evaluation.model_dump(mode="json")})[:16]
+        """What the measurements depend on beyond the samples: settings, extractors, versions of what measures."""
+        from genbench.evaluate.likelihood import LIKELIHOOD
+
+        behind = {"samples": self.samples_key, "likelihood": LIKELIHOOD, "versions": versions()}
+        behind |= {"extractor_stamps": self.extractor_stamps, **self.evaluation.model_dump(mode="json")}
+        return store.settings_digest(behind)[:16]
 
     @property
     def folder(self) -> Path:
@@ -122,6 +127,7 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
         common: dict[str, Any] = {
             "dataset": dataset.name, "dataset_digest": dataset.digest, "samples": samples,
             "evaluation": evaluation, "runtime": runtime, "budget": experiment.budget,
+            "extractor_stamps": extractor_stamps(evaluation.extractors, plugins.registered("register_extractors")),
         }  # fmt: skip
         for choice in experiment.models:
             jobs += [_model_job(choice, seed, experiment, plugins, dataset, common) for seed in experiment.seeds]

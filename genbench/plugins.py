@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from genbench.model import Model
 
 GROUP = "genbench"
+SHARED = ("genbench.distributions", "genbench.images", "genbench.nets", "genbench.schedules")
+"""What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
 State = Literal["ok", "broken", "duplicate"]
 
 
@@ -239,10 +241,31 @@ def load_file(file: str) -> ModuleType:
 
 
 def source_files(plugin: Any) -> list[Path]:
-    """The Python files a plugin consists of: its module, or all modules of its package."""
+    """The Python files behind a plugin's numbers: its own, then those of other plugins and of SHARED that it uses."""
     module = plugin if isinstance(plugin, ModuleType) else sys.modules[type(plugin).__module__]
+    packages = {point.value.split(":")[0] for point in entry_points(group=GROUP)}
+    found, waiting = {module.__name__: own_files(module)}, [module]
+    while waiting:
+        for name in sorted(used_modules(waiting.pop())):
+            whole = name if name in SHARED else name.split(".")[0]
+            if whole not in found and (whole in SHARED or whole in packages):
+                found[whole] = own_files(sys.modules[whole])
+                waiting.append(sys.modules[whole])
+    return [*found.pop(module.__name__), *(file for name in sorted(found) for file in found[name])]
+
+
+def own_files(module: ModuleType) -> list[Path]:
+    """The file of a module, or all of its package."""
     file = Path(module.__file__ or "")
     return sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+
+
+def used_modules(module: ModuleType) -> set[str]:
+    """The modules that what a module, or one of its package, has imported was defined in."""
+    inside = [other for name, other in list(sys.modules.items()) if f"{name}.".startswith(f"{module.__name__}.")]
+    values = [value for other in inside for value in vars(other).values()]
+    names = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "") for value in values}
+    return {name for name in names if isinstance(name, str)}
 
 
 def describe(error: BaseException) -> str:

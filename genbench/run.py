@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -69,6 +70,7 @@ class Run:
     model: Model | None = None
     samples: Samples | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    weights: str = ""
     evaluate_seconds: float | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     hook: str = "build"
@@ -112,7 +114,8 @@ class Run:
     def sample(self) -> None:
         """Draw the samples, unless those of the same key are there."""
         job, folder = self.job, self.job.folder
-        stored = read_samples(folder, job.samples_key)
+        self.weights = weights_digest(self.model) if self.model is not None else ""
+        stored = read_samples(folder, job.samples_key, self.weights)
         if stored is not None:
             self.samples, seconds = stored
             self.meter.sampled, self.meter.sample_seconds = len(self.samples), seconds
@@ -132,7 +135,7 @@ class Run:
         if self.samples.labels is not None:
             store.write_array(folder / "labels.npy", self.samples.labels)
         about = {
-            "key": self.job.samples_key, "sha256": store.file_digest(folder / "samples.npy"),
+            "key": self.job.samples_key, "weights": self.weights, "sha256": store.file_digest(folder / "samples.npy"),
             "clamped_share": self.samples.clamped_share, "batch": self.samples.batch, "nfe": self.samples.nfe,
             "seconds": self.meter.sample_seconds,
         }  # fmt: skip
@@ -258,13 +261,28 @@ def notify(plugins: Plugins, job: Job, record: Record) -> None:
             log.exception("plugin %s: job_finished failed", implementation.plugin_name)
 
 
-def read_samples(folder: Path, key: str) -> tuple[Samples, float] | None:
-    """Stored samples of this key and the seconds they took; None where there are none, or their bytes have changed."""
+def weights_digest(model: Model) -> str:
+    """SHA-256 of all that the model keeps in its state, by which samples are known to be of these weights."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        content.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        content.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, float] | None:
+    """Stored samples of this key from these weights and the seconds they took; None where there are no such samples.
+
+    None too where their bytes have changed.
+    """
     file = folder / "samples.json"
     if not file.exists():
         return None
     about = store.read_json(file)
-    if about["key"] != key or store.file_digest(folder / "samples.npy") != about["sha256"]:
+    if (about["key"], about.get("weights")) != (key, weights):
+        return None
+    if store.file_digest(folder / "samples.npy") != about["sha256"]:
         return None
     labels = folder / "labels.npy"
     return (

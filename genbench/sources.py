@@ -115,6 +115,15 @@ class Torchvision(Source):
     def splits(self, place: Place) -> tuple[Split, Split]:
         return self._split(place, self.train), self._split(place, self.test)
 
+    def state(self, place: Place) -> list[Any]:
+        """The files that torchvision keeps below folders of the dataset's name, or of the one it declares."""
+        import torchvision
+
+        declared = getattr(getattr(torchvision.datasets, self.dataset, None), "base_folder", None)
+        folders = {place.data_root / name for name in (self.dataset, f"{self.dataset}/raw", "lsun", declared) if name}
+        files = sorted(file for folder in folders if folder.is_dir() for file in folder.iterdir())
+        return [(file.name, *_stamp(file)) for file in files]
+
     def _split(self, place: Place, arguments: dict[str, Any]) -> Split:
         import torchvision
 
@@ -170,8 +179,8 @@ class Folder(Source):
 
     def state(self, place: Place) -> list[Any]:
         folders = [self.path] + ([self.test_path] if self.test_path else [])
-        files = [file for folder in folders for file, _ in self._files(place.path(folder))]
-        return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        files = [(file, label) for folder in folders for file, label in self._files(place.path(folder))]
+        return [(file.name, label, *_stamp(file)) for file, label in files]
 
     def _files(self, folder: Path) -> list[tuple[Path, int]]:
         if not folder.is_dir():
@@ -229,7 +238,7 @@ class Array(Source):
 
     def state(self, place: Place) -> list[Any]:
         files = [place.path(path) for path in (self.path, self.test_path) if path]
-        return [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        return [_stamp(file) for file in files]
 
     def _load(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
         try:
@@ -271,6 +280,12 @@ class HuggingFace(Source):
     image_column: str = "image"
     label_column: str = "label"
 
+    def state(self, place: Place) -> list[Any]:
+        """The files of a local folder; the hub's are told apart by `revision` alone."""
+        folder = place.base / Path(self.path).expanduser()
+        files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+        return [(str(file.relative_to(folder)), *_stamp(file)) for file in files]
+
     def splits(self, place: Place) -> tuple[Split, Split]:
         return self._split(place, self.train_split), self._split(place, self.test_split)
 
@@ -307,6 +322,12 @@ SOURCES: dict[str, type[Source]] = {
     "array": Array,
     "huggingface": HuggingFace,
 }
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Size and the times of change: the second, of the file's entry, cannot be set back, as a copy sets the first."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ in `describe()`, which travels with every number. Listing and checking names imp
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from genbench import store
 from genbench.errors import BadInput, CorruptData, did_you_mean
 
 if TYPE_CHECKING:
@@ -216,11 +218,43 @@ def extractor(name: str, dataset: Dataset, runtime: Runtime, registered: Registe
     return Extractor(name, model, model.dim, model.num_classes, identity, runtime.device)
 
 
+def extractor_stamps(names: Iterable[str], registered: Registered | None = None) -> dict[str, str]:
+    """What tells each extractor from an earlier one of the same name, found without building it."""
+    from genbench.evaluate.classifier import RECIPE
+
+    known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
+    own = {name: source_digest(build) for name, (build, _) in (registered or {}).items()}
+    return {name: f"{CODE} {own.get(name) or known.get(name) or RECIPE}" for name in names}
+
+
+def source_digest(build: Callable[[], Any]) -> str:
+    """SHA-256 of the file that a plugin's extractor is built in, or "" where it has none."""
+    module = sys.modules.get(getattr(build, "__module__", ""))
+    file = getattr(module, "__file__", None)
+    return store.file_digest(Path(file)) if file else ""
+
+
+class _Foreign(Extractor):
+    """A plugin's extractor, identified by the code of the plugin too: what it says of itself may lag behind that."""
+
+    def __init__(self, built: Any, source: str) -> None:
+        self.name, self.dim, self.num_classes = built.name, built.dim, built.num_classes
+        self._built, self._source = built, source
+
+    def describe(self) -> dict[str, Any]:
+        return {**self._built.describe(), "source_sha256": self._source}
+
+    def features(self, images: np.ndarray, batch: int | None = None, progress: Progress | None = None) -> Features:
+        given = {} if batch is None else {"batch": batch}
+        found: Features = self._built.features(images, progress=progress, **given)
+        return found
+
+
 def _foreign(name: str, build: Callable[[], Any], origin: str) -> Extractor:
-    built: Extractor = build()
+    built = build()
     missing = [part for part in ("name", "dim", "num_classes", "describe", "features") if not hasattr(built, part)]
     if missing:
         raise BadInput(
             f"extractor {name!r} of {origin} has no {missing[0]}", "build a genbench.evaluate.extractors.Extractor"
         )
-    return built
+    return _Foreign(built, source_digest(build))

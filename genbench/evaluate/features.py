@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,25 @@ def job_extractors(job: Job, data: Dataset, plugins: Plugins) -> list[Extractor]
 def reference_features(own: Extractor, data: Dataset, split: str, cache: Path) -> Features:
     """Features of all images of a split ("train" or "test"), from the cache where they are there.
 
-    The key holds the dataset's digest and all that identifies the extractor, so nothing else can be taken for them.
+    The key holds the dataset's digest, all that identifies the extractor, and torch's version, so nothing else can be
+    taken for them; a file that is not what was written is made anew.
     """
-    key = store.settings_digest({"dataset": data.digest, "split": split, "extractor": own.describe()})
+    behind = {"dataset": data.digest, "split": split, "extractor": own.describe(), "torch": version("torch")}
+    key = store.settings_digest(behind)
     file = cache / "features" / f"{own.name}-{data.name}-{split}-{key[:16]}.safetensors"
-    if not file.exists():
+    if not is_whole(file):
         images = data.train.images if split == "train" else data.test.images
         found = own.features(images)
         tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
         store.write_tensors(file, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
+        store.write_json(file.with_suffix(".json"), {**behind, "sha256": store.file_digest(file)})
     stored = {name: require_finite(tensor.double(), str(file)) for name, tensor in store.read_tensors(file).items()}
     return Features(stored["features"], stored.get("logits"))
+
+
+def is_whole(file: Path) -> bool:
+    """Whether a cached file is there with the digest that the JSON file beside it gives."""
+    about = file.with_suffix(".json")
+    if not file.exists() or not about.exists():
+        return False
+    return bool(store.read_json(about)["sha256"] == store.file_digest(file))

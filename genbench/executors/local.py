@@ -131,7 +131,7 @@ def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool)
     """The record of a job whose process ended without writing one."""
     from genbench.child import prepared
     from genbench.cost import Meter
-    from genbench.plugins import Plugins
+    from genbench.plugins import load_plugins
     from genbench.records import Failure
     from genbench.run import Run, earlier_attempts
 
@@ -147,7 +147,8 @@ def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool)
     from genbench import store
 
     failure = Failure(type="ProcessDied", message=message, plugin=job.plugin.name)
-    run = Run(job, prepared(job, context), Plugins(), Meter(torch.device("cpu")))
+    plugins = load_plugins(job.runtime.plugins)
+    run = Run(job, prepared(job, context, plugins), plugins, Meter(torch.device("cpu")))
     with store.locked(job.folder):
         record = run.record("failed", failure, earlier_attempts(job.folder))
         store.write_text(job.folder / "record.json", record.to_json())

@@ -1,0 +1,222 @@
+"""Plant twelve mistakes, one at a time, in a copy of the source, and see that the tests notice each of them.
+
+    python tools/mutations.py [NAME...]
+
+Prints a table and `12 of 12`; exits 1 where a mistake survives. A mistake is an exact text that stands at one place of
+genbench/ or plugins/ and what to put there instead, so that it moves with the code; where the text is gone, an error
+says so: look the code up and mend the table below.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("genbench", "plugins")
+COPIED = (*SOURCES, "tests", "tools", "pyproject.toml", "README.md")
+TIMEOUT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A mistake: the exact text `old` becomes `new`; why it would be wrong; and the tests (files or ids) to notice."""
+
+    name: str
+    old: str
+    new: str
+    why: str
+    tests: tuple[str, ...]
+
+
+MUTATIONS = (
+    Mutation(
+        "precision and recall swapped",
+        "    return Value(precision), Value(recall)\n",
+        "    return Value(recall), Value(precision)\n",
+        "a collapsed model would look diverse and a blurred one sharp",
+        ("tests/test_fidelity.py",),
+    ),
+    Mutation(
+        "covariance with ddof 0",
+        "    first, second = fid_features_to_statistics(generated), fid_features_to_statistics(reference)\n",
+        "    first, second = fid_features_to_statistics(generated), fid_features_to_statistics(reference)\n"
+        "    first['sigma'] = first['sigma'] * (len(generated) - 1) / len(generated)\n",
+        "FID would be another number than everybody's",
+        ("tests/test_fidelity.py",),
+    ),
+    Mutation(
+        "the two variances of the reverse process swapped",
+        'sigma2 = beta if variance == "beta" else',
+        'sigma2 = beta if variance == "posterior" else',
+        "the bound of a diffusion model would be that of another model",
+        ("tests/test_ddpm.py",),
+    ),
+    Mutation(
+        "log2(255) for log2(256)",
+        "return bits if discrete else bits + math.log2(LEVELS / 2)",
+        "return bits if discrete else bits + math.log2((LEVELS - 1) / 2)",
+        "bits/dim of densities would be 0.0056 too low",
+        ("tests/test_images.py",),
+    ),
+    Mutation(
+        "a log-determinant forgotten",
+        "            x, change = layer(x, labels)\n            log_det = log_det + change\n",
+        "            x, change = layer(x, labels)\n",
+        "the flow's density would not integrate to one",
+        ("tests/test_flow.py",),
+    ),
+    Mutation(
+        "distances of features in float32, not centred",
+        "generated - centre, reference - centre, neighborhood=k",
+        "generated.float(), reference.float(), neighborhood=k",
+        "far from the origin precision and recall would be those of rounding errors",
+        ("tests/test_fidelity.py",),
+    ),
+    Mutation(
+        "a point counted among its own neighbours",
+        "reference - centre, neighborhood=k, batch_size",
+        "reference - centre, neighborhood=k - 1, batch_size",
+        "the manifold would reach to the k-1-th neighbour only",
+        ("tests/test_fidelity.py",),
+    ),
+    Mutation(
+        "a key without the seed",
+        '"conditional": self.conditional, "seed": self.seed,',
+        '"conditional": self.conditional,',
+        "one seed's result could be taken for another's",
+        ("tests/test_settings.py",),
+    ),
+    Mutation(
+        "a seed without a value left out of the count",
+        "        cell, values=values, n=len(views),",
+        "        cell, values=values, n=len(ok),",
+        "a failed seed would vanish from the table",
+        ("tests/test_tables.py",),
+    ),
+    Mutation(
+        "the noise of a step not derived from seed and images seen",
+        "        torch.manual_seed(derive_seed(self.job.seed, phase.name, seen))\n",
+        "",
+        "a resumed training would be another training",
+        ("tests/test_train.py",),
+    ),
+    Mutation(
+        "a bound reported as exact",
+        '"kind": model.likelihood,',
+        '"kind": "exact",',
+        "a bound would be ranked as a likelihood",
+        ("tests/test_known_answers.py",),
+    ),
+    Mutation(
+        "FID against the training images labelled test",
+        'for split, reference in (("test", test), ("train", train)):',
+        'for split, reference in (("test", train), ("train", test)):',
+        "a model that memorises would win",
+        ("tests/test_fidelity.py",),
+    ),
+)
+
+
+class GoneError(Exception):
+    """The text that a mutation replaces is not at exactly one place."""
+
+
+def place(mutation: Mutation, root: Path) -> Path:
+    """The file below `root` where the mistake would go. Raises GoneError."""
+    files = [file for folder in SOURCES for file in sorted((root / folder).rglob("*.py"))]
+    found = {file: count for file in files if (count := file.read_text(encoding="utf-8").count(mutation.old))}
+    if list(found.values()) != [1]:
+        where = ", ".join(f"{file.relative_to(root)} ({count})" for file, count in found.items()) or "nowhere"
+        raise GoneError(f"{mutation.name}: its text must be at exactly one place, it is in {where}: {mutation.old!r}")
+    return next(iter(found))
+
+
+def plant(mutation: Mutation, root: Path) -> Path:
+    """Put the mistake into the source below `root`; returns the file, relative to `root`. Raises GoneError."""
+    file = place(mutation, root)
+    file.write_text(file.read_text(encoding="utf-8").replace(mutation.old, mutation.new), encoding="utf-8")
+    return file.relative_to(root)
+
+
+def copy_source(folder: Path) -> None:
+    """What the tests need of the project, in a folder of its own."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+
+
+def run_tests(root: Path, tests: Sequence[str]) -> tuple[int, str]:
+    """pytest's exit code in the copy below `root`, and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests]
+    paths = os.pathsep.join(str(path) for path in (root, root / "plugins"))
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def try_mutation(mutation: Mutation) -> tuple[bool, str]:
+    """Whether a test failed with the mistake in place, and where it was planted with the test that noticed.
+
+    Raises RuntimeError where pytest ended otherwise than by passed or failed tests: that proves nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy_source(Path(folder))
+        file = plant(mutation, Path(folder))
+        code, text = run_tests(Path(folder), mutation.tests)
+    if code not in (0, 1):
+        raise RuntimeError(f"{mutation.name}: pytest exited with {code}\n{text[-2000:]}")
+    failed = [line.split(" - ")[0].removeprefix("FAILED ") for line in text.splitlines() if line.startswith("FAILED ")]
+    return code == 1, f"{file}: {failed[0] if failed else 'no test failed'}"
+
+
+def check_whole(mutations: Sequence[Mutation]) -> None:
+    """The chosen tests must pass without a mistake. Raises RuntimeError."""
+    tests = list(dict.fromkeys(test for mutation in mutations for test in mutation.tests))
+    with tempfile.TemporaryDirectory() as folder:
+        copy_source(Path(folder))
+        code, text = run_tests(Path(folder), tests)
+    if code:
+        raise RuntimeError(f"the tests fail without any mistake\n{text[-2000:]}")
+
+
+def main(names: Sequence[str]) -> int:
+    """Plant the named mistakes, or all; 1 where one survives."""
+    unknown = set(names) - {mutation.name for mutation in MUTATIONS}
+    if unknown:
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}")
+    chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
+    for mutation in chosen:
+        place(mutation, ROOT)
+    began = time.monotonic()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        whole = pool.submit(check_whole, chosen)
+        results = list(pool.map(try_mutation, chosen))
+        whole.result()
+    for mutation, (noticed, where) in zip(chosen, results):
+        print(f"{'noticed ' if noticed else 'SURVIVED'}  {mutation.name}\n          {where}")
+        if not noticed:
+            print(f"          {mutation.why}")
+    count = sum(noticed for noticed, _ in results)
+    print(f"{count} of {len(chosen)} noticed in {time.monotonic() - began:.0f} seconds")
+    return 0 if count == len(chosen) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except (GoneError, RuntimeError, subprocess.TimeoutExpired) as error:
+        sys.exit(f"mutations: {error}")
