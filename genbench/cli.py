@@ -17,7 +17,7 @@ from genbench.console import JobProgress, preparation_progress, say, show_error,
 from genbench.errors import BadInput, GenbenchError
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient")
+SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient", "curve")
 LAYOUTS = ("quality", "cost", "full")
 PATH = click.Path(path_type=Path)
 RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
@@ -54,6 +54,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Jobs at a time on a device."
         ),
         click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
+        click.option(
+            "--curve", type=click.IntRange(1, 100), metavar="N", help="Also score N points along each training."
+        ),
         click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
         PLUGIN,
         DATASETS,

@@ -58,6 +58,8 @@ class Job(BaseModel):
     precision: str = "fp32"
     samples: int
     evaluation: EvaluationSettings = EvaluationSettings()
+    curve: int = 0
+    tuning_trials: int | None = None
     runtime: Runtime = Runtime()
 
     @property
@@ -152,6 +154,7 @@ def _model_job(
         conditional=experiment.conditional and model.conditional,
         precision=resolve_precision(experiment.precision, device, model.bf16),
         plugin=PluginStamp(name=info.name, version=info.version, digest=info.digest),
+        curve=experiment.curve, tuning_trials=choice.tuning_trials,
         **common,
     )  # fmt: skip
 
