@@ -67,6 +67,15 @@ def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     return groups, manifest["state"]
 
 
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint, its tensors unread and unchecked; None where there is none."""
+    for name in ("latest", "previous"):
+        if (folder / name / MANIFEST).exists():
+            state: dict[str, Any] = store.read_json(folder / name / MANIFEST)["state"]
+            return state
+    return None
+
+
 def optimizer_tensors(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
     """The optimizers' state as `phase.index.name`; hyper-parameters come from the rebuilt optimizer."""
     tensors = {}

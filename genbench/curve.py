@@ -76,6 +76,17 @@ def missing_curve(count: int) -> list[CurvePoint]:
     return [CurvePoint(share=share, status="not_applicable", note=NOT_KEPT) for share in shares(count)]
 
 
+def plan_note(job: Job) -> str:
+    """What the plan says of a curve that is asked for where a training has begun with another one, or none."""
+    state = checkpoint.read_state(job.folder / "checkpoint") if job.curve else None
+    if state is None:
+        return f"a curve of {job.curve} points" if job.curve else ""
+    count = state.get("curve", {}).get("count", 0)
+    if not count:
+        return "no curve: its training began without one (remove the run folder to train again)"
+    return f"a curve of {count} points" + (", as its training began" if count != job.curve else "")
+
+
 def final_point(cost: TrainCost | None, measurements: list[Measurement]) -> CurvePoint:
     """The end of the curve: what the job itself cost and measured."""
     costs = cost.model_dump(include={"seconds", "device_seconds", "images", "steps", "flops"}) if cost else {}

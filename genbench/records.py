@@ -136,7 +136,10 @@ class PhaseCost(Stored):
 
 
 class TrainCost(Stored):
-    """Training inside the clock: scoring, checkpoints and preparation are outside."""
+    """Training inside the clock: scoring, checkpoints and preparation are outside.
+
+    `v100_days` is a conversion that a reader asked for, and never stored.
+    """
 
     seconds: FiniteFloat
     device_seconds: FiniteFloat
@@ -148,6 +151,8 @@ class TrainCost(Stored):
     peak_source: str = ""
     energy: Energy | None = None
     phases: dict[str, PhaseCost] = {}
+    v100_days: FiniteFloat | None = Field(default=None, exclude=True)
+    v100_basis: str = Field(default="", exclude=True)
 
 
 class Throughput(Stored):

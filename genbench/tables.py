@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from genbench.columns import COLUMNS, COSTS, OVERALL, slot_key
+from genbench.columns import COLUMNS, COSTS, OVERALL, WITHOUT, slot_key
 from genbench.errors import CorruptData
 from genbench.footnotes import caveats
 from genbench.groups import (
@@ -209,7 +209,7 @@ def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:
     if kind != "model":
         return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
     cell = _dash(key, views, [], values)
-    return replace(cell, note="not counted") if cell.status == "not_measured" else cell
+    return replace(cell, note=WITHOUT.get(key, "not counted")) if cell.status == "not_measured" else cell
 
 
 def _ordered(rows: list[Row], key: str) -> list[Row]:
