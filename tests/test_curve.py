@@ -13,7 +13,7 @@ from toys import Toy, TwoPhases, toy_job, train_toy
 
 from genbench import checkpoint, plots
 from genbench import train as loop
-from genbench.curve import FIRST_SHARE, shares
+from genbench.curve import FIRST_SHARE, Keeper, shares
 from genbench.records import CurvePoint
 from genbench.train import Trainer
 
@@ -126,6 +126,17 @@ def test_keeping_is_outside_the_clock_and_changes_no_weight(tmp_path, digits, mo
     assert torch.equal(trained.mean, plain.mean)
 
 
+def test_weights_that_the_checkpoint_does_not_know_are_removed(tmp_path):
+    for name in ("1", "2", "3"):
+        (tmp_path / name).mkdir()
+    keeper = Keeper(tmp_path, 9)
+    keeper.restore({"count": 4, "passed": 2, "kept": [{"point": 1}, {"point": 2}]})
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"} and keeper.state()["count"] == 4
+    assert not keeper.is_due(shares(4)[2] - 0.01) and keeper.is_due(shares(4)[2]) and not keeper.is_due(1.0)
+    keeper.restore(None)
+    assert not list(tmp_path.iterdir()) and keeper.is_due(FIRST_SHARE)
+
+
 class Killed(Exception):
     pass
 
@@ -223,6 +234,15 @@ def test_a_point_is_measured_or_says_why():
         CurvePoint(share=0.5)
     with pytest.raises(ValueError, match="status and a note"):
         CurvePoint(share=0.5, status="failed", measurements=[measure("fid_test", 1.0, {})])
+
+
+@pytest.mark.parametrize("key", ["curve = 101", "curve = -1", 'curve = "all"', "tuning_trials = -1"])
+def test_bad_suites_are_named(genbench, tmp_path, key):
+    table = '[[models]]\nname = "gaussian"\n'
+    (tmp_path / "suite.toml").write_text(f"{table}{key}\n" if key.startswith("tuning") else f"{key}\n{table}")
+    result = genbench("plan", "suite.toml", "-d", "digits")
+    assert result.code == 2 and key.split()[0] in result.err
+    assert genbench("plan", "-m", "gaussian", "--curve", "0").code == 2
 
 
 # What is shown

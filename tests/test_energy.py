@@ -135,3 +135,25 @@ def test_the_counter_is_read_while_the_clock_runs():
     total = counter.total
     time.sleep(0.05)
     assert counter.total == total
+
+
+def test_joules_and_their_source_reach_the_record_and_the_table(tmp_path, monkeypatch, session_cache):
+    from genbench import run
+    from genbench.session import Request, open_session
+    from genbench.tables import make_tables
+
+    options = {"datasets": ["digits"], "budget": "5steps", "samples": 100, "likelihood_images": 4}
+    request = Request(None, options, ("gaussian",), (), device="cpu", out=tmp_path / "runs")
+    session = open_session(request)
+    job, data = session.jobs[0], session.datasets["digits"]
+    monkeypatch.setattr(run, "energy_counter", lambda device: Counter())
+    cost = run.run_job(job, data, session.plugins).cost
+    assert cost.train.energy.joules > 0 < cost.sample.energy.joules and cost.train.energy.source == "a test"
+    (job.folder / "record.json").unlink()
+    monkeypatch.setattr(run, "energy_counter", lambda device: None)
+    again = run.run_job(job, data, session.plugins)
+    assert again.cost.train.energy == cost.train.energy and again.cost.sample.energy == cost.sample.energy
+    assert again.cost.sample.throughput == cost.sample.throughput != []
+    (table,) = make_tables([again], "full")
+    assert table.rows[0].cells["train_joules"].value == cost.train.energy.joules
+    assert "Energy: a test." in table.footnotes
