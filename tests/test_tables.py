@@ -230,7 +230,7 @@ def test_cost_has_the_columns_of_the_published_layout():
         "generator compute, device-seconds (FLOPs)", "classifier compute", "overall, device-seconds (FLOPs)",
         "overall, V100-days", "samples/s", "parameters",
     ]  # fmt: skip
-    assert [head.split("@")[0] for head in heads[5:]] == ["FID test", "IS", "precision", "recall"]
+    assert [head.split("@")[0] for head in heads[6:]] == ["FID test", "IS", "precision", "recall"]
     text = render([table], "text")
     assert "60.0 (1.18e14)" in text
     assert "no classifier guidance was used" in text
