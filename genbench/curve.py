@@ -21,7 +21,7 @@ from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
-from genbench.records import CurvePoint, Measurement, TrainCost
+from genbench.records import CurvePoint, Measurement, TrainCost, ValueStatus
 
 log = logging.getLogger("genbench")
 FIRST_SHARE = 0.01
@@ -123,24 +123,16 @@ def _point(
     if about["waiting"]:
         note = f"cannot be sampled: {', '.join(about['waiting'])} had not begun"
         return CurvePoint(**costs, status="not_applicable", note=note), {}
-    stored = _stored(folder, job)
-    if stored is None:
-        try:
-            measurements = _measure(job, model, data, plugins, folder)
-        except (Busy, Cancelled, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            log.exception("%s: point %s of the curve failed", job.id, about["point"])
-            status = "diverged" if isinstance(error, Diverged) else "failed"
-            message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
-            return CurvePoint(**costs, status=status, note=message), {}
-        protocols = {m.protocol: m.settings for m in measurements}
-        plain = [m.model_dump(mode="json") for m in measurements]
-        store.write_json(
-            folder / "scores.json", {"key": job.evaluation_key, "measurements": plain, "protocols": protocols}
-        )
-        stored = measurements, protocols
-    return CurvePoint(**costs, measurements=stored[0]), stored[1]
+    try:
+        measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
+    except (Busy, Cancelled, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        log.exception("%s: point %s of the curve failed", job.id, about["point"])
+        status: ValueStatus = "diverged" if isinstance(error, Diverged) else "failed"
+        message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+        return CurvePoint(**costs, status=status, note=message), {}
+    return CurvePoint(**costs, measurements=measurements), protocols
 
 
 def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | None:
@@ -151,7 +143,9 @@ def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | Non
     return [Measurement(**measurement) for measurement in plain["measurements"]], plain["protocols"]
 
 
-def _measure(job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Path) -> list[Measurement]:
+def _scored(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Path
+) -> tuple[list[Measurement], Protocols]:
     """Measurements of samples from the weights in `folder`, by the hooks that the job's own samples go through."""
     tensors, _ = checkpoint.read(folder)
     earlier = copy.deepcopy(model)
@@ -159,4 +153,8 @@ def _measure(job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Pa
     hook, device = plugins.manager.hook, torch.device(job.runtime.device)
     samples = hook.sample(job=job, model=earlier.eval(), data=data, folder=folder, meter=Meter(device))
     lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
-    return [measurement for found in lists for measurement in found]
+    measurements = [measurement for found in lists for measurement in found]
+    protocols = {m.protocol: m.settings for m in measurements}
+    plain = [m.model_dump(mode="json") for m in measurements]
+    store.write_json(folder / "scores.json", {"key": job.evaluation_key, "measurements": plain, "protocols": protocols})
+    return measurements, protocols
