@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genbench.columns import COSTS, slot_key
+from genbench.columns import COSTS, WITHOUT, slot_key
 from genbench.groups import View, is_likelihood, is_reference, slot
 from genbench.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.layout import Cell, Kind, Relation
@@ -102,7 +102,7 @@ def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:
     if kind != "model":
         return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
     cell = _dash(key, views, [], values)
-    return replace(cell, note="not counted") if cell.status == "not_measured" else cell
+    return replace(cell, note=WITHOUT.get(key, "not counted")) if cell.status == "not_measured" else cell
 
 
 def _complete(record: Record) -> bool:

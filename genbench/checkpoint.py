@@ -23,7 +23,12 @@ def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mappi
     if latest.exists():
         shutil.rmtree(previous, ignore_errors=True)
         latest.replace(previous)
-    with store.atomic_folder(latest) as temporary:
+    write(latest, tensors, state)
+
+
+def write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Make `folder` hold one safetensors file a group, and a manifest of their digests with the state."""
+    with store.atomic_folder(folder) as temporary:
         for group, members in tensors.items():
             store.write_tensors(temporary / f"{group}.safetensors", members)
         files = {file.name: store.file_digest(file) for file in sorted(temporary.iterdir())}
@@ -40,7 +45,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | 
         if not (folder / name / MANIFEST).exists():
             continue
         try:
-            return _load(folder / name)
+            return read(folder / name)
         except CorruptData as error:
             faults.append(error.message)
     if faults:
@@ -48,7 +53,10 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | 
     return None
 
 
-def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """What `write` wrote. Raises CorruptData where a file is missing or has changed."""
+    if not (folder / MANIFEST).exists():
+        raise CorruptData(f"{folder / MANIFEST}: missing")
     manifest = store.read_json(folder / MANIFEST)
     groups = {}
     for name, expected in manifest["files"].items():
@@ -57,6 +65,15 @@ def _load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
             raise CorruptData(f"{file}: missing, or not what its manifest says")
         groups[file.stem] = store.read_tensors(file)
     return groups, manifest["state"]
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint, its tensors unread and unchecked; None where there is none."""
+    for name in ("latest", "previous"):
+        if (folder / name / MANIFEST).exists():
+            state: dict[str, Any] = store.read_json(folder / name / MANIFEST)["state"]
+            return state
+    return None
 
 
 def optimizer_tensors(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from genbench.console import JobProgress, preparation_progress, say, show_error,
 from genbench.errors import BadInput, GenbenchError
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient")
+SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient", "curve")
 LAYOUTS = ("quality", "cost", "full", "likelihood")
 PATH = click.Path(path_type=Path)
 RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
@@ -30,6 +30,9 @@ DATASETS = click.option(
 )
 WEIGHTS = click.option(
     "--weights", type=PATH, envvar="GENBENCH_WEIGHTS", help="File or folder of feature extractor weights."
+)
+V100 = click.option(
+    "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."
 )
 
 
@@ -54,6 +57,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Jobs at a time on a device."
         ),
         click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
+        click.option(
+            "--curve", type=click.IntRange(1, 100), metavar="N", help="Also score N points along each training."
+        ),
         click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
         PLUGIN,
         DATASETS,
@@ -138,19 +144,19 @@ def run(report_to: Path | None, **words: Any) -> None:
 @experiment_options
 def plan(**words: Any) -> None:
     """What `run` with the same arguments would do, what is done, and what cannot run; trains nothing."""
+    from genbench.curve import plan_note
     from genbench.run import is_done
     from genbench.session import open_session
 
     session = open_session(make_request(words))
-    rows = [(job, is_done(job)) for job in session.jobs]
+    rows = [(job, is_done(job), plan_note(job)) for job in session.jobs]
     if words["as_json"]:
-        show_json(
-            [{"done": done, "id": job.id, **job.model_dump(mode="json", exclude={"runtime"})} for job, done in rows]
-        )
+        plain = [(job.model_dump(mode="json", exclude={"runtime"}), job, done, note) for job, done, note in rows]
+        show_json([{"done": done, "id": job.id, "note": note, **dump} for dump, job, done, note in plain])
         return
-    for job, done in rows:
+    for job, done, note in rows:
         budget = "" if job.is_reference else " ".join(f"{v:g} {k}" for k, v in job.budget.as_dict().items())
-        click.echo(f"{'done' if done else 'to do':6} {job.id:56} {job.precision:5} {budget}")
+        click.echo(f"{'done' if done else 'to do':6} {job.id:56} {job.precision:5} {budget}{note and f'; {note}'}")
 
 
 @cli.command()
@@ -158,24 +164,33 @@ def plan(**words: Any) -> None:
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
 @click.option("--published", is_flag=True, help="Also the published rows, marked and never ranked.")
-def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool) -> None:
+@V100
+def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v100: str | None) -> None:
     """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
     from genbench.formats import render
-    from genbench.records import load_records
     from genbench.tables import make_tables
 
-    click.echo(render(make_tables(load_records(runs), layout, published), format_))
+    click.echo(render(make_tables(records_of(runs, v100), layout, published), format_))
 
 
 @cli.command()
 @RUNS
 @click.option("-o", "--out", type=PATH, required=True, help="The report's folder.")
-def report(runs: tuple[Path, ...], out: Path) -> None:
+@V100
+def report(runs: tuple[Path, ...], out: Path, v100: str | None) -> None:
     """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number."""
-    from genbench.records import load_records
     from genbench.report import build_report
 
-    click.echo(build_report(load_records(runs), out))
+    click.echo(build_report(records_of(runs, v100), out))
+
+
+def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
+    """The records below the folders, with V100-days where a factor is given."""
+    from genbench.records import load_records
+    from genbench.v100 import convert, parse_conversion
+
+    conversion = None if v100 is None else parse_conversion(v100)
+    return convert(load_records(runs), conversion)
 
 
 @cli.command()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from genbench.groups import Group, Slot, is_likelihood, is_reference, sample_count
 from genbench.layout import Column
 from genbench.limits import ELBO, GAP, KIND, LIMIT, PARTS, TEST, TRAIN, entropy_of
-from genbench.records import Record
+from genbench.records import Record, SampleCost, TrainCost
 
 SHORT = {
     "inception_score": "IS", "fid_test": "FID test", "fid_train": "FID train", "kid_test": "KID test",
@@ -91,6 +91,7 @@ def _cost_columns(group: Group) -> list[Column]:
         Column(("device_seconds", "flops"), "generator compute, device-seconds (FLOPs)", ("seconds", "flops")),
         Column(("classifier_device_seconds",), "classifier compute", ("seconds",)),
         Column(("overall_device_seconds", "overall_flops"), "overall, device-seconds (FLOPs)", ("seconds", "flops")),
+        Column(("overall_v100_days",), "overall, V100-days", ("days",)),
         Column(("images_per_second",), "samples/s", ("rate",), better="higher" if len(devices) == 1 else None),
         Column(("parameters",), "parameters", ("si",)),
         *(slot_column(group, key) for key in _slots(group, COST)),
@@ -104,6 +105,19 @@ def _full_columns(group: Group) -> list[Column]:
         *(slot_column(group, key) for key in _slots(group, [*known, *others])),
         *(Column((key,), heading, (style,)) for key, (heading, style, _) in COSTS.items() if key not in OVERALL),
     ]  # fmt: skip
+
+
+def throughputs(record: Record) -> list[tuple[int, float]]:
+    """(batch, images a second) of every batch that was measured, that of the samples included, by batch."""
+    sample = record.cost.sample
+    if sample is None:
+        return []
+    others = [(rate.batch, rate.images_per_second) for rate in sample.throughput if rate.images_per_second is not None]
+    return sorted([*others, (sample.batch, sample.images_per_second)])
+
+
+def _joules(cost: TrainCost | SampleCost | None) -> float | None:
+    return cost.energy.joules if cost and cost.energy else None
 
 
 COLUMNS: dict[str, Callable[[Group], list[Column]]] = {
@@ -126,8 +140,17 @@ COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
     "steps": ("training steps", "count", lambda r: r.cost.train.steps if r.cost.train else None),
     "peak_bytes": ("peak memory", "bytes", lambda r: r.cost.train.peak_bytes if r.cost.train else None),
     "images_per_second": ("samples/s", "rate", lambda r: r.cost.sample.images_per_second if r.cost.sample else None),
+    "images_per_second_1": ("samples/s at batch 1", "rate", lambda r: dict(throughputs(r)).get(1)),
+    "images_per_second_best": (
+        "samples/s at the best batch",
+        "rate",
+        lambda r: max((rate for _, rate in throughputs(r)), default=None),
+    ),
     "sample_batch": ("sampling batch", "count", lambda r: r.cost.sample.batch if r.cost.sample else None),
     "nfe": ("NFE per sample", "count", lambda r: r.cost.sample.nfe if r.cost.sample else None),
+    "train_joules": ("training energy, J", "rate", lambda r: _joules(r.cost.train)),
+    "sample_joules": ("sampling energy, J", "rate", lambda r: _joules(r.cost.sample)),
+    "tuning_trials": ("tuning trials", "count", lambda r: r.tuning_trials),
     "classifier_device_seconds": ("classifier device-seconds", "seconds", lambda r: None),
     "overall_device_seconds": (
         "overall device-seconds",
@@ -135,7 +158,16 @@ COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
         lambda r: r.cost.train.device_seconds if r.cost.train else None,
     ),
     "overall_flops": ("overall FLOPs", "flops", lambda r: r.cost.train.flops if r.cost.train else None),
+    "overall_v100_days": ("overall V100-days", "days", lambda r: r.cost.train.v100_days if r.cost.train else None),
 }
 """What a record's cost block says: heading, style, and how to read it."""
-OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops")
+OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops", "overall_v100_days")
 """What only the cost layout has: its classifier column, and the sum."""
+WITHOUT = {
+    "overall_v100_days": "no factor given for this device (--v100-factor)",
+    "train_joules": "not measured: the hardware does not tell its energy",
+    "sample_joules": "not measured: the hardware does not tell its energy",
+    "images_per_second_1": "not measured within the time that is allowed for it",
+    "tuning_trials": "not told",
+}
+"""Why a cost may be missing, where that is not that it was not counted."""

@@ -22,7 +22,7 @@ def differences(a: Record, b: Record) -> list[dict[str, Any]]:
 
 def flatten(record: Record) -> dict[str, Any]:
     """A record as dotted keys; measurements and protocols stand under their metric and extractor."""
-    plain = record.model_dump(mode="json", exclude={"folder", "measurements", "protocols"})
+    plain = record.model_dump(mode="json", exclude={"folder", "measurements", "protocols", "curve"})
     flat = dict(_leaves(plain, ""))
     for measurement in record.measurements:
         settings = record.protocols.get(measurement.protocol, {})

@@ -57,6 +57,8 @@ class ModelChoice(BaseModel):
     label: str = ""
     preset: str | None = None
     config: dict[str, Any] = {}
+    tuning_trials: int | None = Field(None, ge=0)
+    """Configurations that were tried before this one was chosen; None: not told."""
 
     def model_post_init(self, context: object) -> None:
         check_name(self.name, "models")
@@ -79,6 +81,7 @@ class Experiment(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     extractors: tuple[str, ...] = ()
     likelihood_images: int = Field(1000, ge=2)
+    curve: int = Field(0, ge=0, le=100)
     allow_rank_deficient: bool = False
 
     @field_validator("budget", mode="before")

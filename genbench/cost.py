@@ -1,4 +1,4 @@
-"""The meter: seconds, images, updates and FLOPs of training, by phase, and of sampling."""
+"""The meter: seconds, images, updates, FLOPs and joules of training, by phase, and of sampling."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from genbench.devices import peak_memory, reset_peak_memory, synchronize
-from genbench.records import PhaseCost, SampleCost, TrainCost
+from genbench.energy import EnergyCounter, watched
+from genbench.records import Energy, PhaseCost, SampleCost, Throughput, TrainCost
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Meter:
 
     device: torch.device
     processes: int = 1
+    counter: EnergyCounter | None = None
     phases: dict[str, Ledger] = field(default_factory=dict)
     steps: int = 0
     flops_known: bool = True
@@ -39,8 +41,12 @@ class Meter:
     train_seconds: float | None = None
     sample_seconds: float = 0.0
     sampled: int = 0
+    train_energy: Energy | None = None
+    sample_energy: Energy | None = None
     _elapsed: float = 0.0
     _started: float | None = None
+    _joules: float | None = 0.0
+    _joules_before: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -54,23 +60,25 @@ class Meter:
         reset_peak_memory(self.device)
         self._start()
         try:
-            yield
+            with watched(self.counter):
+                yield
         finally:
             self._stop()
-            self.train_seconds = self._elapsed
+            self.train_seconds, self.train_energy = self._elapsed, self._energy()
             peak, self.peak_source = peak_memory(self.device)
             self.peak_bytes = max(self.peak_bytes, peak)
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
         """The clock of `sample`."""
-        self._elapsed = 0.0
+        self._elapsed, self._joules = 0.0, 0.0
         self._start()
         try:
-            yield
+            with watched(self.counter):
+                yield
         finally:
             self._stop()
-            self.sample_seconds = self._elapsed
+            self.sample_seconds, self.sample_energy = self._elapsed, self._energy()
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -92,6 +100,7 @@ class Meter:
 
     def _start(self) -> None:
         synchronize(self.device)
+        self._joules_before = self.counter.joules() if self.counter else None
         self._started = time.perf_counter()
 
     def _stop(self) -> None:
@@ -99,6 +108,20 @@ class Meter:
         if self._started is not None:
             self._elapsed += time.perf_counter() - self._started
             self._started = None
+            self._joules = self._joules_now()
+
+    def _joules_now(self) -> float | None:
+        """Joules on the clock that just stopped, pauses taken out; None where any part of them was not measured."""
+        now = self.counter.joules() if self.counter else None
+        if now is None or self._joules is None or self._joules_before is None:
+            return None
+        return self._joules + now - self._joules_before
+
+    def _energy(self) -> Energy | None:
+        """What a stopped clock has counted."""
+        if self._joules is None or self.counter is None:
+            return None
+        return Energy(joules=self._joules, source=self.counter.source)
 
     @property
     def images(self) -> int:
@@ -109,10 +132,11 @@ class Meter:
         return sum(ledger.flops for ledger in self.phases.values())
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, so that a resumed job pays for all its segments."""
+        """What a checkpoint keeps, so that a resumed job pays for all its segments; taken while the clock stands."""
+        energy = self._energy() if self.train_seconds is None else self.train_energy
         return {
             "seconds": self.seconds, "steps": self.steps, "peak_bytes": self.peak_bytes,
-            "uncounted_ops": sorted(self.uncounted_ops),
+            "uncounted_ops": sorted(self.uncounted_ops), "energy": energy.model_dump() if energy else None,
             "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
         }  # fmt: skip
 
@@ -122,6 +146,9 @@ class Meter:
         if running:
             self._stop()
         self._elapsed = state["seconds"]
+        energy = state.get("energy")
+        self.train_energy = Energy(**energy) if energy else None
+        self._joules = energy["joules"] if energy else None
         self.steps, self.peak_bytes = state["steps"], state["peak_bytes"]
         self.uncounted_ops = set(state["uncounted_ops"])
         self.phases = {name: Ledger(**ledger) for name, ledger in state["phases"].items()}
@@ -142,14 +169,19 @@ class Meter:
             uncounted_ops=sorted(self.uncounted_ops),
             peak_bytes=self.peak_bytes or None,
             peak_source=self.peak_source,
-            phases={name: PhaseCost(**vars(ledger)) for name, ledger in self.phases.items()},
+            energy=self.train_energy,
+            phases={
+                name: PhaseCost(device_seconds=ledger.seconds * self.processes, **vars(ledger))
+                for name, ledger in self.phases.items()
+            },
         )
 
-    def sample_cost(self, batch: int, nfe: int) -> SampleCost | None:
+    def sample_cost(self, batch: int, nfe: int, throughput: list[Throughput] | None = None) -> SampleCost | None:
         """The record's `cost.sample`: throughput in stated batches, conversion to uint8 included."""
         if not self.sampled or not self.sample_seconds:
             return None
         rate = self.sampled / self.sample_seconds
         return SampleCost(
-            seconds=self.sample_seconds, images=self.sampled, images_per_second=rate, batch=batch, nfe=nfe
-        )
+            seconds=self.sample_seconds, images=self.sampled, images_per_second=rate, batch=batch, nfe=nfe,
+            throughput=throughput or [], energy=self.sample_energy,
+        )  # fmt: skip

@@ -16,9 +16,10 @@ _aten = torch.ops.aten
 _CPU_ATTENTION = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _CPU_ATTENTION_BACKWARD = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 _UNCOUNTED = (
-    "mv", "addmv", "dot", "vdot", "ger", "addr", "_cdist", "fft_", "_fft", "inverse", "cholesky", "triangular_solve",
-    "linalg_inv", "linalg_solve", "linalg_lu", "linalg_qr", "linalg_svd", "linalg_eig", "linalg_chol", "_linalg",
-    "lstm", "gru", "rnn", "mkldnn_rnn", "_cudnn_rnn", "_thnn_fused", "_transformer_encoder", "_native_multi_head",
+    "mv", "addmv", "dot", "vdot", "ger", "addr", "addbmm", "_trilinear", "_sparse_mm", "_cdist", "_pdist",
+    "_euclidean_dist", "fft_", "_fft", "inverse", "cholesky", "triangular_solve", "linalg_inv", "linalg_solve",
+    "linalg_lu", "linalg_qr", "linalg_svd", "linalg_eig", "linalg_chol", "_linalg", "lstm", "gru", "rnn",
+    "mkldnn_rnn", "_cudnn_rnn", "miopen_rnn", "_thnn_fused", "_transformer_encoder", "_native_multi_head",
 )  # fmt: skip
 
 
@@ -32,8 +33,14 @@ class FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         packet = func._overloadpacket
+        if packet not in flop_registry:
+            # Under inference_mode a composite operator arrives whole; its parts are what can be counted.
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        result = func(*args, **kwargs)
         if packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
         elif packet is _CPU_ATTENTION:

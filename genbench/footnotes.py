@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from genbench.columns import throughputs
 from genbench.groups import Group, feature_dims, is_reference, sample_count, variant
 from genbench.layout import Cell, Column, Row
 from genbench.limits import KIND, LIMIT, entropy_of
 from genbench.ranking import LEAST_SEEDS
 from genbench.records import Record
+from genbench.wording import number
 
 FEW_SAMPLES = 10_000
 
@@ -157,13 +159,38 @@ def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
         if len({record.environment.device for record in models}) > 1
         else ""
     )
-    yield f"Compute is training, without scoring, checkpoints and preparation, on {', '.join(devices)}{apart}."
-    batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
-    if batches:
-        yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
+    yield (
+        "Compute is training in all its phases (first stage and critic included), without scoring, checkpoints and "
+        f"preparation, on {', '.join(devices)}{apart}."
+    )
+    if "overall_v100_days" in keys:
+        for basis in sorted({record.cost.train.v100_basis for record in models if record.cost.train} - {""}):
+            yield f"V100-days are converted from device-seconds: {basis}."
+    yield from _sampling(models)
+    energies = sorted(
+        {cost.energy.source for r in models for cost in (r.cost.train, r.cost.sample) if cost and cost.energy}
+    )
+    yield f"Energy: {'; '.join(energies) if energies else 'not measured, the hardware does not tell it'}."
     missing = sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops})
     if missing:
         yield f"FLOPs leave out operators that could not be counted: {', '.join(missing)}."
+
+
+def _sampling(models: list[Record]) -> Iterator[str]:
+    """What samples/s means, and what other batches give."""
+    batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
+    if batches:
+        yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
+    told = []
+    for record in models:
+        found = throughputs(record)
+        if len(found) > 1:
+            best = max(found, key=lambda pair: pair[1])
+            first = f"{number(found[0][1], 'rate')} at batch 1, " if found[0][0] == 1 else ""
+            told.append(f"{record.job.label} {first}{number(best[1], 'rate')} at batch {best[0]}")
+    if told:
+        seeds = "" if len(told) == len({record.job.label for record in models}) else ", each seed"
+        yield f"samples/s one by one and at the best batch that was tried{seeds}: {'; '.join(told)}."
 
 
 def _conditions(group: Group) -> Iterator[str]:
@@ -173,6 +200,13 @@ def _conditions(group: Group) -> Iterator[str]:
         yield f"Training budget of every model: {budgets[0]}."
     elif budgets:
         yield f"Training budgets differ: {'; '.join(budgets)}."
+    if models:
+        yield "Every model is scored as it is when its budget is spent, from its averaged weights: no best checkpoint."
+    trials = sorted({(r.job.label, str(r.tuning_trials)) for r in models if r.tuning_trials is not None})
+    if trials:
+        silent = sorted({record.job.label for record in models if record.tuning_trials is None})
+        untold = f"; not told of {', '.join(silent)}" if silent else ""
+        yield f"Configurations tried beforehand: {', '.join(map(' '.join, trials))}{untold}."
     for name in sorted({record.job.label for record in models if record.external_data}):
         data = sorted({part for record in models if record.job.label == name for part in record.external_data})
         yield f"{name} uses data or weights from elsewhere: {', '.join(data)}."

@@ -59,6 +59,8 @@ class Job(BaseModel):
     samples: int
     evaluation: EvaluationSettings = EvaluationSettings()
     extractor_stamps: dict[str, str] = {}
+    curve: int = 0
+    tuning_trials: int | None = None
     runtime: Runtime = Runtime()
 
     @property
@@ -158,6 +160,7 @@ def _model_job(
         conditional=experiment.conditional and model.conditional,
         precision=resolve_precision(experiment.precision, device, model.bf16),
         plugin=PluginStamp(name=info.name, version=info.version, digest=info.digest),
+        curve=experiment.curve, tuning_trials=choice.tuning_trials,
         **common,
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.groups import is_reference
 from genbench.layout import Cell, Column, Row, Table
-from genbench.records import Record
+from genbench.records import CurvePoint, Record
 from genbench.sheets import COUNT, first_samples, sheet
 from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
 from genbench.tables import make_tables, progress_frame
@@ -29,6 +29,8 @@ CURVE_TITLE = 28
 BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
 Cost = Callable[[Record], float | None]
+Spent = Callable[[CurvePoint], float | None]
+Points = list[tuple[float, float]]
 
 
 def palette(records: Iterable[Record]) -> dict[str, Look]:
@@ -93,12 +95,19 @@ def panels(records: Iterable[Record], metric: str) -> list[Panel]:
 def fid_against_training(
     records: Iterable[Record], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
 ) -> Figure:
-    """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines."""
+    """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines.
+
+    Runs that kept a curve lead up to their mark in a thin line, one a seed.
+    """
+    records = list(records)
     label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
     text = f"FID against the {label} of training; lower and further left is better. {BARS}"
+    if any(record.curve for record in records):
+        text += " Lines: the same runs at earlier shares of their budgets, one a seed."
     return _against(
-        list(records), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks
-    )
+        records, f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
+        spent=lambda point: getattr(point, unit) or None,
+    )  # fmt: skip
 
 
 def fid_against_sampling(records: Iterable[Record], looks: Looks | None = None) -> Figure:
@@ -112,18 +121,30 @@ def _seconds_per_1000(record: Record) -> float | None:
     return 1000 * sample.seconds / sample.images if sample and sample.images else None
 
 
-def _against(records: list[Record], label: str, text: str, cost: Cost, looks: Looks | None) -> Figure:
+def _against(
+    records: list[Record], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
+) -> Figure:
     looks = looks or palette(records)
     with styled():
         shown = panels(records, "fid_test")
         figure, axes = panels_of(len(shown), (6.6, 3.4), columns=1)
-        missing = [word for ax, panel in zip(axes, shown) for word in _draw_against(ax, panel, label, cost, looks)]
+        missing = []
+        for ax, panel in zip(axes, shown):
+            curves = {row.name: _curves(row, panel, spent) for row in panel.rows} if spent else {}
+            missing += _draw_against(ax, panel, label, cost, looks, curves)
+            missing += [word for row in panel.rows if spent for word in _off_curve(row)]
         return captioned(figure, text, missing)
 
 
-def _draw_against(ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks) -> list[str]:
+def _draw_against(
+    ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks, curves: Mapping[str, list[Points]]
+) -> list[str]:
     """Draw one panel and say what is missing from it."""
     points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
+    paths = [(name, path) for name, some in curves.items() for path in some]
+    for name, path in paths:
+        colour, marker = looks[name]
+        ax.plot(*zip(*path), color=colour, marker=marker, markersize=2.5, linewidth=1.0, alpha=0.7)
     handles: list[Any] = []
     words: list[str] = []
     for row in panel.rows:
@@ -136,11 +157,12 @@ def _draw_against(ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks) 
         dash, grey = REFERENCE_LINES[kind]
         handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
         words.append(f"{kind}  {number(value, 'fid')}")
-    drawn = [point for some in points.values() for point in some]
-    scale(ax, "x", [x for x, _ in drawn])
+    drawn = [point for some in [*points.values(), *(path for _, path in paths)] for point in some]
+    wide = 1.0 if paths else 5.0
+    scale(ax, "x", [x for x, _ in drawn], wide)
     heights = [*(y for _, y in drawn), *lines.values()]
     ends = [end for row in panel.rows if points[row.name] for end in panel.cell(row).interval or ()]
-    scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5])
+    scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5], wide)
     ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
     legend(ax, handles, words)
     return panel.missing({name for name, some in points.items() if some})
@@ -152,7 +174,34 @@ def _stacked(heading: str) -> str:
     return short(metric) + (f"\n({short(extractor)}" if extractor else "")
 
 
-def _points(row: Row, cell: Cell, cost: Cost) -> list[tuple[float, float]]:
+def _curves(row: Row, panel: Panel, spent: Spent) -> list[Points]:
+    """(cost, value) along each finished run's curve, where it was measured under the panel's protocol."""
+    paths = []
+    for record in row.records:
+        path = [
+            (x, m.value)
+            for point in record.curve
+            for m in point.measurements
+            if m.metric == panel.column.metric and m.protocol == panel.cell(row).protocol
+            if (x := spent(point)) is not None and m.value is not None
+        ]
+        if record.status == "complete" and len(path) > 1:
+            paths.append(path)
+    return paths
+
+
+def _off_curve(row: Row) -> list[str]:
+    """Which points of the row's curves have no number, and why."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for record in row.records:
+        run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
+        for point in record.curve:
+            if point.status != "ok":
+                told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
+    return [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
+
+
+def _points(row: Row, cell: Cell, cost: Cost) -> Points:
     """(cost, value) of each run that has both."""
     pairs = [(cost(record), value) for record, value in zip(row.records, cell.values)]
     return [(x, y) for x, y in pairs if x is not None and y is not None]
@@ -166,7 +215,7 @@ def _reach(cell: Cell) -> tuple[list[float], list[float]] | None:
     return [max(cell.value - low, 0.0)], [max(high - cell.value, 0.0)]
 
 
-def _mark(ax: Axes, points: list[tuple[float, float]], colour: str, marker: str, cell: Cell) -> Any:
+def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
     """A small mark a run, where there are several, and a large one with the interval at their mean."""
     xs, ys = zip(*points)
     if len(points) > 1:

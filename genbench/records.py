@@ -120,17 +120,28 @@ class Environment(Stored):
     git_commit: str | None = None
 
 
+class Energy(Stored):
+    """Joules, and what counted them."""
+
+    joules: FiniteFloat
+    source: str
+
+
 class PhaseCost(Stored):
     """What one phase took of the training: images handed to it, its updates, seconds and FLOPs."""
 
     seconds: FiniteFloat
+    device_seconds: FiniteFloat | None = None
     images: int
     updates: int
     flops: FiniteFloat | None = None
 
 
 class TrainCost(Stored):
-    """Training inside the clock: scoring, checkpoints and preparation are outside."""
+    """Training inside the clock: scoring, checkpoints and preparation are outside.
+
+    `v100_days` is a conversion that a reader asked for, and never stored.
+    """
 
     seconds: FiniteFloat
     device_seconds: FiniteFloat
@@ -140,19 +151,60 @@ class TrainCost(Stored):
     uncounted_ops: list[str] = []
     peak_bytes: int | None = None
     peak_source: str = ""
+    energy: Energy | None = None
     phases: dict[str, PhaseCost] = {}
+    v100_days: FiniteFloat | None = Field(default=None, exclude=True)
+    v100_basis: str = Field(default="", exclude=True)
+
+
+class Throughput(Stored):
+    """Images a second in calls of one batch; None with a note where the model could not draw such a batch."""
+
+    batch: int
+    images_per_second: FiniteFloat | None
+    note: str = ""
 
 
 class SampleCost(Stored):
+    """Drawing the samples in calls of `batch`; `throughput` has what other batches were measured to give."""
+
     seconds: FiniteFloat
     images: int
     images_per_second: FiniteFloat
     batch: int
     nfe: int
+    throughput: list[Throughput] = []
+    energy: Energy | None = None
 
 
 class EvaluateCost(Stored):
+    """Scoring, outside every budget; `curve_seconds` is drawing and scoring the points of the curve."""
+
     seconds: FiniteFloat
+    curve_seconds: FiniteFloat | None = None
+
+
+class CurvePoint(Stored):
+    """The model as it was when `share` of its budget was spent: what that had cost, and how its samples scored.
+
+    No measurements: `status` and `note` say why.
+    """
+
+    share: FiniteFloat
+    seconds: FiniteFloat | None = None
+    device_seconds: FiniteFloat | None = None
+    images: int | None = None
+    steps: int | None = None
+    flops: FiniteFloat | None = None
+    measurements: list[Measurement] = []
+    status: ValueStatus = "ok"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def measured_or_reason(self) -> CurvePoint:
+        if bool(self.measurements) != (self.status == "ok") or not (self.measurements or self.note):
+            raise ValueError("a point of a curve has measurements, or a status and a note")
+        return self
 
 
 class Cost(Stored):
@@ -184,10 +236,12 @@ class Record(Stored):
     artifacts: list[str] = []
     attempts: list[dict[str, Any]] = []
     external_data: list[str] = []
+    tuning_trials: int | None = None
     dataset: DatasetStamp
     environment: Environment
     cost: Cost = Cost()
     measurements: list[Measurement] = []
+    curve: list[CurvePoint] = []
     protocols: dict[str, dict[str, Any]] = {}
     folder: Path | None = None
 

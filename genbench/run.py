@@ -16,17 +16,21 @@ import torch
 
 from genbench import checkpoint, store
 from genbench.cost import Meter
+from genbench.curve import Protocols, final_point, missing_curve, scored_points
 from genbench.data import Dataset
 from genbench.devices import exact_arithmetic, use_threads
+from genbench.energy import energy_counter
 from genbench.environment import environment
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
 from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
-from genbench.progress import report
+from genbench.progress import report, stop_if_requested
 from genbench.records import (
     Cost,
+    CurvePoint,
     DatasetStamp,
+    Energy,
     EvaluateCost,
     Failure,
     JobStamp,
@@ -34,10 +38,12 @@ from genbench.records import (
     Record,
     RunStatus,
     SamplesStamp,
+    Throughput,
 )
 from genbench.references import reference_measurements, reference_samples
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
+from genbench.throughput import measure_throughput
 
 log = logging.getLogger("genbench")
 ARTIFACTS = ("labels.npy", "progress.jsonl", "samples.npy")
@@ -51,7 +57,11 @@ def is_done(job: Job) -> bool:
     record = Record.from_json(file.read_text(encoding="utf-8"), file)
     if record.status == "diverged":
         return True
-    return record.status == "complete" and evaluation_key(record) == job.evaluation_key
+    if record.status != "complete" or evaluation_key(record) != job.evaluation_key:
+        return False
+    if job.tuning_trials not in (None, record.tuning_trials):
+        return False
+    return bool(record.curve) or not job.curve
 
 
 def evaluation_key(record: Record) -> str:
@@ -69,9 +79,14 @@ class Run:
     meter: Meter
     model: Model | None = None
     samples: Samples | None = None
+    throughput: list[Throughput] | None = None
     measurements: list[Measurement] = field(default_factory=list)
     weights: str = ""
     evaluate_seconds: float | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    curve: list[CurvePoint] = field(default_factory=list)
+    curve_protocols: Protocols = field(default_factory=dict)
+    curve_seconds: float | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     hook: str = "build"
 
@@ -84,7 +99,10 @@ class Run:
             self.train()
             self.sample()
         self.keep_samples()
+        if not job.is_reference:
+            self.measure_throughput()
         self.evaluate()
+        self.score_curve()
 
     def train(self) -> None:
         """Build the model, and train it unless its finished weights are there."""
@@ -100,6 +118,7 @@ class Run:
             self.meter.restore(state["meter"])
             self.meter.train_seconds = self.meter.seconds
             self.meter.peak_source = state.get("peak_source", "")
+            self.kept = state.get("curve", {})
             self.model = model.eval()
             return
         self.hook = "train"
@@ -108,6 +127,7 @@ class Run:
         loaded = checkpoint.load(folder / "checkpoint")
         state = {**(loaded[1] if loaded else {}), "finished": True, "peak_source": self.meter.peak_source}
         state["meter"] = {**self.meter.state(), "seconds": self.meter.train_seconds}
+        self.kept = state.get("curve", {})
         tensors = {**(loaded[0] if loaded else {}), "ema": trained.state_dict()}
         checkpoint.save(folder / "checkpoint", {k: v for k, v in tensors.items() if k != "optimizer"}, state)
 
@@ -117,8 +137,11 @@ class Run:
         self.weights = weights_digest(self.model) if self.model is not None else ""
         stored = read_samples(folder, job.samples_key, self.weights)
         if stored is not None:
-            self.samples, seconds = stored
-            self.meter.sampled, self.meter.sample_seconds = len(self.samples), seconds
+            self.samples, about = stored
+            self.meter.sampled, self.meter.sample_seconds = len(self.samples), about["seconds"]
+            self.meter.sample_energy = Energy(**about["energy"]) if about.get("energy") else None
+            if about.get("throughput") is not None:
+                self.throughput = [Throughput(**rate) for rate in about["throughput"]]
             return
         self.hook = "sample"
         self.samples = self.plugins.manager.hook.sample(
@@ -134,12 +157,29 @@ class Run:
         (folder / "labels.npy").unlink(missing_ok=True)
         if self.samples.labels is not None:
             store.write_array(folder / "labels.npy", self.samples.labels)
+        self.vouch_for_samples()
+
+    def vouch_for_samples(self) -> None:
+        """Write samples.json: what the samples are, their digest, and what drawing them cost."""
+        assert self.samples is not None
+        energy, rates = self.meter.sample_energy, self.throughput
         about = {
-            "key": self.job.samples_key, "weights": self.weights, "sha256": store.file_digest(folder / "samples.npy"),
+            "key": self.job.samples_key, "weights": self.weights,
+            "sha256": store.file_digest(self.job.folder / "samples.npy"),
             "clamped_share": self.samples.clamped_share, "batch": self.samples.batch, "nfe": self.samples.nfe,
-            "seconds": self.meter.sample_seconds,
+            "seconds": self.meter.sample_seconds, "energy": energy.model_dump() if energy else None,
+            "throughput": None if rates is None else [rate.model_dump() for rate in rates],
         }  # fmt: skip
-        store.write_json(folder / "samples.json", about)
+        store.write_json(self.job.folder / "samples.json", about)
+
+    def measure_throughput(self) -> None:
+        """Rates in other batches, once the samples are on disk; outside every clock, and once for these samples."""
+        assert self.model is not None and self.samples is not None
+        if self.throughput is None:
+            rates = measure_throughput(self.job, self.model, self.samples)
+            stop_if_requested()
+            self.throughput = rates
+            self.vouch_for_samples()
 
     def evaluate(self) -> None:
         """Chain the measurements of all plugins; two of one metric and protocol are an error."""
@@ -159,6 +199,23 @@ class Run:
             raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
         self.evaluate_seconds = time.perf_counter() - began
 
+    def score_curve(self) -> None:
+        """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""
+        count = self.kept.get("count", 0)
+        if self.job.is_reference or not (count or self.job.curve):
+            return
+        if not count:
+            self.curve = missing_curve(self.job.curve)
+            return
+        self.hook = "curve"
+        assert self.model is not None
+        began = time.perf_counter()
+        self.curve, self.curve_protocols = scored_points(
+            self.job, self.model, self.data, self.plugins, self.kept["kept"], self.meter.processes
+        )
+        self.curve.append(final_point(self.meter.train_cost(), self.measurements))
+        self.curve_seconds = time.perf_counter() - began
+
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
         """The record of what there is."""
         job, data = self.job, self.data
@@ -167,8 +224,10 @@ class Run:
             parameters=sum(self.parameters.values()) if not job.is_reference else None,
             parameters_by_phase=self.parameters,
             train=None if job.is_reference else self.meter.train_cost(),
-            sample=self.meter.sample_cost(samples.batch, samples.nfe) if samples else None,
-            evaluate=EvaluateCost(seconds=self.evaluate_seconds) if self.evaluate_seconds is not None else None,
+            sample=self.meter.sample_cost(samples.batch, samples.nfe, self.throughput) if samples else None,
+            evaluate=None
+            if self.evaluate_seconds is None
+            else EvaluateCost(seconds=self.evaluate_seconds, curve_seconds=self.curve_seconds),
         )
         return Record(
             status=status, error=error, attempts=attempts,
@@ -183,6 +242,7 @@ class Run:
             ),
             artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
             external_data=list(self.model.external_data) if self.model else [],
+            tuning_trials=job.tuning_trials,
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
                 counts={"train": len(data.train), "test": len(data.test)},
@@ -190,7 +250,8 @@ class Run:
             environment=environment(job),
             cost=cost,
             measurements=self.measurements,
-            protocols={m.protocol: m.settings for m in self.measurements},
+            curve=self.curve,
+            protocols={**self.curve_protocols, **{m.protocol: m.settings for m in self.measurements}},
             evaluation_key=job.evaluation_key,
         )  # fmt: skip
 
@@ -206,7 +267,8 @@ def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
             return Record.from_json(file.read_text(encoding="utf-8"), file)
         attempts = earlier_attempts(job.folder)
         store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
-        run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)))
+        device = torch.device(job.runtime.device)
+        run = Run(job, data, plugins, Meter(device, counter=energy_counter(device)))
         status, failure = attempt(run.execute, run)
         record = run.record(status, failure, attempts)
         store.write_text(job.folder / "record.json", record.to_json())
@@ -271,8 +333,8 @@ def weights_digest(model: Model) -> str:
     return content.hexdigest()
 
 
-def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, float] | None:
-    """Stored samples of this key from these weights and the seconds they took; None where there are no such samples.
+def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, dict[str, Any]] | None:
+    """Stored samples of this key from these weights and what samples.json says of them; None where there are none such.
 
     None too where their bytes have changed.
     """
@@ -290,7 +352,7 @@ def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, float] 
             store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.exists() else None,
             about["clamped_share"], about["batch"], about["nfe"],
         ),
-        about["seconds"],
+        about,
     )  # fmt: skip
 
 

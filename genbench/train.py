@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genbench import checkpoint, store
 from genbench.cost import Ledger, Meter
+from genbench.curve import Keeper
 from genbench.data import Dataset
 from genbench.devices import autocast, synchronize
 from genbench.ema import WeightAverage
@@ -71,6 +72,7 @@ class Trainer:
         self.logged = -1
         self.totals: dict[str, list[float]] = {}
         self.saved_at = 0.0
+        self.curve = Keeper(folder / "curve", job.curve)
 
     def run(self) -> Model:
         """Train to the budget; the returned model has the averaged weights."""
@@ -79,7 +81,14 @@ class Trainer:
         self.model.train()
         while (progress := self.progress()) < 1:
             self.step(progress)
+            if self.progress() == progress:
+                raise BadInput(
+                    f"{self.model.name}: a step takes no {self.job.budget.unit} that are counted, so that the budget "
+                    f"would never be spent",
+                    "give the budget in seconds or steps",
+                )
             self.log()
+            self.keep()
             if self.meter.seconds - self.saved_at > CHECKPOINT_SECONDS or stop_requested():
                 self.save()
             if stop_requested():
@@ -204,6 +213,13 @@ class Trainer:
             self.totals.clear()
             report("train", progress, f"step {self.meter.steps}")
 
+    def keep(self) -> None:
+        """Keep the averaged weights for the curve where a point of its grid is reached; outside the clock."""
+        if self.curve.is_due(self.progress()):
+            with self.meter.pause():
+                waiting = [phase.name for phase in self.phases if phase.name not in self.started]
+                self.curve.keep(self.progress(), self.ema.model, waiting, self.meter)
+
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint, outside the clock; a finished one keeps no optimizer."""
         with self.meter.pause():
@@ -213,7 +229,7 @@ class Trainer:
             state = {
                 "job": self.job.id, "finished": finished, "meter": self.meter.state(), "logged": self.logged,
                 "started": sorted(self.started), "ended": sorted(self.ended), "phase_steps": self.phase_steps,
-                "flops_per_update": self.flops_per_update, "totals": self.totals,
+                "flops_per_update": self.flops_per_update, "totals": self.totals, "curve": self.curve.state(),
             }  # fmt: skip
             checkpoint.save(self.folder / "checkpoint", tensors, state)
         self.saved_at = self.meter.seconds
@@ -223,6 +239,7 @@ class Trainer:
         loaded = checkpoint.load(self.folder / "checkpoint")
         if loaded is None:
             (self.folder / "progress.jsonl").unlink(missing_ok=True)
+            self.curve.restore(None)
             return
         tensors, state = loaded
         self.model.load_state_dict(tensors["model"])
@@ -234,6 +251,7 @@ class Trainer:
         self.started, self.ended = set(state["started"]), set(state["ended"])
         self.phase_steps, self.flops_per_update = state["phase_steps"], state["flops_per_update"]
         self.logged, self.totals = state["logged"], state["totals"]
+        self.curve.restore(state.get("curve", {"count": 0, "passed": 0, "kept": []}))
         _cut_log(self.folder / "progress.jsonl", self.meter.steps)
 
 

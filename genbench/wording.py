@@ -51,6 +51,7 @@ STYLES: dict[str, Callable[[float, float], str]] = {
     "count": _with_decimals(lambda a: 0 if a >= 1000 or a == int(a) else 1),
     "bytes": _with_decimals(lambda a: 0, " MiB", 2**20),
     "si": _parameters,
+    "days": lambda value, like: f"{value:.3g}",
     "flops": lambda value, like: f"{value:.2e}".replace("e+", "e").replace("e0", "e") if value else "0",
 }
 """How a number is written, with the decimals that suit the second, so that an error matches its value."""

@@ -1,5 +1,6 @@
 """Cost: FLOPs with known answers, a clock that can be paused, and rates that follow from it."""
 
+import json
 import time
 
 import pytest
@@ -17,41 +18,91 @@ def count(action):
     return counter
 
 
-def test_linear_layers():
-    layer, images = nn.Linear(10, 20), torch.randn(4, 10)
-    assert count(lambda: layer(images)).flops == 1600
-    assert count(lambda: layer(images).sum().backward()).flops == 3200
-    assert count(lambda: layer(images.requires_grad_()).sum().backward()).flops == 4800
+LINEAR, IMAGES = nn.Linear(10, 20), torch.randn(4, 10)
+CONV, PICTURES = nn.Conv2d(3, 16, 3, padding=1), torch.randn(4, 3, 8, 8)
+FORWARD = {
+    "linear": (lambda: LINEAR(IMAGES), 2 * 4 * 10 * 20),
+    "convolution": (lambda: CONV(PICTURES), 2 * 4 * 16 * 64 * 27),
+    "grouped": (lambda: nn.Conv2d(6, 12, 3, padding=1, groups=3)(torch.randn(1, 6, 8, 8)), 2 * 12 * 64 * 2 * 9),
+    "transposed": (lambda: nn.ConvTranspose2d(3, 16, 2, 2)(torch.randn(1, 3, 8, 8)), 24_576),
+    "einsum": (lambda: torch.einsum("bij,bjk->bik", torch.randn(2, 3, 4), torch.randn(2, 4, 10)), 480),
+    "encoder": (lambda: nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0)(torch.randn(8, 1, 16)), 36_864),
+}
 
 
-def test_convolutions():
-    images = torch.randn(1, 3, 8, 8)
-    assert count(lambda: nn.Conv2d(3, 16, 3, padding=1)(images)).flops == 55_296
-    assert count(lambda: nn.ConvTranspose2d(3, 16, 2, 2)(images)).flops == 24_576
+@pytest.mark.parametrize("name", FORWARD)
+def test_forward_passes(name):
+    action, flops = FORWARD[name]
+    assert count(action).flops == flops
 
 
-def test_attention_on_a_cpu_counts():
-    q = torch.randn(1, 2, 16, 8, requires_grad=True)
-    forward = count(lambda: F.scaled_dot_product_attention(q, q, q)).flops
-    assert forward == 16_384
-    assert count(lambda: F.scaled_dot_product_attention(q, q, q).sum().backward()).flops > 2 * forward
+@pytest.mark.parametrize(("layer", "images"), [(LINEAR, IMAGES), (CONV, PICTURES)])
+def test_a_backward_pass_is_one_more_for_the_weights_and_one_for_the_input(layer, images):
+    forward = count(lambda: layer(images)).flops
+    assert count(lambda: layer(images).sum().backward()).flops == 2 * forward
+    assert count(lambda: layer(images.clone().requires_grad_()).sum().backward()).flops == 3 * forward
 
 
-def test_a_gradient_penalty_does_not_stop_the_count():
-    layer, images = nn.Linear(10, 1), torch.randn(4, 10, requires_grad=True)
+def test_a_composite_layer_counts_in_inference_mode_too():
+    with torch.inference_mode():
+        assert count(lambda: LINEAR(IMAGES)).flops == 1600
 
-    def penalty():
-        (gradient,) = torch.autograd.grad(layer(images).sum(), images, create_graph=True)
-        gradient.square().sum().backward()
 
-    assert count(penalty).flops > 0
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_attention_on_a_cpu_counts(precision):
+    q = torch.randn(2, 2, 16, 8, dtype=precision, requires_grad=True)
+    k, v = (torch.randn(2, 2, 24, 8, dtype=precision, requires_grad=True) for _ in range(2))
+    product = 2 * 2 * 2 * 16 * 24 * 8
+    assert count(lambda: F.scaled_dot_product_attention(q, k, v)).flops == 2 * product
+    backward = count(lambda: F.scaled_dot_product_attention(q, k, v).sum().backward()).flops
+    assert backward == (2 + 5) * product
+
+
+def penalty(layer, images):
+    (gradient,) = torch.autograd.grad(layer(images).square().sum(), images, create_graph=True)
+    gradient.square().sum().backward()
+
+
+@pytest.mark.parametrize(("layer", "images"), [(LINEAR, IMAGES), (CONV, PICTURES)])
+def test_a_gradient_penalty_is_six_passes(layer, images):
+    """Forward, to the input, back through that to weights and scores, and from the scores to weights and input."""
+    forward = count(lambda: layer(images)).flops
+    assert count(lambda: penalty(layer, images.clone().requires_grad_())).flops == 6 * forward
 
 
 def test_what_is_not_counted_is_named():
     matrix = torch.eye(3)
     assert "mv" in count(lambda: matrix @ torch.ones(3)).uncounted
     assert count(lambda: torch.linalg.slogdet(matrix)).uncounted
+    assert count(lambda: nn.LSTM(3, 4)(matrix[None])).uncounted
+    assert count(lambda: nn.Bilinear(3, 3, 2)(matrix, matrix)).uncounted
     assert not count(lambda: nn.Linear(3, 3)(matrix)).uncounted
+
+
+FEW = ["-d", "digits", "--samples", "100", "--likelihood-images", "4", "--device", "cpu"]
+
+
+def test_a_budget_in_flops_is_reached_and_exceeded_by_less_than_a_step(genbench, tmp_path):
+    models = ["-m", "gan", "--set", "gan.preset=tiny", "-m", "ldm", "--set", "ldm.preset=tiny"]
+    assert genbench("run", *models, *FEW, "--budget", "2e8flops").code == 0
+    files = [*tmp_path.glob("runs/gan*/record.json"), *tmp_path.glob("runs/ldm*/record.json")]
+    assert len(files) == 2
+    for file in files:
+        record = json.loads(file.read_text())
+        train = record["cost"]["train"]
+        last = sum(phase["flops"] / phase["updates"] for phase in train["phases"].values())
+        assert record["job"]["budget"] == {"flops": 2e8} and 2e8 <= train["flops"] < 2e8 + last
+        assert train["flops"] == sum(phase["flops"] for phase in train["phases"].values())
+        assert all(phase["flops"] > 0 and phase["updates"] > 0 for phase in train["phases"].values())
+        parts = sum(phase["device_seconds"] for phase in train["phases"].values())
+        assert 0.5 * train["device_seconds"] < parts <= train["device_seconds"]
+        assert set(train["phases"]) in ({"critic", "generator"}, {"autoencoder", "diffusion"})
+
+
+def test_a_model_without_flops_cannot_spend_a_budget_in_them(genbench, tmp_path):
+    result = genbench("run", "-m", "gaussian", *FEW, "--budget", "1e6flops")
+    (file,) = tmp_path.glob("runs/gaussian*/record.json")
+    assert result.code == 1 and "never be spent" in json.loads(file.read_text())["error"]["message"]
 
 
 def test_the_clock_pauses():

@@ -227,11 +227,11 @@ def test_quality_has_the_columns_of_the_published_layout_within_120_characters()
 def test_cost_has_the_columns_of_the_published_layout():
     table = only(quick_suite(), "cost")
     heads = [column.heading for column in table.columns]
-    assert heads[:5] == [
+    assert heads[:6] == [
         "generator compute, device-seconds (FLOPs)", "classifier compute", "overall, device-seconds (FLOPs)",
-        "samples/s", "parameters",
+        "overall, V100-days", "samples/s", "parameters",
     ]  # fmt: skip
-    assert [head.split("@")[0] for head in heads[5:]] == ["FID test", "IS", "precision", "recall"]
+    assert [head.split("@")[0] for head in heads[6:]] == ["FID test", "IS", "precision", "recall"]
     text = render([table], "text")
     assert "60.0 (1.18e14)" in text
     assert "no classifier guidance was used" in text

@@ -1,0 +1,160 @@
+"""Quality against cost: averaged weights kept along a training, outside its clock, and scored when it is over.
+
+The grid is fixed when a training begins; its last point is the trained model itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genbench import checkpoint, store
+from genbench.cost import Meter
+from genbench.data import Dataset
+from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.model import Model
+from genbench.plan import Job
+from genbench.plugins import Plugins
+from genbench.progress import report, stop_if_requested
+from genbench.records import CurvePoint, Measurement, TrainCost, ValueStatus
+
+log = logging.getLogger("genbench")
+FIRST_SHARE = 0.01
+NOT_KEPT = "no weights were kept here: a curve is asked for when a training begins, by --curve in a new run folder"
+Protocols = dict[str, dict[str, Any]]
+
+
+def shares(count: int) -> list[float]:
+    """`count` shares of the budget, equally far apart in their logarithms, from FIRST_SHARE to 1."""
+    return [FIRST_SHARE ** ((count - 1 - i) / (count - 1)) for i in range(count - 1)] + [1.0] * (count > 0)
+
+
+class Keeper:
+    """What a training keeps: a folder of weights each time that it passes a share of the grid below 1.
+
+    `kept` says of each point when it was, what it had cost and, in `waiting`, which phases had not begun: such a model
+    cannot be sampled, and its weights are not kept. Where one step passes several shares there is one point.
+    """
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.count, self.passed = folder, count, 0
+        self.kept: list[dict[str, Any]] = []
+
+    def is_due(self, share: float) -> bool:
+        """Whether a share of the grid has been reached, and the budget is not spent."""
+        return self.passed < self.count and shares(self.count)[self.passed] <= share < 1
+
+    def keep(self, share: float, model: Model, waiting: list[str], meter: Meter) -> None:
+        """Keep the model as it would be sampled now; the clock stands still."""
+        self.passed = sum(point <= share for point in shares(self.count))
+        if not waiting:
+            checkpoint.write(self.folder / str(self.passed), {"ema": model.state_dict()}, {"share": share})
+        cost = {"seconds": meter.seconds, "images": meter.images, "steps": meter.steps, "flops": meter.flops}
+        self.kept.append({"point": self.passed, "share": share, **cost, "waiting": waiting})
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"count": self.count, "passed": self.passed, "kept": self.kept}
+
+    def restore(self, state: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint, whose count stands; None begins anew. Weights that it does not know are removed."""
+        state = state or {"count": self.count, "passed": 0, "kept": []}
+        self.count, self.passed, self.kept = state["count"], state["passed"], list(state["kept"])
+        known = {str(point["point"]) for point in self.kept}
+        for folder in self.folder.glob("*"):
+            if folder.name not in known:
+                shutil.rmtree(folder)
+
+
+def missing_curve(count: int) -> list[CurvePoint]:
+    """The points of a curve that was asked for after the training had begun."""
+    return [CurvePoint(share=share, status="not_applicable", note=NOT_KEPT) for share in shares(count)]
+
+
+def plan_note(job: Job) -> str:
+    """What the plan says of a curve that is asked for where a training has begun with another one, or none."""
+    state = checkpoint.read_state(job.folder / "checkpoint") if job.curve else None
+    if state is None:
+        return f"a curve of {job.curve} points" if job.curve else ""
+    count = state.get("curve", {}).get("count", 0)
+    if not count:
+        return "no curve: its training began without one (remove the run folder to train again)"
+    return f"a curve of {count} points" + (", as its training began" if count != job.curve else "")
+
+
+def final_point(cost: TrainCost | None, measurements: list[Measurement]) -> CurvePoint:
+    """The end of the curve: what the job itself cost and measured."""
+    costs = cost.model_dump(include={"seconds", "device_seconds", "images", "steps", "flops"}) if cost else {}
+    if measurements:
+        return CurvePoint(share=1.0, **costs, measurements=measurements)
+    return CurvePoint(share=1.0, **costs, status="failed", note="nothing was measured")
+
+
+def scored_points(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[dict[str, Any]], processes: int
+) -> tuple[list[CurvePoint], Protocols]:
+    """The kept points, sampled and scored as the job's own samples are, and the protocols of their numbers.
+
+    A point that fails is a point without measurements that says why. What is scored is stored beside the weights, so
+    that it is done once for each evaluation.
+    """
+    found: list[CurvePoint] = []
+    protocols: Protocols = {}
+    for number, about in enumerate(kept, start=1):
+        stop_if_requested()
+        report("evaluate", number / (len(kept) + 1), f"curve, point {number} of {len(kept)}")
+        point, behind = _point(job, model, data, plugins, about, processes)
+        found.append(point)
+        protocols |= behind
+    return found, protocols
+
+
+def _point(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, about: dict[str, Any], processes: int
+) -> tuple[CurvePoint, Protocols]:
+    folder = job.folder / "curve" / str(about["point"])
+    costs = {name: about[name] for name in ("share", "seconds", "images", "steps", "flops")}
+    costs["device_seconds"] = about["seconds"] * processes
+    if about["waiting"]:
+        note = f"cannot be sampled: {', '.join(about['waiting'])} had not begun"
+        return CurvePoint(**costs, status="not_applicable", note=note), {}
+    try:
+        measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
+    except (Busy, Cancelled, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        log.exception("%s: point %s of the curve failed", job.id, about["point"])
+        status: ValueStatus = "diverged" if isinstance(error, Diverged) else "failed"
+        message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+        return CurvePoint(**costs, status=status, note=message), {}
+    return CurvePoint(**costs, measurements=measurements), protocols
+
+
+def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | None:
+    """The scores of an earlier pass, where they answer the job's evaluation."""
+    file = folder / "scores.json"
+    if not file.exists() or (plain := store.read_json(file))["key"] != job.evaluation_key:
+        return None
+    return [Measurement(**measurement) for measurement in plain["measurements"]], plain["protocols"]
+
+
+def _scored(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Path
+) -> tuple[list[Measurement], Protocols]:
+    """Measurements of samples from the weights in `folder`, by the hooks that the job's own samples go through."""
+    tensors, _ = checkpoint.read(folder)
+    earlier = copy.deepcopy(model)
+    earlier.load_state_dict(tensors["ema"])
+    hook, device = plugins.manager.hook, torch.device(job.runtime.device)
+    samples = hook.sample(job=job, model=earlier.eval(), data=data, folder=folder, meter=Meter(device))
+    lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
+    measurements = [measurement for found in lists for measurement in found]
+    protocols = {m.protocol: m.settings for m in measurements}
+    plain = [m.model_dump(mode="json") for m in measurements]
+    store.write_json(folder / "scores.json", {"key": job.evaluation_key, "measurements": plain, "protocols": protocols})
+    return measurements, protocols

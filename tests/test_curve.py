@@ -1,0 +1,293 @@
+"""Quality against cost: what is kept along a training, how it is scored, and what is said where it is not."""
+
+import itertools
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from records_factory import make_record, measure
+from toys import Toy, TwoPhases, toy_job, train_toy
+
+from genbench import checkpoint, plots
+from genbench import train as loop
+from genbench.curve import FIRST_SHARE, Keeper, shares
+from genbench.records import CurvePoint
+from genbench.train import Trainer
+
+SUITE = """
+budget = "40steps"
+samples = 100
+likelihood_images = 4
+datasets = ["digits"]
+curve = 4
+
+[[models]]
+name = "gaussian"
+tuning_trials = 3
+
+[[models]]
+name = "ldm"
+preset = "tiny"
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, session_cache):
+    """A suite with a curve, run by the command itself."""
+    folder = tmp_path_factory.mktemp("curve")
+    (folder / "suite.toml").write_text(SUITE)
+    command = [sys.executable, "-m", "genbench", "run", "suite.toml", "--device", "cpu", "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def record(folder, label):
+    (file,) = folder.glob(f"runs/{label}-*/record.json")
+    return json.loads(file.read_text())
+
+
+def fid(measurements):
+    (found,) = [m for m in measurements if m["metric"] == "fid_test"]
+    return found["value"], found["protocol"]
+
+
+# The grid
+
+
+def test_the_grid_is_logarithmic_and_ends_at_the_budget():
+    grid = shares(5)
+    assert grid[0] == FIRST_SHARE and grid[-1] == 1
+    assert [b / a for a, b in itertools.pairwise(grid)] == pytest.approx([100**0.25] * 4)
+    assert (shares(0), shares(1)) == ([], [1.0])
+
+
+# What is kept
+
+
+def kept(folder, model=Toy, **changes):
+    """The kept weights by point, and what the checkpoint says of them."""
+    run = toy_job(folder, model, **changes).folder
+    about = checkpoint.read_state(run / "checkpoint")["curve"]["kept"]
+    names = [point["point"] for point in about if not point["waiting"]]
+    assert {path.name for path in run.glob("curve/*")} == {str(name) for name in names}
+    return {name: checkpoint.read(run / "curve" / str(name))[0]["ema"] for name in names}, about
+
+
+def test_the_averaged_weights_of_their_step_are_kept(tmp_path, digits, monkeypatch):
+    averages, log = {}, Trainer.log
+
+    def watching(self):
+        log(self)
+        averages[self.meter.steps] = (self.ema.model.mean.clone(), self.model.mean.clone())
+
+    monkeypatch.setattr(Trainer, "log", watching)
+    train_toy(tmp_path, digits, budget="100steps", curve=3)
+    weights, about = kept(tmp_path, budget="100steps", curve=3)
+    assert [(point["point"], point["steps"], point["share"]) for point in about] == [(1, 1, 0.01), (2, 10, 0.1)]
+    for point in about:
+        average, raw = averages[point["steps"]]
+        assert torch.equal(weights[point["point"]]["mean"], average) and not torch.equal(average, raw)
+    assert [point["images"] for point in about] == [8, 80]
+
+
+def test_points_of_one_step_are_one_point(tmp_path, digits):
+    train_toy(tmp_path, digits, budget="4steps", curve=9)
+    _, about = kept(tmp_path, budget="4steps", curve=9)
+    assert [(point["point"], point["steps"]) for point in about] == [(6, 1), (7, 2), (8, 3)]
+
+
+def test_a_model_whose_phases_have_not_all_begun_is_not_kept(tmp_path, digits):
+    train_toy(tmp_path, digits, TwoPhases, curve=4)
+    weights, about = kept(tmp_path, TwoPhases, curve=4)
+    assert [point["waiting"] for point in about] == [["second"], ["second"]] and not weights
+    train_toy(tmp_path, digits, TwoPhases, curve=20, budget="100steps")
+    weights, about = kept(tmp_path, TwoPhases, curve=20, budget="100steps")
+    begun = [point["steps"] for point in about if not point["waiting"]]
+    assert begun and min(begun) > 50 and len(begun) == len(weights)
+
+
+def test_keeping_is_outside_the_clock_and_changes_no_weight(tmp_path, digits, monkeypatch):
+    plain, _ = train_toy(tmp_path / "plain", digits)
+    write = checkpoint.write
+
+    def slow(folder, *rest):
+        if folder.parent.name == "curve":
+            time.sleep(1.0)
+        write(folder, *rest)
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    began = time.perf_counter()
+    trained, meter = train_toy(tmp_path / "curve", digits, curve=3)
+    assert time.perf_counter() - began > 2 > 1 > meter.train_seconds
+    assert torch.equal(trained.mean, plain.mean)
+
+
+def test_weights_that_the_checkpoint_does_not_know_are_removed(tmp_path):
+    for name in ("1", "2", "3"):
+        (tmp_path / name).mkdir()
+    keeper = Keeper(tmp_path, 9)
+    keeper.restore({"count": 4, "passed": 2, "kept": [{"point": 1}, {"point": 2}]})
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"} and keeper.state()["count"] == 4
+    assert not keeper.is_due(shares(4)[2] - 0.01) and keeper.is_due(shares(4)[2]) and not keeper.is_due(1.0)
+    keeper.restore(None)
+    assert not list(tmp_path.iterdir()) and keeper.is_due(FIRST_SHARE)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("model", [Toy, TwoPhases])
+@pytest.mark.parametrize("every", [-1.0, 1e9])
+def test_a_resumed_training_keeps_the_same(tmp_path, digits, monkeypatch, model, every):
+    common = {"budget": "60steps", "curve": 12}
+    train_toy(tmp_path / "whole", digits, model, **common)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", every)
+    for kill in (2, 7, 47):
+        with monkeypatch.context() as patch:
+            step = Trainer.step
+
+            def dying(self, progress, kill=kill, step=step):
+                if self.meter.steps == kill:
+                    raise Killed
+                step(self, progress)
+
+            patch.setattr(Trainer, "step", dying)
+            with pytest.raises(Killed):
+                train_toy(tmp_path / "killed", digits, model, **common)
+    train_toy(tmp_path / "killed", digits, model, **common)
+    (whole, first), (resumed, second) = (kept(tmp_path / name, model, **common) for name in ("whole", "killed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[n][key], resumed[n][key]) for n in whole for key in whole[n])
+    timeless = [[{k: v for k, v in point.items() if k != "seconds"} for point in about] for about in (first, second)]
+    assert timeless[0] == timeless[1] and len(timeless[0]) > 5
+
+
+# How it is scored
+
+
+def test_every_point_is_scored_under_the_protocol_of_the_run(runs):
+    found = record(runs, "gaussian")
+    value, protocol = fid(found["measurements"])
+    points = found["curve"]
+    assert [point["steps"] for point in points] == [1, 2, 9, 40]
+    assert [point["share"] for point in points] == [0.025, 0.05, 0.225, 1.0]
+    assert all(fid(point["measurements"])[1] == protocol for point in points)
+    assert fid(points[-1]["measurements"])[0] == value
+    assert len({fid(point["measurements"])[0] for point in points}) == 4
+    for key in ("seconds", "device_seconds", "images", "steps"):
+        costs = [point[key] for point in points]
+        assert costs == sorted(costs) and costs[0] < costs[-1] == found["cost"]["train"][key]
+    assert found["cost"]["evaluate"]["curve_seconds"] > 0
+
+
+def test_what_cannot_be_sampled_yet_is_a_point_that_says_so(runs):
+    points = record(runs, "ldm")["curve"]
+    assert [point["status"] for point in points] == ["not_applicable"] * 3 + ["ok"]
+    assert "diffusion had not begun" in points[0]["note"] and points[0]["flops"] > 0 and not points[0]["measurements"]
+
+
+def test_a_curve_changes_neither_the_job_nor_its_samples(runs, genbench, tmp_path):
+    plain = SUITE.replace("curve = 4", "")
+    (tmp_path / "suite.toml").write_text(plain[: plain.index('[[models]]\nname = "ldm"')])
+    assert genbench("run", "suite.toml", "--device", "cpu").code == 0
+    name = record(runs, "gaussian")["job"]["id"]
+    first, second = (folder / "runs" / name / "samples.npy" for folder in (runs, tmp_path))
+    assert first.read_bytes() == second.read_bytes()
+    assert record(runs, "gaussian")["measurements"] == record(tmp_path, "gaussian")["measurements"]
+    weights = second.parent / "checkpoint" / "latest" / "ema.safetensors"
+    stamp = weights.stat().st_mtime_ns
+    (row, *_) = genbench("plan", "suite.toml", "--device", "cpu", "--curve", "3", "--json").json
+    assert not row["done"] and "began without one" in row["note"]
+    assert genbench("run", "suite.toml", "--device", "cpu", "--curve", "3").code == 0
+    points = record(tmp_path, "gaussian")["curve"]
+    assert [point["status"] for point in points] == ["not_applicable"] * 3 and "--curve" in points[0]["note"]
+    (row, *_) = genbench("plan", "suite.toml", "--device", "cpu", "--curve", "3", "--json").json
+    assert row["done"] and stamp <= weights.stat().st_mtime_ns
+
+
+def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_path):
+    import shutil
+
+    shutil.copytree(runs, tmp_path / "copy")
+    (run,) = (tmp_path / "copy").glob("runs/gaussian-*")
+    before, scores = record(tmp_path / "copy", "gaussian"), run / "curve" / "2" / "scores.json"
+    stamp = scores.stat().st_mtime_ns
+    (run / "record.json").unlink()
+    (run / "curve" / "1" / "scores.json").unlink()
+    (run / "curve" / "1" / "ema.safetensors").write_bytes(b"no weights")
+    arguments = ["-d", "digits", "-m", "gaussian", "--budget", "40steps", "--samples", 100, "--likelihood-images", 4]
+    assert genbench("run", *arguments, "--device", "cpu", "--out", "copy/runs").code == 0
+    after = record(tmp_path / "copy", "gaussian")
+    assert scores.stat().st_mtime_ns == stamp and after["curve"][1:] == before["curve"][1:]
+    broken = after["curve"][0]
+    assert broken["status"] == "failed" and "ema.safetensors" in broken["note"] and not broken["measurements"]
+    assert broken["steps"] == 1 and set(before["protocols"]) == set(after["protocols"])
+
+
+def test_a_point_is_measured_or_says_why():
+    with pytest.raises(ValueError, match="status and a note"):
+        CurvePoint(share=0.5)
+    with pytest.raises(ValueError, match="status and a note"):
+        CurvePoint(share=0.5, status="failed", measurements=[measure("fid_test", 1.0, {})])
+
+
+@pytest.mark.parametrize("key", ["curve = 101", "curve = -1", 'curve = "all"', "tuning_trials = -1"])
+def test_bad_suites_are_named(genbench, tmp_path, key):
+    table = '[[models]]\nname = "gaussian"\n'
+    (tmp_path / "suite.toml").write_text(f"{table}{key}\n" if key.startswith("tuning") else f"{key}\n{table}")
+    result = genbench("plan", "suite.toml", "-d", "digits")
+    assert result.code == 2 and key.split()[0] in result.err
+    assert genbench("plan", "-m", "gaussian", "--curve", "0").code == 2
+
+
+# What is shown
+
+
+def with_curve(label, seed=0, fids=(80.0, 40.0, 20.0), **changes):
+    found = make_record(label, seed, fid=fids[-1], **changes)
+    points = [
+        CurvePoint(share=10.0**-i, device_seconds=60 * 10.0**-i, flops=1e14 * 10.0**-i, measurements=[
+            measure("fid_test", value, found.protocols)
+        ])
+        for i, value in enumerate(reversed(fids))
+    ]  # fmt: skip
+    return found.model_copy(update={"curve": points[::-1]})
+
+
+@pytest.mark.parametrize(("unit", "last"), [("device_seconds", 60), ("flops", 1e14)])
+def test_plots_join_the_points_of_each_seed(unit, last):
+    records = [with_curve("ddpm"), with_curve("ddpm", 1, (90.0, 30.0, 22.0)), make_record("gan")]
+    (axes,) = plots.fid_against_training(records, unit).axes
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert [ys for _, ys in lines] == [[80.0, 40.0, 20.0], [90.0, 30.0, 22.0]]
+    assert lines[0][0] == pytest.approx([last / 100, last / 10, last])
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert not plots.fid_against_sampling(records).axes[0].lines
+
+
+def test_plots_name_the_points_that_are_missing_and_draw_no_other_protocol():
+    whole = with_curve("ldm")
+    missing = CurvePoint(share=0.01, status="not_applicable", note="cannot be sampled: diffusion had not begun")
+    other = whole.curve[1].model_copy(update={"measurements": [measure("fid_test", 1.0, {}, protocol={"samples": 7})]})
+    figure = plots.fid_against_training([whole.model_copy(update={"curve": [missing, other, *whole.curve[1:]]})])
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[40.0, 20.0]]
+    assert "ldm's curve at 1 % of the budget (cannot be sampled: diffusion had not begun)" in figure.get_label()
+
+
+def test_tables_and_pages_show_the_curve_and_the_ledger(runs, genbench, tmp_path):
+    text = genbench("table", runs / "runs", "--layout", "cost").out.replace("\n", " ")
+    assert "Configurations tried beforehand: gaussian 3; not told of ldm." in text
+    assert "samples/s one by one and at the best batch that was tried: gaussian" in text
+    assert "Energy: " in text and "no best checkpoint" in text and "no factor given" in text
+    tables = genbench("table", runs / "runs", "--layout", "full", "--format", "json").json["tables"]
+    cells = {row["name"]: row["cells"] for row in tables[0]["rows"]}
+    assert cells["gaussian"]["tuning_trials"]["value"] == 3 and cells["ldm"]["tuning_trials"]["note"] == "not told"
+    assert 0 < cells["ldm"]["images_per_second_1"]["value"] <= cells["ldm"]["images_per_second_best"]["value"]
+    assert genbench("report", runs / "runs", "-o", "pages").code == 0
+    (page,) = tmp_path.glob("pages/runs/ldm*.html")
+    assert "diffusion had not begun" in page.read_text()
