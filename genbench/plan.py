@@ -59,6 +59,9 @@ class Job(BaseModel):
     samples: int
     evaluation: EvaluationSettings = EvaluationSettings()
     runtime: Runtime = Runtime()
+    foreign: str = ""
+    """The digest of samples made elsewhere; empty for a model that is trained here."""
+    external_data: tuple[str, ...] = ()
 
     @property
     def is_reference(self) -> bool:
@@ -81,6 +84,8 @@ class Job(BaseModel):
         """The run folder's name: readable in front, the identity's digest behind."""
         if self.is_reference:
             key = store.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
+        elif self.foreign:
+            key = store.settings_digest({"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model})
         else:
             key = store.settings_digest(self.identity)
         conditional = "-cond" if self.conditional else ""
@@ -95,8 +100,9 @@ class Job(BaseModel):
 
     @cached_property
     def evaluation_key(self) -> str:
-        """What the measurements depend on beyond the samples."""
-        return store.settings_digest({"samples": self.samples_key, **self.evaluation.model_dump(mode="json")})[:16]
+        """What the measurements depend on beyond the samples and the extractor, of which each can be added alone."""
+        settings = self.evaluation.model_dump(mode="json", exclude={"extractors"})
+        return store.settings_digest({"samples": self.samples_key, **settings})[:16]
 
     @property
     def folder(self) -> Path:
