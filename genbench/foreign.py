@@ -191,7 +191,7 @@ def load_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     except PermissionError as error:
         raise EnvironmentProblem(f"{path}: {error.strerror}") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = "pickle" in str(error)
+        pickled = "pickle" in str(error) or "Python objects" in str(error)
         what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or cut short"
         raise BadInput(f"{path}: {what}", "save plain uint8 arrays by numpy.save or numpy.savez") from error
 

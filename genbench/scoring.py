@@ -98,7 +98,8 @@ def score_samples(words: Words) -> list[Record]:
             add_row(job, stack, data, plugins)
         references = [reference for reference in reference_jobs(job) if usable(reference, data, words.quiet)]
         for reference in references:
-            run_job(reference, data, plugins)
+            if not is_done(reference):
+                run_job(reference, data, plugins)
     return load_records([each.folder for each in (job, *references)])
 
 
