@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from typing import TYPE_CHECKING, Any
 
 from genbench import store
 from genbench.errors import CorruptData
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 MANIFEST = "manifest.json"
 
@@ -78,6 +78,8 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 def optimizer_tensors(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
     """The optimizers' state as `phase.index.name`; hyper-parameters come from the rebuilt optimizer."""
+    import torch
+
     tensors = {}
     for phase, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():

@@ -13,24 +13,14 @@ from typing import Any
 import click
 
 from genbench import __version__
+from genbench.cli_scores import calibrate, evaluate, verify
 from genbench.console import JobProgress, preparation_progress, say, show_error, show_json
 from genbench.errors import BadInput, GenbenchError
+from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient", "curve")
 LAYOUTS = ("quality", "cost", "full", "likelihood")
-PATH = click.Path(path_type=Path)
-RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
-JSON = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout and nothing else.")
-PLUGIN = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE|PACKAGE", help="Also load this plugin; repeatable."
-)
-DATASETS = click.option(
-    "--datasets", type=PATH, metavar="FILE", help="A datasets.toml of your own, besides the bundled one."
-)
-WEIGHTS = click.option(
-    "--weights", type=PATH, envvar="GENBENCH_WEIGHTS", help="File or folder of feature extractor weights."
-)
 V100 = click.option(
     "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."
 )
@@ -63,9 +53,9 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
         PLUGIN,
         DATASETS,
-        click.option("--data-root", type=PATH, help="Where datasets are, or are downloaded to (GENBENCH_DATA)."),
+        DATA_ROOT,
         WEIGHTS,
-        click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders."),
+        OUT,
         click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="End a job that takes longer."),
         click.option(
             "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."
@@ -300,6 +290,10 @@ def doctor(as_json: bool) -> None:
 
     rows = doctor_rows()
     show_json(rows) if as_json else click.echo(as_lines(rows, ["what", "state"]))
+
+
+for command in (evaluate, verify, calibrate):
+    cli.add_command(command)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from genbench.records import Record
 
-IGNORED = ("job.id", "attempts", "evaluation_key", "samples.key")
+IGNORED = ("job.id", "attempts", "evaluation_key", "samples.key", "files")
 
 
 def differences(a: Record, b: Record) -> list[dict[str, Any]]:

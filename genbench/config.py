@@ -20,12 +20,12 @@ QUICK_SUITE = Path(__file__).with_name("quick.toml")
 
 
 class Budget(BaseModel):
-    """What an experiment holds equal for all its models; everything else is reported."""
+    """What an experiment holds equal for all its models; everything else is reported. 0: not trained here."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: Unit
-    amount: FiniteFloat = Field(gt=0)
+    amount: FiniteFloat = Field(ge=0)
 
     @classmethod
     def parse(cls, text: str) -> Budget:
@@ -38,12 +38,16 @@ class Budget(BaseModel):
             budget = cls(unit=SUFFIXES[match[2]], amount=float(match[1]))
         except ValueError as error:
             raise BadInput(f"budget {text!r}: the amount must be a positive number", form) from error
+        if not budget.amount:
+            raise BadInput(f"budget {text!r}: the amount must be a positive number", form)
         if budget.unit in ("images", "steps") and budget.amount != int(budget.amount):
             raise BadInput(f"budget {text!r}: {budget.unit} are whole numbers", form)
         return budget
 
     def as_dict(self) -> dict[str, float]:
-        """`{"seconds": 180}`, as records keep it."""
+        """`{"seconds": 180}`, as records keep it; `{}` for what is not trained here."""
+        if not self.amount:
+            return {}
         whole = self.amount == int(self.amount)
         return {self.unit: int(self.amount) if whole else self.amount}
 
@@ -88,6 +92,13 @@ class Experiment(BaseModel):
     @classmethod
     def _budget(cls, value: object) -> object:
         return Budget.parse(value) if isinstance(value, str) else value
+
+    @field_validator("budget")
+    @classmethod
+    def _some_budget(cls, value: Budget) -> Budget:
+        if not value.amount:
+            raise ValueError("the amount must be a positive number")
+        return value
 
     @field_validator("seeds", mode="before")
     @classmethod

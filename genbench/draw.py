@@ -46,7 +46,7 @@ def draw_from_run(
 
 def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any], plugins: tuple[str, ...]) -> Model:
     """The trained model of a run, with some of its sampling options overridden."""
-    if job.is_reference:
+    if job.is_reference or job.foreign:
         raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from")
     kind, _ = load_plugins([*job.runtime.plugins, *plugins]).model(job.model)
     for key in overrides:

@@ -62,6 +62,9 @@ class Job(BaseModel):
     curve: int = 0
     tuning_trials: int | None = None
     runtime: Runtime = Runtime()
+    foreign: str = ""
+    """The digest of samples made elsewhere; empty for a model that is trained here."""
+    external_data: tuple[str, ...] = ()
 
     @property
     def is_reference(self) -> bool:
@@ -84,6 +87,8 @@ class Job(BaseModel):
         """The run folder's name: readable in front, the identity's digest behind."""
         if self.is_reference:
             key = store.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
+        elif self.foreign:
+            key = store.settings_digest({"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model})
         else:
             key = store.settings_digest(self.identity)
         conditional = "-cond" if self.conditional else ""
@@ -98,11 +103,14 @@ class Job(BaseModel):
 
     @cached_property
     def evaluation_key(self) -> str:
-        """What the measurements depend on beyond the samples: settings, extractors, versions of what measures."""
+        """What the measurements depend on beyond samples and extractors: settings, versions of what measures.
+
+        Each extractor has its own stamp, since each can be added alone.
+        """
         from genbench.evaluate.likelihood import LIKELIHOOD
 
         behind = {"samples": self.samples_key, "likelihood": LIKELIHOOD, "versions": versions()}
-        behind |= {"extractor_stamps": self.extractor_stamps, **self.evaluation.model_dump(mode="json")}
+        behind |= self.evaluation.model_dump(mode="json", exclude={"extractors"})
         return store.settings_digest(behind)[:16]
 
     @property

@@ -226,7 +226,10 @@ class Failure(Stored):
 
 
 class Record(Stored):
-    """All that one job left: who, on what, where, at what cost, and what was measured under which protocol."""
+    """All that one job left: who, on what, where, at what cost, and what was measured under which protocol.
+
+    `extractors` are those that the samples were scored with, each with the stamp of its version; `files` has the SHA-256 of each other file of the run.
+    """
 
     schema_version: int = SCHEMA
     status: RunStatus
@@ -243,12 +246,14 @@ class Record(Stored):
     measurements: list[Measurement] = []
     curve: list[CurvePoint] = []
     protocols: dict[str, dict[str, Any]] = {}
+    extractors: dict[str, str] = {}
+    files: dict[str, str] = {}
     folder: Path | None = None
 
     def to_json(self) -> str:
-        """Strict JSON, sorted and indented; the schema's version stands first under the key `schema`."""
-        plain = self.model_dump(mode="json", exclude={"folder", "schema_version"})
-        return json.dumps({"schema": self.schema_version, **plain}, indent=1, allow_nan=False) + "\n"
+        """Strict JSON, sorted and indented; the schema's version stands first, last the digest of all else."""
+        plain = {"schema": self.schema_version, **self.model_dump(mode="json", exclude={"folder", "schema_version"})}
+        return json.dumps({**plain, "digest": settings_digest(plain)}, indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Record:
@@ -258,6 +263,7 @@ class Record(Stored):
             if not isinstance(plain, dict):
                 raise ValueError("the top level is not an object")
             version = plain.pop("schema", None)
+            plain.pop("digest", None)
             if not isinstance(version, int) or version > SCHEMA:
                 raise CorruptData(f"{path}: schema {version!r}, this genbench reads up to {SCHEMA}", "upgrade genbench")
             return cls(schema_version=version, folder=path.parent, **plain)

@@ -41,9 +41,11 @@ from genbench.records import (
     Throughput,
 )
 from genbench.references import reference_measurements, reference_samples
+from genbench.rescore import in_features, kept, missing_extractors
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
 from genbench.throughput import measure_throughput
+from genbench.verify import file_digests
 
 log = logging.getLogger("genbench")
 ARTIFACTS = ("labels.npy", "progress.jsonl", "samples.npy")
@@ -57,16 +59,11 @@ def is_done(job: Job) -> bool:
     record = Record.from_json(file.read_text(encoding="utf-8"), file)
     if record.status == "diverged":
         return True
-    if record.status != "complete" or evaluation_key(record) != job.evaluation_key:
+    if record.status != "complete" or missing_extractors(job, record) != []:
         return False
     if job.tuning_trials not in (None, record.tuning_trials):
         return False
     return bool(record.curve) or not job.curve
-
-
-def evaluation_key(record: Record) -> str:
-    """The evaluation that a record answers."""
-    return str((record.model_extra or {}).get("evaluation_key", ""))
 
 
 @dataclass
@@ -82,6 +79,7 @@ class Run:
     throughput: list[Throughput] | None = None
     measurements: list[Measurement] = field(default_factory=list)
     weights: str = ""
+    extractors: dict[str, str] = field(default_factory=dict)
     evaluate_seconds: float | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
@@ -89,6 +87,7 @@ class Run:
     curve_seconds: float | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     hook: str = "build"
+    previous: Record | None = None
 
     def execute(self) -> None:
         """All steps; an exception says in `hook` where it came from."""
@@ -143,7 +142,7 @@ class Run:
             if about.get("throughput") is not None:
                 self.throughput = [Throughput(**rate) for rate in about["throughput"]]
             return
-        self.hook = "sample"
+        self.hook, self.previous = "sample", None
         self.samples = self.plugins.manager.hook.sample(
             job=job, model=self.model, data=self.data, folder=folder, meter=self.meter
         )
@@ -182,11 +181,18 @@ class Run:
             self.vouch_for_samples()
 
     def evaluate(self) -> None:
-        """Chain the measurements of all plugins; two of one metric and protocol are an error."""
+        """Chain the measurements of all plugins; two of one metric and protocol are an error.
+
+        What `previous` measured on the same samples stays, apart from what is measured anew.
+        """
         self.hook = "evaluate"
+        assert self.samples is not None
         began = time.perf_counter()
-        if self.job.is_reference:
-            assert self.samples is not None
+        old = self.previous
+        missing = missing_extractors(self.job, old) if old else None
+        if missing is not None:
+            self.measurements = in_features(missing, self.job, self.samples, self.data, self.plugins)
+        elif self.job.is_reference:
             self.measurements = reference_measurements(self.job, self.samples, self.data, self.plugins)
         else:
             lists = self.plugins.manager.hook.evaluate(
@@ -198,6 +204,14 @@ class Run:
         if twice:
             raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
         self.evaluate_seconds = time.perf_counter() - began
+        if old is not None:
+            self.measurements = kept(old, self.measurements) + self.measurements
+            self.extractors = old.extractors if missing is not None else {}
+
+    def protocols(self) -> dict[str, dict[str, Any]]:
+        """The settings behind each measurement, by their fingerprint."""
+        old = self.previous.protocols if self.previous else {}
+        return {m.protocol: m.settings or old.get(m.protocol, {}) for m in self.measurements}
 
     def score_curve(self) -> None:
         """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""
@@ -221,7 +235,7 @@ class Run:
         job, data = self.job, self.data
         samples = self.samples
         cost = Cost(
-            parameters=sum(self.parameters.values()) if not job.is_reference else None,
+            parameters=sum(self.parameters.values()) if self.parameters else None,
             parameters_by_phase=self.parameters,
             train=None if job.is_reference else self.meter.train_cost(),
             sample=self.meter.sample_cost(samples.batch, samples.nfe, self.throughput) if samples else None,
@@ -237,11 +251,11 @@ class Run:
             ),
             samples=SamplesStamp(
                 key=job.samples_key, count=len(samples) if samples else 0, config=job.sample_config,
-                labels="training proportions" if samples and samples.labels is not None else "none",
+                labels=label_words(job, samples),
                 clamped_share=samples.clamped_share if samples else None,
             ),
             artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
-            external_data=list(self.model.external_data) if self.model else [],
+            external_data=[*job.external_data, *(self.model.external_data if self.model else ())],
             tuning_trials=job.tuning_trials,
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
@@ -251,8 +265,10 @@ class Run:
             cost=cost,
             measurements=self.measurements,
             curve=self.curve,
-            protocols={**self.curve_protocols, **{m.protocol: m.settings for m in self.measurements}},
+            protocols={**self.curve_protocols, **self.protocols()},
             evaluation_key=job.evaluation_key,
+            extractors={**self.extractors, **job.extractor_stamps} if self.measurements else {},
+            files=file_digests(job.folder),
         )  # fmt: skip
 
 
@@ -268,7 +284,8 @@ def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
         attempts = earlier_attempts(job.folder)
         store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
         device = torch.device(job.runtime.device)
-        run = Run(job, data, plugins, Meter(device, counter=energy_counter(device)))
+        meter = Meter(device, counter=energy_counter(device))
+        run = Run(job, data, plugins, meter, previous=previous_record(job))
         status, failure = attempt(run.execute, run)
         record = run.record(status, failure, attempts)
         store.write_text(job.folder / "record.json", record.to_json())
@@ -311,6 +328,22 @@ def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     if old.status == "complete":
         return old.attempts
     return [*old.attempts, {"status": old.status, "error": old.error.message if old.error else ""}]
+
+
+def previous_record(job: Job) -> Record | None:
+    """The finished record of the job whose samples, by their key, are those that the job asks for."""
+    file = job.folder / "record.json"
+    if not file.exists():
+        return None
+    old = Record.from_json(file.read_text(encoding="utf-8"), file)
+    return old if old.status == "complete" and old.samples.key == job.samples_key else None
+
+
+def label_words(job: Job, samples: Samples | None) -> str:
+    """Where the labels of the samples come from."""
+    if samples is None or samples.labels is None:
+        return "none"
+    return "as given" if job.foreign else "training proportions"
 
 
 def notify(plugins: Plugins, job: Job, record: Record) -> None:

@@ -251,12 +251,13 @@ class Array(Source):
                 raise BadInput(f"{file}: no array `images`, found {', '.join(loaded) or 'none'}")
             labels = loaded["labels"] if "labels" in loaded else None
             loaded = loaded["images"]
-        images = self._checked(file, loaded)
+        images = self.checked(file, loaded)
         if self.num_classes and (labels is None or len(labels) != len(images)):
             raise BadInput(f"{file}: num_classes = {self.num_classes} needs one label an image", "add `labels`")
         return images, np.full(len(images), -1) if labels is None or not self.num_classes else labels
 
-    def _checked(self, file: Path, images: np.ndarray) -> np.ndarray:
+    def checked(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """The images as (N, C, H, W) in the entry's shape. Raises BadInput where they are not uint8 of it."""
         channels, height, width = self.shape
         if images.dtype != np.uint8:
             raise BadInput(f"{file}: {images.dtype} pixels", "store uint8 levels 0..255")
@@ -265,7 +266,7 @@ class Array(Source):
         if images.shape[1:] == (height, width, channels) and channels != height:
             images = images.transpose(0, 3, 1, 2)
         if images.shape[1:] != self.shape:
-            raise BadInput(f"{file}: images of shape {images.shape[1:]}, the entry says {self.shape}")
+            raise BadInput(f"{file}: images of shape {images.shape[1:]}, the dataset has {self.shape}")
         return images
 
 

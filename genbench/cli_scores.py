@@ -1,0 +1,92 @@
+"""The commands about numbers: score further samples, check what is stored, check the metrics themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genbench.console import say, show_json
+from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
+
+RANGES = ("0,1", "-1,1", "0,255")
+
+
+@click.command()
+@click.argument("target", metavar="SAMPLES|RUN", type=PATH)
+@click.option("-d", "--dataset", metavar="DATASET", help="The dataset that the samples imitate.")
+@click.option("--name", help="The row's name; default: that of the file or folder.")
+@click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable.")
+@click.option("--samples", type=click.IntRange(2), help="A seeded subset of so many samples; default all.")
+@click.option("--conditional", is_flag=True, help="The samples were drawn for their labels.")
+@click.option("--labels", type=PATH, metavar="FILE.npy", help="The labels, where the samples' file has none.")
+@click.option("--range", "span", type=click.Choice(RANGES), help="What black and white are in samples of floats.")
+@click.option("--allow-rank-deficient", is_flag=True, help="FID also from fewer samples than features.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
+@PLUGIN
+@DATASETS
+@DATA_ROOT
+@WEIGHTS
+@OUT
+@click.option("--offline", is_flag=True, help="Never use the network.")
+@JSON
+@click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
+def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None:
+    """Score samples made elsewhere as a row like any other, or a finished run with another extractor.
+
+    SAMPLES is a folder of images, a .npy (uint8, N x C x H x W, N x H x W x C or N x H x W) or a .npz (`images` and
+    perhaps `labels`). RUN is a run folder, or a folder of run folders; its rows `real` and `noise` are scored too.
+    """
+    from genbench.formats import render
+    from genbench.runner import worst_exit_code
+    from genbench.scoring import Words, score_runs, score_samples
+    from genbench.tables import make_tables
+
+    runs = (target / "record.json").is_file() or next(target.glob("*/record.json"), None) is not None
+    given = Words(target=target, quiet=as_json, **words)
+    records = score_runs(given) if runs else score_samples(given)
+    if as_json:
+        click.echo(render(make_tables(records, "full"), "json"))
+    else:
+        click.echo(render(make_tables(records, "quality"), "text"))
+        for record in records:
+            say(f"scored: {record.folder}")
+    raise SystemExit(worst_exit_code(records))
+
+
+@click.command()
+@RUNS
+@JSON
+def verify(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Check every record, protocol, manifest and digest of finished runs; changes nothing."""
+    from genbench.console import plain
+    from genbench.verify import verify_runs
+
+    verdicts = verify_runs(runs)
+    if as_json:
+        show_json([verdict.as_dict() for verdict in verdicts])
+    else:
+        for verdict in verdicts:
+            click.echo(plain(verdict.line()))
+    if any(verdict.state == "wrong" for verdict in verdicts):
+        raise SystemExit(3)
+
+
+@click.command()
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
+@DATA_ROOT
+@WEIGHTS
+@JSON
+def calibrate(device: str, data_root: Path | None, weights: Path | None, as_json: bool) -> None:
+    """Check the evaluator against known constants: closed forms, bundled data, and CIFAR-10 where it is there."""
+    from genbench.calibrate import Place, calibrations
+
+    checks = calibrations(Place.resolve(device, data_root, weights), None if as_json else say)
+    if as_json:
+        show_json([check.as_dict() for check in checks])
+    else:
+        for check in checks:
+            click.echo(check.line())
+    if any(check.state == "FAIL" for check in checks):
+        raise SystemExit(1)

@@ -1,0 +1,152 @@
+"""A finished run in the features of further extractors: from its stored samples, without its model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench import store
+from genbench.errors import BadInput, CorruptData
+from genbench.evaluate.extractors import extractor_stamps
+from genbench.groups import extractor_name, slot
+from genbench.plan import Job, Runtime
+from genbench.records import REFERENCES, EvaluateCost, Measurement, Record
+
+if TYPE_CHECKING:
+    from genbench.data import Dataset
+    from genbench.plugins import Plugins
+    from genbench.sample import Samples
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run as it lies on disk."""
+
+    folder: Path
+    record: Record
+    job: Job
+
+
+def missing_extractors(job: Job, record: Record) -> list[str] | None:
+    """The job's extractors that a finished record of it lacks or used in another version.
+
+    None where its other settings were different.
+    """
+    if (record.model_extra or {}).get("evaluation_key") != job.evaluation_key:
+        return None
+    stamps = job.extractor_stamps
+    return [name for name in job.evaluation.extractors if record.extractors.get(name) != stamps.get(name)]
+
+
+def in_features(
+    names: Iterable[str], job: Job, samples: Samples, data: Dataset, plugins: Plugins
+) -> list[Measurement]:  # fmt: skip
+    """The fidelity of a job's samples in the features of the named extractors."""
+    from genbench.references import reference_measurements, sample_measurements
+
+    evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
+    job = job.model_copy(update={"evaluation": evaluation})
+    measure = reference_measurements if job.is_reference else sample_measurements
+    return measure(job, samples, data, plugins)
+
+
+def kept(old: Record, new: Iterable[Measurement]) -> list[Measurement]:
+    """The record's measurements but those of a metric and extractor that was measured anew."""
+    anew = {(m.metric, extractor_name(m.settings)) for m in new}
+    return [m for m in old.measurements if slot(old, m) not in anew]
+
+
+def open_finished(folder: Path) -> Finished:
+    """A finished run. Raises BadInput where it did not finish, CorruptData where its job is not readable."""
+    file = folder / "record.json"
+    record = Record.from_json(file.read_text(encoding="utf-8"), file)
+    if record.status != "complete":
+        raise BadInput(f"{folder}: the run {record.status}: it has no samples to score", "run it again first")
+    try:
+        job = Job.model_validate(store.read_json(folder / "job.json"))
+    except (OSError, ValueError) as error:
+        raise CorruptData(
+            f"{folder / 'job.json'}: not a job: {str(error).splitlines()[0]}", "run the job again"
+        ) from error
+    return Finished(folder, record, job)
+
+
+def with_references(runs: Iterable[Finished]) -> list[Finished]:
+    """The runs, and the finished reference rows of their datasets and numbers of samples beside them."""
+    found = {run.folder.resolve(): run for run in runs}
+    wanted = {(run.folder.resolve().parent, images_and_count(run.record)) for run in found.values()}
+    for parent in {run.folder.parent for run in found.values()}:
+        for file in sorted(parent.glob("*/record.json")):
+            folder, record = file.parent, Record.from_json(file.read_text(encoding="utf-8"), file)
+            reference = record.job.model in REFERENCES and record.status == "complete"
+            if reference and (parent.resolve(), images_and_count(record)) in wanted:
+                found.setdefault(folder.resolve(), open_finished(folder))
+    return list(found.values())
+
+
+def images_and_count(record: Record) -> tuple[str, int]:
+    """What two rows must have in common for one to be the other's floor."""
+    return record.dataset.digest, record.samples.count
+
+
+def stored_samples(folder: Path, record: Record) -> Samples:
+    """The samples that a record was made of. Raises CorruptData where they are gone or have changed."""
+    from genbench.sample import Samples
+
+    mend = "run the job again"
+    for name in ("samples.json", "samples.npy"):
+        if not (folder / name).is_file():
+            raise CorruptData(f"{folder / name}: missing, though the run is complete", mend)
+    about = store.read_json(folder / "samples.json")
+    if about.get("key") != record.samples.key:
+        raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", mend)
+    if store.file_digest(folder / "samples.npy") != about.get("sha256"):
+        raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", mend)
+    labels = folder / "labels.npy"
+    expected = record.files.get("labels.npy")
+    if expected and (not labels.is_file() or store.file_digest(labels) != expected):
+        raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", mend)
+    return Samples(
+        store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.is_file() else None,
+        about["clamped_share"], about["batch"], about["nfe"],
+    )  # fmt: skip
+
+
+def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins, runtime: Runtime) -> Record:
+    """Score a finished run in the features of the named extractors, and add that to its record.
+
+    Raises CorruptData where samples are missing or changed, Busy where another process has the run.
+    """
+    if data.digest != run.record.dataset.digest:
+        raise BadInput(
+            f"{run.folder}: made on {data.name} with digest {run.record.dataset.digest[:12]}, here it has "
+            f"{data.digest[:12]}",
+            "give the same data by --data-root or --datasets",
+        )
+    with store.locked(run.folder):
+        record = open_finished(run.folder).record
+        samples = stored_samples(run.folder, record)
+        began = time.perf_counter()
+        job = run.job.model_copy(update={"runtime": runtime})
+        new = in_features(names, job, samples, data, plugins)
+        stamps = extractor_stamps(names, plugins.registered("register_extractors"))
+        record = extended(record, new, stamps, time.perf_counter() - began)
+        store.write_text(run.folder / "record.json", record.to_json())
+    return record
+
+
+def extended(record: Record, new: list[Measurement], stamps: dict[str, str], seconds: float) -> Record:
+    """The record with further measurements, in the stamped extractors; one of the same protocol is replaced."""
+    replaced = {(m.metric, m.protocol) for m in new}
+    old = [m for m in record.measurements if (m.metric, m.protocol) not in replaced]
+    before = record.cost.evaluate.seconds if record.cost.evaluate else 0.0
+    changes: dict[str, Any] = {
+        "measurements": [*old, *new],
+        "protocols": {**record.protocols, **{m.protocol: m.settings for m in new}},
+        "extractors": {**record.extractors, **stamps},
+        "cost": record.cost.model_copy(update={"evaluate": EvaluateCost(seconds=before + seconds)}),
+    }
+    return record.model_copy(update=changes)
