@@ -12,7 +12,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from genbench.errors import CorruptData
-from genbench.evaluate import fidelity
+from genbench.evaluate import distances, fidelity, frechet
 from genbench.evaluate.extractors import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid, precision_recall
 from genbench.evaluate.protocol import EvaluationSettings, fingerprint
