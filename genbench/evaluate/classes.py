@@ -16,6 +16,7 @@ LOGIT_GAP = 690.0
 """exp(-690) is 1e-300: no normal float64 is much smaller, and a mean over a million images of it still is one."""
 COVERED = 0.1
 DRAWS = 1000
+ROUNDING = 1e-12
 
 
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Value:
@@ -71,7 +72,7 @@ def class_shares(logits: Tensor) -> np.ndarray:
 
 def covered_share(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Over the last axis, the share of the classes that are expected at all whose share is a tenth of it or more."""
-    return np.asarray((found >= COVERED * expected)[..., expected > 0].mean(-1))
+    return np.asarray((found >= COVERED * expected - ROUNDING)[..., expected > 0].mean(-1))
 
 
 def total_variation(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
