@@ -9,12 +9,12 @@ import torch
 from genbench.evaluate.classes import class_metrics
 from genbench.evaluate.fidelity import fid, inception_score, kid
 from genbench.evaluate.frechet import fid_infinity
-from genbench.evaluate.halves import half_split_error, members
+from genbench.evaluate.jackknife import jackknife_error, members
 from genbench.evaluate.memorisation import memorised_share
 from genbench.evaluate.neighbours import neighbour_metrics
 from genbench.evaluate.value import Value, share, with_error
 
-DRAWS = 40
+DRAWS = 50
 
 
 def normal(generator, n, d, scale=1.0, mean=0.0):
@@ -35,12 +35,15 @@ def ratios(draw, measure):
     return {name: math.sqrt(np.mean([f[name].stderr ** 2 for f in found])) / spread[name] for name in spread}
 
 
-@pytest.mark.parametrize("grid", [0, 2], ids=["continuous", "many ties"])
-@pytest.mark.parametrize(("scale", "mean"), [(1.0, 0.0), (1.0, 0.3), (0.7, 0.0)], ids=["same", "shifted", "narrow"])
+@pytest.mark.parametrize(
+    ("scale", "mean", "grid"),
+    [(1.0, 0.0, 0), (1.0, 0.3, 0), (0.7, 0.0, 0), (1.0, 0.3, 2)],
+    ids=["same", "shifted", "narrow", "many ties"],
+)
 def test_errors_are_the_spread_over_fresh_draws(scale, mean, grid):
     """On a coarse grid half of the images are copies of others: a bootstrap would find neighbours at distance 0.
 
-    Where model and data are the same, FID has no linear part and its error comes out up to 1.7 times too large.
+    Where model and data are the same, FID has no linear part, and its error comes out too large.
     """
     generator = torch.Generator().manual_seed(0)
 
@@ -50,9 +53,7 @@ def test_errors_are_the_spread_over_fresh_draws(scale, mean, grid):
     d = 3 if grid else 8
     reference = placed(normal(generator, 600, d))
     found = ratios(lambda: placed(normal(generator, 300, d, scale, mean)), lambda x: all_metrics(x, reference))
-    assert all(0.6 < ratio < 1.9 for ratio in found.values()), found
-    linear = ("precision", "density")
-    assert all(0.7 < found[name] < 1.4 for name in linear), found
+    assert all(0.65 < ratio < (2.4 if grid else 1.75) for ratio in found.values()), found
 
 
 def test_errors_of_class_metrics_and_shares_are_the_spread_over_fresh_draws():
@@ -74,27 +75,30 @@ def test_errors_of_class_metrics_and_shares_are_the_spread_over_fresh_draws():
 
 def test_the_interval_holds_the_truth_about_nineteen_times_in_twenty():
     generator = torch.Generator().manual_seed(0)
-    reference = normal(generator, 400, 4)
-    draws = [neighbour_metrics(normal(generator, 400, 4, 1.3), reference, 3, 10) for _ in range(80)]
+    reference = normal(generator, 300, 4)
+    draws = [neighbour_metrics(normal(generator, 300, 4, 1.3), reference, 3, 10) for _ in range(60)]
     for name in ("precision", "recall", "density", "coverage"):
         centre = np.mean([draw[name].value for draw in draws])
         held = np.mean([draw[name].interval[0] <= centre <= draw[name].interval[1] for draw in draws])
         assert held > 0.85, (name, held)
 
 
-def test_halves_hold_every_image_once_and_none_twice():
+@pytest.mark.parametrize("groups", [2, 3])
+def test_subsets_leave_every_image_out_once_and_repeat_none(groups):
     for count in (10, 11):
-        inside = members(count, 6, 0)
-        assert inside.shape == (count, 12) and torch.equal(inside[:, 0::2], ~inside[:, 1::2])
-        assert set(inside[:, 0::2].sum(0).tolist()) == {count // 2}
-    assert not torch.equal(members(10, 6, 0), members(10, 6, 1))
+        kept = members(count, 6, groups, 0)
+        assert kept.shape == (count, 6 * groups) and kept.dtype == torch.bool
+        assert ((~kept).reshape(count, 6, groups).sum(2) == 1).all()
+        assert set((~kept).sum(0).tolist()) <= {count // groups, -(-count // groups)}
+    assert not torch.equal(members(10, 6, groups, 0), members(10, 6, groups, 1))
 
 
-def test_the_error_of_a_mean_is_its_standard_error():
+@pytest.mark.parametrize("groups", [2, 3])
+def test_the_error_of_a_mean_is_its_standard_error(groups):
     x = torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).exp()
-    inside = members(500, 2000, 0).double()
-    means = (x @ inside) / inside.sum(0)
-    assert half_split_error(means) == pytest.approx(float(x.std()) / math.sqrt(500), rel=0.05)
+    kept = members(500, 2000, groups, 0).double()
+    error = jackknife_error((x @ kept) / kept.sum(0), groups)
+    assert error == pytest.approx(float(x.std()) / math.sqrt(500), rel=0.05)
 
 
 def test_errors_do_not_change_the_values():
@@ -106,7 +110,7 @@ def test_errors_do_not_change_the_values():
     assert plain["recall"].stderr is None and more["recall"].stderr > 0
 
 
-def test_halves_too_small_for_a_covariance_give_no_error_and_say_so():
+def test_subsets_too_small_give_no_error_and_say_so():
     generator = torch.Generator().manual_seed(0)
     value = fid(normal(generator, 50, 30), normal(generator, 300, 30), error_splits=5)
     assert value.status == "ok" and value.stderr is None and "25 images for 30" in value.note

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.evaluate.halves import half_split_error, half_splits
+from genbench.evaluate.jackknife import jackknife_error, members
 from genbench.evaluate.value import Value, checked, noted, too_few, with_error
 from genbench.seeds import derive_seed
 
@@ -73,7 +73,7 @@ def fid(
     """Fréchet distance of two Gaussians fitted to the features (Heusel et al. 2017), float64.
 
     Needs more images than feature dimensions on both sides, else the covariances cannot have full rank. The error is
-    over `error_splits` random splits into halves (genbench.evaluate.halves), two eigenvalue problems each.
+    over `error_splits` random splits into halves (genbench.evaluate.jackknife), two eigenvalue problems each.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count, dim = min(len(generated), len(reference)), generated.shape[1]
@@ -94,10 +94,10 @@ def fid(
     if len(generated) // 2 <= dim:
         return noted(value, f"no error: halves of {len(generated) // 2} images for {dim} feature dimensions")
     values = []
-    for half in half_splits(len(generated), error_splits, seed):
-        part = frechet.moments(half)
+    for half in members(len(generated), error_splits, 2, seed)[:, ::2].T:
+        part = frechet.moments(half.nonzero()[:, 0])
         values += [frechet.distance(part), frechet.distance(everything.without(part))]
-    return with_error(value, half_split_error(torch.tensor(values)), error_splits, low=0.0)
+    return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
 
 
 def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from genbench.evaluate.distances import SPARE, Distances, smallest
-from genbench.evaluate.halves import half_split_error, members
+from genbench.evaluate.jackknife import jackknife_error, members
 from genbench.evaluate.value import Value, checked, noted, share, too_few, with_error
 
 FEW = 1000
+GROUPS = 3
+LISTED = 11
 NAMES = ("precision", "recall", "density", "coverage")
 
 
@@ -33,16 +35,16 @@ def neighbour_metrics(
     Coverage is the share of the reference's balls that hold a generated image. Surfaces belong to balls throughout.
 
     Against fixed reference images precision is binomial and density a mean; recall and coverage get their error from
-    `error_splits` random halves of the generated images (genbench.evaluate.halves), out of the same distances.
+    subsets of two thirds of the generated images, `error_splits` partitions into thirds of them
+    (genbench.evaluate.jackknife), out of the same distances.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count = min(len(generated), len(reference))
     if count <= k:
         return dict.fromkeys(NAMES, too_few(f"{count} images for {k} neighbours"))
-    halves = (
-        members(len(generated), error_splits, seed) if len(generated) // 2 > k else members(len(generated), 0, seed)
-    )
-    counted = _count(generated, reference, k, halves)
+    error_splits = error_splits if len(generated) // GROUPS > k else 0
+    subsets = members(len(generated), error_splits, GROUPS, seed)
+    counted = _count(generated, reference, k, subsets)
     total = len(reference)
     found = {
         "precision": share(int((counted.balls > 0).sum()), len(generated)),
@@ -51,10 +53,10 @@ def neighbour_metrics(
         "coverage": Value(int(counted.covered.sum()) / total),
     }
     found["density"] = with_error(found["density"], float(counted.balls.std()) / k / len(generated) ** 0.5, low=0.0)
-    if halves.shape[1]:
+    if subsets.shape[1]:
         for name, hits in (("recall", counted.recalled_by), ("coverage", counted.covered_by)):
-            error = half_split_error(hits.double().mean(0))
-            found[name] = with_error(found[name], error, error_splits, low=0.0, high=1.0)
+            error = jackknife_error(hits.double().mean(0), GROUPS)
+            found[name] = with_error(found[name], error, error_splits * (GROUPS - 1), low=0.0, high=1.0)
     note = f"{count} images a side: balls shrink with more, compare at this number only" if count < FEW else ""
     return {name: noted(value, note) for name, value in found.items()}
 
@@ -62,7 +64,7 @@ def neighbour_metrics(
 @dataclass(frozen=True)
 class Counts:
     """For every generated image the reference's balls it is in; for every reference image whether it is recalled, and
-    whether its ball is covered, by all generated images (M,) and by each half of them (M, halves)."""
+    whether its ball is covered, by all generated images (M,) and by each subset of them (M, subsets)."""
 
     balls: Tensor
     recalled: Tensor
@@ -71,45 +73,45 @@ class Counts:
     covered_by: Tensor
 
 
-def _count(generated: Tensor, reference: Tensor, k: int, halves: Tensor) -> Counts:
+def _count(generated: Tensor, reference: Tensor, k: int, subsets: Tensor) -> Counts:
     """All pairs of reference (rows) and generated images (columns), a block of rows at a time."""
     radii = Distances(reference, reference).kth(k + 1)
-    own, of_halves = _generated_radii(generated, k, halves)
-    reach = of_halves.amax(1).maximum(own) if halves.shape[1] else own
+    own, of_subsets = _generated_radii(generated, k, subsets)
+    reach = of_subsets.amax(1).maximum(own) if subsets.shape[1] else own
     distances = Distances(reference, generated)
     balls = torch.zeros(len(generated), dtype=torch.float64)
     recalled, covered = torch.zeros(len(reference), dtype=torch.bool), torch.zeros(len(reference), dtype=torch.bool)
-    recalled_by, covered_by = (torch.zeros(len(reference), halves.shape[1], dtype=torch.bool) for _ in range(2))
+    recalled_by, covered_by = (torch.zeros(len(reference), subsets.shape[1], dtype=torch.bool) for _ in range(2))
     for start, block in distances.blocks():
         i, j = distances.inside(start, block, radii[start : start + len(block), None])
         balls += torch.bincount(j, minlength=len(balls))
         covered[i] = True
         recalled[distances.inside(start, block, own[None])[0]] = True
-        if halves.shape[1]:
-            _mark(covered_by, i, halves[j])
+        if subsets.shape[1]:
+            _mark(covered_by, i, subsets[j])
             i, j, near = _about(distances, start, block, reach)
-            _mark(recalled_by, i, near[:, None] <= of_halves[j])
+            _mark(recalled_by, i, near[:, None] <= of_subsets[j])
     return Counts(balls, recalled, covered, recalled_by, covered_by)
 
 
-def _generated_radii(generated: Tensor, k: int, halves: Tensor) -> tuple[Tensor, Tensor]:
-    """Radii of the generated images among all (N,), and within each half (N, halves), about: -inf outside it.
+def _generated_radii(generated: Tensor, k: int, subsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Radii of the generated images among all (N,), and within each subset (N, subsets), about: -inf outside it.
 
-    Of 8k + 1 nearest images k are in a half but for one case in 50,000; the farthest stands in for it.
+    Of the 5k + 10 nearest others k are in a subset but for one case in a million; the farthest stands in for it.
     """
     distances = Distances(generated, generated)
-    listed = 8 * k + 1 if halves.shape[1] else k + 1 + SPARE
+    listed = 5 * k + LISTED if subsets.shape[1] else k + 1 + SPARE
     radii, within = [], []
     for start, block in distances.blocks():
-        lower, columns = smallest(block, max(listed, k + 1 + SPARE))
+        lower, columns = smallest(block, listed)
         radii.append(distances.kth_of(start, lower, columns, k + 1))
         rows = torch.arange(start, start + len(block))
-        alike = halves[columns] & (columns != rows[:, None])[:, :, None]
+        alike = subsets[columns] & (columns != rows[:, None])[:, :, None]
         enough = alike.cumsum(1) >= k
         place = torch.where(enough.any(1), enough.int().argmax(1), columns.shape[1] - 1)
         near = (lower.double() + (distances.blur[0][rows, None] + distances.blur[1][columns]) / 2).clamp(min=0).sqrt()
         found = near.gather(1, place) * distances.scale
-        within.append(found.masked_fill(~halves[rows], -torch.inf))
+        within.append(found.masked_fill(~subsets[rows], -torch.inf))
     return torch.cat(radii), torch.cat(within)
 
 
@@ -121,7 +123,7 @@ def _about(distances: Distances, start: int, block: Tensor, reach: Tensor) -> tu
 
 
 def _mark(marks: Tensor, rows: Tensor, hits: Tensor) -> None:
-    """Set the marks (M, halves) of the rows (P,) that a pair's hits (P, halves) hold for."""
+    """Set the marks (M, subsets) of the rows (P,) that a pair's hits (P, subsets) hold for."""
     for part, hit in zip(torch.split(rows, 2**18), torch.split(hits, 2**18)):
         first = int(part.min()) if len(part) else 0
         span = marks[first : int(part.max()) + 1] if len(part) else marks[:0]

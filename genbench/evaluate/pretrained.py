@@ -87,6 +87,7 @@ def streamlined(network: torch.nn.Module) -> torch.nn.Module:
 
     if not isinstance(network, FeatureExtractorInceptionV3):
         return network
+    folded: torch.nn.Module = network
     for block in network.modules():
         if isinstance(block, BasicConv2d):
             block.conv = fuse_conv_bn_eval(block.conv.double(), block.bn.double()).float()
@@ -94,8 +95,7 @@ def streamlined(network: torch.nn.Module) -> torch.nn.Module:
     network.Conv2d_1a_3x3.register_forward_pre_hook(
         lambda _, inputs: (inputs[0].contiguous(memory_format=torch.channels_last),)
     )
-    network.requires_grad_(False).to(memory_format=torch.channels_last)
-    return network
+    return folded.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.Module:
