@@ -124,3 +124,12 @@ def test_intervals():
     none = share(0, 100)
     assert none.stderr == 0 and none.interval == pytest.approx((0, 0.0362), abs=1e-4)
     assert share(50, 100).interval == pytest.approx((0.398, 0.602), abs=1e-3)
+
+
+def test_the_error_of_kid_equals_its_definition():
+    generator = torch.Generator().manual_seed(0)
+    a, b = normal(generator, 60, 5), normal(generator, 80, 5, mean=0.5)
+    own, cross = ((a @ other.T / 5 + 1) ** 3 for other in (a, b))
+    gradient = 2 * ((own.sum(1) - own.diagonal()) / 59 - cross.mean(1))
+    value = kid(a, b, 30, error=True)
+    assert value.stderr**2 == pytest.approx(float(gradient.var()) / 60 + value.deviation**2 / 30)
