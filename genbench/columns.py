@@ -13,7 +13,7 @@ SHORT = {
     "inception_score": "IS", "fid_test": "FID test", "fid_train": "FID train", "kid_test": "KID test",
     "kid_train": "KID train", "bits_per_dim_test": "NLL test", "bits_per_dim_train": "NLL train",
     "bits_per_dim_elbo_test": "ELBO test", "bits_per_dim_elbo_train": "ELBO train",
-    "class_tv": "class TV", "memorised_share": "memorised",
+    "class_tv": "class TV", "memorised_share": "memorised", "fid_test_infinity": "FID-infinity test",
 }  # fmt: skip
 """Metrics as tables head them, where the metric's own name will not do."""
 STYLES = {"inception_score": "score", "fid": "fid", "kid": "kid", "bits_per_dim": "bits"}
@@ -29,6 +29,10 @@ FULL = (
     "recall",
     "density",
     "coverage",
+    "class_coverage",
+    "class_tv",
+    "memorised_share",
+    "fid_test_infinity",
 )
 
 

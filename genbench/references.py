@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from genbench.data import Dataset, Part
-from genbench.evaluate.extractors import Extractor, Features
+from genbench.evaluate.extractors import LOCAL, Extractor, Features
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.plan import Job
@@ -50,14 +50,30 @@ def wanted(job: Job) -> tuple[str, ...]:
 
 
 def score(
-    job: Job, data: Dataset, extractor: Extractor, features: Features, references: dict[str, Features]
-) -> list[Measurement]:
+    job: Job, data: Dataset, extractor: Extractor, features: Features, references: dict[str, Features],
+    held_out: Features | None = None,
+) -> list[Measurement]:  # fmt: skip
     """The measurements of one set of features under the job's settings."""
 
     def protocol(settings: dict[str, Any]) -> dict[str, Any]:
         return {**settings, "dataset": data.digest, "extractor": extractor.describe()}
 
-    return fidelity_measurements(features, references.get("train"), references.get("test"), job.evaluation, protocol)
+    return fidelity_measurements(
+        features, references.get("train"), references.get("test"), job.evaluation, protocol, held_out,
+        foreign_classes(extractor, data),
+    )  # fmt: skip
+
+
+def foreign_classes(extractor: Extractor, data: Dataset) -> str:
+    """Why the extractor's classes are not the dataset's; "" where they are.
+
+    They are for the local classifier, and for the classifier that the dataset names as its own.
+    """
+    if not data.num_classes or not extractor.num_classes:
+        return f"{data.name} has no classes" if not data.num_classes else f"{extractor.name} has no classes"
+    if extractor.num_classes == data.num_classes and extractor.name in (LOCAL, *data.extractors):
+        return ""
+    return f"the classes of {extractor.name} are not those of {data.name}"
 
 
 def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
@@ -67,7 +83,7 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
         return found
     held_out = real_samples(data.test, job.samples, job.evaluation.seed)
     for extractor in job_extractors(job, data, plugins):
-        reference = reference_features(extractor, data, "train", job.runtime.cache)
-        measured = score(job, data, extractor, extractor.features(held_out.images), {"train": reference})
-        found += [m for m in measured if m.metric in ("fid_train", "kid_train")]
+        train, test = (reference_features(extractor, data, split, job.runtime.cache) for split in ("train", "test"))
+        measured = score(job, data, extractor, extractor.features(held_out.images), {"train": train}, test)
+        found += [m for m in measured if m.metric in ("fid_train", "kid_train", "memorised_share")]
     return found

@@ -368,3 +368,27 @@ def test_dinov2_runs_local_code_only(tmp_path, monkeypatch):
     scaled = [(124 / 255 - mean) / std for mean, std in ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))]
     assert torch.allclose(found.features[1], weight.double() @ torch.tensor(scaled, dtype=torch.float64), atol=1e-4)
     assert found.logits is None and len(own.describe()["code_sha256"]) == 64
+
+
+def test_folded_inception_equals_torch_fidelitys_whatever_the_batch(inception, tmp_path):
+    """With normalisation that does something; the stated tolerance is 1e-5 of the largest feature."""
+    from torch_fidelity.utils import create_feature_extractor
+
+    state = torch.load(inception, weights_only=True)
+    generator = torch.Generator().manual_seed(0)
+    for name in [name for name in state if ".bn." in name and "num_batches" not in name]:
+        drawn = torch.rand(state[name].shape, generator=generator)
+        state[name] = drawn + 0.5 if name.endswith(("weight", "var")) else drawn - 0.5
+    file = tmp_path / "weights.pth"
+    torch.save(state, file)
+    levels = torch.from_numpy(images(3, (3, 8, 8)))
+    layers = ["2048", "logits_unbiased"]
+    options = {"cuda": False, "verbose": False, "feature_extractor_weights_path": str(file)}
+    wanted = create_feature_extractor("inception-v3-compat", layers, **options)(levels)
+    network = pretrained.build_network("inception-v3-compat", layers, file)
+    own = Extractor("inception", pretrained.on_colour(network), 2048, 1008, {})
+    for batch in (1, 3):
+        found = own.features(levels.numpy(), batch)
+        for ours, theirs in zip((found.features, found.logits), wanted):
+            largest = float(theirs.abs().max())
+            assert 1e-3 < largest < 1e6 and float((ours - theirs).abs().max()) < 1e-5 * largest

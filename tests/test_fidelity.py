@@ -12,9 +12,11 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from genbench.errors import CorruptData
-from genbench.evaluate import fidelity
+from genbench.evaluate import distances, fidelity, frechet
 from genbench.evaluate.extractors import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid, precision_recall
+from genbench.evaluate.frechet import fid_infinity
+from genbench.evaluate.memorisation import memorised_share
 from genbench.evaluate.protocol import EvaluationSettings, fingerprint
 
 
@@ -121,7 +123,7 @@ def test_fid_of_a_set_with_itself_is_zero(shape):
 def test_a_negative_fid_is_clamped_and_told(monkeypatch):
     a = normal(100, 4)
     for raw, status in ((-1e-7, "ok"), (-5.0, "failed"), (math.nan, "failed")):
-        monkeypatch.setattr(fidelity, "fid_statistics_to_metric", lambda *_, **__: {"frechet_inception_distance": raw})  # noqa: B023
+        monkeypatch.setattr(frechet.Frechet, "distance", lambda *_: raw)  # noqa: B023
         value = fid(a, a)
         assert value.status == status and value.value == (0 if status == "ok" else None)
         assert f"{raw:.3g}"[:4] in value.note
@@ -146,7 +148,7 @@ def test_fid_is_right_for_features_far_from_the_origin():
 def test_fid_equals_torch_fidelity():
     a, b = normal(400, 40), normal(500, 40, seed=1, scale=1.2)
     theirs = fid_statistics_to_metric(fid_features_to_statistics(a), fid_features_to_statistics(b), False)
-    close(fid(a, b), theirs["frechet_inception_distance"], 1e-12)
+    close(fid(a, b), theirs["frechet_inception_distance"], 1e-11)
 
 
 # KID
@@ -282,7 +284,7 @@ def test_a_tight_reference_far_from_the_origin_admits_no_wide_samples():
 
 @pytest.mark.parametrize("block", [7, 100, 10_000])
 def test_precision_recall_equals_torch_fidelity_in_blocks_of_any_size(block, monkeypatch):
-    monkeypatch.setattr(fidelity, "NEIGHBOUR_BLOCK", block)
+    monkeypatch.setattr(distances, "ROWS", block)
     a, b = normal(400, 32), normal(400, 32, seed=1, scale=0.9)
     theirs = calculate_precision_recall_full(a, b, 3)
     assert 0 < theirs[0] < 1 and 0 < theirs[1] < 1
@@ -336,36 +338,46 @@ def measure(generated=None, train=None, test=None, **change):
     return {m.metric: m for m in found}
 
 
-NAMES = ["inception_score", "fid_test", "kid_test", "fid_train", "kid_train", "precision", "recall"]
+NEIGHBOURS = ["precision", "recall", "density", "coverage"]
+TEST = ["fid_test", "kid_test", "fid_test_infinity"]
+CLASSES = ["class_coverage", "class_tv"]
+NAMES = ["inception_score", *TEST, "fid_train", "kid_train", *NEIGHBOURS, *CLASSES, "memorised_share"]
 
 
 def test_measurements_are_all_there_and_equal_the_functions():
     generated, train, test = features(200), features(700, seed=1), features(300, seed=2, mean=0.1)
     found = measure(generated, train, test)
     assert list(found) == NAMES and {m.status for m in found.values()} == {"ok"}
-    assert {name for name, m in found.items() if m.better == "lower"} == {
-        "fid_test",
-        "kid_test",
-        "fid_train",
-        "kid_train",
+    assert {name for name, m in found.items() if m.better == "higher"} == {
+        "inception_score",
+        "class_coverage",
+        *NEIGHBOURS,
     }
     assert found["fid_test"].value == fid(generated.features, test.features).value
     assert found["fid_train"].value == fid(generated.features, train.features).value
     assert found["kid_test"].value == kid(generated.features, test.features, subsets=5).value
     assert found["inception_score"].value == inception_score(generated.logits).value
+    shares = memorised_share(generated.features, train.features, test.features)
+    assert found["memorised_share"].value == shares.value
+    assert found["fid_test_infinity"].value == fid_infinity(generated.features, test.features).value
+    for m in found.values():
+        assert m.stderr is not None and m.interval[0] <= m.value <= m.interval[1], m.metric
     assert all(m.count == 200 for m in found.values())
     for m in found.values():
         assert m.protocol == fingerprint(m.settings) and m.settings["extractor"] == {"name": "toy"}
         json.dumps(m.model_dump(mode="json"), allow_nan=False)
-    assert len({m.protocol for m in found.values()}) == 7
+    assert len({m.protocol for m in found.values()}) == len(NAMES)
 
 
 def test_a_reference_that_is_not_given_is_left_out():
     generated, test = features(200), features(300, seed=2)
     found = fidelity_measurements(generated, None, test, EvaluationSettings(), dict)
-    assert [m.metric for m in found] == ["inception_score", "fid_test", "kid_test", "precision", "recall"]
+    assert [m.metric for m in found] == ["inception_score", *TEST, *NEIGHBOURS, *CLASSES]
     found = fidelity_measurements(generated, test, None, EvaluationSettings(), dict)
     assert [m.metric for m in found] == ["inception_score", "fid_train", "kid_train"]
+    found = fidelity_measurements(generated, test, None, EvaluationSettings(), dict, held_out=features(80, seed=3))
+    assert [m.metric for m in found] == ["inception_score", "fid_train", "kid_train", "memorised_share"]
+    assert found[-1].settings["held_out_images"] == 80
 
 
 def test_precision_and_recall_use_equally_many_images_chosen_by_the_seed():
@@ -397,6 +409,7 @@ def test_too_few_images_are_a_status_and_never_a_number():
     assert {name for name, m in found.items() if m.status == "not_enough_samples"} == {
         "inception_score",
         "fid_test",
+        "fid_test_infinity",
         "fid_train",
     }
     allowed = measure(*few, allow_rank_deficient=True)
@@ -406,12 +419,13 @@ def test_too_few_images_are_a_status_and_never_a_number():
 @pytest.mark.parametrize(
     ("change", "moved"),
     [
-        ({"k": 5}, {"precision", "recall"}),
+        ({"k": 5}, set(NEIGHBOURS)),
         ({"isc_splits": 5}, {"inception_score"}),
         ({"kid_subsets": 7}, {"kid_test", "kid_train"}),
         ({"allow_rank_deficient": True}, {"fid_test", "fid_train"}),
-        ({"max_train_reference": 500}, {"fid_train", "kid_train"}),
-        ({"seed": 1}, {"inception_score", "kid_test", "kid_train", "precision", "recall"}),
+        ({"max_train_reference": 500}, {"fid_train", "kid_train", "memorised_share"}),
+        ({"error_splits": 7}, {"fid_test", "fid_train", "fid_test_infinity", *NEIGHBOURS}),
+        ({"seed": 1}, set(NAMES)),
         ({"likelihood_images": 77}, set()),
     ],
 )
@@ -427,6 +441,6 @@ def test_every_protocol_names_what_the_number_depends_on():
 
 
 def test_settings_refuse_what_cannot_be():
-    for wrong in ({"k": 0}, {"isc_splits": 0}, {"seed": -1}, {"kk": 3}):
+    for wrong in ({"k": 0}, {"error_splits": 1}, {"isc_splits": 0}, {"seed": -1}, {"kk": 3}):
         with pytest.raises(ValueError):
             EvaluationSettings(**wrong)

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from genbench import store
 from genbench.errors import BadInput, CorruptData, EnvironmentProblem
-from genbench.evaluate.extractors import Extractor, pinned
+from genbench.evaluate.extractors import BATCH, Extractor, Network, pinned
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 TIMEOUT_SECONDS = 30
+CPU_BATCH = 16
+"""Activations of 299x299 images leave the processor's cache early."""
 DINO_CODE = "facebookresearch_dinov2_main"
 
 
@@ -35,11 +37,6 @@ def pretrained(
     about = pinned()[name]
     layers = [about[key] for key in ("layer", "logits_layer") if key in about]
     network = build_network(name, layers, find_weights(name, weights, offline), find_code(name, weights)).to(device)
-
-    def extract(levels: Tensor) -> tuple[Tensor, Tensor | None]:
-        found = network(levels.expand(-1, 3, -1, -1))
-        return found[0], found[1] if len(found) > 1 else None
-
     identity: dict[str, Any] = {
         "weights_sha256": about["sha256"], "layer": about["layer"], "logits_layer": about.get("logits_layer"),
         "resize": f"bilinear as in TensorFlow 1, no antialiasing, to {about['side']}x{about['side']}",
@@ -48,7 +45,18 @@ def pretrained(
     code = find_code(name, weights)
     if code is not None:
         identity["code_sha256"] = code_digest(code)
-    return Extractor(name, extract, about["dim"], about.get("num_classes", 0), identity, device)
+    batch = CPU_BATCH if device == "cpu" else BATCH
+    return Extractor(name, on_colour(network), about["dim"], about.get("num_classes", 0), identity, device, batch)
+
+
+def on_colour(network: torch.nn.Module) -> Network:
+    """torch-fidelity's module as an extractor calls it; one channel is repeated to three."""
+
+    def extract(levels: Tensor) -> tuple[Tensor, Tensor | None]:
+        found = network(levels.expand(-1, 3, -1, -1))
+        return found[0], found[1] if len(found) > 1 else None
+
+    return extract
 
 
 def build_network(name: str, layers: list[str], weights: Path, code: Path | None = None) -> torch.nn.Module:
@@ -66,7 +74,28 @@ def build_network(name: str, layers: list[str], weights: Path, code: Path | None
     }
     if others:
         raise CorruptData(f"{weights}: {name} has parameters of {', '.join(sorted(others))}, they should be float32")
-    return network
+    return streamlined(network)
+
+
+def streamlined(network: torch.nn.Module) -> torch.nn.Module:
+    """The module itself, made faster: normalisation of Inception's convolutions folded into their weights, pixels
+    innermost. Features change by rounding alone, by less than 1e-5 of the largest.
+    """
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+    from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
+
+    if not isinstance(network, FeatureExtractorInceptionV3):
+        return network
+    folded: torch.nn.Module = network
+    for block in network.modules():
+        if isinstance(block, BasicConv2d):
+            block.conv = fuse_conv_bn_eval(block.conv.double(), block.bn.double()).float()
+            block.bn = torch.nn.Identity()
+    network.Conv2d_1a_3x3.register_forward_pre_hook(
+        lambda _, inputs: (inputs[0].contiguous(memory_format=torch.channels_last),)
+    )
+    return folded.requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.Module:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genbench.store import settings_digest
 
-METRICS = 1
+METRICS = 2
 """Version of the metrics' code; raise it when the same features would give another number."""
 LIBRARIES = ("torch-fidelity", "torch", "numpy")
 
@@ -21,9 +21,10 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     extractors: tuple[str, ...] = Field((), description="feature extractors; none: the dataset's default")
-    k: int = Field(3, ge=1, description="neighbours of precision and recall")
+    k: int = Field(3, ge=1, description="neighbours of precision, recall, density and coverage")
     isc_splits: int = Field(10, ge=1, description="parts that the inception score is averaged over")
     kid_subsets: int = Field(100, ge=1, description="random subsets that KID is averaged over")
+    error_splits: int = Field(20, ge=2, description="random partitions that sampling errors are taken from")
     seed: int = Field(2020, ge=0, lt=2**32, description="seed of every random choice of the evaluation")
     allow_rank_deficient: bool = Field(False, description="compute FID also where the covariance cannot have full rank")
     likelihood_images: int = Field(1000, ge=2, description="images of each split whose likelihood is measured")

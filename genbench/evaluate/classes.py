@@ -1,0 +1,80 @@
+"""What the extractor's predicted classes tell: inception score, class coverage, distance of the class shares."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_fidelity.metric_isc import isc_features_to_metric
+
+from genbench.evaluate.value import Value, checked, noted, too_few, with_error
+from genbench.seeds import derive_seed
+
+LOGIT_GAP = 690.0
+"""exp(-690) is 1e-300: no normal float64 is much smaller, and a mean over a million images of it still is one."""
+COVERED = 0.1
+DRAWS = 1000
+ROUNDING = 1e-12
+
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Value:
+    """exp of the mean KL(p(y|x) || p(y)) (Salimans et al. 2016), averaged over disjoint shuffled splits.
+
+    Splits are independent, so that their deviation (ddof 1) over the root of their number is the standard error.
+    """
+    logits = checked(logits, "generated")
+    if logits.shape[1] < 2:
+        return Value(None, "the extractor has no classes", status="not_applicable")
+    if len(logits) < splits:
+        return too_few(f"{len(logits)} images for {splits} splits")
+    # Where a probability underflows, torch-fidelity's 0 * log 0 is NaN; floored, it adds less than 1e-290.
+    floored = torch.maximum(logits, logits.max(dim=1, keepdim=True).values - LOGIT_GAP)
+    result = isc_features_to_metric(floored, splits, shuffle=True, rng_seed=seed)
+    value = Value(result["inception_score_mean"], deviation=result["inception_score_std"])
+    if splits < 2:
+        return value
+    return with_error(value, result["inception_score_std"] / math.sqrt(splits - 1), splits - 1, 1.0, logits.shape[1])
+
+
+def class_metrics(
+    generated: Tensor | None, test: Tensor | None, why_not: str = "", seed: int = 2020
+) -> dict[str, Value]:
+    """Class coverage and class distance of logits (N, classes) from those of the test images, by predicted classes.
+
+    `class_coverage`: the share of classes that have at least a tenth of their share of the test images. `class_tv`:
+    the total variation between the shares, half the sum of their absolute differences; 0 is best, 1 the most.
+    Errors are bootstrapped over the generated images: class counts are multinomial, so 1,000 draws cost nothing.
+    """
+    names = ("class_coverage", "class_tv")
+    if why_not or generated is None or test is None:
+        why_not = why_not or "the extractor has no classes"
+        return dict.fromkeys(names, Value(None, why_not, status="not_applicable"))
+    if not len(generated) or not len(test):
+        return dict.fromkeys(names, too_few("no images"))
+    expected, found = (class_shares(checked(*side)) for side in ((test, "test"), (generated, "generated")))
+    count, generator = len(generated), np.random.default_rng(derive_seed(seed, "classes"))
+    draws = generator.multinomial(count, found, size=DRAWS) / count
+    rare = COVERED * float(expected[expected > 0].min()) * count
+    note = f"{count} images: one is enough to cover the rarest class" if rare < 1 else ""
+    values = {}
+    for name, measure in zip(names, (covered_share, total_variation)):
+        value = Value(float(measure(found, expected)), note if name == "class_coverage" else "")
+        values[name] = with_error(value, float(measure(draws, expected).std()), low=0.0, high=1.0)
+    return {name: noted(value) for name, value in values.items()}
+
+
+def class_shares(logits: Tensor) -> np.ndarray:
+    """The share of images (classes,) whose most likely class each is."""
+    return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double().numpy() / len(logits)
+
+
+def covered_share(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Over the last axis, the share of the classes that are expected at all whose share is a tenth of it or more."""
+    return np.asarray((found >= COVERED * expected - ROUNDING)[..., expected > 0].mean(-1))
+
+
+def total_variation(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Half the sum of absolute differences, over the last axis."""
+    return np.asarray(np.abs(found - expected).sum(-1) / 2)

@@ -1,0 +1,168 @@
+"""The Fréchet distance of two Gaussians fitted to the features, its sampling error, and its limit for infinite N."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.evaluate.jackknife import jackknife_error, members
+from genbench.evaluate.value import Value, checked, noted, too_few, with_error
+from genbench.seeds import derive_seed
+
+SIZES = 15
+SMALLEST = 4
+"""The smallest subset of the extrapolation is the set's size divided by this."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over some images: their count, x (d,), |x|^2, and z z^T (d, d), where z is x by the reference's root."""
+
+    count: int
+    total: Tensor
+    squares: float
+    gram: Tensor
+
+    def without(self, part: Moments) -> Moments:
+        """The moments of the other images."""
+        return Moments(
+            self.count - part.count, self.total - part.total, self.squares - part.squares, self.gram - part.gram
+        )
+
+
+class Frechet:
+    """Distances of subsets of `generated` (N, d) to `reference` (M, d), float64.
+
+    With R the root of the reference's covariance, tr (S1 S2)^1/2 is the sum of the roots of the eigenvalues of R S1 R:
+    symmetric, and one product for each subset. A subset costs n d^2 + d^3 operations, its complement d^3.
+    """
+
+    def __init__(self, generated: Tensor, reference: Tensor) -> None:
+        centre = generated.mean(0)
+        self.shift = centre - reference.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov(reference.T).reshape(len(centre), -1))
+        values = values.clamp(min=0)
+        self.root = (vectors * values.sqrt()) @ vectors.T
+        self.trace = float(values.sum())
+        self.centred = generated - centre
+        self.squares = self.centred.square().sum(1)
+        self.projected = self.centred @ self.root
+
+    def moments(self, images: Tensor | slice = slice(None)) -> Moments:
+        """The moments of the images with these indices; of all without."""
+        x, z = self.centred[images], self.projected[images]
+        return Moments(len(x), x.sum(0), float(self.squares[images].sum()), z.T @ z)
+
+    def distance(self, moments: Moments) -> float:
+        """The squared Fréchet distance; slightly negative where rounding makes it so."""
+        n, mean = moments.count, moments.total / moments.count
+        projected = mean @ self.root
+        covariance = (moments.gram - n * torch.outer(projected, projected)) / (n - 1)
+        roots = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt().sum()
+        trace = (moments.squares - n * float(mean @ mean)) / (n - 1)
+        return float((mean + self.shift).square().sum()) + trace + self.trace - 2 * float(roots)
+
+
+def fid(
+    generated: Tensor, reference: Tensor, allow_rank_deficient: bool = False, error_splits: int = 0, seed: int = 2020
+) -> Value:
+    """Fréchet distance of two Gaussians fitted to the features (Heusel et al. 2017), float64.
+
+    Needs more images than feature dimensions on both sides, else the covariances cannot have full rank. The error is
+    over `error_splits` random splits into halves (genbench.evaluate.jackknife), two eigenvalue problems each.
+    """
+    generated, reference = checked(generated, "generated"), checked(reference, "reference")
+    count, dim = min(len(generated), len(reference)), generated.shape[1]
+    if count < 2:
+        return too_few("FID needs at least 2 images on both sides")
+    if count <= dim:
+        note = f"{count} images for {dim} feature dimensions"
+        if not allow_rank_deficient:
+            return too_few(f"{note}: the covariance cannot have full rank")
+        distance, trace = rank_deficient(generated, reference)
+        return noted(_clamped(distance, trace), f"rank-deficient: {note}")
+    frechet = Frechet(generated, reference)
+    everything = frechet.moments()
+    trace = everything.squares / (everything.count - 1) + frechet.trace
+    value = _clamped(frechet.distance(everything), trace)
+    if not error_splits or value.value is None:
+        return value
+    if len(generated) // 2 <= dim:
+        return noted(value, f"no error: halves of {len(generated) // 2} images for {dim} feature dimensions")
+    values = []
+    for half in members(len(generated), error_splits, 2, seed)[:, ::2].T:
+        part = frechet.moments(half.nonzero()[:, 0])
+        values += [frechet.distance(part), frechet.distance(everything.without(part))]
+    return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
+
+
+def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:
+    """The distance, and the sum of both traces, where covariances have no full rank.
+
+    tr (S1 S2)^1/2 is the nuclear norm of F1 F2^T for any F with F^T F = S: no root of a rounding error is taken.
+    """
+    first, second = _factor(generated), _factor(reference)
+    trace = float(first.square().sum() + second.square().sum())
+    overlap = float(torch.linalg.svdvals(first @ second.T).sum())
+    return float((generated.mean(0) - reference.mean(0)).square().sum()) + trace - 2 * overlap, trace
+
+
+def _factor(features: Tensor) -> Tensor:
+    """F with F^T F the covariance of features (N, d): at most d rows."""
+    centred = (features - features.mean(0)) / math.sqrt(len(features) - 1)
+    return centred if len(features) <= features.shape[1] else torch.linalg.qr(centred).R
+
+
+def _clamped(distance: float, trace: float) -> Value:
+    """A distance that rounding made slightly negative as 0, with a note; a clearly negative one failed."""
+    if not distance >= -1e-6 * max(1.0, trace):
+        return Value(None, f"the distance came out as {distance:g}: numerically unreliable", status="failed")
+    return Value(max(distance, 0.0), f"{distance:.3g} before clamping to 0" if distance < 0 else "")
+
+
+def fid_infinity(generated: Tensor, reference: Tensor, stderr: float | None = None, seed: int = 2020) -> Value:
+    """FID extrapolated to infinitely many generated images (Chong and Forsyth 2020): the intercept of a line in 1/N.
+
+    The line is fitted to FIDs of 15 subset sizes, evenly spaced from a quarter of the images to all; of each size as
+    many subsets of one seeded shuffle are averaged as it takes to use every image. The reference stays as it is, and
+    so does the bias of its size. Needs subsets of more images than dimensions.
+
+    `stderr` is the FID's own. To first order FID is a mean over images, so that the intercept is a weighted one: its
+    error is the FID's times the root mean square of the weights.
+    """
+    generated, reference = checked(generated, "generated"), checked(reference, "reference")
+    count, dim = len(generated), generated.shape[1]
+    smallest = count // SMALLEST
+    if smallest <= dim or len(reference) <= dim:
+        few = min(smallest, len(reference))
+        return too_few(f"{few} images for {dim} feature dimensions in the smallest fit of a line in 1/N")
+    order = torch.from_numpy(np.random.default_rng(derive_seed(seed, "subsets of FID")).permutation(count))
+    sizes = np.linspace(smallest, count, SIZES).round().astype(int)
+    frechet = Frechet(generated, reference)
+    distances, used = [], np.zeros((SIZES, count))
+    for row, size in enumerate(sizes):
+        starts = np.linspace(0, count - size, math.ceil(count / size)).round().astype(int)
+        for start in starts:
+            used[row, start : start + size] += 1 / (size * len(starts))
+        subsets = [frechet.distance(frechet.moments(order[start : start + size])) for start in starts]
+        distances.append(float(np.mean(subsets)))
+    return _extrapolated(1 / sizes, np.array(distances), used, stderr)
+
+
+def _extrapolated(inverse: np.ndarray, distances: np.ndarray, used: np.ndarray, stderr: float | None) -> Value:
+    """The intercept of the least-squares line through (1/N, FID), with R^2 in the note."""
+    design = np.stack([np.ones_like(inverse), inverse], 1)
+    weights = np.linalg.pinv(design)
+    intercept, slope = weights @ distances
+    residual = distances - design @ np.array([intercept, slope])
+    spread = float(((distances - distances.mean()) ** 2).sum())
+    fit = 1 - float((residual**2).sum()) / spread if spread > 0 else 1.0
+    value = Value(float(intercept), f"R^2 {fit:.4f} of a line in 1/N through {len(inverse)} subset sizes")
+    if stderr is None:
+        return value
+    on_images = weights[0] @ used
+    return with_error(value, stderr * float(np.sqrt(len(on_images) * (on_images**2).sum())))

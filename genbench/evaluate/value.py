@@ -1,0 +1,64 @@
+"""A number with its sampling error, or the reason why there is none; and the features that numbers are made from."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from genbench.evaluate.extractors import require_finite
+from genbench.records import ValueStatus
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number as a measurement keeps it, or None with a status and a sentence.
+
+    `stderr` and `interval` (95 %) say what another draw of as many images from the same model would change, against
+    the same reference images. `deviation` is over the subsets or splits that the number is the mean of; papers print
+    it, but it is no error.
+    """
+
+    value: float | None
+    note: str = ""
+    stderr: float | None = None
+    status: ValueStatus = "ok"
+    deviation: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+def too_few(note: str) -> Value:
+    return Value(None, note, status="not_enough_samples")
+
+
+def noted(value: Value, *notes: str) -> Value:
+    """The value with more notes behind its own; empty ones are left out."""
+    return replace(value, note="; ".join(note for note in (value.note, *notes) if note))
+
+
+def with_error(
+    value: Value, stderr: float, degrees: float = math.inf, low: float = -math.inf, high: float = math.inf
+) -> Value:
+    """The value with its standard error and the 95 % interval of Student's t, cut to what is possible."""
+    from scipy.stats import t
+
+    if value.value is None:
+        return value
+    reach = float(t.ppf(0.975, degrees)) * stderr
+    return replace(value, stderr=stderr, interval=(max(low, value.value - reach), min(high, value.value + reach)))
+
+
+def share(count: int, total: int) -> Value:
+    """A share of independent images: binomial standard error, and the exact interval of Clopper and Pearson (1934)."""
+    from scipy.stats import binomtest
+
+    part = count / total
+    interval = binomtest(count, total).proportion_ci(0.95, method="exact")
+    low, high = float(interval.low), float(interval.high)
+    return Value(part, stderr=math.sqrt(part * (1 - part) / total), interval=(low, high))
+
+
+def checked(features: Tensor, side: str) -> Tensor:
+    """The features as float64 (N, d) on the CPU. Raises CorruptData where one is not finite."""
+    return require_finite(features.detach().cpu().double(), f"features of the {side} images")

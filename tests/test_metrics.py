@@ -1,0 +1,241 @@
+"""Density, coverage, class metrics, memorised share and FID at infinite N: known answers, directions, refusals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from genbench.errors import CorruptData
+from genbench.evaluate.classes import class_metrics
+from genbench.evaluate.extractors import Features
+from genbench.evaluate.fidelity import fid, fidelity_measurements
+from genbench.evaluate.frechet import fid_infinity
+from genbench.evaluate.memorisation import memorised_share
+from genbench.evaluate.neighbours import neighbour_metrics
+from genbench.evaluate.protocol import EvaluationSettings
+
+
+def normal(n, d, seed=0, scale=1.0, mean=0.0):
+    return mean + scale * torch.randn(n, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def column(*values):
+    return torch.tensor(values, dtype=torch.float64)[:, None]
+
+
+def values(found):
+    return {name: value.value for name, value in found.items()}
+
+
+# density and coverage
+
+
+def test_density_and_coverage_by_hand():
+    """Radii of 0, 1, 3 with one neighbour are 1, 1, 2: 0.5 is in two balls, 5 on the surface of one, 9 in none."""
+    found = values(neighbour_metrics(column(0.5, 5, 9), column(0, 1, 3), k=1))
+    assert found["density"] == pytest.approx(3 / 3) and found["coverage"] == pytest.approx(1.0)
+    assert found["precision"] == pytest.approx(2 / 3)
+    found = values(neighbour_metrics(column(0.5, 0.6, 0.7), column(0, 1, 3), k=1))
+    assert found["density"] == pytest.approx(6 / 3) and found["coverage"] == pytest.approx(2 / 3)
+
+
+def brute(generated, reference, k):
+    own, cross = torch.cdist(reference, reference), torch.cdist(generated, reference)
+    inside = cross <= own.kthvalue(k + 1).values
+    back = cross <= torch.cdist(generated, generated).kthvalue(k + 1).values[:, None]
+    return {
+        "precision": float(inside.any(1).double().mean()), "recall": float(back.any(0).double().mean()),
+        "density": float(inside.sum()) / k / len(generated), "coverage": float(inside.any(0).double().mean()),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", [(60, 60), (300, 300), (300, 700), (700, 300)])
+@pytest.mark.parametrize("d", [1, 5, 200])
+@pytest.mark.parametrize("k", [1, 3, 9])
+def test_neighbour_metrics_equal_the_definition(counts, d, k):
+    generated, reference = normal(counts[0], d, scale=1.2), normal(counts[1], d, seed=1)
+    assert values(neighbour_metrics(generated, reference, k, 3)) == pytest.approx(brute(generated, reference, k))
+
+
+@pytest.mark.parametrize("offset", [1e4, 1e8])
+@pytest.mark.parametrize("n", [26, 300])
+def test_a_large_offset_changes_nothing(n, offset):
+    a, b = ((normal(n, 16, seed) * 64).round() / 64 for seed in (0, 1))
+    wanted = values(neighbour_metrics(a, b, 3, 4))
+    assert wanted == pytest.approx(brute(a, b, 3))
+    assert values(neighbour_metrics(a + offset, b + offset, 3, 4)) == wanted
+
+
+def test_one_outlier_far_away_does_not_blur_the_others():
+    a, b = normal(300, 8), normal(300, 8, seed=1)
+    wanted = brute(a, b, 3)
+    far = torch.full((1, 8), 1e9, dtype=torch.float64)
+    found = values(neighbour_metrics(torch.cat([a, far]), b, 3))
+    assert found["precision"] == pytest.approx(wanted["precision"] * 300 / 301)
+    assert found["coverage"] == wanted["coverage"]
+
+
+def test_ties_and_copies_are_inside():
+    a = normal(200, 8)
+    for generated in (a, a.flip(0), a.repeat(3, 1)):
+        found = values(neighbour_metrics(generated, a, 3, 3))
+        assert found["precision"] == found["recall"] == found["coverage"] == 1.0
+    grid = torch.cartesian_prod(*[torch.arange(6, dtype=torch.float64)] * 3)
+    assert values(neighbour_metrics(grid + 1, grid, 3)) == pytest.approx(brute(grid + 1, grid, 3))
+    same = torch.full((300, 8), 0.3, dtype=torch.float64)
+    assert values(neighbour_metrics(same, same, 3, 3))["precision"] == 1.0
+    assert values(neighbour_metrics(same, a, 3, 3))["recall"] == 0.0
+
+
+def test_collapse_loses_recall_and_coverage_but_not_precision():
+    reference = normal(500, 8)
+    good = values(neighbour_metrics(normal(500, 8, seed=1), reference))
+    collapsed = values(neighbour_metrics(0.05 * normal(500, 8, seed=1), reference))
+    assert collapsed["precision"] >= good["precision"] and collapsed["density"] > good["density"]
+    assert collapsed["recall"] < 0.3 < good["recall"] - 0.3 and collapsed["coverage"] < good["coverage"] - 0.3
+
+
+def test_noise_loses_density_and_coverage():
+    reference = normal(500, 8)
+    found = [
+        values(neighbour_metrics(normal(500, 8, seed=1) + s * normal(500, 8, seed=2), reference)) for s in (0, 1, 2)
+    ]
+    for metric in ("precision", "density", "coverage"):
+        assert found[0][metric] > found[1][metric] > found[2][metric]
+
+
+def test_few_images_are_told_with_their_number():
+    assert "120 images" in neighbour_metrics(normal(120, 4), normal(150, 4, seed=1))["coverage"].note
+    assert neighbour_metrics(normal(1000, 2), normal(1000, 2, seed=1))["coverage"].note == ""
+    assert neighbour_metrics(normal(3, 4), normal(150, 4))["density"].status == "not_enough_samples"
+
+
+# classes
+
+
+def logits(*counts):
+    return 5 * torch.eye(len(counts), dtype=torch.float64).repeat_interleave(torch.tensor(counts), 0)
+
+
+def test_class_metrics_by_hand():
+    """Expected shares 0.5, 0.3, 0.2; found 0.89, 0.09, 0.02: the last has exactly a tenth of its share."""
+    found = class_metrics(logits(89, 9, 2), logits(50, 30, 20))
+    assert found["class_coverage"].value == 1.0 and found["class_tv"].value == pytest.approx(0.39)
+    assert class_metrics(logits(90, 9, 1), logits(50, 30, 20))["class_coverage"].value == pytest.approx(2 / 3)
+    assert class_metrics(logits(90, 10, 0), logits(50, 50, 0))["class_coverage"].value == 1.0
+    same = class_metrics(logits(50, 30, 20), logits(500, 300, 200))
+    assert (same["class_coverage"].value, same["class_tv"].value) == (1.0, 0.0)
+
+
+def test_dropped_classes_lower_coverage_and_raise_the_distance():
+    test = logits(*[100] * 10)
+    found = [class_metrics(logits(*[100] * kept, *[0] * (10 - kept)), test) for kept in (10, 7, 3, 1)]
+    assert [f["class_coverage"].value for f in found] == pytest.approx([1.0, 0.7, 0.3, 0.1])
+    assert [f["class_tv"].value for f in found] == pytest.approx([0.0, 0.3, 0.7, 0.9])
+
+
+def test_classes_that_are_not_the_datasets_have_no_number():
+    for found in (
+        class_metrics(logits(5, 5), logits(5, 5), "the classes are others"),
+        class_metrics(None, logits(5, 5)),
+        class_metrics(logits(5, 5), None),
+    ):
+        assert {value.status for value in found.values()} == {"not_applicable"}
+        assert all(value.value is None and value.note for value in found.values())
+
+
+def test_a_rare_class_is_told():
+    assert "10 images" in class_metrics(logits(5, 5), logits(95, 5))["class_coverage"].note
+    assert class_metrics(logits(50, 50), logits(50, 50))["class_coverage"].note == ""
+
+
+# memorised share
+
+
+def test_memorised_share_of_copies_fresh_and_far_images():
+    train, held_out = normal(600, 8), normal(1000, 8, seed=1)
+    assert memorised_share(train[:300], train, held_out).value == 1.0
+    assert memorised_share(held_out, train, held_out).value == pytest.approx(0.05)
+    assert memorised_share(normal(3000, 8, seed=2), train, held_out).value == pytest.approx(0.05, abs=0.02)
+    assert memorised_share(normal(300, 8, seed=2, mean=50.0), train, held_out).value == 0.0
+
+
+def test_the_more_copies_the_higher_the_memorised_share():
+    train, held_out, fresh = normal(600, 8), normal(500, 8, seed=1), normal(500, 8, seed=2)
+    found = [memorised_share(torch.cat([train[:n], fresh[n:]]), train, held_out).value for n in (0, 100, 250, 500)]
+    assert found == sorted(found) and found[2] == pytest.approx(0.525, abs=0.03) and found[3] == 1.0
+
+
+def test_memorised_share_by_hand():
+    """Held-out distances 1..20: the 5th percentile lies at 1.95."""
+    held_out = torch.arange(1, 21, dtype=torch.float64)[:, None]
+    found = memorised_share(column(-1.9, -1.96, 1.95, 0), column(0), held_out)
+    assert found.value == 0.75 and "20 held-out" in found.note
+    assert memorised_share(column(1), column(0), held_out[:19]).status == "not_enough_samples"
+
+
+def test_held_out_copies_of_training_images_are_told():
+    train = normal(100, 4)
+    found = memorised_share(normal(200, 4, seed=1), train, torch.cat([train[:50], normal(200, 4, seed=2)]))
+    assert found.value == 0.0 and "copies" in found.note
+
+
+# FID at infinite N
+
+
+@pytest.mark.parametrize(
+    ("shift", "scale", "closed"), [(0.0, 1.0, 0.0), (0.2, 1.0, 0.64), (0.1, 1.3, 0.16 + 16 * 0.09)]
+)
+def test_fid_at_infinite_n_is_near_the_closed_form(shift, scale, closed):
+    reference = normal(40_000, 16, seed=99)
+    small, far = [], []
+    for seed in range(6):
+        generated = normal(400, 16, seed, scale, shift)
+        value = fid(generated, reference, error_splits=5)
+        limit = fid_infinity(generated, reference, value.stderr)
+        assert limit.value < value.value and limit.stderr >= value.stderr and "R^2" in limit.note
+        small.append(value.value - closed)
+        far.append(limit.value - closed)
+    error = np.std(small) / math.sqrt(6) + 0.02
+    assert abs(np.mean(far)) < 3 * error and abs(np.mean(far)) < 0.35 * np.mean(small)
+
+
+def test_fid_at_infinite_n_says_how_well_the_line_fits():
+    note = fid_infinity(normal(2000, 16), normal(2000, 16, seed=1)).note
+    assert 0.9 < float(note.split()[1]) <= 1 and "15 subset sizes" in note
+
+
+def test_fid_at_infinite_n_is_seeded():
+    a, b = normal(300, 8), normal(300, 8, seed=1)
+    assert fid_infinity(a, b) == fid_infinity(a, b)
+    assert len({fid_infinity(a, b, seed=seed).value for seed in range(4)}) == 4
+
+
+def test_fid_at_infinite_n_needs_subsets_of_more_images_than_dimensions():
+    reference = normal(500, 30, seed=1)
+    refused = fid_infinity(normal(123, 30), reference)
+    assert refused.status == "not_enough_samples" and "30 images for 30" in refused.note
+    assert fid_infinity(normal(124, 30), reference).status == "ok"
+    assert fid_infinity(normal(400, 30), reference[:30]).status == "not_enough_samples"
+
+
+# all of them
+
+
+@pytest.mark.parametrize("side", ["generated", "train", "test"])
+def test_features_that_are_not_finite_are_refused(side):
+    sets = {name: normal(100, 4, seed) for seed, name in enumerate(("generated", "train", "test"))}
+    sets[side][17, 2] = math.nan
+    with pytest.raises(CorruptData, match="image 17 "):
+        if side == "train":
+            memorised_share(sets["generated"], sets["train"], sets["test"])
+        else:
+            neighbour_metrics(sets["generated"], sets["test"])
+
+
+def test_foreign_classes_have_no_class_metrics_but_an_inception_score():
+    sets = [Features(normal(100, 4, seed), normal(100, 3, seed + 9)) for seed in range(3)]
+    found = fidelity_measurements(*sets, EvaluationSettings(), dict, no_classes="the classes of toy are not digits'")
+    status = {m.metric: m.status for m in found}
+    assert status["class_tv"] == status["class_coverage"] == "not_applicable" and status["inception_score"] == "ok"
