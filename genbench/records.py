@@ -228,7 +228,8 @@ class Failure(Stored):
 class Record(Stored):
     """All that one job left: who, on what, where, at what cost, and what was measured under which protocol.
 
-    `extractors` are those that the samples were scored with, each with the stamp of its version; `files` has the SHA-256 of each other file of the run.
+    `extractors` are those that the samples were scored with, each with the stamp of its version; `files` has the
+    SHA-256 of each other file of the run.
     """
 
     schema_version: int = SCHEMA

@@ -14,6 +14,7 @@ from genbench.evaluate.extractors import extractor_stamps
 from genbench.groups import extractor_name, slot
 from genbench.plan import Job, Runtime
 from genbench.records import REFERENCES, EvaluateCost, Measurement, Record
+from genbench.stored import recorded_samples
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -92,29 +93,6 @@ def images_and_count(record: Record) -> tuple[str, int]:
     return record.dataset.digest, record.samples.count
 
 
-def stored_samples(folder: Path, record: Record) -> Samples:
-    """The samples that a record was made of. Raises CorruptData where they are gone or have changed."""
-    from genbench.sample import Samples
-
-    mend = "run the job again"
-    for name in ("samples.json", "samples.npy"):
-        if not (folder / name).is_file():
-            raise CorruptData(f"{folder / name}: missing, though the run is complete", mend)
-    about = store.read_json(folder / "samples.json")
-    if about.get("key") != record.samples.key:
-        raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", mend)
-    if store.file_digest(folder / "samples.npy") != about.get("sha256"):
-        raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", mend)
-    labels = folder / "labels.npy"
-    expected = record.files.get("labels.npy")
-    if expected and (not labels.is_file() or store.file_digest(labels) != expected):
-        raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", mend)
-    return Samples(
-        store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.is_file() else None,
-        about["clamped_share"], about["batch"], about["nfe"],
-    )  # fmt: skip
-
-
 def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins, runtime: Runtime) -> Record:
     """Score a finished run in the features of the named extractors, and add that to its record.
 
@@ -128,7 +106,7 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
         )
     with store.locked(run.folder):
         record = open_finished(run.folder).record
-        samples = stored_samples(run.folder, record)
+        samples = recorded_samples(run.folder, record)
         began = time.perf_counter()
         job = run.job.model_copy(update={"runtime": runtime})
         new = in_features(names, job, samples, data, plugins)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -44,6 +43,7 @@ from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, missing_extractors
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
+from genbench.stored import read_samples, vouch, weights_digest, write_samples
 from genbench.throughput import measure_throughput
 from genbench.verify import file_digests
 
@@ -148,28 +148,18 @@ class Run:
         )
 
     def keep_samples(self) -> None:
-        """Store samples.npy, labels.npy and what they are; the small file last, since it vouches for the others."""
+        """Store the samples."""
         assert self.samples is not None
-        folder = self.job.folder
-        (folder / "samples.json").unlink(missing_ok=True)
-        store.write_array(folder / "samples.npy", self.samples.images)
-        (folder / "labels.npy").unlink(missing_ok=True)
-        if self.samples.labels is not None:
-            store.write_array(folder / "labels.npy", self.samples.labels)
-        self.vouch_for_samples()
+        write_samples(self.job.folder, self.samples, self.about_samples())
 
-    def vouch_for_samples(self) -> None:
-        """Write samples.json: what the samples are, their digest, and what drawing them cost."""
-        assert self.samples is not None
+    def about_samples(self) -> dict[str, Any]:
+        """What samples.json says of the samples beyond themselves: what they depend on, and what drawing them cost."""
         energy, rates = self.meter.sample_energy, self.throughput
-        about = {
-            "key": self.job.samples_key, "weights": self.weights,
-            "sha256": store.file_digest(self.job.folder / "samples.npy"),
-            "clamped_share": self.samples.clamped_share, "batch": self.samples.batch, "nfe": self.samples.nfe,
-            "seconds": self.meter.sample_seconds, "energy": energy.model_dump() if energy else None,
+        return {
+            "key": self.job.samples_key, "weights": self.weights, "seconds": self.meter.sample_seconds,
+            "energy": energy.model_dump() if energy else None,
             "throughput": None if rates is None else [rate.model_dump() for rate in rates],
         }  # fmt: skip
-        store.write_json(self.job.folder / "samples.json", about)
 
     def measure_throughput(self) -> None:
         """Rates in other batches, once the samples are on disk; outside every clock, and once for these samples."""
@@ -178,7 +168,7 @@ class Run:
             rates = measure_throughput(self.job, self.model, self.samples)
             stop_if_requested()
             self.throughput = rates
-            self.vouch_for_samples()
+            vouch(self.job.folder, self.samples, self.about_samples())
 
     def evaluate(self) -> None:
         """Chain the measurements of all plugins; two of one metric and protocol are an error.
@@ -354,39 +344,6 @@ def notify(plugins: Plugins, job: Job, record: Record) -> None:
             implementation.function(**{name: arguments[name] for name in implementation.argnames})
         except Exception:
             log.exception("plugin %s: job_finished failed", implementation.plugin_name)
-
-
-def weights_digest(model: Model) -> str:
-    """SHA-256 of all that the model keeps in its state, by which samples are known to be of these weights."""
-    content = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
-        content.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        content.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()
-
-
-def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, dict[str, Any]] | None:
-    """Stored samples of this key from these weights and what samples.json says of them; None where there are none such.
-
-    None too where their bytes have changed.
-    """
-    file = folder / "samples.json"
-    if not file.exists():
-        return None
-    about = store.read_json(file)
-    if (about["key"], about.get("weights")) != (key, weights):
-        return None
-    if store.file_digest(folder / "samples.npy") != about["sha256"]:
-        return None
-    labels = folder / "labels.npy"
-    return (
-        Samples(
-            store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.exists() else None,
-            about["clamped_share"], about["batch"], about["nfe"],
-        ),
-        about,
-    )  # fmt: skip
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:

@@ -59,6 +59,7 @@ EVALUATION = {
     "k": ("evaluation", 5),
     "isc_splits": ("evaluation", 5),
     "kid_subsets": ("evaluation", 5),
+    "error_splits": ("evaluation", 5),
     "seed": ("evaluation", 5),
     "allow_rank_deficient": ("evaluation", True),
     "likelihood_images": ("evaluation", 5),

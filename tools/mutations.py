@@ -40,16 +40,17 @@ class Mutation:
 MUTATIONS = (
     Mutation(
         "precision and recall swapped",
-        "    return Value(precision), Value(recall)\n",
-        "    return Value(recall), Value(precision)\n",
+        '        "precision": share(int((counted.balls > 0).sum()), len(generated)),\n'
+        '        "recall": Value(int(counted.recalled.sum()) / total),\n',
+        '        "recall": share(int((counted.balls > 0).sum()), len(generated)),\n'
+        '        "precision": Value(int(counted.recalled.sum()) / total),\n',
         "a collapsed model would look diverse and a blurred one sharp",
         ("tests/test_fidelity.py",),
     ),
     Mutation(
         "covariance with ddof 0",
-        "    first, second = fid_features_to_statistics(generated), fid_features_to_statistics(reference)\n",
-        "    first, second = fid_features_to_statistics(generated), fid_features_to_statistics(reference)\n"
-        "    first['sigma'] = first['sigma'] * (len(generated) - 1) / len(generated)\n",
+        "covariance = (moments.gram - n * torch.outer(projected, projected)) / (n - 1)",
+        "covariance = (moments.gram - n * torch.outer(projected, projected)) / n",
         "FID would be another number than everybody's",
         ("tests/test_fidelity.py",),
     ),
@@ -76,15 +77,16 @@ MUTATIONS = (
     ),
     Mutation(
         "distances of features in float32, not centred",
-        "generated - centre, reference - centre, neighborhood=k",
-        "generated.float(), reference.float(), neighborhood=k",
+        "        self.first, self.second = first.contiguous(), second.contiguous()\n        centre = second.mean(0)\n",
+        "        self.first, self.second = (side.float().double() for side in (first, second))\n"
+        "        centre = 0 * second.mean(0)\n",
         "far from the origin precision and recall would be those of rounding errors",
         ("tests/test_fidelity.py",),
     ),
     Mutation(
         "a point counted among its own neighbours",
-        "reference - centre, neighborhood=k, batch_size",
-        "reference - centre, neighborhood=k - 1, batch_size",
+        "radii = Distances(reference, reference).kth(k + 1)",
+        "radii = Distances(reference, reference).kth(k)",
         "the manifold would reach to the k-1-th neighbour only",
         ("tests/test_fidelity.py",),
     ),
@@ -97,10 +99,10 @@ MUTATIONS = (
     ),
     Mutation(
         "a seed without a value left out of the count",
-        "        cell, values=values, n=len(views),",
-        "        cell, values=values, n=len(ok),",
+        "values=values, ranges=ranges, n=len(views),",
+        "values=values, ranges=ranges, n=len(ok),",
         "a failed seed would vanish from the table",
-        ("tests/test_tables.py",),
+        ("tests/test_tables.py", "tests/test_uncertainty.py"),
     ),
     Mutation(
         "the noise of a step not derived from seed and images seen",
@@ -118,8 +120,8 @@ MUTATIONS = (
     ),
     Mutation(
         "FID against the training images labelled test",
-        'for split, reference in (("test", test), ("train", train)):',
-        'for split, reference in (("test", train), ("train", test)):',
+        '        scores.against("test", test)\n',
+        '        scores.against("test", train or test)\n',
         "a model that memorises would win",
         ("tests/test_fidelity.py",),
     ),

@@ -1,0 +1,82 @@
+"""Samples on disk: samples.npy, labels.npy, and samples.json, which says what they are and vouches for their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from genbench import store
+from genbench.errors import CorruptData
+from genbench.records import Record
+from genbench.sample import Samples
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of all that the model keeps in its state, by which samples are known to be of these weights."""
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        content.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        content.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()
+
+
+def write_samples(folder: Path, samples: Samples, about: dict[str, Any]) -> None:
+    """Store samples and labels, then samples.json, since it vouches for them."""
+    (folder / "samples.json").unlink(missing_ok=True)
+    store.write_array(folder / "samples.npy", samples.images)
+    (folder / "labels.npy").unlink(missing_ok=True)
+    if samples.labels is not None:
+        store.write_array(folder / "labels.npy", samples.labels)
+    vouch(folder, samples, about)
+
+
+def vouch(folder: Path, samples: Samples, about: dict[str, Any]) -> None:
+    """Write samples.json: `about` (key, weights, and what drawing them cost), the samples' facts and their digest."""
+    facts = {"clamped_share": samples.clamped_share, "batch": samples.batch, "nfe": samples.nfe}
+    digest = store.file_digest(folder / "samples.npy")
+    store.write_json(folder / "samples.json", {**about, **facts, "sha256": digest})
+
+
+def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, dict[str, Any]] | None:
+    """Stored samples of this key, drawn from these weights, and what samples.json says; None where there are no such.
+
+    None too where their bytes have changed.
+    """
+    if not (folder / "samples.json").exists():
+        return None
+    about = store.read_json(folder / "samples.json")
+    if (about["key"], about.get("weights")) != (key, weights):
+        return None
+    if store.file_digest(folder / "samples.npy") != about["sha256"]:
+        return None
+    return _load(folder, about), about
+
+
+def recorded_samples(folder: Path, record: Record) -> Samples:
+    """The samples that a record was made of. Raises CorruptData where they are gone or have changed."""
+    mend = "run the job again"
+    for name in ("samples.json", "samples.npy"):
+        if not (folder / name).is_file():
+            raise CorruptData(f"{folder / name}: missing, though the run is complete", mend)
+    about = store.read_json(folder / "samples.json")
+    if about.get("key") != record.samples.key:
+        raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", mend)
+    if store.file_digest(folder / "samples.npy") != about.get("sha256"):
+        raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", mend)
+    labels, expected = folder / "labels.npy", record.files.get("labels.npy")
+    if expected and (not labels.is_file() or store.file_digest(labels) != expected):
+        raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", mend)
+    return _load(folder, about)
+
+
+def _load(folder: Path, about: dict[str, Any]) -> Samples:
+    labels = folder / "labels.npy"
+    return Samples(
+        store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.is_file() else None,
+        about["clamped_share"], about["batch"], about["nfe"],
+    )  # fmt: skip
