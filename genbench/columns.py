@@ -11,6 +11,7 @@ from genbench.records import Record
 SHORT = {
     "inception_score": "IS", "fid_test": "FID test", "fid_train": "FID train", "kid_test": "KID test",
     "kid_train": "KID train", "bits_per_dim_test": "NLL test", "bits_per_dim_train": "NLL train",
+    "bits_per_dim_elbo_test": "ELBO test", "bits_per_dim_elbo_train": "ELBO train",
     "class_tv": "class TV", "memorised_share": "memorised",
 }  # fmt: skip
 """Metrics as tables head them, where the metric's own name will not do."""

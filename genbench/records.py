@@ -28,7 +28,8 @@ class Measurement(Stored):
     """One number and all that is needed to read it: `value` is finite, or None with a status and a sentence.
 
     `protocol` is the fingerprint of `settings`, all that stands behind the number; a record keeps each protocol once.
-    `parts` are named summands of the value, in its unit (the terms of a bound).
+    `parts` are named summands of the value, in its unit (the terms of a bound). `discrete` says of a likelihood that it
+    is that of the 256 levels themselves, not a density of dequantised images, which bounds it.
     """
 
     metric: str
@@ -39,6 +40,7 @@ class Measurement(Stored):
     parts: dict[str, FiniteFloat] = {}
     better: Literal["lower", "higher"]
     kind: Literal["exact", "bound", "estimate"] = "estimate"
+    discrete: bool = False
     protocol: str = ""
     settings: dict[str, Any] = Field(default={}, exclude=True)
     status: ValueStatus = "ok"

@@ -183,6 +183,7 @@ class Run:
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
                 counts={"train": len(data.train), "test": len(data.test)},
+                entropy=data.entropy_given_label if job.conditional else data.entropy,
             ),
             environment=environment(job),
             cost=cost,

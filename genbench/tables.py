@@ -149,12 +149,10 @@ def _metric_cell(key: str, views: list[View]) -> Cell:
     ok = [m for m in measured if m and m.value is not None]
     if not ok:
         return _dash(key, views, [m for m in found if m], values)
-    metric = ok[0].metric
-    protocol = views[[m is ok[0] for m in measured].index(True)].record.protocols.get(ok[0].protocol, {})
     cell = _mean([float(m.value) for m in ok if m.value is not None], ok[0].stderr)
     return replace(
         cell, values=values, n=len(views), count=min(m.count for m in ok), kind=ok[0].kind, protocol=ok[0].protocol,
-        interval=ok[0].interval if len(ok) == 1 else None, relation=_relation(metric, ok[0].kind, protocol),
+        interval=ok[0].interval if len(ok) == 1 else None, relation=_relation(ok[0]),
         note="; ".join(dict.fromkeys(m.note for m in ok if m.note)),
     )  # fmt: skip
 
@@ -169,13 +167,11 @@ def _mean(values: list[float], stderr: float | None) -> Cell:
     return Cell(value=mean, spread=spread, stderr=spread / math.sqrt(n), n_ok=n)
 
 
-def _relation(metric: str, kind: str, protocol: dict[str, Any]) -> Relation:
+def _relation(measurement: Measurement) -> Relation:
     """`<=` for bounds, and for exact densities of dequantised pixels, which bound the discrete likelihood."""
-    if not is_likelihood(metric):
+    if not is_likelihood(measurement.metric) or (measurement.kind == "exact" and measurement.discrete):
         return ""
-    if kind == "exact" and protocol.get("discrete") is True:
-        return ""
-    return "~" if kind == "estimate" else "<="
+    return "~" if measurement.kind == "estimate" else "<="
 
 
 def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:

@@ -5,6 +5,7 @@
 The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by DDIM.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
@@ -42,6 +43,9 @@ class DiffusionConfig(Config):
     attention: tuple[int, ...] = field((), "train", "resolutions with self-attention, 0 is the finest")
     heads: int = field(1, "train", "heads of the self-attention", ge=1)
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
+    fourier: tuple[int, ...] = field(
+        (), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
+    )
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
     scale_shift: bool = field(True, "train", "time scales and shifts the features; else it is added, as in the paper")
 
@@ -49,6 +53,11 @@ class DiffusionConfig(Config):
     steps: int = field(50, "sample", "network calls of the DDIM sampler", ge=1)
     eta: float = field(
         0.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
+    )
+
+    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
+    bound_strata: int = field(
+        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
     )
 
     @model_validator(mode="after")
@@ -72,7 +81,7 @@ class DiffusionConfig(Config):
     def unet(self, channels: int, num_classes: int) -> UNet:
         """The network that these settings describe."""
         return UNet(
-            channels,
+            channels * (1 + 2 * len(self.fourier)),
             channels,
             self.widths,
             self.blocks,
@@ -95,6 +104,10 @@ class DiffusionConfig(Config):
             return diffusion.simple_loss(network, x0)
         return diffusion.variational_loss(network, x0, discrete)
 
+    def bound(self, diffusion: Diffusion, denoise: Denoiser, x0: Tensor, discrete: bool) -> dict[str, Tensor]:
+        """The parts of the bound on -log p(x0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
+        return diffusion.bound(denoise, x0, self.bound_exact, self.bound_strata, discrete)
+
     def draw(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor) -> Tensor:
         """Samples from noise by the chosen sampler."""
         if self.sampler == "ancestral":
@@ -104,11 +117,6 @@ class DiffusionConfig(Config):
 
 class DDPMConfig(DiffusionConfig):
     """The settings of `ddpm`; the defaults are the preset `small`."""
-
-    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
-    bound_strata: int = field(
-        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
-    )
 
 
 class DDPM(Model):
@@ -154,19 +162,42 @@ class DDPM(Model):
 
     def network(self, labels: Tensor | None) -> Network:
         """The U-Net as a function of x_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
-        return lambda x_t, t: self.net(x_t, t * (1000 / self.diffusion.steps), labels)
+        return lambda x_t, t: self.net(self.with_waves(x_t, t), t * (1000 / self.diffusion.steps), labels)
+
+    def with_waves(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The image with its waves as further channels, each as faint as noise of the level of t makes it.
+
+        Sources: Kingma et al. 2021, appendix C; the fading: Barron et al. 2021, equation 14.
+        """
+        noise, channels = self.diffusion.at(self.diffusion.noise, t, x_t), [x_t]
+        for n in self.config.fourier:
+            frequency = 2**n * math.pi
+            fading = torch.exp(-0.5 * (frequency * noise) ** 2)
+            channels += [fading * torch.sin(frequency * x_t), fading * torch.cos(frequency * x_t)]
+        return torch.cat(channels, dim=1)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         return self.config.loss(self.diffusion, self.network(batch.labels), batch.images, discrete=True)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         noise = torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
-        return self.config.draw(self.diffusion, self.diffusion.denoiser(self.network(labels), clip=True), noise)
+        return self.config.draw(self.diffusion, self.denoiser(labels), noise)
+
+    @property
+    def likelihood_note(self) -> str:
+        return f"variational bound over all {self.diffusion.steps} steps"
 
     def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of -log_prob, nats per image (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
-        denoise = self.diffusion.denoiser(self.network(labels), clip=True)
-        return self.diffusion.bound(denoise, images, self.config.bound_exact, self.config.bound_strata)
+        return self.config.bound(self.diffusion, self.denoiser(labels), images, discrete=True)
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
+
+    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """L_{t-1}, nats per image (T, B), at about 60 values of t."""
+        return self.diffusion.bound_over_time(self.denoiser(labels), images, discrete=True)
+
+    def denoiser(self, labels: Tensor | None) -> Denoiser:
+        """The network's estimate of the image."""
+        return self.diffusion.denoiser(self.network(labels), clip=True)
