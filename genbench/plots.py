@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.groups import is_reference
 from genbench.layout import Cell, Column, Row, Table
+from genbench.plots_bound import bound_over_time
 from genbench.records import Record
 from genbench.sheets import COUNT, first_samples, sheet
 from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
@@ -283,6 +284,7 @@ ALL: dict[str, tuple[str, Callable[[list[Record], Looks], Figure]]] = {
     "fid-training-flops": ("FID against training FLOPs", lambda r, looks: fid_against_training(r, "flops", looks)),
     "fid-sampling": ("FID against sampling cost", fid_against_sampling),
     "likelihoods": ("Likelihoods", likelihoods),
+    "bound-over-time": ("Terms of the bound", bound_over_time),
     "learning-curves": ("Learning curves", learning_curves),
 }
 """The plots of a report: file name, heading, and what draws it from the records and the models' looks."""

@@ -19,6 +19,7 @@ from genbench.data import Dataset
 from genbench.devices import exact_arithmetic
 from genbench.environment import environment
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
@@ -39,7 +40,7 @@ from genbench.sample import Samples
 from genbench.seeds import derive_seed
 
 log = logging.getLogger("genbench")
-ARTIFACTS = ("labels.npy", "progress.jsonl", "samples.npy")
+ARTIFACTS = ("bound.json", "labels.npy", "progress.jsonl", "samples.npy")
 
 
 def is_done(job: Job) -> bool:
@@ -154,6 +155,7 @@ class Run:
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
             raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
+        keep_bound_over_time(self.job, self.model, self.data, self.job.folder)
         self.evaluate_seconds = time.perf_counter() - began
 
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
