@@ -43,9 +43,6 @@ class DiffusionConfig(Config):
     attention: tuple[int, ...] = field((), "train", "resolutions with self-attention, 0 is the finest")
     heads: int = field(1, "train", "heads of the self-attention", ge=1)
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
-    fourier: tuple[int, ...] = field(
-        (), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
-    )
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
     scale_shift: bool = field(True, "train", "time scales and shifts the features; else it is added, as in the paper")
 
@@ -78,11 +75,11 @@ class DiffusionConfig(Config):
         betas = linear_betas(self.timesteps, self.beta_start, self.beta_end) if linear else cosine_betas(self.timesteps)
         return Diffusion(betas, self.prediction, self.variance)
 
-    def unet(self, channels: int, num_classes: int) -> UNet:
-        """The network that these settings describe."""
+    def unet(self, inputs: int, outputs: int, num_classes: int) -> UNet:
+        """The network that these settings describe, from and to so many channels."""
         return UNet(
-            channels * (1 + 2 * len(self.fourier)),
-            channels,
+            inputs,
+            outputs,
             self.widths,
             self.blocks,
             self.attention,
@@ -118,6 +115,10 @@ class DiffusionConfig(Config):
 class DDPMConfig(DiffusionConfig):
     """The settings of `ddpm`; the defaults are the preset `small`."""
 
+    fourier: tuple[int, ...] = field(
+        (2, 4, 6), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
+    )
+
 
 class DDPM(Model):
     """Denoising diffusion in pixel space; its likelihood is the variational bound on that of the 256 levels."""
@@ -138,6 +139,7 @@ class DDPM(Model):
             "blocks": 2,
             "attention": [1],
             "patch": 1,
+            "fourier": [],
             "dropout": 0.1,
             "scale_shift": False,
             "sampler": "ancestral",
@@ -150,7 +152,8 @@ class DDPM(Model):
     def __init__(self, data: DataSpec, config: DDPMConfig) -> None:
         super().__init__(data, config)
         self.diffusion = config.process()
-        self.net = config.unet(data.shape[0], data.num_classes)
+        channels = data.shape[0]
+        self.net = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
 
     @property
     def nfe(self) -> int:

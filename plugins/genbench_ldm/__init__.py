@@ -103,7 +103,7 @@ class LatentDiffusion(Model):
         self.latent_shape = (config.latent_channels, *latent_size(data.shape[1:], config.factor))
         self.autoencoder = Autoencoder(data.shape, config)
         self.diffusion = config.process()
-        self.net = config.unet(config.latent_channels, data.num_classes)
+        self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
         self.register_buffer("scale", torch.ones(()))
 
     @property
