@@ -158,6 +158,12 @@ def test_records_keep_the_entropy(genbench, tmp_path):
     assert kept["vae"] == wanted.entropy_given_label
 
 
+def test_the_list_of_datasets_says_the_entropy_and_its_error(genbench, calibration):
+    row = next(row for row in genbench("datasets", "--json").json if row["name"] == "calibration")
+    assert row["entropy"] == calibration.entropy.model_dump() and "(4.7780 ± 0.0010 bits/dim)" in row["title"]
+    assert row["title"] in genbench("datasets").out
+
+
 @pytest.mark.parametrize("line", ["noise = 2.0", "rank = 9", "num_classes = 1", "images = 3"])
 def test_wrong_settings_are_refused(genbench, line, tmp_path):
     (tmp_path / "mine.toml").write_text(f'[mine]\nsource = "mixture"\nshape = [1, 8, 8]\n{line}\n')

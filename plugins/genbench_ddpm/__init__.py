@@ -154,6 +154,8 @@ class DDPM(Model):
         self.diffusion = config.process()
         channels = data.shape[0]
         self.net = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
+        with torch.no_grad():
+            self.net.stem.weight[:, channels * config.patch**2 :] = 0
 
     @property
     def nfe(self) -> int:
