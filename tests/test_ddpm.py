@@ -297,6 +297,19 @@ def test_waves_show_what_the_pixels_hide_and_fade_under_noise():
     assert torch.equal(tiny(fourier=[]).with_waves(images, torch.full((2,), 1)), images)
 
 
+def test_the_network_starts_without_the_waves_and_learns_to_see_them():
+    torch.manual_seed(0)
+    model = DDPM(DataSpec("toy", (1, 8, 8)), DDPM.Config(**DDPM.presets["tiny"] | {"fourier": [3]}))
+    seen = model.net.stem.weight[:, :4]
+    assert model.net.stem.weight.shape[1] == 12 and not model.net.stem.weight[:, 4:].any() and seen.all()
+    optimizer = model.phases()[0].optimizer
+    for _ in range(3):  # the output starts at zero too
+        optimizer.zero_grad()
+        model.loss("train", Batch(levels(8))).backward()
+        optimizer.step()
+    assert model.net.stem.weight[:, 4:].abs().max() > 0
+
+
 def test_the_mean_of_a_wave_under_noise_is_the_faded_wave():
     model, t = tiny(fourier=[4], timesteps=1000), torch.full((200_000,), 5)
     x0 = torch.full((200_000, 1, 1, 1), 0.01)
