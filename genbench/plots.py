@@ -202,10 +202,13 @@ def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[st
         end = (value + (error or 0.0), i + 0.12)
         ax.annotate(value_text(cell, "bits"), end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     longest = max(panel.cell(row).value or 0.0 for row in rows)
+    if entropy := rows[0].records[0].dataset.entropy:
+        ax.axvline(entropy.bits_per_dim, color=INK, linestyle=":", linewidth=1.3)
     ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
     ax.set_xlim(0, longest * 1.4)
     ax.grid(visible=False, axis="y")
-    ax.set(title=panel.title, xlabel="bits per dimension: test images, and pale: training images")
+    limit = "\ndotted: the entropy of the images' distribution, the limit" if entropy else ""
+    ax.set(title=panel.title, xlabel=f"bits per dimension: test images, and pale: training images{limit}")
     return panel.missing({row.name for row in rows})
 
 

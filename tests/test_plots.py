@@ -12,6 +12,7 @@ from records_factory import make_record, quick_suite, reference, write_runs
 
 from genbench import plots
 from genbench.errors import CorruptData
+from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
 from genbench.style import COLOURS, looks_of, save, svg, tick
 
@@ -173,3 +174,13 @@ def test_a_null_loss_leaves_a_gap_instead_of_an_error(tmp_path):
     with (record.folder / "progress.jsonl").open("a") as file:
         file.write(json.dumps({"step": 999, "images": 99999, "phase": "train", "loss": None}) + "\n")
     assert svg(plots.learning_curves([record]))
+
+
+def test_a_known_entropy_is_a_line_among_the_likelihoods():
+    entropy = Entropy(bits_per_dim=1.25, error=0.01)
+    for known in (None, entropy):
+        record = make_record("ddpm")
+        record.dataset.entropy = known
+        (axes,) = plots.likelihoods([record]).axes
+        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+        assert lines == ([1.25] if known else [])
