@@ -14,7 +14,39 @@ class Likelihood(Protocol):
         ...
 
 
-CAPABILITIES: dict[str, type] = {"likelihood": Likelihood}
+@runtime_checkable
+class BoundTerms(Protocol):
+    """A model whose likelihood bound has parts; the record keeps them beside the value."""
+
+    def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of -log_prob by name, nats per image (B,): under one seed they sum to it."""
+        ...
+
+
+@runtime_checkable
+class BoundOverTime(Protocol):
+    """A model whose bound is a sum over the steps of a process; the report draws its terms."""
+
+    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Some times, ascending int64 (T,), and the term of each, nats per image (T, B)."""
+        ...
+
+
+@runtime_checkable
+class EvidenceBound(Protocol):
+    """A model with an evidence lower bound that is looser than its `log_prob`, such as that of a VAE."""
+
+    def elbo_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of -ELBO by name, nats per image (B,)."""
+        ...
+
+
+CAPABILITIES: dict[str, type] = {
+    "likelihood": Likelihood,
+    "bound terms": BoundTerms,
+    "bound over time": BoundOverTime,
+    "elbo": EvidenceBound,
+}
 
 
 def capabilities(model: type) -> list[str]:

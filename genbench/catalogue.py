@@ -13,6 +13,7 @@ from genbench import __version__
 from genbench.console import plain
 from genbench.data import cache_root, data_root, known_datasets
 from genbench.plugins import load_plugins
+from genbench.sources import Source
 
 Row = dict[str, Any]
 
@@ -54,9 +55,18 @@ def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
     registered = load_plugins(files).registered("register_datasets")
     entries = known_datasets([file] if file else [], registered)
     return [
-        {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin}
+        {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source)}
         for name, entry in sorted(entries.items())
     ]
+
+
+def _entropy_words(source: Source) -> Row:
+    """The entropy of images whose distribution is known, told in the title too."""
+    entropy = source.entropy(False)
+    if entropy is None:
+        return {}
+    words = f"{source.title} ({entropy.bits_per_dim:.4f} ± {entropy.error:.4f} bits/dim)"
+    return {"title": words, "entropy": entropy.model_dump()}
 
 
 def extractor_rows(files: Iterable[str]) -> list[Row]:

@@ -22,6 +22,7 @@ from genbench.sources import SOURCES, Place, Source, Split
 
 if TYPE_CHECKING:
     from genbench.model import DataSpec
+    from genbench.records import Entropy
 
 PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""
@@ -52,7 +53,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source."""
+    """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source.
+
+    `entropy` is that of the distribution the images were drawn from, `entropy_given_label` that of an image whose label
+    is known; both None where the distribution is not known.
+    """
 
     name: str
     title: str
@@ -64,6 +69,8 @@ class Dataset:
     folder: Path
     train: Part
     test: Part
+    entropy: Entropy | None = None
+    entropy_given_label: Entropy | None = None
 
     def spec(self, conditional: bool) -> DataSpec:
         """What a model is built for."""
@@ -226,5 +233,5 @@ def _open(entry: Entry, folder: Path) -> Dataset:
     source = entry.source
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
-        about["overlap"], folder, parts["train"], parts["test"],
+        about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
     )  # fmt: skip

@@ -118,6 +118,11 @@ class Model(nn.Module):
         """Network evaluations that one sample costs."""
         return 1
 
+    @property
+    def likelihood_note(self) -> str:
+        """How `log_prob` is found, in a few words that are printed beside the number."""
+        return ""
+
     def phases(self) -> list[Phase]:
         """The optimizers, in the order of a step. The default is one AdamW over all parameters, decayed to zero."""
         from genbench.schedules import adamw, warmup_cosine

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.groups import is_reference
 from genbench.layout import Cell, Column, Row, Table
+from genbench.plots_bound import bound_over_time
 from genbench.records import CurvePoint, Record
 from genbench.sheets import COUNT, first_samples, sheet
 from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
@@ -263,10 +264,13 @@ def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[st
         end = (cell.interval[1] if cell.interval else value, i + 0.12)
         ax.annotate(value_text(cell, "bits"), end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
     longest = max((cell.interval or (0.0, cell.value or 0.0))[1] for cell in map(panel.cell, rows))
+    if entropy := rows[0].records[0].dataset.entropy:
+        ax.axvline(entropy.bits_per_dim, color=INK, linestyle=":", linewidth=1.3)
     ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
     ax.set_xlim(0, longest * 1.4)
     ax.grid(visible=False, axis="y")
-    ax.set(title=panel.title, xlabel="bits per dimension: test images, and pale: training images")
+    limit = "\ndotted: the entropy of the images' distribution, the limit" if entropy else ""
+    ax.set(title=panel.title, xlabel=f"bits per dimension: test images, and pale: training images{limit}")
     return panel.missing({row.name for row in rows})
 
 
@@ -347,6 +351,7 @@ ALL: dict[str, tuple[str, Callable[[list[Record], Looks], Figure]]] = {
     "fid-training-flops": ("FID against training FLOPs", lambda r, looks: fid_against_training(r, "flops", looks)),
     "fid-sampling": ("FID against sampling cost", fid_against_sampling),
     "likelihoods": ("Likelihoods", likelihoods),
+    "bound-over-time": ("Terms of the bound", bound_over_time),
     "learning-curves": ("Learning curves", learning_curves),
 }
 """The plots of a report: file name, heading, and what draws it from the records and the models' looks."""

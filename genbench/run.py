@@ -21,6 +21,7 @@ from genbench.devices import exact_arithmetic, use_threads
 from genbench.energy import energy_counter
 from genbench.environment import environment
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
@@ -48,7 +49,7 @@ from genbench.throughput import measure_throughput
 from genbench.verify import file_digests
 
 log = logging.getLogger("genbench")
-ARTIFACTS = ("labels.npy", "progress.jsonl", "samples.npy")
+ARTIFACTS = ("bound.json", "labels.npy", "progress.jsonl", "samples.npy")
 
 
 def is_done(job: Job) -> bool:
@@ -193,6 +194,7 @@ class Run:
         twice = {key for key in keys if keys.count(key) > 1}
         if twice:
             raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
+        keep_bound_over_time(self.job, self.model, self.data, self.job.folder)
         self.evaluate_seconds = time.perf_counter() - began
         if old is not None:
             self.measurements = kept(old, self.measurements) + self.measurements
@@ -250,6 +252,7 @@ class Run:
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
                 counts={"train": len(data.train), "test": len(data.test)},
+                entropy=data.entropy_given_label if job.conditional else data.entropy,
             ),
             environment=environment(job),
             cost=cost,

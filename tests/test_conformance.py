@@ -77,6 +77,14 @@ class NoDensity(Toy):
         return torch.zeros(len(images)) * images.flatten(1).sum(1)
 
 
+class PartsMissing(Toy):
+    def bound_terms(self, images, labels=None):
+        return {"L_T": torch.ones(len(images)), "L_0": torch.ones(len(images))}
+
+    def log_prob(self, images, labels=None):
+        return -3 * torch.ones(len(images))
+
+
 class BatchDependent(Toy):
     def log_prob(self, images, labels=None):
         return (images - images.mean(0)).flatten(1).square().sum(1) - 1e4
@@ -102,6 +110,7 @@ BROKEN = {
     Forgets: "state survives saving, loading and copying",
     IgnoresLabels: "labels are used where the job is conditional",
     NoDensity: "a density integrates to one at most",
+    PartsMissing: "the parts of a bound sum to it",
     BatchDependent: "an exact likelihood does not depend on the batch",
     IdleParameter: "every parameter belongs to a phase and gets a gradient",
     NoLoss: "every phase gives a finite scalar loss",

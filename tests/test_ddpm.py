@@ -283,6 +283,43 @@ def test_ddim_times(total, steps):
 # The model.
 
 
+def test_waves_show_what_the_pixels_hide_and_fade_under_noise():
+    """A quarter of a grey level moves a wave a hundred times as far as the pixel; under noise of 0.1 it is gone."""
+    model = tiny(shape=(3, 8, 8), fourier=[6])
+    images = torch.zeros(2, 3, 8, 8)
+    images[1] += 0.25 / 128
+    near, far = (model.with_waves(images, torch.full((2,), t)) for t in (1, 25))
+    assert near.shape == (2, 9, 8, 8) and torch.equal(near[:, :3], images)
+    fading = math.exp(-0.5 * float(64 * math.pi * model.diffusion.noise[1]) ** 2)
+    assert near[1, 3:6].unique() == pytest.approx(fading * math.sin(64 * math.pi * 0.25 / 128), rel=1e-4)
+    assert near[0, 6:].unique() == pytest.approx(fading, rel=1e-4)
+    assert model.diffusion.noise[25] > 0.1 and far[:, 3:].abs().max() < 1e-9
+    assert torch.equal(tiny(fourier=[]).with_waves(images, torch.full((2,), 1)), images)
+
+
+def test_the_network_starts_without_the_waves_and_learns_to_see_them():
+    torch.manual_seed(0)
+    model = DDPM(DataSpec("toy", (1, 8, 8)), DDPM.Config(**DDPM.presets["tiny"] | {"fourier": [3]}))
+    seen = model.net.stem.weight[:, :4]
+    assert model.net.stem.weight.shape[1] == 12 and not model.net.stem.weight[:, 4:].any() and seen.all()
+    optimizer = model.phases()[0].optimizer
+    for _ in range(3):  # the output starts at zero too
+        optimizer.zero_grad()
+        model.loss("train", Batch(levels(8))).backward()
+        optimizer.step()
+    assert model.net.stem.weight[:, 4:].abs().max() > 0
+
+
+def test_the_mean_of_a_wave_under_noise_is_the_faded_wave():
+    model, t = tiny(fourier=[4], timesteps=1000), torch.full((200_000,), 5)
+    x0 = torch.full((200_000, 1, 1, 1), 0.01)
+    x_t = model.diffusion.diffuse(x0, t, torch.randn_like(x0))
+    frequency = 16 * math.pi
+    clean = math.sin(frequency * 0.01 * float(model.diffusion.signal[5]))
+    fading = float(model.with_waves(x0[:1] * 0, t[:1])[0, 2])
+    assert torch.sin(frequency * x_t).mean() == pytest.approx(fading * clean, abs=0.01)
+
+
 @pytest.mark.parametrize("config", [{}, {"steps": 3, "eta": 0.5}, {"sampler": "ancestral"}])
 def test_nfe_counts_network_calls(config):
     model, calls = tiny(**config), []
@@ -333,7 +370,8 @@ def test_presets_are_valid_and_paper_is_the_papers():
         DDPM.Config(**preset)
     config = DDPM.Config(**DDPM.presets["paper"])
     with torch.device("meta"):
-        net = config.unet(3, 0)
+        net = config.unet(3, 3, 0)
+    assert config.fourier == ()
     assert sum(p.numel() for p in net.parameters()) == pytest.approx(35.7e6, rel=2e-3)
     assert config.timesteps == 1000 and config.prediction == "eps" and config.sampler == "ancestral"
 

@@ -295,12 +295,26 @@ def test_a_new_version_of_what_measures_scores_again_without_training(
 
     def job():
         made = make_jobs(experiment, load_plugins(), [digits], Runtime(out=tmp_path))[0]
-        return (made.id, made.samples_key), made.evaluation_key
+        return (made.id, made.samples_key), (made.evaluation_key, made.extractor_stamps)
 
     before = job()
     monkeypatch.setattr(module, name, 99)
     after = job()
     assert after[0] == before[0] and after[1] != before[1]
+
+
+def test_another_version_of_an_extractor_measures_again_and_replaces_its_numbers(tmp_path, digits, monkeypatch):
+    first = gaussian_job(tmp_path, digits)
+    old = run_job(first, digits, load_plugins())
+    assert is_done(first)
+    monkeypatch.setattr(extractors, "CODE", 99)
+    second = gaussian_job(tmp_path, digits)
+    assert second.id == first.id and not is_done(second)
+    new = run_job(second, digits, load_plugins())
+    assert is_done(second) and len(new.measurements) == len(old.measurements)
+    assert {m.protocol for m in new.measurements if m.metric == "fid_test"}.isdisjoint(
+        m.protocol for m in old.measurements
+    )
 
 
 def test_a_model_is_identified_by_the_code_it_borrows():

@@ -12,6 +12,7 @@ from records_factory import make_record, quick_suite, reference, seeds_of, write
 
 from genbench import plots
 from genbench.errors import CorruptData
+from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
 from genbench.style import COLOURS, looks_of, save, svg, tick
 
@@ -184,3 +185,13 @@ def test_bars_reach_over_the_interval_of_the_mean():
     ((_, low), (_, high)) = bar.get_segments()[0]
     assert (low, high) == pytest.approx((12 - 4.3026527 * 2 / 3**0.5, 12 + 4.3026527 * 2 / 3**0.5))
     assert "95 % intervals" in plots.fid_against_training(records).get_label()
+
+
+def test_a_known_entropy_is_a_line_among_the_likelihoods():
+    entropy = Entropy(bits_per_dim=1.25, error=0.01)
+    for known in (None, entropy):
+        record = make_record("ddpm")
+        record.dataset.entropy = known
+        (axes,) = plots.likelihoods([record]).axes
+        lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
+        assert lines == ([1.25] if known else [])

@@ -1,7 +1,8 @@
 """Every setting is classified: what it changes, and so what must be made anew, is said here and seen in the keys.
 
 A field that is missing below fails the first test: decide whether its change asks for other weights (`training`), only
-for other samples (`samples`), only for other measurements (`evaluation`), or for nothing (`runtime`).
+for other samples (`samples`), only for other measurements (`evaluation`), for those of one extractor (`extractor`), for
+weights kept along the training (`curve`), or for nothing (`runtime`).
 """
 
 import typing
@@ -23,6 +24,8 @@ KEYS = {
     "training": {"id"},
     "samples": {"samples_key", "evaluation_key"},
     "evaluation": {"evaluation_key"},
+    "extractor": set(),  # each is compared apart, by `rescore.missing_extractors`
+    "curve": set(),  # kept along a training that it does not change
     "runtime": set(),
 }
 OTHER_STAMP = PluginStamp(name="toy", version="1", digest="other")
@@ -41,7 +44,11 @@ JOB = {
     "precision": ("training", "bf16"),
     "samples": ("samples", 21),
     "evaluation": ("evaluation", EvaluationSettings(k=5)),
-    "extractor_stamps": ("evaluation", {"local-classifier": "other"}),
+    "extractor_stamps": ("extractor", {"local-classifier": "other"}),
+    "curve": ("curve", 4),
+    "tuning_trials": ("runtime", 3),  # told in the record, which is written again
+    "foreign": ("training", "other"),
+    "external_data": ("runtime", ("elsewhere",)),
     "runtime": ("runtime", Runtime(cache=Path("elsewhere"))),
 }
 RUNTIME = {
@@ -55,7 +62,7 @@ RUNTIME = {
     "timeout": ("runtime", 5.0),
 }
 EVALUATION = {
-    "extractors": ("evaluation", ("vgg16",)),
+    "extractors": ("extractor", ("vgg16",)),
     "k": ("evaluation", 5),
     "isc_splits": ("evaluation", 5),
     "kid_subsets": ("evaluation", 5),
@@ -73,9 +80,10 @@ EXPERIMENT = {
     "samples": ("samples", 21),
     "conditional": ("runtime", True),  # `gaussian` cannot be; see Job.conditional
     "precision": ("training", "bf16"),
-    "extractors": ("evaluation", ("local-classifier",)),
+    "extractors": ("extractor", ("local-classifier",)),
     "likelihood_images": ("evaluation", 5),
     "allow_rank_deficient": ("evaluation", True),
+    "curve": ("curve", 4),
 }
 TABLES = {Job: JOB, Runtime: RUNTIME, EvaluationSettings: EVALUATION, Experiment: EXPERIMENT}
 

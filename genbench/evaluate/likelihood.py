@@ -3,52 +3,75 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.capabilities import Likelihood
+from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
 from genbench.data import Dataset, Part
-from genbench.images import bits_per_dim, dequantize, to_float
-from genbench.model import Model
+from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
+from genbench.model import Batch, Model
 from genbench.plan import Job
 from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement
 from genbench.seeds import derive_seed
 
+Terms = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
+"""(images, labels) -> parts of minus a log-likelihood, nats per image."""
+ELBO_NOTE = "evidence lower bound, by one draw of the latents an image"
 BLOCK = 250
 LIKELIHOOD = 1
 """Version of the convention; raise it when the same model would get another number."""
 
 
 def likelihood_measurements(job: Job, model: Model, data: Dataset) -> list[Measurement]:
-    """`bits_per_dim_test` and `_train`: means over the same seeded images for every model, with their errors."""
+    """`bits_per_dim_test` and `_train`: means over the same seeded images for every model, with their errors.
+
+    Where the model has a looser evidence bound too, that is a metric of its own, `bits_per_dim_elbo_test` and `_train`.
+    """
     found = []
     for split, part in (("test", data.test), ("train", data.train)):
-        settings = protocol(job, data, split, part)
-        common: dict[str, Any] = {
-            "metric": f"bits_per_dim_{split}", "better": "lower", "kind": model.likelihood, "settings": settings,
-        }  # fmt: skip
+        common: dict[str, Any] = {"better": "lower", "settings": protocol(job, data, split, part)}
+        name = f"bits_per_dim_{split}"
         if not isinstance(model, Likelihood):
-            found.append(
-                Measurement(**common, value=None, status="not_applicable", note="the model defines no likelihood")
-            )
+            reason = "the model defines no likelihood"
+            found.append(Measurement(metric=name, **common, value=None, status="not_applicable", note=reason))
             continue
-        bits = split_bits(job, model, part, split)
+        common["discrete"] = model.discrete
+        bits = split_bits(job, model, part, split, terms_of(model), "log_prob")
+        found.append(mean_bits(bits, {"metric": name, "kind": model.likelihood, "note": note(model)} | common))
+        if isinstance(model, EvidenceBound):
+            bits = split_bits(job, model, part, split, model.elbo_terms, "elbo")
+            about = {"metric": f"bits_per_dim_elbo_{split}", "kind": "bound", "note": ELBO_NOTE}
+            found.append(mean_bits(bits, about | common))
         report("evaluate", 0.5, f"bits/dim {split}")
-        if not bits.isfinite().all():
-            bad = int((~bits.isfinite()).sum())
-            found.append(
-                Measurement(
-                    **common, value=None, status="failed", note=f"{bad} of {len(bits)} images have no finite likelihood"
-                )
-            )
-            continue
-        error = float(bits.std() / math.sqrt(len(bits)))
-        found.append(Measurement(**common, value=float(bits.mean()), stderr=error, count=len(bits), note=note(model)))
     return found
+
+
+def mean_bits(bits: dict[str, Tensor], about: dict[str, Any]) -> Measurement:
+    """The mean of the summed parts, with the mean of each part.
+
+    The standard error is that over images: they are independent, so where each has an unbiased estimate of its own the
+    error of the estimation is in it.
+    """
+    total = torch.stack(list(bits.values())).sum(0)
+    if not total.isfinite().all():
+        bad = int((~total.isfinite()).sum())
+        reason = f"{bad} of {len(total)} images have no finite likelihood"
+        return Measurement(**about | {"value": None, "status": "failed", "note": reason})
+    parts = {name: float(values.mean()) for name, values in bits.items() if name}
+    error = float(total.std() / math.sqrt(len(total)))
+    return Measurement(**about, value=float(total.mean()), stderr=error, count=len(total), parts=parts)
+
+
+def terms_of(model: Likelihood) -> Terms:
+    """The parts of -log_prob where the model has them, else the whole under no name."""
+    if isinstance(model, BoundTerms):
+        return model.bound_terms
+    return lambda images, labels: {"": -model.log_prob(images, labels)}
 
 
 def protocol(job: Job, data: Dataset, split: str, part: Part) -> dict[str, Any]:
@@ -64,12 +87,14 @@ def protocol(job: Job, data: Dataset, split: str, part: Part) -> dict[str, Any]:
 def note(model: Model) -> str:
     """How to read the number."""
     if model.discrete:
-        return {
+        words = {
             "exact": "exact log P(y)",
             "bound": "bound on log P(y) of the 256 levels",
             "estimate": "estimate of log P(y)",
         }[model.likelihood]
-    return f"{model.likelihood} density of uniformly dequantised images, hence a bound on the discrete likelihood"
+    else:
+        words = f"{model.likelihood} density of uniformly dequantised images, hence a bound on the discrete likelihood"
+    return f"{model.likelihood_note}: {words}" if model.likelihood_note else words
 
 
 def chosen(part: Part, count: int, seed: int, split: str) -> np.ndarray:
@@ -82,27 +107,39 @@ def chosen(part: Part, count: int, seed: int, split: str) -> np.ndarray:
 
 
 @torch.inference_mode()
-def split_bits(job: Job, model: Likelihood, part: Part, split: str) -> Tensor:
-    """bits/dim of each chosen image of a split, float64 (n,); the model runs in float32."""
-    assert isinstance(model, Model)
-    device, seed = torch.device(job.runtime.device), job.evaluation.seed
+def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, purpose: str) -> dict[str, Tensor]:
+    """The terms in bits/dim, float64 (n,) each, of each chosen image of a split; the model runs in float32.
+
+    A density's 7 bits of the convention are a part of their own, `levels`, where it has others.
+    """
+    seed = job.evaluation.seed
     indices = chosen(part, job.evaluation.likelihood_images, seed, split)
-    generator = torch.Generator(device)
-    bits = []
+    found: dict[str, list[Tensor]] = {}
     for start in range(0, len(indices), BLOCK):
         stop_if_requested()
-        block = indices[start : start + BLOCK]
-        levels = torch.from_numpy(part.images[block]).to(device)
-        generator.manual_seed(derive_seed(seed, "likelihood", split, start))
-        images = to_float(levels) if model.discrete else dequantize(levels, generator)
-        labels = None
-        if job.conditional and part.labels is not None:
-            labels = torch.from_numpy(part.labels[block]).to(device)
-        torch.manual_seed(derive_seed(job.seed, "log_prob", split, start))
-        log_prob = model.log_prob(images, labels)
-        if log_prob.shape != (len(block),):
-            raise ValueError(
-                f"log_prob of {len(block)} images must have shape ({len(block)},), it has {tuple(log_prob.shape)}"
-            )
-        bits.append(bits_per_dim(log_prob, model.data.dims, model.discrete).cpu())
-    return torch.cat(bits)
+        batch = block_of(
+            job, model, part, indices[start : start + BLOCK], derive_seed(seed, "likelihood", split, start)
+        )
+        torch.manual_seed(derive_seed(job.seed, purpose, split, start))
+        for name, nats in terms(batch.images, batch.labels).items():
+            if nats.shape != (len(batch),):
+                raise ValueError(
+                    f"{purpose} of {len(batch)} images must have shape ({len(batch)},), it has {tuple(nats.shape)}"
+                )
+            found.setdefault(name, []).append(bits_per_dim(-nats, model.data.dims, discrete=True).cpu())
+    bits = {name: torch.cat(blocks) for name, blocks in found.items()}
+    if not model.discrete:
+        last = next(iter(bits)) if len(bits) == 1 else "levels"
+        bits[last] = bits.get(last, torch.zeros(len(indices), dtype=torch.float64)) + math.log2(LEVELS / 2)
+    return bits
+
+
+def block_of(job: Job, model: Model, part: Part, indices: np.ndarray, seed: int) -> Batch:
+    """Images of a split on the job's device, as the model takes them, dequantised with `seed`."""
+    device = torch.device(job.runtime.device)
+    levels = torch.from_numpy(part.images[indices]).to(device)
+    labels = None
+    if job.conditional and part.labels is not None:
+        labels = torch.from_numpy(part.labels[indices]).to(device)
+    images = to_float(levels) if model.discrete else dequantize(levels, torch.Generator(device).manual_seed(seed))
+    return Batch(images, labels)

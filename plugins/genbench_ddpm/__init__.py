@@ -5,6 +5,7 @@
 The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by DDIM.
 """
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, Literal, Self
 
@@ -51,6 +52,11 @@ class DiffusionConfig(Config):
         0.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
     )
 
+    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
+    bound_strata: int = field(
+        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
+    )
+
     @model_validator(mode="after")
     def consistent(self) -> Self:
         if self.sampler == "ddim" and self.steps > self.timesteps:
@@ -69,11 +75,11 @@ class DiffusionConfig(Config):
         betas = linear_betas(self.timesteps, self.beta_start, self.beta_end) if linear else cosine_betas(self.timesteps)
         return Diffusion(betas, self.prediction, self.variance)
 
-    def unet(self, channels: int, num_classes: int) -> UNet:
-        """The network that these settings describe."""
+    def unet(self, inputs: int, outputs: int, num_classes: int) -> UNet:
+        """The network that these settings describe, from and to so many channels."""
         return UNet(
-            channels,
-            channels,
+            inputs,
+            outputs,
             self.widths,
             self.blocks,
             self.attention,
@@ -95,6 +101,10 @@ class DiffusionConfig(Config):
             return diffusion.simple_loss(network, x0)
         return diffusion.variational_loss(network, x0, discrete)
 
+    def bound(self, diffusion: Diffusion, denoise: Denoiser, x0: Tensor, discrete: bool) -> dict[str, Tensor]:
+        """The parts of the bound on -log p(x0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
+        return diffusion.bound(denoise, x0, self.bound_exact, self.bound_strata, discrete)
+
     def draw(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor) -> Tensor:
         """Samples from noise by the chosen sampler."""
         if self.sampler == "ancestral":
@@ -105,9 +115,8 @@ class DiffusionConfig(Config):
 class DDPMConfig(DiffusionConfig):
     """The settings of `ddpm`; the defaults are the preset `small`."""
 
-    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
-    bound_strata: int = field(
-        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
+    fourier: tuple[int, ...] = field(
+        (2,), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
     )
 
 
@@ -130,6 +139,7 @@ class DDPM(Model):
             "blocks": 2,
             "attention": [1],
             "patch": 1,
+            "fourier": [],
             "dropout": 0.1,
             "scale_shift": False,
             "sampler": "ancestral",
@@ -142,7 +152,10 @@ class DDPM(Model):
     def __init__(self, data: DataSpec, config: DDPMConfig) -> None:
         super().__init__(data, config)
         self.diffusion = config.process()
-        self.net = config.unet(data.shape[0], data.num_classes)
+        channels = data.shape[0]
+        self.net = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
+        with torch.no_grad():
+            self.net.stem.weight[:, channels * config.patch**2 :] = 0  # the waves come in as far as they help
 
     @property
     def nfe(self) -> int:
@@ -154,19 +167,42 @@ class DDPM(Model):
 
     def network(self, labels: Tensor | None) -> Network:
         """The U-Net as a function of x_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
-        return lambda x_t, t: self.net(x_t, t * (1000 / self.diffusion.steps), labels)
+        return lambda x_t, t: self.net(self.with_waves(x_t, t), t * (1000 / self.diffusion.steps), labels)
+
+    def with_waves(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The image with its waves as further channels, each as faint as noise of the level of t makes it.
+
+        Sources: Kingma et al. 2021, appendix C; the fading: Barron et al. 2021, equation 14.
+        """
+        noise, channels = self.diffusion.at(self.diffusion.noise, t, x_t), [x_t]
+        for n in self.config.fourier:
+            frequency = 2**n * math.pi
+            fading = torch.exp(-0.5 * (frequency * noise) ** 2)
+            channels += [fading * torch.sin(frequency * x_t), fading * torch.cos(frequency * x_t)]
+        return torch.cat(channels, dim=1)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         return self.config.loss(self.diffusion, self.network(batch.labels), batch.images, discrete=True)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         noise = torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
-        return self.config.draw(self.diffusion, self.diffusion.denoiser(self.network(labels), clip=True), noise)
+        return self.config.draw(self.diffusion, self.denoiser(labels), noise)
+
+    @property
+    def likelihood_note(self) -> str:
+        return f"variational bound over all {self.diffusion.steps} steps"
 
     def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of -log_prob, nats per image (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
-        denoise = self.diffusion.denoiser(self.network(labels), clip=True)
-        return self.diffusion.bound(denoise, images, self.config.bound_exact, self.config.bound_strata)
+        return self.config.bound(self.diffusion, self.denoiser(labels), images, discrete=True)
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
+
+    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """L_{t-1}, nats per image (T, B), at about 60 values of t."""
+        return self.diffusion.bound_over_time(self.denoiser(labels), images, discrete=True)
+
+    def denoiser(self, labels: Tensor | None) -> Denoiser:
+        """The network's estimate of the image."""
+        return self.diffusion.denoiser(self.network(labels), clip=True)

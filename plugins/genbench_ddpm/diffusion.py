@@ -192,6 +192,16 @@ class Diffusion(nn.Module):
         ones = torch.ones(len(x0), dtype=torch.int64, device=x0.device)
         return {"L_T": self.prior_term(x0), "L_t": inner, "L_0": self.bound_term(denoise, x0, ones, discrete)}
 
+    def bound_over_time(self, denoise: Denoiser, x0: Tensor, discrete: bool = True) -> tuple[Tensor, Tensor]:
+        """Times `times_of(T)` and the term L_{t-1} of each by one draw of x_t, float64 nats (times, B)."""
+        times = torch.tensor(times_of(self.steps), device=x0.device)
+        return times, torch.stack([self.bound_term(denoise, x0, t.expand(len(x0)), discrete) for t in times])
+
+
+def times_of(steps: int, count: int = 60) -> list[int]:
+    """At most `count` times from 1 to T, ascending, in geometric progression where whole numbers allow it."""
+    return sorted({round(steps ** (k / (count - 1))) for k in range(count)})
+
 
 def strata_of(steps: int, exact: int, strata: int) -> list[tuple[int, int]]:
     """Half-open ranges that cover 1..T: one time each up to `exact`, then up to `strata` in geometric progression.

@@ -55,6 +55,7 @@ class Flow(Model):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
         "small": {},
+        "affine": {"coupling": "affine", "learning_rate": 1.2e-2},
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
             "learning_rate": 1e-3, "alpha": 0.05,

@@ -5,8 +5,9 @@
 The first stage is a variational autoencoder with a small weight on its divergence and a trained discretised logistic.
 """
 
+import math
 from collections.abc import Callable
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
@@ -16,7 +17,7 @@ from genbench import Batch, DataSpec, Model, Phase, adamw, field, hookimpl, warm
 from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
 from genbench.nets import Decoder, Encoder, latent_size
 from genbench_ddpm import DiffusionConfig
-from genbench_ddpm.diffusion import Network
+from genbench_ddpm.diffusion import Denoiser, Network
 
 
 @hookimpl
@@ -95,13 +96,14 @@ class LatentDiffusion(Model):
     }
     conditional = True
     discrete = True
+    likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
 
     def __init__(self, data: DataSpec, config: LDMConfig) -> None:
         super().__init__(data, config)
         self.latent_shape = (config.latent_channels, *latent_size(data.shape[1:], config.factor))
         self.autoencoder = Autoencoder(data.shape, config)
         self.diffusion = config.process()
-        self.net = config.unet(config.latent_channels, data.num_classes)
+        self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
         self.register_buffer("scale", torch.ones(()))
 
     @property
@@ -144,7 +146,38 @@ class LatentDiffusion(Model):
         """The U-Net as a function of z_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
         return lambda z_t, t: self.net(z_t, t * (1000 / self.diffusion.steps), labels)
 
+    def denoiser(self, labels: Tensor | None) -> Denoiser:
+        """The network's estimate of the scaled latents."""
+        return self.diffusion.denoiser(self.network(labels))
+
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         noise = torch.randn(n, *self.latent_shape, device=self.scale.device)
-        latents = self.config.draw(self.diffusion, self.diffusion.denoiser(self.network(labels)), noise)
+        latents = self.config.draw(self.diffusion, self.denoiser(labels), noise)
         return self.autoencoder.decode(latents / self.scale).clamp(-1, 1)
+
+    @property
+    def likelihood_note(self) -> str:
+        return f"one draw of the latents, variational bound over all {self.diffusion.steps} steps"
+
+    def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of -log_prob, nats per image (B,), by one draw of the scaled latents u = scale * z, z ~ q(z|x).
+
+        log P(x) >= E_q[log P(x|z) - log q(u|x) + log p(u)]: the reconstruction, less the entropy of q(u|x), which is
+        that of q(z|x) and the log-determinant of the scale, and the diffusion's bound on the density of u, whose L_0 is
+        Gaussian. Source: Vahdat et al. 2021, eq. 1.
+        """
+        mean, log_std = self.autoencoder.encode(images)
+        latents = draw(mean, log_std)
+        pixels = discretized_logistic_log_prob(images, self.autoencoder.decode(latents), self.autoencoder.log_scale)
+        log_std = log_std + self.scale.log()
+        entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).double().flatten(1).sum(1)
+        own = {"reconstruction": -pixels.double().flatten(1).sum(1), "-entropy": -entropy}
+        return own | self.config.bound(self.diffusion, self.denoiser(labels), self.scale * latents, discrete=False)
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
+
+    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The diffusion's L_{t-1}, nats per image (T, B), at about 60 values of t."""
+        latents = self.scale * draw(*self.autoencoder.encode(images))
+        return self.diffusion.bound_over_time(self.denoiser(labels), latents, discrete=False)

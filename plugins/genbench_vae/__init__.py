@@ -61,6 +61,10 @@ class VAE(Model):
         self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * config.latent)
         self.from_latent = nn.Linear(config.latent, math.prod(self.map_shape))
 
+    @property
+    def likelihood_note(self) -> str:
+        return f"IWAE-{self.config.iwae}"
+
     def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation, (B, latent) each, of q(z|y)."""
         mean, log_std = self.to_latent(self.encoder(images, labels).flatten(1)).float().chunk(2, dim=1)
@@ -91,6 +95,11 @@ class VAE(Model):
         starts = range(0, len(images), CHUNK)
         parts = [(images[i : i + CHUNK], None if labels is None else labels[i : i + CHUNK]) for i in starts]
         return torch.cat([self.bound(*part) for part in parts])
+
+    def elbo_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of -ELBO, nats per image (B,): -log P(y|z) at one draw of z, and the rate KL(q || p)."""
+        reconstruction, rate = self.elbo(images, labels)
+        return {"reconstruction": -reconstruction, "rate": rate}
 
     def bound(self, images: Tensor, labels: Tensor | None) -> Tensor:
         """IWAE-k of images that fit into memory together."""

@@ -1,0 +1,48 @@
+"""The terms of a bound over the steps of its process, kept in the run folder so that a report needs no model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genbench import store
+from genbench.capabilities import BoundOverTime
+from genbench.data import Dataset
+from genbench.evaluate.likelihood import block_of, chosen
+from genbench.images import bits_per_dim
+from genbench.model import Model
+from genbench.plan import Job
+from genbench.seeds import derive_seed
+
+IMAGES = 64
+FILE = "bound.json"
+log = logging.getLogger("genbench")
+
+
+@torch.inference_mode()
+def keep_bound_over_time(job: Job, model: Model | None, data: Dataset, folder: Path) -> None:
+    """Write bound.json: for some times the mean term on a few test images, in bits/dim, and its standard error.
+
+    A model without such terms, or with one that is not finite, leaves no file.
+    """
+    (folder / FILE).unlink(missing_ok=True)
+    if not isinstance(model, BoundOverTime):
+        return
+    assert isinstance(model, Model)
+    seed = job.evaluation.seed
+    indices: np.ndarray = chosen(data.test, IMAGES, seed, "over time")
+    batch = block_of(job, model, data.test, indices, derive_seed(seed, "over time"))
+    torch.manual_seed(derive_seed(job.seed, "over time"))
+    times, nats = model.bound_over_time(batch.images, batch.labels)
+    bits = bits_per_dim(-nats, model.data.dims, discrete=True).cpu()
+    if not bits.isfinite().all():
+        log.warning("%s: a term of the bound is not finite, no %s is kept", job.id, FILE)
+        return
+    errors = bits.std(dim=1) / len(indices) ** 0.5
+    store.write_json(
+        folder / FILE,
+        {"images": len(indices), "t": times.tolist(), "bits_per_dim": bits.mean(1).tolist(), "stderr": errors.tolist()},
+    )
