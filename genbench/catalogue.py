@@ -13,7 +13,7 @@ from genbench import __version__
 from genbench.console import plain
 from genbench.data import cache_root, data_root, known_datasets
 from genbench.plugins import load_plugins
-from genbench.sources import Source
+from genbench.source import Source
 
 Row = dict[str, Any]
 

@@ -18,7 +18,8 @@ from genbench import store
 from genbench.errors import BadInput, CorruptData, did_you_mean
 from genbench.names import check_name
 from genbench.seeds import derive_seed
-from genbench.sources import SOURCES, Place, Source, Split
+from genbench.source import Place, Source, Split
+from genbench.sources import SOURCES
 
 if TYPE_CHECKING:
     from genbench.model import DataSpec

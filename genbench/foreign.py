@@ -16,9 +16,9 @@ from genbench import store
 from genbench.data import Dataset
 from genbench.errors import BadInput, EnvironmentProblem
 from genbench.names import check_name
+from genbench.own_files import Array, Folder
 from genbench.records import REFERENCES
 from genbench.seeds import derive_seed
-from genbench.sources import Array, Folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -2,11 +2,14 @@
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from finished import SMALL, run_of
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -73,3 +76,35 @@ def gaussian_plugin(tmp_path_factory):
     file = tmp_path_factory.mktemp("outside") / "my_model.py"
     file.write_text(source.read_text().replace('name = "gaussian"', 'name = "mine"'))
     return file
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tmp_path_factory, gaussian_plugin):
+    """A run folder with a model of a plugin that is gone, and the reference rows."""
+    folder = tmp_path_factory.mktemp("made")
+    plugin = shutil.copy(gaussian_plugin, folder / gaussian_plugin.name)
+    command = [sys.executable, "-m", "genbench", "run", "--plugin", str(plugin), "-m", "mine", *SMALL]
+    done = subprocess.run([*command, "--out", str(folder / "runs")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    plugin.unlink()
+    return folder / "runs"
+
+
+@pytest.fixture
+def runs(finished_runs, tmp_path):
+    """A copy of the runs, to change."""
+    return shutil.copytree(finished_runs, tmp_path / "runs")
+
+
+@pytest.fixture
+def samples(runs, tmp_path):
+    """The run's own samples, as a file made elsewhere would be."""
+    return shutil.copy(run_of(runs, "mine") / "samples.npy", tmp_path / "theirs.npy")
+
+
+@pytest.fixture
+def quick_classifier(monkeypatch):
+    """A local classifier that is soon trained."""
+    from genbench.evaluate import classifier
+
+    monkeypatch.setattr(classifier, "UPDATES", 20)

@@ -198,7 +198,7 @@ def test_torchvisions_files_are_part_of_a_prepared_dataset(tmp_path):
 
 
 def features_place(folder):
-    from genbench.sources import Place
+    from genbench.source import Place
 
     return Place(folder, folder)
 

@@ -45,14 +45,14 @@ MUTATIONS = (
         '        "recall": share(int((counted.balls > 0).sum()), len(generated)),\n'
         '        "precision": Value(int(counted.recalled.sum()) / total),\n',
         "a collapsed model would look diverse and a blurred one sharp",
-        ("tests/test_fidelity.py",),
+        ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
     Mutation(
         "covariance with ddof 0",
         "covariance = (moments.gram - n * torch.outer(projected, projected)) / (n - 1)",
         "covariance = (moments.gram - n * torch.outer(projected, projected)) / n",
         "FID would be another number than everybody's",
-        ("tests/test_fidelity.py",),
+        ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
     Mutation(
         "the two variances of the reverse process swapped",
@@ -73,7 +73,7 @@ MUTATIONS = (
         "            x, change = layer(x, labels)\n            log_det = log_det + change\n",
         "            x, change = layer(x, labels)\n",
         "the flow's density would not integrate to one",
-        ("tests/test_flow.py",),
+        ("tests/test_flow.py", "tests/test_flow_layers.py"),
     ),
     Mutation(
         "distances of features in float32, not centred",
@@ -81,14 +81,14 @@ MUTATIONS = (
         "        self.first, self.second = (side.float().double() for side in (first, second))\n"
         "        centre = 0 * second.mean(0)\n",
         "far from the origin precision and recall would be those of rounding errors",
-        ("tests/test_fidelity.py",),
+        ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
     Mutation(
         "a point counted among its own neighbours",
         "radii = Distances(reference, reference).kth(k + 1)",
         "radii = Distances(reference, reference).kth(k)",
         "the manifold would reach to the k-1-th neighbour only",
-        ("tests/test_fidelity.py",),
+        ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
     Mutation(
         "a key without the seed",
@@ -123,7 +123,7 @@ MUTATIONS = (
         '        scores.against("test", test)\n',
         '        scores.against("test", train or test)\n',
         "a model that memorises would win",
-        ("tests/test_fidelity.py",),
+        ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
 )
 

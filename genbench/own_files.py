@@ -1,0 +1,138 @@
+"""Images of your own: a folder of image files, or an array."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from genbench.errors import BadInput, EnvironmentProblem
+from genbench.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+IGNORED_NAMES = {".DS_Store", "Thumbs.db", "__MACOSX"}
+
+
+class Folder(Source):
+    """A folder of image files, flat or with one folder a class; the test split has its own folder or is a fraction."""
+
+    source: Literal["folder"]
+    path: str
+    test_path: str | None = None
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    layout: Literal["flat", "classes"] = "flat"
+
+    def splits(self, place: Place) -> tuple[Split, Split]:
+        files = self._files(place.path(self.path))
+        if self.test_path:
+            return self._split(files), self._split(self._files(place.path(self.test_path)))
+        ranks = rank_in_class(np.array([label for _, label in files]))
+        test = ranks >= 1 - self.test_fraction
+        parts = [[file for file, chosen in zip(files, mask) if chosen] for mask in (~test, test)]
+        return self._split(parts[0]), self._split(parts[1])
+
+    def state(self, place: Place) -> list[Any]:
+        folders = [self.path] + ([self.test_path] if self.test_path else [])
+        files = [(file, label) for folder in folders for file, label in self._files(place.path(folder))]
+        return [(file.name, label, *stamp(file)) for file, label in files]
+
+    def _files(self, folder: Path) -> list[tuple[Path, int]]:
+        if not folder.is_dir():
+            raise BadInput(f"{folder}: not a folder", "give a folder of images")
+        if self.layout == "flat":
+            files = [(file, -1) for file in _images(folder)]
+            if not files and any(_images(sub) for sub in _subfolders(folder)):
+                raise BadInput(f"{folder}: only class folders hold images", 'set layout = "classes"')
+        else:
+            classes = _subfolders(folder)
+            stray = _images(folder)
+            if stray:
+                raise BadInput(f"{stray[0]}: an image beside the class folders", "move it into a class, or remove it")
+            if self.num_classes and len(classes) != self.num_classes:
+                raise BadInput(f"{folder}: {len(classes)} class folders, num_classes = {self.num_classes}")
+            files = [(file, label) for label, sub in enumerate(classes) for file in _images(sub)]
+        if not files:
+            raise BadInput(f"{folder}: no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+        return files
+
+    def _split(self, files: list[tuple[Path, int]]) -> Split:
+        return Split(len(files), ((self._read(file), label) for file, label in files))
+
+    def _read(self, file: Path) -> np.ndarray:
+        from PIL import Image as PIL
+
+        try:
+            with PIL.open(file) as image:
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    raise BadInput(f"{file}: {frames} frames", "give still images")
+                return self.convert(image)
+        except PermissionError as error:
+            raise EnvironmentProblem(f"{file}: {error.strerror}") from error
+        except (OSError, ValueError, PIL.DecompressionBombError) as error:
+            raise BadInput(
+                f"{file}: not a readable image ({first_line(error)})", "replace or remove the file"
+            ) from error
+
+
+class Array(Source):
+    """uint8 arrays (N, C, H, W), (N, H, W, C) or (N, H, W): .npy, or .npz with `images` and perhaps `labels`."""
+
+    source: Literal["array"]
+    path: str
+    test_path: str | None = None
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+
+    def splits(self, place: Place) -> tuple[Split, Split]:
+        images, labels = self._load(place.path(self.path))
+        if self.test_path:
+            return split_of(images, labels), split_of(*self._load(place.path(self.test_path)))
+        test = rank_in_class(labels) >= 1 - self.test_fraction
+        return split_of(images[~test], labels[~test]), split_of(images[test], labels[test])
+
+    def state(self, place: Place) -> list[Any]:
+        files = [place.path(path) for path in (self.path, self.test_path) if path]
+        return [stamp(file) for file in files]
+
+    def _load(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            loaded = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise BadInput(f"{file}: not a .npy or .npz file of arrays ({first_line(error)})") from error
+        labels = None
+        if not isinstance(loaded, np.ndarray):
+            if "images" not in loaded:
+                raise BadInput(f"{file}: no array `images`, found {', '.join(loaded) or 'none'}")
+            labels = loaded["labels"] if "labels" in loaded else None
+            loaded = loaded["images"]
+        images = self.checked(file, loaded)
+        if self.num_classes and (labels is None or len(labels) != len(images)):
+            raise BadInput(f"{file}: num_classes = {self.num_classes} needs one label an image", "add `labels`")
+        return images, np.full(len(images), -1) if labels is None or not self.num_classes else labels
+
+    def checked(self, file: Path, images: np.ndarray) -> np.ndarray:
+        """The images as (N, C, H, W) in the entry's shape. Raises BadInput where they are not uint8 of it."""
+        channels, height, width = self.shape
+        if images.dtype != np.uint8:
+            raise BadInput(f"{file}: {images.dtype} pixels", "store uint8 levels 0..255")
+        if images.shape[1:] == (height, width) and channels == 1:
+            images = images[:, None]
+        if images.shape[1:] == (height, width, channels) and channels != height:
+            images = images.transpose(0, 3, 1, 2)
+        if images.shape[1:] != self.shape:
+            raise BadInput(f"{file}: images of shape {images.shape[1:]}, the dataset has {self.shape}")
+        return images
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and file.name not in IGNORED_NAMES and not file.name.startswith("._")
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and sub.name not in IGNORED_NAMES)

@@ -1,0 +1,126 @@
+"""What every source of images is: two splits of uint8 images (C, H, W) with labels, given one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from genbench.errors import BadInput
+from genbench.records import Entropy
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDES = (8, 512)
+
+
+@dataclass(frozen=True)
+class Split:
+    """`count` pairs of a uint8 image (C, H, W) and its label, -1 where there is none."""
+
+    count: int
+    items: Iterable[tuple[np.ndarray, int]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a source may look: the folder of its datasets file, the data root, and whether it may download."""
+
+    base: Path
+    data_root: Path
+    offline: bool = False
+
+    def path(self, text: str) -> Path:
+        """A path of the datasets file: `~` is the home folder, relative paths are relative to the file."""
+        if "$" in text:
+            raise BadInput(
+                f"path {text!r}: variables are not expanded", "write the path out, or use ~ for the home folder"
+            )
+        path = self.base / Path(text).expanduser()
+        if not path.exists():
+            raise BadInput(f"{path}: no such file or folder", "correct `path` in the datasets file")
+        return path
+
+
+class Source(BaseModel):
+    """What every entry of datasets.toml says; each kind of source adds its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    title: str = ""
+    shape: tuple[Literal[1, 3], int, int]
+    num_classes: int = Field(0, ge=0, le=100_000)
+    extractors: tuple[str, ...] = ()
+    crop: int | None = Field(None, ge=1)
+
+    def model_post_init(self, context: object) -> None:
+        low, high = SIDES
+        if not all(low <= side <= high for side in self.shape[1:]):
+            raise ValueError(f"shape: sides must be {low} to {high} pixels")
+
+    def splits(self, place: Place) -> tuple[Split, Split]:
+        """The training and the test split. Raises BadInput or EnvironmentProblem where they cannot be had."""
+        raise TypeError(f"{type(self).__qualname__} has no splits()")
+
+    def state(self, place: Place) -> list[Any]:
+        """What tells a changed source from an unchanged one without reading its images."""
+        return []
+
+    def entropy(self, conditional: bool) -> Entropy | None:
+        """That of the images' distribution, or of an image given its label; None where it is not known."""
+        return None
+
+    def convert(self, image: Image) -> np.ndarray:
+        """The image as uint8 (C, H, W) in the entry's shape: cropped, resized with antialiasing, gray or colour."""
+        from PIL import Image as PIL
+        from PIL import ImageOps
+
+        channels, height, width = self.shape
+        if image.mode not in ("1", "L", "RGB"):
+            image = _plain_mode(image)
+        image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+        if self.crop:
+            left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
+            image = image.crop((left, top, left + self.crop, top + self.crop))
+        if image.size != (width, height):
+            image = ImageOps.fit(image, (width, height), PIL.Resampling.BICUBIC)
+        array = np.asarray(image, dtype=np.uint8)
+        return array[None] if channels == 1 else array.transpose(2, 0, 1)
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Size and the times of change: the second, of the file's entry, cannot be set back, as a copy sets the first."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def rank_in_class(labels: np.ndarray) -> np.ndarray:
+    """For each image the share of its class that stands before it, in [0, 1): splits by it keep each class's share."""
+    ranks = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        ranks[members] = np.arange(len(members)) / len(members)
+    return ranks
+
+
+def split_of(images: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(len(images), ((image, int(label)) for image, label in zip(images, labels)))
+
+
+def _plain_mode(image: Image) -> Image:
+    """An image of a mode whose conversion loses nothing unseen; raises ValueError for 16-bit, CMYK and transparency."""
+    if image.mode == "P" and "transparency" not in image.info:
+        return image.convert("RGB")
+    if image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB" if image.mode == "RGBA" else "L")
+    raise ValueError(f"mode {image.mode}: convert it to 8-bit gray or RGB without transparency first")
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

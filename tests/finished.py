@@ -1,0 +1,28 @@
+"""Helpers about finished runs: find one, read its record and its numbers."""
+
+import json
+
+SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
+
+
+def run_of(runs, label):
+    (folder,) = runs.glob(f"{label}-*")
+    return folder
+
+
+def times(runs):
+    """When each file was last written, locks apart."""
+    return {file: file.stat().st_mtime_ns for file in runs.glob("*/*.*") if file.name != ".lock"}
+
+
+def record_of(folder):
+    return json.loads((folder / "record.json").read_text())
+
+
+def numbers(record, extractor="digits-classifier-v1"):
+    """(metric, protocol) -> value of all that was measured in the features of an extractor."""
+    return {
+        (m["metric"], m["protocol"]): m["value"]
+        for m in record["measurements"]
+        if (record["protocols"][m["protocol"]].get("extractor") or {}).get("name") == extractor
+    }
