@@ -161,7 +161,7 @@ def copy_source(folder: Path) -> None:
 
 def run_tests(root: Path, tests: Sequence[str]) -> tuple[int, str]:
     """pytest's exit code in the copy below `root`, and what it printed."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--tb=no", *tests]
     paths = os.pathsep.join(str(path) for path in (root, root / "plugins"))
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
