@@ -15,14 +15,16 @@ from torch import Tensor
 
 from genbench.console import plain
 from genbench.data import Dataset, cache_root, data_root, known_datasets, prepare
-from genbench.devices import exact_arithmetic, resolve_devices
-from genbench.errors import EnvironmentProblem
+from genbench.devices import exact_arithmetic, resolve_devices, use_threads
+from genbench.errors import BadInput, EnvironmentProblem
 from genbench.evaluate import fidelity
 from genbench.evaluate.extractors import GENERAL, Features, extractor
+from genbench.executors.local import threads_for
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
 from genbench.plan import Runtime
 from genbench.references import real_samples
 from genbench.seeds import derive_seed
+from genbench.v100 import measure_conversion
 
 BUNDLED = {"mnist5k": (0.995, 0.52391), "digits": (0.97465, 1.12126)}
 """Accuracy of the shipped classifier on the test images, and FID of as many real training images against them."""
@@ -70,6 +72,15 @@ class Place:
 
     def runtime(self) -> Runtime:
         return Runtime(device=self.device, cache=cache_root(), weights=self.weights, offline=True)
+
+    def write_conversion(self, file: Path) -> str:
+        """Measure how many V100s the device equals, with the threads that a job alone on it has; its words."""
+        if file.is_dir() or not file.parent.is_dir():
+            raise BadInput(f"--v100 {file}: no file can be written there", "give a file in a folder that is there")
+        use_threads(threads_for(1, [self.device]))
+        conversion = measure_conversion(torch.device(self.device))
+        conversion.write(file)
+        return conversion.words
 
     def dataset(self, name: str) -> Dataset:
         return prepare(known_datasets()[name], data_root(self.data_root), offline=True)

@@ -75,14 +75,18 @@ def verify(runs: tuple[Path, ...], as_json: bool) -> None:
 
 @click.command()
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
+@click.option("--v100", type=PATH, metavar="FILE", help="Measure the device too, for `--v100-factor FILE` of tables.")
 @DATA_ROOT
 @WEIGHTS
 @JSON
-def calibrate(device: str, data_root: Path | None, weights: Path | None, as_json: bool) -> None:
+def calibrate(device: str, v100: Path | None, data_root: Path | None, weights: Path | None, as_json: bool) -> None:
     """Check the evaluator against known constants: closed forms, bundled data, and CIFAR-10 where it is there."""
     from genbench.calibrate import Place, calibrations
 
-    checks = calibrations(Place.resolve(device, data_root, weights), None if as_json else say)
+    place = Place.resolve(device, data_root, weights)
+    if v100 is not None:
+        say(f"{v100}: {place.write_conversion(v100)}")
+    checks = calibrations(place, None if as_json else say)
     if as_json:
         show_json([check.as_dict() for check in checks])
     else:

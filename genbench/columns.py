@@ -154,6 +154,7 @@ COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
     "nfe": ("NFE per sample", "count", lambda r: r.cost.sample.nfe if r.cost.sample else None),
     "train_joules": ("training energy, J", "rate", lambda r: _joules(r.cost.train)),
     "sample_joules": ("sampling energy, J", "rate", lambda r: _joules(r.cost.sample)),
+    "clamped_share": ("clamped values", "share", lambda r: r.samples.clamped_share),
     "tuning_trials": ("tuning trials", "count", lambda r: r.tuning_trials),
     "classifier_device_seconds": ("classifier device-seconds", "seconds", lambda r: None),
     "overall_device_seconds": (
@@ -164,7 +165,7 @@ COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
     "overall_flops": ("overall FLOPs", "flops", lambda r: r.cost.train.flops if r.cost.train else None),
     "overall_v100_days": ("overall V100-days", "days", lambda r: r.cost.train.v100_days if r.cost.train else None),
 }
-"""What a record's cost block says: heading, style, and how to read it."""
+"""What a record says of cost and samples: heading, style, and how to read it."""
 OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops", "overall_v100_days")
 """What only the cost layout has: its classifier column, and the sum."""
 WITHOUT = {
@@ -172,6 +173,7 @@ WITHOUT = {
     "train_joules": "not measured: the hardware does not tell its energy",
     "sample_joules": "not measured: the hardware does not tell its energy",
     "images_per_second_1": "not measured within the time that is allowed for it",
+    "clamped_share": "made of levels, which need no clamping",
     "tuning_trials": "not told",
 }
 """Why a cost may be missing, where that is not that it was not counted."""

@@ -36,6 +36,17 @@ def test_lines_and_exit_code_of_a_failure(genbench, monkeypatch):
     assert genbench("calibrate", "--device", "cpu", "--json").code == 1
 
 
+def test_a_measured_device_converts_the_compute_of_its_runs(genbench, monkeypatch, runs):
+    for name in [name for name in vars(calibrate) if name.endswith("_checks")]:
+        monkeypatch.setattr(calibrate, name, lambda *_: iter([]))
+    result = genbench("calibrate", "--device", "cpu", "--v100", "here.json")
+    assert result.code == 0 and "by float32 matrix products" in result.err
+    table = genbench("table", runs, "--layout", "cost", "--v100-factor", "here.json")
+    assert "by float32 matrix products" in table.out.replace("\n", " ")
+    refused = genbench("calibrate", "--device", "cpu", "--v100", "no/where.json")
+    assert refused.code == 2 and "no/where.json" in refused.err
+
+
 def plus(amount):
     """A metric that is off by an amount."""
     return lambda metric: lambda *a, **k: replace(value := metric(*a, **k), value=value.value + amount)
