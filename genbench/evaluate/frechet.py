@@ -37,17 +37,16 @@ class Moments:
 class Frechet:
     """Distances of subsets of `generated` (N, d) to `reference` (M, d), float64.
 
-    With R the root of the reference's covariance, tr (S1 S2)^1/2 is the sum of the roots of the eigenvalues of R S1 R:
+    With R R^T the reference's covariance, tr (S1 S2)^1/2 is the sum of the roots of the eigenvalues of R^T S1 R:
     symmetric, and one product for each subset. A subset costs n d^2 + d^3 operations, its complement d^3.
     """
 
     def __init__(self, generated: Tensor, reference: Tensor) -> None:
         centre = generated.mean(0)
         self.shift = centre - reference.mean(0)
-        values, vectors = torch.linalg.eigh(torch.cov(reference.T).reshape(len(centre), -1))
-        values = values.clamp(min=0)
-        self.root = (vectors * values.sqrt()) @ vectors.T
-        self.trace = float(values.sum())
+        covariance = torch.cov(reference.T).reshape(len(centre), -1)
+        self.root = root_of(covariance)
+        self.trace = float(covariance.trace())
         self.centred = generated - centre
         self.squares = self.centred.square().sum(1)
         self.projected = self.centred @ self.root
@@ -65,6 +64,16 @@ class Frechet:
         roots = torch.linalg.eigvalsh(covariance).clamp(min=0).sqrt().sum()
         trace = (moments.squares - n * float(mean @ mean)) / (n - 1)
         return float((mean + self.shift).square().sum()) + trace + self.trace - 2 * float(roots)
+
+
+def root_of(covariance: Tensor) -> Tensor:
+    """R with R R^T the covariance (d, d): Cholesky's factor, or, where it is singular, by its eigenvectors."""
+    factor: Tensor
+    factor, singular = torch.linalg.cholesky_ex(covariance)
+    if singular:
+        values, vectors = torch.linalg.eigh(covariance)
+        factor = vectors * values.clamp(min=0).sqrt()
+    return factor
 
 
 def fid(
