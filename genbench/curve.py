@@ -138,7 +138,7 @@ def _point(
 def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | None:
     """The scores of an earlier pass, where they answer the job's evaluation."""
     file = folder / "scores.json"
-    if not file.exists() or (plain := store.read_json(file))["key"] != job.evaluation_key:
+    if not file.exists() or (plain := store.read_json(file))["key"] != _key(job):
         return None
     return [Measurement(**measurement) for measurement in plain["measurements"]], plain["protocols"]
 
@@ -156,5 +156,10 @@ def _scored(
     measurements = [measurement for found in lists for measurement in found]
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]
-    store.write_json(folder / "scores.json", {"key": job.evaluation_key, "measurements": plain, "protocols": protocols})
+    store.write_json(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})
     return measurements, protocols
+
+
+def _key(job: Job) -> str:
+    """What the scores of a point depend on beyond its weights: the evaluation, and each extractor in its version."""
+    return store.settings_digest({"evaluation": job.evaluation_key, "extractors": job.extractor_stamps})

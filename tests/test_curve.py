@@ -11,7 +11,7 @@ import torch
 from records_factory import make_record, measure
 from toys import Toy, TwoPhases, toy_job, train_toy
 
-from genbench import checkpoint, plots
+from genbench import checkpoint, curve, plots, store
 from genbench import train as loop
 from genbench.curve import FIRST_SHARE, Keeper, shares
 from genbench.records import CurvePoint
@@ -227,6 +227,14 @@ def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_pat
     broken = after["curve"][0]
     assert broken["status"] == "failed" and "ema.safetensors" in broken["note"] and not broken["measurements"]
     assert broken["steps"] == 1 and set(before["protocols"]) == set(after["protocols"])
+
+
+def test_scores_in_another_extractor_or_another_version_of_one_are_not_reused(tmp_path):
+    old = toy_job(tmp_path, extractor_stamps={"inception": "1"})
+    store.write_json(tmp_path / "scores.json", {"key": curve._key(old), "measurements": [], "protocols": {}})
+    assert curve._stored(tmp_path, old) == ([], {})
+    for stamps in ({"inception": "2"}, {"inception": "1", "vgg": "1"}):
+        assert curve._stored(tmp_path, toy_job(tmp_path, extractor_stamps=stamps)) is None
 
 
 def test_a_point_is_measured_or_says_why():
