@@ -120,6 +120,16 @@ def throughputs(record: Record) -> list[tuple[int, float]]:
     return sorted([*others, (sample.batch, sample.images_per_second)])
 
 
+def _of(part: str, name: str) -> Callable[[Record], float | None]:
+    """Reads one number of `cost.train` or `cost.sample`; None where the record has no such part."""
+
+    def read(record: Record) -> float | None:
+        found = getattr(record.cost, part)
+        return None if found is None else getattr(found, name)
+
+    return read
+
+
 def _joules(cost: TrainCost | SampleCost | None) -> float | None:
     return cost.energy.joules if cost and cost.energy else None
 
@@ -133,37 +143,29 @@ COLUMNS: dict[str, Callable[[Group], list[Column]]] = {
 
 COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
     "parameters": ("parameters", "si", lambda r: r.cost.parameters),
-    "train_seconds": ("training seconds", "seconds", lambda r: r.cost.train.seconds if r.cost.train else None),
-    "device_seconds": (
-        "training device-seconds",
-        "seconds",
-        lambda r: r.cost.train.device_seconds if r.cost.train else None,
-    ),
-    "flops": ("training FLOPs", "flops", lambda r: r.cost.train.flops if r.cost.train else None),
-    "images": ("training images", "count", lambda r: r.cost.train.images if r.cost.train else None),
-    "steps": ("training steps", "count", lambda r: r.cost.train.steps if r.cost.train else None),
-    "peak_bytes": ("peak memory", "bytes", lambda r: r.cost.train.peak_bytes if r.cost.train else None),
-    "images_per_second": ("samples/s", "rate", lambda r: r.cost.sample.images_per_second if r.cost.sample else None),
+    "train_seconds": ("training seconds", "seconds", _of("train", "seconds")),
+    "device_seconds": ("training device-seconds", "seconds", _of("train", "device_seconds")),
+    "flops": ("training FLOPs", "flops", _of("train", "flops")),
+    "images": ("training images", "count", _of("train", "images")),
+    "steps": ("training steps", "count", _of("train", "steps")),
+    "peak_bytes": ("peak memory", "bytes", _of("train", "peak_bytes")),
+    "images_per_second": ("samples/s", "rate", _of("sample", "images_per_second")),
     "images_per_second_1": ("samples/s at batch 1", "rate", lambda r: dict(throughputs(r)).get(1)),
     "images_per_second_best": (
         "samples/s at the best batch",
         "rate",
         lambda r: max((rate for _, rate in throughputs(r)), default=None),
     ),
-    "sample_batch": ("sampling batch", "count", lambda r: r.cost.sample.batch if r.cost.sample else None),
-    "nfe": ("NFE per sample", "count", lambda r: r.cost.sample.nfe if r.cost.sample else None),
+    "sample_batch": ("sampling batch", "count", _of("sample", "batch")),
+    "nfe": ("NFE per sample", "count", _of("sample", "nfe")),
     "train_joules": ("training energy, J", "rate", lambda r: _joules(r.cost.train)),
     "sample_joules": ("sampling energy, J", "rate", lambda r: _joules(r.cost.sample)),
     "clamped_share": ("clamped values", "share", lambda r: r.samples.clamped_share),
     "tuning_trials": ("tuning trials", "count", lambda r: r.tuning_trials),
     "classifier_device_seconds": ("classifier device-seconds", "seconds", lambda r: None),
-    "overall_device_seconds": (
-        "overall device-seconds",
-        "seconds",
-        lambda r: r.cost.train.device_seconds if r.cost.train else None,
-    ),
-    "overall_flops": ("overall FLOPs", "flops", lambda r: r.cost.train.flops if r.cost.train else None),
-    "overall_v100_days": ("overall V100-days", "days", lambda r: r.cost.train.v100_days if r.cost.train else None),
+    "overall_device_seconds": ("overall device-seconds", "seconds", _of("train", "device_seconds")),
+    "overall_flops": ("overall FLOPs", "flops", _of("train", "flops")),
+    "overall_v100_days": ("overall V100-days", "days", _of("train", "v100_days")),
 }
 """What a record says of cost and samples: heading, style, and how to read it."""
 OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops", "overall_v100_days")

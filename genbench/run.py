@@ -95,11 +95,10 @@ class Run:
         job = self.job
         if job.is_reference:
             self.samples = reference_samples(job, self.data)
+            self.keep_samples()
         else:
             self.train()
             self.sample()
-        self.keep_samples()
-        if not job.is_reference:
             self.measure_throughput()
         self.evaluate()
         self.score_curve()
@@ -132,7 +131,7 @@ class Run:
         checkpoint.save(folder / "checkpoint", {k: v for k, v in tensors.items() if k != "optimizer"}, state)
 
     def sample(self) -> None:
-        """Draw the samples, unless those of the same key are there."""
+        """Draw and store the samples, unless those of the same key are there."""
         job, folder = self.job, self.job.folder
         self.weights = weights_digest(self.model) if self.model is not None else ""
         stored = read_samples(folder, job.samples_key, self.weights)
@@ -147,6 +146,7 @@ class Run:
         self.samples = self.plugins.manager.hook.sample(
             job=job, model=self.model, data=self.data, folder=folder, meter=self.meter
         )
+        self.keep_samples()
 
     def keep_samples(self) -> None:
         """Store the samples."""
