@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 ROWS = 256
+BAND = 1024
+"""Rows of a symmetric matrix computed at once: only from the diagonal on."""
 GROUP = 16
 SPARE = 8
 """Nearest candidates beyond those asked for; where they do not suffice, a row is computed in float64 throughout."""
-CHUNK = 2**24
-"""Numbers that a block of exact distances may gather at once."""
+CHUNK = 2**18
+"""Numbers gathered at once for exact distances: they stay in the processor's cache."""
 UNIT = 2.0**-24
 
 
@@ -28,24 +30,39 @@ class Distances:
     """
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
+        self.symmetric = first is second
         self.first, self.second = first.contiguous(), second.contiguous()
         centre = second.mean(0)
-        rows, columns = first - centre, second - centre
-        self.scale = float(max(rows.norm(dim=1).max(), columns.norm(dim=1).max())) or 1.0
-        rows, columns = rows / self.scale, columns / self.scale
+        sides = [side - centre for side in (first, second)[: 1 if self.symmetric else 2]]
+        norms = [torch.linalg.vector_norm(side, dim=1) for side in sides]
+        self.scale = float(max(norm.max() for norm in norms)) or 1.0
+        vectors = [side.div_(self.scale).float() for side in sides]
+        squares = [(norm / self.scale).square() for norm in norms]
         slack = 2 * (8 + min(first.shape[1], 8 * math.sqrt(first.shape[1]))) * UNIT
-        squares = [side.square().sum(1) for side in (rows, columns)]
-        self.blur = [2 * slack * norm for norm in squares]
+        self.blur = [2 * slack * square for square in (squares[0], squares[-1])]
         """Added for its row and for its column, makes a lower bound an upper bound."""
-        norms = [(1 - slack) * norm[:, None] for norm in squares]
-        ones = [torch.ones_like(norm) for norm in norms]
-        self._rows = torch.cat([rows, norms[0], ones[0]], 1).float()
-        self._columns = torch.cat([-2 * columns, ones[1], norms[1]], 1).float().T.contiguous()
+        low, ones = [(1 - slack) * square for square in squares], [torch.ones_like(square) for square in squares]
+        self._rows = _lifted(vectors[0], low[0], ones[0])
+        self._columns = _lifted(-2 * vectors[-1], ones[-1], low[-1]).T
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Blocks of rows: the first row's index, and lower bounds (rows, M) of squared distances over scale^2."""
         for start in range(0, len(self.first), ROWS):
             yield start, self._rows[start : start + ROWS] @ self._columns
+
+    def nearest(self, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` smallest lower bounds (N, count) of each row, sorted, and their columns; all M where fewer."""
+        if not self.symmetric:
+            found = [smallest(block, count) for _, block in self.blocks()]
+            return torch.cat([values for values, _ in found]), torch.cat([columns for _, columns in found])
+        size = len(self.first)
+        best = Nearest(size, min(count, size))
+        for start in range(0, size, BAND):
+            end = start + BAND
+            block = self._rows[start:end] @ self._columns[:, start:]
+            best.add(start, start, block)
+            best.add(end, start, block[:, BAND:].T.contiguous())
+        return best.values, best.columns
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
         """The distances of pairs, by differences in float64."""
@@ -68,23 +85,45 @@ class Distances:
 
     def kth(self, k: int) -> Tensor:
         """For each row the distance (N,) to its k-th nearest column, counted from 1 and itself included."""
-        return torch.cat([self.kth_of(start, *smallest(block, k + SPARE), k) for start, block in self.blocks()])
+        return self.kth_of(*self.nearest(k + SPARE), k)
 
-    def kth_of(self, start: int, lower: Tensor, columns: Tensor, k: int) -> Tensor:
-        """The k-th smallest distance of rows from `start` on, whose smallest bounds (rows, >= k) are given, sorted."""
-        rows = torch.arange(start, start + len(lower))
-        most = (lower.double() + self.blur[0][rows, None] + self.blur[1][columns])[:, :k].amax(1, keepdim=True)
+    def kth_of(self, lower: Tensor, columns: Tensor, k: int) -> Tensor:
+        """The k-th smallest distance of each row, whose smallest bounds (N, >= k) are given, sorted."""
+        rows = torch.arange(len(lower))
+        most = (lower.double() + self.blur[0][:, None] + self.blur[1][columns])[:, :k].amax(1, keepdim=True)
         candidates = lower <= most
         found = torch.full(lower.shape, torch.inf, dtype=torch.float64)
         i, j = candidates.nonzero(as_tuple=True)
-        found[i, j] = self.exact(start + i, columns[i, j])
+        found[i, j] = self.exact(i, columns[i, j])
         found = found.kthvalue(k).values
         if lower.shape[1] < len(self.second):
-            crowded = candidates[:, -1].nonzero()[:, 0]
+            crowded = rows[candidates[:, -1]]
             for part in torch.split(crowded, 64):
-                whole = torch.cdist(self.first[start + part], self.second, compute_mode="donot_use_mm_for_euclid_dist")
+                whole = torch.cdist(self.first[part], self.second, compute_mode="donot_use_mm_for_euclid_dist")
                 found[part] = whole.kthvalue(k).values
         return found
+
+
+def _lifted(vectors: Tensor, *more: Tensor) -> Tensor:
+    """The vectors (N, d) with further components (N,), float32."""
+    return torch.cat([vectors, *(part.float()[:, None] for part in more)], 1)
+
+
+class Nearest:
+    """The smallest bounds of each row and their columns, gathered from blocks of a symmetric matrix's one half."""
+
+    def __init__(self, rows: int, count: int) -> None:
+        self.values = torch.full((rows, count), torch.inf)
+        self.columns = torch.zeros((rows, count), dtype=torch.long)
+
+    def add(self, row: int, column: int, block: Tensor) -> None:
+        """Merge a block whose first row and column are given."""
+        rows = slice(row, row + len(block))
+        values, columns = smallest(block, self.values.shape[1])
+        values = torch.cat([self.values[rows], values], 1)
+        columns = torch.cat([self.columns[rows], columns + column], 1)
+        self.values[rows], order = values.topk(self.values.shape[1], largest=False)
+        self.columns[rows] = columns.gather(1, order)
 
 
 def smallest(block: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genbench.evaluate.distances import SPARE, Distances, smallest
+from genbench.evaluate.distances import BAND, SPARE, Distances
 from genbench.evaluate.jackknife import jackknife_error, members
 from genbench.evaluate.value import Value, checked, noted, share, too_few, with_error
 
@@ -101,18 +101,18 @@ def _generated_radii(generated: Tensor, k: int, subsets: Tensor) -> tuple[Tensor
     """
     distances = Distances(generated, generated)
     listed = 5 * k + LISTED if subsets.shape[1] else k + 1 + SPARE
-    radii, within = [], []
-    for start, block in distances.blocks():
-        lower, columns = smallest(block, listed)
-        radii.append(distances.kth_of(start, lower, columns, k + 1))
-        rows = torch.arange(start, start + len(block))
-        alike = subsets[columns] & (columns != rows[:, None])[:, :, None]
+    lower, columns = distances.nearest(listed)
+    radii = distances.kth_of(lower, columns, k + 1)
+    within = []
+    for rows in torch.split(torch.arange(len(generated)), BAND):
+        alike = subsets[columns[rows]] & (columns[rows] != rows[:, None])[:, :, None]
         enough = alike.cumsum(1) >= k
         place = torch.where(enough.any(1), enough.int().argmax(1), columns.shape[1] - 1)
-        near = (lower.double() + (distances.blur[0][rows, None] + distances.blur[1][columns]) / 2).clamp(min=0).sqrt()
+        blur = distances.blur[0][rows, None] + distances.blur[1][columns[rows]]
+        near = (lower[rows].double() + blur / 2).clamp(min=0).sqrt()
         found = near.gather(1, place) * distances.scale
         within.append(found.masked_fill(~subsets[rows], -torch.inf))
-    return torch.cat(radii), torch.cat(within)
+    return radii, torch.cat(within)
 
 
 def _about(distances: Distances, start: int, block: Tensor, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
