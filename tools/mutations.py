@@ -49,8 +49,8 @@ MUTATIONS = (
     ),
     Mutation(
         "covariance with ddof 0",
-        "covariance = (moments.gram - n * torch.outer(projected, projected)) / (n - 1)",
-        "covariance = (moments.gram - n * torch.outer(projected, projected)) / n",
+        "covariance = (moments.gram - n * np.outer(projected, projected)) / (n - 1)",
+        "covariance = (moments.gram - n * np.outer(projected, projected)) / n",
         "FID would be another number than everybody's",
         ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),

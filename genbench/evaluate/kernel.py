@@ -13,8 +13,8 @@ from genbench.evaluate.value import Value, checked, too_few, with_error
 from genbench.seeds import derive_seed
 
 SUBSET = 1000
-ROWS = 64
-STRIP = 1024
+ROWS, STRIP = 64, 1024
+"""Rows of kernels, and of products, that are held at once."""
 COLUMNS = 5000
 """Images at most that a kernel's mean over images is taken of, for the error."""
 
