@@ -25,8 +25,8 @@ class Distances:
     Squared distances are products of lifted float32 vectors, (x, |x|^2, 1).(-2y, 1, |y|^2), of centred and scaled
     features. Their rounding error is at most (d + 6) 2^-24 (|x| + |y|)^2, whatever the order of summation (Higham 2002,
     section 3.1), and beyond 8 sqrt(d) instead of d once in 10^13 (Higham and Mary 2019). Made smaller by `slack`,
-    |x|^2 and |y|^2 give lower bounds. What the bounds leave open is
-    decided by differences in float64, which neither a common offset nor ties can disturb.
+    |x|^2 and |y|^2 give lower bounds. What the bounds leave open is decided by differences in float64, which neither a
+    common offset nor ties can disturb.
     """
 
     def __init__(self, first: Tensor, second: Tensor) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +13,7 @@ from genbench.seeds import derive_seed
 
 SUBSET = 1000
 ROWS, STRIP = 64, 1024
-"""Rows of kernels, and of products, that are held at once."""
+"""Rows of kernels, and of products where there may be many, that are held at once."""
 COLUMNS = 5000
 """Images at most that a kernel's mean over images is taken of, for the error."""
 
@@ -31,7 +30,7 @@ def kid(generated: Tensor, reference: Tensor, subsets: int = 100, seed: int = 20
     size = kid_subset_size(len(generated), len(reference))
     if size < 2:
         return too_few("KID needs at least 4 images on both sides")
-    first, second = _sides(generated, reference)
+    first, second = _lifted(generated), _lifted(reference)
     random = np.random.RandomState(seed)
     values = np.zeros(subsets)
     for index in range(subsets):
@@ -51,31 +50,20 @@ def kid_subset_size(generated: int, reference: int) -> int:
     return min(SUBSET, min(generated, reference) // 2)
 
 
-@dataclass(frozen=True)
-class Side:
-    """One side's images: centred features over sqrt(d) (N, d), and their part of x.y/d + 1 (N,), float64."""
+def _lifted(features: Tensor) -> np.ndarray:
+    """(x/sqrt(d), 1) of each image, whose products are x.y/d + 1."""
+    scaled = features.numpy() / math.sqrt(features.shape[1])
+    return np.concatenate([scaled, np.ones((len(scaled), 1))], 1)
 
-    features: np.ndarray
-    own: np.ndarray
 
-    def __getitem__(self, images: np.ndarray | slice) -> Side:
-        return Side(self.features[images], self.own[images])
+def _kernel(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
+    """(x.y/d + 1)^3 of all pairs, a block of rows at a time that stays in the processor's cache.
 
-    def __len__(self) -> int:
-        return len(self.own)
-
-    def kernel(self, other: Side) -> Iterator[np.ndarray]:
-        """(x.y/d + 1)^3 of all pairs, a block of rows at a time that stays in the processor's cache."""
-        products = self.features @ other.features.T
-        for start in range(0, len(self), ROWS):
-            base = products[start : start + ROWS]
-            base += self.own[start : start + ROWS, None]
-            base += other.own
-            yield _cubed(base)
-
-    def itself(self) -> np.ndarray:
-        """The kernel (N,) of every image and itself."""
-        return _cubed(np.square(self.features).sum(1) + 2 * self.own)
+    Numpy computes x @ x.T by half.
+    """
+    products = x @ y.T
+    for start in range(0, len(x), ROWS):
+        yield _cubed(products[start : start + ROWS])
 
 
 def _cubed(base: np.ndarray) -> np.ndarray:
@@ -85,44 +73,35 @@ def _cubed(base: np.ndarray) -> np.ndarray:
     return square
 
 
-def _sides(first: Tensor, second: Tensor) -> tuple[Side, Side]:
-    """With m the mean of the means, x.y = (x - m).(y - m) + x.m + y.m - m.m: rounding is in proportion to the spread.
-
-    Numpy computes x @ x.T by half.
-    """
-    dim = first.shape[1]
-    centre = (first.mean(0) + second.mean(0)) / 2
-    constant = (1 - float(centre @ centre) / dim) / 2
-    scaled = (((side - centre) / math.sqrt(dim)).numpy() for side in (first, second))
-    owns = ((side @ centre / dim + constant).numpy() for side in (first, second))
-    one, two = (Side(*parts) for parts in zip(scaled, owns))
-    return one, two
+def _itself(x: np.ndarray) -> np.ndarray:
+    """The kernel (N,) of every image and itself."""
+    return _cubed(np.square(x).sum(1))
 
 
-def _total(x: Side, y: Side) -> float:
+def _total(x: np.ndarray, y: np.ndarray) -> float:
     """The kernel summed over all pairs of x and y."""
-    return math.fsum(float(block.sum()) for block in x.kernel(y))
+    return math.fsum(float(block.sum()) for block in _kernel(x, y))
 
 
-def _pairs(x: Side) -> float:
+def _pairs(x: np.ndarray) -> float:
     """The kernel summed over all ordered pairs of different images."""
-    return _total(x, x) - float(x.itself().sum())
+    return _total(x, x) - float(_itself(x).sum())
 
 
-def _gradient(first: Side, second: Side, seed: int) -> np.ndarray:
+def _gradient(first: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
     """h of every generated image, up to a constant; means are over COLUMNS seeded images at most."""
     generator = np.random.default_rng(derive_seed(seed, "columns of KID"))
     own, others = (np.sort(generator.permutation(len(side))[:COLUMNS]) for side in (first, second))
     same = _row_sums(first, first[own])
-    same[own] -= first[own].itself()
+    same[own] -= _itself(first[own])
     pairs = np.full(len(first), float(len(own)))
     pairs[own] -= 1
     gradient: np.ndarray = 2 * (same / pairs - _row_sums(first, second[others]) / len(others))
     return gradient
 
 
-def _row_sums(x: Side, y: Side) -> np.ndarray:
+def _row_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The kernel of every image of x, summed over y."""
     return np.concatenate(
-        [block.sum(1) for start in range(0, len(x), STRIP) for block in x[start : start + STRIP].kernel(y)]
+        [block.sum(1) for start in range(0, len(x), STRIP) for block in _kernel(x[start : start + STRIP], y)]
     )
