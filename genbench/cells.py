@@ -67,7 +67,7 @@ def _relation(measurement: Measurement) -> Relation:
 
 def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:
     """A cell without a value: why, from the measurement, else from the failed run, else that it was not measured."""
-    elsewhere = any(slot_key(slot(view.record, m)) == key for view in views for m in view.record.measurements)
+    elsewhere = any(slot_key(slot(view.record.protocols, m)) == key for view in views for m in view.record.measurements)
     failed = [view.record for view in views if view.record.status != "complete"]
     status: str
     if found and found[0].value is None:

@@ -21,12 +21,11 @@ from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
-from genbench.records import CurvePoint, Measurement, TrainCost, ValueStatus
+from genbench.records import CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
 
 log = logging.getLogger("genbench")
 FIRST_SHARE = 0.01
 NOT_KEPT = "no weights were kept here: a curve is asked for when a training begins, by --curve in a new run folder"
-Protocols = dict[str, dict[str, Any]]
 
 
 def shares(count: int) -> list[float]:

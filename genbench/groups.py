@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from genbench.records import REFERENCES, Measurement, Record
+from genbench.records import REFERENCES, Measurement, Protocols, Record
 
 Slot = tuple[str, str]
 """A metric and its extractor: what may stand in two columns of one table."""
@@ -48,8 +48,8 @@ def is_likelihood(metric: str) -> bool:
     return metric.startswith("bits_per_dim")
 
 
-def slot(record: Record, measurement: Measurement) -> Slot:
-    return measurement.metric, extractor_name(record.protocols.get(measurement.protocol, {}))
+def slot(protocols: Protocols, measurement: Measurement) -> Slot:
+    return measurement.metric, extractor_name(protocols.get(measurement.protocol, {}))
 
 
 @dataclass
@@ -88,9 +88,9 @@ class Group:
         if (record.dataset.name, record.dataset.digest) != (self.dataset, self.digest):
             return {}
         return {
-            slot(record, measurement): measurement
+            slot(record.protocols, measurement): measurement
             for measurement in record.measurements
-            if self.protocols.get(slot(record, measurement)) == measurement.protocol
+            if self.protocols.get(slot(record.protocols, measurement)) == measurement.protocol
         }
 
     def add(self, view: View) -> None:
@@ -160,7 +160,7 @@ def views(record: Record) -> list[View]:
     """The record's measurements, split where one slot was measured under two protocols."""
     split: list[View] = []
     for measurement in record.measurements:
-        key = slot(record, measurement)
+        key = slot(record.protocols, measurement)
         fitting = next((view for view in split if key not in view.slots), None)
         if fitting is None:
             split.append(fitting := View(record))

@@ -15,6 +15,8 @@ from genbench.store import settings_digest
 SCHEMA = 1
 REFERENCES = ("real", "noise")
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
+Protocols = dict[str, dict[str, Any]]
+"""Settings by their fingerprint."""
 ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "diverged"]
 
 
@@ -246,7 +248,7 @@ class Record(Stored):
     cost: Cost = Cost()
     measurements: list[Measurement] = []
     curve: list[CurvePoint] = []
-    protocols: dict[str, dict[str, Any]] = {}
+    protocols: Protocols = {}
     extractors: dict[str, str] = {}
     files: dict[str, str] = {}
     folder: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from genbench import store
 from genbench.errors import BadInput, CorruptData
 from genbench.evaluate.extractors import extractor_stamps
-from genbench.groups import extractor_name, slot
+from genbench.groups import slot
 from genbench.plan import Job, Runtime
-from genbench.records import REFERENCES, EvaluateCost, Measurement, Record
+from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
 from genbench.stored import recorded_samples
 
 if TYPE_CHECKING:
@@ -54,10 +54,19 @@ def in_features(
     return measure(job, samples, data, plugins)
 
 
-def kept(old: Record, new: Iterable[Measurement]) -> list[Measurement]:
-    """The record's measurements but those of a metric and extractor that was measured anew."""
-    anew = {(m.metric, extractor_name(m.settings)) for m in new}
-    return [m for m in old.measurements if slot(old, m) not in anew]
+def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
+    """The earlier measurements but those of a metric and extractor that was measured anew."""
+    anew = {slot(protocols, m) for m in new}
+    return [m for m in old if slot(protocols, m) not in anew]
+
+
+def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocols) -> Iterator[CurvePoint]:
+    """The points, each with what was measured at it earlier and not anew."""
+    earlier = {point.share: point.measurements for point in old.curve}
+    for point in points:
+        new = point.measurements
+        before = kept(earlier.get(point.share, ()), new, protocols) if new else []
+        yield point.model_copy(update={"measurements": before + new})
 
 
 def open_finished(folder: Path) -> Finished:

@@ -15,7 +15,7 @@ import torch
 
 from genbench import checkpoint, store
 from genbench.cost import Meter
-from genbench.curve import Protocols, final_point, missing_curve, scored_points
+from genbench.curve import final_point, missing_curve, scored_points
 from genbench.data import Dataset
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.energy import energy_counter
@@ -35,13 +35,14 @@ from genbench.records import (
     Failure,
     JobStamp,
     Measurement,
+    Protocols,
     Record,
     RunStatus,
     SamplesStamp,
     Throughput,
 )
 from genbench.references import reference_measurements, reference_samples
-from genbench.rescore import in_features, kept, missing_extractors
+from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
 from genbench.stored import read_samples, vouch, weights_digest, write_samples
@@ -84,7 +85,7 @@ class Run:
     evaluate_seconds: float | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
-    curve_protocols: Protocols = field(default_factory=dict)
+    protocols: Protocols = field(default_factory=dict)
     curve_seconds: float | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     hook: str = "build"
@@ -196,14 +197,11 @@ class Run:
             raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
         keep_bound_over_time(self.job, self.model, self.data, self.job.folder)
         self.evaluate_seconds = time.perf_counter() - began
+        self.protocols = {m.protocol: m.settings for m in self.measurements}
         if old is not None:
-            self.measurements = kept(old, self.measurements) + self.measurements
+            self.protocols = {**old.protocols, **self.protocols}
+            self.measurements = kept(old.measurements, self.measurements, self.protocols) + self.measurements
             self.extractors = old.extractors if missing is not None else {}
-
-    def protocols(self) -> dict[str, dict[str, Any]]:
-        """The settings behind each measurement, by their fingerprint."""
-        old = self.previous.protocols if self.previous else {}
-        return {m.protocol: m.settings or old.get(m.protocol, {}) for m in self.measurements}
 
     def score_curve(self) -> None:
         """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""
@@ -216,11 +214,18 @@ class Run:
         self.hook = "curve"
         assert self.model is not None
         began = time.perf_counter()
-        self.curve, self.curve_protocols = scored_points(
+        points, protocols = scored_points(
             self.job, self.model, self.data, self.plugins, self.kept["kept"], self.meter.processes
         )
+        self.protocols |= protocols
+        self.curve = list(kept_on_curve(self.previous, points, self.protocols)) if self.previous else points
         self.curve.append(final_point(self.meter.train_cost(), self.measurements))
         self.curve_seconds = time.perf_counter() - began
+
+    def used_protocols(self) -> Protocols:
+        """The settings behind each measurement, by their fingerprint."""
+        measured = [*self.measurements, *(m for point in self.curve for m in point.measurements)]
+        return {m.protocol: self.protocols.get(m.protocol, {}) for m in measured}
 
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
         """The record of what there is."""
@@ -258,7 +263,7 @@ class Run:
             cost=cost,
             measurements=self.measurements,
             curve=self.curve,
-            protocols={**self.curve_protocols, **self.protocols()},
+            protocols=self.used_protocols(),
             evaluation_key=job.evaluation_key,
             extractors={**self.extractors, **job.extractor_stamps} if self.measurements else {},
             files=file_digests(job.folder),

@@ -229,6 +229,36 @@ def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_pat
     assert broken["steps"] == 1 and set(before["protocols"]) == set(after["protocols"])
 
 
+CORNERS = """
+from genbench import hookimpl
+from genbench.evaluate.extractors import Extractor
+
+@hookimpl
+def register_extractors(register):
+    register("corners", lambda: Extractor("corners", corners, 2, 0, {"layer": "pixels"}))
+
+def corners(levels):
+    return levels.flatten(1)[:, [18, 45]].float() / 255, None
+"""
+
+
+def test_a_curve_in_another_extractor_joins_the_first(runs, genbench, tmp_path):
+    import shutil
+
+    shutil.copytree(runs, tmp_path / "copy")
+    (tmp_path / "corners.py").write_text(CORNERS)
+    before = record(tmp_path / "copy", "gaussian")
+    arguments = ["-d", "digits", "-m", "gaussian", "--budget", "40steps", "--samples", 100, "--likelihood-images", 4]
+    own = ["--plugin", "corners.py", "--extractor", "corners", "--device", "cpu", "--out", "copy/runs"]
+    assert genbench("run", *arguments, *own).code == 0
+    after = record(tmp_path / "copy", "gaussian")
+    for old, new in zip(before["curve"], after["curve"], strict=True):
+        assert all(m in new["measurements"] for m in old["measurements"])
+        fids = [m for m in new["measurements"] if m["metric"] == "fid_test"]
+        names = [after["protocols"][m["protocol"]]["extractor"]["name"] for m in fids]
+        assert sorted(names) == ["corners", "digits-classifier-v1"]
+
+
 def test_scores_in_another_extractor_or_another_version_of_one_are_not_reused(tmp_path):
     old = toy_job(tmp_path, extractor_stamps={"inception": "1"})
     store.write_json(tmp_path / "scores.json", {"key": curve._key(old), "measurements": [], "protocols": {}})

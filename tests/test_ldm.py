@@ -225,10 +225,10 @@ def test_the_parts_are_what_they_are_called(monkeypatch):
     torch.manual_seed(0)
     images = model.autoencoder.images(500)
     parts = {name: float(part.mean()) for name, part in model.bound_terms(images).items()}
-    assert list(parts) == ["reconstruction", "-entropy", "L_T", "L_t", "L_0"]
+    assert list(parts) == ["reconstruction", "log q(u|x)", "L_T", "L_t", "L_0"]
     _, log_std = model.autoencoder.encode(images)
     entropy = 0.5 * math.log(2 * math.pi * math.e) + float(log_std.mean()) + math.log(2.5)
-    assert parts["-entropy"] == pytest.approx(-entropy, rel=1e-5)
+    assert parts["log q(u|x)"] == pytest.approx(-entropy, rel=1e-5)
     latent = 0.5 * math.log(2 * math.pi * math.e) + math.log(2.5)  # the entropy of u, which the diffusion's bound is
     assert parts["L_T"] + parts["L_t"] + parts["L_0"] == pytest.approx(latent, abs=0.35)
 

@@ -231,7 +231,7 @@ def test_terms_over_time_sum_to_the_parts(runs):
 
 def test_latent_diffusion_has_its_bound_in_parts(runs):
     found = next(m for m in runs["ldm"].measurements if m.metric == "bits_per_dim_test")
-    assert list(found.parts) == ["reconstruction", "-entropy", "L_T", "L_t", "L_0"] and found.kind == "bound"
+    assert list(found.parts) == ["reconstruction", "log q(u|x)", "L_T", "L_t", "L_0"] and found.kind == "bound"
     assert sum(found.parts.values()) == pytest.approx(found.value) and found.discrete
 
 

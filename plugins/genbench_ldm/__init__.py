@@ -171,7 +171,7 @@ class LatentDiffusion(Model):
         pixels = discretized_logistic_log_prob(images, self.autoencoder.decode(latents), self.autoencoder.log_scale)
         log_std = log_std + self.scale.log()
         entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).double().flatten(1).sum(1)
-        own = {"reconstruction": -pixels.double().flatten(1).sum(1), "-entropy": -entropy}
+        own = {"reconstruction": -pixels.double().flatten(1).sum(1), "log q(u|x)": -entropy}
         return own | self.config.bound(self.diffusion, self.denoiser(labels), self.scale * latents, discrete=False)
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
