@@ -225,7 +225,7 @@ class Run:
     def used_protocols(self) -> Protocols:
         """The settings behind each measurement, by their fingerprint."""
         measured = [*self.measurements, *(m for point in self.curve for m in point.measurements)]
-        return {m.protocol: self.protocols.get(m.protocol, {}) for m in measured}
+        return {m.protocol: m.settings or self.protocols[m.protocol] for m in measured}
 
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
         """The record of what there is."""
