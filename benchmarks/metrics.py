@@ -10,6 +10,7 @@ distance matrices, KID in 100 subsets of 1,000. Both sides get the same float64 
 from __future__ import annotations
 
 import argparse
+import copy
 import resource
 import statistics
 import sys
@@ -195,7 +196,7 @@ def classifier_row(count: int, repeats: int) -> Row:
     """The shipped MNIST classifier."""
     model, facts = load_classifier(SHIPPED_FOLDER / "mnist-classifier-v1.json")
     own = Extractor("mnist-classifier-v1", model, model.dim, model.num_classes, {})
-    wrapped = Wrapped(model).eval()
+    wrapped = Wrapped(copy.deepcopy(model).to(memory_format=torch.contiguous_format)).eval()
     return extraction_row("mnist-classifier-v1", own, wrapped, random_images(count, facts.shape), repeats)
 
 

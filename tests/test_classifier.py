@@ -88,7 +88,7 @@ def saved(tmp_path):
 def test_a_stored_classifier_is_the_same_classifier(tmp_path):
     model, file = saved(tmp_path)
     loaded, facts = load_classifier(file)
-    stack = torch.from_numpy(images())
+    stack, model = torch.from_numpy(images()), model.to(memory_format=torch.channels_last)
     assert torch.equal(loaded(stack)[0], model(stack)[0]) and facts.num_classes == 3
     assert json.loads(file.read_text())["sha256"] == facts.sha256
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from genbench.data import Dataset
 
-CODE = 2
+CODE = 3
 """Version of the extraction; raise it when the same weights would give other features."""
 BATCH, CPU_BATCH = 250, 64
 """Images at once: many keep a GPU busy, a few stay in a processor's cache."""
