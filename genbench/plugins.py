@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from genbench.model import Model
 
 GROUP = "genbench"
-SHARED = ("genbench.distributions", "genbench.images", "genbench.nets", "genbench.schedules")
+SHARED = ("genbench.distributions", "genbench.images", "genbench.nets", "genbench.schedules", "genbench.transformer")
 """What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
 State = Literal["ok", "broken", "duplicate"]
 
