@@ -6,18 +6,18 @@ import pytest
 import torch
 from torch import nn
 
+from genbench.embeddings import LabelEmbedding, sinusoidal
 from genbench.nets import (
     Attention,
     Decoder,
     Encoder,
-    LabelEmbedding,
     ResBlock,
     SpatialTransformer,
     UNet,
     group_norm,
     latent_size,
     pad_to_multiple,
-    sinusoidal,
+    resized,
 )
 from genbench.transformer import TokenAttention, TransformerBlock
 
@@ -173,6 +173,27 @@ def test_sinusoids():
 @pytest.mark.parametrize(("channels", "groups"), [(256, 32), (128, 32), (64, 16), (48, 12), (8, 2), (6, 1), (3, 1)])
 def test_groups_have_at_least_four_channels(channels, groups):
     assert group_norm(channels).num_groups == groups
+
+
+def test_resizing_takes_means_or_neighbours():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert resized(x, (2, 2)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert torch.equal(resized(resized(x, (8, 8)), (4, 4)), x)
+    assert resized(x[:, :, :2, :2], (4, 4))[0, 0, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_block_that_resizes_starts_as_the_resizing_and_then_sees_more():
+    block, x = ResBlock(8, 8, embedding=4), torch.randn(2, 8, 6, 6)
+    assert torch.equal(block(x, torch.zeros(2, 4), (3, 3)), resized(x, (3, 3)))
+    stirred(block)
+    assert not torch.allclose(block(x, torch.zeros(2, 4), (12, 12)), block(x, torch.ones(2, 4), (12, 12)))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_unet_that_resamples_in_residual_blocks_keeps_the_shape(side):
+    net = stirred(UNet(1, 2, (8, 12, 8), 1, (1,), resample=True))
+    assert not any(isinstance(layer, nn.Conv2d) and layer.stride != (1, 1) for layer in net.modules())
+    assert net(torch.randn(2, 1, side, side), torch.ones(2)).shape == (2, 2, side, side)
 
 
 def test_padding_repeats_the_edge():

@@ -62,6 +62,9 @@ class DiffusionConfig(Config):
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
     scale_shift: bool = field(True, "train", "time scales and shifts the features; else it is added, as in the paper")
+    resample: bool = field(
+        False, "train", "residual blocks halve and double the sides; else convolutions do, as in the paper"
+    )
 
     sampler: Literal["ddim", "ancestral"] = field("ddim", "sample", "how samples are drawn")
     steps: int = field(50, "sample", "steps of the DDIM sampler", ge=1)
@@ -135,6 +138,7 @@ class DiffusionConfig(Config):
             context=self.context,
             dropout=self.dropout,
             scale_shift=self.scale_shift,
+            resample=self.resample,
         )
 
     def phase(self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0)) -> Phase:
