@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from genbench.hookspecs import hookimpl
     from genbench.model import Batch, Config, DataSpec, Model, Phase, field
     from genbench.records import Measurement
-    from genbench.schedules import adamw, warmup_cosine, warmup_linear
+    from genbench.schedules import adamw, warmup_constant, warmup_cosine, warmup_linear
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "adamw",
     "field",
     "hookimpl",
+    "warmup_constant",
     "warmup_cosine",
     "warmup_linear",
 ]
@@ -34,7 +35,7 @@ _HOMES = {
     "genbench.hookspecs": {"hookimpl"},
     "genbench.model": {"Batch", "Config", "DataSpec", "Model", "Phase", "field"},
     "genbench.records": {"Measurement"},
-    "genbench.schedules": {"adamw", "warmup_cosine", "warmup_linear"},
+    "genbench.schedules": {"adamw", "warmup_constant", "warmup_cosine", "warmup_linear"},
 }
 
 

@@ -90,6 +90,12 @@ class Model(nn.Module):
             role: Role = extra["role"]  # type: ignore[assignment]
             return role
 
+        def check(self, data: DataSpec) -> None:
+            """Raise ValueError, naming the option, where these settings do not suit the images or have no labels.
+
+            Called when a run is planned, and again when the model is built.
+            """
+
         def of_role(self, role: Role) -> dict[str, Any]:
             """The fields of one role, by name, as plain data."""
             return {k: v for k, v in self.model_dump(mode="json").items() if self.role(k) == role}
@@ -110,6 +116,7 @@ class Model(nn.Module):
 
     def __init__(self, data: DataSpec, config: Config) -> None:
         super().__init__()
+        config.check(data)
         self.data = data
         self.config = config
 

@@ -5,11 +5,14 @@ bottom and the right, and cropped again. There is no batch normalisation, hence 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from genbench.embeddings import LabelEmbedding, TimeEmbedding
+from genbench.transformer import TransformerBlock
 
 Size = tuple[int, int]
 
@@ -35,53 +38,17 @@ def pad_to_multiple(images: Tensor, factor: int) -> Tensor:
     return F.pad(images, (0, -width % factor, 0, -height % factor), mode="replicate")
 
 
-def sinusoidal(time: Tensor, dims: int, longest: float = 10_000.0) -> Tensor:
-    """Sines and cosines (B, dims) of times (B,) at geometrically spaced frequencies (Vaswani et al. 2017)."""
-    half = dims // 2
-    frequencies = torch.exp(torch.arange(half, device=time.device) * (-math.log(longest) / half))
-    angles = time.float()[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-class TimeEmbedding(nn.Module):
-    """Times (B,), best of the order of 0 to 1,000, to vectors (B, dims): sinusoids and a two-layer network."""
-
-    def __init__(self, dims: int, frequencies: int) -> None:
-        super().__init__()
-        self.frequencies = frequencies
-        self.net = nn.Sequential(nn.Linear(frequencies, dims), nn.SiLU(), nn.Linear(dims, dims))
-
-    def forward(self, time: Tensor) -> Tensor:
-        embedded: Tensor = self.net(sinusoidal(time, self.frequencies))
-        return embedded
-
-
-class LabelEmbedding(nn.Module):
-    """Labels, int64 (B,), to vectors (B, dims); with `num_classes` = 0 there are no labels and the vector is zero.
-
-    Raises ValueError where classes are expected and no labels are given.
-    """
-
-    def __init__(self, num_classes: int, dims: int) -> None:
-        super().__init__()
-        self.dims = dims
-        self.table = nn.Embedding(num_classes, dims) if num_classes else None
-
-    def forward(self, like: Tensor, labels: Tensor | None) -> Tensor:
-        """`like` gives the batch size, the device and the dtype of the zeros."""
-        if self.table is None:
-            return like.new_zeros(len(like), self.dims)
-        if labels is None:
-            raise ValueError("a network with classes needs labels")
-        embedded: Tensor = self.table(labels)
-        return embedded
+def resized(x: Tensor, size: Size) -> Tensor:
+    """Feature maps (B, C, H, W) of a smaller size by means, or of a larger one by nearest neighbours."""
+    return F.adaptive_avg_pool2d(x, size) if size < x.shape[-2:] else F.interpolate(x, size=size, mode="nearest")
 
 
 class ResBlock(nn.Module):
     """Two convolutions round a skip connection; an embedding (B, embedding), if any, scales and shifts in between.
 
-    Source: He et al. 2016 in the pre-activation form of Ho et al. 2020; scale-shift of Dhariwal & Nichol 2021, or with
-    `scale_shift=False` the plain addition of Ho et al. The last convolution starts at zero.
+    A `size` resizes on either path before the first convolution. The last convolution starts at zero.
+    Source: He et al. 2016 in the pre-activation form of Ho et al. 2020; scale-shift and resizing of Dhariwal & Nichol
+    2021, or with `scale_shift=False` the plain addition of Ho et al.
     """
 
     def __init__(
@@ -97,8 +64,11 @@ class ResBlock(nn.Module):
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
+    def forward(self, x: Tensor, embedding: Tensor | None = None, size: Size | None = None) -> Tensor:
+        h = F.silu(self.norm1(x))
+        if size is not None:
+            x, h = resized(x, size), resized(h, size)
+        h = self.conv1(h)
         if self.embed is None or embedding is None:
             h = self.norm2(h)
         elif self.scale_shift:
@@ -128,8 +98,27 @@ class Attention(nn.Module):
         return out
 
 
+class SpatialTransformer(nn.Module):
+    """A transformer block over all places of a feature map, which sees a context (B, M, context) too.
+
+    Source: Rombach et al. 2022, appendix E.2.1. The last projection starts at zero.
+    """
+
+    def __init__(self, channels: int, context: int, heads: int = 1) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.tokens = nn.Conv2d(channels, channels, 1)
+        self.block = TransformerBlock(channels, context, heads)
+        self.out = zeroed(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        tokens = self.tokens(self.norm(x)).flatten(2).transpose(1, 2)
+        out: Tensor = x + self.out(self.block(tokens, context).transpose(1, 2).unflatten(2, x.shape[2:]))
+        return out
+
+
 class Block(nn.Module):
-    """A residual block, followed by attention where `attention` says so."""
+    """A residual block, followed by attention where `attention` says so: to a context too if it has channels."""
 
     def __init__(
         self,
@@ -140,13 +129,20 @@ class Block(nn.Module):
         embedding: int = 0,
         dropout: float = 0.0,
         scale_shift: bool = True,
+        context: int = 0,
     ) -> None:
         super().__init__()
         self.res = ResBlock(in_channels, out_channels, embedding, dropout, scale_shift)
-        self.attention = Attention(out_channels, heads) if attention else nn.Identity()
+        self.attention: nn.Module = nn.Identity()
+        if attention:
+            self.attention = (
+                SpatialTransformer(out_channels, context, heads) if context else Attention(out_channels, heads)
+            )
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
-        out: Tensor = self.attention(self.res(x, embedding))
+    def forward(self, x: Tensor, embedding: Tensor | None = None, context: Tensor | None = None) -> Tensor:
+        x = self.res(x, embedding)
+        seen = [context] if isinstance(self.attention, SpatialTransformer) else []
+        out: Tensor = self.attention(x, *seen)
         return out
 
 
@@ -172,9 +168,12 @@ class UNet(nn.Module):
 
     One entry of `widths` is one resolution, with `blocks` residual blocks on the way down and one more on the way up.
     `attention` lists the levels (0 is the finest) that have it, apart from the middle. `patch` folds that many pixels a
-    side into channels first: a quarter of the work at `patch=2`. The output starts at zero.
+    side into channels first: a quarter of the work at `patch=2`. `head_channels` gives the heads of attention their
+    size instead of `heads` their number. With `context` the class is a token of so many channels that the attention
+    sees, else it is added to the time. `resample` halves and doubles the sides in residual blocks instead of
+    convolutions. The output starts at zero. Raises ValueError for a context without classes.
     Source: Ho et al. 2020, appendix B, which is `patch=1, widths=(128, 256, 256, 256), attention=(1,), dropout=.1,
-    scale_shift=False`.
+    scale_shift=False`; context: Rombach et al. 2022, section 3.3.
     """
 
     def __init__(
@@ -187,19 +186,28 @@ class UNet(nn.Module):
         *,
         patch: int = 1,
         heads: int = 1,
+        head_channels: int = 0,
         embedding: int = 0,
         num_classes: int = 0,
+        context: int = 0,
         dropout: float = 0.0,
         scale_shift: bool = True,
+        resample: bool = False,
     ) -> None:
         super().__init__()
-        self.patch = patch
+        if context and not num_classes:
+            raise ValueError(f"a context of {context} channels needs classes")
+        self.patch, self.context = patch, context
         embedding = embedding or 4 * widths[0]
         self.time = TimeEmbedding(embedding, widths[0])
-        self.label = LabelEmbedding(num_classes, embedding)
+        self.label = LabelEmbedding(num_classes, context or embedding)
 
         def block(wide: int, narrow: int, attend: bool) -> Block:
-            return Block(wide, narrow, attend, heads, embedding, dropout, scale_shift)
+            count = narrow // head_channels if head_channels else heads
+            return Block(wide, narrow, attend, count, embedding, dropout, scale_shift, context)
+
+        def change(width: int, layer: Callable[[int, int], nn.Module]) -> nn.Module:
+            return ResBlock(width, width, embedding, dropout, scale_shift) if resample else layer(width, width)
 
         width = widths[0]
         self.stem = nn.Conv2d(in_channels * patch**2, width, 3, padding=1)
@@ -207,7 +215,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList()
         for level, wide in enumerate(widths):
             if level:
-                self.down.append(downsample(width, width))
+                self.down.append(change(width, downsample))
                 skips.append(width)
             for _ in range(blocks):
                 self.down.append(block(width, wide, level in attention))
@@ -220,24 +228,35 @@ class UNet(nn.Module):
                 self.up.append(block(width + skips.pop(), wide, level in attention))
                 width = wide
             if level:
-                self.up.append(Upsample(width, width))
+                self.up.append(change(width, Upsample))
         self.norm = group_norm(width)
         self.head = zeroed(nn.Conv2d(width, out_channels * patch**2, 3, padding=1))
 
     def forward(self, images: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         height, width = images.shape[-2:]
-        embedding = self.time(time)
-        embedding = embedding + self.label(embedding, labels)
+        embedding, context = self.time(time), None
+        label = self.label(embedding, labels)
+        if self.context:
+            context = label[:, None]
+        else:
+            embedding = embedding + label
         x = self.stem(F.pixel_unshuffle(pad_to_multiple(images, self.patch), self.patch))
         skips = [x]
         for layer in self.down:
-            x = layer(x, embedding) if isinstance(layer, Block) else layer(x)
+            if isinstance(layer, Block):
+                x = layer(x, embedding, context)
+            elif isinstance(layer, ResBlock):
+                x = layer(x, embedding, latent_size(x.shape[-2:], 2))
+            else:
+                x = layer(x)
             skips.append(x)
         for layer in self.middle:
-            x = layer(x, embedding)
+            x = layer(x, embedding, context)
         for layer in self.up:
             if isinstance(layer, Block):
-                x = layer(torch.cat([x, skips.pop()], dim=1), embedding)
+                x = layer(torch.cat([x, skips.pop()], dim=1), embedding, context)
+            elif isinstance(layer, ResBlock):
+                x = layer(x, embedding, skips[-1].shape[-2:])
             else:
                 x = layer(x, skips[-1].shape[-2:])
         out = F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
@@ -258,8 +277,8 @@ class Encoder(nn.Module):
     """Images (B, in_channels, H, W) to a map (B, out_channels, h, w), each side divided by `factor` and rounded up.
 
     `factor` is patch * 2 ** (levels - 1): the patch is folded into channels, the rest are strided convolutions.
-    `widths` goes from the finest level to the coarsest; `attention` adds it to the middle, at the coarsest level. With
-    `num_classes` the labels (B,) scale and shift every block.
+    `widths` goes from the finest level to the coarsest, where the middle has `middle` residual blocks, with attention
+    behind the first where `attention` says so. With `num_classes` the labels (B,) scale and shift every block.
     """
 
     def __init__(
@@ -270,6 +289,7 @@ class Encoder(nn.Module):
         blocks: int = 1,
         *,
         patch: int = 2,
+        middle: int = 1,
         attention: bool = False,
         num_classes: int = 0,
         dropout: float = 0.0,
@@ -286,7 +306,8 @@ class Encoder(nn.Module):
             for _ in range(blocks):
                 layers.append(Block(width, wide, embedding=embedding, dropout=dropout))
                 width = wide
-        layers.append(Block(width, width, attention, embedding=embedding, dropout=dropout))
+        for place in range(middle):
+            layers.append(Block(width, width, attention and place == 0, embedding=embedding, dropout=dropout))
         self.layers = nn.ModuleList(layers)
         self.norm = group_norm(width)
         self.head = nn.Conv2d(width, out_channels, 3, padding=1)
@@ -315,6 +336,7 @@ class Decoder(nn.Module):
         blocks: int = 1,
         *,
         patch: int = 2,
+        middle: int = 1,
         attention: bool = False,
         num_classes: int = 0,
         dropout: float = 0.0,
@@ -325,7 +347,8 @@ class Decoder(nn.Module):
         self.label = LabelEmbedding(num_classes, embedding)
         width = widths[-1]
         layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1)]
-        layers.append(Block(width, width, attention, embedding=embedding, dropout=dropout))
+        for place in range(middle):
+            layers.append(Block(width, width, attention and place == 0, embedding=embedding, dropout=dropout))
         for level, wide in reversed(list(enumerate(widths))):
             for _ in range(blocks):
                 layers.append(Block(width, wide, embedding=embedding, dropout=dropout))

@@ -161,11 +161,16 @@ def _model_job(
             f"--conditional: dataset {dataset.name!r} has no labels", "leave it out, or choose a labelled dataset"
         )
     config = model_config(model, choice)
+    conditional = experiment.conditional and model.conditional
+    try:
+        config.check(dataset.spec(conditional))
+    except ValueError as error:
+        raise BadInput(f"model {choice.label!r} on dataset {dataset.name!r}: {error}") from error
     device = torch.device(common["runtime"].device)
     return Job(
         model=choice.name, label=choice.label, seed=seed, config=config.model_dump(mode="json"),
         train_config=config.of_role("train"), sample_config=config.of_role("sample"),
-        conditional=experiment.conditional and model.conditional,
+        conditional=conditional,
         precision=resolve_precision(experiment.precision, device, model.bf16),
         plugin=PluginStamp(name=info.name, version=info.version, digest=info.digest),
         curve=experiment.curve, tuning_trials=choice.tuning_trials,

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from genbench.model import Model
 
 GROUP = "genbench"
-SHARED = ("genbench.distributions", "genbench.images", "genbench.nets", "genbench.schedules")
+SHARED = tuple(
+    f"genbench.{name}" for name in ("distributions", "embeddings", "images", "nets", "schedules", "transformer")
+)
 """What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
 State = Literal["ok", "broken", "duplicate"]
 

@@ -22,6 +22,11 @@ def warmup_linear(progress: float, warmup: float = 0.02, floor: float = 0.05) ->
     return floor + (1 - floor) * (1 - min((progress - warmup) / (1 - warmup), 1.0))
 
 
+def warmup_constant(progress: float, warmup: float = 0.02) -> float:
+    """Linear warm-up over the first `warmup` of the span, then 1, as diffusion models are published."""
+    return min(max(progress / warmup, 0.01), 1.0)
+
+
 def adamw(
     module: nn.Module | Iterable[nn.Parameter],
     learning_rate: float,

@@ -8,7 +8,9 @@ import torch
 from toys import Toy, TwoPhases
 
 from genbench.plugins import load_plugins
-from genbench.testing import PROMISES, cases, check_case, check_model
+from genbench.testing import PROMISES, Case, cases, check_case, check_model
+from genbench_ddpm import DDPM
+from genbench_ldm import LatentDiffusion
 
 
 def shipped():
@@ -19,6 +21,33 @@ def shipped():
 @pytest.mark.parametrize("model", shipped(), ids=lambda model: model.name)
 def test_shipped_models(model):
     check_model(model)
+
+
+OBJECTIVES = {
+    "simple": {"objective": "simple"},
+    "variational": {"objective": "variational"},
+    "variational, learned variance": {"objective": "variational", "variance": "learned"},
+    "hybrid": {"objective": "hybrid", "variance": "learned", "sampler": "ancestral"},
+    "guided": {"label_dropout": 0.2, "guidance": 2.0},
+    "cross-attention": {"context": 8, "head_channels": 4},
+}
+
+
+def objectives_and_predictions():
+    """Every pair; the quick look has the rows and columns of the defaults."""
+    for objective in OBJECTIVES:
+        for prediction in ("eps", "x0", "v", "mean"):
+            slow = [] if objective == "simple" or prediction == "v" else [pytest.mark.slow]
+            yield pytest.param(OBJECTIVES[objective], prediction, marks=slow, id=f"{objective}-{prediction}")
+
+
+@pytest.mark.parametrize(("objective", "prediction"), objectives_and_predictions())
+@pytest.mark.parametrize("model", [DDPM, LatentDiffusion], ids=lambda model: model.name)
+def test_every_objective_and_prediction_of_diffusion(model, objective, prediction):
+    few = {"batch_size": 8, "timesteps": 8, "steps": 2, "bound_exact": 1, "bound_strata": 2}
+    config = model.Config(**model.presets["tiny"] | few | objective | {"prediction": prediction})
+    faults = check_case(Case(model, config, (1, 8, 8), conditional=True))
+    assert not any(faults.values()), {text: fault for text, fault in faults.items() if fault}
 
 
 def test_all_six_are_registered():

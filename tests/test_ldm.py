@@ -132,11 +132,6 @@ def test_wrong_settings_are_refused():
         LatentDiffusion.Config(factor=3)
 
 
-def test_presets_are_valid():
-    for preset in LatentDiffusion.presets.values():
-        LatentDiffusion.Config(**preset)
-
-
 def test_the_first_stage_learns_to_reconstruct():
     model, data = tiny().train(), batch(64)
     optimizer = model.phases()[0].optimizer

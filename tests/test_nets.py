@@ -6,18 +6,20 @@ import pytest
 import torch
 from torch import nn
 
+from genbench.embeddings import LabelEmbedding, sinusoidal
 from genbench.nets import (
     Attention,
     Decoder,
     Encoder,
-    LabelEmbedding,
     ResBlock,
+    SpatialTransformer,
     UNet,
     group_norm,
     latent_size,
     pad_to_multiple,
-    sinusoidal,
+    resized,
 )
+from genbench.transformer import TokenAttention, TransformerBlock
 
 SIDES = [8, 16, 28, 32, 64, 7]
 
@@ -58,7 +60,7 @@ def test_oblong_images():
 def test_the_unet_of_the_paper_has_its_parameters():
     with torch.device("meta"):
         net = UNet(3, 3, (128, 256, 256, 256), 2, (1,), dropout=0.1, scale_shift=False)
-    assert sum(p.numel() for p in net.parameters()) == pytest.approx(35.7e6, rel=2e-3)  # Ho et al. 2020, appendix B
+    assert sum(p.numel() for p in net.parameters()) == 35_746_307  # 35.7 million in Ho et al. 2020, appendix B
 
 
 def test_unet_starts_at_zero_and_depends_on_all_its_inputs():
@@ -115,6 +117,51 @@ def test_attention_is_softmax_attention():
     torch.testing.assert_close(attention(x), x + attention.out(mixed), rtol=1e-4, atol=1e-5)
 
 
+def test_heads_of_a_given_size_are_as_many_as_fit():
+    def heads(net):
+        return [layer.heads for layer in net.modules() if isinstance(layer, Attention)]
+
+    given = UNet(1, 1, (8, 16), 1, (0, 1), head_channels=4)
+    assert heads(given) == [2, 4, 4, 4, 4, 2, 2] and set(heads(UNet(1, 1, (8, 16), 1, (0, 1), heads=8))) == {8}
+
+
+def test_token_attention_is_softmax_attention_to_the_context():
+    attention = stirred(TokenAttention(8, 6, heads=2))
+    tokens, context = torch.randn(2, 5, 8), torch.randn(2, 3, 6)
+    q, k, v = attention.query(tokens), attention.key(context), attention.value(context)
+    heads = []
+    for part in (slice(0, 4), slice(4, 8)):
+        weights = torch.softmax(q[..., part] @ k[..., part].mT / math.sqrt(4), dim=-1)
+        heads.append(weights @ v[..., part])
+    torch.testing.assert_close(attention(tokens, context), attention.out(torch.cat(heads, dim=2)))
+
+
+def test_a_transformer_starts_as_nothing_and_sees_all_places_and_the_context():
+    x, context = torch.randn(2, 8, 3, 5), torch.randn(2, 1, 6)
+    block = SpatialTransformer(8, 6, heads=2)
+    assert torch.equal(block(x, context), x)
+    out, other = stirred(block)(x, context), x.clone()
+    other[:, :, 2, 4] += 1
+    assert out.shape == x.shape
+    assert (block(other, context) - out)[:, :, 0, 0].abs().min() > 0  # the far corner is seen
+    assert (block(x, context + 1) - out).abs().flatten(1).max(1).values.min() > 0
+    alone = block(x[:1], context[:1])
+    torch.testing.assert_close(alone, out[:1], rtol=1e-4, atol=1e-5)  # and no other image
+
+
+def test_a_context_brings_the_class_into_the_unet_by_attention_alone():
+    net = stirred(UNet(1, 1, (8, 8), 1, (1,), num_classes=3, context=6))
+    images, time = torch.randn(2, 1, 8, 8), torch.tensor([10.0, 500.0])
+    first, second = (net(images, time, torch.full((2,), label)) for label in (0, 1))
+    assert net.label.table.weight.shape == (3, 6) and not torch.allclose(first, second)
+    for layer in net.modules():
+        if isinstance(layer, TransformerBlock):
+            nn.init.zeros_(layer.cross.value.weight)
+    assert torch.equal(*(net(images, time, torch.full((2,), label)) for label in (0, 1)))
+    with pytest.raises(ValueError, match="context of 6 channels needs classes"):
+        UNet(1, 1, (8, 8), context=6)
+
+
 def test_sinusoids():
     found = sinusoidal(torch.tensor([0, 3]), 8)
     assert found[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
@@ -126,6 +173,27 @@ def test_sinusoids():
 @pytest.mark.parametrize(("channels", "groups"), [(256, 32), (128, 32), (64, 16), (48, 12), (8, 2), (6, 1), (3, 1)])
 def test_groups_have_at_least_four_channels(channels, groups):
     assert group_norm(channels).num_groups == groups
+
+
+def test_resizing_takes_means_or_neighbours():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    assert resized(x, (2, 2)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert torch.equal(resized(resized(x, (8, 8)), (4, 4)), x)
+    assert resized(x[:, :, :2, :2], (4, 4))[0, 0, 0].tolist() == [0, 0, 1, 1]
+
+
+def test_a_block_that_resizes_starts_as_the_resizing_and_then_sees_more():
+    block, x = ResBlock(8, 8, embedding=4), torch.randn(2, 8, 6, 6)
+    assert torch.equal(block(x, torch.zeros(2, 4), (3, 3)), resized(x, (3, 3)))
+    stirred(block)
+    assert not torch.allclose(block(x, torch.zeros(2, 4), (12, 12)), block(x, torch.ones(2, 4), (12, 12)))
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_unet_that_resamples_in_residual_blocks_keeps_the_shape(side):
+    net = stirred(UNet(1, 2, (8, 12, 8), 1, (1,), resample=True))
+    assert not any(isinstance(layer, nn.Conv2d) and layer.stride != (1, 1) for layer in net.modules())
+    assert net(torch.randn(2, 1, side, side), torch.ones(2)).shape == (2, 2, side, side)
 
 
 def test_padding_repeats_the_edge():

@@ -192,7 +192,7 @@ def test_every_option_of_a_model_makes_other_weights_or_other_samples_as_its_rol
 @each_model
 def test_an_option_of_sampling_leaves_the_training_alone(model):
     """To the bit: the start, and every loss. Weights are kept when it changes."""
-    config, data = tiny(model), DataSpec("toy", (1, 8, 8))
+    config, data = tiny(model), DataSpec("toy", (1, 8, 8), 3 if model.conditional else 0)
     wanted = first_losses(model(data, config))
     for name, info in model.Config.model_fields.items():
         if config.role(name) != "train":
@@ -205,7 +205,8 @@ def first_losses(model):
     torch.manual_seed(0)
     model = type(model)(model.data, model.config)
     levels = torch.randint(0, 256, (8, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    batch = Batch(to_float(levels) if model.discrete else dequantize(levels, torch.Generator().manual_seed(2)))
+    images = to_float(levels) if model.discrete else dequantize(levels, torch.Generator().manual_seed(2))
+    batch = Batch(images, torch.arange(8) % 3 if model.data.num_classes else None)
     found = []
     for phase in model.phases():
         model.prepare(phase.name, batch)

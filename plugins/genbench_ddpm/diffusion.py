@@ -8,7 +8,7 @@ indexed by t.
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +17,30 @@ from torch.nn import functional as F
 from genbench.distributions import BIN, normal_log_prob
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t, t) -> what the network predicts: x_t is (B, ...), t is int64 (B,)."""
-Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x_t, t) -> the estimate of x_0."""
+"""(x_t, t) -> what the network predicts: x_t is (B, C, ...), t is int64 (B,); twice C where it learns the variance."""
+
+
+class Estimate(NamedTuple):
+    """What is known of x_{t-1} from x_t: the estimate of x_0, and the variance sigma_t^2, broadcastable with it."""
+
+    x0: Tensor
+    variance: Tensor
+
+
+Denoiser = Callable[[Tensor, Tensor], Estimate]
+"""(x_t, t) -> the two parts of the reverse step."""
 Prediction = Literal["eps", "x0", "v", "mean"]
-Variance = Literal["beta", "posterior"]
+Variance = Literal["beta", "posterior", "learned"]
 
 
 def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
     """beta_1 = start to beta_T = end in equal steps, float64 (T,). Source: Ho et al. 2020, section 4."""
     return torch.linspace(start, end, steps, dtype=torch.float64)
+
+
+def scaled_linear_betas(steps: int, start: float, end: float) -> Tensor:
+    """beta_1 = start to beta_T = end in equal steps of the square root, float64 (T,): latent diffusion's schedule."""
+    return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
 
 
 def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> Tensor:
@@ -65,7 +79,8 @@ class Diffusion(nn.Module):
     """The process that `betas`, float64 (T,), define; what the network predicts; and the reverse variance sigma_t^2.
 
     `variance` is `beta`, sigma_t^2 = beta_t, or `posterior`, that of q(x_{t-1} | x_t, x_0) with beta_1 at t = 1, where
-    the posterior's is 0. They are the two extremes of Ho et al. 2020, section 3.2.
+    the posterior's is 0: the two extremes of Ho et al. 2020, section 3.2. Or it is `learned`: for every dimension the
+    network has one more output, which leads from the posterior's (at t = 1 that of t = 2) at -1 to beta_t at 1.
     """
 
     beta: Tensor
@@ -75,18 +90,21 @@ class Diffusion(nn.Module):
     posterior_x0: Tensor
     posterior_xt: Tensor
     posterior_variance: Tensor
+    log_range: Tensor
     sigma2: Tensor
 
     def __init__(self, betas: Tensor, prediction: Prediction = "eps", variance: Variance = "beta") -> None:
         super().__init__()
         self.steps = len(betas)
         self.prediction = prediction
+        self.learned = variance == "learned"
         beta = F.pad(betas.double(), (1, 0))
         alpha_bar = torch.cumprod(1 - beta, dim=0)
         before = alpha_bar.roll(1)
         rest = (1 - alpha_bar).where(beta > 0, torch.ones_like(beta))
         posterior_variance = beta * (1 - before) / rest
         sigma2 = beta if variance == "beta" else posterior_variance.where(torch.arange(self.steps + 1) > 1, beta)
+        least = posterior_variance.where(torch.arange(self.steps + 1) > 1, posterior_variance[2])
         tables = {
             "beta": beta,
             "alpha_bar": alpha_bar,
@@ -95,6 +113,7 @@ class Diffusion(nn.Module):
             "posterior_x0": before.sqrt() * beta / rest,
             "posterior_xt": (1 - beta).sqrt() * (1 - before) / rest,
             "posterior_variance": posterior_variance,
+            "log_range": torch.stack([least.log(), beta.log()]),
             "sigma2": sigma2,
         }
         for name, table in tables.items():
@@ -122,11 +141,28 @@ class Diffusion(nn.Module):
             return self.at(self.signal, t, x0) * eps - self.at(self.noise, t, x0) * x0
         return self.posterior_mean(x0, self.diffuse(x0, t, eps), t)
 
-    def denoiser(self, network: Network, clip: bool = False) -> Denoiser:
-        """The estimate of x_0 that a network's prediction stands for, clipped to [-1, 1] where the data are images."""
+    def parts(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        """A network's output as prediction and, where it learns the variance, what it says of that."""
+        if not self.learned:
+            return output, None
+        prediction, fraction = output.chunk(2, dim=1)
+        return prediction, fraction
 
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            predicted = network(x_t, t).to(x_t.dtype)
+    def variance(self, x_t: Tensor, t: Tensor, fraction: Tensor | None) -> Tensor:
+        """sigma_t^2, from the table or between its extremes in the logarithm. Source: Nichol & Dhariwal 2021, eq. 15.
+
+        Their v is (1 + `fraction`) / 2, so that a network which starts at 0 starts half-way.
+        """
+        if fraction is None:
+            return self.at(self.sigma2, t, x_t)
+        least, most = (self.at(table, t, x_t) for table in self.log_range)
+        return torch.lerp(least, most, (1 + fraction) / 2).exp()
+
+    def denoiser(self, network: Network, clip: bool = False) -> Denoiser:
+        """The estimates that a network's output stands for, x_0 clipped to [-1, 1] where the data are images."""
+
+        def denoise(x_t: Tensor, t: Tensor) -> Estimate:
+            predicted, fraction = self.parts(network(x_t, t).to(x_t.dtype))
             if self.prediction == "eps":
                 x0 = (x_t - self.at(self.noise, t, x_t) * predicted) / self.at(self.signal, t, x_t)
             elif self.prediction == "x0":
@@ -135,9 +171,23 @@ class Diffusion(nn.Module):
                 x0 = self.at(self.signal, t, x_t) * x_t - self.at(self.noise, t, x_t) * predicted
             else:
                 x0 = (predicted - self.at(self.posterior_xt, t, x_t) * x_t) / self.at(self.posterior_x0, t, x_t)
-            return x0.clamp(-1, 1) if clip else x0
+            return Estimate(x0.clamp(-1, 1) if clip else x0, self.variance(x_t, t, fraction))
 
         return denoise
+
+    def guided(self, network: Network, unconditional: Network, scale: float) -> Network:
+        """The prediction led away from the unconditional one; 1 leaves it as it is. Source: Ho & Salimans 2022, eq. 6.
+
+        Their weight w is `scale` - 1. Every prediction is affine in the noise, so that it holds for all of them. A
+        learned variance is that of `network`.
+        """
+
+        def guide(x_t: Tensor, t: Tensor) -> Tensor:
+            (with_label, fraction), (without, _) = (self.parts(ask(x_t, t)) for ask in (network, unconditional))
+            prediction = without + scale * (with_label - without)
+            return prediction if fraction is None else torch.cat([prediction, fraction], dim=1)
+
+        return guide
 
     def draw_times(self, x0: Tensor) -> Tensor:
         """Uniform times in 1..T, int64 (B,), spread evenly over the batch. Source: Kingma et al. 2021, appendix I.1."""
@@ -147,12 +197,27 @@ class Diffusion(nn.Module):
     def simple_loss(self, network: Network, x0: Tensor) -> Tensor:
         """L_simple: the mean squared error of the prediction. Source: Ho et al. 2020, eq. 14."""
         t, eps = self.draw_times(x0), torch.randn_like(x0)
-        return F.mse_loss(network(self.diffuse(x0, t, eps), t).float(), self.target(x0, eps, t))
+        prediction, _ = self.parts(network(self.diffuse(x0, t, eps), t))
+        return F.mse_loss(prediction.float(), self.target(x0, eps, t))
 
     def variational_loss(self, network: Network, x0: Tensor, discrete: bool = True) -> Tensor:
         """The bound less the constant L_T, nats a dimension, by one t per image. Source: Ho et al. 2020, eq. 5."""
         terms = self.bound_term(self.denoiser(network), x0, self.draw_times(x0), discrete)
         return self.steps * terms.mean().float() / x0[0].numel()
+
+    def hybrid_loss(self, network: Network, x0: Tensor, discrete: bool = True, weight: float = 1e-3) -> Tensor:
+        """L_simple, which trains the prediction, and `weight` times the bound, which trains the learned variance alone.
+
+        Both by one t and one network call per image. Source: Nichol & Dhariwal 2021, eq. 16.
+        """
+        t, eps = self.draw_times(x0), torch.randn_like(x0)
+        x_t = self.diffuse(x0, t, eps)
+        prediction, fraction = self.parts(network(x_t, t))
+        assert fraction is not None
+        stopped = torch.cat([prediction.detach(), fraction], dim=1)
+        terms = self.term(self.denoiser(lambda *_: stopped)(x_t, t), x0, t, discrete)
+        simple = F.mse_loss(prediction.float(), self.target(x0, eps, t))
+        return simple + weight * self.steps * terms.mean().float() / x0[0].numel()
 
     def prior_term(self, x0: Tensor) -> Tensor:
         """L_T = KL(q(x_T | x_0) || N(0, I)), float64 nats (B,)."""
@@ -160,20 +225,23 @@ class Diffusion(nn.Module):
         return per_image(last * x0.double() ** 2 - last - torch.log1p(-last)) / 2
 
     def bound_term(self, denoise: Denoiser, x0: Tensor, t: Tensor, discrete: bool = True) -> Tensor:
-        """L_{t-1} at times (B,) by one draw of x_t, float64 nats (B,): a KL divergence; -log p(x_0 | x_1) at t = 1.
+        """L_{t-1} at times (B,) by one draw of x_t, float64 nats (B,)."""
+        return self.term(denoise(self.diffuse(x0, t, torch.randn_like(x0)), t), x0, t, discrete)
+
+    def term(self, estimate: Estimate, x0: Tensor, t: Tensor, discrete: bool = True) -> Tensor:
+        """L_{t-1} of a reverse step, float64 nats (B,): a KL divergence; -log p(x_0 | x_1) at t = 1.
 
         The latter, L_0, is of the 256 levels (`x0` holds bin centres) where `discrete`, else the Gaussian's density.
         Source: Ho et al. 2020, eq. 5, 8 and 13.
         """
-        denoised = denoise(self.diffuse(x0, t, torch.randn_like(x0)), t)
-        sigma2, tilde = self.at(self.sigma2, t, x0).double(), self.at(self.posterior_variance, t, x0).double()
-        gap = self.at(self.posterior_x0, t, x0) * (x0 - denoised)
+        sigma2, tilde = estimate.variance.double(), self.at(self.posterior_variance, t, x0).double()
+        gap = self.at(self.posterior_x0, t, x0) * (x0 - estimate.x0)
         ratio = torch.where(tilde > 0, tilde / sigma2, 1.0)
         terms = per_image(gap.double() ** 2 / sigma2 + ratio - 1 - ratio.log()) / 2
         first = t == 1
         if first.any():
             decoder = discretized_gaussian if discrete else _gaussian
-            terms[first] = -per_image(decoder(x0[first], denoised[first], sigma2[first].sqrt()))
+            terms[first] = -per_image(decoder(x0[first], estimate.x0[first], sigma2[first].sqrt()))
         return terms
 
     def bound(

@@ -13,9 +13,10 @@ def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor) -> Tensor:
     x = noise
     for step in range(diffusion.steps, 0, -1):
         t = torch.full((len(x),), step, device=x.device)
-        x_t, x = x, diffusion.posterior_mean(denoise(x, t), x, t)
+        x0, variance = denoise(x, t)
+        x = diffusion.posterior_mean(x0, x, t)
         if step > 1:
-            x = x + diffusion.at(diffusion.sigma2, t, x_t).sqrt() * torch.randn_like(x)
+            x = x + variance.sqrt() * torch.randn_like(x)
     return x
 
 
@@ -34,7 +35,7 @@ def ddim(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, steps: int = 50
     """x_0 by `steps` network calls from x_T = `noise`, the only noise at eta = 0. Source: Song et al. 2021, eq. 12."""
     x = noise
     for now, then in pairwise(ddim_times(diffusion.steps, steps)):
-        x0 = denoise(x, torch.full((len(x),), now, device=x.device))
+        x0 = denoise(x, torch.full((len(x),), now, device=x.device)).x0
         eps = (x - diffusion.signal[now].to(x.dtype) * x0) / diffusion.noise[now].to(x.dtype)
         variance = ddim_variance(diffusion, now, then, eta)
         direction = (1 - diffusion.alpha_bar[then] - variance).clamp(min=0).sqrt().to(x.dtype)

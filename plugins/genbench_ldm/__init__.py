@@ -13,11 +13,12 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from genbench import Batch, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_cosine
+from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
 from genbench.nets import Decoder, Encoder, latent_size
-from genbench_ddpm import DiffusionConfig
 from genbench_ddpm.diffusion import Denoiser, Network
+from genbench_ddpm.settings import DiffusionConfig
+from genbench_ldm.presets import PRESETS
 
 
 @hookimpl
@@ -34,6 +35,9 @@ class LDMConfig(DiffusionConfig):
     factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "by how much the first stage shrinks a side")
     latent_channels: int = field(4, "train", "channels of the latent map", ge=1)
     kl_weight: float = field(0.1, "train", "weight of the first stage's divergence from a normal; 1 is the ELBO", ge=0)
+    ae_form: Literal["lean", "kl"] = field(
+        "lean", "train", "the first stage's networks: lean, or as the authors' AutoencoderKL, with attention"
+    )
     ae_widths: tuple[int, ...] = field((32, 64), "train", "the first stage's channels, finest first", min_length=1)
     ae_blocks: int = field(1, "train", "the first stage's residual blocks of each resolution", ge=1)
     ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
@@ -47,25 +51,34 @@ class LDMConfig(DiffusionConfig):
 
 
 class Autoencoder(nn.Module):
-    """Images (B, C, H, W) to a Gaussian over latents (B, c, h, w), and latents to a logistic over images."""
+    """Images (B, C, H, W) to a Gaussian over latents (B, c, h, w), and latents to a logistic over images.
+
+    In the form `kl` the networks are those of Rombach et al. 2022, appendix G: two blocks with attention between them
+    in the middle, one more block on every level of the decoder, and a 1x1 convolution on either side of the latents.
+    """
 
     def __init__(self, shape: tuple[int, int, int], config: LDMConfig) -> None:
         super().__init__()
         channels, height, width = shape
         widths, blocks = config.ae_widths, config.ae_blocks
-        patch = config.factor // 2 ** (len(widths) - 1)
-        self.encoder = Encoder(channels, 2 * config.latent_channels, widths, blocks, patch=patch)
-        self.decoder = Decoder(config.latent_channels, channels, (height, width), widths, blocks, patch=patch)
+        latents, patch, kl = config.latent_channels, config.factor // 2 ** (len(widths) - 1), config.ae_form == "kl"
+        middle, more = (2, 1) if kl else (1, 0)
+        self.encoder = Encoder(channels, 2 * latents, widths, blocks, patch=patch, middle=middle, attention=kl)
+        self.decoder = Decoder(
+            latents, channels, (height, width), widths, blocks + more, patch=patch, middle=middle, attention=kl
+        )
+        self.to_latents = nn.Conv2d(2 * latents, 2 * latents, 1) if kl else nn.Identity()
+        self.from_latents = nn.Conv2d(latents, latents, 1) if kl else nn.Identity()
         self.log_scale = nn.Parameter(torch.full((channels, 1, 1), -2.0))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of q(z|x), float32."""
-        mean, log_std = self.encoder(images).float().chunk(2, dim=1)
+        mean, log_std = self.to_latents(self.encoder(images)).float().chunk(2, dim=1)
         return mean, log_std.clamp(-10, 5)
 
     def decode(self, latents: Tensor) -> Tensor:
         """The mean of p(x|z), float32 images."""
-        mean: Tensor = self.decoder(latents).float()
+        mean: Tensor = self.decoder(self.from_latents(latents)).float()
         return mean
 
 
@@ -81,19 +94,7 @@ class LatentDiffusion(Model):
     Config = LDMConfig
     config: LDMConfig
     scale: Tensor
-    presets = {
-        "tiny": {
-            "widths": [8, 16],
-            "timesteps": 50,
-            "steps": 10,
-            "factor": 2,
-            "ae_widths": [8],
-            "batch_size": 32,
-            "learning_rate": 1e-2,
-            "ae_learning_rate": 1e-2,
-        },
-        "small": {},
-    }
+    presets = PRESETS
     conditional = True
     discrete = True
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
@@ -111,13 +112,10 @@ class LatentDiffusion(Model):
         return self.config.network_calls + 1
 
     def phases(self) -> list[Phase]:
-        def phase(name: str, module: nn.Module, rate: float, span: tuple[float, float]) -> Phase:
-            return Phase(name, module, adamw(module, rate), span=span, schedule=warmup_cosine, clip=1.0)
-
-        first, share = self.config.ae_learning_rate, self.config.ae_share
+        config = self.config
         return [
-            phase("autoencoder", self.autoencoder, first, (0.0, share)),
-            phase("diffusion", self.net, self.config.learning_rate, (share, 1.0)),
+            config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share)),
+            config.phase("diffusion", self.net, config.learning_rate, (config.ae_share, 1.0)),
         ]
 
     def prepare(self, phase: str, batch: Batch) -> None:
@@ -140,19 +138,21 @@ class LatentDiffusion(Model):
         """The objective of `genbench_ddpm` on latents that are drawn anew every time."""
         with torch.no_grad():
             latents = self.scale * draw(*self.autoencoder.encode(batch.images))
-        return self.config.loss(self.diffusion, self.network(batch.labels), latents, discrete=False)
+        labels = self.config.kept(batch.labels, self.data.num_classes)
+        return self.config.loss(self.diffusion, self.network(labels), latents, discrete=False)
 
     def network(self, labels: Tensor | None) -> Network:
         """The U-Net as a function of z_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
         return lambda z_t, t: self.net(z_t, t * (1000 / self.diffusion.steps), labels)
 
     def denoiser(self, labels: Tensor | None) -> Denoiser:
-        """The network's estimate of the scaled latents."""
+        """The network's estimates of the scaled latents and of their variance, without guidance."""
         return self.diffusion.denoiser(self.network(labels))
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         noise = torch.randn(n, *self.latent_shape, device=self.scale.device)
-        latents = self.config.draw(self.diffusion, self.denoiser(labels), noise)
+        network = self.config.guided(self.diffusion, self.network, labels, self.data.num_classes)
+        latents = self.config.draw(self.diffusion, self.diffusion.denoiser(network), noise)
         return self.autoencoder.decode(latents / self.scale).clamp(-1, 1)
 
     @property

@@ -1,0 +1,47 @@
+"""Named settings of `ddpm`; an empty one is the defaults.
+
+`paper` and `paper-lsun` are the networks and processes of Ho et al. 2020, appendix B: 35,746,307 parameters on 32x32x3
+and 113,673,219 on 256x256x3. The reverse variances are those of the authors' programs. Their optimizer was Adam; ours
+differs from it by nothing, as long as there is no weight decay. They flipped images at random (CIFAR-10, bedrooms,
+churches, CelebA-HQ), which no model does here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+PAPER: Mapping[str, Any] = {
+    "batch_size": 128,
+    "learning_rate": 2e-4,
+    "annealing": "constant",
+    "betas": (0.9, 0.999),
+    "ema_decay": 0.9999,
+    "schedule": "linear",
+    "prediction": "eps",
+    "widths": (128, 256, 256, 256),
+    "blocks": 2,
+    "attention": (1,),
+    "patch": 1,
+    "fourier": (),
+    "dropout": 0.1,
+    "scale_shift": False,
+    "sampler": "ancestral",
+}
+"""CIFAR-10: attention at 16x16."""
+
+LSUN: Mapping[str, Any] = {
+    **PAPER,
+    "batch_size": 64,
+    "learning_rate": 2e-5,
+    "variance": "posterior",
+    "widths": (128, 128, 256, 256, 512, 512),
+    "attention": (4,),
+    "dropout": 0.0,
+}
+"""LSUN and CelebA-HQ at 256x256: attention at 16x16."""
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {"widths": (8, 16), "timesteps": 50, "steps": 10, "batch_size": 32, "learning_rate": 1e-2},
+    "small": {},
+    "paper": PAPER,
+    "paper-lsun": LSUN,
+}

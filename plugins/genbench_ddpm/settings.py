@@ -1,0 +1,187 @@
+"""The settings that diffusion in pixels and in latents share, and what follows from them alone."""
+
+from collections.abc import Callable
+from typing import Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from genbench import Config, DataSpec, Phase, adamw, field, warmup_constant, warmup_cosine
+from genbench.nets import UNet
+from genbench_ddpm.diffusion import (
+    Denoiser,
+    Diffusion,
+    Network,
+    Prediction,
+    Variance,
+    cosine_betas,
+    linear_betas,
+    scaled_linear_betas,
+)
+from genbench_ddpm.samplers import ancestral, ddim
+
+
+class DiffusionConfig(Config):
+    """The settings of the process, the network and the sampler."""
+
+    batch_size: int = field(64, "train", "images per update", ge=1)
+    learning_rate: float = field(2e-3, "train", "peak learning rate (AdamW)", gt=0)
+    annealing: Literal["cosine", "constant"] = field(
+        "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
+    )
+    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    weight_decay: float = field(0.0, "train", "AdamW's weight decay", ge=0)
+
+    timesteps: int = field(1000, "train", "T, the number of noise levels", ge=2)
+    schedule: Literal["linear", "scaled_linear", "cosine"] = field(
+        "cosine", "train", "how beta_t grows: linearly, its square root linearly, or so that alpha_bar is a cosine"
+    )
+    beta_start: float = field(1e-4, "train", "beta_1 of the linear schedules", gt=0, lt=1)
+    beta_end: float = field(0.02, "train", "beta_T of the linear schedules", gt=0, lt=1)
+    prediction: Prediction = field("v", "train", "what the network predicts: noise, data, v or the posterior mean")
+    objective: Literal["simple", "variational", "hybrid"] = field(
+        "simple", "train", "L_simple, the variational bound, or L_simple with the bound for a learned variance"
+    )
+    vlb_weight: float = field(1e-3, "train", "lambda, the weight of the bound in the hybrid objective", gt=0)
+    variance: Variance = field(
+        "beta", "train", "sigma_t^2 of the reverse process: beta_t, the posterior's, or learned between the two"
+    )
+    label_dropout: float = field(
+        0.0, "train", "share of the labels that training replaces by a null class, for guidance", ge=0, lt=1
+    )
+
+    widths: tuple[int, ...] = field((32, 64), "train", "channels of each resolution, finest first", min_length=1)
+    blocks: int = field(1, "train", "residual blocks of each resolution", ge=1)
+    attention: tuple[int, ...] = field((), "train", "resolutions with self-attention, 0 is the finest")
+    heads: int = field(1, "train", "heads of the self-attention", ge=1)
+    head_channels: int = field(0, "train", "channels of each head, in place of a number of heads; 0: by heads", ge=0)
+    context: int = field(
+        0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
+    )
+    patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
+    dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
+    scale_shift: bool = field(True, "train", "time scales and shifts the features; else it is added, as in the paper")
+    resample: bool = field(
+        False, "train", "residual blocks halve and double the sides; else convolutions do, as in the paper"
+    )
+
+    sampler: Literal["ddim", "ancestral"] = field("ddim", "sample", "how samples are drawn")
+    steps: int = field(50, "sample", "steps of the DDIM sampler", ge=1)
+    eta: float = field(
+        0.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
+    )
+    guidance: float = field(
+        1.0, "sample", "s of classifier-free guidance, eps_0 + s (eps_label - eps_0); 1 for none", ge=0
+    )
+
+    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
+    bound_strata: int = field(
+        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
+    )
+
+    @model_validator(mode="after")
+    def process_is_consistent(self) -> Self:
+        if self.sampler == "ddim" and self.steps > self.timesteps:
+            raise ValueError(f"steps: {self.steps} is more than the {self.timesteps} timesteps")
+        if self.objective == "hybrid" and self.variance != "learned":
+            raise ValueError(f"objective: hybrid trains a learned variance, and variance is {self.variance}")
+        if self.objective == "simple" and self.variance == "learned":
+            raise ValueError("variance: learned is not trained by the objective simple; take hybrid or variational")
+        if self.guidance != 1 and not self.label_dropout:
+            raise ValueError(f"guidance: {self.guidance:g} needs a model trained with label_dropout above 0")
+        return self
+
+    @model_validator(mode="after")
+    def network_is_consistent(self) -> Self:
+        if any(level not in range(len(self.widths)) for level in self.attention):
+            raise ValueError(
+                f"attention: {list(self.attention)} names a resolution that is not in 0..{len(self.widths) - 1}"
+            )
+        for name, size in (("heads", self.heads), ("head_channels", self.head_channels)):
+            if size and any(width % size for width in self.widths):
+                raise ValueError(f"{name}: {size} does not divide every one of the widths {list(self.widths)}")
+        return self
+
+    def check(self, data: DataSpec) -> None:
+        if data.num_classes:
+            return
+        if self.guidance != 1:
+            raise ValueError(f"guidance: {self.guidance:g} needs labels, and this job is not conditional")
+        if self.context:
+            raise ValueError(f"context: {self.context} needs labels, and this job is not conditional")
+
+    def process(self) -> Diffusion:
+        """The diffusion process that these settings describe."""
+        if self.schedule == "cosine":
+            betas = cosine_betas(self.timesteps)
+        else:
+            make = linear_betas if self.schedule == "linear" else scaled_linear_betas
+            betas = make(self.timesteps, self.beta_start, self.beta_end)
+        return Diffusion(betas, self.prediction, self.variance)
+
+    def unet(self, inputs: int, channels: int, num_classes: int) -> UNet:
+        """The network that these settings describe: from `inputs` channels to what is predicted for so many.
+
+        The null class, where there is one, is the last.
+        """
+        return UNet(
+            inputs,
+            channels * (2 if self.variance == "learned" else 1),
+            self.widths,
+            self.blocks,
+            self.attention,
+            heads=self.heads,
+            head_channels=self.head_channels,
+            patch=self.patch,
+            num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
+            context=self.context,
+            dropout=self.dropout,
+            scale_shift=self.scale_shift,
+            resample=self.resample,
+        )
+
+    def phase(self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0)) -> Phase:
+        """The phase that moves `module` by these settings' optimizer."""
+        schedule = warmup_cosine if self.annealing == "cosine" else warmup_constant
+        optimizer = adamw(module, rate, self.betas, self.weight_decay)
+        return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0)
+
+    @property
+    def network_calls(self) -> int:
+        """What one sample costs."""
+        steps = self.timesteps if self.sampler == "ancestral" else self.steps
+        return steps if self.guidance == 1 else 2 * steps
+
+    def kept(self, labels: Tensor | None, num_classes: int) -> Tensor | None:
+        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
+        if labels is None or not self.label_dropout:
+            return labels
+        dropped = torch.rand(len(labels), device=labels.device) < self.label_dropout
+        return labels.masked_fill(dropped, num_classes)
+
+    def loss(self, diffusion: Diffusion, network: Network, x0: Tensor, discrete: bool) -> Tensor:
+        """The chosen objective; `discrete` where x0 holds bin centres."""
+        if self.objective == "simple":
+            return diffusion.simple_loss(network, x0)
+        if self.objective == "hybrid":
+            return diffusion.hybrid_loss(network, x0, discrete, self.vlb_weight)
+        return diffusion.variational_loss(network, x0, discrete)
+
+    def bound(self, diffusion: Diffusion, denoise: Denoiser, x0: Tensor, discrete: bool) -> dict[str, Tensor]:
+        """The parts of the bound on -log p(x0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
+        return diffusion.bound(denoise, x0, self.bound_exact, self.bound_strata, discrete)
+
+    def guided(
+        self, diffusion: Diffusion, network: Callable[[Tensor | None], Network], labels: Tensor | None, num_classes: int
+    ) -> Network:
+        """The network that samples of these labels (B,) are drawn by, made of `network` for given labels."""
+        if self.guidance == 1 or labels is None:
+            return network(labels)
+        return diffusion.guided(network(labels), network(torch.full_like(labels, num_classes)), self.guidance)
+
+    def draw(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor) -> Tensor:
+        """Samples from noise by the chosen sampler."""
+        if self.sampler == "ancestral":
+            return ancestral(diffusion, denoise, noise)
+        return ddim(diffusion, denoise, noise, self.steps, self.eta)
