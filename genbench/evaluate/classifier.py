@@ -180,7 +180,7 @@ def load_classifier(file: Path, device: str = "cpu") -> tuple[Classifier, Facts]
         model.load_state_dict(store.read_tensors(file.with_suffix(".safetensors")))
     except RuntimeError as error:
         raise CorruptData(f"{file}: the weights are not those of a classifier: {error}") from error
-    return model.eval().requires_grad_(False).to(device, memory_format=torch.channels_last), facts
+    return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last), facts
 
 
 def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path:
