@@ -55,6 +55,12 @@ def discretized_gaussian(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return torch.where(images > 1 - BIN, torch.special.log_ndtr(-low), inside)
 
 
+def normal_draw(mean: Tensor, log_std: Tensor) -> Tensor:
+    """A draw of a normal, clamped to [-1, 1]: `images.to_uint8` of it has the distribution `discretized_gaussian`."""
+    mean, std = mean.float(), log_std.float().exp()
+    return (mean + std * torch.randn_like(mean)).clamp(-1, 1)
+
+
 def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log density, nats, of a normal distribution; element by element."""
     return -0.5 * ((x - mean) * (-log_std).exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
