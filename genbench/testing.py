@@ -228,7 +228,7 @@ def likelihood(case: Case) -> None:
 
 @promise("an exact likelihood does not depend on the batch")
 def likelihood_alone(case: Case) -> None:
-    if isinstance(case.trained, Likelihood) and case.model.likelihood == "exact":
+    if isinstance(case.trained, Likelihood) and case.trained.likelihood == "exact":
         together = case.log_prob(case.trained, case.batch.images, case.labels)
         one = None if case.labels is None else case.labels[:1]
         alone = case.log_prob(case.trained, case.batch.images[:1], one)
