@@ -65,8 +65,8 @@ class Flow(Model):
         "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
         "small": {},
         "affine": {"coupling": "affine", "learning_rate": 1.2e-2},
-        # Kingma & Dhariwal 2018: CIFAR-10's levels, steps, batch and coupling of appendix C, networks of appendix B,
-        # Adam as it comes at 1e-3; no logit before it and no average after it.
+        # Kingma & Dhariwal 2018, the model of CIFAR-10's bits/dim: table 1's layers with affine couplings, Adam at its
+        # own decay rates, pixels without a logit, weights without an average.
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
             "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0,
