@@ -30,7 +30,9 @@ class FlowConfig(Config):
     dequantization: Literal["uniform", "variational"] = field(
         "uniform", "train", "noise that makes levels continuous: uniform, or learned (Ho et al. 2019; then a bound)"
     )
-    front: Literal["logit", "linear"] = field("logit", "train", "what pixels go through first")
+    front: Literal["logit", "linear"] = field(
+        "logit", "train", "what pixels go through first: a logit, or a factor alone, as in Glow"
+    )
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
     )
