@@ -220,4 +220,5 @@ def model_config(model: Any, choice: ModelChoice) -> Any:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "config"
         hint = did_you_mean(key, set(model.Config.model_fields)) if first["type"] == "extra_forbidden" else ""
-        raise BadInput(f"{where}: {key}: {first['msg']} (got {first['input']!r})", hint) from error
+        problem = first["msg"].removeprefix("Value error, ")
+        raise BadInput(f"{where}: {key}: {problem} (got {first['input']!r})", hint) from error

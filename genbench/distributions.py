@@ -35,6 +35,32 @@ def logistic_draw(mean: Tensor, log_scale: Tensor) -> Tensor:
     return (mean.float() + log_scale.float().exp() * uniform.logit()).clamp(-1, 1)
 
 
+def log_interval(low: Tensor, high: Tensor) -> Tensor:
+    """log(Phi(high) - Phi(low)) of the standard normal, for low < high, exact also far out in either tail."""
+    flip = low + high > 0
+    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
+    top: Tensor = torch.special.log_ndtr(high)
+    return top + torch.log(-torch.expm1(torch.special.log_ndtr(low) - top))
+
+
+def discretized_gaussian(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Log-probabilities of the levels at the bin centres `images`, elementwise and float64; the outer bins are open.
+
+    Source: Ho et al. 2020, eq. 13, with the bins of `genbench.images`.
+    """
+    images, mean, std = images.double(), mean.double(), std.double()
+    low, high = (images - BIN / 2 - mean) / std, (images + BIN / 2 - mean) / std
+    inside = log_interval(low, high)
+    inside = torch.where(images < BIN - 1, torch.special.log_ndtr(high), inside)
+    return torch.where(images > 1 - BIN, torch.special.log_ndtr(-low), inside)
+
+
+def normal_draw(mean: Tensor, log_std: Tensor) -> Tensor:
+    """A draw of a normal, clamped to [-1, 1]: `images.to_uint8` of it has the distribution `discretized_gaussian`."""
+    mean, std = mean.float(), log_std.float().exp()
+    return (mean + std * torch.randn_like(mean)).clamp(-1, 1)
+
+
 def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log density, nats, of a normal distribution; element by element."""
     return -0.5 * ((x - mean) * (-log_std).exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)

@@ -108,7 +108,10 @@ class Model(nn.Module):
     discrete: ClassVar[bool] = False
     """Whether `log_prob` is that of the 256 levels (its input then is bin centres), not a density on [-1, 1)."""
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
-    """What `log_prob` is: exact, a lower bound, or an estimate that may be on either side."""
+    """What `log_prob` is: exact, a lower bound, or an estimate that may be on either side.
+
+    Where an option decides it, the class has the default's and `__init__` sets the instance's, which counts.
+    """
     bf16: ClassVar[bool] = True
     """Whether training and sampling may run under bfloat16 autocast."""
     external_data: ClassVar[tuple[str, ...]] = ()

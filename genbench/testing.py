@@ -228,7 +228,7 @@ def likelihood(case: Case) -> None:
 
 @promise("an exact likelihood does not depend on the batch")
 def likelihood_alone(case: Case) -> None:
-    if isinstance(case.trained, Likelihood) and case.model.likelihood == "exact":
+    if isinstance(case.trained, Likelihood) and case.trained.likelihood == "exact":
         together = case.log_prob(case.trained, case.batch.images, case.labels)
         one = None if case.labels is None else case.labels[:1]
         alone = case.log_prob(case.trained, case.batch.images[:1], one)
@@ -260,10 +260,14 @@ def gibbs(case: Case) -> None:
     assert bits.mean() > 8 - 3 * error - 1e-3, f"{bits.mean():.3f} bits/dim on uniform images: not a normalised density"
 
 
-def cases(model: type[Model], preset: str | None = None) -> Iterator[Case]:
-    """Gray and colour, and conditional where the model can; by default in the preset `tiny`, if there is one."""
+def cases(model: type[Model], preset: str | None = None, **options: Any) -> Iterator[Case]:
+    """Gray and colour, and conditional where the model can; by default in the preset `tiny`, if there is one.
+
+    `options` are the model's own, on top of the preset.
+    """
     name = preset or ("tiny" if "tiny" in model.presets else None)
-    config = model.Config(**(model.presets[name] if name else {})).model_copy(update={"batch_size": 8})
+    settings = {**(model.presets[name] if name else {}), **options}
+    config = model.Config(**settings).model_copy(update={"batch_size": 8})
     for shape in ((1, 8, 8), (3, 16, 16)):
         yield Case(model, config, shape, conditional=False)
     if model.conditional:
@@ -282,10 +286,10 @@ def check_case(case: Case) -> dict[str, str]:
     return found
 
 
-def check_model(model: type[Model], preset: str | None = None) -> None:
-    """Raise AssertionError naming every promise that the model breaks."""
+def check_model(model: type[Model], preset: str | None = None, **options: Any) -> None:
+    """Raise AssertionError naming every promise that the model, with these options of its, breaks."""
     faults = []
-    for case in cases(model, preset):
+    for case in cases(model, preset, **options):
         where = f"{case.shape}{', conditional' if case.conditional else ''}"
         faults += [f"{text} ({where}): {fault}" for text, fault in check_case(case).items() if fault]
     assert not faults, "\n".join(faults)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from toys import Toy, TwoPhases
 
+from genbench.capabilities import Likelihood
 from genbench.plugins import load_plugins
 from genbench.testing import PROMISES, Case, cases, check_case, check_model
 from genbench_ddpm import DDPM
@@ -48,6 +49,75 @@ def test_every_objective_and_prediction_of_diffusion(model, objective, predictio
     config = model.Config(**model.presets["tiny"] | few | objective | {"prediction": prediction})
     faults = check_case(Case(model, config, (1, 8, 8), conditional=True))
     assert not any(faults.values()), {text: fault for text, fault in faults.items() if fault}
+
+
+BATCH_NORM = {"norm": "batch", "ema_decay": 0.0}
+VARIATIONAL = {"dequantization": "variational"}
+VARIANTS = {
+    "gan": [
+        {"loss": "non_saturating"},
+        {"loss": "wasserstein", "spectral_norm": False},
+        {"critic_steps": 2, "patch": 1, "base": 4},
+        BATCH_NORM,
+        {"network": "residual"},
+        {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM},
+    ],
+    "vae": [{"likelihood": "gaussian"}, {"likelihood": "gaussian", "draw": True}, {"beta": 0.5, "iwae": 1}],
+    "flow": [
+        {"coupling": "affine"},
+        {"mixing": "conv"},
+        {"mixing": "conv", "coupling": "affine", "front": "linear"},
+        {"front": "linear"},
+        VARIATIONAL,
+        {"mixing": "conv", "coupling": "affine", **VARIATIONAL},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [(name, change) for name, changes in VARIANTS.items() for change in changes],
+    ids=lambda value: value if isinstance(value, str) else ",".join(f"{k}={v}" for k, v in value.items()),
+)
+def test_shipped_models_with_other_options(name, change):
+    check_model(load_plugins().model(name)[0], **change)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [
+        ("gan", "small"),
+        ("gan", "paper"),
+        ("vae", "small"),
+        ("flow", "small"),
+        ("flow", "affine"),
+    ],
+)
+def test_larger_presets(name, preset):
+    check_model(load_plugins().model(name)[0], preset)
+
+
+COLOUR = {
+    "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],
+    "vae": [{}, {"likelihood": "gaussian"}],
+    "flow": [{}, {"mixing": "conv", "coupling": "affine", "front": "linear", "levels": 3}, VARIATIONAL],
+}
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize(("name", "change"), [(name, change) for name in COLOUR for change in COLOUR[name]])
+def test_colour_images_of_32_x_32_train_like_any_other(name, change, conditional):
+    """In the harness's own loop; the likelihood of what was trained on is better than before, where there is one."""
+    model = load_plugins().model(name)[0]
+    config = model.Config(**{**model.presets["tiny"], "batch_size": 8, **change})
+    case = Case(model, config, (3, 32, 32), conditional)
+    assert all(tensor.isfinite().all() for tensor in case.trained.state_dict().values())
+    images = case.sample(case.trained)
+    assert images.shape == (6, 3, 32, 32) and images.isfinite().all() and images.std() > 0
+    if isinstance(case.trained, Likelihood):
+        before, after = (case.log_prob(m, case.batch.images, case.labels).mean() for m in (case.build(), case.trained))
+        assert after > before
 
 
 def test_all_six_are_registered():

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from genbench.distributions import (
+    discretized_gaussian,
     discretized_logistic_log_prob,
     importance_bound,
     logistic_draw,
+    normal_draw,
     normal_log_prob,
     standard_normal_kl,
 )
@@ -58,6 +60,17 @@ def test_quantised_draws_follow_the_discretised_distribution() -> None:
     assert draws.abs().max() <= 1
     share = torch.bincount(to_uint8(draws).long(), minlength=LEVELS) / n
     prob = discretized_logistic_log_prob(CENTRES, mean, log_scale).exp()
+    assert ((share - prob).abs() <= 4.5 * (prob * (1 - prob) / n).sqrt() + 1e-5).all()
+
+
+def test_quantised_draws_follow_the_discretised_gaussian() -> None:
+    torch.manual_seed(0)
+    n, mean, log_std = 200_000, torch.tensor(0.97), torch.tensor(-3.5)
+    draws = normal_draw(mean.expand(n), log_std)
+    assert draws.abs().max() <= 1
+    share = torch.bincount(to_uint8(draws).long(), minlength=LEVELS) / n
+    prob = discretized_gaussian(CENTRES, mean, log_std.exp()).exp()
+    assert prob[-1] > 0.1  # the tail above the last level
     assert ((share - prob).abs() <= 4.5 * (prob * (1 - prob) / n).sqrt() + 1e-5).all()
 
 

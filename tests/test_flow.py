@@ -88,9 +88,10 @@ def test_mixed_channels_need_even_sides():
         build((1, 7, 7), mixing="conv")
 
 
+@pytest.mark.parametrize("front", ["logit", "linear"])
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28)])
-def test_an_untrained_flow_is_uniform(shape):
-    model = Flow(DataSpec("toy", shape), Flow.Config())
+def test_an_untrained_flow_is_uniform(shape, front):
+    model = Flow(DataSpec("toy", shape), Flow.Config(front=front))
     torch.testing.assert_close(bits(model, images(4, shape)), torch.full((4,), 8.0).double(), atol=1e-6, rtol=0)
 
 
@@ -99,10 +100,11 @@ def grid(n, dims):
     return torch.cartesian_prod(*[axis] * dims).view(-1, 1, 1, dims)
 
 
+@pytest.mark.parametrize("front", ["logit", "linear"])
 @pytest.mark.parametrize(("dims", "n"), [(1, 4000), (2, 300)])
-def test_density_integrates_to_one(dims, n):
+def test_density_integrates_to_one(dims, n, front):
     """A wide margin keeps the density smooth enough for the grid."""
-    model = build((1, 1, dims), scale=0.7, alpha=0.1).double()
+    model = build((1, 1, dims), scale=0.7, alpha=0.1, front=front).double()
     with torch.no_grad():
         density = model.log_prob(grid(n, dims)).exp()
     assert density.max() > 1.5 * density.min(), "nearly uniform, so this tests nothing"
@@ -117,9 +119,10 @@ def test_density_of_affine_couplings_integrates_to_one():
     assert 0.97 < mass < 1.005
 
 
-def test_samples_follow_the_density():
+@pytest.mark.parametrize("front", ["logit", "linear"])
+def test_samples_follow_the_density(front):
     """Shares of 40,000 samples of two pixels in 8 x 8 cells against the integral of the density over each."""
-    model = build((1, 1, 2), scale=0.7, alpha=0.1)
+    model = build((1, 1, 2), scale=0.7, alpha=0.1, front=front)
     torch.manual_seed(0)
     with torch.no_grad():
         drawn = model.sample(40000).view(-1, 2)
@@ -284,7 +287,15 @@ def test_training_lowers_the_loss(trained, blobs):
 
 
 @pytest.mark.parametrize(
-    "config", [{"coupling": "affine"}, {"mixing": "conv"}, {"mixing": "conv", "coupling": "affine"}]
+    "config",
+    [
+        {"coupling": "affine"},
+        {"mixing": "conv"},
+        {"mixing": "conv", "coupling": "affine"},
+        {"mixing": "conv", "coupling": "affine", "front": "linear"},
+        {"front": "linear"},
+        {"dequantization": "variational"},
+    ],
 )
 def test_training_lowers_the_loss_of_the_other_kinds(blobs, config):
     _, losses = fit(blobs, 40, learning_rate=2e-3, **config)
@@ -339,12 +350,46 @@ def test_state_and_copies(trained):
     assert torch.equal(drawn[0], drawn[1]) and torch.equal(drawn[0], drawn[2])
 
 
-def test_paper_preset_is_the_size_of_glow():
-    """3 levels of 32 steps with 512 channels on CIFAR-10: 44 million parameters."""
+def conv(inputs, outputs, side):
+    return inputs * outputs * side**2 + outputs
+
+
+def test_paper_preset_is_glow_layer_by_layer():
+    """CIFAR-10's of Kingma & Dhariwal 2018: table 1's layers, networks of 512 channels, 3 levels of 32 steps."""
+
+    def step(channels):
+        half, outputs = channels // 2, channels  # a log-scale and a shift for each of the other half
+        network = conv(half, 512, 3) + conv(512, 512, 1) + conv(512, outputs, 3)
+        return 2 * channels + channels**2 + network
+
+    levels = [32 * step(channels) for channels in (12, 24, 48)]
+    splits = [conv(6, 12, 3), conv(12, 24, 3)]
     model = Flow(DataSpec("cifar10", (3, 32, 32)), Flow.Config(**Flow.presets["paper"]))
     convs = [m for m in model.modules() if isinstance(m, InvertibleConv)]
     assert [len(conv.weight) for conv in convs] == [12] * 32 + [24] * 32 + [48] * 32
-    assert 43e6 < sum(p.numel() for p in model.parameters()) < 46e6
+    assert sum(p.numel() for p in model.parameters()) == sum(levels) + sum(splits) + 2 * 48 == 43_951_788
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 28, 28)])
+def test_paper_preset_runs_forward_and_backward_on_small_images(shape):
+    """Two levels are what 28 allows: its halves are even once more."""
+    torch.manual_seed(0)
+    config = Flow.Config(**Flow.presets["paper"] | ({"steps": 2} if shape[1] > 8 else {}))
+    model = Flow(DataSpec("small", shape), config)
+    assert len(model.levels) == (3 if shape[1] == 8 else 2)
+    batch = Batch(images(2, shape))
+    model.prepare("train", batch)
+    loss = model.loss("train", batch)
+    loss.backward()
+    assert loss.isfinite() and all(p.grad.isfinite().all() for p in model.parameters())
+    assert model.sample(1).shape == (1, *shape)
+
+
+def test_the_papers_optimizer():
+    model = Flow(DataSpec("toy", (1, 8, 8)), Flow.Config(**Flow.presets["paper"] | {"width": 8, "steps": 1}))
+    (phase,) = model.phases()
+    (group,) = phase.optimizer.param_groups
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.999), 0)
 
 
 def test_what_it_says_of_itself():

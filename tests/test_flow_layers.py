@@ -8,7 +8,7 @@ from test_flow import log_det, stir
 
 from genbench_flow.glow import GlowNetwork, InvertibleConv
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level, Network, squeeze, unsqueeze
-from genbench_flow.transforms import MIN_SLOPE, Affine, LogitFront, Spline
+from genbench_flow.transforms import MIN_SLOPE, Affine, LinearFront, LogitFront, Spline
 
 
 def coupling(transform, target=(1, 3), context=(0, 2), network=Network):
@@ -71,6 +71,22 @@ def test_logit_front():
     assert -front.bound == pytest.approx(float(y.min()))
     torch.testing.assert_close(change[0], log_det(lambda value: front(value)[0], x))
     torch.testing.assert_close(front.inverse(y), x)
+
+
+def test_linear_front():
+    front, x = LinearFront(), torch.tensor([-1.0, -0.3, 0.0, 1.0], dtype=torch.double).view(1, 1, 2, 2)
+    y, change = front(x)
+    assert y.min() == -front.bound and y.max() == front.bound
+    torch.testing.assert_close(change[0], log_det(lambda value: front(value)[0], x))
+    torch.testing.assert_close(front.inverse(y), x)
+
+
+@pytest.mark.parametrize("front", [LogitFront(0.01), LinearFront()], ids=["logit", "linear"])
+def test_a_uniform_image_has_the_density_that_the_front_says(front):
+    """-log 2 a pixel, less the log of the slope."""
+    x = torch.linspace(-0.99, 0.99, 30, dtype=torch.double).view(1, 1, 5, 6)
+    y, change = front(x)
+    assert (front.uniform_log_prob(y).sum() + change).item() == pytest.approx(-30 * math.log(2))
 
 
 def test_level_keeps_and_lets_go():

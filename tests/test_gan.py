@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec
+from genbench.config import make_experiment, model_config
+from genbench.errors import BadInput
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
 from genbench_gan.networks import Critic, pyramid
 
@@ -34,11 +36,43 @@ def test_samples_have_the_shape_of_the_data_and_stay_in_range(side: int, channel
         assert torch.isfinite(model.loss(phase, batch(model, 4))["loss"])
 
 
-@pytest.mark.parametrize("preset", ["small", "paper"])
-def test_presets_build_at_their_usual_sizes(preset: str) -> None:
-    model = GAN(DataSpec("cifar", (3, 32, 32)), GANConfig(**GAN.presets[preset]))
-    assert model.sample(2).shape == (2, 3, 32, 32)
-    assert model.critic(torch.zeros(2, 3, 32, 32)).shape == (2,)
+def chosen(*settings: str) -> GANConfig:
+    """The configuration that these `--set` texts choose."""
+    (choice,) = make_experiment(None, {}, ["gan"], [f"gan.{setting}" for setting in settings]).models
+    return model_config(GAN, choice)
+
+
+def test_batch_normalisation_refuses_averaged_weights_before_anything_runs() -> None:
+    with pytest.raises(BadInput, match="ema_decay = 0"):
+        chosen("norm=batch")
+    assert chosen("norm=batch", "ema_decay=0").norm == "batch"
+    assert chosen("preset=paper", "norm=group", "ema_decay=0.99").ema_decay == 0.99
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("loss=non_saturating",),
+        ("loss=wasserstein", "gradient_penalty=5.0", "spectral_norm=false"),
+        ("critic_steps=2",),
+        ("norm=batch", "ema_decay=0.0"),
+        ("network=residual",),
+        ("network=residual", "norm=batch", "ema_decay=0.0", "loss=wasserstein", "patch=1", "base=4"),
+    ],
+    ids=" ".join,
+)
+def test_every_knob_is_reached_by_set_and_trains_in_bfloat16(settings: tuple[str, ...]) -> None:
+    config = chosen("preset=tiny", *settings)
+    changed = {name for name, value in config if value != getattr(GANConfig(**GAN.presets["tiny"]), name)}
+    assert changed == {setting.split("=")[0] for setting in settings}
+    model = GAN(DataSpec("toy", (3, 16, 16), 3), config)
+    for phase in model.phases():
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss(phase.name, batch(model))["loss"]
+        loss.backward()
+        phase.optimizer.step()
+        assert loss.isfinite()
+    assert model.eval().sample(3, torch.arange(3)).isfinite().all()
 
 
 def test_pyramid_halves_rounding_up_until_the_base() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from genbench import Batch, DataSpec, Likelihood
 from genbench.capabilities import capabilities
+from genbench.distributions import discretized_gaussian, discretized_logistic_log_prob
 from genbench.images import LEVELS, to_float
 from genbench_vae import VAE, VAEConfig
 
@@ -78,8 +79,12 @@ def test_a_decoder_without_latent_has_an_exact_bound_for_every_k() -> None:
     torch.testing.assert_close(*values, rtol=1e-5, atol=1e-3)
 
 
-def test_a_pixels_probabilities_sum_to_one_over_the_256_levels() -> None:
-    model = make(iwae=1).eval()
+each_likelihood = pytest.mark.parametrize("likelihood", ["logistic", "gaussian"])
+
+
+@each_likelihood
+def test_a_pixels_probabilities_sum_to_one_over_the_256_levels(likelihood: str) -> None:
+    model = make(iwae=1, likelihood=likelihood).eval()
     collapse(model)
     images = levels(1, 1, 8, 8).repeat(LEVELS, 1, 1, 1)
     images[:, 0, 3, 4] = to_float(torch.arange(LEVELS, dtype=torch.uint8))
@@ -87,11 +92,22 @@ def test_a_pixels_probabilities_sum_to_one_over_the_256_levels() -> None:
         log_prob = model.log_prob(images).double()
         mean, log_scale = model.decode(torch.zeros(1, 8))
     rest = images[:1].clone()
-    from genbench.distributions import discretized_logistic_log_prob
-
-    pixels = discretized_logistic_log_prob(rest, mean, log_scale)[0, 0].double()
+    if likelihood == "gaussian":
+        pixels = discretized_gaussian(rest, mean, log_scale.exp())[0, 0]
+    else:
+        pixels = discretized_logistic_log_prob(rest, mean, log_scale)[0, 0].double()
     others = pixels.sum() - pixels[3, 4]
     assert (log_prob - others).exp().sum().item() == pytest.approx(1, abs=2e-4)
+
+
+def test_the_likelihoods_are_different_distributions_of_one_network() -> None:
+    logistic, gaussian = make().eval(), make(likelihood="gaussian").eval()
+    gaussian.load_state_dict(logistic.state_dict())
+    images, z = levels(3, 1, 8, 8), torch.randn(3, 8)
+    with torch.no_grad():
+        values = [model.log_likelihood(images, z, None) for model in (logistic, gaussian)]
+    assert all(value.dtype == torch.float32 for value in values)
+    assert (values[0] - values[1]).abs().min() > 1
 
 
 def test_more_draws_tighten_the_bound_and_one_draw_is_the_elbo() -> None:
@@ -149,8 +165,9 @@ def test_the_decoder_of_the_bound_knows_the_label() -> None:
     assert not torch.allclose(*bounds)
 
 
-def test_draws_are_noisier_than_means_and_follow_them() -> None:
-    mean_model, draw_model = make().eval(), make(draw=True).eval()
+@each_likelihood
+def test_draws_are_noisier_than_means_and_follow_them(likelihood: str) -> None:
+    mean_model, draw_model = make(likelihood=likelihood).eval(), make(likelihood=likelihood, draw=True).eval()
     draw_model.load_state_dict(mean_model.state_dict())
     samples = []
     for model in (mean_model, draw_model):
@@ -160,15 +177,20 @@ def test_draws_are_noisier_than_means_and_follow_them() -> None:
     means, draws = samples
     assert means.std(0).max() < 1e-6 and draws.std(0).min() > 0.05
     assert (draws.mean(0) - means.mean(0)).abs().max() < 0.15
+    with torch.no_grad():
+        scale = draw_model.decode(torch.zeros(1, 8))[1].exp()[0]
+    spread = math.pi / math.sqrt(3) if likelihood == "logistic" else 1.0  # standard deviations of a scale
+    assert (draws.std(0) / (spread * scale)).mean().item() == pytest.approx(1, abs=0.03)
 
 
 def test_config_roles_keep_the_training_when_only_the_samples_change() -> None:
     assert VAEConfig.role("iwae") == VAEConfig.role("draw") == "sample"
-    assert VAEConfig.role("beta") == VAEConfig.role("latent") == "train"
+    assert VAEConfig.role("beta") == VAEConfig.role("latent") == VAEConfig.role("likelihood") == "train"
 
 
-def test_training_under_bfloat16_lowers_the_loss() -> None:
-    model, losses = make(), []
+@each_likelihood
+def test_training_under_bfloat16_lowers_the_loss(likelihood: str) -> None:
+    model, losses = make(likelihood=likelihood), []
     images = torch.full((64, 1, 8, 8), 10, dtype=torch.uint8)
     images[:32, :, 2:6, 2:6] = 200
     (phase,) = model.phases()

@@ -92,6 +92,8 @@ def note(model: Model) -> str:
             "bound": "bound on log P(y) of the 256 levels",
             "estimate": "estimate of log P(y)",
         }[model.likelihood]
+    elif model.likelihood == "bound":
+        words = "bound on the density of dequantised images, hence on the discrete likelihood"
     else:
         words = f"{model.likelihood} density of uniformly dequantised images, hence a bound on the discrete likelihood"
     return f"{model.likelihood_note}: {words}" if model.likelihood_note else words

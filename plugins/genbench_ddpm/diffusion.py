@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench.distributions import BIN, normal_log_prob
+from genbench.distributions import discretized_gaussian, normal_log_prob
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) -> what the network predicts: x_t is (B, C, ...), t is int64 (B,); twice C where it learns the variance."""
@@ -48,26 +48,6 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
     time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     alpha_bar = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)
-
-
-def log_interval(low: Tensor, high: Tensor) -> Tensor:
-    """log(Phi(high) - Phi(low)) of the standard normal, for low < high, exact also far out in either tail."""
-    flip = low + high > 0
-    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
-    top: Tensor = torch.special.log_ndtr(high)
-    return top + torch.log(-torch.expm1(torch.special.log_ndtr(low) - top))
-
-
-def discretized_gaussian(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log-probabilities of the levels at the bin centres `images`, elementwise and float64; the outer bins are open.
-
-    Source: Ho et al. 2020, eq. 13, with the bins of `genbench.images`.
-    """
-    images, mean, std = images.double(), mean.double(), std.double()
-    low, high = (images - BIN / 2 - mean) / std, (images + BIN / 2 - mean) / std
-    inside = log_interval(low, high)
-    inside = torch.where(images < BIN - 1, torch.special.log_ndtr(high), inside)
-    return torch.where(images > 1 - BIN, torch.special.log_ndtr(-low), inside)
 
 
 def per_image(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Normalizing flow: multi-scale couplings behind a logit, exact likelihood (Dinh et al. 2017; Durkan et al. 2019)."""
+"""Normalizing flow: multi-scale couplings with an exact likelihood (Dinh et al. 2017; Durkan et al. 2019)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_cosine
-from genbench.images import bits_per_dim
+from genbench.images import bits_per_dim, to_float, to_uint8
+from genbench_flow.dequantizer import Dequantizer
 from genbench_flow.glow import glow_levels
 from genbench_flow.lattice import lattice_levels
 from genbench_flow.layers import ActNorm, Level
-from genbench_flow.transforms import Affine, LogitFront, Spline
+from genbench_flow.transforms import Affine, LinearFront, LogitFront, Spline
 
 CLIP = 10.0
 
@@ -25,6 +26,13 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 class FlowConfig(Config):
     batch_size: int = field(32, "train", "images per update", ge=1)
     learning_rate: float = field(6e-3, "train", "peak learning rate (AdamW)", gt=0)
+    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    dequantization: Literal["uniform", "variational"] = field(
+        "uniform", "train", "noise that makes levels continuous: uniform, or learned (Ho et al. 2019; then a bound)"
+    )
+    front: Literal["logit", "linear"] = field(
+        "logit", "train", "what pixels go through first: a logit, or a factor alone, as in Glow"
+    )
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
     )
@@ -34,7 +42,7 @@ class FlowConfig(Config):
     width: int = field(32, "train", "channels of the networks; the lattice doubles them below its finest level", ge=1)
     blocks: int = field(2, "train", "residual convolutions of a coupling network (lattice)", ge=0)
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
-    alpha: float = field(1e-3, "train", "margin that keeps the logit finite", gt=0, lt=0.5)
+    alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
     temperature: float = field(1.0, "sample", "factor of the latents drawn; 1 is the model's distribution", gt=0)
 
 
@@ -43,8 +51,11 @@ class Flow(Model):
 
     On the lattice every level first transforms the pixels off its coarser grid, given those on it, then goes on with
     the grid: a pixel's conditional density is one spline, and the levels run from coarse to fine in sampling. Spline
-    couplings keep to the logit's box, and z is uniform on [-1, 1) seen through the logit: the density integrates to
+    couplings keep to the front's box, and z is uniform on [-1, 1) seen through the front: the density integrates to
     exactly one on [-1, 1), and an untrained flow has 8 bits/dim. Otherwise z is standard normal.
+
+    With variational dequantisation the levels y get noise u ~ q(u|y) of the flow's own, and what is returned for
+    log p(x) is one draw of log p(x(y, u)) - log q(u|y), whose mean is a lower bound.
     """
 
     name = "flow"
@@ -56,20 +67,28 @@ class Flow(Model):
         "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
         "small": {},
         "affine": {"coupling": "affine", "learning_rate": 1.2e-2},
+        # Kingma & Dhariwal 2018, the model of CIFAR-10's bits/dim: table 1's layers with affine couplings, Adam at its
+        # own decay rates, pixels without a logit, weights without an average.
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
-            "learning_rate": 1e-3, "alpha": 0.05,
+            "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0,
         },
     }  # fmt: skip
 
     def __init__(self, data: DataSpec, config: FlowConfig) -> None:
         super().__init__(data, config)
-        self.front = LogitFront(config.alpha)
+        self.front = LogitFront(config.alpha) if config.front == "logit" else LinearFront()
+        self.dequantizer = Dequantizer(data, config) if config.dequantization == "variational" else None
+        self.likelihood = "exact" if self.dequantizer is None else "bound"  # type: ignore[misc]
         self.boxed = (config.mixing, config.coupling) == ("lattice", "spline")
         build = lattice_levels if config.mixing == "lattice" else glow_levels
         self.levels: Sequence[Level] = nn.ModuleList(build(data, config, self.depth(), self.transform))  # type: ignore[assignment]
         if len(self.levels) == 0:
             raise ValueError(f"flow: mixing = 'conv' halves the sides of an image, and {data.shape} has odd ones")
+
+    @property
+    def likelihood_note(self) -> str:
+        return "" if self.dequantizer is None else "variational dequantisation"
 
     def depth(self) -> int:
         """Levels that the image allows."""
@@ -101,11 +120,8 @@ class Flow(Model):
         return self.front.inverse(x)
 
     def base_log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), nats per image (B,): the logistic density cut to the box, or the standard normal."""
-        if self.boxed:
-            log_prob = nn.functional.logsigmoid(z) + nn.functional.logsigmoid(-z) - math.log(1 - 2 * self.config.alpha)
-        else:
-            log_prob = -0.5 * (z * z + math.log(2 * math.pi))
+        """log p(z), nats per image (B,): a uniform image's behind the front, or the standard normal."""
+        log_prob = self.front.uniform_log_prob(z) if self.boxed else -0.5 * (z * z + math.log(2 * math.pi))
         return log_prob.flatten(1).sum(1)
 
     def base_sample(self, n: int) -> list[Tensor]:
@@ -125,6 +141,16 @@ class Flow(Model):
         return (z * self.config.temperature).clamp(-self.front.bound, self.front.bound)
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(x) of dequantised images in nats per image (B,), or one draw of its bound given their levels."""
+        if self.dequantizer is None:
+            return self.log_density(images, labels)
+        centres = to_float(to_uint8(images)).to(images.dtype)
+        dequantized, minus_log_q = self.dequantizer(centres, labels)
+        bound: Tensor = self.log_density(dequantized, labels) + minus_log_q
+        return bound
+
+    def log_density(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(x), nats per image (B,)."""
         latents, log_det = self.encode(images, labels)
         return log_det + torch.stack([self.base_log_prob(z) for z in latents]).sum(0)
 
@@ -143,5 +169,5 @@ class Flow(Model):
         self.log_prob(batch.images, batch.labels)
 
     def phases(self) -> list[Phase]:
-        optimizer = adamw(self, self.config.learning_rate)
+        optimizer = adamw(self, self.config.learning_rate, self.config.betas)
         return [Phase("train", self, optimizer, schedule=warmup_cosine, clip=CLIP)]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import DataSpec
+from genbench.nets import zeroed
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level
 from genbench_flow.transforms import Affine, Spline
 
@@ -45,15 +46,25 @@ class GlowNetwork(nn.Module):
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.labels = nn.Embedding(num_classes, width) if num_classes else None
         self.middle = nn.Conv2d(width, width, 1)
-        self.last = nn.Conv2d(width, outputs, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.last = zeroed(nn.Conv2d(width, outputs, 3, padding=1))
 
     def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
         h = self.first(context)
         if self.labels is not None:
             h = h + self.labels(labels)[:, :, None, None]
         outputs: Tensor = self.last(F.relu(self.middle(F.relu(h))))
+        return outputs
+
+
+class SplitPrior(nn.Module):
+    """One 3x3 convolution that starts at zero, of what goes on: mean and scale of what a split lets go."""
+
+    def __init__(self, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = zeroed(nn.Conv2d(channels, outputs, 3, padding=1))
+
+    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
+        outputs: Tensor = self.conv(context)
         return outputs
 
 
@@ -64,21 +75,20 @@ def glow_levels(
 
     Such a prior is a coupling too: with z2 ~ N(mean(z1), scale(z1)), it maps z2, given z1, to a standard normal.
     """
-
     channels, k = data.shape[0], data.num_classes
-
-    def coupling(total: int, kind: Affine | Spline) -> Coupling:
-        context, target = list(range(total // 2)), list(range(total // 2, total))
-        outputs = len(target) * kind.parameters_each
-        return Coupling(target, context, GlowNetwork(len(context), outputs, config.width, k), kind)
-
     levels = []
     for level in range(depth):
         total, last = 4 * channels, level == depth - 1
+        context, target = range(total // 2), range(total // 2, total)
         layers: list[nn.Module] = []
         for _ in range(config.steps):
-            layers += [ActNorm(total), InvertibleConv(total), coupling(total, transform())]
-        prior = Coupling(range(total), [], Constant(2 * total, k), Affine()) if last else coupling(total, Affine())
+            kind = transform()
+            network = GlowNetwork(len(context), len(target) * kind.parameters_each, config.width, k)
+            layers += [ActNorm(total), InvertibleConv(total), Coupling(target, context, network, kind)]
+        if last:
+            prior = Coupling(range(total), [], Constant(2 * total, k), Affine())
+        else:
+            prior = Coupling(target, context, SplitPrior(len(context), 2 * len(target)), Affine())
         channels = total // 2
-        levels.append(Level((2, 2), total, [] if last else range(channels), [*layers, prior]))
+        levels.append(Level((2, 2), total, [] if last else context, [*layers, prior]))
     return levels

@@ -1,4 +1,4 @@
-"""Elementwise maps of a flow: the logit front, and the affine and spline transforms that couplings choose."""
+"""Elementwise maps of a flow: its front, logit or linear, and the transforms of couplings, affine or spline."""
 
 import math
 
@@ -27,6 +27,25 @@ class LogitFront(nn.Module):
 
     def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
         return (y.sigmoid() - self.alpha) / (1 - 2 * self.alpha) * 2 - 1
+
+    def uniform_log_prob(self, y: Tensor) -> Tensor:
+        """Log density, elementwise, of what a uniform x on [-1, 1) becomes: a logistic, cut to the box."""
+        return F.logsigmoid(y) + F.logsigmoid(-y) - math.log(1 - 2 * self.alpha)
+
+
+class LinearFront(nn.Module):
+    """y = bound * x, from [-1, 1] to [-bound, bound]: pixels as they are, in a range that suits the couplings."""
+
+    bound = 6.0
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.bound * x, x.new_full((len(x),), math.log(self.bound) * x[0].numel())
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        return y / self.bound
+
+    def uniform_log_prob(self, y: Tensor) -> Tensor:
+        return torch.full_like(y, -math.log(2 * self.bound))
 
 
 class Affine(nn.Module):

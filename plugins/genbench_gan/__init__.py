@@ -1,14 +1,16 @@
-"""GAN: a convolutional generator against a spectrally normalised critic (Goodfellow 2014, Miyato 2018)."""
+"""GAN: a generator against a spectrally normalised critic, convolutional or residual (Miyato et al. 2018)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_linear
 from genbench_gan.networks import Critic, Generator
+from genbench_gan.residual import ResidualCritic, ResidualGenerator
 
 
 @hookimpl
@@ -51,14 +53,30 @@ class GANConfig(Config):
     gradient_penalty: float = field(10.0, "train", "weight of the gradient penalty of the Wasserstein loss", ge=0)
     spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norms")
     critic_steps: int = field(1, "train", "updates of the critic for one of the generator", ge=1)
-    latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
-    width: int = field(32, "train", "the generator's channels at its finest level, doubled with every halving", ge=1)
-    critic_width: int = field(
-        32, "train", "the critic's channels at its finest level, doubled with every halving", ge=1
+    network: Literal["conv", "residual"] = field("conv", "train", "plain convolutions, or residual blocks")
+    norm: Literal["group", "batch"] = field(
+        "group", "train", "normalisation in the generator, by class where there are classes; batch asks for ema_decay=0"
     )
+    latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
+    width: int = field(
+        32,
+        "train",
+        "channels of the generator: conv, its finest level's, doubled with every halving; residual, all",
+        ge=1,
+    )
+    critic_width: int = field(32, "train", "channels of the critic, likewise", ge=1)
     patch: int = field(2, "train", "pixels a side that are folded into channels", ge=1)
-    base: int = field(8, "train", "sides are halved until none is above this", ge=2)
-    depth: int = field(2, "train", "convolutions a level of the critic; the generator has one less", ge=1)
+    base: int = field(8, "train", "sides are halved until none is above this; by the residual critic, twice it", ge=2)
+    depth: int = field(
+        2, "train", "conv: convolutions a level of the critic, the generator has one less; residual: last blocks", ge=1
+    )
+
+    @model_validator(mode="after")
+    def statistics_of_the_sampled_weights(self) -> Self:
+        """Batch statistics are those of the trained weights, and wrong for averages that trail them."""
+        if self.norm == "batch" and self.ema_decay > 0:
+            raise ValueError("norm = 'batch' keeps the statistics of the weights as trained: set ema_decay = 0 too")
+        return self
 
 
 class GAN(Model):
@@ -71,26 +89,31 @@ class GAN(Model):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 8, "critic_width": 8, "latent": 8, "depth": 1, "batch_size": 16},
         "small": {},
-        "paper": {  # Miyato et al. 2018: the networks of table 3, the optimizer of their CIFAR-10 residual networks
-            "batch_size": 64,
-            "learning_rate": 2e-4,
-            "critic_learning_rate": 2e-4,
-            "betas": (0.0, 0.9),
-            "critic_steps": 5,
-            "latent": 128,
-            "width": 64,
-            "critic_width": 64,
-            "patch": 1,
-            "base": 4,
-            "depth": 1,
+        # Miyato et al. 2018. CIFAR-10's networks of table 3, the loss of equation 15, setting C of table 1.
+        "paper": {
+            "batch_size": 64, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "betas": (0.5, 0.999),
+            "loss": "non_saturating", "norm": "batch", "ema_decay": 0.0, "latent": 128, "width": 64,
+            "critic_width": 64, "patch": 1, "base": 4, "depth": 1,
         },
-    }
+        # Those of table 4, the hinge loss of equations 16 and 17, the optimizer of appendix B.2.
+        "paper-resnet": {
+            "batch_size": 64, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "betas": (0.0, 0.9),
+            "critic_steps": 5, "network": "residual", "norm": "batch", "ema_decay": 0.0, "latent": 128, "width": 256,
+            "critic_width": 128, "patch": 1, "base": 4, "depth": 2,
+        },
+    }  # fmt: skip
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         super().__init__(data, config)
         c, k = config, data.num_classes
-        self.generator = Generator(data.shape, c.latent, c.width, c.patch, c.base, c.depth, k)
-        self.critic = Critic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
+        self.generator: Generator | ResidualGenerator
+        self.critic: Critic | ResidualCritic
+        if c.network == "residual":
+            self.generator = ResidualGenerator(data.shape, c.latent, c.width, c.patch, c.base, k, c.norm)
+            self.critic = ResidualCritic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
+        else:
+            self.generator = Generator(data.shape, c.latent, c.width, c.patch, c.base, c.depth, k, c.norm)
+            self.critic = Critic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
 
     def phases(self) -> list[Phase]:
         c = self.config

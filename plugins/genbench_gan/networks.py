@@ -20,15 +20,29 @@ def pyramid(size: Size, patch: int, base: int) -> list[Size]:
     return sizes
 
 
-class NormReLU(nn.Module):
-    """Group normalisation, a scale and a shift by class embedding if there are classes, and a ReLU.
+def to_images(maps: Tensor, patch: int, size: Size) -> Tensor:
+    """Images in (-1, 1) of the given size, from maps whose channels hold patches; what is too large is cropped."""
+    return F.pixel_shuffle(maps, patch)[..., : size[0], : size[1]].float().tanh()
 
+
+def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -> Tensor:
+    """What the class adds to the scores, (B,): <embedding, features (B, C)> (Miyato & Koyama 2018, equation 4)."""
+    if embed is None:
+        return pooled.new_zeros(len(pooled))
+    score: Tensor = (embed(labels) * pooled).sum(1)
+    return score
+
+
+class NormReLU(nn.Module):
+    """Normalisation, a scale and a shift by class embedding if there are classes, and a ReLU.
+
+    `norm` is "group", or "batch": the statistics of the batch in training and their running averages after it.
     Source: conditional normalisation as in Miyato & Koyama 2018, section 4; it starts as if there were no classes.
     """
 
-    def __init__(self, channels: int, num_classes: int) -> None:
+    def __init__(self, channels: int, num_classes: int, norm: str = "group") -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = nn.BatchNorm2d(channels, affine=not num_classes) if norm == "batch" else group_norm(channels)
         self.embed = nn.Embedding(num_classes, 2 * channels) if num_classes else None
         if self.embed is not None:
             nn.init.zeros_(self.embed.weight)
@@ -47,11 +61,19 @@ class Generator(nn.Module):
     The coarsest map is a linear function of the latent; the class enters by the normalisations, since a generator that
     gets it beside the latent tends to ignore the latent. Each level doubles the sides and halves the channels, down to
     `width`; the last one writes patches of `patch` x `patch` pixels. `depth - 1` convolutions a level. What is too
-    large is cropped. Group normalisation stands where the paper has batch normalisation.
+    large is cropped. Every layer but the last is followed by `norm` and a ReLU.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], latent: int, width: int, patch: int, base: int, depth: int, num_classes: int
+        self,
+        shape: tuple[int, int, int],
+        latent: int,
+        width: int,
+        patch: int,
+        base: int,
+        depth: int,
+        num_classes: int,
+        norm: str = "group",
     ) -> None:
         super().__init__()
         channels, *size = shape
@@ -65,25 +87,23 @@ class Generator(nn.Module):
             if above:
                 self.layers.append(nn.ConvTranspose2d(above, wide, 4, 2, 1))
             for _ in range(depth - 1):
-                self.layers += [NormReLU(wide, num_classes), nn.Conv2d(wide, wide, 3, padding=1)]
-            self.layers.append(NormReLU(wide, num_classes))
+                self.layers += [NormReLU(wide, num_classes, norm), nn.Conv2d(wide, wide, 3, padding=1)]
+            self.layers.append(NormReLU(wide, num_classes, norm))
         self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.stem(z).unflatten(1, (-1, *self.coarsest))
         for layer in self.layers:
             x = layer(x, labels) if isinstance(layer, NormReLU) else layer(x)
-        x = F.pixel_shuffle(self.head(x), self.patch)
-        return x[..., : self.size[0], : self.size[1]].float().tanh()
+        return to_images(self.head(x), self.patch, self.size)
 
 
 class Critic(nn.Module):
     """Images (B, C, H, W), with labels (B,) if there are classes, to scores (B,).
 
     `depth` convolutions a level, of which the first doubles the channels, and one of stride 2 between levels. The class
-    enters by projection, the inner product of the features, summed over all places, with an embedding of the label
-    (Miyato & Koyama 2018, equation 4). With `spectral` every weight is divided by its spectral norm (Miyato
-    et al. 2018, algorithm 1).
+    enters by `projection` of the features, summed over all places. With `spectral` every weight is divided by its
+    spectral norm (Miyato et al. 2018, algorithm 1).
     """
 
     def __init__(
@@ -117,6 +137,4 @@ class Critic(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         features = self.features(F.pixel_unshuffle(pad_to_multiple(images, self.patch), self.patch))
         scores: Tensor = self.head(features.flatten(1)).squeeze(1).float()
-        if self.embed is not None:
-            scores = scores + (self.embed(labels) * features.float().sum((2, 3))).sum(1)
-        return scores
+        return scores + projection(self.embed, features.float().sum((2, 3)), labels)

@@ -1,17 +1,19 @@
-"""VAE: convolutional encoder and decoder, Gaussian posterior, discretised logistic pixels (Kingma & Welling 2014)."""
+"""VAE: convolutional encoder and decoder, Gaussian posterior, discretised pixels (Kingma & Welling 2014)."""
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genbench import Batch, Config, DataSpec, Model, field, hookimpl
 from genbench.distributions import (
+    discretized_gaussian,
     discretized_logistic_log_prob,
     importance_bound,
     logistic_draw,
+    normal_draw,
     normal_log_prob,
     standard_normal_kl,
 )
@@ -30,6 +32,11 @@ class VAEConfig(Config):
     batch_size: int = field(32, "train", "images per update", ge=1)
     learning_rate: float = field(4e-3, "train", "peak learning rate (AdamW)", gt=0)
     beta: float = field(1.0, "train", "weight of the KL term; 1 is the ELBO (Higgins et al. 2017)", ge=0)
+    likelihood: Literal["logistic", "gaussian"] = field(
+        "logistic",
+        "train",
+        "distribution of a pixel, discretised to the 256 levels; its scale is learned, a pixel each",
+    )
     latent: int = field(16, "train", "dimensions of the latent vector", ge=1)
     width: int = field(16, "train", "channels at the finest level, doubled at each of the coarser ones", ge=1)
     blocks: int = field(1, "train", "residual blocks a level", ge=1)
@@ -71,14 +78,19 @@ class VAE(Model):
         return mean, log_std.clamp(-7, 3)
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Locations and log scales, (B, C, H, W) each, of the pixels' logistic distributions."""
+        """Locations and log scales, (B, C, H, W) each, of the pixels' distributions."""
         maps: Tensor = self.decoder(self.from_latent(z).unflatten(1, self.map_shape), labels)
         mean, log_scale = maps.float().chunk(2, dim=1)
         return mean, (log_scale - 2).clamp(-7, 2)
 
     def log_likelihood(self, images: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
         """log P(y|z), nats per image (B,)."""
-        return discretized_logistic_log_prob(images, *self.decode(z, labels)).flatten(1).sum(1)
+        mean, log_scale = self.decode(z, labels)
+        if self.config.likelihood == "gaussian":
+            log_prob = discretized_gaussian(images, mean, log_scale.exp())
+        else:
+            log_prob = discretized_logistic_log_prob(images, mean, log_scale)
+        return log_prob.flatten(1).sum(1).float()
 
     def elbo(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p). ELBO: their difference."""
@@ -116,7 +128,9 @@ class VAE(Model):
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         z = torch.randn(n, self.config.latent, device=self.from_latent.weight.device)
         mean, log_scale = self.decode(z, labels)
-        return logistic_draw(mean, log_scale) if self.config.draw else mean.clamp(-1, 1)
+        if not self.config.draw:
+            return mean.clamp(-1, 1)
+        return (normal_draw if self.config.likelihood == "gaussian" else logistic_draw)(mean, log_scale)
 
 
 def _levels(side: int, patch: int = 2, base: int = 8) -> int:
