@@ -132,21 +132,27 @@ def run(report_to: Path | None, **words: Any) -> None:
 
 @cli.command()
 @experiment_options
-def plan(**words: Any) -> None:
-    """What `run` with the same arguments would do, what is done, and what cannot run; trains nothing."""
-    from genbench.curve import plan_note
-    from genbench.run import is_done
+@click.option(
+    "--v100-utilisation", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True, metavar="SHARE",
+    help="Of its nominal float32 rate that a V100 is assumed to sustain.",
+)  # fmt: skip
+def plan(v100_utilisation: float, **words: Any) -> None:
+    """What `run` with the same arguments would do, what it would cost, what is done, and what cannot run.
+
+    Trains nothing: parameters, FLOPs, peak memory and V100-days are estimates, each with its method, and seconds are
+    those of earlier runs in the output folder. A dataset may be absent.
+    """
+    from genbench.outlook import as_rows, as_text, prospects
     from genbench.session import open_session
 
-    session = open_session(make_request(words))
-    rows = [(job, is_done(job), plan_note(job)) for job in session.jobs]
-    if words["as_json"]:
-        plain = [(job.model_dump(mode="json", exclude={"runtime"}), job, done, note) for job, done, note in rows]
-        show_json([{"done": done, "id": job.id, "note": note, **dump} for dump, job, done, note in plain])
-        return
-    for job, done, note in rows:
-        budget = "" if job.is_reference else " ".join(f"{v:g} {k}" for k, v in job.budget.as_dict().items())
-        click.echo(f"{'done' if done else 'to do':6} {job.id:56} {job.precision:5} {budget}{note and f'; {note}'}")
+    session = open_session(make_request(words), incomplete=True)
+    found = prospects(session, v100_utilisation)
+    show_json(as_rows(found)) if words["as_json"] else click.echo(as_text(found, v100_utilisation))
+    problems = [problem for several in session.missing.values() for problem in several]
+    if problems and not words["as_json"]:
+        raise problems[0]
+    if problems:
+        raise SystemExit(problems[0].exit_code)
 
 
 @cli.command()

@@ -115,6 +115,16 @@ def peak_memory(device: torch.device) -> tuple[int, str]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * factor, "resident set (ru_maxrss)"
 
 
+def resident_memory(device: torch.device) -> int:
+    """Bytes that this process takes before any training, where its peak would count them: on a CPU, else 0."""
+    if device.type == "cuda":
+        return 0
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+    return peak_memory(device)[0]
+
+
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()

@@ -6,6 +6,7 @@ formulas (`torch.utils.flop_counter.flop_registry`) does not.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ _UNCOUNTED = (
 )  # fmt: skip
 
 
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether an operator is made of others; those beside aten's (a shadow's prim::device) are not."""
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return func.namespace == "aten" and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
+
+
 class FlopCounter(TorchDispatchMode):
     """`with FlopCounter() as counter: ...`, then `counter.flops` and the names in `counter.uncounted`."""
 
@@ -34,12 +42,10 @@ class FlopCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        if packet not in flop_registry:
+        if packet not in flop_registry and _is_composite(func):
             # Under inference_mode a composite operator arrives whole; its parts are what can be counted.
             with self:
-                result = func.decompose(*args, **kwargs)
-            if result is not NotImplemented:
-                return result
+                return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
         if packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=result)

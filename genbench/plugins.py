@@ -113,6 +113,11 @@ class Plugins:
             info.models.append(model.name)
             self._models.setdefault(model.name.lower(), []).append((model, info))
 
+    def owns(self, verb: str, info: PluginInfo) -> bool:
+        """Whether the plugin has a hook of its own for `train` or `sample`, by which it may do its models' work."""
+        hooks = getattr(self.manager.hook, verb).get_hookimpls()
+        return any(hook.plugin_name == f"{info.origin}:{info.name}" and not hook.wrapper for hook in hooks)
+
     def mark_duplicates(self) -> None:
         """A model that two plugins offer is neither's: both are listed, and asking for it is an error.
 

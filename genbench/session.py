@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from genbench.config import Experiment, make_experiment
-from genbench.data import Dataset, Progress, cache_root, data_root, known_datasets, prepare
-from genbench.errors import BadInput, did_you_mean
+from genbench.data import Dataset, Progress, cache_root, data_root, known_datasets, prepare, stand_in
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean
 from genbench.executors import local
 from genbench.plan import Job, Runtime, make_jobs
 from genbench.plugins import Plugins, check_known, load_plugins
@@ -26,6 +26,8 @@ class Session:
     devices: list[str]
     per_device: int
     context: dict[str, Any]
+    missing: dict[str, list[GenbenchError]]
+    """What keeps a dataset's jobs from running, by its name; only where it was asked for to plan nevertheless."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,17 @@ class Request:
     timeout: float | None = None
 
 
-def open_session(request: Request, progress: Progress | None = None) -> Session:
-    """Read, check and plan. Raises BadInput or EnvironmentProblem before anything is trained or written."""
+def open_session(request: Request, progress: Progress | None = None, incomplete: bool = False) -> Session:
+    """Read, check and plan. Raises BadInput or EnvironmentProblem before anything is trained or written.
+
+    An `incomplete` session also has the jobs of datasets that are not here, or lack an extractor's weights.
+    """
     experiment = make_experiment(request.suite, request.options, request.models, request.settings)
     check_known([choice.name for choice in experiment.models], request.plugins)
     check_out(request.out)
     from genbench.devices import resolve_devices
     from genbench.evaluate.extractors import check_extractors
+    from genbench.shadow import check_models
 
     devices = [str(device) for device in resolve_devices(request.device)]
     plugins = load_plugins(request.plugins)
@@ -67,23 +73,46 @@ def open_session(request: Request, progress: Progress | None = None) -> Session:
         weights=request.weights, offline=request.offline, plugins=request.plugins, timeout=request.timeout,
     )  # fmt: skip
     files = [request.datasets] if request.datasets else []
-    datasets = open_datasets(experiment.datasets, files, plugins, request, progress)
+    missing: dict[str, list[GenbenchError]] = {}
+    datasets = open_datasets(experiment.datasets, files, plugins, request, progress, missing if incomplete else None)
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
+    check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
-        check_extractors(experiment.extractors, dataset, runtime, plugins.registered("register_extractors"))
+        try:
+            check_extractors(experiment.extractors, dataset, runtime, plugins.registered("register_extractors"))
+        except EnvironmentProblem as problem:
+            if not incomplete:
+                raise
+            missing.setdefault(dataset.name, []).append(problem)
     context = local.as_context(files, data_root(request.data_root))
-    return Session(experiment, plugins, datasets, jobs, devices, request.jobs, context)
+    return Session(experiment, plugins, datasets, jobs, devices, request.jobs, context, missing)
 
 
 def open_datasets(
-    names: Iterable[str], files: list[Path], plugins: Plugins, request: Request, progress: Progress | None
+    names: Iterable[str],
+    files: list[Path],
+    plugins: Plugins,
+    request: Request,
+    progress: Progress | None,
+    missing: dict[str, list[GenbenchError]] | None = None,
 ) -> dict[str, Dataset]:
-    """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one."""
+    """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one.
+
+    Where `missing` is given, a dataset that cannot be prepared is put there with its reason, and has a stand-in.
+    """
     known = known_datasets(files, plugins.registered("register_datasets"))
     for name in names:
         if name not in known:
             raise BadInput(f"unknown dataset {name!r}", did_you_mean(name, set(known)))
-    return {name: prepare(known[name], data_root(request.data_root), request.offline, progress) for name in names}
+    found = {}
+    for name in names:
+        try:
+            found[name] = prepare(known[name], data_root(request.data_root), request.offline, progress)
+        except GenbenchError as problem:
+            if missing is None:
+                raise
+            missing[name], found[name] = [problem], stand_in(known[name])
+    return found
 
 
 def check_out(out: Path) -> None:

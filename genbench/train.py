@@ -168,10 +168,7 @@ class Trainer:
     def move(self, phase: Phase) -> None:
         """Give gradients to this phase's parameters and to no others."""
         if self.moving is not phase:
-            self.model.requires_grad_(False)
-            for group in phase.optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.requires_grad_(True)
+            give_gradients(self.model, phase)
             self.moving = phase
 
     def backward(self, phase: Phase, batch: Batch) -> dict[str, float]:
@@ -281,6 +278,14 @@ def checked_phases(model: Model) -> list[Phase]:
                     f"{model.name}: phases {owner[id(parameter)]!r} and {phase.name!r} move the same parameter"
                 )
     return phases
+
+
+def give_gradients(model: Model, phase: Phase) -> None:
+    """Let the phase's parameters have gradients, and no others of the model."""
+    model.requires_grad_(False)
+    for group in phase.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
 
 
 def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:

@@ -69,6 +69,17 @@ def parse_conversion(text: str) -> Conversion:
         raise BadInput(f"--v100-factor {text}: neither a number nor a calibration", FORM) from error
 
 
+def nominal_days(flops: float, utilisation: float) -> float:
+    """V100-days of so many FLOPs at a share of a V100's nominal float32 rate: arithmetic, not a measurement."""
+    return flops / (NOMINAL_FLOPS * utilisation) / DAY_SECONDS
+
+
+def nominal_words(utilisation: float) -> str:
+    """The factor behind `nominal_days`, as it is printed."""
+    rate = f"{NOMINAL_FLOPS / 1e12:g} TFLOP/s in float32"
+    return f"1 V100 = {utilisation:.4g} of its nominal {rate}, a share that is assumed, not measured"
+
+
 def convert(records: Iterable[Record], conversion: Conversion | None) -> list[Record]:
     """The records with `cost.train.v100_days` and the words behind it, where the conversion holds for their device."""
     return [_converted(record, conversion) if conversion else record for record in records]
