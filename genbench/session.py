@@ -23,8 +23,8 @@ class Session:
     plugins: Plugins
     datasets: dict[str, Dataset]
     jobs: list[Job]
-    devices: list[str]
-    per_device: int
+    groups: list[tuple[str, ...]]
+    at_once: int
     context: dict[str, Any]
 
 
@@ -38,6 +38,7 @@ class Request:
     settings: tuple[str, ...]
     device: str = "auto"
     jobs: int = 1
+    processes: int = 1
     plugins: tuple[str, ...] = ()
     strict_plugins: bool = False
     datasets: Path | None = None
@@ -53,18 +54,22 @@ def open_session(request: Request, progress: Progress | None = None) -> Session:
     experiment = make_experiment(request.suite, request.options, request.models, request.settings)
     check_known([choice.name for choice in experiment.models], request.plugins)
     check_out(request.out)
-    from genbench.devices import resolve_devices
+    from genbench.devices import check_compiler, group_devices, resolve_devices
     from genbench.evaluate.extractors import check_extractors
 
-    devices = [str(device) for device in resolve_devices(request.device)]
+    devices = resolve_devices(request.device)
+    groups = group_devices(devices, request.processes)
+    if experiment.compile:
+        check_compiler(devices[0])
     plugins = load_plugins(request.plugins)
     if request.strict_plugins:
         plugins.require_whole()
     for choice in experiment.models:
         plugins.model(choice.name)
     runtime = Runtime(
-        device=devices[0], threads=local.threads_for(request.jobs, devices), out=request.out, cache=cache_root(),
-        weights=request.weights, offline=request.offline, plugins=request.plugins, timeout=request.timeout,
+        device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
+        out=request.out, cache=cache_root(), weights=request.weights, offline=request.offline,
+        plugins=request.plugins, timeout=request.timeout,
     )  # fmt: skip
     files = [request.datasets] if request.datasets else []
     datasets = open_datasets(experiment.datasets, files, plugins, request, progress)
@@ -72,7 +77,7 @@ def open_session(request: Request, progress: Progress | None = None) -> Session:
     for dataset in datasets.values():
         check_extractors(experiment.extractors, dataset, runtime, plugins.registered("register_extractors"))
     context = local.as_context(files, data_root(request.data_root))
-    return Session(experiment, plugins, datasets, jobs, devices, request.jobs, context)
+    return Session(experiment, plugins, datasets, jobs, groups, request.jobs, context)
 
 
 def open_datasets(
