@@ -129,7 +129,7 @@ class Worker:
 
     def failure(self, size: int) -> GenbenchError | None:
         """Why it ended, if it has ended, in the class of its own error."""
-        name = f"process {self.rank} of 0 to {size - 1}"
+        name = f"process {self.rank + 1} of {size}"
         with suppress(EOFError, OSError):
             while self.receiver.poll():
                 if (said := self.receiver.recv()) is not None:

@@ -84,17 +84,21 @@ class Trainer:
         with self.meter.pause():
             self.resume()
             self.team.share(self.model, self.ema.model)
-        self.model.train()
-        while (progress := self.team.agree(self.progress())) < 1:
-            self.step(progress)
-            if self.team.leads:
-                self.look_after(progress)
+        self.loop()
         for phase in self.phases:
             self.end(phase)
         self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
         if self.team.leads:
             self.save(finished=True)
         return self.ema.model
+
+    def loop(self) -> None:
+        """Steps until the budget is spent."""
+        self.model.train()
+        while (progress := self.team.agree(self.progress())) < 1:
+            self.step(progress)
+            if self.team.leads:
+                self.look_after(progress)
 
     def look_after(self, before: float) -> None:
         """What follows a step that began at the progress `before`: logs, points of the curve, checkpoints, a stop."""
