@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -33,45 +33,58 @@ from genbench.plugins import load_plugins
 from genbench.records import PluginStamp
 from genbench.train import Feeder, Trainer, build_model
 
+BUDGET = 10_000
+"""Steps of a usual training, of which the first are timed: points of the learning curve are as far apart as there."""
 Times = tuple[float, float]
 """Wall seconds and processor seconds of a loop."""
 
 
-def make_job(name: str, preset: str | None, dataset: Dataset, steps: int, device: torch.device, out: Path) -> Job:
-    """A job of one step that warms up, and `steps` that are timed."""
+def make_job(name: str, preset: str | None, dataset: Dataset, device: torch.device, out: Path) -> Job:
+    """A job of BUDGET steps."""
     kind, info = load_plugins().model(name)
     config = model_config(kind, ModelChoice(name=name, preset=preset))
     return Job(
         model=name, label=name, config=config.model_dump(mode="json"), train_config=config.of_role("train"),
         plugin=PluginStamp(name=info.name, version=info.version), dataset=dataset.name, dataset_digest=dataset.digest,
-        budget=Budget(unit="steps", amount=steps + 1), samples=2, runtime=Runtime(device=str(device), out=out),
+        budget=Budget(unit="steps", amount=BUDGET), samples=2, runtime=Runtime(device=str(device), out=out),
         precision=resolve_precision("auto", device, kind.bf16),
     )  # fmt: skip
 
 
-def harness_loop(job: Job, model: Model, data: Dataset) -> Callable[[], None]:
+def harness_loop(job: Job, model: Model, data: Dataset, steps: int) -> Callable[[], None]:
     """The harness's own loop."""
     trainer = Trainer(job, model, data, job.folder, Meter(torch.device(job.runtime.device)))
+
+    def loop() -> None:
+        for _ in range(steps):
+            step()
+        synchronize(trainer.device)
+
+    def step() -> None:
+        progress = trainer.progress()
+        trainer.step(progress)
+        trainer.look_after(progress)
+
     model.train()
-    trainer.step(0.0)
-    return trainer.loop
+    step()
+    return loop
 
 
-def bare_loop(job: Job, model: Model, data: Dataset) -> Callable[[], None]:
+def bare_loop(job: Job, model: Model, data: Dataset, steps: int) -> Callable[[], None]:
     """The shortest loop that trains the model alike."""
-    phases, steps, device = model.phases(), int(job.budget.amount), torch.device(job.runtime.device)
-    coming = prepared_batches(job, model, data)
+    phases, device = model.phases(), torch.device(job.runtime.device)
+    ready = prepared_batches(job, model, data, steps)
+    coming = iter(ready)
     average = WeightAverage(model, phases, model.config.ema_decay)
     rates = {phase.name: [group["lr"] for group in phase.optimizer.param_groups] for phase in phases}
     model.train()
-    first = next(coming)
     for phase in phases:
         with torch.no_grad():
-            model.prepare(phase.name, first)
+            model.prepare(phase.name, ready[0])
         average.reset(phase.name)
 
     def step(number: int) -> None:
-        progress = number / steps
+        progress = number / BUDGET
         for phase in phases:
             begin, end = phase.span
             if begin <= progress < end:
@@ -97,19 +110,19 @@ def bare_loop(job: Job, model: Model, data: Dataset) -> Callable[[], None]:
         phase.optimizer.step()
 
     def loop() -> None:
-        for number in range(1, steps):
-            step(number)
+        for number in range(steps):
+            step(number + 1)
         synchronize(device)
 
     step(0)
     return loop
 
 
-def prepared_batches(job: Job, model: Model, data: Dataset) -> Iterator[Batch]:
+def prepared_batches(job: Job, model: Model, data: Dataset, steps: int) -> list[Batch]:
     """The batches that the harness hands to the model, made beforehand."""
     feeder, size = Feeder(job, data, model.discrete, torch.device(job.runtime.device)), model.config.batch_size
-    count = int(job.budget.amount) * sum(phase.repeats for phase in model.phases()) + 1
-    return iter([feeder.batch(i * size, size) for i in range(count)])
+    count = (steps + 1) * sum(phase.repeats for phase in model.phases())
+    return [feeder.batch(i * size, size) for i in range(count)]
 
 
 def timed(loop: Callable[[], None]) -> Times:
@@ -119,14 +132,14 @@ def timed(loop: Callable[[], None]) -> Times:
     return time.perf_counter() - wall, time.process_time() - processor
 
 
-def compare(job: Job, data: Dataset, repeats: int) -> tuple[list[Times], list[Times]]:
+def compare(job: Job, data: Dataset, steps: int, repeats: int) -> tuple[list[Times], list[Times]]:
     """Times of the harness and of the bare loop, pair by pair, after a pair that warms up."""
     job.folder.mkdir(parents=True)
     start = build_model(job, load_plugins(), data, torch.device(job.runtime.device))
     times: dict[Callable[..., Callable[[], None]], list[Times]] = {harness_loop: [], bare_loop: []}
     for pair in range(repeats + 1):
         for side in [*times][:: 1 if pair % 2 else -1]:
-            times[side].append(timed(side(job, copy.deepcopy(start), data)))
+            times[side].append(timed(side(job, copy.deepcopy(start), data, steps)))
     return times[harness_loop][1:], times[bare_loop][1:]
 
 
@@ -143,8 +156,8 @@ def main() -> None:
     parser.add_argument("-m", "--model", action="append", help="repeatable; vae and ddpm where none is given")
     parser.add_argument("-d", "--dataset", default="mnist5k")
     parser.add_argument("--preset")
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     words = parser.parse_args()
@@ -156,8 +169,8 @@ def main() -> None:
     print(f"{'model':9} {'clock':10} {'ms/step':>10} {'bare':>10} {'ratio':>8}   quartiles")
     for name in words.model or ["vae", "ddpm"]:
         with tempfile.TemporaryDirectory() as out:
-            job = make_job(name, words.preset, data, words.steps, device, Path(out))
-            ours, theirs = compare(job, data, words.repeats)
+            job = make_job(name, words.preset, data, device, Path(out))
+            ours, theirs = compare(job, data, words.steps, words.repeats)
         for index, what in enumerate(("wall", "processor")):
             print(line(name, what, [t[index] for t in ours], [t[index] for t in theirs], words.steps))
             sys.stdout.flush()

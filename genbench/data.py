@@ -92,11 +92,10 @@ class Dataset:
         A pure function of its arguments, so that a resumed run needs no generator state.
         """
         count = len(self.train)
-        positions = np.arange(seen, seen + size)
-        order = {
-            epoch: permutation(count, seed, epoch) for epoch in range(seen // count, (seen + size - 1) // count + 1)
-        }
-        return np.array([order[position // count][position % count] for position in positions.tolist()])
+        epochs = range(seen // count, (seen + size - 1) // count + 1)
+        order = [permutation(count, seed, epoch) for epoch in epochs]
+        first = seen - epochs[0] * count
+        return (order[0] if len(order) == 1 else np.concatenate(order))[first : first + size]
 
 
 @lru_cache(maxsize=2)

@@ -278,7 +278,8 @@ def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
         attempts = earlier_attempts(job.folder)
         store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
         device = torch.device(job.runtime.device)
-        meter = Meter(device, counter=energy_counter(device))
+        alone = set(job.runtime.peers) <= {job.runtime.device}  # of several GPUs one counter would tell a part
+        meter = Meter(device, counter=energy_counter(device) if alone else None)
         run = Run(job, data, plugins, meter, previous=previous_record(job))
         status, failure = attempt(run.execute, run)
         record = run.record(status, failure, attempts)

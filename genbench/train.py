@@ -14,7 +14,7 @@ from genbench.compilation import compiled, uncompiled
 from genbench.cost import Ledger, Meter
 from genbench.curve import Keeper
 from genbench.data import Dataset
-from genbench.devices import autocast, peak_memory, synchronize
+from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.ema import WeightAverage
 from genbench.errors import BadInput, Cancelled, Diverged
 from genbench.flops import FlopCounter
@@ -84,21 +84,17 @@ class Trainer:
         with self.meter.pause():
             self.resume()
             self.team.share(self.model, self.ema.model)
-        self.loop()
+        self.model.train()
+        while (progress := self.team.agree(self.progress())) < 1:
+            self.step(progress)
+            if self.team.leads:
+                self.look_after(progress)
         for phase in self.phases:
             self.end(phase)
         self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
         if self.team.leads:
             self.save(finished=True)
         return self.ema.model
-
-    def loop(self) -> None:
-        """Steps until the budget is spent."""
-        self.model.train()
-        while (progress := self.team.agree(self.progress())) < 1:
-            self.step(progress)
-            if self.team.leads:
-                self.look_after(progress)
 
     def look_after(self, before: float) -> None:
         """What follows a step that began at the progress `before`: logs, points of the curve, checkpoints, a stop."""
@@ -236,7 +232,7 @@ class Trainer:
     def backward(self, phase: Phase, first: int, size: int) -> dict[str, Tensor]:
         """Losses of the `size` images from `first` on, their gradients added to what is there."""
         batch = self.feeder.batch(first, size)
-        torch.manual_seed(derive_seed(self.job.seed, phase.name, first))
+        seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))
         with autocast(self.device, self.job.precision):
             outcome = self.model.loss(phase.name, batch)
         losses = outcome if isinstance(outcome, dict) else {"loss": outcome}
