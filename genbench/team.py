@@ -115,7 +115,7 @@ def _answered(message: Callable[[], object]) -> None:
     """Exchange a message. Raises PeerLost where one of the others has ended, or is later than TIMEOUT."""
     try:
         message()
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter where the group has been broken off
         raise PeerLost(str(error)) from error
 
 
@@ -175,8 +175,7 @@ def gathered(job: Job, data: Dataset, folder: Path, meter: Meter) -> Iterator[Te
         leaving.set()
         for worker in workers:
             worker.end()
-        with suppress(Exception):
-            dist.destroy_process_group()
+        break_off()
         use_threads(threads)
 
 
@@ -211,9 +210,16 @@ def _watch(workers: list[Worker], leaving: threading.Event) -> None:
         for sentinel in wait(list(running), timeout=0.5):
             worker = running.pop(sentinel)  # type: ignore[arg-type]
             if worker.process.exitcode and not leaving.is_set():
-                with suppress(Exception):
-                    dist.distributed_c10d._abort_process_group()
+                break_off()
                 return
+
+
+def break_off() -> None:
+    """Leave the group without a word to the others, whom an orderly end would wait for."""
+    with suppress(Exception):
+        dist.distributed_c10d._abort_process_group()
+    with suppress(Exception):
+        dist.destroy_process_group()
 
 
 def _fault(workers: list[Worker], size: int) -> GenbenchError:

@@ -7,13 +7,16 @@ import sys
 
 import pytest
 import torch
+from records_factory import make_record
 from torch import nn
 from toys import toy_job
 
 from genbench import DataSpec, Model
+from genbench.compare import differences
 from genbench.compilation import compiled, networks
 from genbench.config import ModelChoice, model_config
 from genbench.cost import Meter
+from genbench.groups import identity
 from genbench.plan import Runtime
 from genbench.plugins import load_plugins
 from genbench.sample import sample
@@ -91,6 +94,16 @@ def test_training_and_sampling_are_compiled(tmp_path, digits):
     with torch.compiler.set_stance("force_eager"), meter.sampling():
         sample(job, trained.eval(), digits, meter)
     assert trained.compiled_calls > 0
+
+
+def test_a_compiled_run_is_another_variant_and_several_processes_share_a_budget_of_seconds_otherwise():
+    plain = make_record("ddpm", 0)
+    compiled_job = plain.job.model_copy(update={"compile": True})
+    other = plain.model_copy(update={"job": compiled_job})
+    assert identity(plain) != identity(other)
+    assert [row["key"] for row in differences(plain, other)] == ["job.compile"]
+    together = plain.model_copy(update={"environment": plain.environment.model_copy(update={"processes": 2})})
+    assert ("seconds" in plain.job.budget) == (identity(plain) != identity(together))
 
 
 def losses(job):
