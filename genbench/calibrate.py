@@ -77,7 +77,7 @@ class Place:
         """Measure how many V100s the device equals, with the threads that a job alone on it has; its words."""
         if file.is_dir() or not file.parent.is_dir():
             raise BadInput(f"--v100 {file}: no file can be written there", "give a file in a folder that is there")
-        use_threads(threads_for(1, [self.device]))
+        use_threads(threads_for(1))
         conversion = measure_conversion(torch.device(self.device))
         conversion.write(file)
         return conversion.words

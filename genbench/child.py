@@ -20,7 +20,7 @@ from genbench.plugins import Plugins, load_plugins
 
 def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection) -> None:
     """Run the job of `plain`; its record is the result. Exit code 1 only where no record could be written."""
-    _die_with_parent()
+    die_with_parent()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: progress.request_stop())
     logging.captureWarnings(True)
@@ -57,7 +57,15 @@ def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) 
     return dataset
 
 
-def _die_with_parent() -> None:
+def ending(code: int) -> str:
+    """How a process ended, by its exit code."""
+    if code >= 0:
+        return f"exited with code {code}"
+    hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{hint}"
+
+
+def die_with_parent() -> None:
     """End this process when its parent ends, so that no orphan goes on writing."""
     parent = multiprocessing.parent_process()
     if parent is None:

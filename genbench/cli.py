@@ -19,7 +19,9 @@ from genbench.errors import BadInput, GenbenchError
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
-SUITE_OPTIONS = ("budget", "samples", "precision", "conditional", "likelihood_images", "allow_rank_deficient", "curve")
+SUITE_OPTIONS = (
+    "budget", "samples", "precision", "compile", "conditional", "likelihood_images", "allow_rank_deficient", "curve"
+)  # fmt: skip
 LAYOUTS = ("quality", "cost", "full", "likelihood")
 V100 = click.option(
     "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."
@@ -51,6 +53,14 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--curve", type=click.IntRange(1, 100), metavar="N", help="Also score N points along each training."
         ),
         click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
+        click.option(
+            "--processes",
+            type=click.IntRange(1, 1024),
+            default=1,
+            show_default=True,
+            help="Processes that train each model together, each on a CUDA device of its own, or dividing the CPU.",
+        ),
+        click.option("--compile", is_flag=True, default=None, help="Train and sample with compiled networks."),
         PLUGIN,
         DATASETS,
         DATA_ROOT,
@@ -81,8 +91,8 @@ def make_request(words: dict[str, Any]) -> Any:
         "extractors": list(words["extractors"]) or None,
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
-    same = ("suite", "models", "settings", "device", "jobs", "plugins", "strict_plugins", "datasets", "data_root",
-            "weights", "out", "offline", "timeout")  # fmt: skip
+    same = ("suite", "models", "settings", "device", "jobs", "processes", "plugins", "strict_plugins", "datasets",
+            "data_root", "weights", "out", "offline", "timeout")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 

@@ -83,6 +83,7 @@ class Experiment(BaseModel):
     samples: int | None = Field(None, ge=2, le=10_000_000)
     conditional: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = False
     extractors: tuple[str, ...] = ()
     likelihood_images: int = Field(1000, ge=2)
     curve: int = Field(0, ge=0, le=100)

@@ -20,6 +20,7 @@ class Ledger:
     """What one phase has taken so far."""
 
     seconds: float = 0.0
+    device_seconds: float = 0.0
     images: int = 0
     updates: int = 0
     flops: float = 0.0
@@ -27,7 +28,11 @@ class Ledger:
 
 @dataclass
 class Meter:
-    """The clock of one job. `pause` stops it for what a budget does not pay: checkpoints, preparation, scoring."""
+    """The clock of one job. `pause` stops it for what a budget does not pay: checkpoints, preparation, scoring.
+
+    A device-second is a second of one of the `processes` that train; their number may change while the clock stands.
+    `peer_bytes` is the peak memory of the others.
+    """
 
     device: torch.device
     processes: int = 1
@@ -38,12 +43,15 @@ class Meter:
     uncounted_ops: set[str] = field(default_factory=set)
     peak_bytes: int = 0
     peak_source: str = ""
+    peer_bytes: int = 0
     train_seconds: float | None = None
+    train_device_seconds: float = 0.0
     sample_seconds: float = 0.0
     sampled: int = 0
     train_energy: Energy | None = None
     sample_energy: Energy | None = None
     _elapsed: float = 0.0
+    _peers_elapsed: float = 0.0
     _started: float | None = None
     _joules: float | None = 0.0
     _joules_before: float | None = None
@@ -53,6 +61,11 @@ class Meter:
         """Seconds on the running clock, pauses taken out; the caller has synchronised the device."""
         running = time.perf_counter() - self._started if self._started is not None else 0.0
         return self._elapsed + running
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds on the clock of all processes together; taken while the clock stands."""
+        return self._elapsed + self._peers_elapsed
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -65,8 +78,11 @@ class Meter:
         finally:
             self._stop()
             self.train_seconds, self.train_energy = self._elapsed, self._energy()
+            self.train_device_seconds = self.device_seconds
             peak, self.peak_source = peak_memory(self.device)
-            self.peak_bytes = max(self.peak_bytes, peak)
+            self.peak_bytes = max(self.peak_bytes, peak + self.peer_bytes)
+            if self.peer_bytes:
+                self.peak_source += f", of {self.processes} processes together"
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
@@ -96,7 +112,9 @@ class Meter:
         before = self.seconds
         yield ledger
         synchronize(self.device)
-        ledger.seconds += self.seconds - before
+        seconds = self.seconds - before
+        ledger.seconds += seconds
+        ledger.device_seconds += seconds * self.processes
 
     def _start(self) -> None:
         synchronize(self.device)
@@ -106,7 +124,9 @@ class Meter:
     def _stop(self) -> None:
         synchronize(self.device)
         if self._started is not None:
-            self._elapsed += time.perf_counter() - self._started
+            seconds = time.perf_counter() - self._started
+            self._elapsed += seconds
+            self._peers_elapsed += seconds * (self.processes - 1)
             self._started = None
             self._joules = self._joules_now()
 
@@ -135,7 +155,8 @@ class Meter:
         """What a checkpoint keeps, so that a resumed job pays for all its segments; taken while the clock stands."""
         energy = self._energy() if self.train_seconds is None else self.train_energy
         return {
-            "seconds": self.seconds, "steps": self.steps, "peak_bytes": self.peak_bytes,
+            "seconds": self.seconds, "device_seconds": self.device_seconds, "processes": self.processes,
+            "steps": self.steps, "peak_bytes": self.peak_bytes,
             "uncounted_ops": sorted(self.uncounted_ops), "energy": energy.model_dump() if energy else None,
             "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
         }  # fmt: skip
@@ -146,14 +167,23 @@ class Meter:
         if running:
             self._stop()
         self._elapsed = state["seconds"]
+        self._peers_elapsed = state.get("device_seconds", state["seconds"]) - state["seconds"]
         energy = state.get("energy")
         self.train_energy = Energy(**energy) if energy else None
         self._joules = energy["joules"] if energy else None
         self.steps, self.peak_bytes = state["steps"], state["peak_bytes"]
         self.uncounted_ops = set(state["uncounted_ops"])
-        self.phases = {name: Ledger(**ledger) for name, ledger in state["phases"].items()}
+        self.phases = {
+            name: Ledger(**{"device_seconds": ledger["seconds"], **ledger}) for name, ledger in state["phases"].items()
+        }
         if running:
             self._start()
+
+    def restore_finished(self, state: dict[str, Any]) -> None:
+        """Take over what a finished training has cost."""
+        self.restore(state)
+        self.train_seconds, self.train_device_seconds = self.seconds, self.device_seconds
+        self.processes = state.get("processes", 1)
 
     def train_cost(self) -> TrainCost | None:
         """The record's `cost.train`; numbers that a plugin's own loop did not report are None."""
@@ -162,7 +192,7 @@ class Meter:
         counted = self.steps > 0
         return TrainCost(
             seconds=self.train_seconds,
-            device_seconds=self.train_seconds * self.processes,
+            device_seconds=self.train_device_seconds,
             images=self.images if counted else None,
             steps=self.steps if counted else None,
             flops=self.flops if counted and self.flops_known else None,
@@ -170,10 +200,7 @@ class Meter:
             peak_bytes=self.peak_bytes or None,
             peak_source=self.peak_source,
             energy=self.train_energy,
-            phases={
-                name: PhaseCost(device_seconds=ledger.seconds * self.processes, **vars(ledger))
-                for name, ledger in self.phases.items()
-            },
+            phases={name: PhaseCost(**vars(ledger)) for name, ledger in self.phases.items()},
         )
 
     def sample_cost(self, batch: int, nfe: int, throughput: list[Throughput] | None = None) -> SampleCost | None:

@@ -53,7 +53,10 @@ class Keeper:
         self.passed = sum(point <= share for point in shares(self.count))
         if not waiting:
             checkpoint.write(self.folder / str(self.passed), {"ema": model.state_dict()}, {"share": share})
-        cost = {"seconds": meter.seconds, "images": meter.images, "steps": meter.steps, "flops": meter.flops}
+        cost = {
+            "seconds": meter.seconds, "device_seconds": meter.device_seconds, "images": meter.images,
+            "steps": meter.steps, "flops": meter.flops,
+        }  # fmt: skip
         self.kept.append({"point": self.passed, "share": share, **cost, "waiting": waiting})
 
     def state(self) -> dict[str, Any]:
@@ -95,7 +98,7 @@ def final_point(cost: TrainCost | None, measurements: list[Measurement]) -> Curv
 
 
 def scored_points(
-    job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[dict[str, Any]], processes: int
+    job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[dict[str, Any]]
 ) -> tuple[list[CurvePoint], Protocols]:
     """The kept points, sampled and scored as the job's own samples are, and the protocols of their numbers.
 
@@ -107,18 +110,18 @@ def scored_points(
     for number, about in enumerate(kept, start=1):
         stop_if_requested()
         report("evaluate", number / (len(kept) + 1), f"curve, point {number} of {len(kept)}")
-        point, behind = _point(job, model, data, plugins, about, processes)
+        point, behind = _point(job, model, data, plugins, about)
         found.append(point)
         protocols |= behind
     return found, protocols
 
 
 def _point(
-    job: Job, model: Model, data: Dataset, plugins: Plugins, about: dict[str, Any], processes: int
+    job: Job, model: Model, data: Dataset, plugins: Plugins, about: dict[str, Any]
 ) -> tuple[CurvePoint, Protocols]:
     folder = job.folder / "curve" / str(about["point"])
     costs = {name: about[name] for name in ("share", "seconds", "images", "steps", "flops")}
-    costs["device_seconds"] = about["seconds"] * processes
+    costs["device_seconds"] = about.get("device_seconds", about["seconds"])
     if about["waiting"]:
         note = f"cannot be sampled: {', '.join(about['waiting'])} had not begun"
         return CurvePoint(**costs, status="not_applicable", note=note), {}

@@ -73,6 +73,13 @@ class Dataset:
     entropy: Entropy | None = None
     entropy_given_label: Entropy | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the images, which another process maps into its memory itself."""
+        return vars(self) | {"train": None, "test": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | _parts(state["folder"], state["num_classes"]))
+
     def spec(self, conditional: bool) -> DataSpec:
         """What a model is built for."""
         from genbench.model import DataSpec
@@ -85,11 +92,10 @@ class Dataset:
         A pure function of its arguments, so that a resumed run needs no generator state.
         """
         count = len(self.train)
-        positions = np.arange(seen, seen + size)
-        order = {
-            epoch: permutation(count, seed, epoch) for epoch in range(seen // count, (seen + size - 1) // count + 1)
-        }
-        return np.array([order[position // count][position % count] for position in positions.tolist()])
+        epochs = range(seen // count, (seen + size - 1) // count + 1)
+        order = [permutation(count, seed, epoch) for epoch in epochs]
+        first = seen - epochs[0] * count
+        return (order[0] if len(order) == 1 else np.concatenate(order))[first : first + size]
 
 
 @lru_cache(maxsize=2)
@@ -239,14 +245,20 @@ def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: A
 
 def _open(entry: Entry, folder: Path) -> Dataset:
     about = store.read_json(folder / "dataset.json")
-    parts = {}
-    for name in ("train", "test"):
-        labels = store.read_array(folder / f"{name}_labels.npy") if entry.source.num_classes else None
-        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels)
-        if parts[name].images.shape[1:] != entry.source.shape:
+    parts = _parts(folder, entry.source.num_classes)
+    for name, part in parts.items():
+        if part.images.shape[1:] != entry.source.shape:
             raise CorruptData(f"{folder}: {name} images have another shape", "remove the folder and run again")
     source = entry.source
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
     )  # fmt: skip
+
+
+def _parts(folder: Path, num_classes: int) -> dict[str, Part]:
+    parts = {}
+    for name in ("train", "test"):
+        labels = store.read_array(folder / f"{name}_labels.npy") if num_classes else None
+        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels)
+    return parts

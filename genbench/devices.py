@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -39,6 +40,44 @@ def resolve_devices(request: str) -> list[torch.device]:
     return devices
 
 
+def group_devices(devices: list[torch.device], processes: int) -> list[tuple[str, ...]]:
+    """The devices dealt out to jobs of `processes` each: all on the CPU, or one CUDA device a process.
+
+    Raises BadInput where they cannot be dealt out, EnvironmentProblem where processes cannot be joined here.
+    """
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise EnvironmentProblem(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: started by torchrun, or another launcher of several processes",
+            "start genbench once, without a launcher, and let it start the others: --processes N",
+        )
+    names = [str(device) for device in devices]
+    if processes == 1:
+        return [(name,) for name in names]
+    distributed = torch.distributed
+    if not distributed.is_available() or (devices[0].type == "cuda" and not distributed.is_nccl_available()):
+        raise EnvironmentProblem(f"--processes {processes}: this torch cannot join processes (torch.distributed, NCCL)")
+    if devices[0].type == "cpu":
+        return [tuple(names) * processes]
+    if len(names) % processes:
+        raise BadInput(
+            f"--processes {processes}: a process needs a CUDA device of its own, and {len(names)} are given",
+            "name a multiple of them: --device " + ",".join(f"cuda:{i}" for i in range(processes)),
+        )
+    return [tuple(names[i : i + processes]) for i in range(0, len(names), processes)]
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile and run the smallest function. Raises EnvironmentProblem where that does not work."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
+    except Exception as error:
+        reason = str(error).strip().splitlines()
+        raise EnvironmentProblem(
+            f"--compile: torch.compile does not work on {device}: {reason[0] if reason else type(error).__name__}",
+            "it needs a C++ compiler (g++, or CXX) with Python's headers, and Triton for CUDA; or leave --compile out",
+        ) from error
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products run in hardware on this device."""
     if device.type == "cuda":
@@ -65,6 +104,27 @@ def use_threads(count: int) -> None:
 
     torch.set_num_threads(count)
     threadpool_limits(count, user_api="blas")
+
+
+def seed_generators(device: torch.device, seed: int) -> None:
+    """Seed torch's global generators of the CPU and of the device's kind.
+
+    As `torch.manual_seed`, which also asks every other kind of device, at a cost that shows in each step of a training.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+
+
+def use_device(device: torch.device) -> None:
+    """Make the device the one that this process takes where none is named."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def communication(device: torch.device) -> str:
+    """How processes on such devices exchange tensors, in the words of torch.distributed."""
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def exact_arithmetic() -> None:

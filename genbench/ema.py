@@ -20,6 +20,7 @@ class WeightAverage:
     def __init__(self, model: Model, phases: list[Phase], decay: float) -> None:
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
         self.decay = decay
+        self._buffers = list(self.model.buffers())
         self._pairs = {phase.name: self._pair(model, phase.module) for phase in phases}
 
     def _pair(self, model: Model, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -38,7 +39,7 @@ class WeightAverage:
     @torch.no_grad()
     def copy_buffers(self, model: Model) -> None:
         """Buffers are state, not weights: they are taken over as they are."""
-        for mine, theirs in zip(self.model.buffers(), model.buffers()):
+        for mine, theirs in zip(self._buffers, model.buffers() if self._buffers else ()):
             mine.copy_(theirs)
 
     @torch.no_grad()

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 PACKAGES = ("numpy", "torch-fidelity", "torchvision", "scipy", "safetensors")
 
 
-def environment(job: Job) -> Environment:
-    """The environment of a job: no variables, no paths, no user."""
+def environment(job: Job, processes: int = 1) -> Environment:
+    """The environment of a job that `processes` trained: no variables, no paths, no user."""
     packages = {}
     for name in PACKAGES:
         try:
@@ -31,8 +31,9 @@ def environment(job: Job) -> Environment:
             continue
     return Environment(
         genbench=__version__, plugin=job.plugin, torch=torch.__version__, python=platform.python_version(),
-        device=device_name(torch.device(job.runtime.device)), threads=job.runtime.threads, precision=job.precision,
-        platform=f"{platform.system()} {platform.machine()}", packages=packages, git_commit=git_commit(),
+        device=device_name(torch.device(job.runtime.device)), threads=job.runtime.threads, processes=processes,
+        precision=job.precision, platform=f"{platform.system()} {platform.machine()}", packages=packages,
+        git_commit=git_commit(),
     )  # fmt: skip
 
 

@@ -48,6 +48,13 @@ class Diverged(GenbenchError):
     code = "diverged"
 
 
+class ProcessFailed(GenbenchError):
+    """One of the processes that train a model together ended; the job ends with status `failed`."""
+
+    exit_code = 1
+    code = "process-failed"
+
+
 class Cancelled(GenbenchError):
     """Stopped by a signal, after a checkpoint; running again goes on from there."""
 

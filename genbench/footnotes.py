@@ -252,9 +252,11 @@ def variants(records: Iterable[Record]) -> dict[str, list[str]]:
 
 
 def device_words(record: Record) -> str:
-    """`AMD EPYC (2 threads)`."""
-    threads = record.environment.threads
-    return f"{record.environment.device} ({threads} thread{'s' if threads != 1 else ''})"
+    """`AMD EPYC (2 threads)`, and the processes where several trained a model."""
+    environment = record.environment
+    threads, processes = environment.threads, environment.processes
+    together = f", {processes} processes" if processes > 1 else ""
+    return f"{environment.device} ({threads} thread{'s' if threads != 1 else ''}{together})"
 
 
 def budget_words(record: Record) -> str:

@@ -122,8 +122,10 @@ def variant(record: Record) -> dict[str, str]:
         "plugin": f"{plugin.name} {plugin.version}",
         "source": plugin.digest[:8],
     }
+    if job.compile:
+        settings["compile"] = "true"
     if "seconds" in job.budget:
-        settings["threads"] = str(environment.threads)
+        settings["threads"], settings["processes"] = str(environment.threads), str(environment.processes)
     return settings
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 Role = Literal["train", "sample", "runtime"]
@@ -80,6 +80,21 @@ class Model(nn.Module):
         ema_decay: float = field(
             0.999, "train", "decay of the weight average, warmed up as min(decay, (1+t)/(10+t))", ge=0, lt=1
         )
+        micro_batch: int = field(
+            0, "train", "images whose gradient is computed at a time and averaged over the batch; 0 for all", ge=0
+        )
+
+        @model_validator(mode="after")
+        def micro_batch_divides_the_batch(self) -> Self:
+            if self.batch_size % self.pieces[0]:
+                raise ValueError(f"micro_batch: {self.micro_batch} does not divide batch_size, {self.batch_size}")
+            return self
+
+        @property
+        def pieces(self) -> tuple[int, int]:
+            """Images of a micro-batch, and micro-batches of an update."""
+            size = self.micro_batch or self.batch_size
+            return size, self.batch_size // size
 
         @classmethod
         def role(cls, name: str) -> Role:
@@ -93,7 +108,7 @@ class Model(nn.Module):
         def check(self, data: DataSpec) -> None:
             """Raise ValueError, naming the option, where these settings do not suit the images or have no labels.
 
-            Called when a run is planned, and again when the model is built.
+            Called first when the model is built, which a plan does before anything runs.
             """
 
         def of_role(self, role: Role) -> dict[str, Any]:
@@ -127,6 +142,11 @@ class Model(nn.Module):
     def nfe(self) -> int:
         """Network evaluations that one sample costs."""
         return 1
+
+    @property
+    def eager(self) -> tuple[nn.Module, ...]:
+        """Networks that `--compile` leaves alone: one whose gradient is differentiated again cannot be compiled."""
+        return ()
 
     @property
     def likelihood_note(self) -> str:

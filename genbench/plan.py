@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,9 @@ from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.evaluate.protocol import EvaluationSettings, versions
 from genbench.plugins import Plugins
 from genbench.records import REFERENCES, PluginStamp
+
+if TYPE_CHECKING:
+    from genbench.model import Config
 
 TRAINING = 1
 """Version of the core's training; raise it when the same job would train to other weights."""
@@ -30,13 +33,25 @@ class Runtime(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     device: str = "cpu"
+    peers: tuple[str, ...] = ()
+    """Devices of the further processes that train the model together with this one."""
     threads: int = 1
+    """CPU threads of the job; its processes divide them."""
     out: Path = Path("runs")
     cache: Path = Path(".cache")
     weights: Path | None = None
     offline: bool = False
     plugins: tuple[str, ...] = ()
     timeout: float | None = None
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.peers)
+
+    @property
+    def process_threads(self) -> int:
+        """CPU threads of one of the processes."""
+        return max(1, self.threads // self.processes)
 
 
 class Job(BaseModel):
@@ -56,6 +71,7 @@ class Job(BaseModel):
     seed: int = 0
     budget: Budget
     precision: str = "fp32"
+    compile: bool = False
     samples: int
     evaluation: EvaluationSettings = EvaluationSettings()
     extractor_stamps: dict[str, str] = {}
@@ -75,11 +91,13 @@ class Job(BaseModel):
     def identity(self) -> dict[str, Any]:
         """All that training depends on, and nothing else: not the number of workers, not paths."""
         device = self.runtime.device.split(":")[0]
+        config = {key: value for key, value in self.train_config.items() if (key, value) != ("micro_batch", 0)}
         return {
-            "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": self.train_config,
+            "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": config,
             "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,
             "budget": self.budget.as_dict(), "precision": self.precision, "device": device,
             "threads": self.runtime.threads if self.budget.unit == "seconds" else None,
+            **({"compile": True} if self.compile else {}),
         }  # fmt: skip
 
     @cached_property
@@ -161,21 +179,29 @@ def _model_job(
             f"--conditional: dataset {dataset.name!r} has no labels", "leave it out, or choose a labelled dataset"
         )
     config = model_config(model, choice)
-    conditional = experiment.conditional and model.conditional
-    try:
-        config.check(dataset.spec(conditional))
-    except ValueError as error:
-        raise BadInput(f"model {choice.label!r} on dataset {dataset.name!r}: {error}") from error
+    _check_pieces(choice, config, common["runtime"].processes)
     device = torch.device(common["runtime"].device)
     return Job(
         model=choice.name, label=choice.label, seed=seed, config=config.model_dump(mode="json"),
         train_config=config.of_role("train"), sample_config=config.of_role("sample"),
-        conditional=conditional,
-        precision=resolve_precision(experiment.precision, device, model.bf16),
+        conditional=experiment.conditional and model.conditional,
+        precision=resolve_precision(experiment.precision, device, model.bf16), compile=experiment.compile,
         plugin=PluginStamp(name=info.name, version=info.version, digest=info.digest),
         curve=experiment.curve, tuning_trials=choice.tuning_trials,
         **common,
     )  # fmt: skip
+
+
+def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:
+    size, count = config.pieces
+    if count % processes == 0:
+        return
+    what = f"its batches of {config.batch_size} are computed in {count} piece{'s'[: count > 1]} of {size} images"
+    if config.batch_size % processes == 0:
+        hint = f"give each process a piece: --set {choice.label}.micro_batch={config.batch_size // processes}"
+    else:
+        hint = f"set a batch_size that {processes} divides, and a micro_batch that deals it out"
+    raise BadInput(f"model {choice.label!r}: {what}, which {processes} processes cannot share alike", hint)
 
 
 def _check_samples(samples: int, dataset: Dataset) -> None:

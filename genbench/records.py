@@ -70,6 +70,7 @@ class JobStamp(Stored):
     seed: int
     budget: dict[str, float] = {}
     precision: str = "fp32"
+    compile: bool = False
     conditional: bool = False
 
 
@@ -116,6 +117,7 @@ class Environment(Stored):
     python: str
     device: str
     threads: int
+    processes: int = 1
     precision: str
     platform: str = ""
     packages: dict[str, str] = {}

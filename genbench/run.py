@@ -44,9 +44,9 @@ from genbench.records import (
 from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
 from genbench.sample import Samples
-from genbench.seeds import derive_seed
 from genbench.stored import read_samples, vouch, weights_digest, write_samples
 from genbench.throughput import measure_throughput
+from genbench.train import build_model
 from genbench.verify import file_digests
 
 log = logging.getLogger("genbench")
@@ -107,16 +107,13 @@ class Run:
     def train(self) -> None:
         """Build the model, and train it unless its finished weights are there."""
         job, folder = self.job, self.job.folder
-        kind, _ = self.plugins.model(job.model)
-        torch.manual_seed(derive_seed(job.seed, "init"))
-        model = kind(self.data.spec(job.conditional), kind.Config(**job.config)).to(self.meter.device)
+        model = build_model(job, self.plugins, self.data, self.meter.device)
         self.parameters = parameters_by_phase(model)
         loaded = checkpoint.load(folder / "checkpoint")
         if loaded is not None and loaded[1].get("finished"):
             tensors, state = loaded
             model.load_state_dict(tensors["ema"])
-            self.meter.restore(state["meter"])
-            self.meter.train_seconds = self.meter.seconds
+            self.meter.restore_finished(state["meter"])
             self.meter.peak_source = state.get("peak_source", "")
             self.kept = state.get("curve", {})
             self.model = model.eval()
@@ -214,9 +211,7 @@ class Run:
         self.hook = "curve"
         assert self.model is not None
         began = time.perf_counter()
-        points, protocols = scored_points(
-            self.job, self.model, self.data, self.plugins, self.kept["kept"], self.meter.processes
-        )
+        points, protocols = scored_points(self.job, self.model, self.data, self.plugins, self.kept["kept"])
         self.protocols |= protocols
         self.curve = list(kept_on_curve(self.previous, points, self.protocols)) if self.previous else points
         self.curve.append(final_point(self.meter.train_cost(), self.measurements))
@@ -244,7 +239,8 @@ class Run:
             status=status, error=error, attempts=attempts,
             job=JobStamp(
                 id=job.id, model=job.model, label=job.label, config=job.config, dataset=job.dataset, seed=job.seed,
-                budget=job.budget.as_dict(), precision=job.precision, conditional=job.conditional,
+                budget=job.budget.as_dict(), precision=job.precision, compile=job.compile,
+                conditional=job.conditional,
             ),
             samples=SamplesStamp(
                 key=job.samples_key, count=len(samples) if samples else 0, config=job.sample_config,
@@ -259,7 +255,7 @@ class Run:
                 counts={"train": len(data.train), "test": len(data.test)},
                 entropy=data.entropy_given_label if job.conditional else data.entropy,
             ),
-            environment=environment(job),
+            environment=environment(job, self.meter.processes),
             cost=cost,
             measurements=self.measurements,
             curve=self.curve,
@@ -282,7 +278,8 @@ def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
         attempts = earlier_attempts(job.folder)
         store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
         device = torch.device(job.runtime.device)
-        meter = Meter(device, counter=energy_counter(device))
+        alone = set(job.runtime.peers) <= {job.runtime.device}  # of several GPUs one counter would tell a part
+        meter = Meter(device, counter=energy_counter(device) if alone else None)
         run = Run(job, data, plugins, meter, previous=previous_record(job))
         status, failure = attempt(run.execute, run)
         record = run.record(status, failure, attempts)

@@ -19,7 +19,7 @@ def run_session(session: Session, update: local.Update) -> list[Record]:
         else:
             missing.append(job)
     if missing:
-        problems = local.run_jobs(missing, session.devices, session.per_device, session.context, update)
+        problems = local.run_jobs(missing, session.groups, session.at_once, session.context, update)
         if problems:
             raise problems[0]
     return [load_records([job.folder])[0] for job in session.jobs]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.compilation import compiled
 from genbench.cost import Meter
 from genbench.data import Dataset
 from genbench.devices import autocast
@@ -50,8 +51,14 @@ def label_plan(data: Dataset, count: int) -> np.ndarray:
 def sample(job: Job, model: Model, data: Dataset, meter: Meter) -> Samples:
     """`job.samples` images in blocks of BLOCK; block i is seeded by (job seed, i). Raises Diverged, BadInput."""
     labels = label_plan(data, job.samples) if job.conditional else None
-    with meter.pause():
-        draw(job, model, labels, 0, min(8, job.samples))
+    with compiled(model, job.compile):
+        return _blocks(job, model, data, meter, labels)
+
+
+def _blocks(job: Job, model: Model, data: Dataset, meter: Meter, labels: np.ndarray | None) -> Samples:
+    """The blocks of `sample`, after a call outside the clock that warms up."""
+    with meter.pause():  # compiled code is made for a size, the first time that it is asked for
+        draw(job, model, labels, 0, min(BLOCK if job.compile else 8, job.samples))
     images = np.empty((job.samples, *data.shape), np.uint8)
     clamped = 0
     for start in range(0, job.samples, BLOCK):

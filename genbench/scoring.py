@@ -65,7 +65,7 @@ class Words:
         if len(devices) > 1:
             raise BadInput(f"--device {self.device}: scoring takes one device")
         return Runtime(
-            device=devices[0], threads=threads_for(1, devices), out=self.out, cache=cache_root(),
+            device=devices[0], threads=threads_for(1), out=self.out, cache=cache_root(),
             weights=self.weights, offline=self.offline, plugins=self.plugins,
         )  # fmt: skip
 

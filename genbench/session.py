@@ -23,8 +23,8 @@ class Session:
     plugins: Plugins
     datasets: dict[str, Dataset]
     jobs: list[Job]
-    devices: list[str]
-    per_device: int
+    groups: list[tuple[str, ...]]
+    at_once: int
     context: dict[str, Any]
     missing: dict[str, list[GenbenchError]]
     """What keeps a dataset's jobs from running, by its name; only where it was asked for to plan nevertheless."""
@@ -40,6 +40,7 @@ class Request:
     settings: tuple[str, ...]
     device: str = "auto"
     jobs: int = 1
+    processes: int = 1
     plugins: tuple[str, ...] = ()
     strict_plugins: bool = False
     datasets: Path | None = None
@@ -58,19 +59,23 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     experiment = make_experiment(request.suite, request.options, request.models, request.settings)
     check_known([choice.name for choice in experiment.models], request.plugins)
     check_out(request.out)
-    from genbench.devices import resolve_devices
+    from genbench.devices import check_compiler, group_devices, resolve_devices
     from genbench.evaluate.extractors import check_extractors
     from genbench.shadow import check_models
 
-    devices = [str(device) for device in resolve_devices(request.device)]
+    devices = resolve_devices(request.device)
+    groups = group_devices(devices, request.processes)
+    if experiment.compile:
+        check_compiler(devices[0])
     plugins = load_plugins(request.plugins)
     if request.strict_plugins:
         plugins.require_whole()
     for choice in experiment.models:
         plugins.model(choice.name)
     runtime = Runtime(
-        device=devices[0], threads=local.threads_for(request.jobs, devices), out=request.out, cache=cache_root(),
-        weights=request.weights, offline=request.offline, plugins=request.plugins, timeout=request.timeout,
+        device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
+        out=request.out, cache=cache_root(), weights=request.weights, offline=request.offline,
+        plugins=request.plugins, timeout=request.timeout,
     )  # fmt: skip
     files = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
@@ -85,7 +90,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
                 raise
             missing.setdefault(dataset.name, []).append(problem)
     context = local.as_context(files, data_root(request.data_root))
-    return Session(experiment, plugins, datasets, jobs, devices, request.jobs, context, missing)
+    return Session(experiment, plugins, datasets, jobs, groups, request.jobs, context, missing)
 
 
 def open_datasets(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from genbench.compilation import compiled
 from genbench.images import to_uint8
 from genbench.model import Model
 from genbench.plan import Job
@@ -34,7 +35,9 @@ def measure_throughput(job: Job, model: Model, samples: Samples) -> list[Through
         to_uint8(draw(job, model, wanted, 0, batch)).cpu().numpy()
 
     roomy = torch.device(job.runtime.device).type == "cuda"
-    return rates(call, [batch for batch in BATCHES if batch < samples.batch or (roomy and batch > samples.batch)])
+    batches = [batch for batch in BATCHES if batch < samples.batch or (roomy and batch > samples.batch)]
+    with compiled(model, job.compile):
+        return rates(call, batches)
 
 
 def rates(call: Callable[[int], None], batches: list[int], allowance: float = ALLOWANCE_SECONDS) -> list[Throughput]:

@@ -10,18 +10,21 @@ import torch
 from torch import Tensor
 
 from genbench import checkpoint, store
+from genbench.compilation import compiled, uncompiled
 from genbench.cost import Ledger, Meter
 from genbench.curve import Keeper
 from genbench.data import Dataset
-from genbench.devices import autocast, synchronize
+from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.ema import WeightAverage
 from genbench.errors import BadInput, Cancelled, Diverged
 from genbench.flops import FlopCounter
 from genbench.images import dequantize, to_float
 from genbench.model import Batch, Model, Phase
 from genbench.plan import Job
+from genbench.plugins import Plugins
 from genbench.progress import report, stop_requested
 from genbench.seeds import derive_seed
+from genbench.team import Team, gathered
 
 CHECKPOINT_SECONDS = 60.0
 PREPARE_IMAGES = 512
@@ -57,8 +60,10 @@ class Feeder:
 class Trainer:
     """The state of one training: what is in it is in the checkpoint, or follows from (seed, images seen)."""
 
-    def __init__(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> None:
-        self.job, self.model, self.folder, self.meter = job, model, folder, meter
+    def __init__(
+        self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, team: Team | None = None
+    ) -> None:
+        self.job, self.model, self.folder, self.meter, self.team = job, model, folder, meter, team or Team()
         self.device = torch.device(job.runtime.device)
         self.feeder = Feeder(job, data, model.discrete, self.device)
         self.phases = checked_phases(model)
@@ -78,25 +83,33 @@ class Trainer:
         """Train to the budget; the returned model has the averaged weights."""
         with self.meter.pause():
             self.resume()
+            self.team.share(self.model, self.ema.model)
         self.model.train()
-        while (progress := self.progress()) < 1:
+        while (progress := self.team.agree(self.progress())) < 1:
             self.step(progress)
-            if self.progress() == progress:
-                raise BadInput(
-                    f"{self.model.name}: a step takes no {self.job.budget.unit} that are counted, so that the budget "
-                    f"would never be spent",
-                    "give the budget in seconds or steps",
-                )
-            self.log()
-            self.keep()
-            if self.meter.seconds - self.saved_at > CHECKPOINT_SECONDS or stop_requested():
-                self.save()
-            if stop_requested():
-                raise Cancelled(f"stopped after {self.meter.steps} steps", "run again to go on from there")
+            if self.team.leads:
+                self.look_after(progress)
         for phase in self.phases:
             self.end(phase)
-        self.save(finished=True)
+        self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
+        if self.team.leads:
+            self.save(finished=True)
         return self.ema.model
+
+    def look_after(self, before: float) -> None:
+        """What follows a step that began at the progress `before`: logs, points of the curve, checkpoints, a stop."""
+        if self.progress() == before:
+            raise BadInput(
+                f"{self.model.name}: a step takes no {self.job.budget.unit} that are counted, so that the budget "
+                f"would never be spent",
+                "give the budget in seconds or steps",
+            )
+        self.log()
+        self.keep()
+        if self.meter.seconds - self.saved_at > CHECKPOINT_SECONDS or stop_requested():
+            self.save()
+        if stop_requested():
+            raise Cancelled(f"stopped after {self.meter.steps} steps", "run again to go on from there")
 
     def progress(self) -> float:
         """The spent share of the budget."""
@@ -128,10 +141,13 @@ class Trainer:
         if phase.name in self.started:
             return
         with self.meter.pause(), torch.no_grad():
-            count = min(PREPARE_IMAGES, len(self.feeder.data.train))
-            batch = self.feeder.batch(0, count)
-            torch.manual_seed(derive_seed(self.job.seed, phase.name, "prepare"))
-            self.model.prepare(phase.name, batch)
+            if self.team.leads:
+                count = min(PREPARE_IMAGES, len(self.feeder.data.train))
+                batch = self.feeder.batch(0, count)
+                torch.manual_seed(derive_seed(self.job.seed, phase.name, "prepare"))
+                with uncompiled(self.model):
+                    self.model.prepare(phase.name, batch)
+            self.team.share(self.model)
             self.ema.reset(phase.name)
             self.ema.copy_buffers(self.model)
             self.started.add(phase.name)
@@ -143,27 +159,20 @@ class Trainer:
             self.ended.add(phase.name)
 
     def update(self, phase: Phase, within: float, ledger: Ledger) -> None:
-        """One batch through one optimizer; FLOPs are counted on a phase's first update, all later ones being equal."""
+        """One batch through one optimizer. Raises Diverged before a step that is not finite would be taken."""
         self.move(phase)
-        seen = self.meter.images
-        batch = self.feeder.batch(seen, self.model.config.batch_size)
-        torch.manual_seed(derive_seed(self.job.seed, phase.name, seen))
-        if phase.name in self.flops_per_update:
-            losses = self.backward(phase, batch)
-        else:
-            with FlopCounter() as counter:
-                losses = self.backward(phase, batch)
-            self.flops_per_update[phase.name] = counter.flops
-            self.meter.uncounted_ops |= counter.uncounted
+        phase.optimizer.zero_grad(set_to_none=True)
+        losses = self.gradients(phase)
         factor = phase.schedule(within) if phase.schedule else 1.0
         for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
             group["lr"] = rate * factor
         phase.optimizer.step()
-        ledger.images += len(batch)
+        ledger.images += self.model.config.batch_size
         ledger.updates += 1
-        ledger.flops += self.flops_per_update[phase.name]
-        for name, value in losses.items():
-            self.totals.setdefault(f"{phase.name}.{name}", []).append(value)
+        if self.team.leads:
+            ledger.flops += self.flops_per_update[phase.name]
+            for name, value in losses.items():
+                self.totals.setdefault(f"{phase.name}.{name}", []).append(value)
 
     def move(self, phase: Phase) -> None:
         """Give gradients to this phase's parameters and to no others."""
@@ -171,21 +180,62 @@ class Trainer:
             give_gradients(self.model, phase)
             self.moving = phase
 
-    def backward(self, phase: Phase, batch: Batch) -> dict[str, float]:
-        """Gradients of the phase's loss, clipped. Raises Diverged before a step that is not finite would be taken."""
+    def gradients(self, phase: Phase) -> dict[str, float]:
+        """Mean losses and gradients, clipped, of an update's micro-batches, of which each process takes its share.
+
+        Each micro-batch finds the buffers as the update found them; those that its first one left stay.
+        """
+        size, count = self.model.config.pieces
+        mine = count // self.team.size
+        first = self.meter.images + self.team.rank * mine * size
+        sums = self.accumulate(phase, range(first, first + mine * size, size), count)
+        parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+        sums = self.team.add_up(parameters, sums)
+        self.team.share_buffers(self.model)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if count > 1 and gradients:
+            torch._foreach_mul_(gradients, 1 / count)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if phase.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, phase.clip, norm)
+        losses = {name: float(value) / count for name, value in sums.items()}
+        if not math.isfinite(losses["loss"]) or not math.isfinite(float(norm)):
+            what = "loss" if not math.isfinite(losses["loss"]) else "gradient"
+            raise Diverged(f"the {what} of phase {phase.name!r} is not finite at step {self.meter.steps}")
+        return losses
+
+    def accumulate(self, phase: Phase, starts: range, count: int) -> dict[str, Tensor]:
+        """Sums of losses and gradients over the micro-batches, of `count`, that begin at `starts`.
+
+        FLOPs are counted on a phase's first micro-batch, all later ones being equal.
+        """
+        buffers = list(self.model.buffers()) if len(starts) > 1 else []
+        found = [buffer.clone() for buffer in buffers]
+        if self.team.leads and phase.name not in self.flops_per_update:
+            with uncompiled(self.model), FlopCounter() as counter:
+                sums = self.backward(phase, starts[0], starts.step)
+            self.flops_per_update[phase.name] = counter.flops * count
+            self.meter.uncounted_ops |= counter.uncounted
+        else:
+            sums = self.backward(phase, starts[0], starts.step)
+        left = [buffer.clone() for buffer in buffers]
+        for start in starts[1:]:
+            _put_back(buffers, found)
+            losses = self.backward(phase, start, starts.step)
+            sums = {name: value + losses[name] for name, value in sums.items()}
+        _put_back(buffers, left)
+        return sums
+
+    def backward(self, phase: Phase, first: int, size: int) -> dict[str, Tensor]:
+        """Losses of the `size` images from `first` on, their gradients added to what is there."""
+        batch = self.feeder.batch(first, size)
+        seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))
         with autocast(self.device, self.job.precision):
             outcome = self.model.loss(phase.name, batch)
         losses = outcome if isinstance(outcome, dict) else {"loss": outcome}
         loss = checked_loss(losses, phase)
-        phase.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in phase.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, phase.clip or math.inf)
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not math.isfinite(values["loss"]) or not math.isfinite(float(norm)):
-            what = "loss" if not math.isfinite(values["loss"]) else "gradient"
-            raise Diverged(f"the {what} of phase {phase.name!r} is not finite at step {self.meter.steps}")
-        return values
+        return {name: value.detach() for name, value in losses.items()}
 
     def log(self) -> None:
         """A point of the learning curve at each of LOG_POINTS equal shares of the budget: means since the last one."""
@@ -235,8 +285,9 @@ class Trainer:
         """Go on from the newest whole checkpoint, if there is one."""
         loaded = checkpoint.load(self.folder / "checkpoint")
         if loaded is None:
-            (self.folder / "progress.jsonl").unlink(missing_ok=True)
-            self.curve.restore(None)
+            if self.team.leads:
+                (self.folder / "progress.jsonl").unlink(missing_ok=True)
+                self.curve.restore(None)
             return
         tensors, state = loaded
         self.model.load_state_dict(tensors["model"])
@@ -248,13 +299,28 @@ class Trainer:
         self.started, self.ended = set(state["started"]), set(state["ended"])
         self.phase_steps, self.flops_per_update = state["phase_steps"], state["flops_per_update"]
         self.logged, self.totals = state["logged"], state["totals"]
-        self.curve.restore(state.get("curve", {"count": 0, "passed": 0, "kept": []}))
-        _cut_log(self.folder / "progress.jsonl", self.meter.steps)
+        if self.team.leads:
+            self.curve.restore(state.get("curve", {"count": 0, "passed": 0, "kept": []}))
+            _cut_log(self.folder / "progress.jsonl", self.meter.steps)
+
+
+def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device) -> Model:
+    """The job's model, untrained: its weights are a function of the seed."""
+    kind, _ = plugins.model(job.model)
+    torch.manual_seed(derive_seed(job.seed, "init"))
+    return kind(data.spec(job.conditional), kind.Config(**job.config)).to(device)
 
 
 def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
     """Train `model` to the job's budget, resuming where a checkpoint is; returns it with averaged weights."""
-    trained = Trainer(job, model, data, folder, meter).run()
+    with gathered(job, data, folder, meter) as team:
+        return train_with(team, job, model, data, folder, meter)
+
+
+def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+    """The part of one process of the team in a training."""
+    with compiled(model, job.compile):
+        trained = Trainer(job, model, data, folder, meter, team).run()
     synchronize(meter.device)
     return trained
 
@@ -299,6 +365,12 @@ def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
         )
         raise BadInput(f"loss({phase.name!r}) must give a floating-point scalar with a gradient, it gave {got}")
     return loss
+
+
+@torch.no_grad()
+def _put_back(tensors: list[Tensor], values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors, values):
+        tensor.copy_(value)
 
 
 def _finite(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The benchmark of the metrics runs, and both sides give equal values."""
+"""The benchmarks run; both sides of the metrics give equal values, and the loop's overhead is small."""
 
 import re
 import subprocess
@@ -6,12 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "metrics.py"
+from genbench.plugins import load_plugins
+from genbench.train import build_model
+
+SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 
 
-def run(*options):
-    command = [sys.executable, "-W", "ignore", str(SCRIPT), "--repeats", "1", *options]
+def run(*options, script="metrics.py", repeats=1):
+    command = [sys.executable, "-W", "ignore", str(SCRIPTS / script), "--repeats", str(repeats), *options]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -31,3 +35,34 @@ def test_metrics_cost_at_most_half_of_torch_fidelitys():
     table = run("--images", "10000", "--dim", "64")
     line = next(line for line in table.splitlines() if line.startswith("all metrics"))
     assert float(line.split()[-1]) < 0.5
+
+
+@pytest.mark.parametrize("model", ["vae", "gan"])
+def test_the_loop_is_timed_against_a_bare_one(model):
+    table = run("-m", model, "-d", "digits", "--preset", "tiny", "--steps", "3", script="overhead.py", repeats=2)
+    found = re.findall(rf"^{model} +(wall|processor) +\S+ +\S+ +(\S+) +\[(\S+), (\S+)\]$", table, re.MULTILINE)
+    assert [clock for clock, *_ in found] == ["wall", "processor"]
+    assert all(0.1 < float(ratio) < 10 for _, *ratios in found for ratio in ratios)
+
+
+def test_both_loops_of_the_benchmark_train_alike(tmp_path, digits, monkeypatch):
+    """To the bit for a loss without noise: what is compared is the same work."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import overhead
+
+    device = torch.device("cpu")
+    job = overhead.make_job("gaussian", None, digits, device, tmp_path)
+    job.folder.mkdir()
+    models = []
+    for side in (overhead.harness_loop, overhead.bare_loop):
+        model = build_model(job, load_plugins(), digits, device)
+        side(job, model, digits, 5)()
+        models.append(model.state_dict())
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+@pytest.mark.slow
+def test_the_harness_adds_little_to_the_fastest_step():
+    """At most 2 % where nothing else runs (benchmarks/README.md); here other work may disturb the processor's time."""
+    table = run("-m", "vae", script="overhead.py", repeats=20)
+    assert float(re.search(r"^vae +processor +\S+ +\S+ +(\S+)", table, re.MULTILINE)[1]) < 1.05

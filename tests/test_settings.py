@@ -42,6 +42,7 @@ JOB = {
     "seed": ("training", 7),
     "budget": ("training", Budget.parse("21steps")),
     "precision": ("training", "bf16"),
+    "compile": ("training", True),
     "samples": ("samples", 21),
     "evaluation": ("evaluation", EvaluationSettings(k=5)),
     "extractor_stamps": ("extractor", {"local-classifier": "other"}),
@@ -53,6 +54,7 @@ JOB = {
 }
 RUNTIME = {
     "device": ("training", "cuda:0"),
+    "peers": ("runtime", ("cpu", "cpu")),
     "threads": ("runtime", 8),
     "out": ("runtime", Path("elsewhere")),
     "cache": ("runtime", Path("elsewhere")),
@@ -80,6 +82,7 @@ EXPERIMENT = {
     "samples": ("samples", 21),
     "conditional": ("runtime", True),  # `gaussian` cannot be; see Job.conditional
     "precision": ("training", "bf16"),
+    "compile": ("training", True),
     "extractors": ("extractor", ("local-classifier",)),
     "likelihood_images": ("evaluation", 5),
     "allow_rank_deficient": ("evaluation", True),
@@ -146,6 +149,12 @@ def test_a_changed_experiment_makes_other_jobs_where_it_should(name, digits, tmp
         for words in (plain, plain | {name: value})
     ]
     assert moved(*jobs) == KEYS[kind]
+
+
+def test_what_is_not_used_is_not_in_the_identity(tmp_path):
+    """So that runs made before there was such a setting are still the same jobs."""
+    job = toy_job(tmp_path)
+    assert "compile" not in job.identity and "micro_batch" not in job.identity["config"]
 
 
 def test_the_seed_is_in_the_identity_itself(tmp_path):

@@ -4,9 +4,12 @@ import time
 
 import numpy as np
 import pytest
-from toys import build, toy_job
+import torch
+from toys import Toy, build, toy_job
 
-from genbench.sample import Samples
+from genbench.cost import Meter
+from genbench.evaluate.likelihood import likelihood_measurements
+from genbench.sample import Samples, sample
 from genbench.throughput import measure_throughput, rates
 
 
@@ -67,3 +70,29 @@ def test_labels_go_with_every_batch(tmp_path, digits, count):
     model.sample = lambda n, labels=None: seen.append((n, len(labels))) or plain(n, labels)
     measure_throughput(job, model, Samples(np.zeros((20, 1, 8, 8), np.uint8), np.arange(20) % 10, batch=20))
     assert (count, count) in seen and all(n == labels for n, labels in seen)
+
+
+class Watched(Toy):
+    """Keeps how it was called."""
+
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.calls = []
+
+    def log_prob(self, images, labels=None):
+        self.calls.append((torch.is_inference_mode_enabled(), len(images)))
+        return images.flatten(1).sum(1)
+
+    def sample(self, n, labels=None):
+        self.calls.append((torch.is_inference_mode_enabled(), n))
+        return super().sample(n, labels)
+
+
+def test_samples_and_likelihoods_come_in_large_batches_without_gradients(tmp_path, digits):
+    job = toy_job(tmp_path, Watched, samples=500)
+    model = build(job, digits, Watched)
+    sample(job, model, digits, Meter(torch.device("cpu")))
+    assert model.calls == [(True, 8), (True, 250), (True, 250)]
+    model.calls.clear()
+    likelihood_measurements(job, model, digits)
+    assert all(inference for inference, _ in model.calls) and model.calls[0] == (True, 250)

@@ -7,9 +7,13 @@ import pytest
 import torch
 from toys import Toy, TwoPhases, build, toy_job, train_toy
 
+from genbench import Batch
 from genbench import train as loop
+from genbench.config import ModelChoice, model_config
+from genbench.cost import Meter
 from genbench.ema import WeightAverage
 from genbench.errors import BadInput, Diverged
+from genbench.seeds import derive_seed
 from genbench.train import Trainer
 
 
@@ -99,8 +103,6 @@ def test_only_the_moving_phase_gets_gradients(tmp_path, digits):
     job = toy_job(tmp_path, TwoPhases)
     job.folder.mkdir(parents=True)
     model = build(job, digits, TwoPhases)
-    from genbench.cost import Meter
-
     trainer = Trainer(job, model, digits, job.folder, Meter(torch.device("cpu")))
     trainer.step(0.1)
     assert model.first.weight.grad is not None and model.second.weight.grad is None
@@ -108,6 +110,60 @@ def test_only_the_moving_phase_gets_gradients(tmp_path, digits):
     trainer.step(0.9)
     assert not model.first.weight.requires_grad and model.second.weight.grad is not None
     assert torch.equal(trainer.ema.model.first.weight, model.first.weight) and first.shape == model.first.weight.shape
+
+
+class Pair(TwoPhases):
+    """Noise in its loss, and a buffer that every pass moves."""
+
+    name = "pair"
+
+    def loss(self, phase, batch):
+        self.scale += 1
+        noisy = batch.images + torch.randn_like(batch.images)
+        return {"loss": super().loss("first", Batch(noisy)), "count": self.scale * 1.0}
+
+
+def test_micro_batches_are_seeded_alone_and_averaged(tmp_path, digits):
+    config = Pair.Config(batch_size=8, micro_batch=2)
+    job = toy_job(tmp_path, Pair, config=config.model_dump(mode="json"))
+    trainer = Trainer(job, build(job, digits, Pair), digits, job.folder, Meter(torch.device("cpu")))
+    phase, weight = trainer.phases[0], trainer.model.first.weight
+    expected, losses = torch.zeros_like(weight), []
+    for first in (0, 2, 4, 6):
+        batch = trainer.feeder.batch(first, 2)
+        torch.manual_seed(derive_seed(job.seed, "first", first))
+        loss = trainer.model.first((batch.images + torch.randn_like(batch.images)).flatten(1)).square().mean()
+        expected += torch.autograd.grad(loss, weight)[0] / 4
+        losses.append(loss.item())
+    found = trainer.gradients(phase)
+    assert torch.allclose(weight.grad, expected, rtol=1e-6) and found["loss"] == pytest.approx(sum(losses) / 4)
+    assert found["count"] == 1 and trainer.model.scale == 1, "each finds the buffers of the start, the first one's stay"
+    assert not torch.equal(weight.grad, torch.autograd.grad(losses_of_all(trainer, job), weight)[0])
+
+
+def losses_of_all(trainer, job):
+    batch = trainer.feeder.batch(0, 8)
+    torch.manual_seed(derive_seed(job.seed, "first", 0))
+    return trainer.model.first((batch.images + torch.randn_like(batch.images)).flatten(1)).square().mean()
+
+
+@pytest.mark.parametrize("size", [4, 8])
+def test_micro_batches_count_what_a_whole_batch_counts(tmp_path, digits, size):
+    """One that is the whole batch is the same training, to the bit."""
+    meters, trained = [], []
+    for micro in (0, size):
+        config = TwoPhases.Config(batch_size=8, micro_batch=micro).model_dump(mode="json")
+        model, meter = train_toy(tmp_path / str(micro), digits, TwoPhases, config=config)
+        meters.append((meter.images, meter.flops, meter.phases["second"].updates))
+        trained.append(model)
+    assert meters[0] == meters[1] and meters[0][1] > 0
+    assert same(*trained) == (size == 8)
+    assert torch.allclose(trained[0].first.weight, trained[1].first.weight, atol=1e-3), "but for dequantisation noise"
+
+
+def test_a_micro_batch_divides_the_batch():
+    with pytest.raises(BadInput, match="micro_batch: 3 does not divide batch_size, 8"):
+        model_config(Toy, ModelChoice(name="toy", config={"batch_size": 8, "micro_batch": 3}))
 
 
 def test_the_average_warms_up(digits, tmp_path):

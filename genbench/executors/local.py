@@ -21,10 +21,11 @@ GRACE_SECONDS = 30.0
 
 
 def run_jobs(
-    jobs: Iterable[Job], devices: list[str], per_device: int, context: dict[str, Any], update: Update
+    jobs: Iterable[Job], groups: list[tuple[str, ...]], at_once: int, context: dict[str, Any], update: Update
 ) -> list[GenbenchError]:
-    """Run jobs, `per_device` at a time on each device; records are the result. Returns what kept jobs from starting.
+    """Run jobs, `at_once` at a time on each group of devices; records are the result.
 
+    A group has a device for each process of a job. Returns what kept jobs from starting.
     `update(job, stage, share, text)` is called from this process as jobs go on. A job whose process dies gets a failed
     record. KeyboardInterrupt asks the running jobs to checkpoint, waits for them and is raised again.
     """
@@ -36,20 +37,20 @@ def run_jobs(
     problems: list[GenbenchError] = []
     stopping = threading.Event()
 
-    def work(device: str) -> None:
+    def work(group: tuple[str, ...]) -> None:
         while not stopping.is_set():
             try:
                 job = waiting.get_nowait()
             except queue.Empty:
                 return
-            runtime = job.runtime.model_copy(update={"device": device})
+            runtime = job.runtime.model_copy(update={"device": group[0], "peers": group[1:]})
             try:
                 _run_child(spawn, job.model_copy(update={"runtime": runtime}), context, update, stopping)
             except GenbenchError as problem:
                 problems.append(problem)
 
-    slots = [device for device in devices for _ in range(per_device)]
-    threads = [threading.Thread(target=work, args=(device,), daemon=True) for device in slots]
+    slots = [group for group in groups for _ in range(at_once)]
+    threads = [threading.Thread(target=work, args=(group,), daemon=True) for group in slots]
     for thread in threads:
         thread.start()
     try:
@@ -129,19 +130,14 @@ def _drain(receiver: Connection, job: Job, update: Update) -> str:
 
 def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool) -> None:
     """The record of a job whose process ended without writing one."""
-    from genbench.child import prepared
+    from genbench.child import ending, prepared
     from genbench.cost import Meter
     from genbench.plugins import load_plugins
     from genbench.records import Failure
     from genbench.run import Run, earlier_attempts
 
-    if timed_out:
-        message = f"stopped after --timeout {job.runtime.timeout:g} seconds"
-    elif code < 0:
-        hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
-        message = f"its process was ended by {signal.Signals(-code).name}{hint}"
-    else:
-        message = f"its process exited with code {code}"
+    late = f"stopped after --timeout {job.runtime.timeout or 0:g} seconds"
+    message = late if timed_out else f"its process {ending(code)}"
     import torch
 
     from genbench import store
@@ -154,9 +150,9 @@ def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool)
         store.write_text(job.folder / "record.json", record.to_json())
 
 
-def threads_for(per_device: int, devices: list[str], cores: int | None = None) -> int:
-    """CPU threads of one job: the cores divided by the jobs that run at a time, at least 1."""
-    return max(1, (cores or available_cores()) // (per_device * len(devices)))
+def threads_for(jobs: int, cores: int | None = None) -> int:
+    """CPU threads of one job, all its processes together: the cores divided by the jobs at a time, at least 1."""
+    return max(1, (cores or available_cores()) // jobs)
 
 
 def available_cores() -> int:

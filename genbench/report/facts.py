@@ -185,6 +185,7 @@ def job_words(record: Record) -> dict[str, str]:
     plugin = record.environment.plugin
     words = {"model": record.job.model, "plugin": f"{plugin.name} {plugin.version}", "budget": budget_words(record)}
     words |= {"precision": record.job.precision, "conditional": plain_words(record.job.conditional)}
+    words |= {"compile": plain_words(True)} if record.job.compile else {}
     return words | _told(record.job.config)
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_linear
@@ -114,6 +114,11 @@ class GAN(Model):
         else:
             self.generator = Generator(data.shape, c.latent, c.width, c.patch, c.base, c.depth, k, c.norm)
             self.critic = Critic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
+
+    @property
+    def eager(self) -> tuple[nn.Module, ...]:
+        """The gradient penalty differentiates the critic's gradient, for which torch.compile has no code."""
+        return (self.critic,) if self.config.loss == "wasserstein" else ()
 
     def phases(self) -> list[Phase]:
         c = self.config

@@ -1,0 +1,166 @@
+"""--compile: the networks that do the work, the same losses within rounding, and a clear word where it cannot be."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from records_factory import make_record
+from torch import nn
+from toys import toy_job
+
+from genbench import DataSpec, Model
+from genbench.compare import differences
+from genbench.compilation import compiled, networks
+from genbench.config import ModelChoice, model_config
+from genbench.cost import Meter
+from genbench.groups import identity
+from genbench.plan import Runtime
+from genbench.plugins import load_plugins
+from genbench.sample import sample
+from genbench.train import build_model, train
+
+DATA = DataSpec("toy", (1, 8, 8))
+
+
+def tiny(name, **config):
+    kind, _ = load_plugins().model(name)
+    preset = "tiny" if "tiny" in kind.presets else None
+    return kind(DATA, model_config(kind, ModelChoice(name=name, preset=preset, config=config)))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("ddpm", {"net"}),
+        ("ldm", {"autoencoder.encoder", "autoencoder.decoder", "net"}),
+        ("vae", {"encoder", "decoder", "to_latent", "from_latent"}),
+        ("gan", {"generator", "critic"}),
+        ("flow", {"levels.0", "levels.1", "levels.2"}),
+        ("gaussian", set()),
+    ],
+)
+def test_the_networks_that_do_the_work_are_compiled(name, found):
+    model = tiny(name)
+    names = {id(module): name for name, module in model.named_modules()}
+    assert {names[id(module)] for module in networks(model)} == found
+
+
+@pytest.mark.parametrize(("loss", "critic"), [("hinge", True), ("wasserstein", False)])
+def test_a_critic_under_a_gradient_penalty_stays_as_it_is(loss, critic):
+    model = tiny("gan", loss=loss)
+    assert any(module is model.critic for module in networks(model)) == critic
+
+
+class Small(Model):
+    """One network of one layer, soon compiled."""
+
+    name = "small"
+
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.net = nn.Linear(data.dims, data.dims)
+        self.compiled_calls = 0
+
+    def loss(self, phase, batch):
+        self.compiled_calls += self.net._compiled_call_impl is not None
+        return (self.net(batch.images.flatten(1)) - 1).square().mean()
+
+    def sample(self, n, labels=None):
+        self.compiled_calls += self.net._compiled_call_impl is not None
+        return self.net(torch.randn(n, self.data.dims)).view(n, *self.data.shape)
+
+
+def test_names_stay_and_nothing_is_compiled_outside_the_block():
+    model = Small(DATA, Small.Config())
+    before = list(model.state_dict())
+    with compiled(model, True):
+        assert model.net._compiled_call_impl is not None and list(model.state_dict()) == before
+    assert model.net._compiled_call_impl is None
+    with compiled(model, False):
+        assert model.net._compiled_call_impl is None
+
+
+def test_training_and_sampling_are_compiled(tmp_path, digits):
+    """Without compiling: what is asked is where compiled code would be called."""
+    job = toy_job(tmp_path, Small, compile=True, budget="3steps", samples=20)
+    job.folder.mkdir(parents=True)
+    model, meter = Small(DATA, Small.Config(batch_size=8)), Meter(torch.device("cpu"))
+    with torch.compiler.set_stance("force_eager"), meter.training():
+        trained = train(job, model, digits, job.folder, meter)
+    assert model.compiled_calls == 3 and trained.net._compiled_call_impl is None
+    with torch.compiler.set_stance("force_eager"), meter.sampling():
+        sample(job, trained.eval(), digits, meter)
+    assert trained.compiled_calls > 0
+
+
+def test_a_compiled_run_is_another_variant_and_several_processes_share_a_budget_of_seconds_otherwise():
+    plain = make_record("ddpm", 0)
+    compiled_job = plain.job.model_copy(update={"compile": True})
+    other = plain.model_copy(update={"job": compiled_job})
+    assert identity(plain) != identity(other)
+    assert [row["key"] for row in differences(plain, other)] == ["job.compile"]
+    together = plain.model_copy(update={"environment": plain.environment.model_copy(update={"processes": 2})})
+    assert ("seconds" in plain.job.budget) == (identity(plain) != identity(together))
+
+
+def losses(job):
+    lines = (job.folder / "progress.jsonl").read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_a_compiled_ddpm_learns_what_the_eager_one_learns(tmp_path, digits):
+    kind, _ = load_plugins().model("ddpm")
+    config = model_config(kind, ModelChoice(name="ddpm", preset="tiny", config={"batch_size": 8, "widths": [8]}))
+    found = []
+    for compile_ in (False, True):
+        plain = {"config": config.model_dump(mode="json"), "train_config": config.of_role("train"), "samples": 20}
+        job = toy_job(tmp_path, kind, budget="6steps", compile=compile_, runtime=Runtime(out=tmp_path), **plain)
+        job.folder.mkdir(parents=True)
+        meter = Meter(torch.device("cpu"))
+        with meter.training():
+            model = train(job, build_model(job, load_plugins(), digits, meter.device), digits, job.folder, meter)
+        found.append(losses(job))
+    assert found[1] == pytest.approx(found[0], rel=1e-3) and len(found[0]) == 6
+    with meter.sampling():
+        samples = sample(job, model.eval(), digits, meter)
+    assert samples.images.shape == (20, 1, 8, 8) and samples.images.std() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_compiled_gradient_penalty_trains(tmp_path, digits):
+    """Its gradient is differentiated again, which compiled code refuses."""
+    kind, _ = load_plugins().model("gan")
+    choice = ModelChoice(name="gan", preset="tiny", config={"loss": "wasserstein", "batch_size": 8})
+    config = model_config(kind, choice).model_dump(mode="json")
+    job = toy_job(tmp_path, kind, budget="3steps", compile=True, config=config, runtime=Runtime(out=tmp_path))
+    job.folder.mkdir(parents=True)
+    meter = Meter(torch.device("cpu"))
+    with meter.training():
+        train(job, build_model(job, load_plugins(), digits, meter.device), digits, job.folder, meter)
+    assert meter.steps == 3
+
+
+def test_a_machine_without_a_compiler_is_told_so_by_the_plan(tmp_path):
+    environment = os.environ | {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    command = [
+        sys.executable,
+        "-m",
+        "genbench",
+        "plan",
+        "-m",
+        "gaussian",
+        "-d",
+        "digits",
+        "--device",
+        "cpu",
+        "--compile",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert "--compile: torch.compile does not work on cpu" in done.stderr and "hint: it needs a C++" in done.stderr
