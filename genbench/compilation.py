@@ -35,7 +35,8 @@ def networks(model: Model) -> list[nn.Module]:
 def compiled(model: Model, wanted: bool) -> Iterator[None]:
     """Calls of the model's networks go to compiled code within the block; their parameters keep their names.
 
-    One process compiles, so that a job takes no more cores than it was given.
+    Code is made for each size anew: made for any size, it does not come out for every network. One process compiles, so
+    that a job takes no more cores than it was given.
     """
     if not wanted:
         yield
@@ -45,7 +46,7 @@ def compiled(model: Model, wanted: bool) -> Iterator[None]:
     found = networks(model)
     with torch._inductor.config.patch(compile_threads=1):
         for module in found:
-            module.compile()
+            module.compile(dynamic=False)
         try:
             yield
         finally:

@@ -57,8 +57,11 @@ def sample(job: Job, model: Model, data: Dataset, meter: Meter) -> Samples:
 
 def _blocks(job: Job, model: Model, data: Dataset, meter: Meter, labels: np.ndarray | None) -> Samples:
     """The blocks of `sample`, after a call outside the clock that warms up."""
-    with meter.pause():  # compiled code is made for a size, the first time that it is asked for
-        draw(job, model, labels, 0, min(BLOCK if job.compile else 8, job.samples))
+    with meter.pause():
+        # Compiled code is made for a size, the first time that it is asked for: that of a block, and of the last one.
+        sizes = {min(BLOCK, job.samples), job.samples % BLOCK or BLOCK} if job.compile else {min(8, job.samples)}
+        for size in sorted(sizes):
+            draw(job, model, labels, 0, min(size, job.samples))
     images = np.empty((job.samples, *data.shape), np.uint8)
     clamped = 0
     for start in range(0, job.samples, BLOCK):

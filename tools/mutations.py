@@ -106,7 +106,7 @@ MUTATIONS = (
     ),
     Mutation(
         "the noise of a step not derived from seed and images seen",
-        "        torch.manual_seed(derive_seed(self.job.seed, phase.name, seen))\n",
+        "        seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))\n",
         "",
         "a resumed training would be another training",
         ("tests/test_train.py",),
