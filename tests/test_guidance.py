@@ -10,6 +10,7 @@ from genbench.errors import BadInput
 from genbench.images import to_float
 from genbench.plan import Runtime, make_jobs
 from genbench.plugins import load_plugins
+from genbench.shadow import check_models
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, linear_betas
 from genbench_ddpm.samplers import ddim
@@ -155,11 +156,13 @@ def test_guidance_needs_dropout_and_labels(model, digits, tmp_path):
     with pytest.raises(ValueError, match="context: 4 needs labels"):
         tiny(model, num_classes=0, context=4)
     choice = {"name": model.name, "preset": "tiny", "config": {"guidance": 2.0, "label_dropout": 0.1}}
+    plugins, datasets = load_plugins(), {"digits": digits}
     for conditional in (False, True):
         words = {"models": (choice,), "budget": "2steps", "samples": 20, "conditional": conditional}
-        plan = Experiment.model_validate(words), load_plugins(), [digits], Runtime(out=tmp_path)
+        jobs = make_jobs(Experiment.model_validate(words), plugins, [digits], Runtime(out=tmp_path))
         if conditional:
-            assert make_jobs(*plan)[0].sample_config["guidance"] == 2.0
+            check_models(jobs, plugins, datasets)
+            assert jobs[0].sample_config["guidance"] == 2.0
         else:
-            with pytest.raises(BadInput, match=f"model '{model.name}' on dataset 'digits': guidance: 2 needs labels"):
-                make_jobs(*plan)
+            with pytest.raises(BadInput, match=f"model '{model.name}' .*'digits': guidance: 2 needs labels"):
+                check_models(jobs, plugins, datasets)
