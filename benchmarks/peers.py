@@ -261,7 +261,7 @@ class NormflowsGlow(Model):
         alpha: float = field(0.05, "train", "margin that keeps the logit finite")
         levels: int = field(2, "train", "halvings of the resolution")
         steps: int = field(8, "train", "blocks a level")
-        width: int = field(32, "train", "channels of the coupling networks")
+        width: int = field(64, "train", "channels of the coupling networks")
 
     name = "normflows-glow"
     config: Config
