@@ -136,13 +136,13 @@ def _process_bytes(device: torch.device) -> int:
 
 
 def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device) -> None:
-    """One update of every phase, in the full batch, of shadows."""
+    """One update of every phase, by one of its micro-batches, of shadows."""
     model.train()
     for phase in checked_phases(model):
         parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
-        size = model.config.batch_size
+        size, pieces = model.config.pieces
         count, grads = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
-        about = PhaseEstimate(count, grads, size, phase.repeats, phase.span)
+        about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span)
         found.phases[phase.name] = about
         about.optimizer_bytes = _optimizer_bytes(phase)
         update = Count()
@@ -154,7 +154,7 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
                 found.reasons[f"phases.{phase.name}"] += "; the model is too large to be tried on a few images"
                 about.tried = True
         else:
-            about.flops_per_update, about.activation_bytes = update.flops, update.saved_bytes
+            about.flops_per_update, about.activation_bytes = update.flops * pieces, update.saved_bytes
             about.uncounted_ops = sorted(update.uncounted)
 
 
@@ -206,7 +206,7 @@ def _shadow_batch(model: Model, size: int, device: torch.device) -> Batch:
 
 
 def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plugins) -> None:
-    """The phase on a few images of noise, on the CPU, carried on in proportion to a whole batch."""
+    """The phase on a few images of noise, on the CPU, carried on in proportion to a whole micro-batch."""
     about = found.phases[name]
     if about.tried:
         return
@@ -230,8 +230,9 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
         found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few images of noise: {_words(error)}"
         return
     (low, high), (first, second) = TRIED_IMAGES, counts
-    more = (about.batch_size - low) / (high - low)
-    about.flops_per_update = round(first.flops + more * (second.flops - first.flops))
+    size, pieces = model.config.pieces
+    more = (size - low) / (high - low)
+    about.flops_per_update = round(first.flops + more * (second.flops - first.flops)) * pieces
     about.activation_bytes = round(first.saved_bytes + more * (second.saved_bytes - first.saved_bytes))
     about.uncounted_ops = sorted(first.uncounted)
     del found.reasons[f"phases.{name}"]

@@ -127,6 +127,14 @@ def test_what_is_kept_for_the_backward_pass_is_counted_without_the_weights(line)
     assert found.peak_parts["activations"] == 8 * 64 * 4 + 8 * 5 * 4  # the images, and what is between the layers
 
 
+@pytest.mark.parametrize("name", ["line", "reads"])
+def test_micro_batches_save_memory_and_no_flops(line, name):
+    whole, parts = (planned(session_of(name, "batch_size=8", f"micro_batch={m}", plugin=line)) for m in (0, 4))
+    assert parts.phases["train"].flops_per_update == whole.phases["train"].flops_per_update
+    assert parts.phases["train"].activation_bytes == whole.phases["train"].activation_bytes / 2
+    assert parts.train_images == whole.train_images == 40
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_is_planned_is_what_a_run_counts(name, tmp_path):
     options = ["preset=tiny"] if name != "gaussian" else []
