@@ -1,6 +1,8 @@
 """What a plan estimates: known answers by hand, agreement with what a run counts, and a reason where there is none."""
 
+import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -375,16 +377,26 @@ def test_what_is_done_needs_no_estimate(genbench, tmp_path):
     assert "from 1 earlier run: training" in genbench("plan", *words, "--seeds", "2").out
 
 
-@pytest.mark.slow
-def test_the_peak_is_that_of_a_run_within_a_factor_of_two(tmp_path):
-    session = session_of("ddpm", "widths=[32,64]", "patch=1", "batch_size=600", budget="2steps")
-    found = planned(session)
-    device = torch.device("cpu")
+def memory_hungry():
+    return session_of("ddpm", "widths=[32,64]", "patch=1", "batch_size=600", budget="2steps")
+
+
+def bytes_taken(folder):
+    """Peak memory of the training beyond what the process had before."""
+    session, device = memory_hungry(), torch.device("cpu")
     before = resident_memory(device)
     reset_peak_memory(device)
-    trained(session, tmp_path)
-    taken = peak_memory(device)[0] - before
+    trained(session, folder)
+    return peak_memory(device)[0] - before
+
+
+@pytest.mark.slow
+def test_the_peak_is_that_of_a_run_within_a_factor_of_two(tmp_path):
+    """In a process of its own: this one may hold memory that earlier tests have freed."""
+    found = planned(memory_hungry())
     counted = found.estimated_peak_bytes - found.peak_parts["process"]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        taken = pool.submit(bytes_taken, tmp_path).result()
     assert counted > 2e8 and 0.5 < counted / taken < 2, (counted, taken)
 
 
