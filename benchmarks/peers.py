@@ -4,7 +4,8 @@
     genbench run benchmarks/peers.toml --plugin benchmarks/peers.py --data-root FOLDER_OF_MNIST --out runs-peers
 
 Network, loss and sampler are the package's own. The loop, batches, precision, learning-rate schedule and average of the
-weights are those of genbench's models: a peer gets at least what its own training script would give it.
+weights are those of genbench's models: a peer gets at least what its own training script would give it. Where a flow's
+inverse overflows, which would end the run as diverged, the sample is made finite.
 """
 
 import os
@@ -295,7 +296,7 @@ class NormflowsGlow(Model):
         return -self.log_prob(batch.images).mean() / self.data.dims
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.front.inverse(self.flow.sample(n)[0])
+        return self.front.inverse(self.flow.sample(n)[0].nan_to_num())
 
 
 class ZukoMAF(Model):
@@ -331,4 +332,4 @@ class ZukoMAF(Model):
         return -self.log_prob(batch.images).mean() / self.data.dims
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.front.inverse(self.flow().sample((n,)).unflatten(1, self.data.shape))
+        return self.front.inverse(self.flow().sample((n,)).nan_to_num().unflatten(1, self.data.shape))
