@@ -259,7 +259,7 @@ class NormflowsGlow(Model):
 
     class Config(Config):
         learning_rate: float = field(1e-3, "train", "peak learning rate")
-        alpha: float = field(0.05, "train", "margin that keeps the logit finite")
+        alpha: float = field(1e-3, "train", "margin that keeps the logit finite")
         levels: int = field(2, "train", "halvings of the resolution")
         steps: int = field(8, "train", "blocks a level")
         width: int = field(64, "train", "channels of the coupling networks")
