@@ -10,7 +10,7 @@ inverse overflows, which would end the run as diverged, the sample is made finit
 
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import diffusers
 import normflows
@@ -254,25 +254,46 @@ class DiffusersLDM(Model):
         return self.decode(latents / self.scale)
 
 
-class NormflowsGlow(Model):
+class LogitConfig(Config):
+    learning_rate: float = field(1e-3, "train", "peak learning rate")
+    alpha: float = field(1e-3, "train", "margin that keeps the logit finite")
+
+
+class BehindLogit(Model):
+    """A package's flow of logits: `log_density` of them, nats (B,), and `draw`."""
+
+    config: LogitConfig
+    bf16 = False
+
+    def __init__(self, data: DataSpec, config: LogitConfig) -> None:
+        super().__init__(data, config)
+        self.front = LogitFront(config.alpha)
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        x, log_det = self.front(images)
+        return self.log_density(x) + log_det
+
+    def loss(self, phase: str, batch: Batch) -> Tensor:
+        return -self.log_prob(batch.images).mean() / self.data.dims
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        return self.front.inverse(self.draw(n).nan_to_num().reshape(n, *self.data.shape))
+
+
+class NormflowsGlow(BehindLogit):
     """normflows' multi-scale Glow behind a logit."""
 
-    class Config(Config):
-        learning_rate: float = field(1e-3, "train", "peak learning rate")
-        alpha: float = field(1e-3, "train", "margin that keeps the logit finite")
+    class Config(LogitConfig):
         levels: int = field(2, "train", "halvings of the resolution")
         steps: int = field(8, "train", "blocks a level")
         width: int = field(64, "train", "channels of the coupling networks")
 
     name = "normflows-glow"
     config: Config
-    bf16 = False
-    likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
 
     def __init__(self, data: DataSpec, config: Config) -> None:
         super().__init__(data, config)
         (c, h, w), levels = data.shape, config.levels
-        self.front = LogitFront(config.alpha)
         bases, merges, flows = [], [], []
         for level in range(levels):
             channels, halvings = c * 2 ** (levels + 1 - level), levels - level
@@ -287,35 +308,27 @@ class NormflowsGlow(Model):
     def prepare(self, phase: str, batch: Batch) -> None:
         self.log_prob(batch.images)
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        x, log_det = self.front(images)
-        found: Tensor = self.flow.log_prob(x, None) + log_det
+    def log_density(self, x: Tensor) -> Tensor:
+        found: Tensor = self.flow.log_prob(x, None)
         return found
 
-    def loss(self, phase: str, batch: Batch) -> Tensor:
-        return -self.log_prob(batch.images).mean() / self.data.dims
-
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.front.inverse(self.flow.sample(n)[0].nan_to_num())
+    def draw(self, n: int) -> Tensor:
+        found: Tensor = self.flow.sample(n)[0]
+        return found
 
 
-class ZukoMAF(Model):
+class ZukoMAF(BehindLogit):
     """zuko's masked autoregressive flow behind a logit."""
 
-    class Config(Config):
-        learning_rate: float = field(1e-3, "train", "peak learning rate")
-        alpha: float = field(1e-3, "train", "margin that keeps the logit finite")
+    class Config(LogitConfig):
         transforms: int = field(3, "train", "autoregressive transforms")
         width: int = field(512, "train", "units of the two hidden layers of each")
 
     name = "zuko-maf"
     config: Config
-    bf16 = False
-    likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
 
     def __init__(self, data: DataSpec, config: Config) -> None:
         super().__init__(data, config)
-        self.front = LogitFront(config.alpha)
         hidden = (config.width, config.width)
         self.flow: Any = zuko.flows.MAF(data.dims, transforms=config.transforms, hidden_features=hidden)
 
@@ -323,13 +336,10 @@ class ZukoMAF(Model):
     def nfe(self) -> int:
         return self.config.transforms * self.data.dims
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        x, log_det = self.front(images)
-        found: Tensor = self.flow().log_prob(x.flatten(1)) + log_det
+    def log_density(self, x: Tensor) -> Tensor:
+        found: Tensor = self.flow().log_prob(x.flatten(1))
         return found
 
-    def loss(self, phase: str, batch: Batch) -> Tensor:
-        return -self.log_prob(batch.images).mean() / self.data.dims
-
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.front.inverse(self.flow().sample((n,)).nan_to_num().unflatten(1, self.data.shape))
+    def draw(self, n: int) -> Tensor:
+        found: Tensor = self.flow().sample((n,))
+        return found

@@ -166,9 +166,8 @@ def peak_memory(device: torch.device) -> tuple[int, str]:
     """Peak bytes and what they count: the allocator's on CUDA, the resident set of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device), "torch.cuda.max_memory_allocated"
-    for line in _lines(Path("/proc/self/status")):
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024, "resident set (VmHWM)"
+    if (peak := _own_bytes("VmHWM")) is not None:
+        return peak, "resident set (VmHWM)"
     import resource
 
     factor = 1 if platform.system() == "Darwin" else 1024
@@ -179,10 +178,15 @@ def resident_memory(device: torch.device) -> int:
     """Bytes that this process takes before any training, where its peak would count them: on a CPU, else 0."""
     if device.type == "cuda":
         return 0
+    return _own_bytes("VmRSS") or peak_memory(device)[0]
+
+
+def _own_bytes(what: str) -> int | None:
+    """What Linux says of this process's memory under this name; None where it says nothing."""
     for line in _lines(Path("/proc/self/status")):
-        if line.startswith("VmRSS"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
-    return peak_memory(device)[0]
+    return None
 
 
 def _lines(path: Path) -> list[str]:
