@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from genbench.capabilities import Likelihood
     from genbench.hookspecs import hookimpl
     from genbench.model import Batch, Config, DataSpec, Model, Phase, field
+    from genbench.optimizers import Muon, adamw
     from genbench.records import Measurement
-    from genbench.schedules import adamw, warmup_constant, warmup_cosine, warmup_linear
+    from genbench.schedules import warmup_constant, warmup_cosine, warmup_linear
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Likelihood",
     "Measurement",
     "Model",
+    "Muon",
     "Phase",
     "adamw",
     "field",
@@ -34,8 +36,9 @@ _HOMES = {
     "genbench.capabilities": {"Likelihood"},
     "genbench.hookspecs": {"hookimpl"},
     "genbench.model": {"Batch", "Config", "DataSpec", "Model", "Phase", "field"},
+    "genbench.optimizers": {"Muon", "adamw"},
     "genbench.records": {"Measurement"},
-    "genbench.schedules": {"adamw", "warmup_constant", "warmup_cosine", "warmup_linear"},
+    "genbench.schedules": {"warmup_constant", "warmup_cosine", "warmup_linear"},
 }
 
 

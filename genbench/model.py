@@ -155,7 +155,8 @@ class Model(nn.Module):
 
     def phases(self) -> list[Phase]:
         """The optimizers, in the order of a step. The default is one AdamW over all parameters, decayed to zero."""
-        from genbench.schedules import adamw, warmup_cosine
+        from genbench.optimizers import adamw
+        from genbench.schedules import warmup_cosine
 
         return [Phase("train", self, adamw(self, self.config.learning_rate), schedule=warmup_cosine)]
 

@@ -1,10 +1,6 @@
-"""Learning-rate schedules, stateless (progress in, factor out), and the optimizer that most models share."""
+"""Learning-rate schedules, stateless: progress in, factor out."""
 
 import math
-from collections.abc import Iterable
-
-import torch
-from torch import nn
 
 
 def warmup_cosine(progress: float, warmup: float = 0.02, floor: float = 0.01) -> float:
@@ -25,15 +21,3 @@ def warmup_linear(progress: float, warmup: float = 0.02, floor: float = 0.05) ->
 def warmup_constant(progress: float, warmup: float = 0.02) -> float:
     """Linear warm-up over the first `warmup` of the span, then 1, as diffusion models are published."""
     return min(max(progress / warmup, 0.01), 1.0)
-
-
-def adamw(
-    module: nn.Module | Iterable[nn.Parameter],
-    learning_rate: float,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.0,
-) -> torch.optim.AdamW:
-    """Fused AdamW, over the parameters that take a gradient: one kernel instead of several per parameter."""
-    parameters = module.parameters() if isinstance(module, nn.Module) else module
-    trained = [p for p in parameters if p.requires_grad]
-    return torch.optim.AdamW(trained, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)

@@ -96,6 +96,24 @@ def test_times_are_spread_over_the_batch():
     assert times.min() == 1 and times.max() == 20 and times.bincount()[1:].min() > 30
 
 
+def test_times_of_the_simple_loss_may_follow_a_logit_normal_and_those_of_the_bound_never():
+    process = Diffusion(linear_betas(1000), times="logit_normal")
+    shares = process.draw_simple_times(torch.zeros(10_000, 1)).double() / 1000
+    for threshold, below in ((0.25, 0.1844), (0.5, 0.5793), (0.75, 0.9028)):  # Phi(logit(threshold) + 0.2)
+        assert (shares <= threshold).double().mean().item() == pytest.approx(below, abs=2e-3)
+    seen = []
+
+    def network(x_t, t):
+        seen.append(t)
+        return torch.zeros_like(x_t)
+
+    x0 = torch.zeros(1000, 1)
+    process.simple_loss(network, x0)
+    process.variational_loss(network, x0)
+    simple, bound = ((t <= 100).double().mean().item() for t in seen)
+    assert simple < 0.03 and bound == pytest.approx(0.1, abs=0.002)
+
+
 # The bound.
 
 

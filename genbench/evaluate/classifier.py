@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from genbench import store
 from genbench.errors import Busy, CorruptData
 from genbench.images import to_float
+from genbench.optimizers import adamw
 from genbench.progress import report, stop_if_requested
-from genbench.schedules import adamw, warmup_cosine
+from genbench.schedules import warmup_cosine
 from genbench.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -31,6 +31,7 @@ Denoiser = Callable[[Tensor, Tensor], Estimate]
 """(x_t, t) -> the two parts of the reverse step."""
 Prediction = Literal["eps", "x0", "v", "mean"]
 Variance = Literal["beta", "posterior", "learned"]
+Times = Literal["uniform", "logit_normal"]
 
 
 def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
@@ -73,10 +74,12 @@ class Diffusion(nn.Module):
     log_range: Tensor
     sigma2: Tensor
 
-    def __init__(self, betas: Tensor, prediction: Prediction = "eps", variance: Variance = "beta") -> None:
+    def __init__(
+        self, betas: Tensor, prediction: Prediction = "eps", variance: Variance = "beta", times: Times = "uniform"
+    ) -> None:
         super().__init__()
         self.steps = len(betas)
-        self.prediction = prediction
+        self.prediction, self.times = prediction, times
         self.learned = variance == "learned"
         beta = F.pad(betas.double(), (1, 0))
         alpha_bar = torch.cumprod(1 - beta, dim=0)
@@ -171,12 +174,28 @@ class Diffusion(nn.Module):
 
     def draw_times(self, x0: Tensor) -> Tensor:
         """Uniform times in 1..T, int64 (B,), spread evenly over the batch. Source: Kingma et al. 2021, appendix I.1."""
-        places = torch.randperm(len(x0), device=x0.device) + torch.rand((), device=x0.device)
-        return (places * (self.steps / len(x0))).long().clamp(max=self.steps - 1) + 1
+        return self.times_at(self.even_shares(x0))
+
+    def draw_simple_times(self, x0: Tensor) -> Tensor:
+        """Times in 1..T, int64 (B,), for L_simple, which is free to weigh them as it likes.
+
+        `logit_normal` has t / T = sigmoid(z), z ~ N(-0.2, 1), and so dwells where the image takes shape. Source: Esser
+        et al. 2024, equation 19.
+        """
+        shares = self.even_shares(x0)
+        return self.times_at(shares if self.times == "uniform" else (torch.special.ndtri(shares) - 0.2).sigmoid())
+
+    def even_shares(self, x0: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1), float32 (B,), spread evenly over the batch and in random order."""
+        return (torch.randperm(len(x0), device=x0.device) + torch.rand((), device=x0.device)) / len(x0)
+
+    def times_at(self, shares: Tensor) -> Tensor:
+        """The times in 1..T, int64 (B,), at these shares of the way from the data to the noise."""
+        return (shares * self.steps).long().clamp(max=self.steps - 1) + 1
 
     def simple_loss(self, network: Network, x0: Tensor) -> Tensor:
         """L_simple: the mean squared error of the prediction. Source: Ho et al. 2020, eq. 14."""
-        t, eps = self.draw_times(x0), torch.randn_like(x0)
+        t, eps = self.draw_simple_times(x0), torch.randn_like(x0)
         prediction, _ = self.parts(network(self.diffuse(x0, t, eps), t))
         return F.mse_loss(prediction.float(), self.target(x0, eps, t))
 

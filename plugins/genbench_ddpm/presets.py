@@ -11,7 +11,9 @@ from typing import Any
 
 PAPER: Mapping[str, Any] = {
     "batch_size": 128,
+    "optimizer": "adamw",
     "learning_rate": 2e-4,
+    "times": "uniform",
     "annealing": "constant",
     "betas": (0.9, 0.999),
     "ema_decay": 0.9999,
@@ -40,7 +42,14 @@ LSUN: Mapping[str, Any] = {
 """LSUN and CelebA-HQ at 256x256: attention at 16x16."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {"widths": (8, 16), "timesteps": 50, "steps": 10, "batch_size": 32, "learning_rate": 1e-2},
+    "tiny": {
+        "widths": (8, 16),
+        "timesteps": 50,
+        "steps": 10,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "learning_rate": 1e-2,
+    },
     "small": {},
     "paper": PAPER,
     "paper-lsun": LSUN,

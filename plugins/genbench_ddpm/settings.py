@@ -6,14 +6,16 @@ from typing import Literal, Self
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
+from torch.optim import AdamW
 
-from genbench import Config, DataSpec, Phase, adamw, field, warmup_constant, warmup_cosine
+from genbench import Config, DataSpec, Muon, Phase, adamw, field, warmup_constant, warmup_cosine
 from genbench.nets import UNet
 from genbench_ddpm.diffusion import (
     Denoiser,
     Diffusion,
     Network,
     Prediction,
+    Times,
     Variance,
     cosine_betas,
     linear_betas,
@@ -26,12 +28,16 @@ class DiffusionConfig(Config):
     """The settings of the process, the network and the sampler."""
 
     batch_size: int = field(64, "train", "images per update", ge=1)
-    learning_rate: float = field(2e-3, "train", "peak learning rate (AdamW)", gt=0)
+    optimizer: Literal["adamw", "muon"] = field(
+        "muon", "train", "AdamW for all weights, or Muon for the matrices and convolutions among them"
+    )
+    learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
+    matrix_learning_rate: float = field(0.02, "train", "peak learning rate of Muon", gt=0)
     annealing: Literal["cosine", "constant"] = field(
         "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
     )
     betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
-    weight_decay: float = field(0.0, "train", "AdamW's weight decay", ge=0)
+    weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
 
     timesteps: int = field(1000, "train", "T, the number of noise levels", ge=2)
     schedule: Literal["linear", "scaled_linear", "cosine"] = field(
@@ -42,6 +48,9 @@ class DiffusionConfig(Config):
     prediction: Prediction = field("v", "train", "what the network predicts: noise, data, v or the posterior mean")
     objective: Literal["simple", "variational", "hybrid"] = field(
         "simple", "train", "L_simple, the variational bound, or L_simple with the bound for a learned variance"
+    )
+    times: Times = field(
+        "logit_normal", "train", "how L_simple draws t: uniformly, or denser where the image takes shape"
     )
     vlb_weight: float = field(1e-3, "train", "lambda, the weight of the bound in the hybrid objective", gt=0)
     variance: Variance = field(
@@ -118,7 +127,7 @@ class DiffusionConfig(Config):
         else:
             make = linear_betas if self.schedule == "linear" else scaled_linear_betas
             betas = make(self.timesteps, self.beta_start, self.beta_end)
-        return Diffusion(betas, self.prediction, self.variance)
+        return Diffusion(betas, self.prediction, self.variance, self.times)
 
     def unet(self, inputs: int, channels: int, num_classes: int) -> UNet:
         """The network that these settings describe: from `inputs` channels to what is predicted for so many.
@@ -144,7 +153,10 @@ class DiffusionConfig(Config):
     def phase(self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0)) -> Phase:
         """The phase that moves `module` by these settings' optimizer."""
         schedule = warmup_cosine if self.annealing == "cosine" else warmup_constant
-        optimizer = adamw(module, rate, self.betas, self.weight_decay)
+        if self.optimizer == "muon":
+            optimizer: AdamW = Muon(module, rate, self.matrix_learning_rate, self.betas, self.weight_decay)
+        else:
+            optimizer = adamw(module, rate, self.betas, self.weight_decay)
         return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0)
 
     @property

@@ -21,7 +21,9 @@ from collections.abc import Mapping
 from typing import Any
 
 DIFFUSION: Mapping[str, Any] = {
+    "optimizer": "adamw",
     "annealing": "constant",
+    "times": "uniform",
     "betas": (0.9, 0.999),
     "weight_decay": 0.01,
     "ema_decay": 0.9999,
@@ -105,6 +107,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "factor": 2,
         "ae_widths": (8,),
         "batch_size": 32,
+        "optimizer": "adamw",
         "learning_rate": 1e-2,
         "ae_learning_rate": 1e-2,
     },

@@ -1,0 +1,80 @@
+"""Muon: orthogonal steps for matrices, AdamW for the rest, and a state that a checkpoint can hold."""
+
+import pytest
+import torch
+from torch import nn
+
+from genbench import Muon, adamw, checkpoint
+from genbench.optimizers import is_matrix, orthogonal
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(2, 16, 3), nn.Conv2d(16, 32, 3), nn.Flatten(), nn.Linear(32, 20))
+
+
+def give_gradients(module: nn.Module, seed: int = 1) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 60), (2, 60, 24), (1, 32, 32)])
+def test_a_step_turns_no_direction_and_has_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    found = orthogonal(matrices)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.3 and values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    inner = left.mT @ found @ right.mT  # diagonal in the matrix's own singular vectors
+    assert (inner - torch.diag_embed(inner.diagonal(dim1=1, dim2=2))).abs().max() < 0.05
+
+
+def test_the_size_of_the_gradient_does_not_matter_to_a_matrix() -> None:
+    steps = []
+    for factor in (1.0, 1e-3):
+        module = network()
+        before = module[1].weight.detach().clone()
+        give_gradients(module)
+        module[1].weight.grad *= factor
+        Muon(module, 1e-3).step()
+        steps.append(module[1].weight.detach() - before)
+    torch.testing.assert_close(steps[0], steps[1], rtol=0.05, atol=2e-4)
+    assert torch.linalg.matrix_norm(steps[0].flatten(1), 2) == pytest.approx(0.02, rel=0.3)
+
+
+def test_what_is_no_matrix_moves_as_by_adamw() -> None:
+    ours, theirs = network(), network()
+    give_gradients(ours)
+    give_gradients(theirs)
+    Muon(ours, 1e-2, betas=(0.9, 0.99)).step()
+    adamw(theirs, 1e-2, betas=(0.9, 0.99)).step()
+    assert [is_matrix(p) for p in ours.parameters()] == [True, False, True, False, True, False]
+    for mine, other in zip(ours.parameters(), theirs.parameters()):
+        assert torch.equal(mine, other) != is_matrix(mine)
+
+
+def test_a_restored_optimizer_goes_on_exactly() -> None:
+    going, stopped = network(), network()
+    first, second = Muon(going, 1e-2), Muon(stopped, 1e-2)
+    for seed in (1, 2):
+        give_gradients(going, seed)
+        first.step()
+    give_gradients(stopped, 1)
+    second.step()
+    tensors = checkpoint.optimizer_tensors({"train": second})
+    third = Muon(stopped, 1e-2)
+    checkpoint.restore_optimizers({"train": third}, tensors)
+    give_gradients(stopped, 2)
+    third.step()
+    assert all(torch.equal(mine, other) for mine, other in zip(going.parameters(), stopped.parameters()))
+
+
+def test_weight_decay_shrinks_a_matrix_whose_gradient_is_nothing() -> None:
+    module = network()
+    before = module[1].weight.detach().clone()
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    Muon(module, 1e-3, matrix_learning_rate=0.1, weight_decay=0.5).step()
+    torch.testing.assert_close(module[1].weight.detach(), 0.95 * before)
