@@ -144,7 +144,7 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
         count, grads = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
         about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span)
         found.phases[phase.name] = about
-        about.optimizer_bytes = _optimizer_bytes(phase)
+        about.optimizer_bytes, step_flops = _optimizer_step(phase)
         update = Count()
         try:
             _update(model, phase, _shadow_batch(model, size, device), job.precision, device, update)
@@ -154,7 +154,7 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
                 found.reasons[f"phases.{phase.name}"] += "; the model is too large to be tried on a few images"
                 about.tried = True
         else:
-            about.flops_per_update, about.activation_bytes = update.flops * pieces, update.saved_bytes
+            about.flops_per_update, about.activation_bytes = update.flops * pieces + step_flops, update.saved_bytes
             about.uncounted_ops = sorted(update.uncounted)
 
 
@@ -184,15 +184,16 @@ def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: to
         count.saved_bytes = sum(storage.nbytes() for storage in kept.values())
 
 
-def _optimizer_bytes(phase: Phase) -> int | None:
-    """Bytes of the optimizer's state after a step; None where a step needs more than gradients."""
+def _optimizer_step(phase: Phase) -> tuple[int | None, int]:
+    """Bytes of the optimizer's state after a step, None where a step needs more than gradients; and its FLOPs."""
     for group in phase.optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.empty_like(parameter)
-    with suppress(Exception):  # a step that needs a number has made its state by then
+    counter = FlopCounter()
+    with suppress(Exception), counter:  # a step that needs a number has made its state by then
         phase.optimizer.step()
-        return _state_bytes(phase)
-    return _state_bytes(phase) or None
+        return _state_bytes(phase), counter.flops
+    return _state_bytes(phase) or None, counter.flops
 
 
 def _state_bytes(phase: Phase) -> int:

@@ -162,11 +162,17 @@ class Trainer:
         """One batch through one optimizer. Raises Diverged before a step that is not finite would be taken."""
         self.move(phase)
         phase.optimizer.zero_grad(set_to_none=True)
+        counted = phase.name in self.flops_per_update or not self.team.leads
         losses = self.gradients(phase)
         factor = phase.schedule(within) if phase.schedule else 1.0
         for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
             group["lr"] = rate * factor
-        phase.optimizer.step()
+        if counted:
+            phase.optimizer.step()
+        else:
+            with FlopCounter() as counter:
+                phase.optimizer.step()
+            self.flops_per_update[phase.name] += counter.flops
         ledger.images += self.model.config.batch_size
         ledger.updates += 1
         if self.team.leads:

@@ -129,6 +129,12 @@ def test_what_is_kept_for_the_backward_pass_is_counted_without_the_weights(line)
     assert found.peak_parts["activations"] == 8 * 64 * 4 + 8 * 5 * 4  # the images, and what is between the layers
 
 
+def test_the_products_of_the_optimizer_count():
+    sessions = [session_of("ddpm", "preset=tiny", f"optimizer={name}") for name in ("adamw", "muon")]
+    adamw, muon = (planned(session).train_flops for session in sessions)
+    assert 1 < muon / adamw < 1.2
+
+
 @pytest.mark.parametrize("name", ["line", "reads"])
 def test_micro_batches_save_memory_and_no_flops(line, name):
     whole, parts = (planned(session_of(name, "batch_size=8", f"micro_batch={m}", plugin=line)) for m in (0, 4))
@@ -140,7 +146,7 @@ def test_micro_batches_save_memory_and_no_flops(line, name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_is_planned_is_what_a_run_counts(name, tmp_path):
     options = ["preset=tiny"] if name != "gaussian" else []
-    options += ["attention=[0]"] if name == "ddpm" else ["ae_share=0.5"] if name == "ldm" else []
+    options += ["attention=[0]", "optimizer=muon"] if name == "ddpm" else ["ae_share=0.5"] if name == "ldm" else []
     session = session_of(name, *options, budget="130images", conditional=name in ("gan", "vae"), precision="bf16")
     found, job = planned(session), session.jobs[0]
     model, meter, parameters = trained(session, tmp_path)
