@@ -129,12 +129,6 @@ def test_what_is_kept_for_the_backward_pass_is_counted_without_the_weights(line)
     assert found.peak_parts["activations"] == 8 * 64 * 4 + 8 * 5 * 4  # the images, and what is between the layers
 
 
-def test_the_products_of_the_optimizer_count():
-    sessions = [session_of("ddpm", "preset=tiny", f"optimizer={name}") for name in ("adamw", "muon")]
-    adamw, muon = (planned(session).train_flops for session in sessions)
-    assert 1 < muon / adamw < 1.2
-
-
 @pytest.mark.parametrize("name", ["line", "reads"])
 def test_micro_batches_save_memory_and_no_flops(line, name):
     whole, parts = (planned(session_of(name, "batch_size=8", f"micro_batch={m}", plugin=line)) for m in (0, 4))

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from genbench import Muon, adamw, checkpoint
+from genbench.flops import FlopCounter
 from genbench.optimizers import is_matrix, orthogonal
 
 
@@ -78,3 +79,12 @@ def test_weight_decay_shrinks_a_matrix_whose_gradient_is_nothing() -> None:
         parameter.grad = torch.zeros_like(parameter)
     Muon(module, 1e-3, matrix_learning_rate=0.1, weight_decay=0.5).step()
     torch.testing.assert_close(module[1].weight.detach(), 0.95 * before)
+
+
+def test_the_products_of_a_step_can_be_counted() -> None:
+    weight = nn.Parameter(torch.randn(16, 40))
+    weight.grad = torch.randn(16, 40)
+    optimizer = Muon([weight], 1e-3)
+    with FlopCounter() as counter:
+        optimizer.step()
+    assert counter.flops == 5 * (2 * 16 * 16 * 40 + 2 * 16**3 + 2 * 16 * 16 * 40)
