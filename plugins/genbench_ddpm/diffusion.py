@@ -179,11 +179,11 @@ class Diffusion(nn.Module):
     def draw_simple_times(self, x0: Tensor) -> Tensor:
         """Times in 1..T, int64 (B,), for L_simple, which is free to weigh them as it likes.
 
-        `logit_normal` has t / T = sigmoid(z), z ~ N(-0.2, 1), and so dwells where the image takes shape. Source: Esser
+        `logit_normal` has t / T = sigmoid(z), z ~ N(0, 1), and so dwells where the image takes shape. Source: Esser
         et al. 2024, equation 19.
         """
         shares = self.even_shares(x0)
-        return self.times_at(shares if self.times == "uniform" else (torch.special.ndtri(shares) - 0.2).sigmoid())
+        return self.times_at(shares if self.times == "uniform" else torch.special.ndtri(shares).sigmoid())
 
     def even_shares(self, x0: Tensor) -> Tensor:
         """Uniform numbers in [0, 1), float32 (B,), spread evenly over the batch and in random order."""
