@@ -41,7 +41,7 @@ class Muon(torch.optim.AdamW):
         self,
         parameters: Parameters,
         learning_rate: float,
-        matrix_learning_rate: float = 0.02,
+        matrix_learning_rate: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         momentum: float = 0.95,

@@ -42,7 +42,7 @@ def test_the_size_of_the_gradient_does_not_matter_to_a_matrix() -> None:
         Muon(module, 1e-3).step()
         steps.append(module[1].weight.detach() - before)
     torch.testing.assert_close(steps[0], steps[1], rtol=0.05, atol=2e-4)
-    assert torch.linalg.matrix_norm(steps[0].flatten(1), 2) == pytest.approx(0.02, rel=0.3)
+    assert torch.linalg.matrix_norm(steps[0].flatten(1), 2) == pytest.approx(0.01, rel=0.3)
 
 
 def test_what_is_no_matrix_moves_as_by_adamw() -> None:

@@ -32,7 +32,7 @@ class DiffusionConfig(Config):
         "muon", "train", "AdamW for all weights, or Muon for the matrices and convolutions among them"
     )
     learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
-    matrix_learning_rate: float = field(0.02, "train", "peak learning rate of Muon", gt=0)
+    matrix_learning_rate: float = field(0.01, "train", "peak learning rate of Muon", gt=0)
     annealing: Literal["cosine", "constant"] = field(
         "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
     )
