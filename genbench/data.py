@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from genbench import store
-from genbench.errors import BadInput, CorruptData, did_you_mean
+from genbench.errors import BadInput, CorruptData, did_you_mean, together
 from genbench.names import check_name
+from genbench.safe_text import printable
 from genbench.seeds import derive_seed
 from genbench.source import Place, Source, Split
 from genbench.sources import SOURCES
+from genbench.toml_file import Keys, read_toml
+from genbench.values import checked
 
 if TYPE_CHECKING:
     from genbench.model import DataSpec
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""
 BUNDLED_FILE = Path(__file__).with_name("datasets.toml")
+EXAMPLE = 'for example: [mine], and below it source = "folder", path = "images", shape = [3, 32, 32]'
 Progress = Callable[[str, int, int], None]
 
 
@@ -105,33 +107,37 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def read_entries(file: Path) -> dict[str, Entry]:
-    """The datasets of a TOML file. Raises BadInput naming file, dataset and key."""
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such datasets file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}", "it must be TOML in UTF-8") from error
-    return {name: make_entry(name, table, file.resolve().parent, str(file)) for name, table in tables.items()}
+    """The datasets of a TOML file. Raises BadInput naming file, line, dataset and key of every mistake."""
+    found: dict[str, Entry] = {}
+    faults: list[BadInput] = []
+    read = read_toml(file, "datasets")
+    if not read.tables:
+        raise BadInput(
+            f"{file}: no dataset in it", 'for example [mine], source = "folder", path = ..., shape = [3, 32, 32]'
+        )
+    for name, table in read.tables.items():
+        try:
+            found[name] = make_entry(name, table, file.resolve().parent, str(file), read.at)
+        except BadInput as fault:
+            faults += fault.problems or [fault]
+    if faults:
+        raise together(faults)
+    return found
 
 
-def make_entry(name: str, table: Any, base: Path, origin: str) -> Entry:
-    """One dataset from its table. Raises BadInput naming the key at fault and what is known."""
-    where = f"{origin} [{name}]"
-    check_name(name, where)
+def make_entry(name: str, table: Any, base: Path, origin: str, at: Callable[[Keys], str] | None = None) -> Entry:
+    """One dataset from its table; `at` says where keys were written. Raises BadInput naming each key at fault."""
+
+    def where(keys: Keys) -> str:
+        return f"{at([name, *keys]) if at else origin} [{printable(name)}]"
+
+    check_name(name, where([]))
     if not isinstance(table, Mapping):
-        raise BadInput(f"{where}: a dataset is a table", f"begin it with [{name}]")
+        raise BadInput(f"{where([])}: a dataset is a table", f"begin it with [{name}]")
     kind = table.get("source")
-    if kind not in SOURCES:
-        raise BadInput(f"{where}: source = {kind!r}", did_you_mean(str(kind), set(SOURCES)))
-    model = SOURCES[kind]
-    try:
-        return Entry(name, model.model_validate(table), base, origin)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "entry"
-        hint = did_you_mean(key, set(model.model_fields)) if first["type"] == "extra_forbidden" else ""
-        raise BadInput(f"{where}: {key}: {first['msg']}", hint) from error
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise BadInput(f"{where(['source'])}: source = {kind!r}", did_you_mean(str(kind), set(SOURCES)))
+    return Entry(name, checked(SOURCES[kind], table, where), base, origin)
 
 
 def known_datasets(

@@ -1,5 +1,10 @@
 """Errors a user can meet, each with a message, a hint and the exit code of the command that stops on it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 
 class GenbenchError(Exception):
     """What went wrong and where, in one line; `hint` says how to mend it."""
@@ -11,6 +16,12 @@ class GenbenchError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.problems: list[BadInput] = []
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as plain data; `problems` where it is several."""
+        plain = {"code": self.code, "exit": self.exit_code, "message": self.message, "hint": self.hint}
+        return plain | ({"problems": [problem.as_dict() for problem in self.problems]} if self.problems else {})
 
 
 class BadInput(GenbenchError):
@@ -62,7 +73,22 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
-def did_you_mean(word: str, known: "list[str] | set[str]") -> str:
+MOST_PROBLEMS = 20
+
+
+def together(problems: Sequence[BadInput]) -> BadInput:
+    """Several mistakes as one; a single one as it is."""
+    if len(problems) == 1:
+        return problems[0]
+    told = [f"{each.message} ({each.hint})" if each.hint else each.message for each in problems[:MOST_PROBLEMS]]
+    more = len(problems) - MOST_PROBLEMS
+    told += [f"and {more} more"] if more > 0 else []
+    whole = BadInput("; ".join(told), f"mend all {len(problems)}, then run again")
+    whole.problems = list(problems[:MOST_PROBLEMS])
+    return whole
+
+
+def did_you_mean(word: str, known: list[str] | set[str]) -> str:
     """`did you mean 'ddpm'?`, or the list of what is known when nothing is near."""
     from difflib import get_close_matches
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from genbench.layout import Cell, Column, Row, Table
 from genbench.published import MARK
-from genbench.wording import printable
+from genbench.safe_text import printable
 
 
 def _plain_cell(cell: Cell) -> dict[str, Any]:

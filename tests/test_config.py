@@ -81,7 +81,7 @@ BAD = {
     "seed twice": (f"seeds = [1, 1]\n{MODELS}", "seed 1 is given twice"),
     "one sample": (f"samples = 1\n{MODELS}", "samples"),
     "bad precision": (f'precision = "fp8"\n{MODELS}', "precision"),
-    "syntax": ("seeds =\n", "line 1"),
+    "syntax": ("seeds =\n", "suite.toml:1:8"),
     "bad label": (f'{MODELS}label = "../x"\n', "cannot be a name"),
 }
 

@@ -20,10 +20,10 @@ from genbench.report import build_report
 from genbench.report.build import MARKER, slugs_of
 from genbench.report.facts import headlines
 from genbench.report.pages import Pages
+from genbench.safe_text import printable
 from genbench.sheets import sheet
 from genbench.style import captioned, panels_of
 from genbench.tables import make_tables
-from genbench.wording import printable
 
 PAYLOADS = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover=alert(1) x='", "{{7*7}}",
@@ -334,7 +334,7 @@ from genbench.formats import render
 from genbench.records import load_records
 from genbench.report import build_report
 from genbench.tables import make_tables
-from genbench.wording import printable
+from genbench.safe_text import printable
 records = load_records([Path(sys.argv[1])])
 render(make_tables(records), "text")
 build_report(records, Path(sys.argv[2]))
