@@ -18,6 +18,8 @@ from genbench.values import checked
 
 Unit = Literal["images", "steps", "seconds", "flops"]
 SUFFIXES: dict[str, Unit] = {"images": "images", "steps": "steps", "s": "seconds", "flops": "flops"}
+KEYS = "the README has a suite; `genbench run --help` says what each key means"
+MOST_SEEDS = 10_000
 QUICK_SUITE = Path(__file__).with_name("quick.toml")
 
 
@@ -116,6 +118,8 @@ class Experiment(BaseModel):
     def _seeds(cls, value: object) -> object:
         if isinstance(value, bool):
             raise ValueError("a count, or a list of seeds")
+        if isinstance(value, int) and value > MOST_SEEDS:
+            raise ValueError(f"at most {MOST_SEEDS:,} seeds")
         seeds = tuple(range(value)) if isinstance(value, int) else value
         if isinstance(seeds, Iterable) and not isinstance(seeds, str):
             return tuple(_seed(seed) for seed in seeds)
@@ -144,9 +148,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not all(re.fullmatch(r"[0-9]+", part) for part in parts if part) or not any(parts):
         raise BadInput(f"--seeds {text}", "a count such as 3, or the seeds such as 0,1,2 or 7,")
     numbers = [int(part) for part in parts if part]
-    seeds = tuple(numbers) if "," in text else tuple(range(min(numbers[0], 10_001)))
-    if not seeds or len(seeds) > 10_000 or max(seeds) > MAX_SEED:
-        raise BadInput(f"--seeds {text}", "1 to 10,000 seeds, each from 0 to 2**63 - 1")
+    seeds = tuple(numbers) if "," in text else tuple(range(min(numbers[0], MOST_SEEDS + 1)))
+    if not seeds or len(seeds) > MOST_SEEDS or max(seeds) > MAX_SEED:
+        raise BadInput(f"--seeds {text}", f"1 to {MOST_SEEDS:,} seeds, each from 0 to 2**63 - 1")
     return seeds
 
 
@@ -179,7 +183,7 @@ def make_experiment(
         return file.at(keys) if file and suite and not (keys and keys[0] in given) else "the command line"
 
     tables = {**(file.tables if file else {}), **given}
-    return _apply_settings(checked(Experiment, tables, at, {"models": ModelChoice}), settings)
+    return _apply_settings(checked(Experiment, tables, at, KEYS, {"models": ModelChoice}), settings)
 
 
 def _apply_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
@@ -199,4 +203,4 @@ def model_config(model: Any, choice: ModelChoice) -> Any:
     if choice.preset is not None and choice.preset not in model.presets:
         raise BadInput(f"{where}: unknown preset {choice.preset!r}", did_you_mean(choice.preset, set(model.presets)))
     values = {**model.presets.get(choice.preset, {}), **choice.config} if choice.preset else dict(choice.config)
-    return checked(model.Config, values, lambda keys: where)
+    return checked(model.Config, values, lambda keys: where, "`genbench models` lists what may be set")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genbench import store
-from genbench.errors import BadInput, CorruptData, did_you_mean, together
+from genbench.errors import BadInput, CorruptData, GenbenchError, did_you_mean, together
 from genbench.names import check_name
 from genbench.safe_text import printable
 from genbench.seeds import derive_seed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""
 BUNDLED_FILE = Path(__file__).with_name("datasets.toml")
+KEYS = "the head of the bundled datasets.toml says what each key means"
 EXAMPLE = 'for example: [mine], and below it source = "folder", path = "images", shape = [3, 32, 32]'
 Progress = Callable[[str, int, int], None]
 
@@ -109,7 +110,7 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 def read_entries(file: Path) -> dict[str, Entry]:
     """The datasets of a TOML file. Raises BadInput naming file, line, dataset and key of every mistake."""
     found: dict[str, Entry] = {}
-    faults: list[BadInput] = []
+    faults: list[GenbenchError] = []
     read = read_toml(file, "datasets")
     if not read.tables:
         raise BadInput(
@@ -137,7 +138,7 @@ def make_entry(name: str, table: Any, base: Path, origin: str, at: Callable[[Key
     kind = table.get("source")
     if not isinstance(kind, str) or kind not in SOURCES:
         raise BadInput(f"{where(['source'])}: source = {kind!r}", did_you_mean(str(kind), set(SOURCES)))
-    return Entry(name, checked(SOURCES[kind], table, where), base, origin)
+    return Entry(name, checked(SOURCES[kind], table, where, KEYS), base, origin)
 
 
 def known_datasets(
@@ -159,14 +160,37 @@ def known_datasets(
 
 def cache_root() -> Path:
     """`GENBENCH_CACHE`, or `genbench` in the user's cache folder."""
-    if "GENBENCH_CACHE" in os.environ:
-        return Path(os.environ["GENBENCH_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genbench"
+    given = folder_of("GENBENCH_CACHE")
+    return given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "genbench"
 
 
 def data_root(given: Path | None) -> Path:
     """`--data-root`, or `GENBENCH_DATA`, or `data` in the cache folder."""
-    return given or Path(os.environ.get("GENBENCH_DATA", cache_root() / "data")).expanduser()
+    if given is not None:
+        return as_folder("--data-root", given)
+    return folder_of("GENBENCH_DATA") or cache_root() / "data"
+
+
+def folder_of(variable: str) -> Path | None:
+    """The folder that an environment variable names, there or not. Raises BadInput where it cannot be one."""
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if not text:
+        raise BadInput(f"{variable} is set and empty", f"unset {variable}, or set it to a folder")
+    return as_folder(variable, Path(text))
+
+
+def as_folder(source: str, path: Path) -> Path:
+    """The path, `~` expanded. Raises BadInput, naming where it came from, if it is in the place of a file."""
+    try:
+        path = path.expanduser()
+        found = next((each for each in (path, *path.parents) if each.exists()), None)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BadInput(f"{source} {path}: {error}", "give a folder") from error
+    if found is not None and not found.is_dir():
+        raise BadInput(f"{source} {path}: {found} is a file", "give a folder")
+    return path
 
 
 def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress | None = None) -> Dataset:
@@ -250,11 +274,13 @@ def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: A
 
 
 def _open(entry: Entry, folder: Path) -> Dataset:
-    about = store.read_json(folder / "dataset.json")
+    about, mend = store.read_json(folder / "dataset.json"), "remove the folder and run again"
+    if not isinstance(about, dict) or not {"digest", "overlap"} <= about.keys():
+        raise CorruptData(f"{folder / 'dataset.json'}: not what a prepared dataset has", mend)
     parts = _parts(folder, entry.source.num_classes)
     for name, part in parts.items():
-        if part.images.shape[1:] != entry.source.shape:
-            raise CorruptData(f"{folder}: {name} images have another shape", "remove the folder and run again")
+        if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
+            raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", mend)
     source = entry.source
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,

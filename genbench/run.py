@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
@@ -40,6 +39,7 @@ from genbench.records import (
     RunStatus,
     SamplesStamp,
     Throughput,
+    read_record,
 )
 from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
@@ -58,7 +58,7 @@ def is_done(job: Job) -> bool:
     file = job.folder / "record.json"
     if not file.exists():
         return False
-    record = Record.from_json(file.read_text(encoding="utf-8"), file)
+    record = read_record(file)
     if record.status == "diverged":
         return True
     if record.status != "complete" or missing_extractors(job, record) != []:
@@ -274,7 +274,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
         store.sweep(job.folder)
         if is_done(job):
             file = job.folder / "record.json"
-            return Record.from_json(file.read_text(encoding="utf-8"), file)
+            return read_record(file)
         attempts = earlier_attempts(job.folder)
         store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
         device = torch.device(job.runtime.device)
@@ -319,7 +319,7 @@ def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     file = folder / "record.json"
     if not file.exists():
         return []
-    old = Record.from_json(file.read_text(encoding="utf-8"), file)
+    old = read_record(file)
     if old.status == "complete":
         return old.attempts
     return [*old.attempts, {"status": old.status, "error": old.error.message if old.error else ""}]
@@ -330,7 +330,7 @@ def previous_record(job: Job) -> Record | None:
     file = job.folder / "record.json"
     if not file.exists():
         return None
-    old = Record.from_json(file.read_text(encoding="utf-8"), file)
+    old = read_record(file)
     return old if old.status == "complete" and old.samples.key == job.samples_key else None
 
 
@@ -361,8 +361,3 @@ def parameters_by_phase(model: Model) -> dict[str, int]:
         moved |= {id(p) for p in parameters}
     fixed = sum(p.numel() for p in model.parameters() if id(p) not in moved)
     return counts | ({"fixed": fixed} if fixed else {})
-
-
-def load_job(folder: Path) -> Job:
-    """The job of a run folder."""
-    return Job.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))

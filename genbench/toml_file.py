@@ -83,7 +83,7 @@ def line_of(text: str, keys: tuple[str | int, ...]) -> int | None:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in text.split("."))
+    return tuple(part.strip("\"'") for part in re.findall(r""""[^"]*"|'[^']*'|[^.\s]+""", text))
 
 
 def _indexed(

@@ -21,19 +21,22 @@ def checked(
     model: type[M],
     values: Mapping[str, Any],
     at: Callable[[Keys], str],
+    hint: str,
     inner: Mapping[str, type[BaseModel]] | None = None,
 ) -> M:
-    """The model of the values; `at` says where keys were written, `inner` which models stand in lists under a key.
+    """The model of the values.
+
+    `at` says where keys were written, `hint` where to look up what may be, `inner` the models in lists of a key.
 
     Raises BadInput naming place, key and value of every fault, with what is near to an unknown key.
     """
     refused = dict(_refused(model, values))
-    faults = [BadInput(f"{at([key])}: {key}: {fault}", hint) for key, (fault, hint) in refused.items()]
+    faults = [BadInput(f"{at([key])}: {key}: {fault}", mend or hint) for key, (fault, mend) in refused.items()]
     try:
         found = model.model_validate(values)
     except ValidationError as error:
         others = [problem for problem in error.errors() if not problem["loc"] or problem["loc"][0] not in refused]
-        faults += [_fault(problem, at, _model_at(model, problem["loc"], inner or {})) for problem in others]
+        faults += [_fault(problem, at, _model_at(model, problem["loc"], inner or {}), hint) for problem in others]
     if faults:
         raise together(faults)
     return found
@@ -43,17 +46,17 @@ def _model_at(model: type[BaseModel], loc: Keys, inner: Mapping[str, type[BaseMo
     return inner[str(loc[0])] if len(loc) > 2 and loc[0] in inner else model
 
 
-def _fault(problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseModel]) -> BadInput:
+def _fault(problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseModel], hint: str) -> BadInput:
     loc = problem["loc"]
     key = ".".join(map(str, loc))
     if problem["type"] == "extra_forbidden":
         return BadInput(f"{at(loc)}: {key}: unknown key", did_you_mean(str(loc[-1]), set(model.model_fields)))
     said = problem["msg"].removeprefix("Value error, ")
     if not loc:
-        return BadInput(f"{at(loc)}: {said}")
+        return BadInput(f"{at(loc)}: {said}", hint)
     if problem["type"] == "missing":
-        return BadInput(f"{at(loc)}: {key}: missing")
-    return BadInput(f"{at(loc)}: {key}: {said} (got {shown(str(loc[-1]), problem['input'])})")
+        return BadInput(f"{at(loc)}: {key}: missing", hint)
+    return BadInput(f"{at(loc)}: {key}: {said} (got {shown(str(loc[-1]), problem['input'])})", hint)
 
 
 def shown(key: str, value: Any) -> str:

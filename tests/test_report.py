@@ -17,9 +17,10 @@ from records_factory import make_record, quick_suite, reference, write_runs
 from genbench import plots
 from genbench.errors import BadInput
 from genbench.report import build_report
-from genbench.report.build import MARKER, slugs_of
+from genbench.report.build import slugs_of
 from genbench.report.facts import headlines
 from genbench.report.pages import Pages
+from genbench.report.place import MARKER
 from genbench.safe_text import printable
 from genbench.sheets import sheet
 from genbench.style import captioned, panels_of

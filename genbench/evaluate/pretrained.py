@@ -131,7 +131,7 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
     if given is not None:
         if not given.exists():
             raise EnvironmentProblem(
-                f"{given}: no such file or folder of weights", "correct --weights or GENBENCH_WEIGHTS"
+                f"{given}: no such file or folder of weights", "correct --weights, or the variable GENBENCH_WEIGHTS"
             )
         places.insert(0, given / str(about["file"]) if given.is_dir() else given)
     for path in places:

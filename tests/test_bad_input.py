@@ -1,0 +1,135 @@
+"""Every bad input gets its exit code, one error that says what, where and how to mend it, and leaves nothing."""
+
+import builtins
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from bad_input import CASES
+from bad_input.case import Case
+
+JSON_COMMANDS = {"run", "plan", "compare", "models", "datasets", "extractors", "plugins", "check-plugin", "doctor",
+                 "evaluate", "verify", "calibrate"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory, session_cache):
+    """A cache with the digits, and finished runs of them: `model`, `real` and `noise`."""
+    from genbench.plugins import load_plugins
+    from genbench.run import run_job
+    from genbench.session import Request, open_session
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENBENCH_CACHE", str(folder / "cache"))
+        patch.setenv("GENBENCH_DATA", str(folder / "data"))
+        options = {"datasets": ["digits"], "budget": "5steps", "samples": 100, "likelihood_images": 10}
+        session = open_session(Request(None, options, ("gaussian",), (), device="cpu", out=folder / "made"))
+        for job in session.jobs:
+            run_job(job, session.datasets["digits"], load_plugins())
+            name = {"gaussian": "model"}.get(job.model, job.model)
+            shutil.copytree(job.folder, folder / "runs" / name)
+    return folder
+
+
+@pytest.fixture
+def given(tmp_path, prepared, monkeypatch):
+    """What makes a case's files, in a folder with a cache of its own, and denies what it denies."""
+    monkeypatch.chdir(tmp_path)
+
+    def give(case: Case) -> None:
+        shutil.copytree(prepared / "cache", tmp_path / "cache")
+        if case.runs:
+            shutil.copytree(prepared / "runs", tmp_path / "runs")
+        (digits,) = (tmp_path / "cache" / "datasets").iterdir()
+        (tmp_path / "cache" / "datasets" / "digits").symlink_to(digits.name)
+        monkeypatch.setattr("genbench.runner.run_session", lambda *_: pytest.fail("it ran"))
+        (tmp_path / "tmp").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+        monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("GENBENCH_DATA", str(prepared / "data"))
+        case.make(tmp_path)
+        for name, value in case.variables.items():
+            monkeypatch.setenv(name, value)
+
+    return give
+
+
+@contextmanager
+def denied(name: str) -> Iterator[None]:
+    """Within the block no file whose name ends so can be opened."""
+    real = builtins.open
+
+    def opened(file, *arguments, **words):
+        if not isinstance(file, int) and os.fspath(file).endswith(name):
+            raise PermissionError(13, "Permission denied", os.fspath(file))
+        return real(file, *arguments, **words)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if name:
+            patch.setattr(builtins, "open", opened)
+            patch.setattr(io, "open", opened)
+        yield
+
+
+def tree(folder: Path) -> dict[str, tuple]:
+    """All that is below a folder, with what would change if it were written; a lock says only who had it."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if "__pycache__" not in path.parts and path.name != ".lock":
+            about = path.lstat()
+            content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            found[str(path)] = (about.st_mode, about.st_mtime_ns if path.is_file() else 0, content)
+    return found
+
+
+def check(case: Case, code: int, told: str) -> None:
+    assert code == case.code, told
+    for text in case.wanted():
+        assert text in told, f"{text!r} is not in: {told}"
+    for word in ("Traceback", "allow_pickle", "weights_only", "please report"):
+        assert word not in told
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_input_gets_one_error_and_leaves_nothing(genbench, given, tmp_path, name):
+    case = CASES[name]
+    given(case)
+    before = tree(tmp_path)
+    with denied(case.denied):
+        result = genbench(*case.arguments)
+    check(case, result.code, result.err)
+    assert result.out == "" and result.err.count("genbench: error[") == 1, result.out + result.err
+    assert "  hint: " in result.err and result.err.replace("\n", "").isprintable()
+    assert tree(tmp_path) == before
+
+
+AS_JSON = [
+    name for name, case in CASES.items() if case.arguments[0] in JSON_COMMANDS and "--" not in case.arguments[-1]
+]
+
+
+@pytest.mark.parametrize("name", AS_JSON[::9])
+def test_the_error_is_one_object_where_json_is_asked_for(genbench, given, name):
+    case = CASES[name]
+    given(case)
+    with denied(case.denied):
+        result = genbench(*case.arguments, "--json")
+    error = result.json["error"]
+    check(case, result.code, f"{error['message']} {error['hint']}")
+    assert result.err == "" and error["code"] and error["hint"] and error["exit"] == case.code
+
+
+def test_several_problems_are_objects_too(genbench, given):
+    given(CASES["suites: several mistakes"])
+    error = genbench(*CASES["suites: several mistakes"].arguments, "--json").json["error"]
+    assert len(error["problems"]) == 3 and all(problem["message"] and problem["hint"] for problem in error["problems"])
+
+
+def test_there_are_enough():
+    assert len(CASES) >= 120
