@@ -43,6 +43,7 @@ from genbench.records import (
 )
 from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
+from genbench.safe_text import impersonal, redacted
 from genbench.sample import Samples
 from genbench.stored import read_samples, vouch, weights_digest, write_samples
 from genbench.throughput import measure_throughput
@@ -248,7 +249,7 @@ class Run:
                 clamped_share=samples.clamped_share if samples else None,
             ),
             artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
-            external_data=[*job.external_data, *(self.model.external_data if self.model else ())],
+            external_data=[redacted(s) for s in (*job.external_data, *(self.model.external_data if self.model else ()))],
             tuning_trials=job.tuning_trials,
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
@@ -302,12 +303,12 @@ def attempt(action: Callable[[], None], run: Run) -> tuple[RunStatus, Failure | 
             status = "diverged"
         elif isinstance(error, Cancelled | KeyboardInterrupt):
             status = "cancelled"
-        text = "".join(traceback.format_exception(error))
+        text = impersonal("".join(traceback.format_exception(error)))
         store.write_text(run.job.folder / "traceback.txt", text)
         message = (error.message if isinstance(error, GenbenchError) else str(error)) or type(error).__name__
         return status, Failure(
             type=type(error).__name__,
-            message=message,
+            message=impersonal(message),
             hook=run.hook,
             plugin=run.job.plugin.name,
             traceback="traceback.txt",
