@@ -89,6 +89,16 @@ def together(problems: Sequence[E]) -> E:
     return whole
 
 
+def message_of(error: BaseException) -> str:
+    """What an exception says, or its type where it says nothing or cannot be asked."""
+    if isinstance(error, GenbenchError):
+        return error.message
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
 def did_you_mean(word: str, known: list[str] | set[str]) -> str:
     """`did you mean 'ddpm'?`, or the list of what is known when nothing is near."""
     from difflib import get_close_matches

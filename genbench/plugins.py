@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from genbench import __version__, hookspecs
-from genbench.errors import BadInput, did_you_mean
+from genbench.errors import BadInput, did_you_mean, message_of
 from genbench.names import check_name
 
 if TYPE_CHECKING:
@@ -322,10 +322,7 @@ def describe(error: BaseException) -> str:
         return f"{error.message} ({error.hint})" if error.hint else error.message
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
-    try:
-        text = " ".join(str(error).split()) or "no message"
-    except Exception:
-        text = "its message cannot be had"
+    text = " ".join(message_of(error).split())
     return f"{type(error).__name__}: {text[:300]}"
 
 

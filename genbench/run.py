@@ -19,7 +19,7 @@ from genbench.data import Dataset
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.energy import energy_counter
 from genbench.environment import environment
-from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.errors import Busy, Cancelled, Diverged, message_of
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.model import Model
 from genbench.plan import Job
@@ -249,7 +249,7 @@ class Run:
                 clamped_share=samples.clamped_share if samples else None,
             ),
             artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
-            external_data=[redacted(s) for s in (*job.external_data, *(self.model.external_data if self.model else ()))],
+            external_data=[*job.external_data, *map(redacted, self.model.external_data if self.model else ())],
             tuning_trials=job.tuning_trials,
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
@@ -305,10 +305,9 @@ def attempt(action: Callable[[], None], run: Run) -> tuple[RunStatus, Failure | 
             status = "cancelled"
         text = impersonal("".join(traceback.format_exception(error)))
         store.write_text(run.job.folder / "traceback.txt", text)
-        message = (error.message if isinstance(error, GenbenchError) else str(error)) or type(error).__name__
         return status, Failure(
             type=type(error).__name__,
-            message=impersonal(message),
+            message=impersonal(message_of(error)),
             hook=run.hook,
             plugin=run.job.plugin.name,
             traceback="traceback.txt",

@@ -9,7 +9,8 @@ from pathlib import Path
 SECRET_NAME = re.compile(r"(?:^|[_-])(?:token|secret|password|passwd|credentials?|auth|api_?key|access_?key)$", re.I)
 """Names of options and environment variables whose text is a secret."""
 HIDDEN = "***"
-_USER_OF_URL = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@]+@", re.I)
+_USER_OF_URL = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^\s/@:]+:)))[^\s/@]+@", re.I)
+"""Also of an address whose second slash a path has taken away."""
 _SHORTEST = 8
 
 

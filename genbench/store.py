@@ -171,8 +171,10 @@ def read_array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-        return array
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+        raise ValueError("an archive")
     except FileNotFoundError:
         raise CorruptData(f"{path}: missing", "run again") from None
     except (ValueError, EOFError) as error:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import make_record, quick_suite, reference, write_runs
+from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, write_runs
 
 from genbench import plots
 from genbench.errors import BadInput
@@ -26,11 +26,6 @@ from genbench.sheets import sheet
 from genbench.style import captioned, panels_of
 from genbench.tables import make_tables
 
-PAYLOADS = [
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover=alert(1) x='", "{{7*7}}",
-    "</script><script>alert(1)", "javascript:alert(1)", "data:text/html,<b>", "$\\frac{$", "_hidden",
-    '=HYPERLINK("http://x")', "\x1b[2J", "\u202e", "x" * 300,
-]  # fmt: skip
 VOID = {"meta", "link", "img", "source", "br", "hr"}
 
 
@@ -205,26 +200,6 @@ def test_two_builds_have_the_same_bytes(built, tmp_path):
     assert files == sorted(file.relative_to(again) for file in again.rglob("*") if file.is_file())
     for file in files:
         assert (folder / file).read_bytes() == (again / file).read_bytes(), file
-
-
-def planted(payloads, dataset):
-    """Two runs a payload, one finished and one failed, that have it in every text field."""
-    records = []
-    for payload in payloads:
-        done = make_record("ddpm", protocol={"note": " ".join(payloads)})
-        records += [done, make_record("vae", status="failed", error=(payload, payload))]
-        for measurement in done.measurements:
-            measurement.note = payload
-        records[-1].error.traceback = records[-1].error.hook = payload
-        for record in records[-2:]:
-            record.job.label = f"{record.job.label}{payload}"
-            record.job.id = f"{len(records)}{record.status}{payload}"
-            record.job.config |= {payload: payload}
-            record.job.precision = record.environment.platform = payload
-            record.environment.packages = {payload: payload}
-            record.dataset.name = record.job.dataset = dataset
-            record.external_data = [payload]
-    return records
 
 
 def shapes(folder):

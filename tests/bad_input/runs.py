@@ -143,7 +143,9 @@ CASES = {
     "samples that were changed": at(AGAIN, 3, "runs/model/samples.npy", cut(0.9), "samples.npy", "SHA-256"),
     "samples that are gone": at(AGAIN, 3, "runs/model/samples.npy", removed, "samples.npy", "missing"),
     "a description of samples that is none": at(AGAIN, 3, "runs/model/samples.json", "[]", "samples.json"),
-    "a lock behind a link out of the run": at(AGAIN, 3, "runs/model/.lock", link("../../victim"), ".lock", "link"),
+    "a lock behind a link out of the run": Case(
+        AGAIN, 3, (".lock", "link"), {"victim": "precious", "runs/model/.lock": link("../../victim")}, runs=True
+    ),
     "a job that is gone": at(SAMPLE, 3, "runs/model/job.json", removed, "job.json", "missing"),
     "a job that is no JSON": at(SAMPLE, 3, "runs/model/job.json", "{", "job.json", "not JSON"),
     "a job that is a list": at(SAMPLE, 3, "runs/model/job.json", "[]", "job.json", "not a job"),
