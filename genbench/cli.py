@@ -16,7 +16,7 @@ import click
 
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import JobProgress, plain, preparation_progress, say, show_error, show_json
+from genbench.console import JobProgress, plain, preparation_progress, say, show_error, show_json, show_remarks
 from genbench.errors import BadInput, GenbenchError, did_you_mean
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
 from genbench.safe_text import redacted
@@ -128,6 +128,8 @@ def run(report_to: Path | None, **words: Any) -> None:
     if report_to is not None:
         check_place(report_to)
     session = open_session(make_request(words), None if as_json else preparation_progress)
+    if not as_json:
+        show_remarks(session.datasets.values())
     with JobProgress(len(session.jobs), quiet=as_json) as progress:
         records = run_session(session, progress.update)
     if as_json:
@@ -162,6 +164,8 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     from genbench.session import open_session
 
     session = open_session(make_request(words), incomplete=True)
+    if not words["as_json"]:
+        show_remarks(session.datasets.values())
     found = prospects(session, v100_utilisation)
     show_json(as_rows(found)) if words["as_json"] else click.echo(as_text(found, v100_utilisation))
     problems = [problem for several in session.missing.values() for problem in several]
@@ -354,6 +358,8 @@ def result_of(as_json: bool) -> int:
     except BrokenPipeError:
         raise
     except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):  # click's answer to a reader that went away
+            raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
         return report_bug(error, as_json)

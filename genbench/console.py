@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from genbench.safe_text import printable, redacted
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from genbench.data import Dataset
     from genbench.plan import Job
 
 SHARES = {"start": (0.0, 0.0), "train": (0.0, 0.6), "sample": (0.6, 0.8), "evaluate": (0.8, 1.0), "end": (1.0, 1.0)}
@@ -43,6 +45,13 @@ def show_error(error: GenbenchError, as_json: bool) -> None:
 def show_json(value: Any) -> None:
     """Strict JSON on stdout."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def show_remarks(datasets: Iterable[Dataset]) -> None:
+    """What one should know of the images."""
+    for dataset in datasets:
+        for remark in dataset.remarks:
+            say(f"note: {dataset.name}: {remark}")
 
 
 class JobProgress:

@@ -75,6 +75,18 @@ class Dataset:
     test: Part
     entropy: Entropy | None = None
     entropy_given_label: Entropy | None = None
+    distinct: int | None = None
+    """Training images that differ from one another; None where they were not counted."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What somebody who trains on these images should know, a sentence each."""
+        found = []
+        if self.overlap:
+            found.append(f"{self.overlap:,} test images are among the training images: copying them is rewarded")
+        if self.distinct == 1:
+            found.append("all training images are the same")
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the images, which another process maps into its memory itself."""
@@ -243,7 +255,11 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
             seen[name] = _write_split(entry, name, split, temporary, content, progress)
         store.write_json(
             temporary / "dataset.json",
-            {"digest": content.hexdigest(), "overlap": len(seen["train"] & seen["test"])},
+            {
+                "digest": content.hexdigest(),
+                "overlap": len(seen["train"] & seen["test"]),
+                "distinct": len(seen["train"]),
+            },
         )
 
 
@@ -285,6 +301,7 @@ def _open(entry: Entry, folder: Path) -> Dataset:
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
+        about.get("distinct"),
     )  # fmt: skip
 
 

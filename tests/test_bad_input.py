@@ -113,3 +113,49 @@ def test_several_problems_are_objects_too(genbench, given):
 
 def test_there_are_enough():
     assert len(CASES) >= 120
+
+
+# What no table can say
+
+
+def test_a_reader_that_goes_away_is_no_error(genbench, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        monkeypatch.setattr("sys.stdout", pipe)
+        result = genbench("datasets")
+    assert result.code == 141 and result.err == ""
+
+
+def test_a_terminal_without_unicode_is_no_error(genbench, monkeypatch):
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="ascii"))
+    assert genbench("datasets").code == 0 and b"calibration" in out.getvalue()
+
+
+NOT_APPLICABLE = {
+    "3: no dataset": "mnist5k is the default",
+    "11: a batch larger than the dataset": "batches go on with the next epoch",
+    "14, 36: contradicting devices": "--jobs is a number for each device of --device; there is no --gpus",
+    "16-18, 21, 23, 24: metrics and their options": "the protocol decides on metrics, splits, subsets and k",
+    "20: fewer samples than features": "no number, and its reason in the table: tests/test_fidelity.py",
+    "28, 31, 32: names of runs, --resume": "a run is found by the digest of its job; the same command goes on",
+    "30, 101, C7: too little space": "writing stops whole: tests/test_store.py",
+    "37: --keep-last": "there are always two checkpoints",
+    "52, 93: ranges of floats": "a dataset's images are uint8; samples of floats declare --range",
+    "59, 60, 97, 99: addresses and archives": "genbench fetches and unpacks none; of weights the SHA-256 is known",
+    "64, 96: splits and lists of labels": "a split is a folder or a share, a label a folder or an array",
+    "67, 149: versions": "a datasets file has none; the schema of records is the first",
+    "76, 77: images of several sizes or colours": "they are resized and converted, as datasets.toml says",
+    "82: turned images": "turned as they say, not counted: tests/test_data.py",
+    "92: a folder that changes": "it is another dataset, or stops the job: tests/test_data.py, genbench/child.py",
+    "106, 114: slow imports, versions of the interface": "not looked at",
+    "118-140, 142, 143: what a model does": "a failed record and a row: tests/test_cli.py, tests/test_conformance.py",
+    "145: other runs beside a corrupt one": "no table is made of a part of what was asked for",
+    "151-155, 162: locks and clocks": "tests/test_store.py",
+    "158, 164: edited records, missing samples": "`genbench verify`: tests/test_verify.py",
+    "171-175: checkpoints of another job": "the folder's name is the job's digest; `sample` compares the weights",
+    "178: what an extractor returns": "a failed record: tests/test_extractors.py",
+    "181: ranking what cannot be compared": "separate tables: tests/test_tables.py",
+}
+"""Rows of the list of bad inputs that the tables leave out, and why."""

@@ -97,7 +97,27 @@ def test_folders_flat_and_by_class(tmp_path):
 def test_images_in_both_splits_are_counted(tmp_path):
     write_images(tmp_path / "flat", 10)
     write_images(tmp_path / "held", 4)
-    assert ready(tmp_path, source="folder", path="flat", test_path="held").overlap == 4
+    data = ready(tmp_path, source="folder", path="flat", test_path="held")
+    assert data.overlap == 4 and "4 test images" in data.remarks[0]
+
+
+def test_images_that_are_all_the_same_are_told(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((20, 8, 8), 7, np.uint8))
+    assert "the same" in ready(tmp_path, source="array", path="a.npy").remarks[1]
+
+
+def test_orientation_is_applied_and_clutter_ignored(tmp_path):
+    write_images(tmp_path / "x", 4)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8)[None] * 30, 8, 0))
+    picture.save(tmp_path / "x" / "000.png", exif=turned)
+    for name in (".DS_Store", "Thumbs.db", "._001.png"):
+        (tmp_path / "x" / name).write_bytes(b"clutter")
+    (tmp_path / "x" / "__MACOSX").mkdir()
+    data = ready(tmp_path, source="folder", path="x", test_fraction=0.5)
+    assert (len(data.train), len(data.test), data.remarks) == (2, 2, [])
+    assert (data.train.images[0, 0, :, 0] == np.arange(8) * 30).all()
 
 
 @pytest.mark.parametrize("layout", [(20, 8, 8), (20, 1, 8, 8), (20, 8, 8, 1)])
