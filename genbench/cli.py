@@ -325,15 +325,17 @@ for command in (evaluate, verify, calibrate):
 
 def main() -> None:
     """The console script: runs a command and turns what it raises into an exit code."""
-    as_json = asks_for_json(sys.argv)
+    as_json, out = asks_for_json(sys.argv), sys.stdout
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = result_of(as_json)
-        sys.stdout.flush()
+        if sys.stdout is not out:  # click's answer to a reader that went away
+            raise BrokenPipeError
+        out.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         code = 141
     sys.exit(code)
 
@@ -358,8 +360,6 @@ def result_of(as_json: bool) -> int:
     except BrokenPipeError:
         raise
     except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):  # click's answer to a reader that went away
-            raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
         return report_bug(error, as_json)
