@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 MANIFEST = "manifest.json"
+MEND = "remove the checkpoint, and run again"
 
 
 def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
@@ -56,23 +57,31 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | 
 def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """What `write` wrote. Raises CorruptData where a file is missing or has changed."""
     if not (folder / MANIFEST).exists():
-        raise CorruptData(f"{folder / MANIFEST}: missing")
-    manifest = store.read_json(folder / MANIFEST)
+        raise CorruptData(f"{folder / MANIFEST}: missing", MEND)
+    manifest = read_manifest(folder)
     groups = {}
     for name, expected in manifest["files"].items():
-        file = folder / name
-        if not file.exists() or store.file_digest(file) != expected:
-            raise CorruptData(f"{file}: missing, or not what its manifest says")
+        file = store.inside(folder, name)
+        if not file.is_file() or store.file_digest(file) != expected:
+            raise CorruptData(f"{file}: missing, or not what its manifest says", MEND)
         groups[file.stem] = store.read_tensors(file)
     return groups, manifest["state"]
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """`files`, their digests by name, and `state`. Raises CorruptData where the manifest is none."""
+    plain = store.read_json(folder / MANIFEST)
+    parts = [plain.get(key) for key in ("files", "state")] if isinstance(plain, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise CorruptData(f"{folder / MANIFEST}: not a manifest of files and a state", MEND)
+    return {"files": plain["files"], "state": plain["state"]}
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
     """The state of the newest checkpoint, its tensors unread and unchecked; None where there is none."""
     for name in ("latest", "previous"):
         if (folder / name / MANIFEST).exists():
-            state: dict[str, Any] = store.read_json(folder / name / MANIFEST)["state"]
-            return state
+            return read_manifest(folder / name)["state"]
     return None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ import click
 
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import JobProgress, preparation_progress, say, show_error, show_json
-from genbench.errors import BadInput, GenbenchError
-from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
+from genbench.console import JobProgress, plain, preparation_progress, say, show_error, show_json, show_remarks
+from genbench.errors import BadInput, GenbenchError, did_you_mean
+from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
+from genbench.safe_text import redacted
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = (
@@ -66,7 +69,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         DATA_ROOT,
         WEIGHTS,
         OUT,
-        click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="End a job that takes longer."),
+        click.option("--timeout", type=FiniteRange(1), metavar="SECONDS", help="End a job that takes longer."),
         click.option(
             "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."
         ),
@@ -114,16 +117,21 @@ def run(report_to: Path | None, **words: Any) -> None:
     SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
     """
     from genbench.formats import render
+    from genbench.report.place import check_place
     from genbench.runner import run_session, worst_exit_code
     from genbench.session import open_session
     from genbench.tables import make_tables
 
     as_json = words["as_json"]
-    session = open_session(make_request(words), None if as_json else preparation_progress)
-    with JobProgress(len(session.jobs), quiet=as_json) as progress:
-        records = run_session(session, progress.update)
     if words["suite"] is None and not words["models"] and report_to is None:
         report_to = Path("reports/quick")
+    if report_to is not None:
+        check_place(report_to)
+    session = open_session(make_request(words), None if as_json else preparation_progress)
+    if not as_json:
+        show_remarks(session.datasets.values())
+    with JobProgress(len(session.jobs), quiet=as_json) as progress:
+        records = run_session(session, progress.update)
     if as_json:
         click.echo(render(make_tables(records, "full"), "json"))
     else:
@@ -143,7 +151,7 @@ def run(report_to: Path | None, **words: Any) -> None:
 @cli.command()
 @experiment_options
 @click.option(
-    "--v100-utilisation", type=click.FloatRange(0, 1, min_open=True), default=0.3, show_default=True, metavar="SHARE",
+    "--v100-utilisation", type=FiniteRange(0, 1, min_open=True), default=0.3, show_default=True, metavar="SHARE",
     help="Of its nominal float32 rate that a V100 is assumed to sustain.",
 )  # fmt: skip
 def plan(v100_utilisation: float, **words: Any) -> None:
@@ -156,6 +164,8 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     from genbench.session import open_session
 
     session = open_session(make_request(words), incomplete=True)
+    if not words["as_json"]:
+        show_remarks(session.datasets.values())
     found = prospects(session, v100_utilisation)
     show_json(as_rows(found)) if words["as_json"] else click.echo(as_text(found, v100_utilisation))
     problems = [problem for several in session.missing.values() for problem in several]
@@ -213,7 +223,7 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
         show_json(rows)
         return
     for row in rows:
-        click.echo(f"{row['key']:48} {row['a']!s:>28} {row['b']!s:>28}")
+        click.echo(plain(f"{row['key']:48} {row['a']!s:>28} {row['b']!s:>28}"))
     if not rows:
         click.echo("no difference")
 
@@ -293,7 +303,8 @@ def check_plugin(plugin: str, as_json: bool) -> None:
         show_json(rows)
     else:
         for row in rows:
-            click.echo(f"{'pass' if row['passed'] else 'FAIL'}  {row['model']:12} {row['promise']:44} {row['detail']}")
+            kept = "pass" if row["passed"] else "FAIL"
+            click.echo(plain(f"{kept}  {row['model']:12} {row['promise']:44} {row['detail']}"))
     if not all(row["passed"] for row in rows):
         raise SystemExit(1)
 
@@ -314,35 +325,55 @@ for command in (evaluate, verify, calibrate):
 
 def main() -> None:
     """The console script: runs a command and turns what it raises into an exit code."""
-    as_json = "--json" in sys.argv or ("--format" in sys.argv and "json" in sys.argv)
+    as_json, out = asks_for_json(sys.argv), sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = result_of(as_json)
+        if sys.stdout is not out:  # click's answer to a reader that went away
+            raise BrokenPipeError
+        out.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        code = 141
+    sys.exit(code)
+
+
+def result_of(as_json: bool) -> int:
+    """The exit code of the command, its error told."""
     try:
         cli.main(standalone_mode=False)
-        code = 0
+        return 0
     except GenbenchError as error:
         show_error(error, as_json)
         if "--traceback" in sys.argv:
             traceback.print_exc()
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
-        show_error(BadInput(error.format_message(), "see --help"), as_json)
-        code = 2
+        near = did_you_mean(sys.argv[1], set(cli.commands)) if "No such command" in error.format_message() else ""
+        show_error(BadInput(error.format_message(), near or "see --help"), as_json)
+        return 2
     except (KeyboardInterrupt, click.Abort):
         say("genbench: interrupted; the same command goes on from here")
-        code = 130
+        return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
+        raise
     except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0
+        return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
-        code = report_bug(error)
-    sys.exit(code)
+        return report_bug(error, as_json)
 
 
-def report_bug(error: Exception) -> int:
+def asks_for_json(words: list[str]) -> bool:
+    """Whether the command line asks for JSON, whatever else is wrong with it."""
+    return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
+
+
+def report_bug(error: Exception, as_json: bool) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
-    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
-    say(f"genbench: error[bug]: {type(error).__name__}: {error}")
-    say(f"  hint: please report it with the traceback in {file.name}")
+    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False, errors="replace") as file:
+        file.write(redacted("".join(traceback.format_exception(error))))
+    told = f"{type(error).__name__}: {error}"
+    show_error(GenbenchError(told, f"please report it with the traceback in {file.name}"), as_json)
     return 70

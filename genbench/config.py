@@ -8,14 +8,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 
 from genbench.errors import BadInput, did_you_mean
 from genbench.names import check_name
 from genbench.seeds import MAX_SEED
+from genbench.toml_file import Keys, read_toml
+from genbench.values import checked
 
 Unit = Literal["images", "steps", "seconds", "flops"]
 SUFFIXES: dict[str, Unit] = {"images": "images", "steps": "steps", "s": "seconds", "flops": "flops"}
+KEYS = "the README has a suite; `genbench run --help` says what each key means"
+MOST_SEEDS = 10_000
 QUICK_SUITE = Path(__file__).with_name("quick.toml")
 
 
@@ -64,11 +68,19 @@ class ModelChoice(BaseModel):
     tuning_trials: int | None = Field(None, ge=0)
     """Configurations that were tried before this one was chosen; None: not told."""
 
+    @field_validator("name", "label")
+    @classmethod
+    def _legal(cls, value: str) -> str:
+        try:
+            return check_name(value, "a name") if value else value
+        except BadInput as fault:
+            raise ValueError(f"it cannot be a name: {fault.hint}") from None
+
     def model_post_init(self, context: object) -> None:
-        check_name(self.name, "models")
+        if not self.name:
+            raise ValueError("name: it is empty")
         if not self.label:
             object.__setattr__(self, "label", self.name)
-        check_name(self.label, f"the label of {self.name}")
 
 
 class Experiment(BaseModel):
@@ -106,6 +118,8 @@ class Experiment(BaseModel):
     def _seeds(cls, value: object) -> object:
         if isinstance(value, bool):
             raise ValueError("a count, or a list of seeds")
+        if isinstance(value, int) and value > MOST_SEEDS:
+            raise ValueError(f"at most {MOST_SEEDS:,} seeds")
         seeds = tuple(range(value)) if isinstance(value, int) else value
         if isinstance(seeds, Iterable) and not isinstance(seeds, str):
             return tuple(_seed(seed) for seed in seeds)
@@ -119,7 +133,7 @@ class Experiment(BaseModel):
         ):
             twice = sorted({str(value) for value in values if list(values).count(value) > 1})
             if twice:
-                raise BadInput(f"{what} {twice[0]} is given twice", "give variants of one model a `label` each")
+                raise ValueError(f"{what} {twice[0]} is given twice: give variants of one model a `label` each")
 
 
 def _seed(value: object) -> int:
@@ -134,9 +148,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not all(re.fullmatch(r"[0-9]+", part) for part in parts if part) or not any(parts):
         raise BadInput(f"--seeds {text}", "a count such as 3, or the seeds such as 0,1,2 or 7,")
     numbers = [int(part) for part in parts if part]
-    seeds = tuple(numbers) if "," in text else tuple(range(min(numbers[0], 10_001)))
-    if not seeds or len(seeds) > 10_000 or max(seeds) > MAX_SEED:
-        raise BadInput(f"--seeds {text}", "1 to 10,000 seeds, each from 0 to 2**63 - 1")
+    seeds = tuple(numbers) if "," in text else tuple(range(min(numbers[0], MOST_SEEDS + 1)))
+    if not seeds or len(seeds) > MOST_SEEDS or max(seeds) > MAX_SEED:
+        raise BadInput(f"--seeds {text}", f"1 to {MOST_SEEDS:,} seeds, each from 0 to 2**63 - 1")
     return seeds
 
 
@@ -152,18 +166,6 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
     return match[1], match[2], value
 
 
-def read_suite(file: Path) -> dict[str, Any]:
-    """The tables of a suite file. Raises BadInput naming file and place."""
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such suite file") from None
-    except IsADirectoryError:
-        raise BadInput(f"{file}: a folder", "give a suite file (TOML)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}", "it must be TOML in UTF-8") from error
-
-
 def make_experiment(
     suite: Path | None, options: Mapping[str, Any], models: Iterable[str], settings: Iterable[str]
 ) -> Experiment:
@@ -172,30 +174,16 @@ def make_experiment(
     `models` replaces the suite's models; `settings` are `--set` texts. Raises BadInput naming file and key.
     """
     models = list(models)
-    file = suite or QUICK_SUITE
-    tables = {} if suite is None and models else read_suite(file)
-    tables |= {key: value for key, value in options.items() if value is not None}
+    file = None if suite is None and models else read_toml(suite or QUICK_SUITE, "suite")
+    given = {key: value for key, value in options.items() if value is not None}
     if models:
-        tables["models"] = [{"name": name} for name in models]
-    origin = str(file) if suite else "the command line"
-    try:
-        experiment = Experiment.model_validate(tables)
-    except ValidationError as error:
-        raise BadInput(*_explain(error, origin)) from error
-    return _apply_settings(experiment, settings)
+        given["models"] = [{"name": name} for name in models]
 
+    def at(keys: Keys) -> str:
+        return file.at(keys) if file and suite and not (keys and keys[0] in given) else "the command line"
 
-def _explain(error: ValidationError, origin: str) -> tuple[str, str]:
-    """All problems of a suite in one message, and a hint for the first."""
-    problems = []
-    for problem in error.errors():
-        key = ".".join(map(str, problem["loc"]))
-        problems.append(f"{key}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r})")
-    first = error.errors()[0]
-    known = set(ModelChoice.model_fields) if first["loc"][0] == "models" else set(Experiment.model_fields)
-    hint = did_you_mean(str(first["loc"][-1]), known) if first["type"] == "extra_forbidden" else ""
-    more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
-    return f"{origin}: " + "; ".join(problems[:20]) + more, hint
+    tables = {**(file.tables if file else {}), **given}
+    return _apply_settings(checked(Experiment, tables, at, KEYS, {"models": ModelChoice}), settings)
 
 
 def _apply_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
@@ -215,11 +203,4 @@ def model_config(model: Any, choice: ModelChoice) -> Any:
     if choice.preset is not None and choice.preset not in model.presets:
         raise BadInput(f"{where}: unknown preset {choice.preset!r}", did_you_mean(choice.preset, set(model.presets)))
     values = {**model.presets.get(choice.preset, {}), **choice.config} if choice.preset else dict(choice.config)
-    try:
-        return model.Config.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "config"
-        hint = did_you_mean(key, set(model.Config.model_fields)) if first["type"] == "extra_forbidden" else ""
-        problem = first["msg"].removeprefix("Value error, ")
-        raise BadInput(f"{where}: {key}: {problem} (got {first['input']!r})", hint) from error
+    return checked(model.Config, values, lambda keys: where, "`genbench models` lists what may be set")

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from genbench.errors import GenbenchError
+from genbench.safe_text import printable, redacted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from genbench.data import Dataset
     from genbench.plan import Job
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u202a-\u202e\u2066-\u2069]")
 SHARES = {"start": (0.0, 0.0), "train": (0.0, 0.6), "sample": (0.6, 0.8), "evaluate": (0.8, 1.0), "end": (1.0, 1.0)}
 LINE_SECONDS = 15.0
 
 
 def plain(text: str) -> str:
-    """Text without control characters, so that no name or message can move the cursor."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Text that cannot move the cursor, whatever names and messages are in it; lines and columns stay."""
+    return printable(text, "\n\t\xa0")
 
 
 def say(text: str) -> None:
     """A line on stderr."""
-    print(plain(text), file=sys.stderr, flush=True)
+    print(printable(redacted(text), "\t\xa0"), file=sys.stderr, flush=True)
 
 
 def show_error(error: GenbenchError, as_json: bool) -> None:
     """One line for what and where, one for how to mend it; or one JSON object on stdout."""
     if as_json:
-        fields = {"code": error.code, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": fields}, allow_nan=False))
+        print(redacted(json.dumps({"error": error.as_dict()}, allow_nan=False)))
         return
     say(f"genbench: error[{error.code}]: {error.message}")
     if error.hint:
@@ -45,6 +45,13 @@ def show_error(error: GenbenchError, as_json: bool) -> None:
 def show_json(value: Any) -> None:
     """Strict JSON on stdout."""
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def show_remarks(datasets: Iterable[Dataset]) -> None:
+    """What one should know of the images."""
+    for dataset in datasets:
+        for remark in dataset.remarks:
+            say(f"note: {dataset.name}: {remark}")
 
 
 class JobProgress:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,14 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from genbench import store
-from genbench.errors import BadInput, CorruptData, did_you_mean
+from genbench.errors import BadInput, CorruptData, GenbenchError, did_you_mean, together
 from genbench.names import check_name
+from genbench.safe_text import printable
 from genbench.seeds import derive_seed
 from genbench.source import Place, Source, Split
 from genbench.sources import SOURCES
+from genbench.toml_file import Keys, read_toml
+from genbench.values import checked
 
 if TYPE_CHECKING:
     from genbench.model import DataSpec
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""
 BUNDLED_FILE = Path(__file__).with_name("datasets.toml")
+KEYS = "the head of the bundled datasets.toml says what each key means"
+EXAMPLE = 'for example: [mine], and below it source = "folder", path = "images", shape = [3, 32, 32]'
 Progress = Callable[[str, int, int], None]
 
 
@@ -72,6 +75,18 @@ class Dataset:
     test: Part
     entropy: Entropy | None = None
     entropy_given_label: Entropy | None = None
+    distinct: int | None = None
+    """Training images that differ from one another; None where they were not counted."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What somebody who trains on these images should know, a sentence each."""
+        found = []
+        if self.overlap:
+            found.append(f"{self.overlap:,} test images are among the training images: copying them is rewarded")
+        if self.distinct == 1:
+            found.append("all training images are the same")
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the images, which another process maps into its memory itself."""
@@ -105,33 +120,37 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def read_entries(file: Path) -> dict[str, Entry]:
-    """The datasets of a TOML file. Raises BadInput naming file, dataset and key."""
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadInput(f"{file}: no such datasets file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{file}: {error}", "it must be TOML in UTF-8") from error
-    return {name: make_entry(name, table, file.resolve().parent, str(file)) for name, table in tables.items()}
+    """The datasets of a TOML file. Raises BadInput naming file, line, dataset and key of every mistake."""
+    found: dict[str, Entry] = {}
+    faults: list[GenbenchError] = []
+    read = read_toml(file, "datasets")
+    if not read.tables:
+        raise BadInput(
+            f"{file}: no dataset in it", 'for example [mine], source = "folder", path = ..., shape = [3, 32, 32]'
+        )
+    for name, table in read.tables.items():
+        try:
+            found[name] = make_entry(name, table, file.resolve().parent, str(file), read.at)
+        except BadInput as fault:
+            faults += fault.problems or [fault]
+    if faults:
+        raise together(faults)
+    return found
 
 
-def make_entry(name: str, table: Any, base: Path, origin: str) -> Entry:
-    """One dataset from its table. Raises BadInput naming the key at fault and what is known."""
-    where = f"{origin} [{name}]"
-    check_name(name, where)
+def make_entry(name: str, table: Any, base: Path, origin: str, at: Callable[[Keys], str] | None = None) -> Entry:
+    """One dataset from its table; `at` says where keys were written. Raises BadInput naming each key at fault."""
+
+    def where(keys: Keys) -> str:
+        return f"{at([name, *keys]) if at else origin} [{printable(name)}]"
+
+    check_name(name, where([]))
     if not isinstance(table, Mapping):
-        raise BadInput(f"{where}: a dataset is a table", f"begin it with [{name}]")
+        raise BadInput(f"{where([])}: a dataset is a table", f"begin it with [{name}]")
     kind = table.get("source")
-    if kind not in SOURCES:
-        raise BadInput(f"{where}: source = {kind!r}", did_you_mean(str(kind), set(SOURCES)))
-    model = SOURCES[kind]
-    try:
-        return Entry(name, model.model_validate(table), base, origin)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "entry"
-        hint = did_you_mean(key, set(model.model_fields)) if first["type"] == "extra_forbidden" else ""
-        raise BadInput(f"{where}: {key}: {first['msg']}", hint) from error
+    if not isinstance(kind, str) or kind not in SOURCES:
+        raise BadInput(f"{where(['source'])}: source = {kind!r}", did_you_mean(str(kind), set(SOURCES)))
+    return Entry(name, checked(SOURCES[kind], table, where, KEYS), base, origin)
 
 
 def known_datasets(
@@ -153,14 +172,37 @@ def known_datasets(
 
 def cache_root() -> Path:
     """`GENBENCH_CACHE`, or `genbench` in the user's cache folder."""
-    if "GENBENCH_CACHE" in os.environ:
-        return Path(os.environ["GENBENCH_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "genbench"
+    given = folder_of("GENBENCH_CACHE")
+    return given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "genbench"
 
 
 def data_root(given: Path | None) -> Path:
     """`--data-root`, or `GENBENCH_DATA`, or `data` in the cache folder."""
-    return given or Path(os.environ.get("GENBENCH_DATA", cache_root() / "data")).expanduser()
+    if given is not None:
+        return as_folder("--data-root", given)
+    return folder_of("GENBENCH_DATA") or cache_root() / "data"
+
+
+def folder_of(variable: str) -> Path | None:
+    """The folder that an environment variable names, there or not. Raises BadInput where it cannot be one."""
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if not text:
+        raise BadInput(f"{variable} is set and empty", f"unset {variable}, or set it to a folder")
+    return as_folder(variable, Path(text))
+
+
+def as_folder(source: str, path: Path) -> Path:
+    """The path, `~` expanded. Raises BadInput, naming where it came from, if it is in the place of a file."""
+    try:
+        path = path.expanduser()
+        found = next((each for each in (path, *path.parents) if each.exists()), None)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BadInput(f"{source} {path}: {error}", "give a folder") from error
+    if found is not None and not found.is_dir():
+        raise BadInput(f"{source} {path}: {found} is a file", "give a folder")
+    return path
 
 
 def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress | None = None) -> Dataset:
@@ -213,7 +255,11 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
             seen[name] = _write_split(entry, name, split, temporary, content, progress)
         store.write_json(
             temporary / "dataset.json",
-            {"digest": content.hexdigest(), "overlap": len(seen["train"] & seen["test"])},
+            {
+                "digest": content.hexdigest(),
+                "overlap": len(seen["train"] & seen["test"]),
+                "distinct": len(seen["train"]),
+            },
         )
 
 
@@ -244,15 +290,18 @@ def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: A
 
 
 def _open(entry: Entry, folder: Path) -> Dataset:
-    about = store.read_json(folder / "dataset.json")
+    about, mend = store.read_json(folder / "dataset.json"), "remove the folder and run again"
+    if not isinstance(about, dict) or not {"digest", "overlap"} <= about.keys():
+        raise CorruptData(f"{folder / 'dataset.json'}: not what a prepared dataset has", mend)
     parts = _parts(folder, entry.source.num_classes)
     for name, part in parts.items():
-        if part.images.shape[1:] != entry.source.shape:
-            raise CorruptData(f"{folder}: {name} images have another shape", "remove the folder and run again")
+        if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
+            raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", mend)
     source = entry.source
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
+        about.get("distinct"),
     )  # fmt: skip
 
 

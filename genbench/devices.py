@@ -33,7 +33,8 @@ def resolve_devices(request: str) -> list[torch.device]:
             )
         found = torch.cuda.device_count() if device.type == "cuda" else 1
         if (device.index or 0) >= found:
-            raise EnvironmentProblem(f"--device {request}: {name} is not here, {found} {device.type} device(s) found")
+            told = f"--device {request}: {name} is not here, {found} {device.type} device(s) found"
+            raise EnvironmentProblem(told, "`genbench doctor` lists those that are")
         devices.append(torch.device("cuda", device.index or 0) if device.type == "cuda" else device)
     if len(set(devices)) < len(devices):
         raise BadInput(f"--device {request}: a device is named twice", "use --jobs to run several jobs on one device")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import torch
 from PIL import Image
 
 from genbench import checkpoint, store
-from genbench.errors import BadInput
+from genbench.errors import BadInput, CorruptData
 from genbench.images import grid, to_uint8
 from genbench.model import DataSpec, Model
-from genbench.plan import Job
+from genbench.plan import Job, read_job
 from genbench.plugins import load_plugins
 from genbench.records import Record, load_one
 from genbench.sample import BLOCK, draw
+from genbench.values import checked
 
 SCALE = 4
 
@@ -29,7 +29,7 @@ def draw_from_run(
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
     record = load_one(folder)
-    job = Job.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))
+    job = read_job(folder)
     job = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": "cpu"})})
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
     classes = parse_labels(labels, count, record)
@@ -47,18 +47,48 @@ def draw_from_run(
 def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any], plugins: tuple[str, ...]) -> Model:
     """The trained model of a run, with some of its sampling options overridden."""
     if job.is_reference or job.foreign:
-        raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from")
-    kind, _ = load_plugins([*job.runtime.plugins, *plugins]).model(job.model)
+        raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from", "give a run of a model")
+    kind = model_class(job, folder, plugins)
     for key in overrides:
         if key not in kind.Config.model_fields or kind.Config.role(key) != "sample":
-            raise BadInput(f"--{key}: model {job.model!r} has no such option of sampling")
+            raise BadInput(
+                f"--{key}: model {job.model!r} has no such option of sampling", "`genbench models` lists them"
+            )
     spec = DataSpec(record.dataset.name, record.dataset.shape, record.dataset.num_classes if job.conditional else 0)
-    model = kind(spec, kind.Config(**{**job.config, **overrides}))
+    where = folder / "job.json"
+    try:
+        config = checked(kind.Config, {**job.config, **overrides}, lambda keys: str(where), "run the job again")
+    except BadInput as error:
+        raise CorruptData(error.message, f"the model's options are others now? {error.hint}") from error
+    model = kind(spec, config)
     loaded = checkpoint.load(folder / "checkpoint")
     if loaded is None or "ema" not in loaded[0]:
         raise BadInput(f"{folder}: no trained weights here", "run the job first")
-    model.load_state_dict(loaded[0]["ema"])
+    restore(model, loaded[0]["ema"], folder / "checkpoint")
     return model.eval()
+
+
+def model_class(job: Job, folder: Path, files: tuple[str, ...]) -> type[Model]:
+    """The class of the job's model. Only `files` and installed plugins are loaded: what a run folder names is data."""
+    plugins = load_plugins(files)
+    if job.runtime.plugins and job.model not in plugins.model_names:
+        told = f"{folder}: model {job.model!r} came from {', '.join(job.runtime.plugins)}"
+        raise BadInput(told, "name it again by --plugin: code that a run folder names is not run by itself")
+    return plugins.model(job.model)[0]
+
+
+def restore(model: Model, weights: dict[str, torch.Tensor], origin: Path) -> None:
+    """Give the model its weights. Raises CorruptData where they are another model's, or not finite."""
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise CorruptData(f"{origin}: {bad[0]} of the averaged weights (ema) is not finite", "run the job again")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise CorruptData(
+            f"{origin}: the averaged weights (ema) are another model's: {said}", "run it again"
+        ) from error
 
 
 def parse_labels(text: str | None, count: int, record: Record) -> np.ndarray | None:

@@ -51,7 +51,7 @@ def read_earlier(out: Path, models: Iterable[str]) -> list[Record]:
     words = [f'"model": "{model}"' for model in models]
     records = []
     for file in sorted(out.glob("*/record.json")):
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8", errors="replace")
         if any(word in text for word in words):
             try:
                 records.append(Record.from_json(text, file))

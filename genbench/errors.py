@@ -1,5 +1,10 @@
 """Errors a user can meet, each with a message, a hint and the exit code of the command that stops on it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
 
 class GenbenchError(Exception):
     """What went wrong and where, in one line; `hint` says how to mend it."""
@@ -11,6 +16,12 @@ class GenbenchError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.problems: list[GenbenchError] = []
+
+    def as_dict(self) -> dict[str, Any]:
+        """The error as plain data; `problems` where it is several."""
+        plain = {"code": self.code, "exit": self.exit_code, "message": self.message, "hint": self.hint}
+        return plain | ({"problems": [problem.as_dict() for problem in self.problems]} if self.problems else {})
 
 
 class BadInput(GenbenchError):
@@ -62,11 +73,38 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
-def did_you_mean(word: str, known: "list[str] | set[str]") -> str:
+MOST_PROBLEMS = 20
+E = TypeVar("E", bound=GenbenchError)
+
+
+def together(problems: Sequence[E]) -> E:
+    """Several errors of one kind as one; a single one as it is."""
+    if len(problems) == 1:
+        return problems[0]
+    told = [f"{each.message} ({each.hint})" if each.hint else each.message for each in problems[:MOST_PROBLEMS]]
+    more = len(problems) - MOST_PROBLEMS
+    told += [f"and {more} more"] if more > 0 else []
+    whole = type(problems[0])("; ".join(told), f"mend all {len(problems)}, then run again")
+    whole.problems = list(problems[:MOST_PROBLEMS])
+    return whole
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says, or its type where it says nothing or cannot be asked."""
+    if isinstance(error, GenbenchError):
+        return error.message
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
+
+
+def did_you_mean(word: str, known: list[str] | set[str]) -> str:
     """`did you mean 'ddpm'?`, or the list of what is known when nothing is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, sorted(known), n=3, cutoff=0.5)
+    by_lower = {name.lower(): name for name in sorted(known)}
+    near = [by_lower[name] for name in get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)]
     if near:
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + (", ".join(sorted(known)) or "none")

@@ -10,7 +10,7 @@ from typing import Any
 
 from genbench.layout import Cell, Column, Row, Table
 from genbench.published import MARK
-from genbench.wording import printable
+from genbench.safe_text import printable
 
 
 def _plain_cell(cell: Cell) -> dict[str, Any]:
@@ -63,9 +63,9 @@ def as_csv(tables: list[Table]) -> str:
     lines = [_csv_line(index, table, row) for index, table in enumerate(tables, 1) for row in table.rows]
     header = list(dict.fromkeys(key for line in lines for key in line))
     out = io.StringIO()
-    writer = csv.DictWriter(out, header, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _csv_text(value) for key, value in line.items()} for line in lines)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(_csv_text, header))
+    writer.writerows([_csv_text(line.get(key)) for key in header] for line in lines)
     return out.getvalue()
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench import store
+from genbench.array_file import read_arrays
 from genbench.data import Dataset
-from genbench.errors import BadInput, EnvironmentProblem
+from genbench.errors import BadInput
 from genbench.names import check_name
 from genbench.own_files import Array, Folder
 from genbench.records import REFERENCES
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 1000
-IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
 BANDS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
 
 
@@ -88,7 +86,7 @@ def open_samples(path: Path, dataset: Dataset, conditional: bool, labels: Path |
         images, own = read_file(path, dataset, span)
         digest = store.file_digest(path)
     if labels is not None:
-        own = load_arrays(labels)[0]
+        own = read_arrays(labels)[0]
     found = checked_labels(labels or path, own, len(images), dataset) if conditional else None
     if len(images) < 2:
         raise BadInput(f"{path}: {len(images)} image(s)", "a comparison needs at least 2")
@@ -126,7 +124,7 @@ class SampleFolder(Folder):
                 if not re.fullmatch("[0-9]{1,6}", sub.name) or int(sub.name) >= self.num_classes:
                     raise BadInput(f"{sub}: not a class of the dataset", f"0 to {self.num_classes - 1}")
             if not classes:
-                raise BadInput(f"{folder}: no class folders", "")
+                raise BadInput(f"{folder}: no class folders", "name them 0, 1, ...")
             return [(file, int(sub.name)) for sub in classes for file, _ in self._files(sub)]
         except BadInput as error:
             if "class" not in error.message:
@@ -161,7 +159,7 @@ def read_file(path: Path, dataset: Dataset, span: str | None) -> tuple[np.ndarra
     """Images of a .npy or .npz file, and its labels where it has some."""
     if path.suffix.lower() not in (".npy", ".npz"):
         raise BadInput(f"{path}: unknown kind of file", "give a folder of images, a .npy or a .npz")
-    images, labels = load_arrays(path)
+    images, labels = read_arrays(path)
     if images.ndim not in (3, 4):
         raise BadInput(f"{path}: an array of shape {images.shape}", "give N x C x H x W, N x H x W x C or N x H x W")
     if images.dtype.kind == "f":
@@ -169,31 +167,6 @@ def read_file(path: Path, dataset: Dataset, span: str | None) -> tuple[np.ndarra
     elif span is not None:
         raise BadInput(f"--range {span}: {path} holds {images.dtype} pixels", "leave it out: it is for floats")
     return Array(source="array", path=str(path), shape=dataset.shape).checked(path, images), labels
-
-
-def load_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The array of a .npy file, or a .npz file's images and labels; objects are refused unread."""
-    try:
-        loaded = np.load(path, mmap_mode="c", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
-            key = next((key for key in IMAGE_KEYS if key in loaded.files), None)
-            if key is None:
-                raise BadInput(
-                    f"{path}: no array `images`, found {', '.join(loaded.files) or 'none'}",
-                    "call it images (or arr_0), and its labels labels (or arr_1)",
-                )
-            labels = next((key for key in LABEL_KEYS if key in loaded.files), None)
-            return loaded[key], None if labels is None else loaded[labels]
-    except FileNotFoundError:
-        raise BadInput(f"{path}: no such file") from None
-    except PermissionError as error:
-        raise EnvironmentProblem(f"{path}: {error.strerror}") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = "pickle" in str(error) or "Python objects" in str(error)
-        what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or cut short"
-        raise BadInput(f"{path}: {what}", "save plain uint8 arrays by numpy.save or numpy.savez") from error
 
 
 def quantized(path: Path, images: np.ndarray, span: str | None) -> np.ndarray:

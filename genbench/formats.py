@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from genbench.errors import BadInput, did_you_mean
 from genbench.exports import as_csv, as_json
 from genbench.layout import Cell, Column, Row, Table
-from genbench.wording import DASH, NO_BREAK, detail_text, has_value, heading_text, printable, runs_text, value_text
+from genbench.safe_text import printable
+from genbench.wording import DASH, NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
 
 LONGEST_NAME = 40
 WIDTH = 118

@@ -13,9 +13,10 @@ from genbench.errors import GenbenchError
 from genbench.estimate import Estimate, estimate
 from genbench.plan import Job
 from genbench.run import is_done
+from genbench.safe_text import printable
 from genbench.session import Session
 from genbench.v100 import nominal_words
-from genbench.wording import DASH, number, printable
+from genbench.wording import DASH, number
 
 WIDTH = 100
 HEADINGS = ("model", "parameters", "FLOPs/\nupdate", "training\nFLOPs", "peak\nmemory", "FLOPs/\nsample", "NFE",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from genbench.array_file import read_arrays
 from genbench.errors import BadInput, EnvironmentProblem
 from genbench.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
 
@@ -26,6 +31,9 @@ class Folder(Source):
 
     def splits(self, place: Place) -> tuple[Split, Split]:
         files = self._files(place.path(self.path))
+        if self.num_classes and self.layout == "flat":
+            told = f"{place.path(self.path)}: num_classes = {self.num_classes}, and images without classes"
+            raise BadInput(told, 'sort them into a folder a class and set layout = "classes"')
         if self.test_path:
             return self._split(files), self._split(self._files(place.path(self.test_path)))
         ranks = rank_in_class(np.array([label for _, label in files]))
@@ -36,26 +44,41 @@ class Folder(Source):
     def state(self, place: Place) -> list[Any]:
         folders = [self.path] + ([self.test_path] if self.test_path else [])
         files = [(file, label) for folder in folders for file, label in self._files(place.path(folder))]
-        return [(file.name, label, *stamp(file)) for file, label in files]
+        try:
+            return [(file.name, label, *stamp(file)) for file, label in files]
+        except OSError as error:
+            told = f"{error.filename}: not a readable image ({error.strerror})"
+            raise BadInput(told, "replace or remove the file") from error
 
     def _files(self, folder: Path) -> list[tuple[Path, int]]:
         if not folder.is_dir():
             raise BadInput(f"{folder}: not a folder", "give a folder of images")
-        if self.layout == "flat":
-            files = [(file, -1) for file in _images(folder)]
-            if not files and any(_images(sub) for sub in _subfolders(folder)):
-                raise BadInput(f"{folder}: only class folders hold images", 'set layout = "classes"')
-        else:
-            classes = _subfolders(folder)
-            stray = _images(folder)
-            if stray:
-                raise BadInput(f"{stray[0]}: an image beside the class folders", "move it into a class, or remove it")
-            if self.num_classes and len(classes) != self.num_classes:
-                raise BadInput(f"{folder}: {len(classes)} class folders, num_classes = {self.num_classes}")
-            files = [(file, label) for label, sub in enumerate(classes) for file in _images(sub)]
+        with _listing(folder):
+            files = self._flat(folder) if self.layout == "flat" else self._by_class(folder)
         if not files:
-            raise BadInput(f"{folder}: no images", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            raise BadInput(f"{folder}: no images{_others(folder)}", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
         return files
+
+    def _flat(self, folder: Path) -> list[tuple[Path, int]]:
+        files = [(file, -1) for file in _images(folder)]
+        nested = [sub for sub in _subfolders(folder) if any(_images(sub))]
+        if nested and not files:
+            raise BadInput(f"{folder}: {len(nested)} class folders, and no image beside them", 'set layout = "classes"')
+        if nested:
+            raise BadInput(f"{nested[0]}: a folder of images beside images", 'move one away, or set layout = "classes"')
+        return files
+
+    def _by_class(self, folder: Path) -> list[tuple[Path, int]]:
+        classes, stray = _subfolders(folder), _images(folder)
+        if stray:
+            raise BadInput(f"{stray[0]}: an image beside the class folders", "move it into a class, or remove it")
+        if self.num_classes and len(classes) != self.num_classes:
+            told = f"{folder}: {len(classes)} class folders, num_classes = {self.num_classes}"
+            raise BadInput(told, "correct num_classes, or the folders")
+        for sub in classes:
+            if not _images(sub):
+                raise BadInput(f"{sub}: no images{_others(sub)}", "fill the class, or remove its folder")
+        return [(file, label) for label, sub in enumerate(classes) for file in _images(sub)]
 
     def _split(self, files: list[tuple[Path, int]]) -> Split:
         return Split(len(files), ((self._read(file), label) for file, label in files))
@@ -70,8 +93,8 @@ class Folder(Source):
                     raise BadInput(f"{file}: {frames} frames", "give still images")
                 return self.convert(image)
         except PermissionError as error:
-            raise EnvironmentProblem(f"{file}: {error.strerror}") from error
-        except (OSError, ValueError, PIL.DecompressionBombError) as error:
+            raise EnvironmentProblem(f"{file}: {error.strerror}", "make it readable") from error
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error, PIL.DecompressionBombError) as error:
             raise BadInput(
                 f"{file}: not a readable image ({first_line(error)})", "replace or remove the file"
             ) from error
@@ -97,24 +120,22 @@ class Array(Source):
         return [stamp(file) for file in files]
 
     def _load(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise BadInput(f"{file}: not a .npy or .npz file of arrays ({first_line(error)})") from error
-        labels = None
-        if not isinstance(loaded, np.ndarray):
-            if "images" not in loaded:
-                raise BadInput(f"{file}: no array `images`, found {', '.join(loaded) or 'none'}")
-            labels = loaded["labels"] if "labels" in loaded else None
-            loaded = loaded["images"]
+        loaded, labels = read_arrays(file)
         images = self.checked(file, loaded)
-        if self.num_classes and (labels is None or len(labels) != len(images)):
+        if not self.num_classes:
+            return images, np.full(len(images), -1)
+        if labels is None or len(labels) != len(images):
             raise BadInput(f"{file}: num_classes = {self.num_classes} needs one label an image", "add `labels`")
-        return images, np.full(len(images), -1) if labels is None or not self.num_classes else labels
+        if labels.dtype.kind not in "iu" or labels.ndim != 1:
+            raise BadInput(f"{file}: labels of type {labels.dtype}, shape {labels.shape}", "give whole numbers from 0")
+        return images, labels
 
     def checked(self, file: Path, images: np.ndarray) -> np.ndarray:
         """The images as (N, C, H, W) in the entry's shape. Raises BadInput where they are not uint8 of it."""
         channels, height, width = self.shape
+        if images.ndim not in (3, 4):
+            form = "give N x C x H x W, N x H x W x C or N x H x W"
+            raise BadInput(f"{file}: an array of shape {images.shape}", form)
         if images.dtype != np.uint8:
             raise BadInput(f"{file}: {images.dtype} pixels", "store uint8 levels 0..255")
         if images.shape[1:] == (height, width) and channels == 1:
@@ -122,7 +143,8 @@ class Array(Source):
         if images.shape[1:] == (height, width, channels) and channels != height:
             images = images.transpose(0, 3, 1, 2)
         if images.shape[1:] != self.shape:
-            raise BadInput(f"{file}: images of shape {images.shape[1:]}, the dataset has {self.shape}")
+            told = f"{file}: images of shape {images.shape[1:]}, the dataset has {self.shape}"
+            raise BadInput(told, "arrays are never resized")
         return images
 
 
@@ -134,5 +156,19 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
+def _others(folder: Path) -> str:
+    """What a folder has instead of images, by the ends of their names."""
+    ends = Counter(file.suffix.lower() or "without an ending" for file in folder.iterdir() if file.is_file())
+    return f", but {', '.join(f'{count} {end}' for end, count in ends.most_common(5))}" if ends else ""
+
+
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(sub for sub in folder.iterdir() if sub.is_dir() and sub.name not in IGNORED_NAMES)
+
+
+@contextmanager
+def _listing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError as error:
+        raise EnvironmentProblem(f"{error.filename or folder}: {error.strerror}", "make it readable") from error

@@ -7,19 +7,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genbench import store
 from genbench.config import Budget, Experiment, ModelChoice, model_config
 from genbench.data import Dataset
-from genbench.errors import BadInput
+from genbench.errors import BadInput, CorruptData
 from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.evaluate.protocol import EvaluationSettings, versions
-from genbench.plugins import Plugins
+from genbench.plugins import PluginInfo, Plugins
 from genbench.records import REFERENCES, PluginStamp
 
 if TYPE_CHECKING:
-    from genbench.model import Config
+    from genbench.model import Config, Model
 
 TRAINING = 1
 """Version of the core's training; raise it when the same job would train to other weights."""
@@ -136,6 +136,17 @@ class Job(BaseModel):
         return self.runtime.out / self.id
 
 
+def read_job(folder: Path) -> Job:
+    """The job of a run folder. Raises CorruptData."""
+    file = folder / "job.json"
+    try:
+        return Job.model_validate(store.read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        raise CorruptData(f"{file}: not a job: {told}", "run the job again") from error
+
+
 def default_samples(dataset: Dataset) -> int:
     """min(10,000, test images), so that every row of a dataset has the same count."""
     return min(10_000, len(dataset.test))
@@ -174,10 +185,7 @@ def _model_job(
     model, info = plugins.model(choice.name)
     if choice.name in REFERENCES or choice.label in REFERENCES:
         raise BadInput(f"model {choice.label!r}: the name is that of a reference row", "choose another label")
-    if experiment.conditional and not dataset.num_classes:
-        raise BadInput(
-            f"--conditional: dataset {dataset.name!r} has no labels", "leave it out, or choose a labelled dataset"
-        )
+    _check_methods(choice, model, info, plugins)
     config = model_config(model, choice)
     _check_pieces(choice, config, common["runtime"].processes)
     device = torch.device(common["runtime"].device)
@@ -190,6 +198,18 @@ def _model_job(
         curve=experiment.curve, tuning_trials=choice.tuning_trials,
         **common,
     )  # fmt: skip
+
+
+def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, plugins: Plugins) -> None:
+    """Refuse a model that has neither the method nor, in its plugin, the hook for a verb."""
+    from genbench.model import Model as Base
+
+    for verb, name in (("train", "loss"), ("sample", "sample")):
+        method = getattr(model, name)
+        missing = method is getattr(Base, name) or not callable(method)
+        if missing and not plugins.owns(verb, info):
+            told = f"model {choice.label!r} of {info.origin}: {model.__qualname__} has no method {name}()"
+            raise BadInput(told, f"write it, or the hook `{verb}`")
 
 
 def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:

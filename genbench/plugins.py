@@ -9,7 +9,9 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from genbench import __version__, hookspecs
-from genbench.errors import BadInput, did_you_mean
+from genbench.errors import BadInput, did_you_mean, message_of
 from genbench.names import check_name
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ SHARED = tuple(
     f"genbench.{name}" for name in ("distributions", "embeddings", "images", "nets", "schedules", "transformer")
 )
 """What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
+NOUNS = ("register_datasets", "register_extractors")
+"""The hooks that register values by name."""
 State = Literal["ok", "broken", "duplicate"]
 
 
@@ -43,7 +47,12 @@ class PluginInfo:
     state: State = "ok"
     reason: str = ""
     models: list[str] = field(default_factory=list)
-    sources: list[Path] = field(default_factory=list)
+    plugin: Any = None
+
+    @cached_property
+    def sources(self) -> list[Path]:
+        """The Python files behind the plugin's numbers."""
+        return source_files(self.plugin)
 
     @property
     def digest(self) -> str:
@@ -66,17 +75,20 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.infos: list[PluginInfo] = []
         self._models: dict[str, list[tuple[type[Model], PluginInfo]]] = {}
+        self._nouns: dict[str, list[tuple[str, Any, str]]] = {hook: [] for hook in NOUNS}
 
     def add(self, info: PluginInfo, load: Callable[[], Any]) -> None:
         """Load one plugin into the manager; whatever goes wrong is kept as its state and reason."""
         self.infos.append(info)
         plugin: Any = None
         try:
-            plugin = load()
-            info.sources = source_files(plugin)
-            self.manager.register(plugin, name=f"{info.origin}:{info.name}")
-            self._check_hooks(plugin)
-            self._register_models(plugin, info)
+            with redirect_stdout(sys.stderr):
+                plugin = info.plugin = load()
+                self.manager.register(plugin, name=f"{info.origin}:{info.name}")
+                self._check_hooks(plugin)
+                self._register_models(plugin, info)
+                for hook in NOUNS:
+                    self._register_nouns(hook, plugin, info)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -106,12 +118,36 @@ class Plugins:
         found: list[type[Model]] = []
         hook(register=found.append)
         for model in found:
+            if found.count(model) > 1:
+                raise BadInput(f"register() was given {model!r} twice", "register each model once")
             if not (isinstance(model, type) and issubclass(model, Model)):
                 raise BadInput(f"register() was given {model!r}", "give it a subclass of genbench.Model")
             check_name(getattr(model, "name", None), f"the name of {model.__qualname__}")
+            _check_roles(model)
         for model in found:
             info.models.append(model.name)
             self._models.setdefault(model.name.lower(), []).append((model, info))
+
+    def _register_nouns(self, hook: str, plugin: Any, info: PluginInfo) -> None:
+        """Keep what the plugin registers by a hook that takes names and values."""
+        register = getattr(plugin, hook, None)
+        if register is None:
+            return
+        origin = f"{info.origin}:{info.name}"
+        found: dict[str, Any] = {}
+
+        def add(name: str, value: Any) -> None:
+            if name in found:
+                raise BadInput(f"{hook}: {name!r} twice", "rename one")
+            found[check_name(name, hook)] = value
+
+        register(register=add)
+        if hook == "register_datasets":
+            from genbench.data import make_entry
+
+            for name, table in found.items():
+                make_entry(name, table, Path.cwd(), hook)
+        self._nouns[hook] += [(name, value, origin) for name, value in found.items()]
 
     def owns(self, verb: str, info: PluginInfo) -> bool:
         """Whether the plugin has a hook of its own for `train` or `sample`, by which it may do its models' work."""
@@ -151,23 +187,15 @@ class Plugins:
             raise BadInput(
                 f"model {name!r}: its plugin {broken[0].origin} is broken: {broken[0].reason}", "see `genbench plugins`"
             )
-        raise BadInput(f"unknown model {name!r}", did_you_mean(name, set(self.model_names)))
+        raise BadInput(f"unknown model {name!r}", f"{did_you_mean(name, set(self.model_names))}; see `genbench models`")
 
     def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
         """What the plugins registered by `register_datasets` or `register_extractors`: name -> (value, plugin)."""
         found: dict[str, tuple[Any, str]] = {}
-        for plugin in self.manager.get_plugins():
-            register = getattr(plugin, hook, None)
-            if register is None or isinstance(plugin, type):
-                continue
-            origin = self.manager.get_name(plugin) or "?"
-
-            def add(name: str, value: Any, origin: str = origin) -> None:
-                if name in found:
-                    raise BadInput(f"{name!r} is registered by {found[name][1]} and by {origin}", "rename one")
-                found[check_name(name, f"plugin {origin}")] = (value, origin)
-
-            register(register=add)
+        for name, value, origin in self._nouns[hook]:
+            if name in found:
+                raise BadInput(f"{name!r} is registered by {found[name][1]} and by {origin}", "rename one")
+            found[name] = (value, origin)
         return found
 
     def require_whole(self) -> None:
@@ -204,11 +232,24 @@ def load_plugins(files: Iterable[str] = ()) -> Plugins:
     return plugins
 
 
+@cache
+def declared() -> list[EntryPoint]:
+    """The entry points of the group, as this environment declares them."""
+    return sorted(set(entry_points(group=GROUP)), key=lambda point: (point.name, point.value))
+
+
 def installed() -> list[EntryPoint]:
     """The entry points of the group, limited by `GENBENCH_PLUGINS=a,b` where it is set; nothing is imported."""
-    points = sorted(set(entry_points(group=GROUP)), key=lambda point: (point.name, point.value))
+    points = declared()
     allowed = os.environ.get("GENBENCH_PLUGINS")
-    return points if allowed is None else [point for point in points if point.name in allowed.split(",")]
+    if allowed is None:
+        return points
+    names = [name for name in allowed.split(",") if name]
+    known = {point.name for point in points}
+    for name in names:
+        if name not in known:
+            raise BadInput(f"GENBENCH_PLUGINS={allowed}: no plugin {name!r}", did_you_mean(name, known))
+    return [point for point in points if point.name in names]
 
 
 def check_known(names: Iterable[str], files: Iterable[str]) -> None:
@@ -218,16 +259,16 @@ def check_known(names: Iterable[str], files: Iterable[str]) -> None:
     known = {point.name for point in installed()}
     for name in names:
         if name not in known:
-            raise BadInput(f"unknown model {name!r}", did_you_mean(name, known))
+            raise BadInput(f"unknown model {name!r}", f"{did_you_mean(name, known)}; see `genbench models`")
 
 
 def load_file(file: str) -> ModuleType:
     """Import a plugin from a .py file, or by the name of an importable package."""
     path = Path(file)
-    if path.suffix != ".py" and not path.exists():
+    if path.suffix != ".py" and not path.exists() and all(part.isidentifier() for part in file.split(".")):
         return importlib.import_module(file)
-    target = path / "__init__.py" if path.is_dir() else path
-    if target.suffix != ".py" or not target.is_file():
+    target = path / "__init__.py" if file and path.is_dir() else path
+    if not file or target.suffix != ".py" or not target.is_file():
         raise BadInput(
             "no such Python file or package", "give a .py file, a package's folder, or the name of an installed package"
         )
@@ -250,7 +291,7 @@ def load_file(file: str) -> ModuleType:
 def source_files(plugin: Any) -> list[Path]:
     """The Python files behind a plugin's numbers: its own, then those of other plugins and of SHARED that it uses."""
     module = plugin if isinstance(plugin, ModuleType) else sys.modules[type(plugin).__module__]
-    packages = {point.value.split(":")[0] for point in entry_points(group=GROUP)}
+    packages = {point.value.split(":")[0] for point in declared()}
     found, waiting = {module.__name__: own_files(module)}, [module]
     while waiting:
         for name in sorted(used_modules(waiting.pop())):
@@ -281,8 +322,17 @@ def describe(error: BaseException) -> str:
         return f"{error.message} ({error.hint})" if error.hint else error.message
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
-    text = " ".join(str(error).split()) or "no message"
+    text = " ".join(message_of(error).split())
     return f"{type(error).__name__}: {text[:300]}"
+
+
+def _check_roles(model: type[Model]) -> None:
+    """Raise BadInput where an option of the model does not say what a change of it invalidates."""
+    for name in model.Config.model_fields:
+        try:
+            model.Config.role(name)
+        except TypeError as error:
+            raise BadInput(str(error), "its role says what a change of it invalidates") from None
 
 
 def _origin(point: EntryPoint) -> str:

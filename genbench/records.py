@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from genbench.errors import BadInput, CorruptData
+from genbench.errors import BadInput, CorruptData, EnvironmentProblem, together
 from genbench.store import settings_digest
 
 SCHEMA = 1
@@ -275,7 +275,10 @@ class Record(Stored):
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            raise CorruptData(f"{path}: {key}: {first['msg']}", "run the job again") from error
+            said = "missing" if first["type"] == "missing" else first["msg"]
+            raise CorruptData(f"{path}: {key}: {said}", "run the job again") from error
+        except RecursionError:
+            raise CorruptData(f"{path}: not a record: nested too deeply", "run the job again") from None
         except (ValueError, TypeError) as error:
             raise CorruptData(f"{path}: not a record: {error}", "run the job again") from error
 
@@ -284,12 +287,26 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def read_record(file: Path) -> Record:
+    """The record in a file. Raises CorruptData naming it and the first key at fault, or EnvironmentProblem."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorruptData(f"{file}: not UTF-8 at byte {error.start}", "run the job again") from error
+    except IsADirectoryError:
+        raise CorruptData(f"{file}: a folder, not a record", "run the job again") from None
+    except OSError as error:
+        raise EnvironmentProblem(f"{file}: {error.strerror}", "make it readable") from error
+    return Record.from_json(text, file)
+
+
 def load_records(paths: Iterable[Path]) -> list[Record]:
     """Every record below the given run folders (or folders of run folders), ordered by job id.
 
-    Raises BadInput where a path holds none, CorruptData where one cannot be read.
+    Raises BadInput where a path holds none, CorruptData naming all that cannot be read.
     """
     found: dict[Path, Record] = {}
+    faults: list[CorruptData] = []
     for path in paths:
         files = sorted(
             [path] if path.name == "record.json" else [*path.glob("record.json"), *path.glob("*/record.json")]
@@ -299,7 +316,12 @@ def load_records(paths: Iterable[Path]) -> list[Record]:
                 f"{path}: no record.json here or one folder down", "give a run folder, or the folder of run folders"
             )
         for file in files:
-            found[file.resolve()] = Record.from_json(file.read_text(encoding="utf-8"), file)
+            try:
+                found[file.resolve()] = read_record(file)
+            except CorruptData as fault:
+                faults.append(fault)
+    if faults:
+        raise together(faults)
     return sorted(found.values(), key=lambda record: record.job.id)
 
 

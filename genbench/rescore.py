@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench import store
-from genbench.errors import BadInput, CorruptData
+from genbench.errors import BadInput
 from genbench.evaluate.extractors import extractor_stamps
 from genbench.groups import slot
-from genbench.plan import Job, Runtime
-from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
+from genbench.plan import Job, Runtime, read_job
+from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record, read_record
 from genbench.stored import recorded_samples
 
 if TYPE_CHECKING:
@@ -72,16 +72,10 @@ def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocol
 def open_finished(folder: Path) -> Finished:
     """A finished run. Raises BadInput where it did not finish, CorruptData where its job is not readable."""
     file = folder / "record.json"
-    record = Record.from_json(file.read_text(encoding="utf-8"), file)
+    record = read_record(file)
     if record.status != "complete":
         raise BadInput(f"{folder}: the run {record.status}: it has no samples to score", "run it again first")
-    try:
-        job = Job.model_validate(store.read_json(folder / "job.json"))
-    except (OSError, ValueError) as error:
-        raise CorruptData(
-            f"{folder / 'job.json'}: not a job: {str(error).splitlines()[0]}", "run the job again"
-        ) from error
-    return Finished(folder, record, job)
+    return Finished(folder, record, read_job(folder))
 
 
 def with_references(runs: Iterable[Finished]) -> list[Finished]:
@@ -90,7 +84,7 @@ def with_references(runs: Iterable[Finished]) -> list[Finished]:
     wanted = {(run.folder.resolve().parent, images_and_count(run.record)) for run in found.values()}
     for parent in {run.folder.parent for run in found.values()}:
         for file in sorted(parent.glob("*/record.json")):
-            folder, record = file.parent, Record.from_json(file.read_text(encoding="utf-8"), file)
+            folder, record = file.parent, read_record(file)
             reference = record.job.model in REFERENCES and record.status == "complete"
             if reference and (parent.resolve(), images_and_count(record)) in wanted:
                 found.setdefault(folder.resolve(), open_finished(folder))

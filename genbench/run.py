@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
@@ -20,7 +19,7 @@ from genbench.data import Dataset
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.energy import energy_counter
 from genbench.environment import environment
-from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.errors import Busy, Cancelled, Diverged, message_of
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.model import Model
 from genbench.plan import Job
@@ -40,9 +39,11 @@ from genbench.records import (
     RunStatus,
     SamplesStamp,
     Throughput,
+    read_record,
 )
 from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
+from genbench.safe_text import impersonal, redacted
 from genbench.sample import Samples
 from genbench.stored import read_samples, vouch, weights_digest, write_samples
 from genbench.throughput import measure_throughput
@@ -58,7 +59,7 @@ def is_done(job: Job) -> bool:
     file = job.folder / "record.json"
     if not file.exists():
         return False
-    record = Record.from_json(file.read_text(encoding="utf-8"), file)
+    record = read_record(file)
     if record.status == "diverged":
         return True
     if record.status != "complete" or missing_extractors(job, record) != []:
@@ -248,7 +249,7 @@ class Run:
                 clamped_share=samples.clamped_share if samples else None,
             ),
             artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
-            external_data=[*job.external_data, *(self.model.external_data if self.model else ())],
+            external_data=[*job.external_data, *map(redacted, self.model.external_data if self.model else ())],
             tuning_trials=job.tuning_trials,
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
@@ -274,7 +275,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
         store.sweep(job.folder)
         if is_done(job):
             file = job.folder / "record.json"
-            return Record.from_json(file.read_text(encoding="utf-8"), file)
+            return read_record(file)
         attempts = earlier_attempts(job.folder)
         store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
         device = torch.device(job.runtime.device)
@@ -302,12 +303,11 @@ def attempt(action: Callable[[], None], run: Run) -> tuple[RunStatus, Failure | 
             status = "diverged"
         elif isinstance(error, Cancelled | KeyboardInterrupt):
             status = "cancelled"
-        text = "".join(traceback.format_exception(error))
+        text = impersonal("".join(traceback.format_exception(error)))
         store.write_text(run.job.folder / "traceback.txt", text)
-        message = (error.message if isinstance(error, GenbenchError) else str(error)) or type(error).__name__
         return status, Failure(
             type=type(error).__name__,
-            message=message,
+            message=impersonal(message_of(error)),
             hook=run.hook,
             plugin=run.job.plugin.name,
             traceback="traceback.txt",
@@ -319,7 +319,7 @@ def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
     file = folder / "record.json"
     if not file.exists():
         return []
-    old = Record.from_json(file.read_text(encoding="utf-8"), file)
+    old = read_record(file)
     if old.status == "complete":
         return old.attempts
     return [*old.attempts, {"status": old.status, "error": old.error.message if old.error else ""}]
@@ -330,7 +330,7 @@ def previous_record(job: Job) -> Record | None:
     file = job.folder / "record.json"
     if not file.exists():
         return None
-    old = Record.from_json(file.read_text(encoding="utf-8"), file)
+    old = read_record(file)
     return old if old.status == "complete" and old.samples.key == job.samples_key else None
 
 
@@ -361,8 +361,3 @@ def parameters_by_phase(model: Model) -> dict[str, int]:
         moved |= {id(p) for p in parameters}
     fixed = sum(p.numel() for p in model.parameters() if id(p) not in moved)
     return counts | ({"fixed": fixed} if fixed else {})
-
-
-def load_job(folder: Path) -> Job:
-    """The job of a run folder."""
-    return Job.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))

@@ -24,7 +24,7 @@ from genbench.executors.local import threads_for
 from genbench.foreign import Stack, open_samples, row_name
 from genbench.plan import Job, Runtime
 from genbench.plugins import Plugins, load_plugins
-from genbench.records import REFERENCES, Measurement, PluginStamp, Record, load_records
+from genbench.records import REFERENCES, Measurement, PluginStamp, Record, load_records, read_record
 from genbench.rescore import Finished, open_finished, score_again, with_references
 from genbench.run import Run, is_done, previous_record, run_job
 from genbench.sample import Samples
@@ -63,7 +63,7 @@ class Words:
         """Where things are, on the device that was asked for."""
         devices = [str(device) for device in resolve_devices(self.device)]
         if len(devices) > 1:
-            raise BadInput(f"--device {self.device}: scoring takes one device")
+            raise BadInput(f"--device {self.device}: scoring takes one device", "name one, such as cuda:0")
         return Runtime(
             device=devices[0], threads=threads_for(1), out=self.out, cache=cache_root(),
             weights=self.weights, offline=self.offline, plugins=self.plugins,
@@ -118,7 +118,7 @@ def evaluation_of(words: Words, data: Dataset) -> EvaluationSettings:
 def siblings(out: Path, digest: str) -> Iterator[Finished]:
     """The finished reference rows of a dataset in a folder of runs."""
     for file in sorted(out.glob("*/record.json")):
-        record = Record.from_json(file.read_text(encoding="utf-8"), file)
+        record = read_record(file)
         if record.job.model in REFERENCES and record.dataset.digest == digest and record.status == "complete":
             yield open_finished(file.parent)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.config import Experiment, make_experiment
-from genbench.data import Dataset, Progress, cache_root, data_root, known_datasets, prepare, stand_in
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean
+from genbench.config import Experiment, make_experiment, model_config
+from genbench.data import Dataset, Progress, as_folder, cache_root, data_root, known_datasets, prepare, stand_in
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
 from genbench.executors import local
 from genbench.plan import Job, Runtime, make_jobs
 from genbench.plugins import Plugins, check_known, load_plugins
@@ -70,8 +71,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     plugins = load_plugins(request.plugins)
     if request.strict_plugins:
         plugins.require_whole()
-    for choice in experiment.models:
-        plugins.model(choice.name)
+    check_configs(experiment, plugins)
     runtime = Runtime(
         device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
         out=request.out, cache=cache_root(), weights=request.weights, offline=request.offline,
@@ -79,7 +79,8 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     )  # fmt: skip
     files = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
-    datasets = open_datasets(experiment.datasets, files, plugins, request, progress, missing if incomplete else None)
+    absent = missing if incomplete else None
+    datasets = open_datasets(experiment.datasets, files, plugins, request, progress, absent, experiment.conditional)
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
@@ -100,6 +101,7 @@ def open_datasets(
     request: Request,
     progress: Progress | None,
     missing: dict[str, list[GenbenchError]] | None = None,
+    conditional: bool = False,
 ) -> dict[str, Dataset]:
     """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one.
 
@@ -108,7 +110,10 @@ def open_datasets(
     known = known_datasets(files, plugins.registered("register_datasets"))
     for name in names:
         if name not in known:
-            raise BadInput(f"unknown dataset {name!r}", did_you_mean(name, set(known)))
+            raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")
+        if conditional and not known[name].source.num_classes:
+            mend = "leave --conditional out, or choose a labelled dataset"
+            raise BadInput(f"--conditional: dataset {name!r} has no labels", mend)
     found = {}
     for name in names:
         try:
@@ -120,10 +125,21 @@ def open_datasets(
     return found
 
 
+def check_configs(experiment: Experiment, plugins: Plugins) -> None:
+    """Raise BadInput naming every model that is not known, and every option that is wrong, of all models together."""
+    faults: list[GenbenchError] = []
+    for choice in experiment.models:
+        try:
+            model_config(plugins.model(choice.name)[0], choice)
+        except BadInput as fault:
+            faults += fault.problems or [fault]
+    if faults:
+        raise together(faults)
+
+
 def check_out(out: Path) -> None:
-    """Refuse an output folder that is a file. Nothing is created yet."""
-    for path in (out, *out.parents):
-        if path.exists():
-            if not path.is_dir():
-                raise BadInput(f"--out {out}: {path} is a file", "give a folder")
-            return
+    """Refuse an output folder that is a file, or that cannot be written. Nothing is created yet."""
+    out = as_folder("--out", out).absolute()
+    found = next(each for each in (out, *out.parents) if each.exists())
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise EnvironmentProblem(f"--out {out}: {found} cannot be written", "choose another folder by --out")

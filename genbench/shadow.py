@@ -17,6 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from genbench.errors import BadInput, EnvironmentProblem, GenbenchError
 from genbench.model import DataSpec, Model
+from genbench.plugins import describe
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -34,7 +35,9 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
         what = (job.model, job.config, job.dataset, job.conditional)
         if not job.is_reference and what not in seen:
             seen.append(what)
-            build_job(job, plugins, datasets[job.dataset])
+            model = build_job(job, plugins, datasets[job.dataset])
+            if next(model.parameters(), None) is None and not plugins.owns("train", plugins.model(job.model)[1]):
+                raise BadInput(f"model {job.label!r} has no parameters to train", "make them torch.nn.Parameters")
 
 
 def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
@@ -45,8 +48,8 @@ def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
         return build(kind, spec, kind.Config(**job.config))
     except EnvironmentProblem:
         raise
-    except Exception as error:
-        what = error.message if isinstance(error, GenbenchError) else str(error) or type(error).__name__
+    except (Exception, SystemExit) as error:
+        what = error.message if isinstance(error, GenbenchError) else describe(error)
         shape = "x".join(map(str, spec.shape))
         raise BadInput(
             f"model {job.label!r} cannot be built for the {shape} images of {spec.name!r}: {what}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from genbench.errors import CorruptData
 from genbench.records import Record
-from genbench.store import read_array
+from genbench.store import inside, read_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ def first_samples(record: Record, count: int = COUNT) -> np.ndarray | None:
 
     Raises CorruptData where samples.npy is not an array of the record's image shape.
     """
-    file = record.folder / "samples.npy" if record.folder else None
+    file = inside(record.folder, "samples.npy") if record.folder else None
     if file is None or not file.is_file():
         return None
     images = read_array(file)

@@ -41,9 +41,12 @@ class Place:
             raise BadInput(
                 f"path {text!r}: variables are not expanded", "write the path out, or use ~ for the home folder"
             )
-        path = self.base / Path(text).expanduser()
-        if not path.exists():
-            raise BadInput(f"{path}: no such file or folder", "correct `path` in the datasets file")
+        try:
+            path = self.base / Path(text).expanduser()
+            if not path.exists():
+                raise BadInput(f"{path}: no such file or folder", "correct `path` in the datasets file")
+        except (RuntimeError, ValueError, OSError) as error:
+            raise BadInput(f"path {text!r}: {first_line(error)}", "correct `path` in the datasets file") from error
         return path
 
 
@@ -85,6 +88,8 @@ class Source(BaseModel):
         if image.mode not in ("1", "L", "RGB"):
             image = _plain_mode(image)
         image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+        if self.crop and self.crop > min(image.size):
+            raise ValueError(f"crop = {self.crop} of an image of {image.width}x{image.height}")
         if self.crop:
             left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
             image = image.crop((left, top, left + self.crop, top + self.crop))

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from genbench.errors import BadInput, EnvironmentProblem
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean
 from genbench.mixture import FREQUENCIES, Mixture, make_mixture
 from genbench.own_files import Array, Folder
 from genbench.records import Entropy
 from genbench.seeds import derive_seed
 from genbench.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
+
+GENBENCHS_OWN = {"root", "download", "transform", "target_transform", "transforms", "loader"}
+"""Arguments of torchvision's datasets that are not a datasets file's: genbench decides on places and pixels."""
 
 
 class Bundled(Source):
@@ -38,6 +42,13 @@ class Torchvision(Source):
     train: dict[str, Any]
     test: dict[str, Any]
 
+    @field_validator("train", "test")
+    @classmethod
+    def _arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
+        for name in GENBENCHS_OWN & given.keys():
+            raise ValueError(f"{name} is not for datasets files: genbench gives it")
+        return given
+
     def splits(self, place: Place) -> tuple[Split, Split]:
         return self._split(place, self.train), self._split(place, self.test)
 
@@ -54,8 +65,10 @@ class Torchvision(Source):
         import torchvision
 
         build = getattr(torchvision.datasets, self.dataset, None)
-        if build is None:
-            raise BadInput(f"dataset = {self.dataset!r}: torchvision has no such dataset", "see torchvision.datasets")
+        if not (isinstance(build, type) and issubclass(build, torchvision.datasets.VisionDataset)):
+            known = set(torchvision.datasets.__all__)
+            told = f"dataset = {self.dataset!r}: torchvision has no such dataset"
+            raise BadInput(told, did_you_mean(self.dataset, known))
         images = self._open(build, place, arguments)
 
         def items() -> Iterator[tuple[np.ndarray, int]]:
@@ -69,9 +82,14 @@ class Torchvision(Source):
         downloads = "download" in build.__init__.__code__.co_varnames
         root = place.data_root / "lsun" if self.dataset == "LSUN" else place.data_root
         try:
-            return build(root, **arguments)
-        except TypeError as error:
-            raise BadInput(f"{self.dataset}: {error}", "correct the split's arguments in the datasets file") from error
+            with _no_pickled_keys():
+                return build(root, **arguments)
+        except GenbenchError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise BadInput(
+                f"{self.dataset}: {first_line(error)}", "correct the split's arguments in the datasets file"
+            ) from error
         except Exception as missing:
             where = f"torchvision's {self.dataset} is not below {root} ({first_line(missing)})"
             mend = "give its folder by --data-root or GENBENCH_DATA"
@@ -81,6 +99,29 @@ class Torchvision(Source):
                 return build(root, **arguments, download=True)
             except Exception as failure:
                 raise EnvironmentProblem(f"{where} and cannot be downloaded ({first_line(failure)})", mend) from failure
+
+
+class _NoKeys:
+    """In place of pickle where torchvision keeps the keys of LSUN in the working folder: nothing is read or left."""
+
+    @staticmethod
+    def load(file: BinaryIO) -> Any:
+        raise BadInput(f"{file.name}: a pickle, which is never read", "remove it")
+
+    @staticmethod
+    def dump(keys: Any, file: BinaryIO) -> None:
+        Path(file.name).unlink()
+
+
+@contextmanager
+def _no_pickled_keys() -> Iterator[None]:
+    from torchvision.datasets import lsun
+
+    before, lsun.pickle = lsun.pickle, _NoKeys
+    try:
+        yield
+    finally:
+        lsun.pickle = before
 
 
 class HuggingFace(Source):
@@ -104,14 +145,14 @@ class HuggingFace(Source):
         return self._split(place, self.train_split), self._split(place, self.test_split)
 
     def _split(self, place: Place, split: str) -> Split:
+        if place.offline:  # read when the library is imported
+            os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
         try:
             from datasets import Image, load_dataset
         except ImportError as error:
             raise EnvironmentProblem(
                 "the source `huggingface` needs the datasets library", "pip install 'genbench[huggingface]'"
             ) from error
-        if place.offline:
-            os.environ["HF_HUB_OFFLINE"] = "1"
         local = place.base / Path(self.path).expanduser()
         try:
             rows = load_dataset(str(local) if local.exists() else self.path, split=split, revision=self.revision)

@@ -106,6 +106,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that data names, below `folder`. Raises CorruptData where it, or a link, leads out of it."""
+    path = folder / name
+    lexical = Path(name)
+    if lexical.is_absolute() or ".." in lexical.parts or not path.resolve().is_relative_to(folder.resolve()):
+        raise CorruptData(f"{path}: a link or a path out of {folder}", "remove it: nothing outside is read or written")
+    return path
+
+
+def check_links(folder: Path) -> None:
+    """Raise CorruptData where a link below `folder` leads out of it, by which something else would be overwritten."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink():
+                inside(folder, str(path.relative_to(folder)))
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder; only the holder of its lock may."""
     for leftover in folder.rglob(f"{TEMPORARY}*"):
@@ -135,7 +153,9 @@ def read_json(path: Path) -> Any:
     """Parsed JSON; CorruptData names the file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except FileNotFoundError:
+        raise CorruptData(f"{path}: missing", "run again") from None
+    except (ValueError, RecursionError) as error:
         raise CorruptData(f"{path}: not JSON: {error}", "remove it and run again") from error
 
 
@@ -151,10 +171,15 @@ def read_array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        array: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
-        return array
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+        raise ValueError("an archive")
+    except FileNotFoundError:
+        raise CorruptData(f"{path}: missing", "run again") from None
     except (ValueError, EOFError) as error:
-        raise CorruptData(f"{path}: not an array: {error}", "remove it and run again") from error
+        what = "objects, which are never read" if "ickle" in str(error) or "Python objects" in str(error) else error
+        raise CorruptData(f"{path}: not an array: {what}", "remove it and run again") from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -194,6 +219,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        check_links(folder)
         file = (folder / ".lock").open("a+")
     with file:
         try:

@@ -64,6 +64,8 @@ def recorded_samples(folder: Path, record: Record) -> Samples:
         if not (folder / name).is_file():
             raise CorruptData(f"{folder / name}: missing, though the run is complete", mend)
     about = store.read_json(folder / "samples.json")
+    if not isinstance(about, dict):
+        raise CorruptData(f"{folder / 'samples.json'}: not a description of samples", mend)
     if about.get("key") != record.samples.key:
         raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", mend)
     if store.file_digest(folder / "samples.npy") != about.get("sha256"):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.wording import printable
+from genbench.safe_text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,6 +21,7 @@ from genbench.limits import doubted, entropy_of, with_limit
 from genbench.published import published_tables
 from genbench.records import Measurement, Record
 from genbench.standings import ranked
+from genbench.store import inside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +201,7 @@ def progress_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def read_progress(record: Record) -> list[dict[str, Any]]:
     """The objects of a run's progress.jsonl, in order; none where the run has no folder or no such file."""
-    file = record.folder / "progress.jsonl" if record.folder else None
+    file = inside(record.folder, "progress.jsonl") if record.folder else None
     if file is None or not file.is_file():
         return []
     found: list[dict[str, Any]] = []

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from genbench import __version__, store
-from genbench.checkpoint import MANIFEST
+from genbench.checkpoint import MANIFEST, read_manifest
 from genbench.errors import BadInput, CorruptData
 from genbench.records import Record
 
@@ -74,13 +74,14 @@ def verify_run(folder: Path) -> Verdict:
     if not (folder / "record.json").exists():
         return Verdict(str(folder), "unfinished", [Fault("record.json", "none yet: interrupted, or still running")])
     faults: list[Fault] = []
+    _guarded(faults, "links", lambda: store.check_links(folder))
     record = _guarded(faults, "record.json", lambda: _record(folder, faults))
     if record is not None:
         checks = {"record.json": _numbers, "samples.json": _samples, "job.json": _job, "progress.jsonl": _progress}
         for file, check in checks.items():
             faults += _guarded(faults, file, lambda check=check: list(check(folder, record))) or []  # type: ignore[misc]
         if record.status == "complete":
-            faults += _listed(folder, record)
+            faults += _guarded(faults, "record.json", lambda: list(_listed(folder, record))) or []
     for manifest in sorted(folder.rglob(MANIFEST)):
         name = manifest.relative_to(folder).as_posix()
         faults += _guarded(faults, name, lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
@@ -199,7 +200,7 @@ def _progress(folder: Path, record: Record) -> Iterator[Fault]:
 def _listed(folder: Path, record: Record) -> Iterator[Fault]:
     """Every file against the digest that the record has of it; a checkpoint may have been removed whole."""
     for name, expected in record.files.items():
-        file = folder / name
+        file = store.inside(folder, name)
         if file.is_file():
             if store.file_digest(file) != expected:
                 yield Fault(name, "its SHA-256 is not what record.json says")
@@ -209,8 +210,8 @@ def _listed(folder: Path, record: Record) -> Iterator[Fault]:
 
 def _manifest(folder: Path, manifest: Path) -> Iterator[Fault]:
     """The files that a manifest lists, against its digests."""
-    for name, expected in store.read_json(manifest)["files"].items():
-        file = manifest.parent / name
+    for name, expected in read_manifest(manifest.parent)["files"].items():
+        file = store.inside(manifest.parent, name)
         if not file.is_file() or store.file_digest(file) != expected:
             where = file.relative_to(folder).as_posix()
             yield Fault(where, f"{'not what' if file.is_file() else 'missing, but in'} {MANIFEST}")

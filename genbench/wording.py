@@ -13,13 +13,6 @@ ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 RELATIONS = {"<=": "≤ ", "~": "~ ", "": ""}
 
 
-def printable(text: str, keep: str = "") -> str:
-    r"""The text with control and direction characters made visible (`\x1b`): it changes no terminal and no page."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
-
-
 def significant(value: float, digits: int = 3) -> int:
     """Decimals that show `digits` significant digits, at most six."""
     return 2 if value == 0 else min(6, max(0, digits - 1 - math.floor(math.log10(abs(value)))))

@@ -90,6 +90,26 @@ def finished_runs(tmp_path_factory, gaussian_plugin):
     return folder / "runs"
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory, session_cache):
+    """A cache with the digits, and finished runs of them: `model`, `real` and `noise`."""
+    from genbench.plugins import load_plugins
+    from genbench.run import run_job
+    from genbench.session import Request, open_session
+
+    folder = tmp_path_factory.mktemp("prepared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENBENCH_CACHE", str(folder / "cache"))
+        patch.setenv("GENBENCH_DATA", str(folder / "data"))
+        options = {"datasets": ["digits"], "budget": "5steps", "samples": 100, "likelihood_images": 10}
+        session = open_session(Request(None, options, ("gaussian",), (), device="cpu", out=folder / "made"))
+        for job in session.jobs:
+            run_job(job, session.datasets["digits"], load_plugins())
+            name = {"gaussian": "model"}.get(job.model, job.model)
+            shutil.copytree(job.folder, folder / "runs" / name)
+    return folder
+
+
 @pytest.fixture
 def runs(finished_runs, tmp_path):
     """A copy of the runs, to change."""

@@ -26,6 +26,12 @@ from genbench.records import (
     TrainCost,
 )
 
+PAYLOADS = [
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover=alert(1) x='", "{{7*7}}",
+    "</script><script>alert(1)", "javascript:alert(1)", "data:text/html,<b>", "$\\frac{$", "_hidden",
+    '=HYPERLINK("http://x")', "\x1b[2J", "\u202e", "x" * 300,
+]  # fmt: skip
+"""Names and messages that try to break out of a page, a table, a spreadsheet or a terminal."""
 CLASSIFIER = {"name": "mnist-classifier-v1", "dim": 64, "num_classes": 10, "digest": "5eed" * 16}
 DIGEST = "a1b2c3d4e5f6" * 5
 REAL = {
@@ -251,3 +257,23 @@ def with_elbo(record: Record, bits: float) -> Record:
     protocols = dict(record.protocols)
     elbo = measure("bits_per_dim_elbo_test", bits, protocols, kind="bound", stderr=0.004)
     return record.model_copy(update={"measurements": [*record.measurements, elbo], "protocols": protocols})
+
+
+def planted(payloads: list[str], dataset: str) -> list[Record]:
+    """Two runs a payload, one finished and one failed, that have it in every text field."""
+    records = []
+    for payload in payloads:
+        done = make_record("ddpm", protocol={"note": " ".join(payloads)})
+        records += [done, make_record("vae", status="failed", error=(payload, payload))]
+        for measurement in done.measurements:
+            measurement.note = payload
+        records[-1].error.traceback = records[-1].error.hook = payload
+        for record in records[-2:]:
+            record.job.label = f"{record.job.label}{payload}"
+            record.job.id = f"{len(records)}{record.status}{payload}"
+            record.job.config |= {payload: payload}
+            record.job.precision = record.environment.platform = payload
+            record.environment.packages = {payload: payload}
+            record.dataset.name = record.job.dataset = dataset
+            record.external_data = [payload]
+    return records

@@ -240,64 +240,6 @@ def test_a_job_that_hangs_is_ended(genbench, tmp_path):
     assert "--timeout" in records(tmp_path / "runs")["hangs"]["error"]["message"]
 
 
-RUN = ["run", "-m", "gaussian", "-d", "digits"]
-BAD = {
-    "unknown command": (["trian"], 2, "No such command"),
-    "unknown option": (["run", "--modle", "x"], 2, "No such option"),
-    "unknown model": (["run", "-m", "ddpmm"], 2, "did you mean 'ddpm'"),
-    "unknown dataset": (["run", "-m", "vae", "-d", "mnsit"], 2, "did you mean 'mnist'"),
-    "unknown option of a model": ([*RUN, "--set", "gaussian.batchsize=3"], 2, "did you mean 'batch_size'"),
-    "wrong value": ([*RUN, "--set", "gaussian.batch_size=three"], 2, "batch_size"),
-    "unknown label in --set": ([*RUN, "--set", "vae.width=3"], 2, "no model 'vae'"),
-    "unknown preset": (["run", "-m", "vae", "-d", "digits", "--set", "vae.preset=huge"], 2, "unknown preset"),
-    "bad budget": ([*RUN, "--budget", "10"], 2, "180s"),
-    "bad seeds": ([*RUN, "--seeds", "-1"], 2, "seeds"),
-    "one sample": ([*RUN, "--samples", "1"], 2, "samples"),
-    "too many samples": ([*RUN, "--samples", "1443"], 2, "1442"),
-    "unknown device": ([*RUN, "--device", "gpu"], 2, "cuda:0,cuda:1"),
-    "absent device": ([*RUN, "--device", "cuda:77"], 4, "not here"),
-    "unknown extractor": ([*RUN, "--extractor", "inception"], 2, "did you mean"),
-    "extractor of another shape": ([*RUN, "--extractor", "mnist-classifier-v1"], 2, "8x8"),
-    "weights not there": (
-        [*RUN, "--extractor", "inception-v3-compat", "--offline", "--weights", "/nowhere"],
-        4,
-        "weights",
-    ),
-    "absent data": (["run", "-m", "vae", "-d", "cifar10", "--data-root", "nowhere", "--offline"], 4, "CIFAR10"),
-    "out is a file": ([*RUN, "--out", "a-file"], 2, "is a file"),
-    "missing suite": (["run", "suite.toml"], 2, "no such suite file"),
-    "missing datasets file": ([*RUN, "--datasets", "my.toml"], 2, "my.toml"),
-    "broken plugin": (["run", "--plugin", "broken.py", "-m", "x"], 2, "SyntaxError"),
-    "missing plugin": (["run", "--plugin", "nowhere.py", "-m", "x"], 2, "nowhere.py"),
-    "jobs 0": ([*RUN, "--jobs", "0"], 2, "jobs"),
-    "bad precision": ([*RUN, "--precision", "fp8"], 2, "fp8"),
-    "no runs": (["table", "empty"], 2, "no record.json"),
-    "no runs to report": (["report", "empty", "-o", "x"], 2, "no record.json"),
-    "corrupt record": (["table", "corrupt"], 3, "record.json"),
-    "newer record": (["table", "newer"], 3, "schema"),
-    "unknown format": (["table", ".", "--format", "xls"], 2, "xls"),
-    "sample of nothing": (["sample", "nowhere"], 2, "nowhere"),
-    "check of nothing": (["check-plugin", "nowhere.py"], 2, "nowhere.py"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_gets_one_error_and_writes_nothing(genbench, tmp_path, name):
-    arguments, code, text = BAD[name]
-    (tmp_path / "a-file").write_text("")
-    (tmp_path / "broken.py").write_text("def broken(:\n")
-    (tmp_path / "empty").mkdir()
-    for folder, content in (("corrupt", '{"schema": 1, "status": NaN'), ("newer", '{"schema": 99}')):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "record.json").write_text(content)
-    before = sorted(tmp_path.rglob("*"))
-    result = genbench(*arguments)
-    assert result.code == code, result.err
-    assert text in result.err and "Traceback" not in result.err and result.out == ""
-    assert result.err.count("genbench: error[") == 1
-    assert sorted(p for p in tmp_path.rglob("*") if "__pycache__" not in p.parts) == before
-
-
 def test_errors_as_json(genbench):
     result = genbench("run", "-m", "ddpmm", "--json")
     assert result.code == 2 and result.json["error"]["code"] == "bad-input" and "ddpm" in result.json["error"]["hint"]

@@ -71,27 +71,6 @@ def test_the_quick_suite_has_the_five_families_and_the_baseline():
 
 
 MODELS = '[[models]]\nname = "vae"\n'
-BAD = {
-    "unknown key": (f"bugdet = 3\n{MODELS}", "did you mean 'budget'"),
-    "unknown model key": (f"{MODELS}lable = 'x'\n", "did you mean 'label'"),
-    "no model": ("seeds = 1\n", "models"),
-    "twice the same label": (MODELS * 2, "vae is given twice"),
-    "negative seed": (f"seeds = [-1]\n{MODELS}", "seeds"),
-    "boolean seeds": (f"seeds = true\n{MODELS}", "seeds"),
-    "seed twice": (f"seeds = [1, 1]\n{MODELS}", "seed 1 is given twice"),
-    "one sample": (f"samples = 1\n{MODELS}", "samples"),
-    "bad precision": (f'precision = "fp8"\n{MODELS}', "precision"),
-    "syntax": ("seeds =\n", "line 1"),
-    "bad label": (f'{MODELS}label = "../x"\n', "cannot be a name"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_suites_are_named(tmp_path, name):
-    text, expected = BAD[name]
-    with pytest.raises(BadInput) as problem:
-        experiment(tmp_path, text)
-    assert expected in f"{problem.value.message} {problem.value.hint}"
 
 
 def test_several_problems_are_reported_together(tmp_path):

@@ -1,7 +1,6 @@
 """`genbench evaluate`: samples made elsewhere as a row like any other."""
 
 import json
-import pickle
 import shutil
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import pytest
 from finished import numbers, record_of, run_of, times
 from PIL import Image
 
-from genbench.errors import BadInput
 from genbench.foreign import open_samples, row_name
 
 
@@ -160,140 +158,3 @@ def test_colour_images_keep_their_channels(digits, tmp_path):
 )
 def test_a_file_gives_a_legal_name(tmp_path, file, name):
     assert row_name(None, tmp_path / file) == name
-
-
-# what is refused
-
-
-def write_bad(folder, digits):
-    """Bad samples of every kind."""
-    images = digit_images(digits)
-    arrays = {
-        "float": images / 255, "nan": np.where(images == 0, np.nan, images / 255), "beyond": images / 128,
-        "int": images.astype(np.int64), "large": np.zeros((9, 1, 16, 16), np.uint8), "one": images[:1],
-        "none": images[:0],
-        "colour": np.zeros((9, 3, 8, 8), np.uint8), "flat": images.reshape(20, -1), "deep": images[None],
-        "words": np.array(["a", "b"]), "scalar": np.array(3), "good": images,
-    }  # fmt: skip
-    for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", array)
-    np.save(folder / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    (folder / "raw.npy").write_bytes(pickle.dumps(images))
-    (folder / "text.npy").write_text("no array")
-    (folder / "cut.npy").write_bytes((folder / "good.npy").read_bytes()[:-100])
-    (folder / "empty.npy").write_bytes(b"")
-    (folder / "samples.txt").write_text("x")
-    np.savez(folder / "keyless.npz", pictures=images)
-    np.savez(folder / "objects.npz", images=np.array([None, 1], dtype=object))
-    labels = digits.test.labels[:20].copy()
-    np.savez(folder / "short.npz", images=images, labels=labels[:5])
-    np.savez(folder / "half.npz", images=images, labels=labels + 0.5)
-    labels[7] = 10
-    np.savez(folder / "class10.npz", images=images, labels=labels)
-    np.savez(folder / "unlabelled.npz", images=images)
-    cut = folder / "cut.npz"
-    cut.write_bytes((folder / "unlabelled.npz").read_bytes()[:300])
-    pictures = {
-        "text": None, "size": Image.new("L", (9, 8)), "rgb": Image.new("RGB", (8, 8)),
-        "deep16": Image.new("I;16", (8, 8)), "clear": Image.new("LA", (8, 8)), "truncated": None,
-    }  # fmt: skip
-    for name, picture in pictures.items():
-        (folder / name).mkdir()
-        for index in range(3):
-            Image.fromarray(images[index, 0]).save(folder / name / f"{index}.png")
-        bad = folder / name / "bad.png"
-        if picture is not None:
-            picture.save(bad)
-        elif name == "text":
-            bad.write_text("no image")
-        else:
-            bad.write_bytes((folder / name / "0.png").read_bytes()[:60])
-    (folder / "hollow").mkdir()
-    shutil.copytree(folder / "size", folder / "nested" / "cats")
-
-
-D = ["-d", "digits"]
-BAD = {
-    "missing file": (["nowhere.npy", *D], "nowhere.npy"),
-    "no dataset": (["good.npy"], "-d DATASET"),
-    "unknown dataset": (["good.npy", "-d", "digit"], "did you mean 'digits'"),
-    "unknown extractor": (["good.npy", *D, "--extractor", "inception"], "did you mean"),
-    "extractor of another shape": (["good.npy", *D, "--extractor", "mnist-classifier-v1"], "8x8"),
-    "unknown kind of file": (["samples.txt", *D], "samples.txt"),
-    "empty folder": (["hollow", *D], "no images"),
-    "class folders without labels asked for": (["nested", *D], "--conditional"),
-    "class folders that are no classes": (["nested", *D, "--conditional"], "cats"),
-    "text named png": (["text", *D], "bad.png"),
-    "truncated image": (["truncated", *D], "bad.png"),
-    "image of another size": (["size", *D], "8x9 pixels"),
-    "colour image": (["rgb", *D], "bad.png"),
-    "16-bit image": (["deep16", *D], "I;16"),
-    "transparent image": (["clear", *D], "bad.png"),
-    "range of image files": (["size", *D, "--range", "0,1"], "--range"),
-    "floats without a range": (["float.npy", *D], "--range 0,1"),
-    "floats with NaN": (["nan.npy", *D, "--range", "0,1"], "image 0"),
-    "floats out of range": (["beyond.npy", *D, "--range", "0,1"], "image 0"),
-    "range of levels": (["good.npy", *D, "--range", "0,1"], "uint8"),
-    "unknown range": (["float.npy", *D, "--range", "0,2"], "0,2"),
-    "whole numbers": (["int.npy", *D], "int64"),
-    "words": (["words.npy", *D], "shape (2,)"),
-    "scalar": (["scalar.npy", *D], "shape ()"),
-    "another size": (["large.npy", *D], "(1, 16, 16)"),
-    "another number of channels": (["colour.npy", *D], "(3, 8, 8)"),
-    "rank 2": (["flat.npy", *D], "shape (20, 64)"),
-    "rank 5": (["deep.npy", *D], "shape (1, 20, 1, 8, 8)"),
-    "one image": (["one.npy", *D], "1 image"),
-    "no image": (["none.npy", *D], "0 image"),
-    "an array of objects": (["objects.npy", *D], "pickled objects"),
-    "an archive of objects": (["objects.npz", *D], "pickled objects"),
-    "a pickle": (["raw.npy", *D], "pickled objects"),
-    "a text": (["text.npy", *D], "text.npy"),
-    "an empty file": (["empty.npy", *D], "empty.npy"),
-    "a file cut short": (["cut.npy", *D], "cut.npy"),
-    "an archive cut short": (["cut.npz", *D], "cut.npz"),
-    "an archive without images": (["keyless.npz", *D], "pictures"),
-    "no labels": (["unlabelled.npz", *D, "--conditional"], "no labels"),
-    "too few labels": (["short.npz", *D, "--conditional"], "(5,)"),
-    "labels that are no classes": (["half.npz", *D, "--conditional"], "float64"),
-    "a label out of range": (["class10.npz", *D, "--conditional"], "label 10 of image 7"),
-    "labels without conditional": (["good.npy", *D, "--labels", "good.npy"], "--conditional"),
-    "missing labels": (["good.npy", *D, "--conditional", "--labels", "nowhere.npy"], "nowhere.npy"),
-    "too many samples asked for": (["good.npy", *D, "--samples", "21"], "at most 20"),
-    "one sample asked for": (["good.npy", *D, "--samples", "1"], "samples"),
-    "an illegal name": (["good.npy", *D, "--name", "../x"], "../x"),
-    "the name real": (["good.npy", *D, "--name", "real"], "reference row"),
-    "the name NOISE": (["good.npy", *D, "--name", "NOISE"], "reference row"),
-    "out is a file": (["good.npy", *D, "--out", "samples.txt"], "is a file"),
-    "unknown device": (["good.npy", *D, "--device", "gpu"], "cuda:0"),
-    "unknown option": (["good.npy", *D, "--nmae", "x"], "No such option"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_samples_get_one_error_and_leave_nothing(genbench, tmp_path, digits, name):
-    write_bad(tmp_path, digits)
-    arguments, text = BAD[name]
-    before = sorted(tmp_path.rglob("*"))
-    result = genbench("evaluate", *arguments)
-    assert result.code == 2 and text in result.err, result.err
-    assert result.out == "" and result.err.count("genbench: error[") == 1
-    assert "Traceback" not in result.err and "allow_pickle" not in result.err
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_pickle_is_not_run(digits, tmp_path):
-    class Planted:
-        def __reduce__(self):
-            return (tmp_path.joinpath("planted").touch, ())
-
-    (tmp_path / "x.npy").write_bytes(pickle.dumps(Planted()))
-    np.save(tmp_path / "y.npy", np.array([Planted()], dtype=object), allow_pickle=True)
-    for file in ("x.npy", "y.npy"):
-        with pytest.raises(BadInput):
-            open_samples(tmp_path / file, digits, False, None, None)
-    assert not (tmp_path / "planted").exists()
-
-
-def test_an_error_as_json(genbench):
-    result = genbench("evaluate", "nowhere.npy", "-d", "digits", "--json")
-    assert result.code == 2 and "nowhere.npy" in result.json["error"]["message"]

@@ -11,8 +11,8 @@ from records_factory import DIGEST, make_record, quick_suite
 
 from genbench.errors import BadInput
 from genbench.formats import FORMATS, render
+from genbench.safe_text import printable
 from genbench.tables import make_tables
-from genbench.wording import printable
 
 FID = "fid_test:mnist-classifier-v1"
 HOSTILE = [

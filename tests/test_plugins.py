@@ -67,14 +67,6 @@ def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeyp
         found.require_whole()
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_broken_file_is_an_error(tmp_path, fault):
-    text, reason = FAULTS[fault]
-    with pytest.raises(BadInput) as problem:
-        load_plugins([write(tmp_path, text)])
-    assert reason in problem.value.message and "mine.py" in problem.value.message
-
-
 def test_one_entry_point_name_of_two_distributions_is_neither(tmp_path, monkeypatch):
     install(monkeypatch, tmp_path, toy=GOOD, toy__again=GOOD)
     found = load_plugins()
@@ -105,14 +97,6 @@ def test_a_copy_of_a_shipped_plugin_is_the_shipped_one_and_a_changed_copy_is_not
 def test_the_digest_follows_the_source(tmp_path):
     first = load_plugins([write(tmp_path, GOOD)]).model("toy")[1].digest
     assert load_plugins([write(tmp_path, GOOD + "\n# changed\n")]).model("toy")[1].digest != first
-
-
-@pytest.mark.parametrize("file", ["missing.py", "text.txt", "folder"])
-def test_a_plugin_that_is_no_python_file(tmp_path, file):
-    (tmp_path / "text.txt").write_text("hello")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(BadInput, match=file):
-        load_plugins([str(tmp_path / file)])
 
 
 def test_datasets_and_extractors_are_registered_by_name(tmp_path):

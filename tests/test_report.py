@@ -12,24 +12,20 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import make_record, quick_suite, reference, write_runs
+from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, write_runs
 
 from genbench import plots
 from genbench.errors import BadInput
 from genbench.report import build_report
-from genbench.report.build import MARKER, slugs_of
+from genbench.report.build import slugs_of
 from genbench.report.facts import headlines
 from genbench.report.pages import Pages
+from genbench.report.place import MARKER
+from genbench.safe_text import printable
 from genbench.sheets import sheet
 from genbench.style import captioned, panels_of
 from genbench.tables import make_tables
-from genbench.wording import printable
 
-PAYLOADS = [
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover=alert(1) x='", "{{7*7}}",
-    "</script><script>alert(1)", "javascript:alert(1)", "data:text/html,<b>", "$\\frac{$", "_hidden",
-    '=HYPERLINK("http://x")', "\x1b[2J", "\u202e", "x" * 300,
-]  # fmt: skip
 VOID = {"meta", "link", "img", "source", "br", "hr"}
 
 
@@ -206,26 +202,6 @@ def test_two_builds_have_the_same_bytes(built, tmp_path):
         assert (folder / file).read_bytes() == (again / file).read_bytes(), file
 
 
-def planted(payloads, dataset):
-    """Two runs a payload, one finished and one failed, that have it in every text field."""
-    records = []
-    for payload in payloads:
-        done = make_record("ddpm", protocol={"note": " ".join(payloads)})
-        records += [done, make_record("vae", status="failed", error=(payload, payload))]
-        for measurement in done.measurements:
-            measurement.note = payload
-        records[-1].error.traceback = records[-1].error.hook = payload
-        for record in records[-2:]:
-            record.job.label = f"{record.job.label}{payload}"
-            record.job.id = f"{len(records)}{record.status}{payload}"
-            record.job.config |= {payload: payload}
-            record.job.precision = record.environment.platform = payload
-            record.environment.packages = {payload: payload}
-            record.dataset.name = record.job.dataset = dataset
-            record.external_data = [payload]
-    return records
-
-
 def shapes(folder):
     """The elements of the index, and of all run pages, whatever their order."""
     return Page(folder / "index.html").shape, sorted(str(Page(file).shape) for file in (folder / "runs").iterdir())
@@ -334,7 +310,7 @@ from genbench.formats import render
 from genbench.records import load_records
 from genbench.report import build_report
 from genbench.tables import make_tables
-from genbench.wording import printable
+from genbench.safe_text import printable
 records = load_records([Path(sys.argv[1])])
 render(make_tables(records), "text")
 build_report(records, Path(sys.argv[2]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from genbench import store
+from genbench.errors import CorruptData
 from genbench.evaluate.extractors import Extractor, Features, extractor, require_finite
 
 if TYPE_CHECKING:
@@ -47,4 +48,7 @@ def is_whole(file: Path) -> bool:
     about = file.with_suffix(".json")
     if not file.exists() or not about.exists():
         return False
-    return bool(store.read_json(about)["sha256"] == store.file_digest(file))
+    try:
+        return bool(store.read_json(about)["sha256"] == store.file_digest(file))
+    except (CorruptData, KeyError, TypeError):
+        return False

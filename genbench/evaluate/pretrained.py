@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TIMEOUT_SECONDS = 30
+MOST_BYTES = 4 * 2**30
+"""The largest published weights are a third of it."""
 CPU_BATCH = 16
 """Activations of 299x299 images leave the processor's cache early."""
 DINO_CODE = "facebookresearch_dinov2_main"
@@ -110,8 +112,9 @@ def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.M
             self.feature_extractor_internal_dtype = torch.float32
             entry = weights.name.removesuffix("_pretrain.pth")
             with redirect_stdout(sys.stderr):
-                self.model = torch.hub.load(str(code), entry, source="local", pretrained=False)  # type: ignore[no-untyped-call]
-            self.model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+                self.model = torch.hub.load(str(code), entry, source="local", pretrained=False)  # type: ignore[no-untyped-call]  # noqa: TID251
+            tensors = torch.load(weights, map_location="cpu", weights_only=True)  # noqa: TID251  a published file, by its digest
+            self.model.load_state_dict(tensors)
             self.requires_grad_(False)
             self.eval()
 
@@ -131,7 +134,7 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
     if given is not None:
         if not given.exists():
             raise EnvironmentProblem(
-                f"{given}: no such file or folder of weights", "correct --weights or GENBENCH_WEIGHTS"
+                f"{given}: no such file or folder of weights", "correct --weights, or the variable GENBENCH_WEIGHTS"
             )
         places.insert(0, given / str(about["file"]) if given.is_dir() else given)
     for path in places:
@@ -166,9 +169,13 @@ def _download(name: str, about: dict[str, Any], path: Path) -> Path:
 
 
 def _blocks(name: str, about: dict[str, Any], path: Path) -> Iterator[bytes]:
+    read = 0
     try:
-        with urllib.request.urlopen(about["url"], timeout=TIMEOUT_SECONDS) as response:
+        with urllib.request.urlopen(about["url"], timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  pinned.json's, https
             while block := response.read(2**20):
+                read += len(block)
+                if read > MOST_BYTES:
+                    raise EnvironmentProblem(f"{about['url']}: more than {MOST_BYTES:,} bytes", "get it elsewhere")
                 yield block
     except OSError as error:
         raise EnvironmentProblem(

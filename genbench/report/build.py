@@ -17,13 +17,12 @@ from genbench.published import published_tables
 from genbench.records import Record
 from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
 from genbench.report.pages import Pages
+from genbench.report.place import MARKER, check_place
 from genbench.sheets import first_samples, sheet
 from genbench.store import atomic_folder
 from genbench.style import INK, svg
 from genbench.tables import make_tables
 
-MARKER = "genbench-report.json"
-"""What tells a report of ours, and names its files; a folder without it is never replaced."""
 PAPER_INK, NIGHT_INK = INK, "#e4e4ea"
 SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
 LAYOUTS: dict[Layout, str] = {
@@ -37,37 +36,13 @@ def build(records: list[Record], out: Path) -> Path:
     if not records:
         raise BadInput("no records to report on", "give a folder of run folders")
     out = out.absolute()
-    _check_replaceable(out)
+    check_place(out)
     with atomic_folder(out) as folder:
         _write(sorted(records, key=lambda record: record.job.id), folder)
         files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
         marker = {"genbench": __version__, "files": files}
         (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     return out / "index.html"
-
-
-def _check_replaceable(out: Path) -> None:
-    """Raise BadInput where `out` is there and is not wholly a report of ours."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise BadInput(f"{out}: not a folder", "give a new folder, or that of an earlier report")
-    found = {str(file.relative_to(out)) for file in out.rglob("*") if not file.is_dir()}
-    if not found:
-        return
-    if MARKER not in found:
-        raise BadInput(f"{out}: not a report: it holds no {MARKER}", "give a new folder, or that of an earlier report")
-    foreign = sorted(found - {MARKER} - set(_listed(out / MARKER)))
-    if foreign:
-        raise BadInput(f"{out}: would delete {foreign[0]}, which is not of the report", "move it, or give a new folder")
-
-
-def _listed(marker: Path) -> list[str]:
-    try:
-        files = json.loads(marker.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError):
-        return []
-    return [name for name in files if isinstance(name, str)] if isinstance(files, list) else []
 
 
 def _write(records: list[Record], folder: Path) -> None:

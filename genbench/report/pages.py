@@ -12,9 +12,10 @@ from markupsafe import Markup
 
 from genbench import __version__
 from genbench.report.facts import Protocol
+from genbench.safe_text import printable
 from genbench.style import Look
 from genbench.tables import ending
-from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, printable, runs_text, value_text
+from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, runs_text, value_text
 
 
 def visible(value: Any) -> Any:

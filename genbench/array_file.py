@@ -1,0 +1,73 @@
+"""Arrays that somebody else wrote: .npy and .npz files, read without pickle and with limits."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from genbench.errors import BadInput, EnvironmentProblem
+
+IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
+MOST_MEMBERS = 100
+FREE_BYTES, HIGHEST_RATIO = 2**28, 200
+"""An archive may unpack to FREE_BYTES whatever its size, and to HIGHEST_RATIO times its size beyond that."""
+MEND = "save plain uint8 arrays by numpy.save or numpy.savez"
+
+
+def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The array of a .npy file, memory-mapped, or the images and labels of a .npz file; objects are refused unread.
+
+    Raises BadInput, or EnvironmentProblem where the file may not be read.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            check_archive(path)
+        loaded = np.load(path, mmap_mode="c", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded, None
+        with loaded:
+            key = next((key for key in IMAGE_KEYS if key in loaded.files), None)
+            if key is None:
+                found = ", ".join(loaded.files) or "none"
+                hint = "call it images (or arr_0), and its labels labels (or arr_1)"
+                raise BadInput(f"{path}: no array `images`, found {found}", hint)
+            labels = next((key for key in LABEL_KEYS if key in loaded.files), None)
+            return loaded[key], None if labels is None else loaded[labels]
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file", "correct the path") from None
+    except IsADirectoryError:
+        raise BadInput(f"{path}: a folder", "give a .npy or .npz file") from None
+    except PermissionError as error:
+        raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
+    except (ValueError, OSError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
+        what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or cut short"
+        raise BadInput(f"{path}: {what}", MEND) from error
+
+
+def check_archive(path: Path) -> None:
+    """Raise BadInput for an archive of too many members, or one that unpacks to too much."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if len(members) > MOST_MEMBERS:
+        raise BadInput(f"{path}: {len(members):,} members", f"an archive of arrays has at most {MOST_MEMBERS}")
+    size, packed = (sum(getattr(member, kind) for member in members) for kind in ("file_size", "compress_size"))
+    if size > FREE_BYTES and size > HIGHEST_RATIO * packed:
+        largest = max(members, key=lambda member: member.file_size)
+        told = (
+            f"{path}: {largest.filename} unpacks to {largest.file_size:,} bytes, a ratio of {size // max(1, packed)}:1"
+        )
+        raise BadInput(told, "save it as .npy, uncompressed")
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether the file begins as pickles of protocol 2 and later do."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+    except OSError:
+        return False
+    return len(start) == 2 and start[0] == 0x80 and start[1] in range(2, 6)

@@ -1,0 +1,136 @@
+"""The command line and the environment."""
+
+from bad_input.case import RUN, SMALL, Case
+
+NAMES = {
+    "a path upward": "../x",
+    "a path": "a/b",
+    "an absolute path": "/abs",
+    "two dots": "..",
+    "one dot": ".",
+    "empty": "",
+    "a line end": "a\nb",
+    "a terminal's escape": "\x1b[2J",
+    "a tag": "<b>",
+    "300 letters": "x" * 300,
+    "a dash first": "-x",
+    "an underscore first": "_x",
+    "a device of Windows": "con",
+    "a dot last": "x.",
+    "another alphabet": "模型",
+    "not UTF-8": "a\udcff",
+}
+CASES = {
+    "unknown command": Case("reprot", 2, ("No such command 'reprot'", "did you mean 'report'")),
+    "unknown option": Case("run --sampels 3", 2, ("No such option", "--samples")),
+    "an argument too many": Case("run a.toml b.toml", 2, "b.toml"),
+    "an option without its value": Case("run -m", 2, "-m"),
+    "unknown model": Case("run -m ddpmm", 2, ("ddpmm", "did you mean 'ddpm'")),
+    "a model in other letters": Case("run -m DDPM", 2, ("DDPM", "did you mean 'ddpm'")),
+    "a model twice": Case("run -m vae -m vae", 2, "vae is given twice"),
+    "an empty model": Case(["run", "-m", ""], 2, "name"),
+    "a model with a path for a name": Case("run -m ../x", 2, "../x"),
+    "unknown dataset": Case("run -m vae -d mnsit", 2, ("mnsit", "did you mean 'mnist'")),
+    "a dataset twice": Case("run -m vae -d digits -d digits", 2, "digits is given twice"),
+    "unknown extractor": Case(f"{RUN} --extractor inception", 2, "did you mean 'inception-v3-compat'"),
+    "extractor of other images": Case(f"{RUN} --extractor mnist-classifier-v1", 2, ("1x28x28", "1x8x8")),
+    "weights that are not there": Case(
+        f"{RUN} --extractor inception-v3-compat --offline --weights nowhere", 4, ("nowhere", "--weights")
+    ),
+    "weights of another network": Case(
+        f"{RUN} --extractor inception-v3-compat --offline --weights w.pth", 3, ("w.pth", "SHA-256"), {"w.pth": b"x"}
+    ),
+    "negative seed": Case([*RUN.split(), "--seeds", "-1"], 2, "--seeds -1"),
+    "seed with a fraction": Case(f"{RUN} --seeds 1.5", 2, "--seeds 1.5"),
+    "seed that is a word": Case(f"{RUN} --seeds abc", 2, "0,1,2"),
+    "seed beyond 2**63": Case(f"{RUN} --seeds 99999999999999999999999,", 2, "2**63 - 1"),
+    "a million seeds": Case(f"{RUN} --seeds 1000000", 2, "10,000"),
+    "a seed twice": Case(f"{RUN} --seeds 3,3", 2, "seed 3 is given twice"),
+    "budget without unit": Case(f"{RUN} --budget 1000000", 2, ("1000000", "2000steps")),
+    "budget of nothing": Case(f"{RUN} --budget 0steps", 2, "0steps"),
+    "negative budget": Case([*RUN.split(), "--budget=-5steps"], 2, "-5steps"),
+    "budget that is no number": Case(f"{RUN} --budget nans", 2, "nans"),
+    "endless budget": Case(f"{RUN} --budget 1e999s", 2, "1e999s"),
+    "half a step": Case(f"{RUN} --budget 1.5steps", 2, "whole numbers"),
+    "one sample": Case(f"{RUN} --samples 1", 2, "--samples"),
+    "more samples than the real row has": Case(f"{RUN} --samples 1443", 2, ("1443", "1442")),
+    "samples in words": Case(f"{RUN} --samples ten", 2, ("ten", "--samples")),
+    "unknown device": Case(f"{RUN} --device gpu", 2, ("gpu", "cuda:0,cuda:1")),
+    "a device that genbench does not use": Case(f"{RUN} --device meta", 2, "meta"),
+    "absent device": Case(f"{RUN} --device cuda:77", 4, ("cuda:77", "device(s) found")),
+    "a device twice": Case(f"{RUN} --device cpu,cpu", 2, "twice"),
+    "a device of -1": Case(f"{RUN} --device cuda:-1", 2, "cuda:-1"),
+    "unknown precision": Case(f"{RUN} --precision fp8", 2, ("fp8", "bf16")),
+    "no jobs at a time": Case(f"{RUN} --jobs 0", 2, "--jobs"),
+    "ten thousand jobs at a time": Case(f"{RUN} --jobs 10000", 2, "--jobs"),
+    "no processes": Case(f"{RUN} --processes 0", 2, "--processes"),
+    "processes that cannot share a batch": Case(f"{RUN} --processes 3", 2, ("3 processes", "micro_batch")),
+    "no time": Case(f"{RUN} --timeout 0", 2, "--timeout"),
+    "time that is no number": Case(f"{RUN} --timeout nan", 2, "--timeout"),
+    "no points of a curve": Case(f"{RUN} --curve 0", 2, "--curve"),
+    "labels where there are none": Case(
+        f"run -m vae -d mine --datasets d.toml --conditional {SMALL}",
+        2,
+        ("mine", "no labels"),
+        {"d.toml": '[mine]\nsource = "array"\npath = "a.npy"\nshape = [1, 8, 8]\n', "a.npy": "unread"},
+    ),
+    "a setting without value": Case(f"{RUN} --set gaussian.batch_size", 2, ("gaussian.batch_size", "MODEL.KEY=VALUE")),
+    "a setting without model": Case(f"{RUN} --set batch_size=3", 2, "MODEL.KEY=VALUE"),
+    "a setting of another model": Case(f"{RUN} --set vae.width=3", 2, "no model 'vae'"),
+    "unknown setting": Case(f"{RUN} --set gaussian.batchsize=3", 2, ("batchsize", "did you mean 'batch_size'")),
+    "setting of another type": Case(f"{RUN} --set gaussian.batch_size=three", 2, ("gaussian", "batch_size", "three")),
+    "setting that is true": Case(f"{RUN} --set gaussian.batch_size=true", 2, ("batch_size", "true or false")),
+    "setting that is a date": Case(f"{RUN} --set gaussian.batch_size=2020-01-01", 2, ("batch_size", "2020")),
+    "setting that is infinite": Case(f"{RUN} --set gaussian.learning_rate=inf", 2, ("learning_rate", "finite")),
+    "setting that is no number": Case(f"{RUN} --set gaussian.learning_rate=nan", 2, ("learning_rate", "finite")),
+    "setting of nothing": Case(f"{RUN} --set gaussian.batch_size=0", 2, ("batch_size", "greater than or equal to 1")),
+    "several wrong settings": Case(
+        f"{RUN} --set gaussian.batch_size=0 --set gaussian.ema_decay=2 --set gaussian.x=1",
+        2,
+        ("batch_size", "ema_decay", "x: unknown key", "mend all 3"),
+    ),
+    "unknown preset": Case("run -m vae -d digits --set vae.preset=huge", 2, ("huge", "tiny")),
+    "out is a file": Case(f"{RUN} --out a-file/runs", 2, ("a-file", "is a file"), {"a-file": ""}),
+    "missing suite": Case("run suite.toml", 2, ("suite.toml", "no such suite file")),
+    "a folder for a suite": Case("run here", 2, ("here", "a folder"), {"here": None}),
+    "missing datasets file": Case(f"{RUN} --datasets my.toml", 2, ("my.toml", "no such datasets file")),
+    "data root is a file": Case(f"{RUN} --data-root a-file", 2, ("--data-root", "a-file"), {"a-file": ""}),
+    "data that is not there": Case(
+        "run -m vae -d cifar10 --data-root nowhere --offline", 4, ("CIFAR10", "nowhere", "--data-root")
+    ),
+    "report onto a file": Case(f"{RUN} --report a-file", 2, ("a-file", "not a folder"), {"a-file": ""}),
+    "report onto something else": Case(
+        f"{RUN} --report mine", 2, ("mine", "not a report"), {"mine/thesis.txt": "mine"}
+    ),
+    "unknown format": Case("table . --format xls", 2, ("xls", "csv")),
+    "unknown layout": Case("table . --layout wide", 2, ("wide", "quality")),
+    "no folder of runs": Case("table", 2, "RUNS"),
+    "no place for a report": Case("report runs", 2, "--out"),
+    "factor of zero": Case("table runs --v100-factor 0", 2, "--v100-factor 0"),
+    "factor that is no number": Case("table runs --v100-factor nan", 2, "--v100-factor nan"),
+    "factor in a file that is no calibration": Case(
+        "table runs --v100-factor f.json", 2, ("f.json", "calibration"), {"f.json": "{"}
+    ),
+    "utilisation above one": Case("plan -m gaussian --v100-utilisation 2", 2, "--v100-utilisation"),
+    "one run to compare": Case("compare runs", 2, "RUN_B"),
+    "no images to draw": Case("sample runs -n 0", 2, "-n"),
+    "a billion images to draw": Case("sample runs -n 1000000000", 2, "-n"),
+    "a picture of another kind": Case("sample runs -o x.jpg", 2, ("x.jpg", "FILE.png")),
+    "unknown device to calibrate": Case("calibrate --device gpu", 2, "gpu"),
+    "calibration into no folder": Case("calibrate --v100 nowhere/f.json", 2, "nowhere/f.json"),
+    "a cache that is a file": Case(RUN, 2, ("GENBENCH_CACHE", "a-file"), {"a-file": ""}, {"GENBENCH_CACHE": "a-file"}),
+    "an empty cache": Case(RUN, 2, "GENBENCH_CACHE", {}, {"GENBENCH_CACHE": ""}),
+    "an empty data root": Case(RUN, 2, "GENBENCH_DATA", {}, {"GENBENCH_DATA": ""}),
+    "a data root that is a file": Case(RUN, 2, ("GENBENCH_DATA", "a-file"), {"a-file": ""}, {"GENBENCH_DATA": "a-file"}),
+    "weights in a variable, absent": Case(
+        f"{RUN} --extractor inception-v3-compat --offline", 4, "GENBENCH_WEIGHTS", {}, {"GENBENCH_WEIGHTS": "nowhere"}
+    ),
+    "plugins in a variable, unknown": Case(
+        RUN, 2, ("GENBENCH_PLUGINS", "gausian", "did you mean 'gaussian'"), {}, {"GENBENCH_PLUGINS": "gausian"}
+    ),
+    "started by a launcher": Case(RUN, 4, "WORLD_SIZE=2", {}, {"WORLD_SIZE": "2"}),
+}  # fmt: skip
+CASES |= {
+    f"a row's name, {what}": Case(["evaluate", "x.npy", "-d", "digits", f"--name={name}"], 2, ("--name", "letters, digits"))
+    for what, name in NAMES.items()
+}  # fmt: skip
