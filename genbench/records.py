@@ -220,11 +220,12 @@ class Cost(Stored):
 
 
 class Failure(Stored):
-    """Why a job has no result: the exception, and the hook and plugin it came from."""
+    """Why a job has no result: the exception, the hook and plugin it came from, and the step of a training."""
 
     type: str
     message: str
     hook: str = ""
+    step: int | None = None
     plugin: str = ""
     traceback: str = ""
 
