@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from genbench import checkpoint, progress, shards, store
+from genbench.collapse import collapse_signs
 from genbench.cost import Meter
 from genbench.curve import final_point, missing_curve, scored_points
 from genbench.data import Dataset
@@ -82,6 +83,7 @@ class Run:
     samples: Samples | None = None
     throughput: list[Throughput] | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     weights: str = ""
     extractors: dict[str, str] = field(default_factory=dict)
     evaluate_seconds: float | None = None
@@ -214,6 +216,8 @@ class Run:
             self.protocols = {**old.protocols, **self.protocols}
             self.measurements = kept(old.measurements, self.measurements, self.protocols) + self.measurements
             self.extractors = old.extractors if missing is not None else {}
+        if not self.job.is_reference:
+            self.warnings = collapse_signs(self.samples.images, self.data.test.images, self.measurements)
         fault("evaluate.end")
 
     def score_curve(self) -> None:
@@ -274,6 +278,7 @@ class Run:
             environment=environment(job, self.meter.processes),
             cost=cost,
             measurements=self.measurements,
+            warnings=self.warnings,
             curve=self.curve,
             protocols=self.used_protocols(),
             evaluation_key=job.evaluation_key,

@@ -9,6 +9,7 @@ from genbench.executors import local
 from genbench.records import Record, load_records
 from genbench.run import is_done
 from genbench.session import Session
+from genbench.space import check_space
 
 
 def run_session(session: Session, update: local.Update) -> list[Record]:
@@ -20,6 +21,7 @@ def run_session(session: Session, update: local.Update) -> list[Record]:
         else:
             missing.append(job)
     if missing:
+        check_space(missing, session.plugins, session.datasets)
         problems = local.run_jobs(missing, session.groups, session.at_once, session.context, update)
         if problems:
             raise problems[0]
