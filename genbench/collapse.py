@@ -24,10 +24,9 @@ def collapse_signs(images: np.ndarray, real: np.ndarray, measurements: Iterable[
     signs = []
     if (few := distinct(ours)) < LEAST_DISTINCT * distinct(theirs):
         signs.append(f"only {few} of {count} samples are distinct images")
-    if (narrow := spread(ours)) < LEAST_SPREAD * (usual := spread(theirs)):
-        signs.append(
-            f"samples hardly differ: a pixel deviates by {narrow:.2g} grey levels, in test images by {usual:.2g}"
-        )
+    narrow, usual = spread(ours), spread(theirs)
+    if narrow < LEAST_SPREAD * usual:
+        signs.append(f"samples differ by {narrow:.2g} grey levels a pixel, test images by {usual:.2g}")
     for found in measurements:
         if found.metric == "class_coverage" and found.value is not None and found.value < LEAST_COVERAGE:
             signs.append(f"{found.value:.0%} of the classes are drawn often enough to be covered")

@@ -228,6 +228,13 @@ def test_failures_are_records_and_rows_and_stop_no_other_job(genbench, tmp_path)
     assert "no <samples> today" in found["raises"]["error"]["message"] and found["raises"]["error"]["hook"] == "sample"
     assert "SIGKILL" in found["dies"]["error"]["message"] and "phase 'train'" in found["nans"]["error"]["message"]
     assert found["raises"]["cost"]["train"]["steps"] == 30
+    where = {
+        label: (found[label]["error"]["hook"], found[label]["error"]["step"]) for label in ("raises", "nans", "dies")
+    }
+    assert where == {"raises": ("sample", None), "nans": ("train", 0), "dies": ("sample", None)}
+    for label, line in {"raises": "in sample", "nans": "in gradients"}.items():
+        (run,) = (tmp_path / "runs").glob(f"{label}-*")
+        assert line in (run / found[label]["error"]["traceback"]).read_text()
     table = genbench("table", "runs").out
     assert "raises" in table and "diverged" in table
     assert genbench("run", "--plugin", "crash.py", "-m", "raises", *SMALL).code == 1

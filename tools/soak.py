@@ -59,8 +59,8 @@ class Count:
 class Soak:
     """One scratch folder, in which the same work is done undisturbed once and disturbed many times."""
 
-    def __init__(self, folder: Path, models: Iterable[str], say: Callable[[str], None]) -> None:
-        self.folder, self.say, self.count = folder, say, Count()
+    def __init__(self, folder: Path, models: Iterable[str], work: str, say: Callable[[str], None]) -> None:
+        self.folder, self.work, self.say, self.count = folder, work, say, Count()
         os.environ["GENBENCH_CACHE"] = str(folder / "cache")
         os.environ["OMP_NUM_THREADS"] = "1"
         hasten()
@@ -97,6 +97,8 @@ class Soak:
         for job in jobs:
             if not is_done(job):
                 run_job(job, self.data, self.plugins)
+        if self.work == "jobs":
+            return
         runs = [open_finished(job.folder) for job in jobs]
         records = [score_again(run, ["local-classifier"], self.data, self.plugins, run.job.runtime) for run in runs]
         build_report(records, out.parent / "report")
@@ -271,6 +273,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--points", default="all", help="all, none, or name[:count]:action, separated by commas")
     parser.add_argument("--models", default="gaussian,gan,ldm", help=f"of the random kills, among {','.join(MODELS)}")
+    parser.add_argument("--work", choices=("all", "jobs"), default="all", help="jobs: no scoring again, no report")
     parser.add_argument("--json", action="store_true", help="the counts as JSON, and nothing else on stdout")
     words = parser.parse_args()
 
@@ -293,7 +296,7 @@ def main() -> None:
             parts.append(("kills", tuple(words.models.split(",")), lambda soak: soak.kill(words.kills, chance)))
         for name, models, disturb in parts:
             (Path(scratch) / name).mkdir()
-            soak = Soak(Path(scratch) / name, models, say)
+            soak = Soak(Path(scratch) / name, models, words.work, say)
             say(f"{name}: {soak.seconds:.1f} s undisturbed")
             disturb(soak)
             for key, value in asdict(soak.count).items():
