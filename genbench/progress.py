@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genbench.errors import Cancelled
-from genbench.store import TEMPORARY
+from genbench.store import TEMPORARY, scratch_file
 
 Listener = Callable[[str, float, str], None]
 WHERE, DUMP = f"{TEMPORARY}where", f"{TEMPORARY}dump"
@@ -62,8 +62,7 @@ class Watch:
     """
 
     def __init__(self, folder: Path, limit: float | None) -> None:
-        self.where = (folder / WHERE).open("wb", buffering=0)
-        self.dump = (folder / DUMP).open("wb", buffering=0)
+        self.where, self.dump = scratch_file(folder / WHERE), scratch_file(folder / DUMP)
         self.limit, self.armed = limit, float("-inf")
         faulthandler.enable(self.dump)
 

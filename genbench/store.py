@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,8 @@ def _sweep_dead(path: Path) -> None:
     import fcntl
 
     for leftover in path.parent.iterdir():
-        if leftover.name.removeprefix(TEMPORARY).split("_", 2)[2:] != [path.name]:
+        own = re.fullmatch(rf"{re.escape(TEMPORARY)}\d+_[0-9a-f]+_(.*)", leftover.name, re.DOTALL)
+        if own is None or own[1] != path.name:
             continue
         with suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
@@ -219,6 +221,12 @@ def put(path: Path, content: str | bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def scratch_file(path: Path) -> FileIO:
+    """An unbuffered file to write in: what it holds outlasts its process, though no power cut."""
+    with disk_errors(path):
+        return path.open("wb", buffering=0)
 
 
 def keep_text(text: str) -> Path:

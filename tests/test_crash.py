@@ -120,6 +120,16 @@ with store.atomic_folder(Path(sys.argv[1])) as new:
     assert [path.name for path in tmp_path.iterdir()] == ["report"], "swept by the next writer of the same place"
 
 
+def test_nothing_else_is_swept_whatever_its_name(tmp_path):
+    names = ["my_old_report", "1_2_report", ".genbench_tmp_report", ".genbench_tmp_1_ab_other_report", "1_ab_report"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / ".genbench_tmp_1_ab_report").mkdir()
+    with store.atomic_folder(tmp_path / "report"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "report"}
+
+
 def test_what_a_living_writer_is_writing_is_not_swept(tmp_path):
     with store.atomic_file(tmp_path / "a") as temporary:
         temporary.write_text("slow")
