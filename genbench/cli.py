@@ -339,7 +339,7 @@ def main() -> None:
         code = 2
     except (KeyboardInterrupt, click.Abort) as stop:
         say("genbench: interrupted; the same command goes on from here")
-        code = 143 if isinstance(stop, Terminated) else 130
+        code = 143 if Terminated in (type(stop), type(stop.__cause__)) else 130  # click makes an Abort of it
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141

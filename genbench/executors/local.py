@@ -38,7 +38,13 @@ def run_jobs(
     problems: list[GenbenchError] = []
     stopping, running = threading.Event(), set[BaseProcess]()
 
-    def work(group: tuple[str, ...]) -> None:
+    def work(group: tuple[str, ...], ended: threading.Event) -> None:
+        try:
+            take_turns(group)
+        finally:
+            ended.set()
+
+    def take_turns(group: tuple[str, ...]) -> None:
         while not stopping.is_set():
             try:
                 job = waiting.get_nowait()
@@ -51,19 +57,19 @@ def run_jobs(
                 problems.append(problem)
 
     slots = [group for group in groups for _ in range(at_once)]
-    threads = [threading.Thread(target=work, args=(group,), daemon=True) for group in slots]
-    for thread in threads:
-        thread.start()
+    ends = [threading.Event() for _ in slots]  # a join that is interrupted takes its thread for ended (Python 3.11)
+    for group, ended in zip(slots, ends):
+        threading.Thread(target=work, args=(group, ended), daemon=True).start()
     try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)
+        for ended in ends:
+            while not ended.wait(0.2):
+                pass
     except KeyboardInterrupt:
         stopping.set()
         end = time.monotonic() + GRACE_SECONDS
         try:
-            for thread in threads:
-                thread.join(max(0.0, end - time.monotonic()))
+            for ended in ends:
+                ended.wait(max(0.0, end - time.monotonic()))
         finally:  # also at a second interrupt, which waits for nothing
             for process in list(running):
                 process.kill()
