@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -14,13 +16,17 @@ from typing import Any
 from genbench import progress
 from genbench.data import Dataset, known_datasets, prepare
 from genbench.errors import Busy, CorruptData
+from genbench.faults import arm
 from genbench.plan import Job
 from genbench.plugins import Plugins, load_plugins
+
+PR_SET_PDEATHSIG = 1
 
 
 def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection) -> None:
     """Run the job of `plain`; its record is the result. Exit code 1 only where no record could be written."""
     die_with_parent()
+    arm()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: progress.request_stop())
     logging.captureWarnings(True)
@@ -41,7 +47,7 @@ def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connectio
     except CorruptData:
         raise SystemExit(1) from None  # the parent finds the same, and says it
     try:
-        run_job(job, data, plugins)
+        run_job(job, data, plugins, watched=True)
     except Busy as busy:
         tell("busy", 0.0, busy.message)
 
@@ -66,7 +72,13 @@ def ending(code: int) -> str:
 
 
 def die_with_parent() -> None:
-    """End this process when its parent ends, so that no orphan goes on writing."""
+    """End this process when its parent ends, so that no orphan goes on writing.
+
+    Linux also ends it when the server ends that it was forked from, which the parent's end ends: a process that hangs
+    in foreign code runs no thread that could notice.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

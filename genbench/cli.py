@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
-import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,9 +18,11 @@ import click
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
 from genbench.console import JobProgress, plain, preparation_progress, say, show_error, show_json, show_remarks
-from genbench.errors import BadInput, GenbenchError, did_you_mean
+from genbench.errors import BadInput, GenbenchError, Terminated, did_you_mean
+from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
 from genbench.safe_text import redacted
+from genbench.store import keep_text
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = (
@@ -71,6 +74,12 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         OUT,
         click.option("--timeout", type=FiniteRange(1), metavar="SECONDS", help="End a job that takes longer."),
         click.option(
+            "--hang-timeout",
+            type=FiniteRange(1),
+            metavar="SECONDS",
+            help="End a job that makes no progress for so long: no step, no block of samples. Default: never.",
+        ),
+        click.option(
             "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
@@ -95,7 +104,7 @@ def make_request(words: dict[str, Any]) -> Any:
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
     same = ("suite", "models", "settings", "device", "jobs", "processes", "plugins", "strict_plugins", "datasets",
-            "data_root", "weights", "out", "offline", "timeout")  # fmt: skip
+            "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 
@@ -343,6 +352,8 @@ def main() -> None:
 def result_of(as_json: bool) -> int:
     """The exit code of the command, its error told."""
     try:
+        arm()
+        terminate_as_interrupt()
         cli.main(standalone_mode=False)
         return 0
     except GenbenchError as error:
@@ -354,9 +365,9 @@ def result_of(as_json: bool) -> int:
         near = did_you_mean(sys.argv[1], set(cli.commands)) if "No such command" in error.format_message() else ""
         show_error(BadInput(error.format_message(), near or "see --help"), as_json)
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         say("genbench: interrupted; the same command goes on from here")
-        return 130
+        return 143 if Terminated in (type(stop), type(stop.__cause__)) else 130  # click makes an Abort of it
     except BrokenPipeError:
         raise
     except SystemExit as stop:
@@ -370,10 +381,19 @@ def asks_for_json(words: list[str]) -> bool:
     return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
 
 
+def terminate_as_interrupt() -> None:
+    """Let SIGTERM stop the command as Ctrl-C does, with an exit code of its own."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)
+
+
 def report_bug(error: Exception, as_json: bool) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
-    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False, errors="replace") as file:
-        file.write(redacted("".join(traceback.format_exception(error))))
+    kept = keep_text(redacted("".join(traceback.format_exception(error))))
     told = f"{type(error).__name__}: {error}"
-    show_error(GenbenchError(told, f"please report it with the traceback in {file.name}"), as_json)
+    show_error(GenbenchError(told, f"please report it with the traceback in {kept}"), as_json)
     return 70

@@ -73,6 +73,10 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the command stops as by Ctrl-C, and exits with 143."""
+
+
 MOST_PROBLEMS = 20
 E = TypeVar("E", bound=GenbenchError)
 

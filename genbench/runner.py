@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from genbench.errors import EnvironmentProblem
 from genbench.executors import local
 from genbench.records import Record, load_records
 from genbench.run import is_done
 from genbench.session import Session
+from genbench.space import check_space
 
 
 def run_session(session: Session, update: local.Update) -> list[Record]:
@@ -19,6 +21,7 @@ def run_session(session: Session, update: local.Update) -> list[Record]:
         else:
             missing.append(job)
     if missing:
+        check_space(missing, session.plugins, session.datasets)
         problems = local.run_jobs(missing, session.groups, session.at_once, session.context, update)
         if problems:
             raise problems[0]
@@ -26,8 +29,11 @@ def run_session(session: Session, update: local.Update) -> list[Record]:
 
 
 def worst_exit_code(records: Iterable[Record]) -> int:
-    """0 when every job is complete, 130 when one was cancelled, 1 when one failed or diverged."""
+    """0 when every job is complete, 130 when one was cancelled, 4 when one lacked space or the like, else 1."""
+    records = list(records)
     states = {record.status for record in records}
     if "cancelled" in states:
         return 130
+    if any(record.error is not None and record.error.type == EnvironmentProblem.__name__ for record in records):
+        return EnvironmentProblem.exit_code
     return 0 if states <= {"complete"} else 1

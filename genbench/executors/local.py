@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,15 @@ def run_jobs(
     for job in jobs:
         waiting.put(job)
     problems: list[GenbenchError] = []
-    stopping = threading.Event()
+    stopping, running = threading.Event(), set[BaseProcess]()
 
-    def work(group: tuple[str, ...]) -> None:
+    def work(group: tuple[str, ...], ended: threading.Event) -> None:
+        try:
+            take_turns(group)
+        finally:
+            ended.set()
+
+    def take_turns(group: tuple[str, ...]) -> None:
         while not stopping.is_set():
             try:
                 job = waiting.get_nowait()
@@ -45,22 +52,27 @@ def run_jobs(
                 return
             runtime = job.runtime.model_copy(update={"device": group[0], "peers": group[1:]})
             try:
-                _run_child(spawn, job.model_copy(update={"runtime": runtime}), context, update, stopping)
+                _run_child(spawn, job.model_copy(update={"runtime": runtime}), context, update, stopping, running)
             except GenbenchError as problem:
                 problems.append(problem)
 
     slots = [group for group in groups for _ in range(at_once)]
-    threads = [threading.Thread(target=work, args=(group,), daemon=True) for group in slots]
-    for thread in threads:
-        thread.start()
+    ends = [threading.Event() for _ in slots]  # a join that is interrupted takes its thread for ended (Python 3.11)
+    for group, ended in zip(slots, ends):
+        threading.Thread(target=work, args=(group, ended), daemon=True).start()
     try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)
+        for ended in ends:
+            while not ended.wait(0.2):
+                pass
     except KeyboardInterrupt:
         stopping.set()
-        for thread in threads:
-            thread.join(GRACE_SECONDS)
+        end = time.monotonic() + GRACE_SECONDS
+        try:
+            for ended in ends:
+                ended.wait(max(0.0, end - time.monotonic()))
+        finally:  # also at a second interrupt, which waits for nothing
+            for process in list(running):
+                process.kill()
         raise
     return problems
 
@@ -68,28 +80,36 @@ def run_jobs(
 def start_forkserver() -> None:
     """Start the process that children are forked from, with torch loaded.
 
-    It is started without the working folder on its path, where a folder called `genbench` would hide the package.
+    It is started without the working folder on its path, where a folder called `genbench` would hide the package, and
+    deaf to SIGTERM: a signal to the whole process group must not end it before the jobs have had their checkpoints.
     """
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload(["torch", "genbench.child"])
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
+    mine = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN) if mine else None
     try:
         forkserver.ensure_running()
     finally:
+        if mine:
+            signal.signal(signal.SIGTERM, handler)
         del os.environ["PYTHONSAFEPATH"]
         if before is not None:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def _run_child(spawn: Any, job: Job, context: dict[str, Any], update: Update, stopping: threading.Event) -> None:
+def _run_child(
+    spawn: Any, job: Job, context: dict[str, Any], update: Update, stopping: threading.Event, running: set[BaseProcess]
+) -> None:
     """One job in its own process, watched to its end."""
     from genbench.child import child_main
 
     receiver, sender = spawn.Pipe(duplex=False)
     process = spawn.Process(target=child_main, args=(job.model_dump(mode="json"), context, sender), name=job.id)
     process.start()
+    running.add(process)
     sender.close()
     update(job, "start", 0.0, "")
     deadline = time.monotonic() + job.runtime.timeout if job.runtime.timeout else None
@@ -105,10 +125,11 @@ def _run_child(spawn: Any, job: Job, context: dict[str, Any], update: Update, st
             process.kill()
             process.join()
     process.join()
+    running.discard(process)
     busy = _drain(receiver, job, update)
     if busy:
         raise Busy(busy, "wait for it, or use another --out")
-    if process.exitcode:
+    if process.exitcode and not stopping.is_set():
         _record_death(job, context, process.exitcode, timed_out)
     update(job, "end", 1.0, "")
 
@@ -129,25 +150,34 @@ def _drain(receiver: Connection, job: Job, update: Update) -> str:
 
 
 def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool) -> None:
-    """The record of a job whose process ended without writing one."""
+    """The record of a job whose process ended without writing one, from its last words."""
+    import torch
+
+    from genbench import progress, store
     from genbench.child import ending, prepared
     from genbench.cost import Meter
     from genbench.plugins import load_plugins
     from genbench.records import Failure
-    from genbench.run import Run, earlier_attempts
+    from genbench.run import TRACEBACK, Run
+    from genbench.run_folder import earlier_attempts, end
 
-    late = f"stopped after --timeout {job.runtime.timeout or 0:g} seconds"
-    message = late if timed_out else f"its process {ending(code)}"
-    import torch
-
-    from genbench import store
-
-    failure = Failure(type="ProcessDied", message=message, plugin=job.plugin.name)
     plugins = load_plugins(job.runtime.plugins)
     run = Run(job, prepared(job, context, plugins), plugins, Meter(torch.device("cpu")))
     with store.locked(job.folder):
-        record = run.record("failed", failure, earlier_attempts(job.folder))
-        store.write_text(job.folder / "record.json", record.to_json())
+        last = progress.last_words(job.folder)
+        message = f"its process {ending(code)}"
+        if timed_out:
+            message = f"stopped after --timeout {job.runtime.timeout or 0:g} seconds"
+        elif last.hung:
+            message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"
+        if last.traceback:
+            store.write_text(job.folder / TRACEBACK, last.traceback)
+        failure = Failure(
+            type="Hung" if last.hung and not timed_out else "ProcessDied", message=message, hook=last.hook,
+            step=last.step, plugin=job.plugin.name, traceback=TRACEBACK if last.traceback else "",
+        )  # fmt: skip
+        store.sweep(job.folder)
+        end(job, run.record("failed", failure, earlier_attempts(job.folder)))
 
 
 def threads_for(jobs: int, cores: int | None = None) -> int:
