@@ -249,8 +249,9 @@ def scratch_file(path: Path) -> FileIO:
 
 def keep_text(text: str) -> Path:
     """A new file among the system's temporary ones, which stays, for what has no other place."""
-    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False, errors="replace") as file:
-        file.write(text)
+    told = text.encode(errors="replace")
+    with tempfile.NamedTemporaryFile(prefix="genbench-", suffix=".txt", delete=False) as file:
+        file.write(told)
     return Path(file.name)
 
 
