@@ -20,7 +20,7 @@ from genbench.cost import Meter
 from genbench.data import known_datasets, make_entry, prepare
 from genbench.errors import BadInput, CorruptData, EnvironmentProblem
 from genbench.records import load_records
-from genbench.run import Run, attempt
+from genbench.run import Run, attempt, failure
 from genbench.safe_text import impersonal, redacted
 
 ROOT = Path(__file__).parent.parent
@@ -268,10 +268,10 @@ def test_a_record_keeps_no_password_no_token_and_no_home(tmp_path, digits, monke
     job.folder.mkdir(parents=True)
     run = Run(job, digits, None, Meter(torch.device("cpu")))  # type: ignore[arg-type]
     run.model = Telling(digits.spec(False), Telling.Config())
-    status, failure = attempt(lambda: run.model.sample(1), run)
-    store.write_text(job.folder / "record.json", run.record(status, failure, []).to_json())
+    told = failure(attempt(lambda: run.model.sample(1)), run)
+    store.write_text(job.folder / "record.json", run.record("failed", told, []).to_json())
     kept = "".join(file.read_text() for file in job.folder.iterdir())
-    assert "no access to https://***@example.org with *** in ~" in failure.message
+    assert "no access to https://***@example.org with *** in ~" in told.message
     assert load_records([job.folder])[0].external_data == ["weights from https://***@example.org/w"]
     for secret in (SECRET, "hunter22", "/home/somebody"):
         assert secret not in kept
