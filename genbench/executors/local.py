@@ -114,8 +114,9 @@ def _run_child(
     update(job, "start", 0.0, "")
     deadline = time.monotonic() + job.runtime.timeout if job.runtime.timeout else None
     told = timed_out = False
+    busy = ""
     while process.is_alive():
-        _drain(receiver, job, update)
+        busy = _drain(receiver, job, update) or busy
         wait([process.sentinel, receiver], timeout=0.2)
         if stopping.is_set() and not told and process.pid:
             told = True
@@ -126,7 +127,7 @@ def _run_child(
             process.join()
     process.join()
     running.discard(process)
-    busy = _drain(receiver, job, update)
+    busy = _drain(receiver, job, update) or busy
     if busy:
         raise Busy(busy, "wait for it, or use another --out")
     if process.exitcode and not stopping.is_set():
