@@ -154,7 +154,7 @@ class Plugins:
         raise BadInput(f"unknown model {name!r}", did_you_mean(name, set(self.model_names)))
 
     def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
-        """What the plugins registered by `register_datasets` or `register_extractors`: name -> (value, plugin)."""
+        """What was registered by `register_datasets`, `_extractors` or `_executors`: name -> (value, plugin)."""
         found: dict[str, tuple[Any, str]] = {}
         for plugin in self.manager.get_plugins():
             register = getattr(plugin, hook, None)

@@ -118,6 +118,7 @@ class Environment(Stored):
     device: str
     threads: int
     processes: int = 1
+    executor: str = "local"
     precision: str
     platform: str = ""
     packages: dict[str, str] = {}
@@ -220,11 +221,12 @@ class Cost(Stored):
 
 
 class Failure(Stored):
-    """Why a job has no result: the exception, and the hook and plugin it came from."""
+    """Why a job has no result: the exception, and the plugin, hook and step of training that it came from."""
 
     type: str
     message: str
     hook: str = ""
+    step: int | None = None
     plugin: str = ""
     traceback: str = ""
 

@@ -309,6 +309,7 @@ def attempt(action: Callable[[], None], run: Run) -> tuple[RunStatus, Failure | 
             type=type(error).__name__,
             message=message,
             hook=run.hook,
+            step=run.meter.steps if run.hook == "train" else None,
             plugin=run.job.plugin.name,
             traceback="traceback.txt",
         )
