@@ -119,6 +119,7 @@ class Run:
             self.model = model.eval()
             return
         self.hook = "train"
+        report("train", 0.0)
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
         self.model = trained.eval()
         loaded = checkpoint.load(folder / "checkpoint")
@@ -141,6 +142,7 @@ class Run:
                 self.throughput = [Throughput(**rate) for rate in about["throughput"]]
             return
         self.hook, self.previous = "sample", None
+        report("sample", 0.0)
         self.samples = self.plugins.manager.hook.sample(
             job=job, model=self.model, data=self.data, folder=folder, meter=self.meter
         )

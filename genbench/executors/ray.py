@@ -82,17 +82,29 @@ class Board:
 
 
 def run_there(text: str, board: Any) -> None:
-    """On a node: run a task, its news to the board."""
+    """On a node: run a task, its news to the board.
+
+    The board is asked by a thread, since a task whose main thread waits for an answer of Ray lends out its CPUs.
+    """
     import ray
 
     said: deque[News] = deque()
+    stopping, ended = threading.Event(), threading.Event()
 
-    def stopping() -> bool:
-        news = [said.popleft() for _ in range(len(said))]
-        return bool(ray.get(board.post.remote(news)))
+    def post() -> None:
+        last = False
+        while not last:
+            last = ended.wait(LOOK_SECONDS)
+            if ray.get(board.post.remote([said.popleft() for _ in range(len(said))])):
+                stopping.set()
 
-    run_by_command([sys.executable], Task.from_json(text), said.append, stopping)
-    stopping()
+    poster = threading.Thread(target=post)
+    poster.start()
+    try:
+        run_by_command([sys.executable], Task.from_json(text), said.append, stopping.is_set)
+    finally:
+        ended.set()
+        poster.join()
 
 
 class Driver:
