@@ -169,7 +169,7 @@ def plan(v100_utilisation: float, **words: Any) -> None:
 
     session = open_session(make_request(words), incomplete=True)
     found = prospects(session, v100_utilisation)
-    show_json(as_rows(found)) if words["as_json"] else click.echo(as_text(found, v100_utilisation))
+    show_json(as_rows(found, session)) if words["as_json"] else click.echo(as_text(found, v100_utilisation, session))
     problems = [problem for several in session.missing.values() for problem in several]
     if problems and not words["as_json"]:
         raise problems[0]

@@ -31,9 +31,13 @@ class Need(NamedTuple):
 
 
 def need(job: Job, about: Estimate | None) -> Need:
-    """By earlier runs where there are any, else by what was counted; a reference row is quick."""
+    """By earlier runs where there are any, else by what was counted; None for a reference row, which is quick."""
     if about is None:
-        return Need(None, 0.0 if job.is_reference else None)
+        import torch
+
+        from genbench.estimate import process_bytes
+
+        return Need(process_bytes(torch.device(job.runtime.device)), 0.0)
     return Need(_bytes(job, about), _seconds(job, about))
 
 
@@ -65,10 +69,10 @@ def find_needs(jobs: list[Job], context: dict[str, Any]) -> list[Need]:
     """What each job will need; nothing is known of one whose estimate ends its process, or takes too long."""
     start_forkserver()
     spawn = multiprocessing.get_context("forkserver")
-    trained = {alike(job): job for job in jobs if not job.is_reference}
+    different = {alike(job): job for job in jobs}
     found: dict[str, Need] = {}
-    while len(found) < len(trained):
-        waiting = {key: job for key, job in trained.items() if key not in found}
+    while len(found) < len(different):
+        waiting = {key: job for key, job in different.items() if key not in found}
         receiver, sender = spawn.Pipe(duplex=False)
         plain = [job.model_dump(mode="json") for job in waiting.values()]
         process = spawn.Process(target=needs_main, args=(plain, context, sender))
@@ -83,7 +87,7 @@ def find_needs(jobs: list[Job], context: dict[str, Any]) -> list[Need]:
         finally:
             process.kill()
             process.join()
-    return [need(job, None) if job.is_reference else found[alike(job)] for job in jobs]
+    return [found[alike(job)] for job in jobs]
 
 
 def _answer(receiver: Connection) -> Need | None:
@@ -108,7 +112,8 @@ def needs_main(plain: Iterable[dict[str, Any]], context: dict[str, Any], sender:
     records = read_earlier(jobs[0].runtime.out, {job.model for job in jobs})
     for job in jobs:
         try:
-            about = estimate(job, prepared(job, context, plugins), plugins, records, 1.0)
+            data = prepared(job, context, plugins)
+            about = None if job.is_reference else estimate(job, data, plugins, records, 1.0)
             sender.send(tuple(need(job, about)))
         except Exception:
             sender.send(tuple(Need()))

@@ -66,8 +66,8 @@ class Forecast:
 
 
 def forecast(tasks: Iterable[Task], pools: list[Pool]) -> Forecast:
-    """How the pools would work the tasks off; a task of unknown seconds takes none."""
-    waiting, now, begins = longest_first(tasks), 0.0, {}
+    """How the pools would work the tasks off, in this order; a task of unknown seconds takes none."""
+    waiting, now, begins = list(tasks), 0.0, {}
     peaks = {pool.group: 0 for pool in pools}
     ends: list[tuple[float, int, Task, Pool]] = []
     while waiting or ends:

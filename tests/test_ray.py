@@ -159,6 +159,6 @@ def test_a_job_asks_for_what_it_needs():
     }  # fmt: skip
     assert not said
     assert resources_of(task(threads=1, memory_bytes=9 * 10**9), nodes, said.append)["memory"] == 8e9
-    assert "runs alone" in said[0]["text"] and "9.0 GB" in said[0]["text"]
+    assert "runs alone" in said[0]["text"] and "~8,583 MiB" in said[0]["text"]
     with pytest.raises(EnvironmentProblem, match="8 CPUs"):
         resources_of(task(threads=8), nodes, said.append)

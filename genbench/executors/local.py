@@ -12,6 +12,7 @@ from genbench import __version__
 from genbench.executors.supervise import start_forkserver, supervise
 from genbench.executors.task import Task, Tell, Work
 from genbench.schedule import Pool
+from genbench.wording import number
 
 GRACE_SECONDS = 30.0
 """How long an interruption waits for the checkpoints of the running jobs."""
@@ -84,7 +85,8 @@ class Queue:
 
 def alone(need: int, capacity: int, where: str) -> str:
     """What is said of a job that needs more memory than there is."""
-    return f"it needs ~{need / 1e9:.1f} GB by its estimate, and {where} has {capacity / 1e9:.1f} GB: it runs alone"
+    needs, there = number(need, "bytes"), number(capacity, "bytes")
+    return f"it needs ~{needs} by its estimate, and {where} has {there}: it runs alone"
 
 
 def pools_here(groups: Iterable[tuple[str, ...]], at_once: int) -> list[Pool]:
