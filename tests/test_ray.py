@@ -1,5 +1,6 @@
 """The same jobs on a Ray cluster of two nodes: the bytes of local ones; what is lost ends no other job."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -107,9 +108,10 @@ LONG = ["-m", "vae", "--set", "vae.preset=tiny", "--budget", "600steps", *SMALL]
 
 def begin(cluster, out):
     """A run on the cluster that has begun to train."""
-    process = subprocess.Popen(
-        command(*LONG, "--executor", "ray", "--out", out), env=cluster.environment, stderr=subprocess.PIPE, text=True
-    )
+    words = command(*LONG, "--executor", "ray", "--out", out)
+    listens = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # also where the tests run in background
+    pipes = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": listens}
+    process = subprocess.Popen(words, env=cluster.environment, **pipes)
     for line in process.stderr:
         if "vae" in line and "train" in line:
             return process
