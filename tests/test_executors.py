@@ -16,6 +16,7 @@ from finished import SMALL, essence, record_of, run_of
 from toys import toy_job
 
 from genbench import __version__, devices
+from genbench.console import JobProgress
 from genbench.errors import Busy
 from genbench.executors import Task, Work, run_by_command
 from genbench.executors import local as local_executor
@@ -225,14 +226,15 @@ def test_a_precision_is_not_guessed_for_a_gpu_elsewhere(genbench, tmp_path):
     assert planned.code == 0 and "each job asks for 1 CPUs, 1 GPUs" in planned.out
 
 
-def test_two_jobs_at_a_time_and_an_executor_of_fifteen_lines_leave_the_same_bytes(genbench, tmp_path):
+def test_two_at_a_time_and_an_executor_of_fifteen_lines_leave_the_same_bytes(genbench, tmp_path, runs, gaussian_plugin):
     (tmp_path / "command.py").write_text(COMMAND)
     assert len([line for line in COMMAND.splitlines() if line.strip()]) <= 15
-    assert genbench(*RUN, "--jobs", 2, "--out", "two").code == 0
-    own = genbench(*RUN, "--plugin", "command.py", "--executor", "command", "--out", "own")
-    assert own.code == 0 and "(3/3)" in own.err and "gaussian" in own.out, own.err
-    assert essence(tmp_path / "two") == essence(tmp_path / "own")
-    executors = [record_of(run_of(tmp_path / out, "gaussian"))["environment"]["executor"] for out in ("two", "own")]
+    words = ["run", "--plugin", gaussian_plugin, "-m", "mine", *SMALL]
+    assert genbench(*words, "--jobs", 2, "--out", "two").code == 0
+    own = genbench(*words, "--plugin", "command.py", "--executor", "command", "--out", "own")
+    assert own.code == 0 and "(3/3)" in own.err and "mine" in own.out, own.err
+    assert essence(runs) == essence(tmp_path / "two") == essence(tmp_path / "own")
+    executors = [record_of(run_of(tmp_path / out, "mine"))["environment"]["executor"] for out in ("two", "own")]
     assert executors == ["local", "command"]
     assert not list((tmp_path / "own").glob(".genbench*"))
 
@@ -327,9 +329,9 @@ def test_the_srun_of_the_documentation_asks_for_what_a_job_needs(tmp_path, monke
     said = []
     tasks = [Task("a", {}, {}, 4, memory_bytes=3 * 2**30), Task("b", {}, {}, 2, gpus=1, memory_bytes=1)]
     made["Slurm"]().run(Work(tasks, [("cpu",)]), said.append)
-    calls = sorted((tmp_path / "calls").read_text().splitlines())
-    assert "--cpus-per-task=2 --job-name=b --gpus=1 python" in calls[1]
-    assert "--cpus-per-task=4 --job-name=a --mem=3073M python" in calls[0]
+    calls = (tmp_path / "calls").read_text()
+    assert "--cpus-per-task=2 --job-name=b --gpus=1 python -P -m genbench" in calls
+    assert "--cpus-per-task=4 --job-name=a --mem=3073M python -P -m genbench" in calls
     assert {news["id"] for news in said} == {"a", "b"} and all("error" in news for news in said)
 
 
@@ -356,3 +358,28 @@ def test_a_task_ends_with_its_starter_and_checkpoints_at_a_signal(tmp_path, digi
         process.stdin.close()
         assert process.wait(5) == 1
         assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+# Progress
+
+
+def test_a_terminal_shows_a_bar_for_every_job_and_one_for_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    first, second = (toy_job(tmp_path, seed=seed) for seed in (0, 1))
+    with JobProgress(3) as progress:
+        progress.update(first, "train", 0.5, "step 10")
+        progress.update(second, "sample", 0.5, "")
+        progress.update(first, "end", 1.0, "")
+        bars = {" ".join(bar.description.split()): bar.completed for bar in progress.bars.tasks}
+    assert bars == {
+        "all jobs 1/3": 1, "toy digits seed 0 done": 1.0, "toy digits seed 1 sample": pytest.approx(0.7)
+    }  # fmt: skip
+
+
+def test_a_log_has_a_line_for_every_job_and_its_warnings(tmp_path, capsys):
+    first, second = (toy_job(tmp_path, seed=seed) for seed in (0, 1))
+    with JobProgress(2) as progress:
+        for job, stage, text in ((first, "train", "step 1"), (second, "warning", "it runs alone"), (first, "end", "")):
+            progress.update(job, stage, 0.0, text)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"{first.id}: train 0% step 1", f"{second.id}: warning: it runs alone", f"{first.id}: done (1/2)"]
