@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import faulthandler
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -16,16 +17,17 @@ from genbench import __version__, progress
 from genbench.data import Dataset, known_datasets, prepare
 from genbench.errors import CorruptData, EnvironmentProblem, GenbenchError
 from genbench.executors.task import plain_error
+from genbench.faults import arm
 from genbench.plan import Job
 from genbench.plugins import Plugins, load_plugins
 
+PR_SET_PDEATHSIG = 1
 
-def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection, trace: Path) -> None:
-    """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent.
 
-    `trace` gets the traceback where the process is ended by a fault, or asked where it is by SIGUSR1.
-    """
+def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection) -> None:
+    """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent."""
     die_with_parent()
+    arm()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: progress.request_stop())
     logging.captureWarnings(True)
@@ -39,17 +41,13 @@ def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connectio
     progress.listen(tell)
     from genbench.run import run_job
 
-    with trace.open("a") as file:
-        faulthandler.enable(file)
-        if hasattr(signal, "SIGUSR1"):
-            faulthandler.register(signal.SIGUSR1, file)
-        try:
-            job = Job.model_validate(plain)
-            plugins = load_plugins(job.runtime.plugins)
-            check_code(job, context, plugins)
-            run_job(job, prepared(job, context, plugins), plugins)
-        except GenbenchError as error:
-            sender.send({"error": plain_error(error)})
+    try:
+        job = Job.model_validate(plain)
+        plugins = load_plugins(job.runtime.plugins)
+        check_code(job, context, plugins)
+        run_job(job, prepared(job, context, plugins), plugins, watched=True)
+    except GenbenchError as error:
+        sender.send({"error": plain_error(error)})
 
 
 def check_code(job: Job, context: dict[str, Any], plugins: Plugins) -> None:
@@ -75,7 +73,13 @@ def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) 
 
 
 def die_with_parent() -> None:
-    """End this process when its parent ends, so that no orphan goes on writing."""
+    """End this process when its parent ends, so that no orphan goes on writing.
+
+    Linux also ends it when the server ends that it was forked from, which the parent's end ends: a process that hangs
+    in foreign code runs no thread that could notice.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-import tempfile
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ import click
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
 from genbench.console import JobProgress, preparation_progress, say, show_error, show_json
-from genbench.errors import BadInput, GenbenchError
+from genbench.errors import BadInput, GenbenchError, Terminated
+from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
+from genbench.store import keep_text
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = (
@@ -80,6 +83,12 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         OUT,
         click.option("--timeout", type=click.FloatRange(1), metavar="SECONDS", help="End a job that takes longer."),
         click.option(
+            "--hang-timeout",
+            type=click.FloatRange(1),
+            metavar="SECONDS",
+            help="End a job that makes no progress for so long: no step, no block of samples. Default: never.",
+        ),
+        click.option(
             "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."
         ),
         click.option("--offline", is_flag=True, help="Never use the network."),
@@ -104,7 +113,7 @@ def make_request(words: dict[str, Any]) -> Any:
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
     same = ("suite", "models", "settings", "device", "jobs", "processes", "executor", "plugins", "strict_plugins",
-            "datasets", "data_root", "weights", "out", "offline", "timeout")  # fmt: skip
+            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 
@@ -328,6 +337,8 @@ def main() -> None:
     """The console script: runs a command and turns what it raises into an exit code."""
     as_json = "--json" in sys.argv or ("--format" in sys.argv and "json" in sys.argv)
     try:
+        arm()
+        terminate_as_interrupt()
         cli.main(standalone_mode=False)
         code = 0
     except GenbenchError as error:
@@ -338,9 +349,9 @@ def main() -> None:
     except click.ClickException as error:
         show_error(BadInput(error.format_message(), "see --help"), as_json)
         code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         say("genbench: interrupted; the same command goes on from here")
-        code = 130
+        code = 143 if Terminated in (type(stop), type(stop.__cause__)) else 130  # click makes an Abort of it
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
@@ -351,10 +362,19 @@ def main() -> None:
     sys.exit(code)
 
 
+def terminate_as_interrupt() -> None:
+    """Let SIGTERM stop the command as Ctrl-C does, with an exit code of its own."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminate)
+
+
 def report_bug(error: Exception) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
-    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
+    kept = keep_text("".join(traceback.format_exception(error)))
     say(f"genbench: error[bug]: {type(error).__name__}: {error}")
-    say(f"  hint: please report it with the traceback in {file.name}")
+    say(f"  hint: please report it with the traceback in {kept}")
     return 70

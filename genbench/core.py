@@ -40,10 +40,10 @@ class Defaults:
         return train(job, model, data, folder, meter)
 
     @hookimpl(trylast=True)
-    def sample(self, job: Job, model: Model, data: Dataset, meter: Meter) -> Samples:
+    def sample(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
         from genbench.sample import sample
 
-        return sample(job, model, data, meter)
+        return sample(job, model, data, folder, meter)
 
     @hookimpl(trylast=True)
     def evaluate(self, job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement]:

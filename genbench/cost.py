@@ -96,6 +96,12 @@ class Meter:
             self._stop()
             self.sample_seconds, self.sample_energy = self._elapsed, self._energy()
 
+    def take_over(self, images: int, seconds: float, joules: float | None) -> None:
+        """Add what an earlier attempt at this sampling has drawn, and what that cost; the clock stands."""
+        self.sampled += images
+        self._elapsed += seconds
+        self._joules = None if joules is None or self._joules is None else self._joules + joules
+
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Stop the clock for the block."""
@@ -144,6 +150,11 @@ class Meter:
         return Energy(joules=self._joules, source=self.counter.source)
 
     @property
+    def joules(self) -> float | None:
+        """Joules on the clock, which stands; None where they are not measured."""
+        return self._joules
+
+    @property
     def images(self) -> int:
         return sum(ledger.images for ledger in self.phases.values())
 
@@ -153,10 +164,12 @@ class Meter:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps, so that a resumed job pays for all its segments; taken while the clock stands."""
-        energy = self._energy() if self.train_seconds is None else self.train_energy
+        trained = self.train_seconds is not None
+        peak = 0 if trained else peak_memory(self.device)[0] + self.peer_bytes
+        energy = self.train_energy if trained else self._energy()
         return {
             "seconds": self.seconds, "device_seconds": self.device_seconds, "processes": self.processes,
-            "steps": self.steps, "peak_bytes": self.peak_bytes,
+            "steps": self.steps, "peak_bytes": max(self.peak_bytes, peak),
             "uncounted_ops": sorted(self.uncounted_ops), "energy": energy.model_dump() if energy else None,
             "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
         }  # fmt: skip

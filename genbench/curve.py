@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import copy
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from genbench import checkpoint, store
+from genbench import checkpoint, shards, store
 from genbench.cost import Meter
 from genbench.data import Dataset
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.faults import fault
 from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
@@ -57,6 +57,7 @@ class Keeper:
             "seconds": meter.seconds, "device_seconds": meter.device_seconds, "images": meter.images,
             "steps": meter.steps, "flops": meter.flops,
         }  # fmt: skip
+        fault("train.kept")
         self.kept.append({"point": self.passed, "share": share, **cost, "waiting": waiting})
 
     def state(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Keeper:
         known = {str(point["point"]) for point in self.kept}
         for folder in self.folder.glob("*"):
             if folder.name not in known:
-                shutil.rmtree(folder)
+                store.remove(folder)
 
 
 def missing_curve(count: int) -> list[CurvePoint]:
@@ -159,6 +160,7 @@ def _scored(
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]
     store.write_json(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})
+    shards.clear(folder)
     return measurements, protocols
 
 

@@ -62,6 +62,10 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the command stops as by Ctrl-C, and exits with 143."""
+
+
 def did_you_mean(word: str, known: "list[str] | set[str]") -> str:
     """`did you mean 'ddpm'?`, or the list of what is known when nothing is near."""
     from difflib import get_close_matches

@@ -32,6 +32,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *_cost(group, columns),
         *_conditions(group),
         *_notes(columns, rows),
+        *_warnings(rows),
         *_runs(rows, spare),
     ]
 
@@ -225,6 +226,17 @@ def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
     for (heading, note), names in told.items():
         who = "" if names == everyone else f" of {', '.join(dict.fromkeys(names))}"
         yield f"{heading}{who}: {note.rstrip('.')}."
+
+
+def _warnings(rows: list[Row]) -> Iterator[str]:
+    """Which models show signs of collapse, in which seeds."""
+    told: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        for record in row.records:
+            if record.warnings:
+                told.setdefault((row.name, "; ".join(record.warnings)), []).append(record.job.seed)
+    for (name, signs), seeds in told.items():
+        yield f"{name} may have collapsed (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {signs}."
 
 
 def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:

@@ -44,6 +44,8 @@ class Runtime(BaseModel):
     offline: bool = False
     plugins: tuple[str, ...] = ()
     timeout: float | None = None
+    hang_timeout: float | None = None
+    """Seconds without any progress after which the job is ended; None for none."""
 
     @property
     def processes(self) -> int:

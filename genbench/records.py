@@ -221,7 +221,7 @@ class Cost(Stored):
 
 
 class Failure(Stored):
-    """Why a job has no result: the exception, and the plugin, hook and step of training that it came from."""
+    """Why a job has no result: the exception, the hook and plugin it came from, and the step of a training."""
 
     type: str
     message: str
@@ -235,7 +235,7 @@ class Record(Stored):
     """All that one job left: who, on what, where, at what cost, and what was measured under which protocol.
 
     `extractors` are those that the samples were scored with, each with the stamp of its version; `files` has the
-    SHA-256 of each other file of the run.
+    SHA-256 of each other file of the run. `warnings` are signs that the model has collapsed, a sentence each.
     """
 
     schema_version: int = SCHEMA
@@ -251,6 +251,7 @@ class Record(Stored):
     environment: Environment
     cost: Cost = Cost()
     measurements: list[Measurement] = []
+    warnings: list[str] = []
     curve: list[CurvePoint] = []
     protocols: Protocols = {}
     extractors: dict[str, str] = {}

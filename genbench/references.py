@@ -10,12 +10,14 @@ from genbench.data import Dataset, Part
 from genbench.evaluate.extractors import LOCAL, Extractor, Features
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
+from genbench.evaluate.parts import once
 from genbench.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
+from genbench.store import array_digest
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:
@@ -35,12 +37,17 @@ def real_samples(part: Part, count: int, seed: int) -> Samples:
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
     """Fidelity of samples in the features of every extractor of the job."""
     found = []
+    content = array_digest(samples.images)
     for extractor in job_extractors(job, data, plugins):
         stop_if_requested()
         report("evaluate", 0.0, extractor.name)
-        features = extractor.features(samples.images)
-        references = {split: reference_features(extractor, data, split, job.runtime.cache) for split in wanted(job)}
-        found += score(job, data, extractor, features, references)
+
+        def measure(extractor: Extractor = extractor) -> list[Measurement]:
+            features = extractor.features(samples.images)
+            references = {split: reference_features(extractor, data, split, job.runtime.cache) for split in wanted(job)}
+            return score(job, data, extractor, features, references)
+
+        found += once(job, {"samples": content, "extractor": extractor.describe()}, measure)
     return found
 
 

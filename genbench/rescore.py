@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from genbench import store
 from genbench.errors import BadInput, CorruptData
 from genbench.evaluate.extractors import extractor_stamps
+from genbench.evaluate.parts import spared_seconds
+from genbench.faults import fault
 from genbench.groups import slot
 from genbench.plan import Job, Runtime
 from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
@@ -116,12 +118,16 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
     with store.locked(run.folder):
         record = open_finished(run.folder).record
         samples = recorded_samples(run.folder, record)
+        store.sweep(run.folder)
         began = time.perf_counter()
+        spared_seconds()
         job = run.job.model_copy(update={"runtime": runtime})
         new = in_features(names, job, samples, data, plugins)
         stamps = extractor_stamps(names, plugins.registered("register_extractors"))
-        record = extended(record, new, stamps, time.perf_counter() - began)
+        record = extended(record, new, stamps, time.perf_counter() - began + spared_seconds())
+        fault("rescore.measured")
         store.write_text(run.folder / "record.json", record.to_json())
+        store.remove(run.folder / store.MEASURED)
     return record
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from genbench import checkpoint, store
+from genbench import checkpoint, progress, shards, store
+from genbench.collapse import collapse_signs
 from genbench.cost import Meter
 from genbench.curve import final_point, missing_curve, scored_points
 from genbench.data import Dataset
@@ -22,6 +21,8 @@ from genbench.energy import energy_counter
 from genbench.environment import environment
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
 from genbench.evaluate.over_time import keep_bound_over_time
+from genbench.evaluate.parts import spared_seconds
+from genbench.faults import fault
 from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
@@ -43,14 +44,16 @@ from genbench.records import (
 )
 from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
+from genbench.run_folder import begin, earlier_attempts, end, previous_record, read_record
 from genbench.sample import Samples
-from genbench.stored import read_samples, vouch, weights_digest, write_samples
+from genbench.stored import read_samples, vouch, write_samples
 from genbench.throughput import measure_throughput
 from genbench.train import build_model
 from genbench.verify import file_digests
 
 log = logging.getLogger("genbench")
 ARTIFACTS = ("bound.json", "labels.npy", "progress.jsonl", "samples.npy")
+TRACEBACK = "traceback.txt"
 
 
 def is_done(job: Job) -> bool:
@@ -58,7 +61,7 @@ def is_done(job: Job) -> bool:
     file = job.folder / "record.json"
     if not file.exists():
         return False
-    record = Record.from_json(file.read_text(encoding="utf-8"), file)
+    record = read_record(file)
     if record.status == "diverged":
         return True
     if record.status != "complete" or missing_extractors(job, record) != []:
@@ -80,6 +83,7 @@ class Run:
     samples: Samples | None = None
     throughput: list[Throughput] | None = None
     measurements: list[Measurement] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     weights: str = ""
     extractors: dict[str, str] = field(default_factory=dict)
     evaluate_seconds: float | None = None
@@ -88,12 +92,18 @@ class Run:
     protocols: Protocols = field(default_factory=dict)
     curve_seconds: float | None = None
     parameters: dict[str, int] = field(default_factory=dict)
-    hook: str = "build"
+    hook: str = ""
     previous: Record | None = None
 
+    def enter(self, hook: str) -> None:
+        """Say where an exception from now on comes from."""
+        self.hook = hook
+        progress.at(hook)
+
     def execute(self) -> None:
-        """All steps; an exception says in `hook` where it came from."""
+        """All steps; `hook` says where an exception came from."""
         job = self.job
+        self.enter("build")
         if job.is_reference:
             self.samples = reference_samples(job, self.data)
             self.keep_samples()
@@ -109,6 +119,7 @@ class Run:
         job, folder = self.job, self.job.folder
         model = build_model(job, self.plugins, self.data, self.meter.device)
         self.parameters = parameters_by_phase(model)
+        checkpoint.settle(folder / "checkpoint")
         loaded = checkpoint.load(folder / "checkpoint")
         if loaded is not None and loaded[1].get("finished"):
             tensors, state = loaded
@@ -118,8 +129,7 @@ class Run:
             self.kept = state.get("curve", {})
             self.model = model.eval()
             return
-        self.hook = "train"
-        report("train", 0.0)
+        self.enter("train")
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
         self.model = trained.eval()
         loaded = checkpoint.load(folder / "checkpoint")
@@ -132,17 +142,18 @@ class Run:
     def sample(self) -> None:
         """Draw and store the samples, unless those of the same key are there."""
         job, folder = self.job, self.job.folder
-        self.weights = weights_digest(self.model) if self.model is not None else ""
+        self.enter("sample")
+        self.weights = checkpoint.weights_digest(self.model) if self.model is not None else ""
         stored = read_samples(folder, job.samples_key, self.weights)
         if stored is not None:
+            shards.clear(folder)
             self.samples, about = stored
             self.meter.sampled, self.meter.sample_seconds = len(self.samples), about["seconds"]
             self.meter.sample_energy = Energy(**about["energy"]) if about.get("energy") else None
             if about.get("throughput") is not None:
                 self.throughput = [Throughput(**rate) for rate in about["throughput"]]
             return
-        self.hook, self.previous = "sample", None
-        report("sample", 0.0)
+        self.previous = None
         self.samples = self.plugins.manager.hook.sample(
             job=job, model=self.model, data=self.data, folder=folder, meter=self.meter
         )
@@ -152,6 +163,8 @@ class Run:
         """Store the samples."""
         assert self.samples is not None
         write_samples(self.job.folder, self.samples, self.about_samples())
+        shards.clear(self.job.folder)
+        fault("sample.end")
 
     def about_samples(self) -> dict[str, Any]:
         """What samples.json says of the samples beyond themselves: what they depend on, and what drawing them cost."""
@@ -176,9 +189,11 @@ class Run:
 
         What `previous` measured on the same samples stays, apart from what is measured anew.
         """
-        self.hook = "evaluate"
+        self.enter("evaluate")
+        fault("evaluate.begin")
         assert self.samples is not None
         began = time.perf_counter()
+        spared_seconds()
         old = self.previous
         missing = missing_extractors(self.job, old) if old else None
         if missing is not None:
@@ -195,12 +210,15 @@ class Run:
         if twice:
             raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
         keep_bound_over_time(self.job, self.model, self.data, self.job.folder)
-        self.evaluate_seconds = time.perf_counter() - began
+        self.evaluate_seconds = time.perf_counter() - began + spared_seconds()
         self.protocols = {m.protocol: m.settings for m in self.measurements}
         if old is not None:
             self.protocols = {**old.protocols, **self.protocols}
             self.measurements = kept(old.measurements, self.measurements, self.protocols) + self.measurements
             self.extractors = old.extractors if missing is not None else {}
+        if not self.job.is_reference:
+            self.warnings = collapse_signs(self.samples.images, self.data.test.images, self.measurements)
+        fault("evaluate.end")
 
     def score_curve(self) -> None:
         """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""
@@ -210,7 +228,7 @@ class Run:
         if not count:
             self.curve = missing_curve(self.job.curve)
             return
-        self.hook = "curve"
+        self.enter("curve")
         assert self.model is not None
         began = time.perf_counter()
         points, protocols = scored_points(self.job, self.model, self.data, self.plugins, self.kept["kept"])
@@ -260,6 +278,7 @@ class Run:
             environment=environment(job, self.meter.processes),
             cost=cost,
             measurements=self.measurements,
+            warnings=self.warnings,
             curve=self.curve,
             protocols=self.used_protocols(),
             evaluation_key=job.evaluation_key,
@@ -268,73 +287,64 @@ class Run:
         )  # fmt: skip
 
 
-def run_job(job: Job, data: Dataset, plugins: Plugins) -> Record:
-    """Run one job in this process and write its record, whatever happens. Raises Busy where another process has it."""
+def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) -> Record:
+    """Run one job in this process and write its record, whatever happens. Raises Busy where another process has it.
+
+    A `watched` job leaves last words where its process dies, and dies where it makes no progress for too long.
+    """
     use_threads(job.runtime.threads)
     exact_arithmetic()
     with store.locked(job.folder):
         store.sweep(job.folder)
         if is_done(job):
-            file = job.folder / "record.json"
-            return Record.from_json(file.read_text(encoding="utf-8"), file)
-        attempts = earlier_attempts(job.folder)
-        store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
+            return read_record(job.folder / "record.json")
+        attempts, previous = earlier_attempts(job.folder), previous_record(job)
+        if watched:
+            progress.watch(job.folder, job.runtime.hang_timeout)
+        begin(job)
         device = torch.device(job.runtime.device)
         alone = set(job.runtime.peers) <= {job.runtime.device}  # of several GPUs one counter would tell a part
         meter = Meter(device, counter=energy_counter(device) if alone else None)
-        run = Run(job, data, plugins, meter, previous=previous_record(job))
-        status, failure = attempt(run.execute, run)
-        record = run.record(status, failure, attempts)
-        store.write_text(job.folder / "record.json", record.to_json())
+        run = Run(job, data, plugins, meter, previous=previous)
+        error = attempt(run.execute)
+        progress.unwatch()
+        record = run.record(status_of(error), failure(error, run) if error else None, attempts)
+        end(job, record)
+    if isinstance(error, KeyboardInterrupt):
+        raise error
     notify(plugins, job, record)
     return record
 
 
-def attempt(action: Callable[[], None], run: Run) -> tuple[RunStatus, Failure | None]:
-    """Run, and say how it ended; exceptions of a plugin end the job, not the program."""
+def attempt(action: Callable[[], None]) -> Exception | KeyboardInterrupt | None:
+    """Run, and return what ended it; exceptions of a plugin end the job, not the program."""
     report("start", 0.0)
     try:
         action()
-        return "complete", None
     except Busy:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        status: RunStatus = "failed"
-        if isinstance(error, Diverged):
-            status = "diverged"
-        elif isinstance(error, Cancelled | KeyboardInterrupt):
-            status = "cancelled"
-        text = "".join(traceback.format_exception(error))
-        store.write_text(run.job.folder / "traceback.txt", text)
-        message = (error.message if isinstance(error, GenbenchError) else str(error)) or type(error).__name__
-        return status, Failure(
-            type=type(error).__name__,
-            message=message,
-            hook=run.hook,
-            step=run.meter.steps if run.hook == "train" else None,
-            plugin=run.job.plugin.name,
-            traceback="traceback.txt",
-        )
+        return error
+    return None
 
 
-def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
-    """How earlier tries at this job ended."""
-    file = folder / "record.json"
-    if not file.exists():
-        return []
-    old = Record.from_json(file.read_text(encoding="utf-8"), file)
-    if old.status == "complete":
-        return old.attempts
-    return [*old.attempts, {"status": old.status, "error": old.error.message if old.error else ""}]
+def status_of(error: BaseException | None) -> RunStatus:
+    """How a run ends that this ended."""
+    if error is None:
+        return "complete"
+    if isinstance(error, Diverged):
+        return "diverged"
+    return "cancelled" if isinstance(error, Cancelled | KeyboardInterrupt) else "failed"
 
 
-def previous_record(job: Job) -> Record | None:
-    """The finished record of the job whose samples, by their key, are those that the job asks for."""
-    file = job.folder / "record.json"
-    if not file.exists():
-        return None
-    old = Record.from_json(file.read_text(encoding="utf-8"), file)
-    return old if old.status == "complete" and old.samples.key == job.samples_key else None
+def failure(error: BaseException, run: Run) -> Failure:
+    """Why and where a run ended; its traceback is kept beside."""
+    store.write_text(run.job.folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    message = (error.message if isinstance(error, GenbenchError) else str(error)) or type(error).__name__
+    return Failure(
+        type=type(error).__name__, message=message, hook=run.hook,
+        step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
+    )  # fmt: skip
 
 
 def label_words(job: Job, samples: Samples | None) -> str:
@@ -364,8 +374,3 @@ def parameters_by_phase(model: Model) -> dict[str, int]:
         moved |= {id(p) for p in parameters}
     fixed = sum(p.numel() for p in model.parameters() if id(p) not in moved)
     return counts | ({"fixed": fixed} if fixed else {})
-
-
-def load_job(folder: Path) -> Job:
-    """The job of a run folder."""
-    return Job.model_validate(json.loads((folder / "job.json").read_text(encoding="utf-8")))

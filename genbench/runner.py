@@ -17,6 +17,7 @@ from genbench.records import Record, load_records
 from genbench.run import is_done
 from genbench.schedule import longest_first
 from genbench.session import Session
+from genbench.space import check_space
 
 Update = Callable[[Job, str, float, str], None]
 
@@ -34,6 +35,7 @@ def run_session(session: Session, update: Update) -> list[Record]:
         else:
             missing.append(job)
     if missing:
+        check_space(missing, session.plugins, session.datasets)
         run_missing(missing, session, update)
     return [load_records([job.folder])[0] for job in session.jobs]
 
@@ -85,8 +87,11 @@ def marked(session: Session) -> Iterator[dict[str, Any]]:
 
 
 def worst_exit_code(records: Iterable[Record]) -> int:
-    """0 when every job is complete, 130 when one was cancelled, 1 when one failed or diverged."""
+    """0 when every job is complete, 130 when one was cancelled, 4 when one lacked space or the like, else 1."""
+    records = list(records)
     states = {record.status for record in records}
     if "cancelled" in states:
         return 130
+    if any(record.error is not None and record.error.type == EnvironmentProblem.__name__ for record in records):
+        return EnvironmentProblem.exit_code
     return 0 if states <= {"complete"} else 1

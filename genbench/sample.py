@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,15 +14,18 @@ from genbench.cost import Meter
 from genbench.data import Dataset
 from genbench.devices import autocast
 from genbench.errors import BadInput, Diverged
+from genbench.faults import fault
 from genbench.images import to_uint8
 from genbench.model import Model
 from genbench.plan import Job
-from genbench.progress import report, stop_if_requested
+from genbench.progress import report, stop_if_requested, stop_requested
 from genbench.seeds import derive_seed
+from genbench.shards import Shards
 
 BLOCK = 250
 """Images a call: part of what the samples depend on, since each block has its own seed."""
 LABEL_SEED = 2020
+SHARD_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -48,30 +52,43 @@ def label_plan(data: Dataset, count: int) -> np.ndarray:
     return np.random.default_rng(LABEL_SEED).permutation(np.repeat(np.arange(data.num_classes), counts))
 
 
-def sample(job: Job, model: Model, data: Dataset, meter: Meter) -> Samples:
-    """`job.samples` images in blocks of BLOCK; block i is seeded by (job seed, i). Raises Diverged, BadInput."""
+def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
+    """`job.samples` images in blocks of BLOCK; block i is seeded by (job seed, i). Raises Diverged, BadInput.
+
+    What an interrupted sampling has left in `folder` is not drawn again.
+    """
     labels = label_plan(data, job.samples) if job.conditional else None
     with compiled(model, job.compile):
-        return _blocks(job, model, data, meter, labels)
+        return _blocks(job, model, data, folder, meter, labels)
 
 
-def _blocks(job: Job, model: Model, data: Dataset, meter: Meter, labels: np.ndarray | None) -> Samples:
+def _blocks(
+    job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, labels: np.ndarray | None
+) -> Samples:  # fmt: skip
     """The blocks of `sample`, after a call outside the clock that warms up."""
+    images = np.empty((job.samples, *data.shape), np.uint8)
     with meter.pause():
+        shards = Shards.of(folder, job, model)
+        begin, clamped = shards.restore(images, meter)
         # Compiled code is made for a size, the first time that it is asked for: that of a block, and of the last one.
         sizes = {min(BLOCK, job.samples), job.samples % BLOCK or BLOCK} if job.compile else {min(8, job.samples)}
         for size in sorted(sizes):
             draw(job, model, labels, 0, min(size, job.samples))
-    images = np.empty((job.samples, *data.shape), np.uint8)
-    clamped = 0
-    for start in range(0, job.samples, BLOCK):
-        count = min(BLOCK, job.samples - start)
+    kept, kept_at = begin, meter.seconds
+    for start in range(begin, job.samples, BLOCK):
+        fault("sample.block")
+        if start > kept and (stop_requested() or meter.seconds - kept_at > SHARD_SECONDS):
+            with meter.pause():
+                shards.keep(images[kept:start], kept, clamped, meter)
+            kept, kept_at = start, meter.seconds
         stop_if_requested()
+        count = min(BLOCK, job.samples - start)
         block = draw(job, model, labels, start, count)
         clamped += int((block.abs() > 1).sum())
         images[start : start + count] = to_uint8(block).cpu().numpy()
         meter.sampled += count
         report("sample", meter.sampled / job.samples)
+        fault("sample.drawn")
     return Samples(images, labels, clamped / images.size, min(BLOCK, job.samples), model.nfe)
 
 

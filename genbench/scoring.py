@@ -26,7 +26,8 @@ from genbench.plan import Job, Runtime
 from genbench.plugins import Plugins, load_plugins
 from genbench.records import REFERENCES, Measurement, PluginStamp, Record, load_records
 from genbench.rescore import Finished, open_finished, score_again, with_references
-from genbench.run import Run, is_done, previous_record, run_job
+from genbench.run import Run, is_done, run_job
+from genbench.run_folder import begin, end, previous_record
 from genbench.sample import Samples
 from genbench.session import Request, check_out, open_datasets
 
@@ -146,9 +147,9 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
     run.measurements += [m for m in no_likelihood(job, data) if m.metric not in likelihoods]
     with store.locked(job.folder):
         store.sweep(job.folder)
-        store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
+        begin(job)
         run.keep_samples()
-        store.write_text(job.folder / "record.json", run.record("complete", None, []).to_json())
+        end(job, run.record("complete", None, []))
 
 
 def no_likelihood(job: Job, data: Dataset) -> list[Measurement]:

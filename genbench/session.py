@@ -52,6 +52,7 @@ class Request:
     out: Path = Path("runs")
     offline: bool = False
     timeout: float | None = None
+    hang_timeout: float | None = None
 
 
 def open_session(request: Request, progress: Progress | None = None, incomplete: bool = False) -> Session:
@@ -75,7 +76,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     runtime = Runtime(
         device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
         executor=request.executor, out=request.out, cache=cache_root(), weights=request.weights,
-        offline=request.offline, plugins=request.plugins, timeout=request.timeout,
+        offline=request.offline, plugins=request.plugins, timeout=request.timeout, hang_timeout=request.hang_timeout,
     )  # fmt: skip
     files = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 import socket
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.errors import Busy, CorruptData, EnvironmentProblem
+from genbench.errors import Busy, CorruptData, EnvironmentProblem, GenbenchError
+from genbench.faults import fault
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
 TEMPORARY = ".genbench_tmp_"
+OLD = "old"
+DRAWN, MEASURED = "drawn", "measured"
+"""Folders of a run that hold parts of what is under way: samples, and measurements."""
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY
+)  # fmt: skip
+_held: set[Path] = set()
+_guard = threading.Lock()
 
 
 def digest(data: bytes) -> str:
@@ -34,6 +50,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's numbers and shape, in hex."""
+    import numpy as np
+
+    content = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
+    content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
+
+
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """SHA-256 of settings as canonical JSON, so that equal settings have equal digests."""
     return digest(json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
@@ -44,14 +69,26 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn the many faces of a full, read-only or forbidden disk into one EnvironmentProblem naming the path."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    except GenbenchError:
+        raise
+    except Exception as error:
+        number = _error_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise EnvironmentProblem(f"{path}: no space left to write", "free some space, then run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise EnvironmentProblem(f"{path}: cannot write: {error.strerror}", "choose another folder") from error
-        if error.errno is None:  # NumPy's report of a short write
+        if number in REFUSED:
+            reason = os.strerror(number)
+            raise EnvironmentProblem(f"{path}: cannot write: {reason}", "choose another folder") from error
+        if isinstance(error, OSError) and number is None:  # NumPy's report of a short write
             raise EnvironmentProblem(f"{path}: no space left to write ({error})", "free some space") from error
         raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's number of an error; safetensors only writes it into its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def sync(path: Path) -> None:
@@ -63,47 +100,102 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, each of which outlasts a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write in, which nobody else sweeps while this process lives, and removed at the end.
+
+    A folder also for a single file: what a library makes beside the file that it was told to write is removed with it.
+    """
+    import fcntl
+
+    fault("store.begin")
+    make_folder(path.parent)
+    _sweep_dead(path)
+    while True:
+        folder = path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{path.name}")
+        folder.mkdir()
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # a file system without such locks: then nobody sweeps here
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():  # and was not swept before it was locked
+            break
+        os.close(descriptor)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _sweep_dead(path: Path) -> None:
+    """Remove what a killed process has left beside `path` of its attempt to write it."""
+    import fcntl
+
+    for leftover in path.parent.iterdir():
+        own = re.fullmatch(rf"{re.escape(TEMPORARY)}\d+_[0-9a-f]+_(.*)", leftover.name, re.DOTALL)
+        if own is None or own[1] != path.name:
+            continue
+        with suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clear(leftover, path)
+            finally:
+                os.close(descriptor)
+
+
+def _clear(leftover: Path, path: Path) -> None:
+    """Remove a leftover; a folder that was moved aside, and whose successor never came, goes back to its place."""
+    if (leftover / OLD).exists() and not path.exists():
+        (leftover / OLD).replace(path)
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes it, flushed and renamed, when the block ends without exception."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
-        try:
-            yield temporary
-            sync(temporary)
-            temporary.replace(path)
-            sync(path.parent)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    """A temporary path that becomes `path`, flushed and renamed, when the block ends without exception."""
+    with disk_errors(path), _beside(path) as folder:
+        temporary = folder / path.name
+        yield temporary
+        fault("store.written")
+        sync(temporary)
+        temporary.replace(path)
+        fault("store.renamed")
+        sync(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without exception."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
-        old = path.with_name(f"{TEMPORARY}{os.getpid()}_old_{path.name}")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir()
-            yield temporary
-            for file in temporary.rglob("*"):
-                sync(file)
-            if path.exists():
-                path.replace(old)
-            try:
-                temporary.replace(path)
-            except BaseException:
-                if old.exists():
-                    old.replace(path)
-                raise
-            sync(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+    """A temporary folder that takes the place of `path`, flushed, when the block ends without exception."""
+    with disk_errors(path), _beside(path) as folder:
+        temporary = folder / path.name
+        temporary.mkdir()
+        yield temporary
+        fault("store.folder_written")
+        for file in (*temporary.rglob("*"), temporary):
+            sync(file)
+        if not path.exists():
+            temporary.replace(path)
+        elif not _exchange(temporary, path):
+            path.replace(folder / OLD)
+            temporary.replace(path)
+        fault("store.folder_renamed")
+        sync(path.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places at one instant; False where system or file system cannot."""
+    libc, swap, here = ctypes.CDLL(None), 2, -100 if sys.platform == "linux" else -2
+    rename = getattr(libc, "renameat2", None) or getattr(libc, "renameatx_np", None)
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
 def sweep(folder: Path) -> None:
@@ -115,9 +207,33 @@ def sweep(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder and all that is in it, where it is there."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def put(path: Path, content: str | bytes) -> None:
+    """Write into a folder of `atomic_folder`, which flushes and renames it as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def scratch_file(path: Path) -> FileIO:
+    """An unbuffered file to write in: what it holds outlasts its process, though no power cut."""
+    with disk_errors(path):
+        return path.open("wb", buffering=0)
+
+
+def keep_text(text: str) -> Path:
+    """A new file among the system's temporary ones, which stays, for what has no other place."""
+    with tempfile.NamedTemporaryFile("w", prefix="genbench-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    return Path(file.name)
 
 
 def write_json(path: Path, plain: Any) -> None:
@@ -137,6 +253,26 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise CorruptData(f"{path}: not JSON: {error}", "remove it and run again") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that `append_json` wrote, numbers that are not finite as None.
+
+    A last line cut short by a crash is left out. CorruptData names file and line of any other that is bad.
+    """
+    found: list[dict[str, Any]] = []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text, parse_constant=lambda name: None)
+            if not isinstance(line, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            if number == len(texts) and not text.endswith("\n"):
+                break
+            raise CorruptData(f"{path}:{number}: {error}", "remove the line, or run the job again") from error
+        found.append(line)
+    return found
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
@@ -186,24 +322,40 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; raises Busy, naming the holder, where a live process has it.
+    """Hold the folder's lock; raises Busy, naming the holder, where a live process has it, or this one already.
 
-    A POSIX record lock dies with its process even when children live on (flock would not).
+    A POSIX record lock dies with its process even when children live on (flock would not). It also goes when the
+    process closes any other descriptor of the file: nothing but this opens it, and never twice.
     """
     import fcntl
 
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise Busy(f"{folder}: in use by {holder}", "wait for it, or use another --out") from error
-        file.seek(0)
-        file.truncate()
-        file.write(f"{socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        file.flush()
+    with _alone(folder):
+        with disk_errors(folder):
+            make_folder(folder)
+            file = (folder / ".lock").open("a+")
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise Busy(f"{folder}: in use by {holder}", "wait for it, or use another --out") from error
+            file.truncate(0)
+            file.write(f"{socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            file.flush()
+            yield
+            file.truncate(0)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other threads of this process out, whom a record lock lets pass."""
+    place = folder.resolve()
+    with _guard:
+        if place in _held:
+            raise Busy(f"{folder}: in use by this process, {os.getpid()}", "wait for it, or use another --out")
+        _held.add(place)
+    try:
         yield
+    finally:
+        _held.discard(place)

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from genbench import store
 from genbench.errors import CorruptData
+from genbench.faults import fault
 from genbench.records import Record
 from genbench.sample import Samples
-
-
-def weights_digest(model: nn.Module) -> str:
-    """SHA-256 of all that the model keeps in its state, by which samples are known to be of these weights."""
-    content = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        plain = tensor.detach().cpu().contiguous()
-        content.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
-        content.update(plain.flatten().view(torch.uint8).numpy().tobytes())
-    return content.hexdigest()
 
 
 def write_samples(folder: Path, samples: Samples, about: dict[str, Any]) -> None:
     """Store samples and labels, then samples.json, since it vouches for them."""
     (folder / "samples.json").unlink(missing_ok=True)
     store.write_array(folder / "samples.npy", samples.images)
+    fault("sample.stored")
     (folder / "labels.npy").unlink(missing_ok=True)
     if samples.labels is not None:
         store.write_array(folder / "labels.npy", samples.labels)
@@ -38,8 +26,15 @@ def write_samples(folder: Path, samples: Samples, about: dict[str, Any]) -> None
 def vouch(folder: Path, samples: Samples, about: dict[str, Any]) -> None:
     """Write samples.json: `about` (key, weights, and what drawing them cost), the samples' facts and their digest."""
     facts = {"clamped_share": samples.clamped_share, "batch": samples.batch, "nfe": samples.nfe}
-    digest = store.file_digest(folder / "samples.npy")
-    store.write_json(folder / "samples.json", {**about, **facts, "sha256": digest})
+    store.write_json(folder / "samples.json", {**about, **facts, **_digests(folder)})
+
+
+def _digests(folder: Path) -> dict[str, str | None]:
+    labels = folder / "labels.npy"
+    return {
+        "sha256": store.file_digest(folder / "samples.npy"),
+        "labels_sha256": store.file_digest(labels) if labels.is_file() else None,
+    }
 
 
 def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, dict[str, Any]] | None:
@@ -47,12 +42,13 @@ def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, dict[st
 
     None too where their bytes have changed.
     """
-    if not (folder / "samples.json").exists():
+    if not (folder / "samples.json").exists() or not (folder / "samples.npy").exists():
         return None
     about = store.read_json(folder / "samples.json")
     if (about["key"], about.get("weights")) != (key, weights):
         return None
-    if store.file_digest(folder / "samples.npy") != about["sha256"]:
+    found = _digests(folder)
+    if any(about.get(name, found[name]) != found[name] for name in found):
         return None
     return _load(folder, about), about
 

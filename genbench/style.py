@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genbench.store import atomic_file
 from genbench.wording import printable
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ def svg(figure: Figure) -> str:
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write the figure on white as the path's suffix says, .svg or .png, with the same bytes every time."""
     metadata = {"Date": None, "Creator": "genbench"} if path.suffix == ".svg" else {"Software": None}
-    with styled():
-        figure.savefig(path, dpi=dpi, metadata=metadata, facecolor="white")
+    with styled(), atomic_file(path) as temporary:
+        figure.savefig(temporary, dpi=dpi, metadata=metadata, facecolor="white")
 
 
 def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figure, list[Axes]]:

@@ -5,7 +5,6 @@ A table never ranks two protocols, two datasets, or conditional with uncondition
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.cells import cell_of
 from genbench.columns import COLUMNS, COSTS, OVERALL
-from genbench.errors import CorruptData
 from genbench.footnotes import caveats
 from genbench.groups import Group, View, comparable, extractor_name, identity, unique, variant
 from genbench.layout import Column, Kind, Layout, Row, Table
@@ -21,6 +19,7 @@ from genbench.limits import doubted, entropy_of, with_limit
 from genbench.published import published_tables
 from genbench.records import Measurement, Record
 from genbench.standings import ranked
+from genbench.store import read_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,16 +202,4 @@ def read_progress(record: Record) -> list[dict[str, Any]]:
     file = record.folder / "progress.jsonl" if record.folder else None
     if file is None or not file.is_file():
         return []
-    found: list[dict[str, Any]] = []
-    texts = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, text in enumerate(texts, start=1):
-        try:
-            line = json.loads(text, parse_constant=lambda name: None)
-            if not isinstance(line, dict):
-                raise ValueError("not an object")
-        except ValueError as error:
-            if number == len(texts) and not text.endswith("\n"):
-                break
-            raise CorruptData(f"{file}:{number}: {error}", "remove the line, or run the job again") from error
-        found.append(line)
-    return found
+    return read_lines(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,20 @@ from genbench.data import Dataset
 from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.ema import WeightAverage
 from genbench.errors import BadInput, Cancelled, Diverged
+from genbench.faults import fault
 from genbench.flops import FlopCounter
 from genbench.images import dequantize, to_float
 from genbench.model import Batch, Model, Phase
 from genbench.plan import Job
 from genbench.plugins import Plugins
-from genbench.progress import report, stop_requested
+from genbench.progress import alive, at, report, stop_requested
 from genbench.seeds import derive_seed
 from genbench.team import Team, gathered
 
 CHECKPOINT_SECONDS = 60.0
 PREPARE_IMAGES = 512
 LOG_POINTS = 200
+LOG = "progress.jsonl"
 
 
 class Feeder:
@@ -87,13 +90,15 @@ class Trainer:
         self.model.train()
         while (progress := self.team.agree(self.progress())) < 1:
             self.step(progress)
+            fault("train.step")
             if self.team.leads:
                 self.look_after(progress)
         for phase in self.phases:
             self.end(phase)
         self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
         if self.team.leads:
-            self.save(finished=True)
+            self.save(last=True)
+            fault("train.end")
         return self.ema.model
 
     def look_after(self, before: float) -> None:
@@ -119,6 +124,7 @@ class Trainer:
 
     def step(self, progress: float) -> None:
         """One pass over all active phases with their repeats."""
+        at("train", self.meter.steps)
         active = []
         for phase in self.phases:
             if progress >= phase.span[1]:
@@ -166,6 +172,7 @@ class Trainer:
         factor = phase.schedule(within) if phase.schedule else 1.0
         for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
             group["lr"] = rate * factor
+        fault("train.update")
         phase.optimizer.step()
         ledger.images += self.model.config.batch_size
         ledger.updates += 1
@@ -228,6 +235,7 @@ class Trainer:
 
     def backward(self, phase: Phase, first: int, size: int) -> dict[str, Tensor]:
         """Losses of the `size` images from `first` on, their gradients added to what is there."""
+        alive()
         batch = self.feeder.batch(first, size)
         seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))
         with autocast(self.device, self.job.precision):
@@ -256,7 +264,7 @@ class Trainer:
                         "step": self.meter.steps, "images": self.meter.images, "seconds": round(self.meter.seconds, 3),
                         "phase": phase.name, "learning_rate": phase.optimizer.param_groups[0]["lr"], **means,
                     }  # fmt: skip
-                    store.append_json(self.folder / "progress.jsonl", {k: v for k, v in line.items() if _finite(v)})
+                    store.append_json(self.folder / LOG, {k: v for k, v in line.items() if _finite(v)})
             self.totals.clear()
             report("train", progress, f"step {self.meter.steps}")
 
@@ -267,17 +275,22 @@ class Trainer:
                 waiting = [phase.name for phase in self.phases if phase.name not in self.started]
                 self.curve.keep(self.progress(), self.ema.model, waiting, self.meter)
 
-    def save(self, finished: bool = False) -> None:
-        """Write a checkpoint, outside the clock; a finished one keeps no optimizer."""
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint, outside the clock; the last one without optimizer. Raises Diverged for spoilt weights."""
         with self.meter.pause():
+            if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+                raise Diverged(f"a weight is not finite after step {self.meter.steps}")
             tensors = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
-            if not finished:
+            if not last:
                 tensors["optimizer"] = checkpoint.optimizer_tensors({p.name: p.optimizer for p in self.phases})
+            totals = {name: [x if math.isfinite(x) else None for x in values] for name, values in self.totals.items()}
             state = {
-                "job": self.job.id, "finished": finished, "meter": self.meter.state(), "logged": self.logged,
+                "job": self.job.id, "meter": self.meter.state(), "logged": self.logged,
                 "started": sorted(self.started), "ended": sorted(self.ended), "phase_steps": self.phase_steps,
-                "flops_per_update": self.flops_per_update, "totals": self.totals, "curve": self.curve.state(),
+                "flops_per_update": self.flops_per_update, "totals": totals, "curve": self.curve.state(),
             }  # fmt: skip
+            if (self.folder / LOG).exists():
+                store.sync(self.folder / LOG)
             checkpoint.save(self.folder / "checkpoint", tensors, state)
         self.saved_at = self.meter.seconds
 
@@ -286,7 +299,7 @@ class Trainer:
         loaded = checkpoint.load(self.folder / "checkpoint")
         if loaded is None:
             if self.team.leads:
-                (self.folder / "progress.jsonl").unlink(missing_ok=True)
+                (self.folder / LOG).unlink(missing_ok=True)
                 self.curve.restore(None)
             return
         tensors, state = loaded
@@ -298,10 +311,11 @@ class Trainer:
         self.saved_at = self.meter.seconds
         self.started, self.ended = set(state["started"]), set(state["ended"])
         self.phase_steps, self.flops_per_update = state["phase_steps"], state["flops_per_update"]
-        self.logged, self.totals = state["logged"], state["totals"]
+        self.logged = state["logged"]
+        self.totals = {name: [math.nan if x is None else x for x in many] for name, many in state["totals"].items()}
         if self.team.leads:
             self.curve.restore(state.get("curve", {"count": 0, "passed": 0, "kept": []}))
-            _cut_log(self.folder / "progress.jsonl", self.meter.steps)
+            _cut_log(self.folder / LOG, self.meter.steps)
 
 
 def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device) -> Model:
@@ -378,16 +392,7 @@ def _finite(value: Any) -> bool:
 
 
 def _cut_log(path: Path, steps: int) -> None:
-    """Drop the points after the checkpoint: a resumed run writes them again."""
-    import json
-
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= steps:
-                kept.append(line)
-        except (ValueError, KeyError):
-            break
-    store.write_text(path, "".join(f"{line}\n" for line in kept))
+    """Drop the points after the checkpoint, which a resumed run writes again, and a last one that was cut short."""
+    if path.exists():
+        kept = [line for line in store.read_lines(path) if line["step"] <= steps]
+        store.write_text(path, "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in kept))

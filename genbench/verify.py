@@ -17,7 +17,7 @@ from genbench.checkpoint import MANIFEST
 from genbench.errors import BadInput, CorruptData
 from genbench.records import Record
 
-UNLISTED = {"record.json", ".lock"}
+UNLISTED = {"record.json", "earlier.json", ".lock"}
 TOLERANCE = 1e-6
 T = TypeVar("T")
 
@@ -51,7 +51,8 @@ def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a run, by its path in the folder; those that a manifest lists are the manifest's."""
     found = {}
     for file in sorted(folder.rglob("*")):
-        temporary = any(part.startswith(store.TEMPORARY) for part in file.relative_to(folder).parts)
+        parts = file.relative_to(folder).parts
+        temporary = any(part.startswith(store.TEMPORARY) or part in (store.DRAWN, store.MEASURED) for part in parts)
         listed = file.name != MANIFEST and (file.parent / MANIFEST).exists()
         if file.is_file() and file.name not in UNLISTED and not temporary and not listed:
             found[file.relative_to(folder).as_posix()] = store.file_digest(file)

@@ -174,6 +174,7 @@ def test_a_model_in_a_file_of_its_own(genbench, tmp_path, gaussian_plugin):
 
 CRASH = """
 import os
+import time
 from genbench import Model, hookimpl
 from torch import nn
 import torch
@@ -206,7 +207,7 @@ class NaNs(Raises):
 class Hangs(Raises):
     name = "hangs"
     def sample(self, n, labels=None):
-        while True: pass
+        time.sleep(1000)
 """
 
 
@@ -228,6 +229,13 @@ def test_failures_are_records_and_rows_and_stop_no_other_job(genbench, tmp_path)
     assert "no <samples> today" in found["raises"]["error"]["message"] and found["raises"]["error"]["hook"] == "sample"
     assert "SIGKILL" in found["dies"]["error"]["message"] and "phase 'train'" in found["nans"]["error"]["message"]
     assert found["raises"]["cost"]["train"]["steps"] == 30
+    where = {
+        label: (found[label]["error"]["hook"], found[label]["error"]["step"]) for label in ("raises", "nans", "dies")
+    }
+    assert where == {"raises": ("sample", None), "nans": ("train", 0), "dies": ("sample", None)}
+    for label, line in {"raises": "in sample", "nans": "in gradients"}.items():
+        (run,) = (tmp_path / "runs").glob(f"{label}-*")
+        assert line in (run / found[label]["error"]["traceback"]).read_text()
     table = genbench("table", "runs").out
     assert "raises" in table and "diverged" in table
     assert genbench("run", "--plugin", "crash.py", "-m", "raises", *SMALL).code == 1
@@ -236,7 +244,7 @@ def test_failures_are_records_and_rows_and_stop_no_other_job(genbench, tmp_path)
 
 def test_a_job_that_hangs_is_ended(genbench, tmp_path):
     (tmp_path / "crash.py").write_text(CRASH)
-    assert genbench("run", "--plugin", "crash.py", "-m", "hangs", *SMALL, "--timeout", "15").code == 1
+    assert genbench("run", "--plugin", "crash.py", "-m", "hangs", *SMALL, "--timeout", "5").code == 1
     assert "--timeout" in records(tmp_path / "runs")["hangs"]["error"]["message"]
 
 

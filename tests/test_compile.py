@@ -92,7 +92,7 @@ def test_training_and_sampling_are_compiled(tmp_path, digits):
         trained = train(job, model, digits, job.folder, meter)
     assert model.compiled_calls == 3 and trained.net._compiled_call_impl is None
     with torch.compiler.set_stance("force_eager"), meter.sampling():
-        sample(job, trained.eval(), digits, meter)
+        sample(job, trained.eval(), digits, job.folder, meter)
     assert trained.compiled_calls > 0
 
 
@@ -127,7 +127,7 @@ def test_a_compiled_ddpm_learns_what_the_eager_one_learns(tmp_path, digits):
         found.append(losses(job))
     assert found[1] == pytest.approx(found[0], rel=1e-3) and len(found[0]) == 6
     with meter.sampling():
-        samples = sample(job, model.eval(), digits, meter)
+        samples = sample(job, model.eval(), digits, job.folder, meter)
     assert samples.images.shape == (20, 1, 8, 8) and samples.images.std() > 0
 
 

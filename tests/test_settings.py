@@ -63,6 +63,7 @@ RUNTIME = {
     "offline": ("runtime", True),
     "plugins": ("runtime", ("mine.py",)),
     "timeout": ("runtime", 5.0),
+    "hang_timeout": ("runtime", 5.0),
 }
 EVALUATION = {
     "extractors": ("extractor", ("vgg16",)),

@@ -91,7 +91,7 @@ class Watched(Toy):
 def test_samples_and_likelihoods_come_in_large_batches_without_gradients(tmp_path, digits):
     job = toy_job(tmp_path, Watched, samples=500)
     model = build(job, digits, Watched)
-    sample(job, model, digits, Meter(torch.device("cpu")))
+    sample(job, model, digits, job.folder, Meter(torch.device("cpu")))
     assert model.calls == [(True, 8), (True, 250), (True, 250)]
     model.calls.clear()
     likelihood_measurements(job, model, digits)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
+from genbench.checkpoint import weights_digest
 from genbench.data import Dataset, Part
+from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
 from genbench.model import Batch, Model
 from genbench.plan import Job
@@ -32,22 +34,31 @@ def likelihood_measurements(job: Job, model: Model, data: Dataset) -> list[Measu
 
     Where the model has a looser evidence bound too, that is a metric of its own, `bits_per_dim_elbo_test` and `_train`.
     """
-    found = []
+    found: list[Measurement] = []
     for split, part in (("test", data.test), ("train", data.train)):
-        common: dict[str, Any] = {"better": "lower", "settings": protocol(job, data, split, part)}
-        name = f"bits_per_dim_{split}"
         if not isinstance(model, Likelihood):
+            about = {"metric": f"bits_per_dim_{split}", "better": "lower", "settings": protocol(job, data, split, part)}
             reason = "the model defines no likelihood"
-            found.append(Measurement(metric=name, **common, value=None, status="not_applicable", note=reason))
+            found.append(Measurement(**about, value=None, status="not_applicable", note=reason))
             continue
-        common["discrete"] = model.discrete
-        bits = split_bits(job, model, part, split, terms_of(model), "log_prob")
-        found.append(mean_bits(bits, {"metric": name, "kind": model.likelihood, "note": note(model)} | common))
-        if isinstance(model, EvidenceBound):
-            bits = split_bits(job, model, part, split, model.elbo_terms, "elbo")
-            about = {"metric": f"bits_per_dim_elbo_{split}", "kind": "bound", "note": ELBO_NOTE}
-            found.append(mean_bits(bits, about | common))
+        behind = {"split": split, "weights": weights_digest(model)}
+        found += once(job, behind, lambda part=part, split=split: split_measurements(job, model, data, part, split))  # type: ignore[misc]
         report("evaluate", 0.5, f"bits/dim {split}")
+    return found
+
+
+def split_measurements(job: Job, model: Model, data: Dataset, part: Part, split: str) -> list[Measurement]:
+    """bits/dim of a split for a model that has a likelihood, and its looser bound where it has one."""
+    assert isinstance(model, Likelihood)
+    common: dict[str, Any] = {"better": "lower", "settings": protocol(job, data, split, part)}
+    common["discrete"] = model.discrete
+    bits = split_bits(job, model, part, split, terms_of(model), "log_prob")
+    about = {"metric": f"bits_per_dim_{split}", "kind": model.likelihood, "note": note(model)}
+    found = [mean_bits(bits, about | common)]
+    if isinstance(model, EvidenceBound):
+        bits = split_bits(job, model, part, split, model.elbo_terms, "elbo")
+        about = {"metric": f"bits_per_dim_elbo_{split}", "kind": "bound", "note": ELBO_NOTE}
+        found.append(mean_bits(bits, about | common))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,14 @@ def keep_bound_over_time(job: Job, model: Model | None, data: Dataset, folder: P
 
     A model without such terms, or with one that is not finite, leaves no file.
     """
-    (folder / FILE).unlink(missing_ok=True)
-    if not isinstance(model, BoundOverTime):
-        return
+    found = _bound_over_time(job, model, data) if isinstance(model, BoundOverTime) else None
+    if found is None:
+        (folder / FILE).unlink(missing_ok=True)
+    else:
+        store.write_json(folder / FILE, found)
+
+
+def _bound_over_time(job: Job, model: BoundOverTime, data: Dataset) -> dict[str, Any] | None:
     assert isinstance(model, Model)
     seed = job.evaluation.seed
     indices: np.ndarray = chosen(data.test, IMAGES, seed, "over time")
@@ -40,9 +46,7 @@ def keep_bound_over_time(job: Job, model: Model | None, data: Dataset, folder: P
     bits = bits_per_dim(-nats, model.data.dims, discrete=True).cpu()
     if not bits.isfinite().all():
         log.warning("%s: a term of the bound is not finite, no %s is kept", job.id, FILE)
-        return
+        return None
     errors = bits.std(dim=1) / len(indices) ** 0.5
-    store.write_json(
-        folder / FILE,
-        {"images": len(indices), "t": times.tolist(), "bits_per_dim": bits.mean(1).tolist(), "stderr": errors.tolist()},
-    )
+    means = bits.mean(1).tolist()
+    return {"images": len(indices), "t": times.tolist(), "bits_per_dim": means, "stderr": errors.tolist()}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ class Local:
         queue = Queue(work.tasks, tell)
         faults: list[BaseException] = []
 
-        def serve(pool: Pool) -> None:
+        def serve(pool: Pool, ended: threading.Event) -> None:
             try:
                 while (task := queue.take(pool)) is not None:
                     supervise(task.on(pool.group), tell, queue.closed.is_set)
@@ -34,19 +36,28 @@ class Local:
             except BaseException as fault:
                 faults.append(fault)
                 queue.close()
+            finally:
+                ended.set()
 
-        pools = pools_here(work.groups, work.at_once)
-        threads = [threading.Thread(target=serve, args=(p,), daemon=True) for p in pools for _ in range(p.slots)]
-        for thread in threads:
-            thread.start()
+        places = [pool for pool in pools_here(work.groups, work.at_once) for _ in range(pool.slots)]
+        ends = [
+            threading.Event() for _ in places
+        ]  # a join that is interrupted takes its thread for ended (Python 3.11)
+        for place, ended in zip(places, ends):
+            threading.Thread(target=serve, args=(place, ended), daemon=True).start()
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.2)
+            for ended in ends:
+                while not ended.wait(0.2):
+                    pass
         except KeyboardInterrupt:
             queue.close()
-            for thread in threads:
-                thread.join(GRACE_SECONDS)
+            deadline = time.monotonic() + GRACE_SECONDS
+            try:
+                for ended in ends:
+                    ended.wait(max(0.0, deadline - time.monotonic()))
+            finally:  # also at a second interrupt, which waits for nothing
+                for process in multiprocessing.active_children():
+                    process.kill()
             raise
         if faults:
             raise faults[0]

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +20,6 @@ from genbench.executors.task import News, Task, Tell
 
 LOOK_SECONDS = 0.2
 _starting = threading.Lock()
-LAST_WORDS_SECONDS = 1.0
-"""How long a process that is late may take to write where it is."""
 
 
 def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
@@ -32,12 +29,11 @@ def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
     """
     try:
         check_here(task)
-        with tempfile.NamedTemporaryFile(prefix="genbench-", suffix=".txt") as trace:
-            child = Child(task, tell, Path(trace.name))
-            try:
-                problem = child.watch(stopping)
-            finally:
-                child.process.kill()
+        child = Child(task, tell)
+        try:
+            problem = child.watch(stopping)
+        finally:
+            child.process.kill()
         tell(task.news("end", 1.0) if problem is None else {"id": task.id, **problem})
     except GenbenchError as error:
         tell(task.problem(error))
@@ -54,43 +50,37 @@ def check_here(task: Task) -> None:
 
 
 class Child:
-    """The process of a task, and the last it said."""
+    """The process of a task."""
 
-    def __init__(self, task: Task, tell: Tell, trace: Path) -> None:
+    def __init__(self, task: Task, tell: Tell) -> None:
         from genbench.child import child_main
 
         start_forkserver()
         spawn = multiprocessing.get_context("forkserver")
-        self.task, self.tell, self.trace = task, tell, trace
+        self.task, self.tell = task, tell
         self.receiver, sender = spawn.Pipe(duplex=False)
-        self.process = spawn.Process(target=child_main, args=(task.job, task.context, sender, trace), name=task.id)
+        self.process = spawn.Process(target=child_main, args=(task.job, task.context, sender), name=task.id)
         self.process.start()
         sender.close()
-        self.heard(task.news("start"))
-
-    def heard(self, news: News) -> None:
-        """Pass on what the child said."""
-        self.last, self.last_time = news, time.monotonic()
-        self.tell(news)
+        tell(task.news("start"))
 
     def watch(self, stopping: Callable[[], bool]) -> News | None:
         """Wait for the end; the child's own word of what kept it from leaving a record."""
         began, limit = time.monotonic(), self.task.job["runtime"]["timeout"]
-        asked, late, problem = False, "", None
+        late, problem = "", None
         while self.process.is_alive():
             wait([self.process.sentinel, self.receiver], timeout=LOOK_SECONDS)
             problem = self.listen() or problem
-            if stopping() and not asked:
-                asked = True
-                self.process.terminate()
+            if stopping():
+                self.process.terminate()  # more than once: one that begins is deaf to it
             if limit and time.monotonic() - began > limit:
-                silence = time.monotonic() - self.last_time
-                late = f"stopped after --timeout {limit:g} seconds, {silence:.0f} s after its last word"
-                self.end_with_last_words()
+                late = f"stopped after --timeout {limit:g} seconds"
+                self.process.kill()
+                self.process.join()
         self.process.join()
         problem = self.listen() or problem
-        if problem is None and self.process.exitcode:
-            record_death(self.task, late or f"its process {ending(self.process.exitcode)}", self.last, self.trace)
+        if problem is None and self.process.exitcode and not stopping():
+            record_death(self.task, f"its process {ending(self.process.exitcode)}", late)
         return problem
 
     def listen(self) -> News | None:
@@ -100,16 +90,8 @@ class Child:
                 said = self.receiver.recv()
                 if "error" in said:
                     return dict(said)
-                self.heard({"id": self.task.id, **said})
+                self.tell({"id": self.task.id, **said})
         return None
-
-    def end_with_last_words(self) -> None:
-        """End the process, which may first write where it is."""
-        if self.process.pid is not None and hasattr(signal, "SIGUSR1"):
-            os.kill(self.process.pid, signal.SIGUSR1)
-            self.process.join(LAST_WORDS_SECONDS)
-        self.process.kill()
-        self.process.join()
 
 
 def ending(code: int) -> str:
@@ -120,42 +102,41 @@ def ending(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}{hint}"
 
 
-def record_death(task: Task, message: str, last: News | None = None, trace: Path | None = None) -> None:
-    """The record of a task whose process ended without writing one: where it was by its last news, and `trace`."""
+def record_death(task: Task, message: str, late: str = "") -> None:
+    """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended."""
     import torch
 
-    from genbench import store
+    from genbench import progress, store
     from genbench.child import prepared
     from genbench.cost import Meter
     from genbench.plan import Job
     from genbench.plugins import load_plugins
     from genbench.records import Failure
-    from genbench.run import Run, earlier_attempts
+    from genbench.run import TRACEBACK, Run
+    from genbench.run_folder import earlier_attempts, end
 
     job = Job.model_validate(task.job)
-    hook, step = _place(last or task.news(""))
-    failure = Failure(type="ProcessDied", message=message, hook=hook, step=step, plugin=job.plugin.name)
     plugins = load_plugins(job.runtime.plugins)
     run = Run(job, prepared(job, task.context, plugins), plugins, Meter(torch.device("cpu")))
     with store.locked(job.folder):
-        if trace is not None and (text := trace.read_text(encoding="utf-8", errors="replace")):
-            store.write_text(job.folder / "traceback.txt", text)
-            failure.traceback = "traceback.txt"
-        record = run.record("failed", failure, earlier_attempts(job.folder))
-        store.write_text(job.folder / "record.json", record.to_json())
-
-
-def _place(last: News) -> tuple[str, int | None]:
-    """The hook that a process was in by its last news, and the step of its training."""
-    words = last["text"].split()
-    step = int(words[1]) if words[:1] == ["step"] else None
-    return "build" if last["stage"] == "start" else last["stage"], step
+        last = progress.last_words(job.folder)
+        if last.hung:
+            message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"
+        if last.traceback:
+            store.write_text(job.folder / TRACEBACK, last.traceback)
+        failure = Failure(
+            type="Hung" if last.hung and not late else "ProcessDied", message=late or message, hook=last.hook,
+            step=last.step, plugin=job.plugin.name, traceback=TRACEBACK if last.traceback else "",
+        )  # fmt: skip
+        store.sweep(job.folder)
+        end(job, run.record("failed", failure, earlier_attempts(job.folder)))
 
 
 def start_forkserver() -> None:
     """Start the process that children are forked from, with torch loaded.
 
-    It is started without the working folder on its path, where a folder called `genbench` would hide the package.
+    It is started without the working folder on its path, where a folder called `genbench` would hide the package, and
+    deaf to SIGTERM: a signal to the whole process group must not end it before the jobs have had their checkpoints.
     """
     from multiprocessing import forkserver
 
@@ -163,9 +144,13 @@ def start_forkserver() -> None:
         forkserver.set_forkserver_preload(["torch", "genbench.child"])
         before = os.environ.get("PYTHONSAFEPATH")
         os.environ["PYTHONSAFEPATH"] = "1"
+        mine = threading.current_thread() is threading.main_thread()
+        handler = signal.signal(signal.SIGTERM, signal.SIG_IGN) if mine else None
         try:
             forkserver.ensure_running()
         finally:
+            if mine:
+                signal.signal(signal.SIGTERM, handler)
             del os.environ["PYTHONSAFEPATH"]
             if before is not None:
                 os.environ["PYTHONSAFEPATH"] = before

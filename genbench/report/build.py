@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 from genbench import __version__, plots
 from genbench.errors import BadInput
+from genbench.faults import fault
 from genbench.formats import FORMATS, render
 from genbench.layout import Layout, Table
 from genbench.limits import TEST
@@ -18,7 +20,7 @@ from genbench.records import Record
 from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
 from genbench.report.pages import Pages
 from genbench.sheets import first_samples, sheet
-from genbench.store import atomic_folder
+from genbench.store import atomic_folder, put
 from genbench.style import INK, svg
 from genbench.tables import make_tables
 
@@ -42,7 +44,8 @@ def build(records: list[Record], out: Path) -> Path:
         _write(sorted(records, key=lambda record: record.job.id), folder)
         files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
         marker = {"genbench": __version__, "files": files}
-        (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        put(folder / MARKER, json.dumps(marker, indent=1) + "\n")
+        fault("report.built")
     return out / "index.html"
 
 
@@ -111,9 +114,8 @@ def slugs_of(records: list[Record]) -> dict[str, str]:
 
 
 def _write_tables(tables: list[Table], name: str, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
     for format in FORMATS:
-        (folder / f"{name}.{SUFFIXES[format]}").write_text(render(tables, format), encoding="utf-8")
+        put(folder / f"{name}.{SUFFIXES[format]}", render(tables, format))
 
 
 def _write_sheet(record: Record, slug: str, folder: Path) -> str | None:
@@ -126,20 +128,20 @@ def _write_sheet(record: Record, slug: str, folder: Path) -> str | None:
     zoom = max(1, round(SHEET_PIXELS / (8 * images.shape[-1])))
     page = sheet(images, zoom=zoom)
     grey = bool((page[..., :1] == page).all())
-    (folder / "samples").mkdir(exist_ok=True)
-    Image.fromarray(page[..., 0] if grey else page).save(folder / "samples" / f"{slug}.png")
+    picture = io.BytesIO()
+    Image.fromarray(page[..., 0] if grey else page).save(picture, format="PNG")
+    put(folder / "samples" / f"{slug}.png", picture.getvalue())
     return f"samples/{slug}.png"
 
 
 def _write_plots(records: list[Record], looks: plots.Looks, folder: Path) -> Iterator[dict[str, str]]:
     """Each plot as SVG, once with dark ink and once with light ink for dark pages; its heading and description."""
-    folder.mkdir(exist_ok=True)
     for name, (title, draw) in plots.ALL.items():
         figure = draw(records, looks)
         if not figure.axes or not any(axes.has_data() for axes in figure.axes):
             continue
         text = svg(figure)
-        (folder / f"{name}.svg").write_text(text, encoding="utf-8")
-        (folder / f"{name}-dark.svg").write_text(text.replace(PAPER_INK, NIGHT_INK), encoding="utf-8")
+        put(folder / f"{name}.svg", text)
+        put(folder / f"{name}-dark.svg", text.replace(PAPER_INK, NIGHT_INK))
         text = str(figure.get_label())
         yield {"name": name, "title": title, "alt": text, "text": text.partition(" Not drawn:")[0]}

@@ -11,7 +11,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from genbench import __version__
+from genbench.faults import fault
 from genbench.report.facts import Protocol
+from genbench.store import put
 from genbench.style import Look
 from genbench.tables import ending
 from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, printable, runs_text, value_text
@@ -61,5 +63,5 @@ class Pages:
 
     def write(self, template: str, path: Path, root: str, **context: Any) -> None:
         """Render a template into a file; `root` is the way from the file's folder to the report's."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.environment.get_template(template).render(root=root, **context), encoding="utf-8")
+        fault("report.page")
+        put(path, self.environment.get_template(template).render(root=root, **context))

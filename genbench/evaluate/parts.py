@@ -1,0 +1,47 @@
+"""The parts of an evaluation under way, a file each in the run folder, so that a crash costs the part it falls in.
+
+They go when the record is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from genbench import store
+from genbench.faults import fault
+from genbench.records import Measurement
+
+if TYPE_CHECKING:
+    from genbench.plan import Job
+
+_spared = 0.0
+
+
+def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measurement]]) -> list[Measurement]:
+    """What `measure()` gives, or gave in an earlier attempt whose part, in all that stands `behind` it, is the same."""
+    global _spared
+    key = store.settings_digest({"evaluation": job.evaluation_key, "seed": job.seed, **behind})
+    file = job.folder / store.MEASURED / f"{key[:32]}.json"
+    if file.exists():
+        plain = store.read_json(file)
+        _spared += plain["seconds"]
+        return [Measurement(**m, settings=plain["protocols"][m["protocol"]]) for m in plain["measurements"]]
+    began = time.perf_counter()
+    found = measure()
+    if job.folder.exists():
+        plain = {
+            "seconds": time.perf_counter() - began, "protocols": {m.protocol: m.settings for m in found},
+            "measurements": [m.model_dump(mode="json") for m in found],
+        }  # fmt: skip
+        store.write_json(file, plain)
+    fault("evaluate.measured")
+    return found
+
+
+def spared_seconds() -> float:
+    """The seconds that parts of earlier attempts had taken which were used since this was asked last."""
+    global _spared
+    seconds, _spared = _spared, 0.0
+    return seconds

@@ -1,0 +1,48 @@
+"""Every shipped model, killed twice in its training, comes to the weights of one that was never killed."""
+
+import pytest
+import torch
+from toys import toy_job
+
+from genbench import checkpoint, faults, store
+from genbench import train as loop
+from genbench.config import ModelChoice, model_config
+from genbench.cost import Meter
+from genbench.faults import InjectedFault
+from genbench.plugins import load_plugins
+from genbench.train import build_model, train
+
+FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian", "vae", "gan", "ldm", "ddpm")]
+
+
+def weights(folder, name, digits, kills=()):
+    """Digests of all that a training of ten steps leaves, and what it counted."""
+    kind, _ = load_plugins().model(name)
+    preset = "tiny" if "tiny" in kind.presets else None
+    config = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, "micro_batch": 8}))
+    plain, role = config.model_dump(mode="json"), config.of_role("train")
+    job = toy_job(folder, kind, budget="10steps", config=plain, train_config=role, curve=4)
+    job.folder.mkdir(parents=True)
+    for kill in (*kills, None):
+        faults.arm(f"{kill}:raise" if kill else "")
+        model, meter = build_model(job, load_plugins(), digits, torch.device("cpu")), Meter(torch.device("cpu"))
+        try:
+            with meter.training():
+                train(job, model, digits, job.folder, meter)
+        except InjectedFault:
+            continue
+    points = {path.name: digests(path) for path in (job.folder / "curve").glob("*")}
+    return digests(job.folder / "checkpoint" / "latest"), points, meter.images, meter.flops
+
+
+def digests(folder):
+    return store.read_json(folder / checkpoint.MANIFEST)["files"]
+
+
+@pytest.mark.parametrize("name", [FLOW, *OTHERS])
+def test_a_model_killed_twice_is_the_undisturbed_one(tmp_path, digits, monkeypatch, name):
+    whole = weights(tmp_path / "whole", name, digits)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    kills = ("train.update:3", "checkpoint.rotated:3", "train.kept:1", "train.end")
+    assert weights(tmp_path / "killed", name, digits, kills) == whole
