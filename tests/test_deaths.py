@@ -106,7 +106,8 @@ def waited(condition, seconds=120.0):
     return found
 
 
-@pytest.mark.parametrize("victim", ["holder", pytest.param("parent", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["holder", "parent"])
 def test_one_works_the_other_is_told_and_a_killed_one_leaves_nobody_who_writes(tmp_path, victim):
     run, holder, folder, command = started(tmp_path)
     try:
