@@ -13,9 +13,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from genbench import progress
+from genbench import __version__, progress
 from genbench.data import Dataset, known_datasets, prepare
-from genbench.errors import Busy, CorruptData
+from genbench.errors import CorruptData, EnvironmentProblem, GenbenchError
+from genbench.executors.task import plain_error
 from genbench.faults import arm
 from genbench.plan import Job
 from genbench.plugins import Plugins, load_plugins
@@ -24,7 +25,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection) -> None:
-    """Run the job of `plain`; its record is the result. Exit code 1 only where no record could be written."""
+    """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent."""
     die_with_parent()
     arm()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -33,23 +34,31 @@ def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connectio
 
     def tell(stage: str, share: float, text: str) -> None:
         try:
-            sender.send((stage, share, text))
+            sender.send({"stage": stage, "share": share, "text": text})
         except OSError:
             progress.listen(None)
 
     progress.listen(tell)
     from genbench.run import run_job
 
-    job = Job.model_validate(plain)
-    plugins = load_plugins(job.runtime.plugins)
     try:
-        data = prepared(job, context, plugins)
-    except CorruptData:
-        raise SystemExit(1) from None  # the parent finds the same, and says it
-    try:
-        run_job(job, data, plugins, watched=True)
-    except Busy as busy:
-        tell("busy", 0.0, busy.message)
+        job = Job.model_validate(plain)
+        plugins = load_plugins(job.runtime.plugins)
+        check_code(job, context, plugins)
+        run_job(job, prepared(job, context, plugins), plugins, watched=True)
+    except GenbenchError as error:
+        sender.send({"error": plain_error(error)})
+
+
+def check_code(job: Job, context: dict[str, Any], plugins: Plugins) -> None:
+    """Raise EnvironmentProblem where this process would run other code than the job was planned with."""
+    digest = "" if job.is_reference else plugins.model(job.model)[1].digest
+    if (context["genbench"], job.plugin.digest) != (__version__, digest):
+        what = f"genbench {__version__}, or plugin {job.plugin.name!r}, on {os.uname().nodename}"
+        raise EnvironmentProblem(
+            f"{job.id}: {what} is not what the job was planned with",
+            "where the source has changed meanwhile, run again; on another machine, install the same",
+        )
 
 
 def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) -> Dataset:
@@ -61,14 +70,6 @@ def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) 
         was, now = job.dataset_digest[:12], dataset.digest[:12]
         raise CorruptData(f"dataset {job.dataset!r} has changed since the plan: digest {was}, now {now}", "run again")
     return dataset
-
-
-def ending(code: int) -> str:
-    """How a process ended, by its exit code."""
-    if code >= 0:
-        return f"exited with code {code}"
-    hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{hint}"
 
 
 def die_with_parent() -> None:

@@ -52,7 +52,18 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and sampling."),
         click.option("--conditional", is_flag=True, default=None, help="Condition the models that can on the labels."),
         click.option(
-            "--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Jobs at a time on a device."
+            "--jobs",
+            type=click.IntRange(1, 256),
+            default=1,
+            show_default=True,
+            help="Jobs at a time on a device, as memory allows; they divide the CPU's cores.",
+        ),
+        click.option(
+            "--executor",
+            metavar="NAME",
+            default="local",
+            show_default=True,
+            help="Where jobs run: local, ray (a Ray cluster), or a plugin's.",
         ),
         click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
         click.option(
@@ -64,7 +75,8 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.IntRange(1, 1024),
             default=1,
             show_default=True,
-            help="Processes that train each model together, each on a CUDA device of its own, or dividing the CPU.",
+            help="Processes that train each model together, each on a CUDA device of its own, or dividing the CPU; "
+            "under torchrun, as many as it starts.",
         ),
         click.option("--compile", is_flag=True, default=None, help="Train and sample with compiled networks."),
         PLUGIN,
@@ -103,8 +115,8 @@ def make_request(words: dict[str, Any]) -> Any:
         "extractors": list(words["extractors"]) or None,
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
-    same = ("suite", "models", "settings", "device", "jobs", "processes", "plugins", "strict_plugins", "datasets",
-            "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
+    same = ("suite", "models", "settings", "device", "jobs", "processes", "executor", "plugins", "strict_plugins",
+            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 
@@ -176,7 +188,7 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     if not words["as_json"]:
         show_remarks(session.datasets.values())
     found = prospects(session, v100_utilisation)
-    show_json(as_rows(found)) if words["as_json"] else click.echo(as_text(found, v100_utilisation))
+    show_json(as_rows(found, session)) if words["as_json"] else click.echo(as_text(found, v100_utilisation, session))
     problems = [problem for several in session.missing.values() for problem in several]
     if problems and not words["as_json"]:
         raise problems[0]

@@ -55,7 +55,7 @@ def show_remarks(datasets: Iterable[Dataset]) -> None:
 
 
 class JobProgress:
-    """The jobs of a run: a bar each on a terminal, else a line at each stage and every LINE_SECONDS."""
+    """The jobs of a run: a bar each and one for all on a terminal, else a line at each stage and every LINE_SECONDS."""
 
     def __init__(self, total: int, quiet: bool = False) -> None:
         self.total, self.quiet = total, quiet
@@ -76,6 +76,7 @@ class JobProgress:
                 TimeElapsedColumn(),
             )
             self.bars = Progress(*columns, console=Console(stderr=True))
+            self.tasks[""] = self.bars.add_task(f"{'all jobs':32} {f'0/{self.total}':9}", total=self.total)
             self.bars.start()
         return self
 
@@ -86,7 +87,10 @@ class JobProgress:
             self.bars.stop()
 
     def update(self, job: Job, stage: str, share: float, text: str) -> None:
-        """Show how far a job is; `share` is that of the stage."""
+        """Show how far a job is; `share` is that of the stage, and a warning is none."""
+        if stage == "warning":
+            say(f"{job.id}: warning: {text}")
+            return
         begin, end = SHARES[stage]
         done = begin + (end - begin) * share
         if stage == "end":
@@ -101,6 +105,9 @@ class JobProgress:
         if job.id not in self.tasks:
             self.tasks[job.id] = self.bars.add_task("", total=1.0)
         name = f"{job.label} {job.dataset} seed {job.seed}" if not job.is_reference else f"{job.label} {job.dataset}"
+        self.bars.update(
+            self.tasks[""], completed=self.ended, description=f"{'all jobs':32} {f'{self.ended}/{self.total}':9}"
+        )
         self.bars.update(
             self.tasks[job.id], completed=done, description=f"{plain(name):32} {'done' if stage == 'end' else stage:9}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from genbench.hookspecs import hookimpl
 if TYPE_CHECKING:
     from genbench.cost import Meter
     from genbench.data import Dataset
+    from genbench.executors import Executor
     from genbench.model import Model
     from genbench.plan import Job
     from genbench.plugins import Plugins
@@ -23,6 +24,14 @@ class Defaults:
 
     def __init__(self, plugins: Plugins) -> None:
         self.plugins = plugins
+
+    @hookimpl
+    def register_executors(self, register: Callable[[str, Callable[[], Executor]], None]) -> None:
+        from genbench.executors.local import Local
+        from genbench.executors.ray import RayCluster
+
+        register("local", Local)
+        register("ray", RayCluster)
 
     @hookimpl(trylast=True)
     def train(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:

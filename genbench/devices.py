@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -46,11 +45,6 @@ def group_devices(devices: list[torch.device], processes: int) -> list[tuple[str
 
     Raises BadInput where they cannot be dealt out, EnvironmentProblem where processes cannot be joined here.
     """
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
-        raise EnvironmentProblem(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: started by torchrun, or another launcher of several processes",
-            "start genbench once, without a launcher, and let it start the others: --processes N",
-        )
     names = [str(device) for device in devices]
     if processes == 1:
         return [(name,) for name in names]
@@ -65,6 +59,19 @@ def group_devices(devices: list[torch.device], processes: int) -> list[tuple[str
             "name a multiple of them: --device " + ",".join(f"cuda:{i}" for i in range(processes)),
         )
     return [tuple(names[i : i + processes]) for i in range(0, len(names), processes)]
+
+
+def devices_elsewhere(request: str, processes: int) -> list[tuple[str, ...]]:
+    """The devices of a job on a machine that chooses them itself: one group, which says of which kind they are.
+
+    Raises BadInput for a device that is named.
+    """
+    if request not in ("auto", "cpu", "cuda"):
+        raise BadInput(
+            f"--device {request}: elsewhere the executor chooses the devices", "use --device cpu, or --device cuda"
+        )
+    kind = resolve_devices("auto")[0].type if request == "auto" else request
+    return [("cpu",) * processes if kind == "cpu" else tuple(f"cuda:{i}" for i in range(processes))]
 
 
 def check_compiler(device: torch.device) -> None:
@@ -143,9 +150,9 @@ def synchronize(device: torch.device) -> None:
 
 
 def device_name(device: torch.device) -> str:
-    """The hardware's own name."""
+    """The hardware's own name; of a GPU that is not here, none."""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else ""
     for line in _lines(Path("/proc/cpuinfo")):
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
@@ -180,6 +187,23 @@ def resident_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return 0
     return _own_bytes("VmRSS") or peak_memory(device)[0]
+
+
+def memory_for_jobs(device: torch.device) -> int:
+    """Bytes that jobs may take together: a GPU's, or what is free of main memory and of what this process may use."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    import psutil
+
+    return min([int(psutil.virtual_memory().available), *_memory_limits()])
+
+
+def _memory_limits() -> list[int]:
+    """The limits of this process's control group (Linux), and of those above it."""
+    root = Path("/sys/fs/cgroup")
+    paths = [root / line[3:].lstrip("/") for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::")]
+    folders = {folder for path in paths for folder in (path, *path.parents) if folder.is_relative_to(root)}
+    return [int(line) for folder in folders for line in _lines(folder / "memory.max") if line.isdigit()]
 
 
 def _own_bytes(what: str) -> int | None:

@@ -32,7 +32,8 @@ def environment(job: Job, processes: int = 1) -> Environment:
     return Environment(
         genbench=__version__, plugin=job.plugin, torch=torch.__version__, python=platform.python_version(),
         device=device_name(torch.device(job.runtime.device)), threads=job.runtime.threads, processes=processes,
-        precision=job.precision, platform=f"{platform.system()} {platform.machine()}", packages=packages,
+        executor=job.runtime.executor, precision=job.precision,
+        platform=f"{platform.system()} {platform.machine()}", packages=packages,
         git_commit=git_commit(),
     )  # fmt: skip
 

@@ -96,7 +96,7 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
     Raises BadInput for a model that cannot be built.
     """
     device = torch.device(job.runtime.device)
-    base = _process_bytes(device)
+    base = process_bytes(device)
     model = build_job(job, plugins, data)
     found = Estimate(sum(p.numel() for p in model.parameters()))
     _, info = plugins.model(job.model)
@@ -130,7 +130,7 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
 
 
 @cache
-def _process_bytes(device: torch.device) -> int:
+def process_bytes(device: torch.device) -> int:
     """What this process takes before the first estimate, which loads more of torch than a training does."""
     return resident_memory(device)
 

@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from genbench.cost import Meter
     from genbench.data import Dataset
+    from genbench.executors import Executor
     from genbench.model import Model
     from genbench.plan import Job
     from genbench.records import Measurement, Record
@@ -36,6 +37,11 @@ def register_datasets(register: Callable[[str, dict[str, object]], None]) -> Non
 @hookspec
 def register_extractors(register: Callable[[str, Callable[[], object]], None]) -> None:
     """Call `register(name, build)` for each feature extractor; `build()` makes it. Called by `genbench.evaluate`."""
+
+
+@hookspec
+def register_executors(register: Callable[[str, Callable[[], Executor]], None]) -> None:
+    """Call `register(name, build)` for each way to run jobs; `build()` makes it. Called by `genbench.session`."""
 
 
 @hookspec(firstresult=True)

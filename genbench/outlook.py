@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from genbench.curve import plan_note
 from genbench.earlier import read_earlier
 from genbench.errors import GenbenchError
 from genbench.estimate import Estimate, estimate
+from genbench.executors.local import alone, pools_here
+from genbench.executors.task import Task, make_task
+from genbench.needs import alike, need
 from genbench.plan import Job
 from genbench.run import is_done
 from genbench.safe_text import printable
+from genbench.schedule import Forecast, Pool, forecast, longest_first
 from genbench.session import Session
 from genbench.v100 import nominal_words
 from genbench.wording import DASH, number
@@ -58,7 +62,7 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
     for job in session.jobs:
         prospect = Prospect(job, is_done(job), plan_note(job), session.missing.get(job.dataset, []))
         if not job.is_reference and not prospect.done:
-            key = job.model_copy(update={"seed": 0, "tuning_trials": None}).model_dump_json()
+            key = alike(job)
             if key not in known:
                 data = session.datasets[job.dataset]
                 known[key] = estimate(job, data, session.plugins, records, utilisation)
@@ -67,9 +71,55 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
     return found
 
 
-def as_rows(found: Iterable[Prospect]) -> list[dict[str, Any]]:
+@dataclass
+class Schedule:
+    """How the jobs to do would run side by side here, by the seconds that earlier runs tell."""
+
+    tasks: list[Task]
+    pools: list[Pool]
+    forecast: Forecast
+    unknown: list[str]
+    """The labels of those of which earlier runs tell no seconds."""
+
+
+def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
+    """Of the jobs that can run; None where another machine runs them."""
+    waiting = {p.job.id: p for p in found if p.state == "to do"}
+    if not waiting or session.jobs[0].runtime.executor != "local":
+        return None
+    tasks = longest_first(make_task(p.job, session.context, *need(p.job, p.estimate)) for p in waiting.values())
+    past = {name: p.estimate.earlier for name, p in waiting.items() if p.estimate is not None}
+    known = [replace(task, seconds=about.seconds if (about := past.get(task.id)) else None) for task in tasks]
+    pools = pools_here(session.groups, session.at_once)
+    unknown = dict.fromkeys(waiting[task.id].job.label for task in known if task.seconds is None)
+    return Schedule(tasks, pools, forecast(known, pools), list(unknown))
+
+
+def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
+    """The jobs at a time, how long they would take together, and the memory."""
+    runtime, plan = session.jobs[0].runtime, schedule(found, session)
+    if plan is None:
+        gpus = f", {runtime.processes} GPUs" if runtime.device != "cpu" else ""
+        asks = f"each job asks for {runtime.threads} CPUs{gpus} and its peak memory; the executor says how many run"
+        return [] if runtime.executor == "local" else _wrapped(f"--executor {runtime.executor}: {asks}.")
+    count, total = sum(pool.slots for pool in plan.pools), plan.forecast.seconds
+    without = f"; no earlier run tells of {', '.join(plan.unknown)}" if plan.unknown else ""
+    time = f"~{number(total, 'seconds')} s in all" if total else "time unknown"
+    lines = [f"{count} job{'s' * (count > 1)} at a time, longest first: {time}{without}."]
+    for pool in plan.pools:
+        most, there = plan.forecast.peak_bytes[pool.group], number(pool.capacity, "bytes")
+        lines.append(f"{pool.group[0]}: together at most ~{number(most, 'bytes')}, of {there} there.")
+    pool = max(plan.pools, key=lambda pool: pool.capacity)
+    for task in plan.tasks:
+        if all(each.exceeded_by(task) for each in plan.pools):
+            lines.append(f"{task.id}: {alone(pool.need(task), pool.capacity, pool.group[0])}.")
+    return [line for text in lines for line in _wrapped(text)]
+
+
+def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
     """One row a job, as plain data: the job, its state, and the estimate with its reasons and method."""
-    rows = []
+    rows, plan = [], schedule(found, session)
+    places = {task.id: task for task in plan.tasks} if plan else {}
     for prospect in found:
         job, here = prospect.job, bool(prospect.job.dataset_digest)
         problems = [{"code": p.code, "message": p.message, "hint": p.hint} for p in prospect.problems]
@@ -86,12 +136,15 @@ def as_rows(found: Iterable[Prospect]) -> list[dict[str, Any]]:
                 about["phases"][name]["flops_per_image"] = phase.flops_per_image
             about["flops_per_update"] = {name: phase.flops_per_update for name, phase in phases.items()}
             row["estimate"] = about | {"method": list(METHOD)}
+        if plan and job.id in places:
+            begin, memory = plan.forecast.begins[job.id], places[job.id].memory_bytes
+            row["schedule"] = {"begin_seconds": begin, "memory_bytes": memory}
         rows.append(row)
     return rows
 
 
-def as_text(found: list[Prospect], utilisation: float) -> str:
-    """The jobs, a table a dataset of what those to do would cost, and the footnotes."""
+def as_text(found: list[Prospect], utilisation: float, session: Session) -> str:
+    """The jobs, how they would run, a table a dataset of what those to do would cost, and the footnotes."""
     lines = []
     for prospect in found:
         job = prospect.job
@@ -102,6 +155,7 @@ def as_text(found: list[Prospect], utilisation: float) -> str:
     reasons = {p.job.dataset: p.problems for p in found if p.problems}
     for dataset, problems in reasons.items():
         lines += _wrapped(f"{dataset}: cannot run: " + "; ".join(problem.message for problem in problems))
+    lines += schedule_text(found, session)
     waiting = [prospect for prospect in found if prospect.estimate is not None]
     return "\n".join([*map(printable, lines), *(_estimates(waiting, utilisation) if waiting else [])])
 

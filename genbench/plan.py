@@ -37,6 +37,7 @@ class Runtime(BaseModel):
     """Devices of the further processes that train the model together with this one."""
     threads: int = 1
     """CPU threads of the job; its processes divide them."""
+    executor: str = "local"
     out: Path = Path("runs")
     cache: Path = Path(".cache")
     weights: Path | None = None

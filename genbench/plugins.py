@@ -190,7 +190,7 @@ class Plugins:
         raise BadInput(f"unknown model {name!r}", f"{did_you_mean(name, set(self.model_names))}; see `genbench models`")
 
     def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
-        """What the plugins registered by `register_datasets` or `register_extractors`: name -> (value, plugin)."""
+        """What was registered by `register_datasets`, `_extractors` or `_executors`: name -> (value, plugin)."""
         found: dict[str, tuple[Any, str]] = {}
         for name, value, origin in self._nouns[hook]:
             if name in found:

@@ -118,6 +118,7 @@ class Environment(Stored):
     device: str
     threads: int
     processes: int = 1
+    executor: str = "local"
     precision: str
     platform: str = ""
     packages: dict[str, str] = {}

@@ -11,7 +11,7 @@ from typing import Any
 from genbench.config import Experiment, make_experiment, model_config
 from genbench.data import Dataset, Progress, as_folder, cache_root, data_root, known_datasets, prepare, stand_in
 from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
-from genbench.executors import local
+from genbench.executors import Executor, local
 from genbench.plan import Job, Runtime, make_jobs
 from genbench.plugins import Plugins, check_known, load_plugins
 
@@ -24,6 +24,7 @@ class Session:
     plugins: Plugins
     datasets: dict[str, Dataset]
     jobs: list[Job]
+    executor: Executor
     groups: list[tuple[str, ...]]
     at_once: int
     context: dict[str, Any]
@@ -42,6 +43,7 @@ class Request:
     device: str = "auto"
     jobs: int = 1
     processes: int = 1
+    executor: str = "local"
     plugins: tuple[str, ...] = ()
     strict_plugins: bool = False
     datasets: Path | None = None
@@ -61,22 +63,19 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     experiment = make_experiment(request.suite, request.options, request.models, request.settings)
     check_known([choice.name for choice in experiment.models], request.plugins)
     check_out(request.out)
-    from genbench.devices import check_compiler, group_devices, resolve_devices
     from genbench.evaluate.extractors import check_extractors
     from genbench.shadow import check_models
 
-    devices = resolve_devices(request.device)
-    groups = group_devices(devices, request.processes)
-    if experiment.compile:
-        check_compiler(devices[0])
+    groups = find_groups(request, experiment)
     plugins = load_plugins(request.plugins)
+    executor = make_executor(request.executor, plugins)
     if request.strict_plugins:
         plugins.require_whole()
     check_configs(experiment, plugins)
     runtime = Runtime(
         device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
-        out=request.out, cache=cache_root(), weights=request.weights, offline=request.offline,
-        plugins=request.plugins, timeout=request.timeout, hang_timeout=request.hang_timeout,
+        executor=request.executor, out=request.out, cache=cache_root(), weights=request.weights,
+        offline=request.offline, plugins=request.plugins, timeout=request.timeout, hang_timeout=request.hang_timeout,
     )  # fmt: skip
     files = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
@@ -92,7 +91,34 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
                 raise
             missing.setdefault(dataset.name, []).append(problem)
     context = local.as_context(files, data_root(request.data_root))
-    return Session(experiment, plugins, datasets, jobs, groups, request.jobs, context, missing)
+    return Session(experiment, plugins, datasets, jobs, executor, groups, request.jobs, context, missing)
+
+
+def find_groups(request: Request, experiment: Experiment) -> list[tuple[str, ...]]:
+    """The devices as jobs may have them. Raises BadInput or EnvironmentProblem for what they cannot be or do."""
+    import torch
+
+    from genbench.devices import check_compiler, devices_elsewhere, group_devices, resolve_devices
+
+    processes = processes_of_launcher(request.processes)
+    if request.executor == "local":
+        devices = resolve_devices(request.device)
+        if experiment.compile:
+            check_compiler(devices[0])
+        return group_devices(devices, processes)
+    groups = devices_elsewhere(request.device, processes)
+    if experiment.precision == "auto" and groups[0][0] != "cpu" and not torch.cuda.is_available():
+        raise BadInput("--precision auto: there is no GPU here to say what it can do", "use --precision bf16 or fp32")
+    return groups
+
+
+def make_executor(name: str, plugins: Plugins) -> Executor:
+    """The executor of that name. Raises BadInput for an unknown one, EnvironmentProblem for one that cannot work."""
+    known = plugins.registered("register_executors")
+    if name not in known:
+        raise BadInput(f"--executor {name}: unknown", did_you_mean(name, set(known)))
+    executor: Executor = known[name][0]()
+    return executor
 
 
 def open_datasets(
@@ -136,6 +162,27 @@ def check_configs(experiment: Experiment, plugins: Plugins) -> None:
             faults += fault.problems or [fault]
     if faults:
         raise together(faults)
+
+
+def processes_of_launcher(processes: int) -> int:
+    """The processes of a job: as many as torchrun has started, where it has, else `processes`.
+
+    The first of torchrun's processes starts a job's others itself, so that one alone writes; the rest end here at once.
+    Raises BadInput for a launcher over several machines, or one of another number.
+    """
+    launched = os.environ.get("WORLD_SIZE") or "1"
+    if launched == "1":
+        return processes
+    if "RANK" not in os.environ or os.environ.get("LOCAL_WORLD_SIZE") != launched:
+        raise BadInput(
+            f"WORLD_SIZE={launched}: started by a launcher of several processes that is not torchrun on one machine",
+            "start genbench once, without a launcher, and let it start the others: --processes N",
+        )
+    if processes not in (1, int(launched)):
+        raise BadInput(f"--processes {processes}: torchrun has started {launched}", "leave --processes out")
+    if os.environ["RANK"] != "0":
+        raise SystemExit(0)
+    return int(launched)
 
 
 def check_out(out: Path) -> None:

@@ -25,9 +25,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genbench import errors
-from genbench.child import die_with_parent, ending
+from genbench.child import die_with_parent
 from genbench.devices import communication, exact_arithmetic, use_device, use_threads
 from genbench.errors import GenbenchError, ProcessFailed
+from genbench.executors.supervise import ending, start_forkserver
 
 if TYPE_CHECKING:
     from genbench.cost import Meter
@@ -181,8 +182,6 @@ def gathered(job: Job, data: Dataset, folder: Path, meter: Meter) -> Iterator[Te
 
 def _start(workers: list[Worker], job: Job, data: Dataset, folder: Path, port: int) -> None:
     """Start all but the leader, and wait until each has its model. Raises PeerLost where one ends instead."""
-    from genbench.executors.local import start_forkserver
-
     start_forkserver()
     spawn = multiprocessing.get_context("forkserver")
     for rank, device in enumerate(job.runtime.peers, start=1):

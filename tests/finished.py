@@ -1,5 +1,6 @@
 """Helpers about finished runs: find one, read its record and its numbers."""
 
+import hashlib
 import json
 
 SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
@@ -26,3 +27,19 @@ def numbers(record, extractor="digits-classifier-v1"):
         for m in record["measurements"]
         if (record["protocols"][m["protocol"]].get("extractor") or {}).get("name") == extractor
     }
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
+def essence(out):
+    """What a run is, by label: all that was measured, and the digests of its samples and of its weights."""
+    found = {}
+    for file in out.glob("*/record.json"):
+        record, folder = json.loads(file.read_text()), file.parent
+        assert record["status"] == "complete"
+        stamps = [record[key] for key in ("job", "samples", "dataset", "measurements", "protocols", "extractors")]
+        weights = digest(folder / "checkpoint" / "latest" / "ema.safetensors")
+        found[record["job"]["label"]] = (stamps, digest(folder / "samples.npy"), weights)
+    return found

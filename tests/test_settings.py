@@ -56,6 +56,7 @@ RUNTIME = {
     "device": ("training", "cuda:0"),
     "peers": ("runtime", ("cpu", "cpu")),
     "threads": ("runtime", 8),
+    "executor": ("runtime", "ray"),
     "out": ("runtime", Path("elsewhere")),
     "cache": ("runtime", Path("elsewhere")),
     "weights": ("runtime", Path("elsewhere")),

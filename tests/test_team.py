@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 import torch
+from finished import essence, record_of, run_of
 from toys import toy_job
 
 from genbench import checkpoint
@@ -21,6 +22,7 @@ from genbench.devices import group_devices
 from genbench.errors import BadInput, Cancelled, Diverged, EnvironmentProblem, ProcessFailed
 from genbench.plan import Runtime
 from genbench.plugins import load_plugins
+from genbench.session import processes_of_launcher
 from genbench.train import build_model, train
 
 PLUGIN = """
@@ -258,10 +260,39 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_by_the_plan(genbench, optio
     assert genbench(*command, "--processes", 2, "--set", "gaussian.micro_batch=16").code == 0
 
 
-def test_a_launcher_of_several_processes_is_refused(genbench, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    refused = genbench("plan", "-m", "gaussian", "-d", "digits")
-    assert refused.code == 4 and "torchrun" in refused.err and "--processes" in refused.err
+PLAN = ["plan", "-m", "gaussian", "-d", "digits", "--device", "cpu", "--set", "gaussian.micro_batch=16"]
+
+
+def test_only_the_first_of_torchruns_processes_does_anything(genbench, monkeypatch):
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    other = genbench(*PLAN)
+    assert (other.code, other.out, other.err) == (0, "", "")
+    monkeypatch.setenv("RANK", "0")
+    (row, *_) = genbench(*PLAN, "--json").json
+    assert row["model"] == "gaussian" and processes_of_launcher(1) == 2
+    contradicted = genbench(*PLAN, "--processes", "4")
+    assert contradicted.code == 2 and "torchrun has started 2" in contradicted.err
+
+
+@pytest.mark.parametrize("words", [{}, {"RANK": "0"}, {"RANK": "0", "LOCAL_WORLD_SIZE": "1"}])
+def test_another_launcher_of_several_processes_is_refused(genbench, monkeypatch, words):
+    for name, value in ({"WORLD_SIZE": "2"} | words).items():
+        monkeypatch.setenv(name, value)
+    refused = genbench(*PLAN)
+    assert refused.code == 2 and "launcher" in refused.err and "--processes" in refused.err
+
+
+@pytest.mark.slow
+def test_under_torchrun_its_processes_train_one_model_and_one_writes(pair, tmp_path):
+    """To the bytes of as many `--processes`."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "genbench", "run", *COMMAND, "--out", tmp_path / "runs"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("done (4/4)") == 1
+    assert essence(tmp_path / "runs") == essence(pair[1])
+    assert record_of(run_of(tmp_path / "runs", "gan"))["environment"]["processes"] == 2
 
 
 def test_devices_are_dealt_out_to_jobs(monkeypatch):

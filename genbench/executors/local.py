@@ -4,181 +4,109 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genbench.errors import Busy, GenbenchError
-from genbench.plan import Job
+from genbench import __version__
+from genbench.executors.supervise import start_forkserver, supervise
+from genbench.executors.task import Task, Tell, Work
+from genbench.schedule import Pool
+from genbench.wording import number
 
-Update = Callable[[Job, str, float, str], None]
 GRACE_SECONDS = 30.0
+"""How long an interruption waits for the checkpoints of the running jobs."""
 
 
-def run_jobs(
-    jobs: Iterable[Job], groups: list[tuple[str, ...]], at_once: int, context: dict[str, Any], update: Update
-) -> list[GenbenchError]:
-    """Run jobs, `at_once` at a time on each group of devices; records are the result.
+class Local:
+    """This machine: `at_once` jobs on each group of devices, as far as their estimated memory fits together."""
 
-    A group has a device for each process of a job. Returns what kept jobs from starting.
-    `update(job, stage, share, text)` is called from this process as jobs go on. A job whose process dies gets a failed
-    record. KeyboardInterrupt asks the running jobs to checkpoint, waits for them and is raised again.
-    """
-    spawn = multiprocessing.get_context("forkserver")
-    start_forkserver()
-    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    for job in jobs:
-        waiting.put(job)
-    problems: list[GenbenchError] = []
-    stopping, running = threading.Event(), set[BaseProcess]()
+    def run(self, work: Work, tell: Tell) -> None:
+        start_forkserver()
+        queue = Queue(work.tasks, tell)
+        faults: list[BaseException] = []
 
-    def work(group: tuple[str, ...], ended: threading.Event) -> None:
-        try:
-            take_turns(group)
-        finally:
-            ended.set()
-
-    def take_turns(group: tuple[str, ...]) -> None:
-        while not stopping.is_set():
+        def serve(pool: Pool, ended: threading.Event) -> None:
             try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                return
-            runtime = job.runtime.model_copy(update={"device": group[0], "peers": group[1:]})
-            try:
-                _run_child(spawn, job.model_copy(update={"runtime": runtime}), context, update, stopping, running)
-            except GenbenchError as problem:
-                problems.append(problem)
+                while (task := queue.take(pool)) is not None:
+                    supervise(task.on(pool.group), tell, queue.closed.is_set)
+                    queue.give_back(task, pool)
+            except BaseException as fault:
+                faults.append(fault)
+                queue.close()
+            finally:
+                ended.set()
 
-    slots = [group for group in groups for _ in range(at_once)]
-    ends = [threading.Event() for _ in slots]  # a join that is interrupted takes its thread for ended (Python 3.11)
-    for group, ended in zip(slots, ends):
-        threading.Thread(target=work, args=(group, ended), daemon=True).start()
-    try:
-        for ended in ends:
-            while not ended.wait(0.2):
-                pass
-    except KeyboardInterrupt:
-        stopping.set()
-        end = time.monotonic() + GRACE_SECONDS
+        places = [pool for pool in pools_here(work.groups, work.at_once) for _ in range(pool.slots)]
+        ends = [
+            threading.Event() for _ in places
+        ]  # a join that is interrupted takes its thread for ended (Python 3.11)
+        for place, ended in zip(places, ends):
+            threading.Thread(target=serve, args=(place, ended), daemon=True).start()
         try:
             for ended in ends:
-                ended.wait(max(0.0, end - time.monotonic()))
-        finally:  # also at a second interrupt, which waits for nothing
-            for process in list(running):
-                process.kill()
-        raise
-    return problems
+                while not ended.wait(0.2):
+                    pass
+        except KeyboardInterrupt:
+            queue.close()
+            deadline = time.monotonic() + GRACE_SECONDS
+            try:
+                for ended in ends:
+                    ended.wait(max(0.0, deadline - time.monotonic()))
+            finally:  # also at a second interrupt, which waits for nothing
+                for process in multiprocessing.active_children():
+                    process.kill()
+            raise
+        if faults:
+            raise faults[0]
 
 
-def start_forkserver() -> None:
-    """Start the process that children are forked from, with torch loaded.
+class Queue:
+    """The tasks that wait for a place, and the threads that wait for a task."""
 
-    It is started without the working folder on its path, where a folder called `genbench` would hide the package, and
-    deaf to SIGTERM: a signal to the whole process group must not end it before the jobs have had their checkpoints.
-    """
-    from multiprocessing import forkserver
+    def __init__(self, tasks: Iterable[Task], tell: Tell) -> None:
+        self.waiting, self.tell = list(tasks), tell
+        self.changed, self.closed = threading.Condition(), threading.Event()
 
-    forkserver.set_forkserver_preload(["torch", "genbench.child"])
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
-    mine = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGTERM, signal.SIG_IGN) if mine else None
-    try:
-        forkserver.ensure_running()
-    finally:
-        if mine:
-            signal.signal(signal.SIGTERM, handler)
-        del os.environ["PYTHONSAFEPATH"]
-        if before is not None:
-            os.environ["PYTHONSAFEPATH"] = before
+    def take(self, pool: Pool) -> Task | None:
+        """The next task for the pool, as soon as it can begin; None when there is none left."""
+        with self.changed:
+            while self.waiting and not self.closed.is_set():
+                if (task := pool.take(self.waiting)) is not None:
+                    if pool.exceeded_by(task):
+                        self.tell(task.news("warning", text=alone(pool.need(task), pool.capacity, pool.group[0])))
+                    return task
+                self.changed.wait()
+        return None
 
+    def give_back(self, task: Task, pool: Pool) -> None:
+        """The task has ended, and its place is free."""
+        with self.changed:
+            pool.running.remove(task)
+            self.changed.notify_all()
 
-def _run_child(
-    spawn: Any, job: Job, context: dict[str, Any], update: Update, stopping: threading.Event, running: set[BaseProcess]
-) -> None:
-    """One job in its own process, watched to its end."""
-    from genbench.child import child_main
-
-    receiver, sender = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=child_main, args=(job.model_dump(mode="json"), context, sender), name=job.id)
-    process.start()
-    running.add(process)
-    sender.close()
-    update(job, "start", 0.0, "")
-    deadline = time.monotonic() + job.runtime.timeout if job.runtime.timeout else None
-    told = timed_out = False
-    busy = ""
-    while process.is_alive():
-        busy = _drain(receiver, job, update) or busy
-        wait([process.sentinel, receiver], timeout=0.2)
-        if stopping.is_set() and not told and process.pid:
-            told = True
-            os.kill(process.pid, signal.SIGTERM)
-        if deadline is not None and time.monotonic() > deadline:
-            timed_out = True
-            process.kill()
-            process.join()
-    process.join()
-    running.discard(process)
-    busy = _drain(receiver, job, update) or busy
-    if busy:
-        raise Busy(busy, "wait for it, or use another --out")
-    if process.exitcode and not stopping.is_set():
-        _record_death(job, context, process.exitcode, timed_out)
-    update(job, "end", 1.0, "")
+    def close(self) -> None:
+        """Nothing begins any more, and what runs should stop."""
+        with self.changed:
+            self.closed.set()
+            self.changed.notify_all()
 
 
-def _drain(receiver: Connection, job: Job, update: Update) -> str:
-    """Pass on what the child has said; returns its word that the folder is busy, if it said so."""
-    busy = ""
-    try:
-        while receiver.poll():
-            stage, share, text = receiver.recv()
-            if stage == "busy":
-                busy = text
-            else:
-                update(job, stage, share, text)
-    except (EOFError, OSError):
-        return busy
-    return busy
+def alone(need: int, capacity: int, where: str) -> str:
+    """What is said of a job that needs more memory than there is."""
+    needs, there = number(need, "bytes"), number(capacity, "bytes")
+    return f"it needs ~{needs} by its estimate, and {where} has {there}: it runs alone"
 
 
-def _record_death(job: Job, context: dict[str, Any], code: int, timed_out: bool) -> None:
-    """The record of a job whose process ended without writing one, from its last words."""
+def pools_here(groups: Iterable[tuple[str, ...]], at_once: int) -> list[Pool]:
+    """Each group of devices of this machine, with its memory."""
     import torch
 
-    from genbench import progress, store
-    from genbench.child import ending, prepared
-    from genbench.cost import Meter
-    from genbench.plugins import load_plugins
-    from genbench.records import Failure
-    from genbench.run import TRACEBACK, Run
-    from genbench.run_folder import earlier_attempts, end
+    from genbench.devices import memory_for_jobs
 
-    plugins = load_plugins(job.runtime.plugins)
-    run = Run(job, prepared(job, context, plugins), plugins, Meter(torch.device("cpu")))
-    with store.locked(job.folder):
-        last = progress.last_words(job.folder)
-        message = f"its process {ending(code)}"
-        if timed_out:
-            message = f"stopped after --timeout {job.runtime.timeout or 0:g} seconds"
-        elif last.hung:
-            message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"
-        if last.traceback:
-            store.write_text(job.folder / TRACEBACK, last.traceback)
-        failure = Failure(
-            type="Hung" if last.hung and not timed_out else "ProcessDied", message=message, hook=last.hook,
-            step=last.step, plugin=job.plugin.name, traceback=TRACEBACK if last.traceback else "",
-        )  # fmt: skip
-        store.sweep(job.folder)
-        end(job, run.record("failed", failure, earlier_attempts(job.folder)))
+    return [Pool(group, at_once, min(memory_for_jobs(torch.device(name)) for name in group)) for group in groups]
 
 
 def threads_for(jobs: int, cores: int | None = None) -> int:
@@ -195,4 +123,5 @@ def available_cores() -> int:
 
 def as_context(datasets: Iterable[Path], data_root: Path) -> dict[str, Any]:
     """What a child needs beside its job, as plain data."""
-    return {"datasets": [str(file) for file in datasets], "data_root": str(data_root)}
+    files = [str(file.absolute()) for file in datasets]
+    return {"genbench": __version__, "datasets": files, "data_root": str(data_root.absolute())}

@@ -1,0 +1,215 @@
+"""The Ray executor: each job a Ray task with its resources, on the cluster of RAY_ADDRESS or one started here.
+
+A task starts the command that any executor may use, in a process of its own, so that what a plugin does to its process
+does nothing to Ray. Only JSON crosses, and the records are in the output folder, which all nodes share.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from genbench.errors import EnvironmentProblem, GenbenchError
+from genbench.executors.command import run_by_command
+from genbench.executors.local import GRACE_SECONDS, alone
+from genbench.executors.supervise import record_death
+from genbench.executors.task import News, Task, Tell, Work
+
+TRIES = 3
+"""How often a job is begun whose node, or whose Ray process, is lost."""
+LOOK_SECONDS = 0.5
+LEASE_SECONDS = 120.0
+"""How long the file system may keep the lock of a node that is lost."""
+
+
+class RayCluster:
+    """A Ray cluster, or one on this machine alone where RAY_ADDRESS names none."""
+
+    def __init__(self) -> None:
+        if importlib.util.find_spec("ray") is None:
+            raise EnvironmentProblem("--executor ray: Ray is not installed", 'pip install "genbench[ray]"')
+
+    def run(self, work: Work, tell: Tell) -> None:
+        with connected() as ray:
+            Driver(ray, tell).run(work.tasks)
+
+
+@contextmanager
+def connected() -> Iterator[Any]:
+    """Ray, for the time of the block. Raises EnvironmentProblem where its cluster cannot be joined."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and others here
+        raise EnvironmentProblem(f"--executor ray: no cluster at RAY_ADDRESS={address}: {error}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # which Ray has replaced
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+class Board:
+    """An actor beside the driver: what the tasks say, and whether they should stop."""
+
+    def __init__(self) -> None:
+        self.news: list[News] = []
+        self.stopping = False
+
+    def post(self, news: list[News]) -> bool:
+        self.news += news
+        return self.stopping
+
+    def read(self) -> list[News]:
+        news, self.news = self.news, []
+        return news
+
+    def stop(self) -> None:
+        self.stopping = True
+
+
+def run_there(text: str, board: Any) -> None:
+    """On a node: run a task, its news to the board.
+
+    The board is asked by a thread, since a task whose main thread waits for an answer of Ray lends out its CPUs.
+    """
+    import ray
+
+    said: deque[News] = deque()
+    stopping, ended = threading.Event(), threading.Event()
+
+    def post() -> None:
+        last = False
+        while not last:
+            last = ended.wait(LOOK_SECONDS)
+            if ray.get(board.post.remote([said.popleft() for _ in range(len(said))])):
+                stopping.set()
+
+    poster = threading.Thread(target=post)
+    poster.start()
+    try:
+        run_by_command([sys.executable], Task.from_json(text), said.append, stopping.is_set)
+    finally:
+        ended.set()
+        poster.join()
+
+
+class Driver:
+    """The side that hands out tasks and hears of them."""
+
+    def __init__(self, ray: Any, tell: Tell) -> None:
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self.ray, self.tell = ray, tell
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self.board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        self.remote = ray.remote(run_there)
+        self.running: dict[Any, Task] = {}
+        self.started: set[str] = set()
+        self.lost: Counter[str] = Counter()
+        self.patient_until: dict[str, float] = {}
+        self.locked: set[str] = set()
+
+    def run(self, tasks: list[Task]) -> None:
+        """All tasks, to their end."""
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        resources = {task.id: resources_of(task, nodes, self.tell) for task in tasks}
+
+        def submit(task: Task) -> None:
+            options = {"max_retries": 0, "name": task.id, **resources[task.id]}
+            self.running[self.remote.options(**options).remote(task.to_json(), self.board)] = task
+
+        for task in tasks:
+            submit(task)
+        try:
+            while self.running:
+                self.look(submit)
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+
+    def look(self, submit: Callable[[Task], None]) -> None:
+        """Wait a moment, pass on the news, and see to the tasks that have ended."""
+        done, _ = self.ray.wait(list(self.running), timeout=LOOK_SECONDS)
+        for news in self.ray.get(self.board.read.remote()):
+            self.hear(news)
+        for reference in done:
+            task = self.running.pop(reference)
+            self.started.discard(task.id)
+            try:
+                self.ray.get(reference)
+            except self.ray.exceptions.RayTaskError:
+                raise
+            except self.ray.exceptions.RayError as error:
+                self.lose(task, error, submit)
+            else:
+                if task.id in self.locked:
+                    self.locked.remove(task.id)
+                    submit(task)
+
+    def hear(self, news: News) -> None:
+        """Pass on news, unless they are that a lost node still has its lock, for a while."""
+        name = news["id"]
+        if news.get("error", {}).get("kind") == "Busy" and time.monotonic() < self.patient_until.get(name, 0):
+            self.locked.add(name)
+            return
+        self.started.add(name)
+        self.tell(news)
+
+    def lose(self, task: Task, error: Exception, submit: Callable[[Task], None]) -> None:
+        """Begin a task again whose process Ray has lost, from its last checkpoint; or give it up."""
+        self.lost[task.id] += 1
+        self.patient_until[task.id] = time.monotonic() + LEASE_SECONDS
+        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if self.lost[task.id] < TRIES:
+            self.tell(task.news("warning", text=f"lost ({reason}), and begun again from its last checkpoint"))
+            submit(task)
+            return
+        try:
+            record_death(task, f"lost {TRIES} times, the last by {reason}")
+            self.tell(task.news("end", 1.0))
+        except GenbenchError as problem:
+            self.tell(task.problem(problem))
+
+    def stop(self) -> None:
+        """Ask the tasks that have begun to checkpoint, and wait for them."""
+        self.ray.get(self.board.stop.remote())
+        deadline = time.monotonic() + GRACE_SECONDS
+        while time.monotonic() < deadline and (left := [r for r, t in self.running.items() if t.id in self.started]):
+            for reference in self.ray.wait(left, timeout=LOOK_SECONDS)[0]:
+                del self.running[reference]
+            for news in self.ray.get(self.board.read.remote()):
+                self.hear(news)
+
+
+def resources_of(task: Task, nodes: list[dict[str, float]], tell: Tell) -> dict[str, float]:
+    """What a task asks of Ray: CPUs for its threads, GPUs, and memory where it is main memory that it needs.
+
+    Raises EnvironmentProblem where no node has so many CPUs and GPUs.
+    """
+    able = [node for node in nodes if node.get("CPU", 0) >= task.threads and node.get("GPU", 0) >= task.gpus]
+    if not able:
+        raise EnvironmentProblem(
+            f"--executor ray: {task.id} needs {task.threads} CPUs and {task.gpus} GPUs, and no node has them",
+            "fewer CPUs a job: --jobs, or OMP_NUM_THREADS",
+        )
+    wanted: dict[str, float] = {"num_cpus": task.threads, "num_gpus": task.gpus}
+    if task.memory_bytes is not None and not task.gpus:
+        largest = int(max(node.get("memory", 0) for node in able))
+        if task.memory_bytes > largest:
+            tell(task.news("warning", text=alone(task.memory_bytes, largest, "the largest node")))
+        wanted["memory"] = min(task.memory_bytes, largest)
+    return wanted

@@ -1,0 +1,187 @@
+"""One task in a process of its own, watched to its end; `python -m genbench.executors.supervise` does it for others."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from genbench.errors import EnvironmentProblem, GenbenchError
+from genbench.executors.task import News, Task, Tell
+
+LOOK_SECONDS = 0.2
+_starting = threading.Lock()
+
+
+def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
+    """Run a task and tell how far it is, until it has a record, or told what kept it from leaving one.
+
+    A process that dies or is late leaves a failed record. When `stopping` says so, it is asked to checkpoint and stop.
+    """
+    try:
+        check_here(task)
+        child = Child(task, tell)
+        try:
+            problem = child.watch(stopping)
+        finally:
+            child.process.kill()
+        tell(task.news("end", 1.0) if problem is None else {"id": task.id, **problem})
+    except GenbenchError as error:
+        tell(task.problem(error))
+
+
+def check_here(task: Task) -> None:
+    """Raise EnvironmentProblem where this machine does not see the output folder of the one that planned the task."""
+    mark = task.context.get("mark")
+    if mark and not Path(mark).exists():
+        raise EnvironmentProblem(
+            f"--out {Path(mark).parent} is not the same folder on {os.uname().nodename}",
+            "give a folder that all machines share, by the same path",
+        )
+
+
+class Child:
+    """The process of a task."""
+
+    def __init__(self, task: Task, tell: Tell) -> None:
+        from genbench.child import child_main
+
+        start_forkserver()
+        spawn = multiprocessing.get_context("forkserver")
+        self.task, self.tell = task, tell
+        self.receiver, sender = spawn.Pipe(duplex=False)
+        self.process = spawn.Process(target=child_main, args=(task.job, task.context, sender), name=task.id)
+        self.process.start()
+        sender.close()
+        tell(task.news("start"))
+
+    def watch(self, stopping: Callable[[], bool]) -> News | None:
+        """Wait for the end; the child's own word of what kept it from leaving a record."""
+        began, limit = time.monotonic(), self.task.job["runtime"]["timeout"]
+        late, problem = "", None
+        while self.process.is_alive():
+            wait([self.process.sentinel, self.receiver], timeout=LOOK_SECONDS)
+            problem = self.listen() or problem
+            if stopping():
+                self.process.terminate()  # more than once: one that begins is deaf to it
+            if limit and time.monotonic() - began > limit:
+                late = f"stopped after --timeout {limit:g} seconds"
+                self.process.kill()
+                self.process.join()
+        self.process.join()
+        problem = self.listen() or problem
+        if problem is None and self.process.exitcode and not stopping():
+            record_death(self.task, f"its process {ending(self.process.exitcode)}", late)
+        return problem
+
+    def listen(self) -> News | None:
+        """Pass on all that the child has said since; its word of an error is returned."""
+        with suppress(EOFError, OSError):
+            while self.receiver.poll():
+                said = self.receiver.recv()
+                if "error" in said:
+                    return dict(said)
+                self.tell({"id": self.task.id, **said})
+        return None
+
+
+def ending(code: int) -> str:
+    """How a process ended, by its exit code."""
+    if code >= 0:
+        return f"exited with code {code}"
+    hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
+    return f"was ended by {signal.Signals(-code).name}{hint}"
+
+
+def record_death(task: Task, message: str, late: str = "") -> None:
+    """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended."""
+    import torch
+
+    from genbench import progress, store
+    from genbench.child import prepared
+    from genbench.cost import Meter
+    from genbench.plan import Job
+    from genbench.plugins import load_plugins
+    from genbench.records import Failure
+    from genbench.run import TRACEBACK, Run
+    from genbench.run_folder import earlier_attempts, end
+
+    job = Job.model_validate(task.job)
+    plugins = load_plugins(job.runtime.plugins)
+    run = Run(job, prepared(job, task.context, plugins), plugins, Meter(torch.device("cpu")))
+    with store.locked(job.folder):
+        last = progress.last_words(job.folder)
+        if last.hung:
+            message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"
+        if last.traceback:
+            store.write_text(job.folder / TRACEBACK, last.traceback)
+        failure = Failure(
+            type="Hung" if last.hung and not late else "ProcessDied", message=late or message, hook=last.hook,
+            step=last.step, plugin=job.plugin.name, traceback=TRACEBACK if last.traceback else "",
+        )  # fmt: skip
+        store.sweep(job.folder)
+        end(job, run.record("failed", failure, earlier_attempts(job.folder)))
+
+
+def start_forkserver() -> None:
+    """Start the process that children are forked from, with torch loaded.
+
+    It is started without the working folder on its path, where a folder called `genbench` would hide the package, and
+    deaf to SIGTERM: a signal to the whole process group must not end it before the jobs have had their checkpoints.
+    """
+    from multiprocessing import forkserver
+
+    with _starting:
+        forkserver.set_forkserver_preload(["torch", "genbench.child"])
+        before = os.environ.get("PYTHONSAFEPATH")
+        os.environ["PYTHONSAFEPATH"] = "1"
+        mine = threading.current_thread() is threading.main_thread()
+        handler = signal.signal(signal.SIGTERM, signal.SIG_IGN) if mine else None
+        try:
+            forkserver.ensure_running()
+        finally:
+            if mine:
+                signal.signal(signal.SIGTERM, handler)
+            del os.environ["PYTHONSAFEPATH"]
+            if before is not None:
+                os.environ["PYTHONSAFEPATH"] = before
+
+
+def main(source: str) -> None:
+    """Supervise the task of a file of JSON or, for `-`, of the first line of stdin, whose end then ends the task.
+
+    News are JSON lines on stdout, where nothing else is written. SIGTERM and SIGINT ask the task to checkpoint.
+    """
+    words = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a plugin prints is not news
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+
+    def tell(news: News) -> None:
+        with suppress(BrokenPipeError):
+            print(json.dumps(news), file=words, flush=True)
+
+    task = Task.from_json(sys.stdin.readline() if source == "-" else Path(source).read_text(encoding="utf-8"))
+    if source == "-":
+        threading.Thread(target=_end_with, args=(sys.stdin,), daemon=True).start()
+    supervise(task, tell, stopping.is_set)
+
+
+def _end_with(stream: Any) -> None:
+    """End this process, and with it its child, when whoever started it is gone."""
+    stream.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
