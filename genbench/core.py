@@ -70,5 +70,5 @@ class CostMeter:
 
 def register(plugins: Plugins) -> None:
     """Add the core's hooks to the plugins' manager."""
-    plugins.manager.register(Defaults(plugins), name="genbench defaults")
-    plugins.manager.register(CostMeter(), name="genbench cost")
+    plugins.add_core(Defaults(plugins), "genbench defaults")
+    plugins.add_core(CostMeter(), "genbench cost")

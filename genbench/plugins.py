@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 GROUP = "genbench"
 SHARED = tuple(
-    f"genbench.{name}" for name in ("distributions", "embeddings", "images", "nets", "schedules", "transformer")
+    f"genbench.{name}"
+    for name in ("distributions", "embeddings", "images", "nets", "optimizers", "schedules", "transformer")
 )
 """What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
-NOUNS = ("register_datasets", "register_extractors")
+NOUNS = ("register_datasets", "register_executors", "register_extractors")
 """The hooks that register values by name."""
 State = Literal["ok", "broken", "duplicate"]
 
@@ -87,8 +88,7 @@ class Plugins:
                 self.manager.register(plugin, name=f"{info.origin}:{info.name}")
                 self._check_hooks(plugin)
                 self._register_models(plugin, info)
-                for hook in NOUNS:
-                    self._register_nouns(hook, plugin, info)
+                self._register_nouns(plugin, f"{info.origin}:{info.name}")
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -128,26 +128,17 @@ class Plugins:
             info.models.append(model.name)
             self._models.setdefault(model.name.lower(), []).append((model, info))
 
-    def _register_nouns(self, hook: str, plugin: Any, info: PluginInfo) -> None:
-        """Keep what the plugin registers by a hook that takes names and values."""
-        register = getattr(plugin, hook, None)
-        if register is None:
-            return
-        origin = f"{info.origin}:{info.name}"
-        found: dict[str, Any] = {}
+    def add_core(self, plugin: Any, name: str) -> None:
+        """Take in hooks of the core's own, which are whole."""
+        self.manager.register(plugin, name=name)
+        self._register_nouns(plugin, name)
 
-        def add(name: str, value: Any) -> None:
-            if name in found:
-                raise BadInput(f"{hook}: {name!r} twice", "rename one")
-            found[check_name(name, hook)] = value
-
-        register(register=add)
-        if hook == "register_datasets":
-            from genbench.data import make_entry
-
-            for name, table in found.items():
-                make_entry(name, table, Path.cwd(), hook)
-        self._nouns[hook] += [(name, value, origin) for name, value in found.items()]
+    def _register_nouns(self, plugin: Any, origin: str) -> None:
+        """Keep what the plugin registers by the hooks that take names and values."""
+        for hook in NOUNS:
+            if (register := getattr(plugin, hook, None)) is not None:
+                found = named(hook, register)
+                self._nouns[hook] += [(name, value, origin) for name, value in found.items()]
 
     def owns(self, verb: str, info: PluginInfo) -> bool:
         """Whether the plugin has a hook of its own for `train` or `sample`, by which it may do its models' work."""
@@ -230,6 +221,24 @@ def load_plugins(files: Iterable[str] = ()) -> Plugins:
             raise BadInput(f"--plugin {file}: {plugins.infos[-1].reason}", "--traceback shows where")
     plugins.mark_duplicates()
     return plugins
+
+
+def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:
+    """What a hook registers, by name. Raises BadInput for a name that is none or comes twice, or a bad table."""
+    found: dict[str, Any] = {}
+
+    def add(name: str, value: Any) -> None:
+        if name in found:
+            raise BadInput(f"{hook}: {name!r} twice", "rename one")
+        found[check_name(name, hook)] = value
+
+    register(register=add)
+    if hook == "register_datasets":
+        from genbench.data import make_entry
+
+        for name, table in found.items():
+            make_entry(name, table, Path.cwd(), hook)
+    return found
 
 
 @cache
