@@ -196,7 +196,7 @@ def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
     from genbench.v100 import convert, parse_conversion
 
     conversion = None if v100 is None else parse_conversion(v100)
-    return convert(load_records(runs), conversion)
+    return convert(load_records(runs, curves=False), conversion)
 
 
 @cli.command()

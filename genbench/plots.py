@@ -1,32 +1,35 @@
-"""Records -> figures: quality against cost, likelihoods, learning curves and samples, one colour a model throughout.
+"""Tables -> figures: quality against cost, likelihoods, learning curves and samples, one colour a model throughout.
 
-A plot shows together only what a table ranks together: a panel for each group, conditional or not, and extractor.
+They are drawn from the tables of the layout `full`. A plot shows together only what a table ranks together: a panel for
+each group, conditional or not, and extractor.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.groups import is_reference
 from genbench.layout import Cell, Column, Row, Table
 from genbench.plots_bound import bound_over_time
-from genbench.records import CurvePoint, Record
+from genbench.records import CurvePoint, Record, curve_of
 from genbench.sheets import COUNT, first_samples, sheet
 from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
-from genbench.tables import make_tables, progress_frame
+from genbench.tables import read_progress
 from genbench.wording import NO_BREAK, heading_text, number, value_text
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVE_TITLE = 28
+LEGEND_LINE = 0.19
+"""Inches."""
+CROWD = 100
+"""Lines in a panel from which on they are drawn as pixels: one cannot tell them apart, and files stay small."""
 BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
 Cost = Callable[[Record], float | None]
@@ -34,9 +37,14 @@ Spent = Callable[[CurvePoint], float | None]
 Points = list[tuple[float, float]]
 
 
-def palette(records: Iterable[Record]) -> dict[str, Look]:
+def palette(tables: Iterable[Table]) -> dict[str, Look]:
     """A look for each model, by the name of its row, the same in every plot that is given it."""
-    return looks_of(row.name for table in _measured(records) for row in table.rows if row.kind == "model")
+    return looks_of(row.name for row in _rows(tables) if row.kind == "model")
+
+
+def _rows(tables: Iterable[Table]) -> list[Row]:
+    """The rows of what was measured, table by table."""
+    return [row for table in tables if not table.published for row in table.rows]
 
 
 @dataclass(frozen=True)
@@ -75,15 +83,12 @@ class Panel:
         return told
 
 
-def _measured(records: Iterable[Record]) -> list[Table]:
-    return [table for table in make_tables(records, "full") if not table.published]
-
-
-def panels(records: Iterable[Record], metric: str) -> list[Panel]:
+def panels(tables: Iterable[Table], metric: str) -> list[Panel]:
     """A panel for each group, block and extractor in which the metric was measured."""
     return [
         Panel(table, block, column)
-        for table in _measured(records)
+        for table in tables
+        if not table.published
         for block in dict.fromkeys(row.block for row in table.rows if row.kind == "model")
         for column in table.columns
         if column.metric == metric
@@ -94,27 +99,24 @@ def panels(records: Iterable[Record], metric: str) -> list[Panel]:
 
 
 def fid_against_training(
-    records: Iterable[Record], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
+    tables: Iterable[Table], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
 ) -> Figure:
     """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines.
 
     Runs that kept a curve lead up to their mark in a thin line, one a seed.
     """
-    records = list(records)
     label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
     text = f"FID against the {label} of training; lower and further left is better. {BARS}"
-    if any(record.curve for record in records):
-        text += " Lines: the same runs at earlier shares of their budgets, one a seed."
     return _against(
-        records, f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
+        list(tables), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
         spent=lambda point: getattr(point, unit) or None,
     )  # fmt: skip
 
 
-def fid_against_sampling(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+def fid_against_sampling(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """FID over the seconds that 1,000 samples take."""
     text = f"FID against the seconds that 1,000 samples take; lower and further left is better. {BARS}"
-    return _against(list(records), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
+    return _against(list(tables), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
 
 
 def _seconds_per_1000(record: Record) -> float | None:
@@ -123,17 +125,20 @@ def _seconds_per_1000(record: Record) -> float | None:
 
 
 def _against(
-    records: list[Record], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
+    tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
 ) -> Figure:
-    looks = looks or palette(records)
+    looks = looks or palette(tables)
     with styled():
-        shown = panels(records, "fid_test")
-        figure, axes = panels_of(len(shown), (6.6, 3.4), columns=1)
-        missing = []
+        shown = panels(tables, "fid_test")
+        tallest = max((len(panel.rows) for panel in shown), default=1)
+        figure, axes = panels_of(len(shown), (6.6, max(3.4, LEGEND_LINE * (tallest + 4))), columns=1)
+        missing, curved = [], False
         for ax, panel in zip(axes, shown):
-            curves = {row.name: _curves(row, panel, spent) for row in panel.rows} if spent else {}
-            missing += _draw_against(ax, panel, label, cost, looks, curves)
-            missing += [word for row in panel.rows if spent for word in _off_curve(row)]
+            curves, gaps = _curves(panel, spent) if spent else ({}, [])
+            missing += [*_draw_against(ax, panel, label, cost, looks, curves), *gaps]
+            curved = curved or bool(curves or gaps)
+        if curved:
+            text += " Lines: the same runs at earlier shares of their budgets, one a seed."
         return captioned(figure, text, missing)
 
 
@@ -143,9 +148,10 @@ def _draw_against(
     """Draw one panel and say what is missing from it."""
     points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
     paths = [(name, path) for name, some in curves.items() for path in some]
+    crowded = len(paths) > CROWD
     for name, path in paths:
         colour, marker = looks[name]
-        ax.plot(*zip(*path), color=colour, marker=marker, markersize=2.5, linewidth=1.0, alpha=0.7)
+        ax.plot(*zip(*path), color=colour, marker=marker, markersize=2.5, linewidth=1.0, alpha=0.7, rasterized=crowded)
     handles: list[Any] = []
     words: list[str] = []
     for row in panel.rows:
@@ -175,31 +181,30 @@ def _stacked(heading: str) -> str:
     return short(metric) + (f"\n({short(extractor)}" if extractor else "")
 
 
-def _curves(row: Row, panel: Panel, spent: Spent) -> list[Points]:
-    """(cost, value) along each finished run's curve, where it was measured under the panel's protocol."""
-    paths = []
-    for record in row.records:
-        path = [
-            (x, m.value)
-            for point in record.curve
-            for m in point.measurements
-            if m.metric == panel.column.metric and m.protocol == panel.cell(row).protocol
-            if (x := spent(point)) is not None and m.value is not None
-        ]
-        if record.status == "complete" and len(path) > 1:
-            paths.append(path)
-    return paths
+def _curves(panel: Panel, spent: Spent) -> tuple[dict[str, list[Points]], list[str]]:
+    """By row (cost, value) along each finished run's curve, where it was measured under the panel's protocol.
 
-
-def _off_curve(row: Row) -> list[str]:
-    """Which points of the row's curves have no number, and why."""
+    Then which points of the curves have no number, and why.
+    """
+    paths: dict[str, list[Points]] = {}
     told: dict[tuple[str, str], list[str]] = {}
-    for record in row.records:
-        run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
-        for point in record.curve:
-            if point.status != "ok":
-                told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
-    return [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
+    for row in panel.rows:
+        for record in row.records:
+            curve = curve_of(record)
+            path = [
+                (x, m.value)
+                for point in curve
+                for m in point.measurements
+                if m.metric == panel.column.metric and m.protocol == panel.cell(row).protocol
+                if (x := spent(point)) is not None and m.value is not None
+            ]
+            if record.status == "complete" and len(path) > 1:
+                paths.setdefault(row.name, []).append(path)
+            run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
+            for point in curve:
+                if point.status != "ok":
+                    told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
+    return paths, [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
 
 
 def _points(row: Row, cell: Cell, cost: Cost) -> Points:
@@ -231,12 +236,12 @@ def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any
 # Likelihoods
 
 
-def likelihoods(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """Bits per dimension: a bar a model on test images with its error, a pale one on training images."""
-    records = list(records)
-    looks = looks or palette(records)
+    tables = list(tables)
+    looks = looks or palette(tables)
     with styled():
-        found = [(panel, _with_bits(panel)) for panel in panels(records, "bits_per_dim_test")]
+        found = [(panel, _with_bits(panel)) for panel in panels(tables, "bits_per_dim_test")]
         shown = [(panel, rows) for panel, rows in found if rows]
         tallest = max((len(rows) for _, rows in shown), default=1)
         figure, axes = panels_of(len(shown), (6.6, 1.2 + 0.42 * tallest), columns=1)
@@ -277,58 +282,68 @@ def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[st
 # Learning curves
 
 
-def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """Loss over images, a line a seed; a panel a model and phase, since losses of different models do not compare."""
-    records = list(records)
-    looks = looks or palette(records)
-    names = {record.job.id: row.name for table in _measured(records) for row in table.rows for record in row.records}
-    frame = progress_frame([record for record in records if record.job.id in names])
-    lost, frame = frame[frame["loss"].isna()], frame[frame["loss"].notna()]
-    frame = frame.assign(name=frame["job"].map(names))
-    shown = sorted(dict.fromkeys(zip(frame["name"], frame["phase"])))
+    rows = _rows(tables)
+    looks = looks or looks_of(row.name for row in rows if row.kind == "model")
+    runs = {record.place: (row.name, record) for row in rows for record in row.records}
+    lines: dict[tuple[str, str], list[Points]] = {}
+    missing = []
+    for name, record in runs.values():
+        found, lost = _losses(record)
+        for phase, points in found.items():
+            lines.setdefault((name, phase), []).append(points)
+        missing += _without_curve(record, bool(found), lost)
     with styled():
-        figure, axes = panels_of(len(shown), (2.7, 2.0), columns=3)
-        for ax, (name, phase) in zip(axes, shown):
-            lines = frame[(frame["name"] == name) & (frame["phase"] == phase)]
-            _draw_curve(ax, lines, looks[name][0])
-            several = sum(other == name for other, _ in shown) > 1
+        figure, axes = panels_of(len(lines), (2.7, 2.0), columns=3)
+        for ax, ((name, phase), some) in zip(axes, sorted(lines.items())):
+            _draw_curves(ax, some, looks[name][0])
+            several = sum(other == name for other, _ in lines) > 1
             words = f", {phase}" if several else ""
             ax.set(title=short(name, CURVE_TITLE - len(words)) + words, xlabel="images", ylabel="loss")
         text = "Training loss over images, one panel a model and phase; losses of different models do not compare."
-        gaps = Counter(zip(lost["label"], lost["seed"])).items()
-        missing = [f"{count} points of {label} seed {seed} (no finite loss)" for (label, seed), count in gaps]
-        return captioned(figure, text, [*_without_curve(records, set(frame["job"])), *missing])
+        return captioned(figure, text, missing)
 
 
-def _draw_curve(ax: Axes, lines: pd.DataFrame, colour: str) -> None:
-    import seaborn as sns
+def _losses(record: Record) -> tuple[dict[str, Points], int]:
+    """(images, loss) along a run's training by phase, and how many points have no finite loss."""
+    found: dict[str, Points] = {}
+    lines = read_progress(record)
+    for line in lines:
+        if line.get("loss") is not None:
+            found.setdefault(line.get("phase", "train"), []).append((line["images"], line["loss"]))
+    return found, len(lines) - sum(map(len, found.values()))
+
+
+def _draw_curves(ax: Axes, lines: list[Points], colour: str) -> None:
+    """A line a run."""
     from matplotlib.ticker import MaxNLocator
 
-    sns.lineplot(lines, x="images", y="loss", units="job", estimator=None, ax=ax, color=colour, linewidth=1.2)
+    for points in lines:
+        ax.plot(*zip(*points), color=colour, linewidth=1.2, rasterized=len(lines) > CROWD)
     ax.xaxis.set_major_locator(MaxNLocator(nbins=3))
     ax.xaxis.set_major_formatter(lambda value, position: f"{value / 1000:g}k" if value else "0")
 
 
-def _without_curve(records: list[Record], drawn: set[str]) -> list[str]:
-    """The runs without a curve, and those whose curve breaks off."""
-    told = []
-    for record in records:
-        run = f"{record.job.label} seed {record.job.seed}"
-        if record.job.id in drawn and record.status != "complete":
-            told.append(f"{run} to its end ({record.status})")
-        elif record.job.id not in drawn and not is_reference(record):
-            told.append(f"{run} ({'no curve kept' if record.status == 'complete' else record.status})")
-    return told
+def _without_curve(record: Record, drawn: bool, lost: int) -> Iterator[str]:
+    """That the run has no curve, or that it breaks off or has gaps."""
+    run = f"{record.job.label} seed {record.job.seed}"
+    if drawn and record.status != "complete":
+        yield f"{run} to its end ({record.status})"
+    elif not drawn and not is_reference(record):
+        yield f"{run} ({'no curve kept' if record.status == 'complete' else record.status})"
+    if lost:
+        yield f"{lost} points of {run} (no finite loss)"
 
 
 # Samples
 
 
-def sample_grids(records: Iterable[Record], count: int = COUNT) -> Figure:
+def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
     """The first samples of every row side by side at one size: `real`, models as their tables rank them, `noise`."""
     pictures: list[tuple[str, np.ndarray]] = []
     missing = []
-    for row in [row for table in _measured(records) for row in table.rows]:
+    for row in _rows(tables):
         images = next((found for record in row.records if (found := first_samples(record, count)) is not None), None)
         if images is None:
             missing.append(f"{row.name} (no samples)")
@@ -343,15 +358,18 @@ def sample_grids(records: Iterable[Record], count: int = COUNT) -> Figure:
         return captioned(figure, f"The first {count} samples of every model, not chosen.", missing)
 
 
-ALL: dict[str, tuple[str, Callable[[list[Record], Looks], Figure]]] = {
+ALL: dict[str, tuple[str, Callable[[list[Table], Looks], Figure]]] = {
     "fid-training-seconds": (
         "FID against training time",
-        lambda r, looks: fid_against_training(r, looks=looks),
+        lambda tables, looks: fid_against_training(tables, looks=looks),
     ),
-    "fid-training-flops": ("FID against training FLOPs", lambda r, looks: fid_against_training(r, "flops", looks)),
+    "fid-training-flops": (
+        "FID against training FLOPs",
+        lambda tables, looks: fid_against_training(tables, "flops", looks),
+    ),
     "fid-sampling": ("FID against sampling cost", fid_against_sampling),
     "likelihoods": ("Likelihoods", likelihoods),
     "bound-over-time": ("Terms of the bound", bound_over_time),
     "learning-curves": ("Learning curves", learning_curves),
 }
-"""The plots of a report: file name, heading, and what draws it from the records and the models' looks."""
+"""The plots of a report: file name, heading, and what draws it from the full tables and the models' looks."""

@@ -80,8 +80,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without exception."""
+def atomic_folder(path: Path, flushed: bool = True) -> Iterator[Path]:
+    """A temporary folder beside `path` that takes its place when the block ends without exception.
+
+    Where it is not `flushed`, the kernel writes its files when it likes: for what can be made again after a power cut.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}_{path.name}")
@@ -90,7 +93,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             yield temporary
-            for file in temporary.rglob("*"):
+            for file in temporary.rglob("*") if flushed else ():
                 sync(file)
             if path.exists():
                 path.replace(old)

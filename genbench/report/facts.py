@@ -32,9 +32,12 @@ class Headline:
     sure: str
 
 
-def headlines(records: Iterable[Record]) -> list[Headline]:
-    """One a group, block and extractor; a panel none of whose models has an FID over all its seeds says so."""
-    return [_headline(panel) for panel in panels(records, "fid_test")]
+def headlines(tables: Iterable[Table]) -> list[Headline]:
+    """One a group, block and extractor of the full tables.
+
+    One none of whose models has an FID over all its seeds says so.
+    """
+    return [_headline(panel) for panel in panels(tables, "fid_test")]
 
 
 def _headline(panel: Panel) -> Headline:
