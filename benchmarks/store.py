@@ -5,8 +5,8 @@
     python benchmarks/store.py --tables 3 --reports 30          # other limits, in seconds
 
 The records are those of a tiny real run on the digits (or of `--from`), repeated with other labels, datasets, budgets,
-protocols, seeds and values, each with its curve, learning curve and samples; some failed or diverged. Exits with 1 where
-a command takes longer, or more memory, than it may.
+protocols, seeds and values, each with its curve, learning curve and samples; some failed or diverged. Exits with 1 if a
+command takes longer, or more memory, than it may.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
+from genbench.store import release
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:
@@ -29,7 +30,9 @@ def reference_samples(job: Job, data: Dataset) -> Samples:
 def real_samples(part: Part, count: int, seed: int) -> Samples:
     """`count` images of a split in a seeded order, or all where it has no more."""
     indices = np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count]
-    return Samples(np.asarray(part.images[indices]))
+    images = np.asarray(part.images[indices])
+    release(part.images)
+    return Samples(images)
 
 
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
@@ -39,7 +42,10 @@ def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plug
         stop_if_requested()
         report("evaluate", 0.0, extractor.name)
         features = extractor.features(samples.images)
-        references = {split: reference_features(extractor, data, split, job.runtime.cache) for split in wanted(job)}
+        references = {
+            split: reference_features(extractor, data, split, job.runtime.cache, job.evaluation)
+            for split in wanted(job)
+        }
         found += score(job, data, extractor, features, references)
     return found
 
@@ -83,7 +89,9 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
         return found
     held_out = real_samples(data.test, job.samples, job.evaluation.seed)
     for extractor in job_extractors(job, data, plugins):
-        train, test = (reference_features(extractor, data, split, job.runtime.cache) for split in ("train", "test"))
+        train, test = (
+            reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
+        )
         measured = score(job, data, extractor, extractor.features(held_out.images), {"train": train}, test)
         found += [m for m in measured if m.metric in ("fid_train", "kid_train", "memorised_share")]
     return found
