@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CURVE_TITLE = 28
-LEGEND_LINE = 0.19
-"""Inches."""
+LOW_LEGEND, MOST_NAMED = 12, 20
+"""Models in the legend of a low panel, and of any."""
 CROWD = 100
-"""Lines in a panel from which on they are drawn as pixels: one cannot tell them apart, and files stay small."""
+"""Lines in a panel beyond which they are drawn as pixels: files stay small."""
 BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
 Cost = Callable[[Record], float | None]
@@ -130,8 +130,8 @@ def _against(
     looks = looks or palette(tables)
     with styled():
         shown = panels(tables, "fid_test")
-        tallest = max((len(panel.rows) for panel in shown), default=1)
-        figure, axes = panels_of(len(shown), (6.6, max(3.4, LEGEND_LINE * (tallest + 4))), columns=1)
+        height = 5.0 if any(len(panel.rows) > LOW_LEGEND for panel in shown) else 3.4
+        figure, axes = panels_of(len(shown), (6.6, height), columns=1)
         missing, curved = [], False
         for ax, panel in zip(axes, shown):
             curves, gaps = _curves(panel, spent) if spent else ({}, [])
@@ -147,32 +147,47 @@ def _draw_against(
 ) -> list[str]:
     """Draw one panel and say what is missing from it."""
     points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
-    paths = [(name, path) for name, some in curves.items() for path in some]
-    crowded = len(paths) > CROWD
-    for name, path in paths:
-        colour, marker = looks[name]
-        ax.plot(*zip(*path), color=colour, marker=marker, markersize=2.5, linewidth=1.0, alpha=0.7, rasterized=crowded)
+    crowded = sum(map(len, curves.values())) > CROWD
+    for name, paths in curves.items():
+        _draw_lines(ax, paths, looks[name], crowded, linewidth=1.0, alpha=0.7)
     handles: list[Any] = []
     words: list[str] = []
-    for row in panel.rows:
-        if points[row.name]:
-            handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
-            part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
-            words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
+    shown = [row for row in panel.rows if points[row.name]]
+    for row in shown:
+        handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
+        part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
+        words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
+    if len(shown) > MOST_NAMED:
+        del handles[MOST_NAMED:], words[MOST_NAMED:]
+        handles.append(ax.plot([], [], linestyle="")[0])
+        words.append(f"and {len(shown) - MOST_NAMED} more, see the table")
     lines = {kind: value for kind in REFERENCE_LINES if (value := panel.reference(kind)) is not None}
     for kind, value in lines.items():
         dash, grey = REFERENCE_LINES[kind]
         handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
         words.append(f"{kind}  {number(value, 'fid')}")
-    drawn = [point for some in [*points.values(), *(path for _, path in paths)] for point in some]
-    wide = 1.0 if paths else 5.0
+    joined = [point for paths in curves.values() for path in paths for point in path]
+    drawn = [*(point for row in shown for point in points[row.name]), *joined]
+    wide = 1.0 if joined else 5.0
     scale(ax, "x", [x for x, _ in drawn], wide)
     heights = [*(y for _, y in drawn), *lines.values()]
-    ends = [end for row in panel.rows if points[row.name] for end in panel.cell(row).interval or ()]
+    ends = [end for row in shown for end in panel.cell(row).interval or ()]
     scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5], wide)
     ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
     legend(ax, handles, words)
-    return panel.missing({name for name, some in points.items() if some})
+    return panel.missing({row.name for row in shown})
+
+
+def _draw_lines(ax: Axes, lines: Iterable[Points | np.ndarray], look: Look, crowded: bool, **style: Any) -> None:
+    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    from matplotlib.collections import LineCollection
+
+    colour, marker = look
+    if crowded:
+        ax.add_collection(LineCollection(list(lines), colors=colour, rasterized=True, **style))
+        return
+    for points in lines:
+        ax.plot(*zip(*points), color=colour, marker=marker, markersize=2.5, **style)
 
 
 def _stacked(heading: str) -> str:
@@ -224,12 +239,13 @@ def _reach(cell: Cell) -> tuple[list[float], list[float]] | None:
 def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
     """A small mark a run, where there are several, and a large one with the interval at their mean."""
     xs, ys = zip(*points)
+    look: Any = {"color": colour, "marker": marker, "linestyle": ""}
     if len(points) > 1:
-        ax.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.6, linewidth=0)
-    mean = [math.fsum(xs) / len(xs)], [math.fsum(ys) / len(ys)]
-    mark = ax.scatter(*mean, color=colour, marker=marker, s=80, edgecolor="white", linewidth=0.8, zorder=3)
-    if reach := _reach(cell):
-        ax.errorbar(mean[0], [cell.value or 0.0], yerr=reach, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
+        ax.plot(xs, ys, markersize=4.7, alpha=0.6, markeredgewidth=0, **look)
+    x, y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
+    (mark,) = ax.plot([x], [y], markersize=9, markeredgecolor="white", markeredgewidth=0.8, zorder=3, **look)
+    if cell.value is not None and cell.interval is not None:
+        ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2)
     return mark
 
 
@@ -287,8 +303,8 @@ def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figu
     rows = _rows(tables)
     looks = looks or looks_of(row.name for row in rows if row.kind == "model")
     runs = {record.place: (row.name, record) for row in rows for record in row.records}
-    lines: dict[tuple[str, str], list[Points]] = {}
-    missing = []
+    lines: dict[tuple[str, str], list[np.ndarray]] = {}
+    missing: list[str] = []
     for name, record in runs.values():
         found, lost = _losses(record)
         for phase, points in found.items():
@@ -305,22 +321,25 @@ def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figu
         return captioned(figure, text, missing)
 
 
-def _losses(record: Record) -> tuple[dict[str, Points], int]:
-    """(images, loss) along a run's training by phase, and how many points have no finite loss."""
+def _losses(record: Record) -> tuple[dict[str, np.ndarray], int]:
+    """Images and loss (n, 2) along a run's training by phase, and how many points have no finite loss."""
+    import numpy as np
+
     found: dict[str, Points] = {}
     lines = read_progress(record)
     for line in lines:
-        if line.get("loss") is not None:
+        if line.get("images") is not None and line.get("loss") is not None:
             found.setdefault(line.get("phase", "train"), []).append((line["images"], line["loss"]))
-    return found, len(lines) - sum(map(len, found.values()))
+    lost = len(lines) - sum(map(len, found.values()))
+    return {phase: np.array(points) for phase, points in found.items()}, lost
 
 
-def _draw_curves(ax: Axes, lines: list[Points], colour: str) -> None:
+def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
     """A line a run."""
     from matplotlib.ticker import MaxNLocator
 
-    for points in lines:
-        ax.plot(*zip(*points), color=colour, linewidth=1.2, rasterized=len(lines) > CROWD)
+    _draw_lines(ax, lines, (colour, ""), len(lines) > CROWD, linewidth=1.2)
+    ax.autoscale_view()
     ax.xaxis.set_major_locator(MaxNLocator(nbins=3))
     ax.xaxis.set_major_formatter(lambda value, position: f"{value / 1000:g}k" if value else "0")
 

@@ -38,10 +38,17 @@ class Entrant:
 
     def interval(self, seeds: list[Seed]) -> Interval:
         """The 95 % interval over some of its seeds, at least one; of one that within the run, or the bare value."""
-        values = [self.measured[seed] for seed in seeds]
-        if len(values) > 1:
-            return interval_over_seeds(values)
-        return self.ranges.get(seeds[0], (values[0], values[0]))
+        if len(seeds) == 1:
+            value = self.measured[seeds[0]]
+            return self.ranges.get(seeds[0], (value, value))
+        if len(seeds) == len(self.measured):
+            return self._over_all
+        return interval_over_seeds([self.measured[seed] for seed in seeds])
+
+    @cached_property
+    def _over_all(self) -> Interval:
+        """Asked for by each of its rivals that has the same seeds."""
+        return interval_over_seeds([self.measured[seed] for seed in sorted(self.measured)])
 
 
 @dataclass(frozen=True)

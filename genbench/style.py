@@ -86,9 +86,9 @@ def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
 
     Of many things that are not drawn MOST_TOLD are named, and the others counted.
     """
-    words = list(dict.fromkeys(missing))
-    more = [f"{len(words) - MOST_TOLD:,} more like these"] if len(words) > MOST_TOLD else []
-    told = "; ".join([*words[:MOST_TOLD], *more])
+    all_missing = list(dict.fromkeys(missing))
+    more = [f"{len(all_missing) - MOST_TOLD:,} more like these"] if len(all_missing) > MOST_TOLD else []
+    told = "; ".join([*all_missing[:MOST_TOLD], *more])
     if told:
         words = printable(f"Not drawn: {told}.")
         lines = textwrap.wrap(words, int(figure.get_figwidth() * 14))

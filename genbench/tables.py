@@ -218,8 +218,15 @@ def read_progress(record: Record) -> list[dict[str, Any]]:
     file = record.folder / "progress.jsonl" if record.folder else None
     if file is None or not file.is_file():
         return []
-    found: list[dict[str, Any]] = []
     texts = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    found: list[dict[str, Any]]
+    try:
+        found = json.loads(f"[{','.join(texts)}]", parse_constant=lambda name: None)
+    except ValueError:
+        found = []
+    if len(found) == len(texts) and all(isinstance(line, dict) for line in found):
+        return found
+    found = []
     for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text, parse_constant=lambda name: None)

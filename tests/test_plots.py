@@ -101,8 +101,9 @@ def test_two_protocols_never_share_a_panel():
 def test_points_are_at_cost_and_value_and_reference_rows_are_lines():
     figure = plots.fid_against_training(full([make_record("ddpm", fid=100.0, flops=2e14), reference("real")]), "flops")
     (axes,) = figure.axes
-    assert axes.collections[0].get_offsets().tolist() == [[2e14, 100.0]]
-    assert axes.lines[0].get_ydata()[0] == 20.9
+    point, line = axes.lines
+    assert (list(point.get_xdata()), list(point.get_ydata())) == ([2e14], [100.0])
+    assert line.get_ydata()[0] == 20.9
 
 
 @pytest.mark.parametrize("flops", [None, 0.0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ def reference_features(
     what was written is made anew.
     """
     part = data.train if split == "train" else data.test
-    behind = {"dataset": data.digest, "split": split, "extractor": own.describe(), "torch": version("torch")}
+    behind: dict[str, Any] = {"dataset": data.digest, "split": split, "extractor": own.describe(), "torch": version("torch")}
     few = None
     if split == "train" and settings and settings.max_train_reference < len(part):
         few = chosen(len(part), settings.max_train_reference, settings.seed, "train reference")

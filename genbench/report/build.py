@@ -72,7 +72,7 @@ def _listed(marker: Path) -> list[str]:
 
 def _write(records: list[Record], folder: Path) -> None:
     slugs = slugs_of(records)
-    tables: dict[str, list[Table]] = {**make_layouts(records, LAYOUTS)}
+    tables: dict[str, list[Table]] = dict(make_layouts(records, LAYOUTS).items())
     tables["likelihood"] = [table for table in tables["likelihood"] if _has_likelihood(table)]
     published = published_tables("full", None)
     for name, some in {**tables, "published": published}.items():
