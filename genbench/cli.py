@@ -14,7 +14,7 @@ import click
 
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import JobProgress, preparation_progress, say, show_error, show_json
+from genbench.console import JobProgress, PreparationProgress, say, show_error, show_json
 from genbench.errors import BadInput, GenbenchError
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
 
@@ -119,7 +119,7 @@ def run(report_to: Path | None, **words: Any) -> None:
     from genbench.tables import make_tables
 
     as_json = words["as_json"]
-    session = open_session(make_request(words), None if as_json else preparation_progress)
+    session = open_session(make_request(words), None if as_json else PreparationProgress())
     with JobProgress(len(session.jobs), quiet=as_json) as progress:
         records = run_session(session, progress.update)
     if words["suite"] is None and not words["models"] and report_to is None:
@@ -155,7 +155,8 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     from genbench.outlook import as_rows, as_text, prospects
     from genbench.session import open_session
 
-    session = open_session(make_request(words), incomplete=True)
+    progress = None if words["as_json"] else PreparationProgress()
+    session = open_session(make_request(words), progress, incomplete=True)
     found = prospects(session, v100_utilisation)
     show_json(as_rows(found)) if words["as_json"] else click.echo(as_text(found, v100_utilisation))
     problems = [problem for several in session.missing.values() for problem in several]

@@ -39,7 +39,12 @@ def reference_features(
     what was written is made anew.
     """
     part = data.train if split == "train" else data.test
-    behind: dict[str, Any] = {"dataset": data.digest, "split": split, "extractor": own.describe(), "torch": version("torch")}
+    behind: dict[str, Any] = {
+        "dataset": data.digest,
+        "split": split,
+        "extractor": own.describe(),
+        "torch": version("torch"),
+    }
     few = None
     if split == "train" and settings and settings.max_train_reference < len(part):
         few = chosen(len(part), settings.max_train_reference, settings.seed, "train reference")

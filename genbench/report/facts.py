@@ -16,6 +16,9 @@ from genbench.ranking import LEAST_SEEDS
 from genbench.records import Record
 from genbench.wording import number, value_text
 
+MOST_NAMED = 8
+"""Models behind the first one."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -51,7 +54,9 @@ def _headline(panel: Panel) -> Headline:
         return Headline(title, column, "", "", "", "", "", scale, sure)
     best = first[0]
     cell = panel.cell(best)
-    others = ", ".join(f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole if row is not best)
+    behind = [f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole if row is not best]
+    more = [f"and {len(behind) - MOST_NAMED} more"] if len(behind) > MOST_NAMED else []
+    others = ", ".join([*behind[:MOST_NAMED], *more])
     return Headline(
         title, column, best.name, value_text(cell, "fid"), cell.protocol, cost_words(best), others, scale,
         _sure(panel, best, whole, measured),

@@ -16,6 +16,9 @@ from genbench.style import Look
 from genbench.tables import ending
 from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, printable, runs_text, value_text
 
+MANY = 10
+"""Runs that are linked one by one where a row or a setting has them; more of them are in the list of all runs."""
+
 
 def visible(value: Any) -> Any:
     """Text with its control and direction characters made visible; line ends stay."""
@@ -55,7 +58,7 @@ class Pages:
             "version": __version__, "slugs": self.slugs, "looks": self.looks, "protocols": self.protocols,
             "suffixes": self.suffixes, "value_text": value_text, "heading_text": heading_text, "number": number,
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
-            "Notes": Notes,
+            "Notes": Notes, "many": MANY,
         }  # fmt: skip
         return environment
 
