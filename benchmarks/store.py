@@ -27,7 +27,7 @@ import numpy as np
 from genbench.records import Failure, Measurement, Record, load_records
 from genbench.store import digest, settings_digest
 
-LABELS, DATASETS, BUDGETS, PROTOCOLS = 20, 5, 2, 2
+BUDGETS, PROTOCOLS = 2, 2
 FAILED, DIVERGED = 0.02, 0.03
 """Shares of the records."""
 TINY = (
@@ -65,19 +65,19 @@ def run_tiny(out: Path) -> None:
     )
 
 
-def write_store(template: Path, out: Path, count: int) -> None:
+def write_store(template: Path, out: Path, count: int, labels: int, datasets: int) -> None:
     """`count` run folders made of those below `template`: as many seeds of every row as it takes."""
     records = load_records([template])
     models = [record for record in records if record.job.model not in ("real", "noise")]
     references = [record for record in records if record.job.model in ("real", "noise")]
-    groups = list(itertools.product(range(DATASETS), range(PROTOCOLS)))
+    groups = list(itertools.product(range(datasets), range(PROTOCOLS)))
     for dataset, protocol in groups:
         for record in references:
             write_run(varied(record, record.job.label, dataset, protocol, 0, 0), record.folder, out)
-    rows = itertools.cycle(itertools.product(range(LABELS), range(BUDGETS), groups))
+    rows = itertools.cycle(itertools.product(range(labels), range(BUDGETS), groups))
     for number, (label, budget, (dataset, protocol)) in zip(range(count - len(groups) * len(references)), rows):
         record = models[label % len(models)]
-        seed = number // (LABELS * BUDGETS * len(groups))
+        seed = number // (labels * BUDGETS * len(groups))
         name = f"{record.job.label}-{label:02}"
         write_run(varied(record, name, dataset, protocol, budget, seed), record.folder, out)
 
@@ -152,6 +152,8 @@ def measure(name: str, *arguments: str | Path) -> Taken:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--labels", type=int, default=20)
+    parser.add_argument("--datasets", type=int, default=5)
     parser.add_argument("--from", dest="template", type=Path, help="a folder of runs that the records are made of")
     parser.add_argument("--tables", type=float, default=5.0, help="seconds that `genbench table` may take")
     parser.add_argument("--reports", type=float, default=60.0, help="seconds that `genbench report` may take")
@@ -161,7 +163,8 @@ def main() -> int:
         runs = Path(folder) / "runs"
         if options.template is None:
             run_tiny(Path(folder) / "tiny")
-        write_store(options.template or Path(folder) / "tiny", runs, options.records)
+        template = options.template or Path(folder) / "tiny"
+        write_store(template, runs, options.records, options.labels, options.datasets)
         print(f"{options.records:,} records")
         limits = {"table": Limits(options.tables, options.memory), "report": Limits(options.reports, options.memory)}
         good = True

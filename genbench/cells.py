@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genbench.columns import COSTS, WITHOUT, slot_key
-from genbench.groups import View, is_likelihood, is_reference, slot
+from genbench.columns import COSTS, WITHOUT
+from genbench.groups import View, is_likelihood, is_reference, slot, slot_key
 from genbench.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.layout import Cell, Kind, Relation
 from genbench.records import Measurement, Record
@@ -20,7 +20,7 @@ def cell_of(key: str, views: list[View], kind: Kind) -> Cell:
 
 def _metric_cell(key: str, views: list[View]) -> Cell:
     """The mean over the runs that finished with a value, and how many did."""
-    found = [next((m for slot, m in view.slots.items() if slot_key(slot) == key), None) for view in views]
+    found = [view.by_key.get(key) for view in views]
     measured = [m if view.record.status == "complete" else None for m, view in zip(found, views)]
     values = tuple(m.value if m else None for m in measured)
     ok = [m for m in measured if m and m.value is not None]

@@ -51,6 +51,11 @@ def is_likelihood(metric: str) -> bool:
     return metric.startswith("bits_per_dim")
 
 
+def slot_key(key: Slot) -> str:
+    """A slot as the key of its column: `fid_test:inception-v3-compat`."""
+    return f"{key[0]}:{key[1]}" if key[1] else key[0]
+
+
 def slot(protocols: Protocols, measurement: Measurement) -> Slot:
     return measurement.metric, extractor_name(protocols.get(measurement.protocol, {}))
 
@@ -65,6 +70,11 @@ class View:
     @cached_property
     def identity(self) -> tuple[Any, ...]:
         return identity(self.record)
+
+    @cached_property
+    def by_key(self) -> dict[str, Measurement]:
+        """The measurements by the keys of their columns; asked for once the view is whole."""
+        return {slot_key(key): measurement for key, measurement in self.slots.items()}
 
 
 @dataclass
