@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 CURVE_TITLE = 28
 LOW_LEGEND, MOST_NAMED = 12, 20
 """Models in the legend of a low panel, and of any."""
-CROWD = 100
+MOST_LINES = 10
+"""Runs of a row whose curves are drawn: more could not be told apart."""
+CROWD = 50
 """Lines in a panel beyond which they are drawn as pixels: files stay small."""
 BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
@@ -138,7 +140,7 @@ def _against(
             missing += [*_draw_against(ax, panel, label, cost, looks, curves), *gaps]
             curved = curved or bool(curves or gaps)
         if curved:
-            text += " Lines: the same runs at earlier shares of their budgets, one a seed."
+            text += f" Lines: the same runs at earlier shares of their budgets, one a seed{_most(tables)}."
         return captioned(figure, text, missing)
 
 
@@ -199,12 +201,12 @@ def _stacked(heading: str) -> str:
 def _curves(panel: Panel, spent: Spent) -> tuple[dict[str, list[Points]], list[str]]:
     """By row (cost, value) along each finished run's curve, where it was measured under the panel's protocol.
 
-    Then which points of the curves have no number, and why.
+    Of the first MOST_LINES runs, by seed. Then which points of the curves have no number, and why.
     """
     paths: dict[str, list[Points]] = {}
     told: dict[tuple[str, str], list[str]] = {}
     for row in panel.rows:
-        for record in row.records:
+        for record in row.records[:MOST_LINES]:
             curve = curve_of(record)
             path = [
                 (x, m.value)
@@ -226,14 +228,6 @@ def _points(row: Row, cell: Cell, cost: Cost) -> Points:
     """(cost, value) of each run that has both."""
     pairs = [(cost(record), value) for record, value in zip(row.records, cell.values)]
     return [(x, y) for x, y in pairs if x is not None and y is not None]
-
-
-def _reach(cell: Cell) -> tuple[list[float], list[float]] | None:
-    """How far the cell's interval reaches below and above its value, as matplotlib takes it; None without one."""
-    if cell.value is None or cell.interval is None:
-        return None
-    low, high = cell.interval
-    return [max(cell.value - low, 0.0)], [max(high - cell.value, 0.0)]
 
 
 def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
@@ -274,17 +268,25 @@ def _with_bits(panel: Panel) -> list[Row]:
 
 def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[str]:
     """Draw one panel and say what is missing from it."""
-    for i, row in enumerate(rows):
-        cell, colour = panel.cell(row), looks[row.name][0]
-        value = cell.value or 0.0
-        ax.barh(i + 0.12, value, height=0.44, color=colour, linewidth=0)
-        if reach := _reach(cell):
-            ax.errorbar([value], [i + 0.12], xerr=reach, color=INK, capsize=3, linewidth=1.2)
-        if (train := row.cells.get("bits_per_dim_train", Cell()).value) is not None:
-            ax.barh(i - 0.22, train, height=0.2, color=colour, alpha=0.45, linewidth=0)
+    cells, colours = [panel.cell(row) for row in rows], [looks[row.name][0] for row in rows]
+    values = [cell.value or 0.0 for cell in cells]
+    ax.barh([i + 0.12 for i in range(len(rows))], values, height=0.44, color=colours, linewidth=0)
+    trained = [
+        (i - 0.22, value, colours[i])
+        for i, row in enumerate(rows)
+        if (value := row.cells.get("bits_per_dim_train", Cell()).value) is not None
+    ]
+    if trained:
+        heights, widths, pale = zip(*trained)
+        ax.barh(heights, widths, height=0.2, color=pale, alpha=0.45, linewidth=0)
+    ends = [(i + 0.12, *cell.interval) for i, cell in enumerate(cells) if cell.interval]
+    if ends:
+        places, lows, highs = zip(*ends)
+        ax.hlines(places, lows, highs, colors=INK, linewidth=1.2)
+    for i, (cell, value) in enumerate(zip(cells, values)):
         end = (cell.interval[1] if cell.interval else value, i + 0.12)
         ax.annotate(value_text(cell, "bits"), end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    longest = max((cell.interval or (0.0, cell.value or 0.0))[1] for cell in map(panel.cell, rows))
+    longest = max((cell.interval or (0.0, cell.value or 0.0))[1] for cell in cells)
     if entropy := rows[0].records[0].dataset.entropy:
         ax.axvline(entropy.bits_per_dim, color=INK, linestyle=":", linewidth=1.3)
     ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
@@ -300,9 +302,9 @@ def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[st
 
 def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """Loss over images, a line a seed; a panel a model and phase, since losses of different models do not compare."""
-    rows = _rows(tables)
-    looks = looks or looks_of(row.name for row in rows if row.kind == "model")
-    runs = {record.place: (row.name, record) for row in rows for record in row.records}
+    tables = list(tables)
+    looks = looks or palette(tables)
+    runs = {record.place: (row.name, record) for row in _rows(tables) for record in row.records[:MOST_LINES]}
     lines: dict[tuple[str, str], list[np.ndarray]] = {}
     missing: list[str] = []
     for name, record in runs.values():
@@ -318,7 +320,12 @@ def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figu
             words = f", {phase}" if several else ""
             ax.set(title=short(name, CURVE_TITLE - len(words)) + words, xlabel="images", ylabel="loss")
         text = "Training loss over images, one panel a model and phase; losses of different models do not compare."
-        return captioned(figure, text, missing)
+        return captioned(figure, f"{text[:-1]}{_most(tables)}.", missing)
+
+
+def _most(tables: Iterable[Table]) -> str:
+    """That of rows with many runs the first ones' curves are drawn, where there are such rows."""
+    return f" (of the first {MOST_LINES} seeds)" if any(len(row.records) > MOST_LINES for row in _rows(tables)) else ""
 
 
 def _losses(record: Record) -> tuple[dict[str, np.ndarray], int]:

@@ -17,7 +17,7 @@ from genbench.limits import TEST
 from genbench.published import published_tables
 from genbench.records import Record, curve_of
 from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
-from genbench.report.pages import Pages
+from genbench.report.pages import MANY, Pages
 from genbench.sheets import first_samples, sheet
 from genbench.store import atomic_folder
 from genbench.style import INK, svg
@@ -81,8 +81,11 @@ def _write(records: list[Record], folder: Path) -> None:
     looks = plots.palette(tables["full"])
     protocols = number_protocols(tables["full"])
     pages = Pages(slugs=slugs, looks=looks, protocols=protocols, suffixes=list(SUFFIXES.values()))
+    pictured = {record.place for table in tables["full"] for row in table.rows for record in row.records[:MANY]}
     sheets = {
-        record.place: written for record in records if (written := _write_sheet(record, slugs[record.place], folder))
+        record.place: written
+        for record in records
+        if record.place in pictured and (written := _write_sheet(record, slugs[record.place], folder))
     }
     measured = {layout: [table for table in some if not table.published] for layout, some in tables.items()}
     context: dict[str, Any] = {

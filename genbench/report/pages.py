@@ -17,12 +17,12 @@ from genbench.tables import ending
 from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, printable, runs_text, value_text
 
 MANY = 10
-"""Runs that are linked one by one where a row or a setting has them; more of them are in the list of all runs."""
+"""Runs of a row that are linked one by one, and whose samples are shown; all are in the list of runs."""
 
 
 def visible(value: Any) -> Any:
     """Text with its control and direction characters made visible; line ends stay."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
         return value
     return printable(value, "\n\t" + NO_BREAK)
 
