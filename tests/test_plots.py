@@ -14,7 +14,7 @@ from genbench import plots
 from genbench.errors import CorruptData
 from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
-from genbench.style import COLOURS, looks_of, save, svg, tick
+from genbench.style import COLOURS, captioned, looks_of, panels_of, save, svg, tick
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
 
@@ -200,3 +200,9 @@ def test_a_known_entropy_is_a_line_among_the_likelihoods():
         (axes,) = plots.likelihoods(full([record])).axes
         lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
         assert lines == ([1.25] if known else [])
+
+
+def test_of_many_gaps_some_are_named_and_all_are_counted():
+    figure, _ = panels_of(1, (6, 4), 1)
+    label = captioned(figure, "A plot.", (f"run {i}" for i in range(30))).get_label()
+    assert "run 19; 10 more like these." in label and "run 20" not in label

@@ -12,10 +12,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import full, make_record, quick_suite, reference, write_runs
+from records_factory import full, make_record, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
 from genbench.errors import BadInput
+from genbench.records import load_records
 from genbench.report import build_report
 from genbench.report.build import MARKER, slugs_of
 from genbench.report.facts import headlines
@@ -270,6 +271,29 @@ def test_slugs_are_unique():
     for record, job in zip(records, ("a/b", "a b", "a-b")):
         record.job.id = job
     assert len(set(slugs_of(records).values())) == 3
+
+
+# Many runs
+
+
+def test_of_many_seeds_a_row_shows_the_first_ten_and_the_list_of_runs_has_all(tmp_path):
+    records = write_runs(seeds_of("ddpm", [20.0 + seed for seed in range(12)]), tmp_path / "runs")
+    folder = build_report(records, tmp_path / "out").parent
+    page = Page(folder / "index.html")
+    assert len(list((folder / "samples").iterdir())) == 10 and len(list((folder / "runs").iterdir())) == 12
+    assert sum(link.startswith("runs/") for link in page.links) == 1 + 12
+    assert "12 runs" in page.text and "(of the first 10 seeds)" in page.text
+
+
+def test_runs_of_one_job_in_two_folders_have_a_page_each(tmp_path):
+    for name, fid in (("a", 20.0), ("b", 30.0)):
+        record = make_record("ddpm", fid=fid, protocol={"samples": int(fid)})
+        record.job.id = "ddpm-same"
+        record.samples.key = name
+        write_runs([record], tmp_path / name)
+    folder = build_report(load_records([tmp_path / "a", tmp_path / "b"]), tmp_path / "out").parent
+    texts = [Page(file).text for file in sorted((folder / "runs").iterdir())]
+    assert len(texts) == 2 and "20" in texts[0] and "30" in texts[1]
 
 
 # Folders

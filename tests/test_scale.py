@@ -1,4 +1,5 @@
 """Data sets larger than memory: prepared and trained on with memory that does not grow with them; interrupted safely.
+And stores of many records: read for tables without their curves.
 
 What is measured is VmHWM, the most that was ever resident of a child process, mapped pages of files included: what is
 kept of each image must be small beside the image itself.
@@ -13,6 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from records_factory import make_record, measure, write_runs
+
+from genbench.errors import CorruptData
+from genbench.records import CurvePoint, curve_of, load_records
 
 SIDE, FEW, MANY = 32, 2_500, 20_000
 IMAGE = SIDE * SIDE
@@ -97,3 +102,48 @@ def test_an_interrupted_preparation_leaves_nothing_half_made_and_the_next_succee
     train, test, first = out.split()
     assert int(train) + int(test) == MANY
     assert first == np.load(folder / "images.npy", mmap_mode="r")[0].tobytes().hex()
+
+
+@pytest.fixture
+def curved(tmp_path):
+    """A run folder whose record has a curve."""
+    record = make_record("ddpm", config={"steps": 7})
+    record.curve.append(CurvePoint(share=0.1, seconds=6.0, measurements=[measure("fid_test", 90.0, record.protocols)]))
+    (written,) = write_runs([record], tmp_path / "runs")
+    return written.folder
+
+
+def test_a_summary_is_the_record_without_its_curve(curved):
+    (whole,), (summary,) = load_records([curved]), load_records([curved], curves=False)
+    assert summary.model_dump(exclude={"curve"}) == whole.model_dump(exclude={"curve"})
+    assert summary.curve == [] and curve_of(summary) == curve_of(whole) == whole.curve
+    with pytest.raises(TypeError):
+        summary.to_json()
+
+
+def test_many_records_share_the_settings_of_a_protocol(tmp_path):
+    records = load_records([write_runs([make_record(), make_record(seed=1)], tmp_path)[0].folder.parent], curves=False)
+    first, second = (record.protocols for record in records)
+    assert first == second and all(first[key] is second[key] for key in first)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"steps": 7', '"steps": NaN', "NaN is not JSON"),
+        ('"seed": 0,', "", "job.seed: Field required"),
+        ('"schema": 1', '"schema": 99', "schema 99"),
+        ("{", "[", "not a record"),
+    ],
+)
+def test_both_ways_of_reading_say_the_same_of_what_is_wrong(curved, old, new, told):
+    file = curved / "record.json"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    messages = []
+    for curves in (True, False):
+        with pytest.raises(CorruptData) as problem:
+            load_records([curved], curves=curves)
+        messages.append(problem.value.message)
+    assert messages[0] == messages[1] and told in messages[0]
