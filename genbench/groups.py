@@ -20,7 +20,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings with dotted keys: {"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -30,7 +30,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def extractor_name(protocol: Mapping[str, Any]) -> str:
     """The feature extractor's name, or "" where none is involved."""
     extractor = protocol.get("extractor") or ""
-    return str(extractor.get("name", "")) if isinstance(extractor, Mapping) else str(extractor)
+    return str(extractor.get("name", "")) if isinstance(extractor, dict) else str(extractor)
 
 
 def sample_count(protocol: dict[str, Any]) -> int:
@@ -181,6 +181,9 @@ def unique(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
 
 def views(record: Record) -> list[View]:
     """The record's measurements, split where one slot was measured under two protocols."""
+    slots = {slot(record.protocols, measurement): measurement for measurement in record.measurements}
+    if len(slots) == len(record.measurements):
+        return [View(record, slots)] if slots else []
     split: list[View] = []
     for measurement in record.measurements:
         key = slot(record.protocols, measurement)

@@ -293,13 +293,14 @@ def _refuse_constant(name: str) -> None:
 class Summary(Record):
     """A record as tables need it: the curve, which is most of it, stays in the file, where `curve_of` finds it.
 
-    So do keys of newer versions.
+    So do keys of newer versions. Its protocols are those of its measurements, the same object in all summaries.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     schema_version: int = Field(alias="schema", le=SCHEMA)
-    curve: list[CurvePoint] = Field(default=[], init=False, alias="")
+    curve: list[CurvePoint] = Field(default=[], init=False, alias="no curve")
+    protocols: Protocols = Field(default={}, init=False, alias="no protocols")
 
     def to_json(self) -> str:
         raise TypeError("a summary is not the whole record")
@@ -313,18 +314,33 @@ class _Curve(Stored):
     curve: list[CurvePoint] = []
 
 
-def read_summary(file: Path) -> Record:
-    """The record of a file without its curve. Raises CorruptData as `Record.from_json`."""
-    text = file.read_text(encoding="utf-8")
-    if "NaN" not in text and "Infinity" not in text:  # which pydantic would read, where they are settings
+class _Protocols(Stored):
+    """What a record says of its protocols."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    protocols: Protocols = {}
+
+
+def read_summary(file: Path, known: Protocols) -> Record:
+    """The record of a file without its curve; protocols that are not `known` yet become so.
+
+    Raises CorruptData as `Record.from_json`.
+    """
+    text = file.read_bytes()
+    if b"NaN" not in text and b"Infinity" not in text:  # which pydantic would read, where they are settings
         try:
             summary = Summary.model_validate_json(text)
+            used = {measurement.protocol for measurement in summary.measurements}
+            if not used <= known.keys():
+                known |= {**_Protocols.model_validate_json(text).protocols, **known}
         except ValidationError:
             pass
         else:
             summary.folder = file.parent
+            summary.protocols = {key: known[key] for key in used & known.keys()}
             return summary
-    return Record.from_json(text, file)
+    return Record.from_json(text.decode(), file)
 
 
 def curve_of(record: Record) -> list[CurvePoint]:
@@ -332,11 +348,11 @@ def curve_of(record: Record) -> list[CurvePoint]:
     if not isinstance(record, Summary) or record.folder is None:
         return record.curve
     file = record.folder / "record.json"
-    text = file.read_text(encoding="utf-8")
+    text = file.read_bytes()
     try:
         return _Curve.model_validate_json(text).curve
     except ValidationError:
-        return Record.from_json(text, file).curve
+        return Record.from_json(text.decode(), file).curve
 
 
 def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
@@ -357,9 +373,9 @@ def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
     return records
 
 
-def _found(paths: Iterable[Path], curves: bool) -> dict[Path, Record]:
-    """The records by their files."""
-    found: dict[Path, Record] = {}
+def _found(paths: Iterable[Path], curves: bool) -> dict[tuple[int, int], Record]:
+    """The records by their files, each of which is read once, whatever paths lead to it."""
+    found: dict[tuple[int, int], Record] = {}
     known: Protocols = {}
     for path in paths:
         files = sorted(
@@ -370,18 +386,11 @@ def _found(paths: Iterable[Path], curves: bool) -> dict[Path, Record]:
                 f"{path}: no record.json here or one folder down", "give a run folder, or the folder of run folders"
             )
         for file in files:
-            record = Record.from_json(file.read_text(encoding="utf-8"), file) if curves else read_summary(file)
-            record.protocols = _shared(record.protocols, known)
-            found[file.resolve()] = record
+            about = file.stat()
+            found[about.st_dev, about.st_ino] = (
+                Record.from_json(file.read_text(encoding="utf-8"), file) if curves else read_summary(file, known)
+            )
     return found
-
-
-def _shared(protocols: Protocols, known: Protocols) -> Protocols:
-    """The protocols, equal settings as one object: there are few of them, and many records."""
-    return {
-        key: known[key] if known.setdefault(key, settings) == settings else settings
-        for key, settings in protocols.items()
-    }
 
 
 def load_one(path: Path) -> Record:
