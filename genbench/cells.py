@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genbench.columns import COSTS, WITHOUT, slot_key
-from genbench.groups import View, is_likelihood, is_reference, slot
+from genbench.columns import COSTS, WITHOUT
+from genbench.groups import View, is_likelihood, is_reference, slot, slot_key
 from genbench.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.layout import Cell, Kind, Relation
 from genbench.records import Measurement, Record
@@ -20,7 +20,7 @@ def cell_of(key: str, views: list[View], kind: Kind) -> Cell:
 
 def _metric_cell(key: str, views: list[View]) -> Cell:
     """The mean over the runs that finished with a value, and how many did."""
-    found = [next((m for slot, m in view.slots.items() if slot_key(slot) == key), None) for view in views]
+    found = [view.by_key.get(key) for view in views]
     measured = [m if view.record.status == "complete" else None for m, view in zip(found, views)]
     values = tuple(m.value if m else None for m in measured)
     ok = [m for m in measured if m and m.value is not None]
@@ -67,14 +67,13 @@ def _relation(measurement: Measurement) -> Relation:
 
 def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:
     """A cell without a value: why, from the measurement, else from the failed run, else that it was not measured."""
-    elsewhere = any(slot_key(slot(view.record.protocols, m)) == key for view in views for m in view.record.measurements)
     failed = [view.record for view in views if view.record.status != "complete"]
     status: str
     if found and found[0].value is None:
         status, note = found[0].status, found[0].note
     elif len(failed) == len(views):
         status, note = failed[0].status, f"no run of {failed[0].job.label} finished"
-    elif elsewhere:
+    elif any(_measures(view.record, key) for view in views):
         status, note = "not_comparable", "measured, but under another protocol"
     elif is_reference(views[0].record) and is_likelihood(key):
         status, note = "not_applicable", NO_MODEL
@@ -82,6 +81,12 @@ def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[f
         status, note = "not_measured", "not measured"
     protocol = found[0].protocol if found else ""
     return Cell(values=values, n=len(views), status=status, note=note, protocol=protocol)
+
+
+def _measures(record: Record, key: str) -> bool:
+    """Whether the record has a measurement for the column of this key, under whatever protocol."""
+    metric = key.partition(":")[0]
+    return any(m.metric == metric and slot_key(slot(record.protocols, m)) == key for m in record.measurements)
 
 
 def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:

@@ -17,7 +17,7 @@ import click
 
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import JobProgress, plain, preparation_progress, say, show_error, show_json, show_remarks
+from genbench.console import JobProgress, PreparationProgress, plain, say, show_error, show_json, show_remarks
 from genbench.errors import BadInput, GenbenchError, Terminated, did_you_mean
 from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
@@ -148,7 +148,7 @@ def run(report_to: Path | None, **words: Any) -> None:
         report_to = Path("reports/quick")
     if report_to is not None:
         check_place(report_to)
-    session = open_session(make_request(words), None if as_json else preparation_progress)
+    session = open_session(make_request(words), None if as_json else PreparationProgress())
     if not as_json:
         show_remarks(session.datasets.values())
     with JobProgress(len(session.jobs), quiet=as_json) as progress:
@@ -184,7 +184,8 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     from genbench.outlook import as_rows, as_text, prospects
     from genbench.session import open_session
 
-    session = open_session(make_request(words), incomplete=True)
+    progress = None if words["as_json"] else PreparationProgress()
+    session = open_session(make_request(words), progress, incomplete=True)
     if not words["as_json"]:
         show_remarks(session.datasets.values())
     found = prospects(session, v100_utilisation)
@@ -227,7 +228,7 @@ def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
     from genbench.v100 import convert, parse_conversion
 
     conversion = None if v100 is None else parse_conversion(v100)
-    return convert(load_records(runs), conversion)
+    return convert(load_records(runs, curves=False), conversion)
 
 
 @cli.command()

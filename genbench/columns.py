@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from genbench.groups import Group, Slot, is_likelihood, is_reference, sample_count
+from genbench.groups import Group, Slot, is_likelihood, is_reference, sample_count, slot_key
 from genbench.layout import Column
 from genbench.limits import ELBO, GAP, KIND, LIMIT, PARTS, TEST, TRAIN, entropy_of
 from genbench.records import Record, SampleCost, TrainCost
@@ -43,10 +43,6 @@ def short_name(metric: str) -> str:
 def _slots(group: Group, metrics: Iterable[str]) -> list[Slot]:
     """The group's slots of the given metrics: extractor by extractor within a metric, in the metrics' order."""
     return [key for metric in metrics for key in sorted(group.protocols) if key[0] == metric]
-
-
-def slot_key(key: Slot) -> str:
-    return f"{key[0]}:{key[1]}" if key[1] else key[0]
 
 
 def slot_count(group: Group, key: Slot) -> int:

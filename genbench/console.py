@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from genbench.plan import Job
 
 SHARES = {"start": (0.0, 0.0), "train": (0.0, 0.6), "sample": (0.6, 0.8), "evaluate": (0.8, 1.0), "end": (1.0, 1.0)}
-LINE_SECONDS = 15.0
+LINE_SECONDS, TERMINAL_SECONDS = 15.0, 0.2
+"""Between two lines, and between two changes of a line on a terminal."""
 
 
 def plain(text: str) -> str:
@@ -122,7 +124,25 @@ class JobProgress:
         say(f"{job.id}: {state}")
 
 
-def preparation_progress(text: str, done: int, total: int) -> None:
-    """Lines for a dataset that is being decoded for the first time."""
-    if done == total or done % 10_000 == 0:
-        say(f"preparing {text}: {done:,}/{total:,} images")
+class PreparationProgress:
+    """A dataset that is decoded for the first time: one line that counts on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, float] = {}
+        self.said = time.monotonic()
+
+    def __call__(self, text: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        began = self.began.setdefault(text, now)
+        terminal = sys.stderr.isatty()
+        if done < total and now - self.said < (TERMINAL_SECONDS if terminal else LINE_SECONDS):
+            return
+        self.said = now
+        rate = f", {done / (now - began):,.0f} images/s" if now > began else ""
+        line = f"preparing {text}: {done:,}/{total:,} images{rate}"
+        if not terminal:
+            say(line)
+            return
+        width = shutil.get_terminal_size().columns - 1
+        end = "\n" if done == total else ""
+        print(f"\r{plain(line)[:width]:<{width}}", end=end, file=sys.stderr, flush=True)

@@ -31,6 +31,8 @@ PREPARATION = 1
 BUNDLED_FILE = Path(__file__).with_name("datasets.toml")
 KEYS = "the head of the bundled datasets.toml says what each key means"
 EXAMPLE = 'for example: [mine], and below it source = "folder", path = "images", shape = [3, 32, 32]'
+DIGEST_BYTES = 16
+"""Of an image: two of 10^9 images have the same with a probability below 10^-20."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -250,39 +252,41 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
             )
     with store.atomic_folder(folder) as temporary:
         content = hashlib.sha256()
-        seen: dict[str, set[bytes]] = {}
-        for name, split in splits.items():
-            seen[name] = _write_split(entry, name, split, temporary, content, progress)
+        train, test = (_write_split(entry, name, split, temporary, content, progress) for name, split in splits.items())
         store.write_json(
             temporary / "dataset.json",
             {
                 "digest": content.hexdigest(),
-                "overlap": len(seen["train"] & seen["test"]),
-                "distinct": len(seen["train"]),
+                "overlap": len(np.intersect1d(train, test)),
+                "distinct": len(np.unique(train)),
             },
         )
 
 
-def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: Any, progress: Progress) -> set[bytes]:
-    """Stream one split into its arrays; returns the digests of its images (16 bytes each)."""
-    shape = entry.source.shape
-    images = np.lib.format.open_memmap(folder / f"{name}_images.npy", "w+", np.uint8, (split.count, *shape))
-    labels = np.empty(split.count, np.int64)
-    digests = set()
-    for index, (image, label) in enumerate(split.items):
-        if entry.source.num_classes and not 0 <= label < entry.source.num_classes:
-            raise BadInput(
-                f"{entry.origin} [{entry.name}]: label {label} of {name} image {index}",
-                f"num_classes = {entry.source.num_classes}",
-            )
-        images[index], labels[index] = image, label
-        data = image.tobytes()
-        digests.add(hashlib.blake2b(data, digest_size=16).digest())
-        content.update(data)
-        if index % 1000 == 999 or index == split.count - 1:
-            progress(f"{entry.name} {name}", index + 1, split.count)
-    images.flush()
-    content.update(repr((name, images.shape)).encode())
+def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: Any, progress: Progress) -> np.ndarray:
+    """Stream one split into its files; returns the digests of its images.
+
+    An image at a time is in memory, and of each its label and its digest: 24 bytes.
+    """
+    shape = (split.count, *entry.source.shape)
+    labels, digests = np.empty(split.count, np.int64), np.empty(split.count, f"V{DIGEST_BYTES}")
+    index = -1
+    with store.array_pieces(folder / f"{name}_images.npy", np.uint8, shape) as write:
+        for index, (image, label) in enumerate(split.items):
+            if entry.source.num_classes and not 0 <= label < entry.source.num_classes:
+                raise BadInput(
+                    f"{entry.origin} [{entry.name}]: label {label} of {name} image {index}",
+                    f"num_classes = {entry.source.num_classes}",
+                )
+            data = image.tobytes()
+            write(data)
+            content.update(data)
+            labels[index], digests[index] = label, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+            if index % 1000 == 999 or index == split.count - 1:
+                progress(f"{entry.name} {name}", index + 1, split.count)
+    if index + 1 != split.count:
+        raise BadInput(f"{entry.origin} [{entry.name}]: {index + 1} {name} images, where {split.count} were announced")
+    content.update(repr((name, shape)).encode())
     if entry.source.num_classes:
         content.update(labels.tobytes())
         store.write_array(folder / f"{name}_labels.npy", labels)

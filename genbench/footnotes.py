@@ -62,10 +62,11 @@ def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
         yield "A value without an interval is ranked as it stands: its own error is not known."
     if any(cell.rank and cell.n_ok < cell.n for cell in cells):
         yield "A model with an unfinished seed ranks behind all models without one, and is never ranked 1."
+    asked: dict[str, set[int]] = {}
     for row in models:
-        rivals = [record for other in models if other.block == row.block for record in other.records]
-        asked = {record.job.seed for record in rivals if record.status == "complete"}
-        if lacking := sorted(asked - set(row.seeds)):
+        asked.setdefault(row.block, set()).update(r.job.seed for r in row.records if r.status == "complete")
+    for row in models:
+        if lacking := sorted(asked[row.block] - set(row.seeds)):
             yield (
                 f"{row.name} was not run with seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}, which "
                 "others of its block were: it is compared over common seeds and never ranked 1."

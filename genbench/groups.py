@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from genbench.records import REFERENCES, Measurement, Protocols, Record
 
 Slot = tuple[str, str]
 """A metric and its extractor: what may stand in two columns of one table."""
+SORTED = json.JSONEncoder(sort_keys=True)
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings with dotted keys: {"a": {"b": 1}} -> {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value
@@ -27,7 +30,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def extractor_name(protocol: Mapping[str, Any]) -> str:
     """The feature extractor's name, or "" where none is involved."""
     extractor = protocol.get("extractor") or ""
-    return str(extractor.get("name", "")) if isinstance(extractor, Mapping) else str(extractor)
+    return str(extractor.get("name", "")) if isinstance(extractor, dict) else str(extractor)
 
 
 def sample_count(protocol: dict[str, Any]) -> int:
@@ -48,6 +51,11 @@ def is_likelihood(metric: str) -> bool:
     return metric.startswith("bits_per_dim")
 
 
+def slot_key(key: Slot) -> str:
+    """A slot as the key of its column: `fid_test:inception-v3-compat`."""
+    return f"{key[0]}:{key[1]}" if key[1] else key[0]
+
+
 def slot(protocols: Protocols, measurement: Measurement) -> Slot:
     return measurement.metric, extractor_name(protocols.get(measurement.protocol, {}))
 
@@ -58,6 +66,15 @@ class View:
 
     record: Record
     slots: dict[Slot, Measurement] = field(default_factory=dict)
+
+    @cached_property
+    def identity(self) -> tuple[Any, ...]:
+        return identity(self.record)
+
+    @cached_property
+    def by_key(self) -> dict[str, Measurement]:
+        """The measurements by the keys of their columns; asked for once the view is whole."""
+        return {slot_key(key): measurement for key, measurement in self.slots.items()}
 
 
 @dataclass
@@ -113,7 +130,9 @@ def variant(record: Record) -> dict[str, str]:
     """All but the seed that makes two runs of one label different models, as readable settings."""
     job, environment = record.job, record.environment
     plugin = environment.plugin
-    settings = {key: json.dumps(value, sort_keys=True).strip('"') for key, value in flatten(job.config).items()}
+    settings = {
+        key: value if isinstance(value, str) else SORTED.encode(value) for key, value in flatten(job.config).items()
+    }
     settings |= {
         "model": job.model,
         "budget": ", ".join(f"{amount:g} {unit}" for unit, amount in sorted(job.budget.items())),
@@ -141,7 +160,8 @@ _TRUST = {"diverged": 0, "complete": 1, "failed": 2, "cancelled": 3}
 def unique(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
     """The records with each (model, configuration, seed, samples) once, and the spare ones.
 
-    A finished run outweighs an interrupted one, a divergence a completion: a repetition never improves a row.
+    A finished run outweighs an interrupted one, a divergence a completion: a repetition never improves a row. Of runs
+    that have no measurements one is kept, whatever samples they were to give.
     """
     rivals: dict[tuple[Any, ...], list[Record]] = {}
     for record in sorted(records, key=lambda record: (record.job.id, str(record.folder))):
@@ -152,14 +172,18 @@ def unique(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
         status = min((record.status for record in group), key=_TRUST.__getitem__)
         seen: set[str] = set()
         for record in group:
-            wanted = record.status == status and record.samples.key not in seen
-            seen |= {record.samples.key} if wanted else set()
+            samples = record.samples.key if record.measurements else ""
+            wanted = record.status == status and samples not in seen
+            seen |= {samples} if wanted else set()
             (kept if wanted else spare).append(record)
     return kept, spare
 
 
 def views(record: Record) -> list[View]:
     """The record's measurements, split where one slot was measured under two protocols."""
+    slots = {slot(record.protocols, measurement): measurement for measurement in record.measurements}
+    if len(slots) == len(record.measurements):
+        return [View(record, slots)] if slots else []
     split: list[View] = []
     for measurement in record.measurements:
         key = slot(record.protocols, measurement)
@@ -179,17 +203,17 @@ def comparable(records: Iterable[Record]) -> list[Group]:
     models = [view for record in records if not is_reference(record) for view in views(record)]
     groups: list[Group] = []
     for view in sorted(models, key=lambda view: -len(view.slots)):
-        _join(groups, view, [group for group in groups if group.admits(view)][:1])
+        _join(groups, view, list(islice((group for group in groups if group.admits(view)), 1)))
     for record in records:
         if is_reference(record) and record.measurements:
             _join_reference(groups, record)
-    families = [{identity(record) for record in group.records} for group in groups]
+    families = [{view.identity for view in group.views} for group in groups]
     for record in records:
         if not record.measurements:
             view = View(record)
-            siblings = [group for group, family in zip(groups, families) if identity(record) in family]
+            siblings = [group for group, family in zip(groups, families) if view.identity in family]
             _join(groups, view, siblings or [group for group in groups if group.admits(view)])
-            families += [{identity(record)} for _ in groups[len(families) :]]
+            families += [{view.identity} for _ in groups[len(families) :]]
     _tell_apart(groups)
     return groups
 

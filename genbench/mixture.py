@@ -9,6 +9,7 @@ components, what rounding adds, and what clipping takes away. Grey levels and na
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,8 @@ FREQUENCIES = 3
 CONTRAST = 72.0
 VARIATION = 12.0
 MIDDLE = 127.5
+BLOCK = 1000
+"""Images drawn at a time."""
 
 
 def make_mixture(shape: tuple[int, int, int], components: int, rank: int, noise: float, seed: int) -> Mixture:
@@ -59,15 +62,17 @@ class Mixture:
         found: np.ndarray = self.modes @ self.modes.swapaxes(1, 2) + self.noise**2 * np.eye(self.means.shape[1])
         return found
 
-    def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 levels (count, D) and the components (count,) that they come from."""
+    def draw(self, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """uint8 levels (count, D) and the components (count,) that they come from, BLOCK images at a time."""
         stream = np.random.RandomState(seed % 2**32)
-        labels = stream.randint(len(self.means), size=count)
-        scores = stream.standard_normal((count, self.modes.shape[2]))
-        images = self.means[labels] + self.noise * stream.standard_normal((count, self.means.shape[1]))
-        for label in range(len(self.means)):
-            images[labels == label] += scores[labels == label] @ self.modes[label].T
-        return np.rint(images).clip(0, 255).astype(np.uint8), labels
+        all_labels = stream.randint(len(self.means), size=count)
+        all_scores = stream.standard_normal((count, self.modes.shape[2]))
+        for start in range(0, count, BLOCK):
+            labels, scores = all_labels[start : start + BLOCK], all_scores[start : start + BLOCK]
+            images = self.means[labels] + self.noise * stream.standard_normal((len(labels), self.means.shape[1]))
+            for label in range(len(self.means)):
+                images[labels == label] += scores[labels == label] @ self.modes[label].T
+            yield np.rint(images).clip(0, 255).astype(np.uint8), labels
 
     def entropy(self, conditional: bool = False) -> Entropy:
         """That of the 256 levels, or of the levels given the component: the middle of bounds, and half their distance.

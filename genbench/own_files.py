@@ -101,33 +101,43 @@ class Folder(Source):
 
 
 class Array(Source):
-    """uint8 arrays (N, C, H, W), (N, H, W, C) or (N, H, W): .npy, or .npz with `images` and perhaps `labels`."""
+    """uint8 arrays (N, C, H, W), (N, H, W, C) or (N, H, W): .npy, or .npz with `images` and perhaps `labels`.
+
+    A .npy file is memory-mapped, whatever its size, and its labels have a file of their own; a .npz file is read whole.
+    """
 
     source: Literal["array"]
     path: str
+    labels_path: str | None = None
     test_path: str | None = None
+    test_labels_path: str | None = None
     test_fraction: float = Field(0.1, gt=0, lt=1)
 
     def splits(self, place: Place) -> tuple[Split, Split]:
-        images, labels = self._load(place.path(self.path))
+        images, labels = self._load(place, self.path, self.labels_path)
+        if self.test_labels_path and not self.test_path:
+            raise BadInput(f"test_labels_path = {self.test_labels_path!r} without test_path", "give both, or neither")
         if self.test_path:
-            return split_of(images, labels), split_of(*self._load(place.path(self.test_path)))
+            return split_of(images, labels), split_of(*self._load(place, self.test_path, self.test_labels_path))
         test = rank_in_class(labels) >= 1 - self.test_fraction
-        return split_of(images[~test], labels[~test]), split_of(images[test], labels[test])
+        return split_of(images, labels, ~test), split_of(images, labels, test)
 
     def state(self, place: Place) -> list[Any]:
-        files = [place.path(path) for path in (self.path, self.test_path) if path]
-        return [stamp(file) for file in files]
+        paths = (self.path, self.labels_path, self.test_path, self.test_labels_path)
+        return [stamp(place.path(path)) for path in paths if path]
 
-    def _load(self, file: Path) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, place: Place, path: str, labels_path: str | None) -> tuple[np.ndarray, np.ndarray]:
+        file = place.path(path)
         loaded, labels = read_arrays(file)
         images = self.checked(file, loaded)
+        if labels_path:
+            labels, _ = read_arrays(place.path(labels_path))
         if not self.num_classes:
-            return images, np.full(len(images), -1)
-        if labels is None or len(labels) != len(images):
-            raise BadInput(f"{file}: num_classes = {self.num_classes} needs one label an image", "add `labels`")
-        if labels.dtype.kind not in "iu" or labels.ndim != 1:
-            raise BadInput(f"{file}: labels of type {labels.dtype}, shape {labels.shape}", "give whole numbers from 0")
+            return images, np.broadcast_to(-1, len(images))
+        if labels is None or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            what = "no labels" if labels is None else f"labels of type {labels.dtype} and shape {labels.shape}"
+            hint = "add an array `labels` to a .npz file, or name a .npy file by labels_path"
+            raise BadInput(f"{file}: num_classes = {self.num_classes}, and {what} for {len(images):,} images", hint)
         return images, labels
 
     def checked(self, file: Path, images: np.ndarray) -> np.ndarray:
@@ -146,6 +156,19 @@ class Array(Source):
             told = f"{file}: images of shape {images.shape[1:]}, the dataset has {self.shape}"
             raise BadInput(told, "arrays are never resized")
         return images
+
+
+def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """The array of a .npy file, memory-mapped, or the images and labels of a .npz file."""
+    try:
+        loaded = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BadInput(f"{file}: not a .npy or .npz file of arrays ({first_line(error)})") from error
+    if isinstance(loaded, np.ndarray):
+        return loaded, None
+    if "images" not in loaded:
+        raise BadInput(f"{file}: no array `images`, found {', '.join(loaded) or 'none'}")
+    return loaded["images"], loaded["labels"] if "labels" in loaded else None
 
 
 def _images(folder: Path) -> list[Path]:

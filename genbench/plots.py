@@ -1,32 +1,37 @@
-"""Records -> figures: quality against cost, likelihoods, learning curves and samples, one colour a model throughout.
+"""Tables -> figures: quality against cost, likelihoods, learning curves and samples, one colour a model throughout.
 
-A plot shows together only what a table ranks together: a panel for each group, conditional or not, and extractor.
+They are drawn from the tables of the layout `full`. A plot shows together only what a table ranks together: a panel for
+each group, conditional or not, and extractor.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.groups import is_reference
 from genbench.layout import Cell, Column, Row, Table
 from genbench.plots_bound import bound_over_time
-from genbench.records import CurvePoint, Record
+from genbench.records import CurvePoint, Record, curve_of
 from genbench.sheets import COUNT, first_samples, sheet
 from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
-from genbench.tables import make_tables, progress_frame
+from genbench.tables import read_progress
 from genbench.wording import NO_BREAK, heading_text, number, value_text
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CURVE_TITLE = 28
+LOW_LEGEND, MOST_NAMED = 12, 20
+"""Models in the legend of a low panel, and of any."""
+MOST_LINES = 10
+"""Runs of a row whose curves are drawn: more could not be told apart."""
+CROWD = 50
+"""Lines in a panel beyond which they are drawn as pixels: files stay small."""
 BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
 Cost = Callable[[Record], float | None]
@@ -34,9 +39,14 @@ Spent = Callable[[CurvePoint], float | None]
 Points = list[tuple[float, float]]
 
 
-def palette(records: Iterable[Record]) -> dict[str, Look]:
+def palette(tables: Iterable[Table]) -> dict[str, Look]:
     """A look for each model, by the name of its row, the same in every plot that is given it."""
-    return looks_of(row.name for table in _measured(records) for row in table.rows if row.kind == "model")
+    return looks_of(row.name for row in _rows(tables) if row.kind == "model")
+
+
+def _rows(tables: Iterable[Table]) -> list[Row]:
+    """The rows of what was measured, table by table."""
+    return [row for table in tables if not table.published for row in table.rows]
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,12 @@ class Panel:
         return told
 
 
-def _measured(records: Iterable[Record]) -> list[Table]:
-    return [table for table in make_tables(records, "full") if not table.published]
-
-
-def panels(records: Iterable[Record], metric: str) -> list[Panel]:
+def panels(tables: Iterable[Table], metric: str) -> list[Panel]:
     """A panel for each group, block and extractor in which the metric was measured."""
     return [
         Panel(table, block, column)
-        for table in _measured(records)
+        for table in tables
+        if not table.published
         for block in dict.fromkeys(row.block for row in table.rows if row.kind == "model")
         for column in table.columns
         if column.metric == metric
@@ -94,27 +101,24 @@ def panels(records: Iterable[Record], metric: str) -> list[Panel]:
 
 
 def fid_against_training(
-    records: Iterable[Record], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
+    tables: Iterable[Table], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
 ) -> Figure:
     """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines.
 
     Runs that kept a curve lead up to their mark in a thin line, one a seed.
     """
-    records = list(records)
     label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
     text = f"FID against the {label} of training; lower and further left is better. {BARS}"
-    if any(record.curve for record in records):
-        text += " Lines: the same runs at earlier shares of their budgets, one a seed."
     return _against(
-        records, f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
+        list(tables), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
         spent=lambda point: getattr(point, unit) or None,
     )  # fmt: skip
 
 
-def fid_against_sampling(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+def fid_against_sampling(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """FID over the seconds that 1,000 samples take."""
     text = f"FID against the seconds that 1,000 samples take; lower and further left is better. {BARS}"
-    return _against(list(records), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
+    return _against(list(tables), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
 
 
 def _seconds_per_1000(record: Record) -> float | None:
@@ -123,17 +127,20 @@ def _seconds_per_1000(record: Record) -> float | None:
 
 
 def _against(
-    records: list[Record], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
+    tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
 ) -> Figure:
-    looks = looks or palette(records)
+    looks = looks or palette(tables)
     with styled():
-        shown = panels(records, "fid_test")
-        figure, axes = panels_of(len(shown), (6.6, 3.4), columns=1)
-        missing = []
+        shown = panels(tables, "fid_test")
+        height = 5.0 if any(len(panel.rows) > LOW_LEGEND for panel in shown) else 3.4
+        figure, axes = panels_of(len(shown), (6.6, height), columns=1)
+        missing, curved = [], False
         for ax, panel in zip(axes, shown):
-            curves = {row.name: _curves(row, panel, spent) for row in panel.rows} if spent else {}
-            missing += _draw_against(ax, panel, label, cost, looks, curves)
-            missing += [word for row in panel.rows if spent for word in _off_curve(row)]
+            curves, gaps = _curves(panel, spent) if spent else ({}, [])
+            missing += [*_draw_against(ax, panel, label, cost, looks, curves), *gaps]
+            curved = curved or bool(curves or gaps)
+        if curved:
+            text += f" Lines: the same runs at earlier shares of their budgets, one a seed{_most(tables)}."
         return captioned(figure, text, missing)
 
 
@@ -142,31 +149,47 @@ def _draw_against(
 ) -> list[str]:
     """Draw one panel and say what is missing from it."""
     points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
-    paths = [(name, path) for name, some in curves.items() for path in some]
-    for name, path in paths:
-        colour, marker = looks[name]
-        ax.plot(*zip(*path), color=colour, marker=marker, markersize=2.5, linewidth=1.0, alpha=0.7)
+    crowded = sum(map(len, curves.values())) > CROWD
+    for name, paths in curves.items():
+        _draw_lines(ax, paths, looks[name], crowded, linewidth=1.0, alpha=0.7)
     handles: list[Any] = []
     words: list[str] = []
-    for row in panel.rows:
-        if points[row.name]:
-            handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
-            part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
-            words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
+    shown = [row for row in panel.rows if points[row.name]]
+    for row in shown:
+        handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
+        part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
+        words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
+    if len(shown) > MOST_NAMED:
+        del handles[MOST_NAMED:], words[MOST_NAMED:]
+        handles.append(ax.plot([], [], linestyle="")[0])
+        words.append(f"and {len(shown) - MOST_NAMED} more, see the table")
     lines = {kind: value for kind in REFERENCE_LINES if (value := panel.reference(kind)) is not None}
     for kind, value in lines.items():
         dash, grey = REFERENCE_LINES[kind]
         handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
         words.append(f"{kind}  {number(value, 'fid')}")
-    drawn = [point for some in [*points.values(), *(path for _, path in paths)] for point in some]
-    wide = 1.0 if paths else 5.0
+    joined = [point for paths in curves.values() for path in paths for point in path]
+    drawn = [*(point for row in shown for point in points[row.name]), *joined]
+    wide = 1.0 if joined else 5.0
     scale(ax, "x", [x for x, _ in drawn], wide)
     heights = [*(y for _, y in drawn), *lines.values()]
-    ends = [end for row in panel.rows if points[row.name] for end in panel.cell(row).interval or ()]
+    ends = [end for row in shown for end in panel.cell(row).interval or ()]
     scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5], wide)
     ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
     legend(ax, handles, words)
-    return panel.missing({name for name, some in points.items() if some})
+    return panel.missing({row.name for row in shown})
+
+
+def _draw_lines(ax: Axes, lines: Iterable[Points | np.ndarray], look: Look, crowded: bool, **style: Any) -> None:
+    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    from matplotlib.collections import LineCollection
+
+    colour, marker = look
+    if crowded:
+        ax.add_collection(LineCollection(list(lines), colors=colour, rasterized=True, **style))
+        return
+    for points in lines:
+        ax.plot(*zip(*points), color=colour, marker=marker, markersize=2.5, **style)
 
 
 def _stacked(heading: str) -> str:
@@ -175,31 +198,30 @@ def _stacked(heading: str) -> str:
     return short(metric) + (f"\n({short(extractor)}" if extractor else "")
 
 
-def _curves(row: Row, panel: Panel, spent: Spent) -> list[Points]:
-    """(cost, value) along each finished run's curve, where it was measured under the panel's protocol."""
-    paths = []
-    for record in row.records:
-        path = [
-            (x, m.value)
-            for point in record.curve
-            for m in point.measurements
-            if m.metric == panel.column.metric and m.protocol == panel.cell(row).protocol
-            if (x := spent(point)) is not None and m.value is not None
-        ]
-        if record.status == "complete" and len(path) > 1:
-            paths.append(path)
-    return paths
+def _curves(panel: Panel, spent: Spent) -> tuple[dict[str, list[Points]], list[str]]:
+    """By row (cost, value) along each finished run's curve, where it was measured under the panel's protocol.
 
-
-def _off_curve(row: Row) -> list[str]:
-    """Which points of the row's curves have no number, and why."""
+    Of the first MOST_LINES runs, by seed. Then which points of the curves have no number, and why.
+    """
+    paths: dict[str, list[Points]] = {}
     told: dict[tuple[str, str], list[str]] = {}
-    for record in row.records:
-        run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
-        for point in record.curve:
-            if point.status != "ok":
-                told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
-    return [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
+    for row in panel.rows:
+        for record in row.records[:MOST_LINES]:
+            curve = curve_of(record)
+            path = [
+                (x, m.value)
+                for point in curve
+                for m in point.measurements
+                if m.metric == panel.column.metric and m.protocol == panel.cell(row).protocol
+                if (x := spent(point)) is not None and m.value is not None
+            ]
+            if record.status == "complete" and len(path) > 1:
+                paths.setdefault(row.name, []).append(path)
+            run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
+            for point in curve:
+                if point.status != "ok":
+                    told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
+    return paths, [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
 
 
 def _points(row: Row, cell: Cell, cost: Cost) -> Points:
@@ -208,35 +230,28 @@ def _points(row: Row, cell: Cell, cost: Cost) -> Points:
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
-def _reach(cell: Cell) -> tuple[list[float], list[float]] | None:
-    """How far the cell's interval reaches below and above its value, as matplotlib takes it; None without one."""
-    if cell.value is None or cell.interval is None:
-        return None
-    low, high = cell.interval
-    return [max(cell.value - low, 0.0)], [max(high - cell.value, 0.0)]
-
-
 def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
     """A small mark a run, where there are several, and a large one with the interval at their mean."""
     xs, ys = zip(*points)
+    look: Any = {"color": colour, "marker": marker, "linestyle": ""}
     if len(points) > 1:
-        ax.scatter(xs, ys, color=colour, marker=marker, s=22, alpha=0.6, linewidth=0)
-    mean = [math.fsum(xs) / len(xs)], [math.fsum(ys) / len(ys)]
-    mark = ax.scatter(*mean, color=colour, marker=marker, s=80, edgecolor="white", linewidth=0.8, zorder=3)
-    if reach := _reach(cell):
-        ax.errorbar(mean[0], [cell.value or 0.0], yerr=reach, fmt="none", ecolor=colour, capsize=3, linewidth=1.2)
+        ax.plot(xs, ys, markersize=4.7, alpha=0.6, markeredgewidth=0, **look)
+    x, y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
+    (mark,) = ax.plot([x], [y], markersize=9, markeredgecolor="white", markeredgewidth=0.8, zorder=3, **look)
+    if cell.value is not None and cell.interval is not None:
+        ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2)
     return mark
 
 
 # Likelihoods
 
 
-def likelihoods(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """Bits per dimension: a bar a model on test images with its error, a pale one on training images."""
-    records = list(records)
-    looks = looks or palette(records)
+    tables = list(tables)
+    looks = looks or palette(tables)
     with styled():
-        found = [(panel, _with_bits(panel)) for panel in panels(records, "bits_per_dim_test")]
+        found = [(panel, _with_bits(panel)) for panel in panels(tables, "bits_per_dim_test")]
         shown = [(panel, rows) for panel, rows in found if rows]
         tallest = max((len(rows) for _, rows in shown), default=1)
         figure, axes = panels_of(len(shown), (6.6, 1.2 + 0.42 * tallest), columns=1)
@@ -253,17 +268,25 @@ def _with_bits(panel: Panel) -> list[Row]:
 
 def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[str]:
     """Draw one panel and say what is missing from it."""
-    for i, row in enumerate(rows):
-        cell, colour = panel.cell(row), looks[row.name][0]
-        value = cell.value or 0.0
-        ax.barh(i + 0.12, value, height=0.44, color=colour, linewidth=0)
-        if reach := _reach(cell):
-            ax.errorbar([value], [i + 0.12], xerr=reach, color=INK, capsize=3, linewidth=1.2)
-        if (train := row.cells.get("bits_per_dim_train", Cell()).value) is not None:
-            ax.barh(i - 0.22, train, height=0.2, color=colour, alpha=0.45, linewidth=0)
+    cells, colours = [panel.cell(row) for row in rows], [looks[row.name][0] for row in rows]
+    values = [cell.value or 0.0 for cell in cells]
+    ax.barh([i + 0.12 for i in range(len(rows))], values, height=0.44, color=colours, linewidth=0)
+    trained = [
+        (i - 0.22, value, colours[i])
+        for i, row in enumerate(rows)
+        if (value := row.cells.get("bits_per_dim_train", Cell()).value) is not None
+    ]
+    if trained:
+        heights, widths, pale = zip(*trained)
+        ax.barh(heights, widths, height=0.2, color=pale, alpha=0.45, linewidth=0)
+    ends = [(i + 0.12, *cell.interval) for i, cell in enumerate(cells) if cell.interval]
+    if ends:
+        places, lows, highs = zip(*ends)
+        ax.hlines(places, lows, highs, colors=INK, linewidth=1.2)
+    for i, (cell, value) in enumerate(zip(cells, values)):
         end = (cell.interval[1] if cell.interval else value, i + 0.12)
         ax.annotate(value_text(cell, "bits"), end, xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    longest = max((cell.interval or (0.0, cell.value or 0.0))[1] for cell in map(panel.cell, rows))
+    longest = max((cell.interval or (0.0, cell.value or 0.0))[1] for cell in cells)
     if entropy := rows[0].records[0].dataset.entropy:
         ax.axvline(entropy.bits_per_dim, color=INK, linestyle=":", linewidth=1.3)
     ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
@@ -277,58 +300,76 @@ def _draw_bits(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[st
 # Learning curves
 
 
-def learning_curves(records: Iterable[Record], looks: Looks | None = None) -> Figure:
+def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """Loss over images, a line a seed; a panel a model and phase, since losses of different models do not compare."""
-    records = list(records)
-    looks = looks or palette(records)
-    names = {record.job.id: row.name for table in _measured(records) for row in table.rows for record in row.records}
-    frame = progress_frame([record for record in records if record.job.id in names])
-    lost, frame = frame[frame["loss"].isna()], frame[frame["loss"].notna()]
-    frame = frame.assign(name=frame["job"].map(names))
-    shown = sorted(dict.fromkeys(zip(frame["name"], frame["phase"])))
+    tables = list(tables)
+    looks = looks or palette(tables)
+    runs = {record.place: (row.name, record) for row in _rows(tables) for record in row.records[:MOST_LINES]}
+    lines: dict[tuple[str, str], list[np.ndarray]] = {}
+    missing: list[str] = []
+    for name, record in runs.values():
+        found, lost = _losses(record)
+        for phase, points in found.items():
+            lines.setdefault((name, phase), []).append(points)
+        missing += _without_curve(record, bool(found), lost)
     with styled():
-        figure, axes = panels_of(len(shown), (2.7, 2.0), columns=3)
-        for ax, (name, phase) in zip(axes, shown):
-            lines = frame[(frame["name"] == name) & (frame["phase"] == phase)]
-            _draw_curve(ax, lines, looks[name][0])
-            several = sum(other == name for other, _ in shown) > 1
+        figure, axes = panels_of(len(lines), (2.7, 2.0), columns=3)
+        for ax, ((name, phase), some) in zip(axes, sorted(lines.items())):
+            _draw_curves(ax, some, looks[name][0])
+            several = sum(other == name for other, _ in lines) > 1
             words = f", {phase}" if several else ""
             ax.set(title=short(name, CURVE_TITLE - len(words)) + words, xlabel="images", ylabel="loss")
         text = "Training loss over images, one panel a model and phase; losses of different models do not compare."
-        gaps = Counter(zip(lost["label"], lost["seed"])).items()
-        missing = [f"{count} points of {label} seed {seed} (no finite loss)" for (label, seed), count in gaps]
-        return captioned(figure, text, [*_without_curve(records, set(frame["job"])), *missing])
+        return captioned(figure, f"{text[:-1]}{_most(tables)}.", missing)
 
 
-def _draw_curve(ax: Axes, lines: pd.DataFrame, colour: str) -> None:
-    import seaborn as sns
+def _most(tables: Iterable[Table]) -> str:
+    """That of rows with many runs the first ones' curves are drawn, where there are such rows."""
+    return f" (of the first {MOST_LINES} seeds)" if any(len(row.records) > MOST_LINES for row in _rows(tables)) else ""
+
+
+def _losses(record: Record) -> tuple[dict[str, np.ndarray], int]:
+    """Images and loss (n, 2) along a run's training by phase, and how many points have no finite loss."""
+    import numpy as np
+
+    found: dict[str, Points] = {}
+    lines = read_progress(record)
+    for line in lines:
+        if line.get("images") is not None and line.get("loss") is not None:
+            found.setdefault(line.get("phase", "train"), []).append((line["images"], line["loss"]))
+    lost = len(lines) - sum(map(len, found.values()))
+    return {phase: np.array(points) for phase, points in found.items()}, lost
+
+
+def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
+    """A line a run."""
     from matplotlib.ticker import MaxNLocator
 
-    sns.lineplot(lines, x="images", y="loss", units="job", estimator=None, ax=ax, color=colour, linewidth=1.2)
+    _draw_lines(ax, lines, (colour, ""), len(lines) > CROWD, linewidth=1.2)
+    ax.autoscale_view()
     ax.xaxis.set_major_locator(MaxNLocator(nbins=3))
     ax.xaxis.set_major_formatter(lambda value, position: f"{value / 1000:g}k" if value else "0")
 
 
-def _without_curve(records: list[Record], drawn: set[str]) -> list[str]:
-    """The runs without a curve, and those whose curve breaks off."""
-    told = []
-    for record in records:
-        run = f"{record.job.label} seed {record.job.seed}"
-        if record.job.id in drawn and record.status != "complete":
-            told.append(f"{run} to its end ({record.status})")
-        elif record.job.id not in drawn and not is_reference(record):
-            told.append(f"{run} ({'no curve kept' if record.status == 'complete' else record.status})")
-    return told
+def _without_curve(record: Record, drawn: bool, lost: int) -> Iterator[str]:
+    """That the run has no curve, or that it breaks off or has gaps."""
+    run = f"{record.job.label} seed {record.job.seed}"
+    if drawn and record.status != "complete":
+        yield f"{run} to its end ({record.status})"
+    elif not drawn and not is_reference(record):
+        yield f"{run} ({'no curve kept' if record.status == 'complete' else record.status})"
+    if lost:
+        yield f"{lost} points of {run} (no finite loss)"
 
 
 # Samples
 
 
-def sample_grids(records: Iterable[Record], count: int = COUNT) -> Figure:
+def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
     """The first samples of every row side by side at one size: `real`, models as their tables rank them, `noise`."""
     pictures: list[tuple[str, np.ndarray]] = []
     missing = []
-    for row in [row for table in _measured(records) for row in table.rows]:
+    for row in _rows(tables):
         images = next((found for record in row.records if (found := first_samples(record, count)) is not None), None)
         if images is None:
             missing.append(f"{row.name} (no samples)")
@@ -343,15 +384,18 @@ def sample_grids(records: Iterable[Record], count: int = COUNT) -> Figure:
         return captioned(figure, f"The first {count} samples of every model, not chosen.", missing)
 
 
-ALL: dict[str, tuple[str, Callable[[list[Record], Looks], Figure]]] = {
+ALL: dict[str, tuple[str, Callable[[list[Table], Looks], Figure]]] = {
     "fid-training-seconds": (
         "FID against training time",
-        lambda r, looks: fid_against_training(r, looks=looks),
+        lambda tables, looks: fid_against_training(tables, looks=looks),
     ),
-    "fid-training-flops": ("FID against training FLOPs", lambda r, looks: fid_against_training(r, "flops", looks)),
+    "fid-training-flops": (
+        "FID against training FLOPs",
+        lambda tables, looks: fid_against_training(tables, "flops", looks),
+    ),
     "fid-sampling": ("FID against sampling cost", fid_against_sampling),
     "likelihoods": ("Likelihoods", likelihoods),
     "bound-over-time": ("Terms of the bound", bound_over_time),
     "learning-curves": ("Learning curves", learning_curves),
 }
-"""The plots of a report: file name, heading, and what draws it from the records and the models' looks."""
+"""The plots of a report: file name, heading, and what draws it from the full tables and the models' looks."""

@@ -1,4 +1,4 @@
-"""Records -> the figure of a bound's terms over the steps of its process, from the run folders' bound.json."""
+"""Tables -> the figure of a bound's terms over the steps of its process, from the run folders' bound.json."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
 from genbench.errors import CorruptData
-from genbench.groups import identity, is_reference
+from genbench.groups import is_reference
+from genbench.layout import Table
 from genbench.records import Record
 from genbench.style import Look, captioned, legend, looks_of, panels_of, scale, short, styled
-from genbench.tables import make_tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,23 +51,23 @@ def read_terms(record: Record) -> Terms | None:
         raise CorruptData(f"{file}: not the terms of a bound: {error}", "remove it and run again") from error
 
 
-def bound_over_time(records: Iterable[Record], looks: Mapping[str, Look] | None = None) -> Figure:
+def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = None) -> Figure:
     """L_{t-1} in bits per dimension over t, both axes logarithmic: a line a run, a panel a dataset."""
-    records = list(records)
-    rows = [row for table in make_tables(records, "full") if not table.published for row in table.rows]
+    rows = [row for table in tables if not table.published for row in table.rows]
     looks = looks or looks_of(row.name for row in rows if row.kind == "model")
-    names = {identity(record): row.name for row in rows for record in row.records}
-    found = [(record, terms) for record in records if identity(record) in names and (terms := read_terms(record))]
-    datasets = sorted({(record.dataset.name, record.dataset.digest) for record, _ in found})
+    runs = {record.place: (row.name, record) for row in rows for record in row.records}
+    panels: dict[tuple[str, str], list[tuple[str, Terms]]] = {}
+    for name, record in runs.values():
+        if terms := read_terms(record):
+            panels.setdefault((record.dataset.name, record.dataset.digest), []).append((name, terms))
     with styled():
-        figure, axes = panels_of(len(datasets), (6.6, 3.4), columns=1)
+        figure, axes = panels_of(len(panels), (6.6, 3.4), columns=1)
         missing = [
             f"{record.job.label} seed {record.job.seed} ({record.status})"
-            for record in records
+            for _, record in runs.values()
             if record.status != "complete" and not is_reference(record)
         ]
-        for ax, (name, digest) in zip(axes, datasets):
-            lines = [(names[identity(r)], terms) for r, terms in found if r.dataset.digest == digest]
+        for ax, ((name, _), lines) in zip(axes, sorted(panels.items())):
             missing += _draw(ax, lines, looks)
             ax.set(title=short(name), xlabel="step t of the process", ylabel="term, bits/dim")
         text = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Literal
 
-from genbench.intervals import Interval, interval_over_seeds
+from genbench.intervals import Interval, interval_over_seeds, mean_and_spread
 
 LEAST_SEEDS = 6
 """From so many common seeds on, models are compared by a test; below, by their intervals."""
@@ -26,7 +27,7 @@ class Entrant:
     values: Mapping[Seed, float | None]
     ranges: Mapping[Seed, Interval] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def measured(self) -> dict[Seed, float]:
         return {seed: value for seed, value in self.values.items() if value is not None}
 
@@ -37,10 +38,17 @@ class Entrant:
 
     def interval(self, seeds: list[Seed]) -> Interval:
         """The 95 % interval over some of its seeds, at least one; of one that within the run, or the bare value."""
-        values = [self.measured[seed] for seed in seeds]
-        if len(values) > 1:
-            return interval_over_seeds(values)
-        return self.ranges.get(seeds[0], (values[0], values[0]))
+        if len(seeds) == 1:
+            value = self.measured[seeds[0]]
+            return self.ranges.get(seeds[0], (value, value))
+        if len(seeds) == len(self.measured):
+            return self._over_all
+        return interval_over_seeds([self.measured[seed] for seed in seeds])
+
+    @cached_property
+    def _over_all(self) -> Interval:
+        """Asked for by each of its rivals that has the same seeds."""
+        return interval_over_seeds([self.measured[seed] for seed in sorted(self.measured)])
 
 
 @dataclass(frozen=True)
@@ -93,10 +101,10 @@ def _apart(a: Entrant, b: Entrant, better: Better) -> str:
     seeds = _common(a, b)
     if not seeds:
         return ""
-    lower, upper = sorted((a, b), key=lambda entrant: entrant.interval(seeds))
-    if lower.interval(seeds)[1] >= upper.interval(seeds)[0]:
+    lower, upper = sorted((entrant.interval(seeds), entrant.name) for entrant in (a, b))
+    if lower[0][1] >= upper[0][0]:
         return ""
-    return lower.name if better == "lower" else upper.name
+    return lower[1] if better == "lower" else upper[1]
 
 
 def _tested(whole: list[Entrant], better: Better, count: int) -> Iterator[Pair]:
@@ -126,11 +134,13 @@ def paired_p(differences: list[float]) -> float:
 
     Differences that are all equal leave the test nothing to estimate a deviation from: 1 where they are 0, else 0.
     """
-    from scipy.stats import ttest_1samp
+    from scipy.special import stdtr  # scipy.stats takes a second to import
 
-    if max(differences) == min(differences):
+    mean, spread = mean_and_spread(differences)
+    if not spread or max(differences) == min(differences):
         return 1.0 if differences[0] == 0 else 0.0
-    return float(ttest_1samp(differences, 0.0).pvalue)
+    n = len(differences)
+    return 2 * float(stdtr(n - 1, -abs(mean) / (spread / math.sqrt(n))))
 
 
 def holm(p_values: list[float], count: int) -> list[float]:

@@ -17,7 +17,7 @@ from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement
 from genbench.sample import Samples
 from genbench.seeds import derive_seed
-from genbench.store import array_digest
+from genbench.store import array_digest, release
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:
@@ -31,7 +31,9 @@ def reference_samples(job: Job, data: Dataset) -> Samples:
 def real_samples(part: Part, count: int, seed: int) -> Samples:
     """`count` images of a split in a seeded order, or all where it has no more."""
     indices = np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count]
-    return Samples(np.asarray(part.images[indices]))
+    images = np.asarray(part.images[indices])
+    release(part.images)
+    return Samples(images)
 
 
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
@@ -44,7 +46,10 @@ def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plug
 
         def measure(extractor: Extractor = extractor) -> list[Measurement]:
             features = extractor.features(samples.images)
-            references = {split: reference_features(extractor, data, split, job.runtime.cache) for split in wanted(job)}
+            references = {
+                split: reference_features(extractor, data, split, job.runtime.cache, job.evaluation)
+                for split in wanted(job)
+            }
             return score(job, data, extractor, features, references)
 
         found += once(job, {"samples": content, "extractor": extractor.describe()}, measure)
@@ -90,7 +95,9 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
         return found
     held_out = real_samples(data.test, job.samples, job.evaluation.seed)
     for extractor in job_extractors(job, data, plugins):
-        train, test = (reference_features(extractor, data, split, job.runtime.cache) for split in ("train", "test"))
+        train, test = (
+            reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
+        )
         measured = score(job, data, extractor, extractor.features(held_out.images), {"train": train}, test)
         found += [m for m in measured if m.metric in ("fid_train", "kid_train", "memorised_share")]
     return found

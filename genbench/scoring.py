@@ -12,7 +12,7 @@ import torch
 
 from genbench import progress, store
 from genbench.config import Budget
-from genbench.console import say
+from genbench.console import PreparationProgress, say
 from genbench.cost import Meter
 from genbench.data import Dataset, cache_root, known_datasets
 from genbench.devices import exact_arithmetic, resolve_devices, use_threads
@@ -73,7 +73,8 @@ class Words:
     def open_dataset(self, name: str, plugins: Plugins) -> Dataset:
         """The named dataset, prepared. Raises BadInput with the nearest names for an unknown one."""
         request = Request(None, {}, (), (), data_root=self.data_root, offline=self.offline)
-        return open_datasets([name], self.files, plugins, request, None)[name]
+        progress = None if self.quiet else PreparationProgress()
+        return open_datasets([name], self.files, plugins, request, progress)[name]
 
 
 # Samples made elsewhere

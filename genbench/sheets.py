@@ -30,8 +30,8 @@ def first_samples(record: Record, count: int = COUNT) -> np.ndarray | None:
     return images[:count]
 
 
-def sheet(images: np.ndarray, columns: int = 8, padding: int = 1, zoom: int = 1) -> np.ndarray:
-    """Images (N, C, H, W) row by row on mid-grey, uint8 (H', W', 3), each pixel a square of `zoom` pixels.
+def sheet(images: np.ndarray, columns: int = 8, padding: int = 1) -> np.ndarray:
+    """Images (N, C, H, W) row by row on mid-grey, uint8 (H', W', 3).
 
     One channel is shown as grey; of more than three, the first three.
     """
@@ -44,4 +44,4 @@ def sheet(images: np.ndarray, columns: int = 8, padding: int = 1, zoom: int = 1)
         top, left = (i // columns) * (h + padding) + padding, (i % columns) * (w + padding) + padding
         pixels = image.transpose(1, 2, 0)
         page[top : top + h, left : left + w] = pixels[..., :3] if c >= 3 else pixels[..., :1]
-    return page.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    return page

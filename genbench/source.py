@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,11 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from genbench.errors import BadInput
 from genbench.records import Entropy
+from genbench.store import release
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDES = (8, 512)
+RELEASED = 1024
+"""Images after which a memory-mapped array is let go of."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +110,24 @@ def stamp(path: Path) -> tuple[int, int, int]:
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
     """For each image the share of its class that stands before it, in [0, 1): splits by it keep each class's share."""
+    order = np.argsort(labels, kind="stable")
+    _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
     ranks = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        ranks[members] = np.arange(len(members)) / len(members)
+    ranks[order] = (np.arange(len(labels)) - np.repeat(first, counts)) / np.repeat(counts, counts)
     return ranks
 
 
-def split_of(images: np.ndarray, labels: np.ndarray) -> Split:
-    return Split(len(images), ((image, int(label)) for image, label in zip(images, labels)))
+def split_of(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray | None = None) -> Split:
+    """All images of an array, or those of which `chosen` (N,) is true; read one by one where it is memory-mapped."""
+    indices = np.arange(len(images)) if chosen is None else np.flatnonzero(chosen)
+
+    def items() -> Iterator[tuple[np.ndarray, int]]:
+        for place, index in enumerate(indices):
+            yield images[index], int(labels[index])
+            if place % RELEASED == 0:
+                release(images)
+
+    return Split(len(indices), items())
 
 
 def _plain_mode(image: Image) -> Image:

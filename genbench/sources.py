@@ -184,8 +184,9 @@ class Generated(Source):
         return self._split("train", self.train_images), self._split("test", self.test_images)
 
     def _split(self, name: str, count: int) -> Split:
-        levels, labels = self.mixture().draw(count, derive_seed("mixture", self.seed, name))
-        return split_of(levels.reshape(-1, *self.shape), labels)
+        blocks = self.mixture().draw(count, derive_seed("mixture", self.seed, name))
+        images = ((level.reshape(self.shape), int(label)) for block in blocks for level, label in zip(*block))
+        return Split(count, images)
 
     def mixture(self) -> Mixture:
         return make_mixture(self.shape, self.num_classes, self.rank, self.noise, self.seed)

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -37,6 +38,8 @@ REFUSED = (
 )  # fmt: skip
 _held: set[Path] = set()
 _guard = threading.Lock()
+KEPT_BYTES = 2**28
+"""Memory-mapped arrays up to this size keep the pages that were read."""
 
 
 def digest(data: bytes) -> str:
@@ -173,14 +176,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path`, flushed, when the block ends without exception."""
+def atomic_folder(path: Path, flushed: bool = True) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block ends without exception.
+
+    Where it is not `flushed`, the kernel writes its files when it likes: for what can be made again after a power cut.
+    """
     with disk_errors(path), _beside(path) as folder:
         temporary = folder / path.name
         temporary.mkdir()
         yield temporary
         fault("store.folder_written")
-        for file in (*temporary.rglob("*"), temporary):
+        for file in (*temporary.rglob("*"), temporary) if flushed else ():
             sync(file)
         if not path.exists():
             temporary.replace(path)
@@ -301,6 +307,34 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def array_pieces(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[bytes], object]]:
+    """Write the .npy file of an array, in a folder of `atomic_folder`, by a function that takes its bytes in pieces.
+
+    No more of it than a piece is ever in memory.
+    """
+    import numpy as np
+
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        yield file.write
+
+
+def release(array: np.ndarray) -> None:
+    """Let go of the pages of a large memory-mapped array that were read: the system's cache keeps them while it can.
+
+    Otherwise they would count as memory of this process, which is all of the array once all of it was read.
+    """
+    import numpy as np
+
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and len(owner) > KEPT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def read_array(path: Path) -> np.ndarray:

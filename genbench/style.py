@@ -23,6 +23,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
 LONGEST = 30
+MOST_TOLD = 20
 Look = tuple[str, str]
 """The colour and the marker of a model."""
 
@@ -82,8 +83,13 @@ def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figu
 
 
 def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
-    """The figure, labelled with its description (for `alt` and captions), with what is not drawn written below it."""
-    told = "; ".join(dict.fromkeys(missing))
+    """The figure, labelled with its description (for `alt` and captions), with what is not drawn written below it.
+
+    Of many things that are not drawn MOST_TOLD are named, and the others counted.
+    """
+    all_missing = list(dict.fromkeys(missing))
+    more = [f"{len(all_missing) - MOST_TOLD:,} more like these"] if len(all_missing) > MOST_TOLD else []
+    told = "; ".join([*all_missing[:MOST_TOLD], *more])
     if told:
         words = printable(f"Not drawn: {told}.")
         lines = textwrap.wrap(words, int(figure.get_figwidth() * 14))

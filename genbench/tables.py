@@ -35,11 +35,21 @@ def make_tables(records: Iterable[Record], layout: Layout = "quality", published
 
     Published rows are added where their dataset is one of the records', or for all datasets with `published=True`.
     """
+    return make_layouts(records, [layout], published)[layout]
+
+
+def make_layouts(
+    records: Iterable[Record], layouts: Iterable[Layout], published: bool = False
+) -> dict[Layout, list[Table]]:
+    """The tables of each layout, as `make_tables` gives them, of records that are grouped once."""
     records, spare = unique(records)
     groups = comparable(records)
-    tables = [_table(group, layout, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
     datasets = None if published else {record.dataset.name for record in records}
-    return tables + published_tables(layout, datasets)
+    return {
+        layout: [_table(group, layout, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
+        + published_tables(layout, datasets)
+        for layout in layouts
+    }
 
 
 def _table(group: Group, layout: Layout, index: int, total: int, spare: list[Record]) -> Table:
@@ -49,7 +59,7 @@ def _table(group: Group, layout: Layout, index: int, total: int, spare: list[Rec
         rows = [with_limit(row, entropy) for row in rows if row.kind == "model"]
     order = next((c for c in columns if c.metric == ORDER.get(layout, "fid_test")), columns[0])
     rows, pairs = ranked(_ordered(rows, order), columns)
-    members = {identity(record) for record in group.records}
+    members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
     return Table(
         layout=layout, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
@@ -73,7 +83,7 @@ def _title(group: Group, index: int, total: int) -> str:
 def _rows(group: Group, columns: list[Column]) -> list[Row]:
     families: dict[tuple[Any, ...], list[View]] = {}
     for view in group.views:
-        families.setdefault(identity(view.record), []).append(view)
+        families.setdefault(view.identity, []).append(view)
     names = row_names([views[0].record for views in families.values()])
     keys = [key for column in columns for key in column.keys]
     return [
@@ -84,23 +94,28 @@ def _rows(group: Group, columns: list[Column]) -> list[Row]:
 
 def row_names(records: list[Record]) -> list[str]:
     """A name for each: its label, and the settings that tell it from others of that label, as few as will do."""
+    variants: dict[tuple[str, bool], list[dict[str, str]]] = {}
+    own = [variant(record) for record in records]
+    for record, settings in zip(records, own):
+        variants.setdefault((record.job.label, record.job.conditional), []).append(settings)
     names = []
-    for record in records:
-        own = variant(record)
-        rivals = [variant(other) for other in records if other is not record and _same_label(record, other)]
-        telling = {}
-        for key, value in own.items():
-            left = [rival for rival in rivals if rival.get(key) == value]
-            if len(left) < len(rivals):
-                telling[key] = value
-                rivals = left
-        words = ", ".join(f"{key}={value}" for key, value in telling.items())
+    for record, settings in zip(records, own):
+        words = _telling(settings, variants[record.job.label, record.job.conditional])
         names.append(f"{record.job.label} ({words})" if words else record.job.label)
     return names
 
 
-def _same_label(one: Record, other: Record) -> bool:
-    return (one.job.label, one.job.conditional) == (other.job.label, other.job.conditional)
+def _telling(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
+    """The settings that tell `own` from its rivals, of which it is one: `budget=60 seconds, steps=100`."""
+    telling = []
+    for key, value in own.items():
+        if len(rivals) == 1:
+            break
+        left = [rival for rival in rivals if rival.get(key) == value]
+        if len(left) < len(rivals):
+            telling.append(f"{key}={value}")
+            rivals = left
+    return ", ".join(telling)
 
 
 def _row(name: str, views: list[View], keys: list[str]) -> Row:

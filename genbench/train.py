@@ -44,6 +44,7 @@ class Feeder:
         self.images = torch.from_numpy(data.train.images)
         if device.type != "cpu" and self.images.numel() <= self.RESIDENT_BYTES:
             self.images = self.images.to(device)
+            store.release(data.train.images)
         labels = data.train.labels
         self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
         self.generator = torch.Generator(device)
@@ -52,6 +53,8 @@ class Feeder:
         """The `size` images that follow after `seen`, float32 (size, C, H, W)."""
         indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
         levels = self.images[indices.to(self.images.device)].to(self.device)
+        if self.images.device.type == "cpu":
+            store.release(self.data.train.images)
         if self.discrete:
             images = to_float(levels)
         else:

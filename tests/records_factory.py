@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genbench.layout import Table
 from genbench.records import (
     Cost,
     DatasetStamp,
@@ -181,6 +182,13 @@ def quick_suite(**changes: Any) -> list[Record]:
         for name, fid, bits, kind, rate in models
     ]
     return [*records, reference("real", **changes), reference("noise", **changes)]
+
+
+def full(records: Iterable[Record]) -> list[Table]:
+    """The tables that plots are drawn from."""
+    from genbench.tables import make_tables
+
+    return make_tables(records, "full")
 
 
 def write_runs(records: list[Record], folder: Path, images: np.ndarray | None = None) -> list[Record]:

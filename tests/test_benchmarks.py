@@ -14,8 +14,12 @@ from genbench.train import build_model
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 
 
+MEASURED = r"(?m)^(table|report) .* processor +(\S+) s  peak (\S+) GB"
+
+
 def run(*options, script="metrics.py", repeats=1):
-    command = [sys.executable, "-W", "ignore", str(SCRIPTS / script), "--repeats", str(repeats), *options]
+    command = [sys.executable, "-W", "ignore", str(SCRIPTS / script), *options]
+    command += [] if repeats is None else ["--repeats", str(repeats)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -66,3 +70,19 @@ def test_the_harness_adds_little_to_the_fastest_step():
     """At most 2 % where nothing else runs (benchmarks/README.md); here other work may disturb the processor's time."""
     table = run("-m", "vae", script="overhead.py", repeats=20)
     assert float(re.search(r"^vae +processor +\S+ +\S+ +(\S+)", table, re.MULTILINE)[1]) < 1.05
+
+
+def test_tables_and_reports_of_many_records_cost_in_proportion(finished_runs):
+    """By processor time, of a start and so many records: no step grows with their square."""
+    count = 600
+    words = ["--records", str(count), "--labels", "3", "--datasets", "1", "--from", str(finished_runs)]
+    table = run(*words, "--tables", "600", "--reports", "600", script="store.py", repeats=None)
+    found = {name: (float(seconds), float(peak)) for name, seconds, peak in re.findall(MEASURED, table)}
+    assert found["table"][0] < 0.8 + count * 1.5e-3 and found["table"][1] < 0.3
+    assert found["report"][0] < 8 + count * 12e-3 and found["report"][1] < 0.5
+
+
+def test_a_store_that_takes_too_long_fails(finished_runs):
+    command = [sys.executable, str(SCRIPTS / "store.py"), "--records", "10", "--labels", "1", "--datasets", "1"]
+    done = subprocess.run([*command, "--from", finished_runs, "--tables", "0"], capture_output=True, text=True)
+    assert done.returncode == 1 and "TOO MUCH" in done.stdout

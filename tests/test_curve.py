@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from records_factory import make_record, measure
+from records_factory import full, make_record, measure
 from toys import Toy, TwoPhases, toy_job, train_toy
 
 from genbench import checkpoint, curve, plots, store
@@ -307,19 +307,20 @@ def drawn_lines(axes):
 @pytest.mark.parametrize(("unit", "last"), [("device_seconds", 60), ("flops", 1e14)])
 def test_plots_join_the_points_of_each_seed(unit, last):
     records = [with_curve("ddpm"), with_curve("ddpm", 1, (90.0, 30.0, 22.0)), make_record("gan")]
-    (axes,) = plots.fid_against_training(records, unit).axes
+    (axes,) = plots.fid_against_training(full(records), unit).axes
     lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in drawn_lines(axes)]
     assert [ys for _, ys in lines] == [[80.0, 40.0, 20.0], [90.0, 30.0, 22.0]]
     assert lines[0][0] == pytest.approx([last / 100, last / 10, last])
     assert axes.get_xscale() == axes.get_yscale() == "log"
-    assert not drawn_lines(plots.fid_against_sampling(records).axes[0])
+    assert not drawn_lines(plots.fid_against_sampling(full(records)).axes[0])
 
 
 def test_plots_name_the_points_that_are_missing_and_draw_no_other_protocol():
     whole = with_curve("ldm")
     missing = CurvePoint(share=0.01, status="not_applicable", note="cannot be sampled: diffusion had not begun")
     other = whole.curve[1].model_copy(update={"measurements": [measure("fid_test", 1.0, {}, protocol={"samples": 7})]})
-    figure = plots.fid_against_training([whole.model_copy(update={"curve": [missing, other, *whole.curve[1:]]})])
+    record = whole.model_copy(update={"curve": [missing, other, *whole.curve[1:]]})
+    figure = plots.fid_against_training(full([record]))
     assert [list(line.get_ydata()) for line in drawn_lines(figure.axes[0])] == [[40.0, 20.0]]
     assert "ldm's curve at 1 % of the budget (cannot be sampled: diffusion had not begun)" in figure.get_label()
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genbench import own_files
 from genbench.data import data_root, known_datasets, make_entry, prepare
 from genbench.errors import BadInput, EnvironmentProblem
+from genbench.source import Split
 
 
 def entry(tmp_path, **table):
@@ -126,6 +128,28 @@ def test_arrays_in_any_layout(tmp_path, layout):
     data = ready(tmp_path, source="array", path="a.npz", num_classes=2, test_fraction=0.5)
     assert data.train.images.shape == (10, 1, 8, 8) and data.train.labels is not None
     assert data.train.images[0, 0, 0].tolist() == list(range(8))
+
+
+def test_a_mapped_array_has_its_labels_beside_it(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    np.save(tmp_path / "labels.npy", np.repeat([0, 1], 10))
+    table = {"source": "array", "path": "a.npy", "num_classes": 2, "test_fraction": 0.2}
+    data = ready(tmp_path, labels_path="labels.npy", **table)
+    assert data.train.labels.tolist() == [0] * 8 + [1] * 8 and data.test.labels.tolist() == [0, 0, 1, 1]
+    assert (data.train.images[:, 0] == np.concatenate([images[:8], images[10:18]])).all()
+    np.save(tmp_path / "short.npy", np.zeros(3, np.int64))
+    np.save(tmp_path / "floats.npy", np.zeros(20))
+    for wrong in ({}, {"labels_path": "short.npy"}, {"labels_path": "floats.npy"}, {"test_labels_path": "labels.npy"}):
+        with pytest.raises(BadInput, match="label"):
+            ready(tmp_path, **wrong, **table)
+
+
+def test_fewer_images_than_announced_are_an_error(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.zeros((20, 8, 8), np.uint8))
+    monkeypatch.setattr(own_files, "split_of", lambda images, *_: Split(len(images), iter([(images[0], -1)])))
+    with pytest.raises(BadInput, match="1 train images, where 20 were announced"):
+        ready(tmp_path, source="array", path="a.npy", test_path="a.npy")
 
 
 def test_resizing_is_antialiased(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from records_factory import make_record, measure, write_runs
+from records_factory import full, make_record, measure, write_runs
 
 from genbench import Batch, DataSpec, Model
 from genbench.config import Budget
@@ -236,18 +236,18 @@ def test_latent_diffusion_has_its_bound_in_parts(runs):
 
 
 def test_the_plot_has_a_line_a_run(runs):
-    figure = bound_over_time(list(runs.values()))
+    figure = bound_over_time(full(runs.values()))
     (axes,) = figure.axes
     assert len(axes.lines) == 2 and axes.get_xscale() == axes.get_yscale() == "log"
     assert "bound-over-time" in ALL and "sum" in figure.get_label()
-    assert not any(axes.has_data() for axes in bound_over_time([runs["vae"]]).axes)
+    assert not any(axes.has_data() for axes in bound_over_time(full([runs["vae"]])).axes)
 
 
 def test_what_is_not_positive_is_named_not_dropped(tmp_path):
     (record,) = write_runs([make_record("ddpm").model_copy(update={"artifacts": ["bound.json"]})], tmp_path)
     plain = {"images": 9, "t": [1, 2, 10], "bits_per_dim": [-0.5, 0.2, 0.1], "stderr": [0.1, 0.1, 0.1]}
     (record.folder / "bound.json").write_text(json.dumps(plain))
-    assert "1 terms of ddpm that are zero or negative" in bound_over_time([record]).get_label()
+    assert "1 terms of ddpm that are zero or negative" in bound_over_time(full([record])).get_label()
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"images": 9, "t": [1], "bits_per_dim": [NaN], "stderr": [0.1]}'])

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import make_record, quick_suite, reference, seeds_of, write_runs
+from records_factory import full, make_record, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
 from genbench.errors import CorruptData
 from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
-from genbench.style import COLOURS, looks_of, save, svg, tick
+from genbench.style import COLOURS, captioned, looks_of, panels_of, save, svg, tick
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
 
@@ -34,8 +34,9 @@ def suite(tmp_path_factory):
 @pytest.mark.parametrize("name", sorted(plots.ALL))
 def test_every_plot_repeats_to_the_byte_and_names_the_run_that_diverged(suite, name):
     draw = plots.ALL[name][1]
-    looks = plots.palette(suite)
-    first, second = draw(suite, looks), draw(suite, looks)
+    tables = full(suite)
+    looks = plots.palette(tables)
+    first, second = draw(tables, looks), draw(tables, looks)
     assert svg(first) == svg(second)
     assert "gan" in first.get_label()
     assert "diverged" in first.get_label()
@@ -44,31 +45,31 @@ def test_every_plot_repeats_to_the_byte_and_names_the_run_that_diverged(suite, n
 
 def test_svg_bytes_do_not_depend_on_the_process(tmp_path):
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from records_factory import quick_suite;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from records_factory import full, quick_suite;"
         "from genbench import plots; from genbench.style import svg;"
-        "sys.stdout.write(svg(plots.fid_against_sampling(quick_suite())))"
+        "sys.stdout.write(svg(plots.fid_against_sampling(full(quick_suite()))))"
     )
     command = [sys.executable, "-c", code, str(__file__).rsplit("/", 1)[0]]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == svg(
-        plots.fid_against_sampling(quick_suite())
+        plots.fid_against_sampling(full(quick_suite()))
     )
 
 
 def test_awkward_names_are_drawn_verbatim(tmp_path):
     records = [make_record(f"run{i}") for i in range(len(AWKWARD))]
     records = [r.model_copy(update={"job": r.job.model_copy(update={"label": n})}) for r, n in zip(records, AWKWARD)]
-    shown = " ".join(words(plots.fid_against_training(records)))
+    shown = " ".join(words(plots.fid_against_training(full(records))))
     assert all(name in shown for name in AWKWARD)
-    bars = words(plots.likelihoods(records))
+    bars = words(plots.likelihoods(full(records)))
     assert all(name in bars for name in AWKWARD)
 
 
 def test_every_model_keeps_one_colour():
     records = quick_suite()
-    looks = plots.palette(records)
+    looks = plots.palette(full(records))
     assert set(looks) == {"ddpm", "ldm", "gan", "vae", "flow", "gaussian"}
     assert len({colour for colour, _ in looks.values()}) == 6
-    bars, points = svg(plots.likelihoods(records, looks)), svg(plots.fid_against_sampling(records, looks))
+    bars, points = svg(plots.likelihoods(full(records), looks)), svg(plots.fid_against_sampling(full(records), looks))
     for name, (colour, _) in looks.items():
         assert (colour in bars) == (name not in ("ldm", "gan"))
         assert colour in points
@@ -82,34 +83,38 @@ def test_looks_stay_distinct_beyond_the_colours():
 
 def test_conditional_models_have_a_panel_of_their_own():
     records = [make_record("ddpm"), make_record("gan"), make_record("ddpm", conditional=True, fid=5.0)]
-    shown = plots.panels(records, "fid_test")
+    shown = plots.panels(full(records), "fid_test")
     assert [(panel.title, len(panel.rows)) for panel in shown] == [
         ("mnist5k, conditional", 1), ("mnist5k, unconditional", 2),
     ]  # fmt: skip
-    assert len(plots.fid_against_training(records).axes) == 2
+    assert len(plots.fid_against_training(full(records)).axes) == 2
 
 
 def test_two_protocols_never_share_a_panel():
     records = [make_record("ddpm"), make_record("gan", protocol={"samples": 2000})]
-    assert [[row.name for row in panel.rows] for panel in plots.panels(records, "fid_test")] == [["ddpm"], ["gan"]]
+    assert [[row.name for row in panel.rows] for panel in plots.panels(full(records), "fid_test")] == [
+        ["ddpm"],
+        ["gan"],
+    ]
 
 
 def test_points_are_at_cost_and_value_and_reference_rows_are_lines():
-    figure = plots.fid_against_training([make_record("ddpm", fid=100.0, flops=2e14), reference("real")], "flops")
+    figure = plots.fid_against_training(full([make_record("ddpm", fid=100.0, flops=2e14), reference("real")]), "flops")
     (axes,) = figure.axes
-    assert axes.collections[0].get_offsets().tolist() == [[2e14, 100.0]]
-    assert axes.lines[0].get_ydata()[0] == 20.9
+    point, line = axes.lines
+    assert (list(point.get_xdata()), list(point.get_ydata())) == ([2e14], [100.0])
+    assert line.get_ydata()[0] == 20.9
 
 
 @pytest.mark.parametrize("flops", [None, 0.0])
 def test_a_model_without_flops_is_named_and_not_drawn(flops):
-    figure = plots.fid_against_training([make_record("ddpm"), make_record("odd", flops=flops)], "flops")
+    figure = plots.fid_against_training(full([make_record("ddpm"), make_record("odd", flops=flops)]), "flops")
     assert "odd (no such cost counted)" in figure.get_label()
     assert not any(text.startswith("odd  ") for text in words(figure))
 
 
 def test_likelihood_bars_have_the_values_and_bounds_are_marked():
-    figure = plots.likelihoods(quick_suite())
+    figure = plots.likelihoods(full(quick_suite()))
     widths = {round(bar.get_width(), 3) for bar in figure.axes[0].patches}
     assert {1.42, 1.40, 1.53, 1.91, 4.4} <= widths
     assert "≤ 1.420 ± 0.004 se" in words(figure)
@@ -117,7 +122,7 @@ def test_likelihood_bars_have_the_values_and_bounds_are_marked():
 
 
 def test_learning_curves_have_a_panel_a_model_and_phase_and_a_line_a_seed(suite):
-    figure = plots.learning_curves(suite)
+    figure = plots.learning_curves(full(suite))
     titles = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
     assert {"ddpm", "gan, generator", "gan, critic", "ldm, autoencoder", "ldm, diffusion"} <= set(titles)
     assert len(titles["gan, critic"].lines) == 3
@@ -128,15 +133,15 @@ def test_learning_curves_have_a_panel_a_model_and_phase_and_a_line_a_seed(suite)
 def test_nothing_measured_still_gives_figures(tmp_path):
     records = write_runs([make_record("ddpm", status="failed")], tmp_path)
     for _, draw in plots.ALL.values():
-        assert svg(draw(records, plots.palette(records)))
+        assert svg(draw(full(records), plots.palette(full(records))))
 
 
 def test_sheets_show_the_first_samples_and_no_others(suite):
     record = next(record for record in suite if record.job.model == "vae")
     stored = np.load(record.folder / "samples.npy")
-    page = sheet(first_samples(record, 6), columns=3, zoom=2)
-    assert page.shape == (2 * (2 * 29 + 1), 2 * (3 * 29 + 1), 3)
-    fifth = page[::2, ::2][30:58, 30:58]
+    page = sheet(first_samples(record, 6), columns=3)
+    assert page.shape == (2 * 29 + 1, 3 * 29 + 1, 3)
+    fifth = page[30:58, 30:58]
     assert (fifth == stored[4][0][..., None]).all()
 
 
@@ -147,7 +152,7 @@ def test_sheets_keep_the_colours():
 
 
 def test_sample_grids_show_every_row_in_the_tables_order(suite, tmp_path):
-    figure = plots.sample_grids(suite, count=16)
+    figure = plots.sample_grids(full(suite), count=16)
     titles = [axes.get_title(loc="left") for axes in figure.axes if axes.images]
     assert titles == ["real", "ddpm", "ldm", "vae", "flow", "gaussian", "gan", "noise"]
     save(figure, tmp_path / "samples.png", dpi=40)
@@ -173,18 +178,18 @@ def test_a_null_loss_is_told_instead_of_an_error(tmp_path):
     (record,) = write_runs([make_record("ddpm")], tmp_path)
     with (record.folder / "progress.jsonl").open("a") as file:
         file.write(json.dumps({"step": 999, "images": 99999, "phase": "train", "loss": None}) + "\n")
-    figure = plots.learning_curves([record])
+    figure = plots.learning_curves(full([record]))
     assert svg(figure)
     assert "1 points of ddpm seed 0 (no finite loss)" in figure.get_label()
 
 
 def test_bars_reach_over_the_interval_of_the_mean():
     records = [*seeds_of("ddpm", [10.0, 12.0, 14.0]), make_record("gan", fid=20.0)]
-    (axes,) = plots.fid_against_training(records).axes
+    (axes,) = plots.fid_against_training(full(records)).axes
     (bar,) = [line for line in axes.collections if hasattr(line, "get_segments")]
     ((_, low), (_, high)) = bar.get_segments()[0]
     assert (low, high) == pytest.approx((12 - 4.3026527 * 2 / 3**0.5, 12 + 4.3026527 * 2 / 3**0.5))
-    assert "95 % intervals" in plots.fid_against_training(records).get_label()
+    assert "95 % intervals" in plots.fid_against_training(full(records)).get_label()
 
 
 def test_a_known_entropy_is_a_line_among_the_likelihoods():
@@ -192,6 +197,12 @@ def test_a_known_entropy_is_a_line_among_the_likelihoods():
     for known in (None, entropy):
         record = make_record("ddpm")
         record.dataset.entropy = known
-        (axes,) = plots.likelihoods([record]).axes
+        (axes,) = plots.likelihoods(full([record])).axes
         lines = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"]
         assert lines == ([1.25] if known else [])
+
+
+def test_of_many_gaps_some_are_named_and_all_are_counted():
+    figure, _ = panels_of(1, (6, 4), 1)
+    label = captioned(figure, "A plot.", (f"run {i}" for i in range(30))).get_label()
+    assert "run 19; 10 more like these." in label and "run 20" not in label

@@ -12,10 +12,11 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, write_runs
+from records_factory import PAYLOADS, full, make_record, planted, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
 from genbench.errors import BadInput
+from genbench.records import load_records
 from genbench.report import build_report
 from genbench.report.build import slugs_of
 from genbench.report.facts import headlines
@@ -174,21 +175,21 @@ def test_tables_lie_beside_the_page_in_every_format(built):
     assert [row["name"] for row in tables[0]["rows"]] == [row.name for row in make_tables(records)[0].rows]
 
 
-def test_a_sample_sheet_is_the_first_samples_enlarged_without_loss(built):
+def test_a_sample_sheet_is_the_first_samples_without_loss(built):
     records, folder = built
     record = next(record for record in records if record.job.model == "vae")
     stored = np.load(record.folder / "samples.npy")
-    shown = np.asarray(Image.open(folder / "samples" / f"{slugs_of(records)[record.job.id]}.png").convert("RGB"))
-    assert (shown == sheet(stored[:64], zoom=2)).all()
+    shown = np.asarray(Image.open(folder / "samples" / f"{slugs_of(records)[record.place]}.png").convert("RGB"))
+    assert (shown == sheet(stored[:64])).all()
 
 
 def test_a_run_page_tells_settings_measurements_and_failure(built):
     records, folder = built
     slugs = slugs_of(records)
     failed = next(record for record in records if record.status == "diverged")
-    page = Page(folder / "runs" / f"{slugs[failed.job.id]}.html")
+    page = Page(folder / "runs" / f"{slugs[failed.place]}.html")
     assert "RuntimeError : the loss is not finite" in page.text
-    done = Page(folder / "runs" / f"{slugs[records[0].job.id]}.html")
+    done = Page(folder / "runs" / f"{slugs[records[0].place]}.html")
     for words in ("bits_per_dim_test", "batch_size", "torch", "Cost by phase", "num_classes"):
         assert words in done.text
 
@@ -246,6 +247,29 @@ def test_slugs_are_unique():
     for record, job in zip(records, ("a/b", "a b", "a-b")):
         record.job.id = job
     assert len(set(slugs_of(records).values())) == 3
+
+
+# Many runs
+
+
+def test_of_many_seeds_a_row_shows_the_first_ten_and_the_list_of_runs_has_all(tmp_path):
+    records = write_runs(seeds_of("ddpm", [20.0 + seed for seed in range(12)]), tmp_path / "runs")
+    folder = build_report(records, tmp_path / "out").parent
+    page = Page(folder / "index.html")
+    assert len(list((folder / "samples").iterdir())) == 10 and len(list((folder / "runs").iterdir())) == 12
+    assert sum(link.startswith("runs/") for link in page.links) == 1 + 12
+    assert "12 runs" in page.text and "(of the first 10 seeds)" in page.text
+
+
+def test_runs_of_one_job_in_two_folders_have_a_page_each(tmp_path):
+    for name, fid in (("a", 20.0), ("b", 30.0)):
+        record = make_record("ddpm", fid=fid, protocol={"samples": int(fid)})
+        record.job.id = "ddpm-same"
+        record.samples.key = name
+        write_runs([record], tmp_path / name)
+    folder = build_report(load_records([tmp_path / "a", tmp_path / "b"]), tmp_path / "out").parent
+    texts = [Page(file).text for file in sorted((folder / "runs").iterdir())]
+    assert len(texts) == 2 and "20" in texts[0] and "30" in texts[1]
 
 
 # Folders
@@ -338,7 +362,7 @@ def test_only_failures_make_a_page_that_says_so(tmp_path):
 
 
 def test_the_headline_names_the_lowest_fid_its_cost_and_the_scale():
-    (head,) = headlines(quick_suite())
+    (head,) = headlines(full(quick_suite()))
     assert (head.winner, head.value, head.title) == ("gan", "83.40", "mnist5k, unconditional")
     assert head.cost == "60.0 device-seconds of training, 8.34e13 FLOPs, 0.435 s per 1,000 samples, on cpu (2 threads)"
     assert head.others.startswith("ddpm 118.0, ldm")
@@ -349,7 +373,7 @@ def test_the_headline_names_the_lowest_fid_its_cost_and_the_scale():
 def test_a_model_with_a_failed_seed_is_never_the_winner():
     records = [make_record("ddpm", seed, fid=15.0 + seed) for seed in range(2)]
     records += [make_record("gan", 0, fid=1.0), make_record("gan", 1, status="diverged")]
-    (head,) = headlines(records)
+    (head,) = headlines(full(records))
     assert head.winner == "ddpm"
     assert "gan is lower over the 1 of 2 runs that finished" in head.sure
 
@@ -361,7 +385,7 @@ def test_a_few_seeds_give_ties_and_no_claim(gap, words):
         for name, add in (("a", 0.0), ("b", gap))
         for seed in range(3)
     ]
-    (head,) = headlines(records)
+    (head,) = headlines(full(records))
     assert words in head.sure
     assert "No claim of significance: fewer than 6 seeds" in head.sure
 

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 import pytest
-from records_factory import make_record, measure, quick_suite, reference, values_of, write_runs
+from records_factory import make_record, measure, quick_suite, reference, seeds_of, values_of, write_runs
 
 from genbench.errors import CorruptData
 from genbench.formats import render
@@ -295,3 +295,14 @@ def test_a_broken_line_within_a_learning_curve_is_named(tmp_path):
     file.write_text('{"step": 1, "images": 64, "loss": 1.0}\n{"step": 2, "im\n{"step": 3}\n')
     with pytest.raises(CorruptData, match=r"progress\.jsonl:2"):
         progress_frame([record])
+
+
+def test_a_seed_that_failed_under_two_protocols_is_one_failure_of_each_group():
+    records = []
+    for samples in (1000, 2000):
+        changes = {"protocol": {"samples": samples}}
+        some = [*seeds_of("ddpm", [20.0, 21.0], **changes), make_record("ddpm", 2, status="failed", **changes)]
+        for record in some:
+            record.samples.key = str(samples)
+        records += some
+    assert [(row.n_ok, row.n) for table in make_tables(records) for row in table.rows] == [(2, 3), (2, 3)]

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_factory import make_record, measure, quick_suite, reference, seeds_of, uneven_suite, values_of, write_runs
+from records_factory import (
+    full,
+    make_record,
+    measure,
+    quick_suite,
+    reference,
+    seeds_of,
+    uneven_suite,
+    values_of,
+    write_runs,
+)
 
 import genbench as package
 from genbench.report.facts import headlines
@@ -278,13 +288,13 @@ def test_six_seeds_give_a_test_and_its_p_value():
     for gap, words in ((50.0, "a significant difference (p = "), (0.1, "no significant difference: a tie (p = ")):
         records = seeds_of("a", [20.0 + 3 * s for s in range(6)])
         records += seeds_of("b", [20.0 + 3 * s + gap + w for s, w in enumerate(wobble)])
-        (head,) = headlines(records)
+        (head,) = headlines(full(records))
         assert "paired t-test over 6 seeds after Holm's correction" in head.sure
         assert words in head.sure
         assert "No claim" not in head.sure
 
 
 def test_a_model_with_fewer_seeds_does_not_win():
-    (head,) = headlines([*seeds_of("many", [20.0, 30.0, 40.0]), *seeds_of("few", [19.0])])
+    (head,) = headlines(full([*seeds_of("many", [20.0, 30.0, 40.0]), *seeds_of("few", [19.0])]))
     assert head.winner == ""
     assert "all that others were run with" in head.sure

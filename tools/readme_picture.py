@@ -5,8 +5,10 @@ from pathlib import Path
 
 from genbench import plots, style
 from genbench.records import load_records
+from genbench.tables import make_tables
 
 COUNT = 36
 
 if __name__ == "__main__":
-    style.save(plots.sample_grids(load_records([Path(sys.argv[1])]), COUNT), Path("docs/samples.png"), dpi=90)
+    tables = make_tables(load_records([Path(sys.argv[1])]), "full")
+    style.save(plots.sample_grids(tables, COUNT), Path("docs/samples.png"), dpi=90)

@@ -113,6 +113,7 @@ def train_classifier(
     for update in range(UPDATES):
         chosen = torch.randint(len(images), (BATCH,), generator=generator)
         batch = augment(torch.from_numpy(images[chosen.numpy()]), generator).to(device)
+        store.release(images)
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * warmup_cosine(update / UPDATES)
         optimizer.zero_grad()
@@ -147,6 +148,7 @@ def accuracy(model: Classifier, images: np.ndarray, labels: np.ndarray) -> float
     for start in range(0, len(images), 500):
         logits = model(torch.from_numpy(np.ascontiguousarray(images[start : start + 500])).to(device))[1]
         right += int((logits.argmax(1).cpu().numpy() == labels[start : start + 500]).sum())
+        store.release(images)
     return right / len(images)
 
 

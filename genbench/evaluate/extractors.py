@@ -110,6 +110,7 @@ class Extractor:
                 features.append(require_finite(found.cpu().double(), f"{self.name}: features", start))
                 if classes is not None:
                     logits.append(require_finite(classes.cpu().double(), f"{self.name}: logits", start))
+                store.release(images)
                 if progress is not None:
                     progress(start + len(block), len(images))
         empty = torch.empty(0, self.dim, dtype=torch.float64)

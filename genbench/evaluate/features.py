@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from genbench import store
 from genbench.errors import CorruptData
 from genbench.evaluate.extractors import Extractor, Features, extractor, require_finite
+from genbench.evaluate.fidelity import chosen
+from genbench.evaluate.protocol import EvaluationSettings
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
     from genbench.plan import Job
     from genbench.plugins import Plugins
+
+
+PIECE = 1000
 
 
 def job_extractors(job: Job, data: Dataset, plugins: Plugins) -> list[Extractor]:
@@ -24,23 +30,45 @@ def job_extractors(job: Job, data: Dataset, plugins: Plugins) -> list[Extractor]
     return [extractor(name, data, job.runtime, registered) for name in job.evaluation.extractors]
 
 
-def reference_features(own: Extractor, data: Dataset, split: str, cache: Path) -> Features:
+def reference_features(
+    own: Extractor, data: Dataset, split: str, cache: Path, settings: EvaluationSettings | None = None
+) -> Features:
     """Features of all images of a split ("train" or "test"), from the cache where they are there.
 
-    The key holds the dataset's digest, all that identifies the extractor, and torch's version, so nothing else can be
-    taken for them; a file that is not what was written is made anew.
+    Of the training images those that the settings choose, where these are not all. The key holds the dataset's digest,
+    all that identifies the extractor, and torch's version, so nothing else can be taken for them; a file that is not
+    what was written is made anew.
     """
-    behind = {"dataset": data.digest, "split": split, "extractor": own.describe(), "torch": version("torch")}
+    part = data.train if split == "train" else data.test
+    behind: dict[str, Any] = {
+        "dataset": data.digest,
+        "split": split,
+        "extractor": own.describe(),
+        "torch": version("torch"),
+    }
+    few = None
+    if split == "train" and settings and settings.max_train_reference < len(part):
+        few = chosen(len(part), settings.max_train_reference, settings.seed, "train reference")
+        behind |= {"images": settings.max_train_reference, "seed": settings.seed}
     key = store.settings_digest(behind)
     file = cache / "features" / f"{own.name}-{data.name}-{split}-{key[:16]}.safetensors"
     if not is_whole(file):
-        images = data.train.images if split == "train" else data.test.images
-        found = own.features(images)
+        found = own.features(part.images) if few is None else _of_chosen(own, part.images, few)
         tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
         store.write_tensors(file, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
         store.write_json(file.with_suffix(".json"), {**behind, "sha256": store.file_digest(file)})
     stored = {name: require_finite(tensor.double(), str(file)) for name, tensor in store.read_tensors(file).items()}
     return Features(stored["features"], stored.get("logits"))
+
+
+def _of_chosen(own: Extractor, images: np.ndarray, indices: np.ndarray) -> Features:
+    """Features of some of the images, of which PIECE are read at a time."""
+    pieces = []
+    for start in range(0, len(indices), PIECE):
+        pieces.append(own.features(images[indices[start : start + PIECE]]))
+        store.release(images)
+    logits = [piece.logits for piece in pieces if piece.logits is not None]
+    return Features(torch.cat([piece.features for piece in pieces]), torch.cat(logits) if logits else None)
 
 
 def is_whole(file: Path) -> bool:

@@ -20,6 +20,7 @@ from genbench.plan import Job
 from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement
 from genbench.seeds import derive_seed
+from genbench.store import release
 
 Terms = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 """(images, labels) -> parts of minus a log-likelihood, nats per image."""
@@ -151,6 +152,7 @@ def block_of(job: Job, model: Model, part: Part, indices: np.ndarray, seed: int)
     """Images of a split on the job's device, as the model takes them, dequantised with `seed`."""
     device = torch.device(job.runtime.device)
     levels = torch.from_numpy(part.images[indices]).to(device)
+    release(part.images)
     labels = None
     if job.conditional and part.labels is not None:
         labels = torch.from_numpy(part.labels[indices]).to(device)

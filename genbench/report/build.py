@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,20 @@ from genbench.formats import FORMATS, render
 from genbench.layout import Layout, Table
 from genbench.limits import TEST
 from genbench.published import published_tables
-from genbench.records import Record
+from genbench.records import Record, curve_of
 from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
-from genbench.report.pages import Pages
+from genbench.report.pages import MANY, Pages
 from genbench.report.place import MARKER, check_place
 from genbench.sheets import first_samples, sheet
 from genbench.store import atomic_folder, put
 from genbench.style import INK, svg
-from genbench.tables import make_tables
+from genbench.tables import make_layouts
 
 PAPER_INK, NIGHT_INK = INK, "#e4e4ea"
 SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
 LAYOUTS: dict[Layout, str] = {
     "quality": "Quality", "likelihood": "Likelihoods", "cost": "Cost", "full": "Everything",
 }  # fmt: skip
-SHEET_PIXELS = 460
 
 
 def build(records: list[Record], out: Path) -> Path:
@@ -39,7 +39,7 @@ def build(records: list[Record], out: Path) -> Path:
         raise BadInput("no records to report on", "give a folder of run folders")
     out = out.absolute()
     check_place(out)
-    with atomic_folder(out) as folder:
+    with atomic_folder(out, flushed=False) as folder:
         _write(sorted(records, key=lambda record: record.job.id), folder)
         files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
         marker = {"genbench": __version__, "files": files}
@@ -50,28 +50,32 @@ def build(records: list[Record], out: Path) -> Path:
 
 def _write(records: list[Record], folder: Path) -> None:
     slugs = slugs_of(records)
-    tables: dict[str, list[Table]] = {layout: make_tables(records, layout) for layout in LAYOUTS}
+    tables: dict[str, list[Table]] = dict(make_layouts(records, LAYOUTS).items())
     tables["likelihood"] = [table for table in tables["likelihood"] if _has_likelihood(table)]
     published = published_tables("full", None)
     for name, some in {**tables, "published": published}.items():
         if some:
             _write_tables(some, name, folder / "tables")
-    looks = plots.palette(records)
+    looks = plots.palette(tables["full"])
     protocols = number_protocols(tables["full"])
     pages = Pages(slugs=slugs, looks=looks, protocols=protocols, suffixes=list(SUFFIXES.values()))
+    pictured = {record.place for table in tables["full"] for row in table.rows for record in row.records[:MANY]}
     sheets = {
-        record.job.id: written for record in records if (written := _write_sheet(record, slugs[record.job.id], folder))
+        record.place: written
+        for record in records
+        if record.place in pictured and (written := _write_sheet(record, slugs[record.place], folder))
     }
     measured = {layout: [table for table in some if not table.published] for layout, some in tables.items()}
     context: dict[str, Any] = {
         "records": records, "tables": measured, "layouts": LAYOUTS, "published": published, "sheets": sheets,
-        "headlines": headlines(records), "plots": list(_write_plots(records, looks, folder / "plots")),
+        "headlines": headlines(tables["full"]), "plots": list(_write_plots(tables["full"], looks, folder / "plots")),
         "failures": failures(records), "environments": environments(records), "settings": settings(records),
     }  # fmt: skip
     pages.write("index.html", folder / "index.html", "", **context)
     for record in records:
-        page = folder / "runs" / f"{slugs[record.job.id]}.html"
-        pages.write("run.html", page, "../", record=record, sheet=sheets.get(record.job.id), facts=run_rows(record))
+        page = folder / "runs" / f"{slugs[record.place]}.html"
+        own = {"record": record, "sheet": sheets.get(record.place), "curve": curve_of(record)}
+        pages.write("run.html", page, "../", **own, facts=run_rows(record))
 
 
 def _has_likelihood(table: Table) -> bool:
@@ -79,12 +83,13 @@ def _has_likelihood(table: Table) -> bool:
 
 
 def slugs_of(records: list[Record]) -> dict[str, str]:
-    """A safe, unique file name for each job id."""
+    """A safe, unique file name for each record, by its place."""
     slugs: dict[str, str] = {}
+    taken: Counter[str] = Counter()
     for record in records:
         slug = re.sub(r"[^A-Za-z0-9_-]+", "-", record.job.id).strip("-")[:80] or "run"
-        taken = sum(other == slug or other.startswith(f"{slug}~") for other in slugs.values())
-        slugs.setdefault(record.job.id, f"{slug}~{taken}" if taken else slug)
+        slugs[record.place] = f"{slug}~{taken[slug]}" if taken[slug] else slug
+        taken[slug] += 1
     return slugs
 
 
@@ -94,25 +99,24 @@ def _write_tables(tables: list[Table], name: str, folder: Path) -> None:
 
 
 def _write_sheet(record: Record, slug: str, folder: Path) -> str | None:
-    """The run's sample sheet as PNG, enlarged by whole pixels; its path in the report, None without samples."""
+    """The run's sample sheet as PNG, which pages enlarge; its path in the report, None without samples."""
     from PIL import Image
 
     images = first_samples(record)
     if images is None:
         return None
-    zoom = max(1, round(SHEET_PIXELS / (8 * images.shape[-1])))
-    page = sheet(images, zoom=zoom)
-    grey = bool((page[..., :1] == page).all())
+    grey = images.shape[1] < 3
+    page = sheet(images)
     picture = io.BytesIO()
-    Image.fromarray(page[..., 0] if grey else page).save(picture, format="PNG")
+    Image.fromarray(page[..., 0] if grey else page).save(picture, format="PNG", compress_level=1)
     put(folder / "samples" / f"{slug}.png", picture.getvalue())
     return f"samples/{slug}.png"
 
 
-def _write_plots(records: list[Record], looks: plots.Looks, folder: Path) -> Iterator[dict[str, str]]:
+def _write_plots(tables: list[Table], looks: plots.Looks, folder: Path) -> Iterator[dict[str, str]]:
     """Each plot as SVG, once with dark ink and once with light ink for dark pages; its heading and description."""
     for name, (title, draw) in plots.ALL.items():
-        figure = draw(records, looks)
+        figure = draw(tables, looks)
         if not figure.axes or not any(axes.has_data() for axes in figure.axes):
             continue
         text = svg(figure)

@@ -16,6 +16,9 @@ from genbench.ranking import LEAST_SEEDS
 from genbench.records import Record
 from genbench.wording import number, value_text
 
+MOST_NAMED = 8
+"""Models behind the first one."""
+
 
 @dataclass(frozen=True)
 class Headline:
@@ -32,9 +35,12 @@ class Headline:
     sure: str
 
 
-def headlines(records: Iterable[Record]) -> list[Headline]:
-    """One a group, block and extractor; a panel none of whose models has an FID over all its seeds says so."""
-    return [_headline(panel) for panel in panels(records, "fid_test")]
+def headlines(tables: Iterable[Table]) -> list[Headline]:
+    """One a group, block and extractor of the full tables.
+
+    One none of whose models has an FID over all its seeds says so.
+    """
+    return [_headline(panel) for panel in panels(tables, "fid_test")]
 
 
 def _headline(panel: Panel) -> Headline:
@@ -48,7 +54,9 @@ def _headline(panel: Panel) -> Headline:
         return Headline(title, column, "", "", "", "", "", scale, sure)
     best = first[0]
     cell = panel.cell(best)
-    others = ", ".join(f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole if row is not best)
+    behind = [f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole if row is not best]
+    more = [f"and {len(behind) - MOST_NAMED} more"] if len(behind) > MOST_NAMED else []
+    others = ", ".join([*behind[:MOST_NAMED], *more])
     return Headline(
         title, column, best.name, value_text(cell, "fid"), cell.protocol, cost_words(best), others, scale,
         _sure(panel, best, whole, measured),

@@ -19,10 +19,13 @@ from genbench.style import Look
 from genbench.tables import ending
 from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, runs_text, value_text
 
+MANY = 10
+"""Runs of a row that are linked one by one, and whose samples are shown; all are in the list of runs."""
+
 
 def visible(value: Any) -> Any:
     """Text with its control and direction characters made visible; line ends stay."""
-    if not isinstance(value, str) or isinstance(value, Markup):
+    if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
         return value
     return printable(value, "\n\t" + NO_BREAK)
 
@@ -58,7 +61,7 @@ class Pages:
             "version": __version__, "slugs": self.slugs, "looks": self.looks, "protocols": self.protocols,
             "suffixes": self.suffixes, "value_text": value_text, "heading_text": heading_text, "number": number,
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
-            "Notes": Notes,
+            "Notes": Notes, "many": MANY,
         }  # fmt: skip
         return environment
 

@@ -1,0 +1,105 @@
+"""A data set larger than memory should be: prepared as a stream, trained on and scored, with the peak memory of each.
+
+    python benchmarks/large_data.py                        # 1,000,000 gray 64x64 images: 8.3 GB of disk while it runs
+    python benchmarks/large_data.py --images 100000 --scratch /mnt/disk
+
+Generates random images and labels below a scratch folder, prepares them, runs a model on them by the command line, as a
+user would, and removes all of it. Exits with 1 where preparing, or training, takes more memory than it may.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIDE, CLASSES, BLOCK = 64, 10, 10_000
+DATASETS = """
+[large]
+source = "array"
+path = "images.npy"
+labels_path = "labels.npy"
+shape = [1, {side}, {side}]
+num_classes = {classes}
+test_fraction = {fraction}
+"""
+PREPARE = """
+import sys, time
+from pathlib import Path
+from genbench.console import PreparationProgress
+from genbench.data import data_root, prepare, read_entries
+began = time.perf_counter()
+data = prepare(read_entries(Path("large.toml"))["large"], data_root(None), progress=PreparationProgress())
+print(len(data.train), len(data.test), time.perf_counter() - began)
+"""
+
+
+def write_images(folder: Path, count: int) -> None:
+    """Random gray images, class by class a little brighter, a block at a time; and their labels."""
+    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, SIDE, SIDE))
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, CLASSES, count)
+    for start in range(0, count, BLOCK):
+        own = labels[start : start + BLOCK, None, None]
+        images[start : start + BLOCK] = generator.integers(0, 128, (len(own), SIDE, SIDE), np.uint8) + 8 * own
+    np.save(folder / "labels.npy", labels)
+
+
+def run(command: list[str], folder: Path) -> tuple[str, float, int]:
+    """What a command printed, the seconds it took and the peak resident bytes of its process or of a child's."""
+    began = time.perf_counter()
+    environment = {**os.environ, "GENBENCH_CACHE": str(folder / "cache")}
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    out = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+    return out, time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--scratch", type=Path, help="where to put them; by default the system's temporary folder")
+    parser.add_argument("-m", "--model", default="gaussian")
+    parser.add_argument("--budget", default="2000steps")
+    parser.add_argument("--preparing", type=float, default=0.5, help="GB that preparing may take")
+    parser.add_argument("--training", type=float, default=2.0, help="GB that the job may take")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.scratch) as name:
+        folder = Path(name)
+        write_images(folder, options.images)
+        fraction = max(0.01, 200 / options.images)
+        (folder / "large.toml").write_text(DATASETS.format(side=SIDE, classes=CLASSES, fraction=fraction))
+        size = (folder / "images.npy").stat().st_size
+        print(f"{options.images:,} images, {size / 1e9:.2f} GB", flush=True)
+        out, _, preparing = run(["-c", PREPARE], folder)
+        seconds = float(out.split()[-1])
+        rate = options.images / seconds
+        print(f"prepared  {seconds:8.1f} s  {rate:,.0f} images/s  peak {preparing / 1e9:.2f} GB", flush=True)
+        words = ["-m", "genbench", "run", "-m", options.model, "-d", "large", "--datasets", "large.toml"]
+        words += ["--budget", options.budget, "--samples", "1000", "--device", "cpu"]
+        _, seconds, _ = run(words, folder)
+        records = [json.loads(file.read_text()) for file in folder.glob(f"runs/{options.model}-*/record.json")]
+        cost = records[0]["cost"]["train"]
+        training = cost["peak_bytes"]
+        print(
+            f"trained   {cost['seconds']:8.1f} s  {cost['images'] / cost['seconds']:,.0f} images/s  "
+            f"peak {training / 1e9:.2f} GB; with scoring {seconds:.0f} s"
+        )
+    return 0 if preparing <= options.preparing * 1e9 and training <= options.training * 1e9 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
