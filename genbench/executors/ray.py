@@ -7,6 +7,7 @@ does nothing to Ray. Only JSON crosses, and the records are in the output folder
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import sys
@@ -51,7 +52,7 @@ def connected() -> Iterator[Any]:
     address = os.environ.get("RAY_ADDRESS") or "local"
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and others here
         raise EnvironmentProblem(f"--executor ray: no cluster at RAY_ADDRESS={address}: {error}") from error
     if threading.current_thread() is threading.main_thread():
