@@ -11,7 +11,7 @@ from finished import essence, record_of, run_of
 
 from genbench.errors import EnvironmentProblem
 from genbench.executors import Task
-from genbench.executors.ray import resources_of
+from genbench.executors.ray import connected, resources_of
 
 MISHAPS = """
 import ctypes, os
@@ -159,6 +159,12 @@ def holds(node, folder):
     holder = int((folder / ".lock").read_text().partition("process ")[2].partition(",")[0])
     raylet = node.all_processes["raylet"][0].process.pid
     return raylet in [parent.pid for parent in psutil.Process(holder).parents()]
+
+
+def test_a_cluster_that_does_not_answer_is_found_at_once(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(EnvironmentProblem, match=r"RAY_ADDRESS=127\.0\.0\.1:1"), connected():
+        pass
 
 
 def test_a_job_asks_for_what_it_needs():

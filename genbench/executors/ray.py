@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,6 +28,7 @@ from genbench.executors.task import News, Task, Tell, Work, is_last
 TRIES = 3
 """How often a job is begun whose node, or whose Ray process, is lost."""
 LOOK_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
 LEASE_SECONDS = 120.0
 """How long the file system may keep the lock of a node that is lost."""
 
@@ -46,15 +48,19 @@ class RayCluster:
 @contextmanager
 def connected() -> Iterator[Any]:
     """Ray, for the time of the block. Raises EnvironmentProblem where its cluster cannot be joined."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    check_reachable(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    address = os.environ.get("RAY_ADDRESS") or "local"
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and others here
-        raise EnvironmentProblem(f"--executor ray: no cluster at RAY_ADDRESS={address}: {error}") from error
+        raise EnvironmentProblem(
+            f"--executor ray: cannot join the cluster at RAY_ADDRESS={address}: {first_line(error)}",
+            "one that was started with a token needs RAY_AUTH_MODE=token here as well",
+        ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # which Ray has replaced
     try:
@@ -65,6 +71,20 @@ def connected() -> Iterator[Any]:
         raise EnvironmentProblem(f"--executor ray: Ray has failed: {first_line(error)}", "run again") from error
     finally:
         ray.shutdown()
+
+
+def check_reachable(address: str) -> None:
+    """Raise EnvironmentProblem where nothing listens at host:port, for which Ray itself would look for minutes."""
+    host, _, port = address.rpartition(":")
+    if "//" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        what = f"--executor ray: nothing answers at RAY_ADDRESS={address}: {error.strerror or error}"
+        raise EnvironmentProblem(
+            what, "start the cluster, or unset RAY_ADDRESS for one of this machine alone"
+        ) from error
 
 
 def first_line(error: Exception) -> str:
