@@ -253,14 +253,15 @@ def test_a_disk_without_room_is_found_before_anything_starts(genbench, tmp_path,
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_in_the_middle_is_no_success(genbench, tmp_path, monkeypatch):
-    monkeypatch.setenv("GENBENCH_FAULT", "checkpoint.begin:enospc")
-    assert genbench("run", "-m", "gaussian", *SMALL).code == 1
-    monkeypatch.setenv("GENBENCH_FAULT", "store.written:enospc")
-    result = genbench("run", "-m", "gaussian", *SMALL)
-    assert result.code == 4 and "no space left" in result.err
-    monkeypatch.delenv("GENBENCH_FAULT")
-    assert genbench("run", "-m", "gaussian", *SMALL).code == 0
+@pytest.mark.usefixtures("digits")
+def test_a_disk_that_is_full_in_the_middle_is_no_success(tmp_path):
+    command = [sys.executable, "-m", "genbench", "run", "-m", "gaussian", *SMALL]
+    for wish, code in (("store.folder_written:enospc", 4), ("record.begin:enospc", 4), ("", 0)):
+        environment = {**os.environ, "GENBENCH_FAULT": wish}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == code, (wish, done.stderr)
+        assert ("no space left" in done.stderr.lower()) == bool(code), wish
+        assert record_of(run_of(tmp_path / "runs", "gaussian"))["status"] == ("failed" if code else "complete")
 
 
 # The whole
