@@ -10,7 +10,7 @@ from typing import Any
 
 from genbench import store
 from genbench.errors import EnvironmentProblem
-from genbench.executors.task import News, Task, Work, as_error, make_task
+from genbench.executors.task import News, Task, Work, as_error, is_last, make_task
 from genbench.needs import Need, find_needs
 from genbench.plan import Job
 from genbench.records import Record, load_records
@@ -51,7 +51,7 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> None:
                 errors.append(as_error(news["error"]))
             else:
                 update(known[news["id"]], news["stage"], news["share"], news["text"])
-            if "error" in news or news["stage"] == "end":
+            if is_last(news):
                 unheard.pop(news["id"], None)
 
     with marked(session) as context:

@@ -160,7 +160,7 @@ def test_a_plugin_that_dies_while_it_is_counted_has_unknown_needs_and_ends_nothi
     jobs = [toy_job(tmp_path, seed=seed, **plain).model_copy(update={"model": name}) for name, seed in names]
     good, deadly, again, real = find_needs(jobs, as_context([], data_root(None)))
     assert deadly == Need() and good == again
-    assert good.memory_bytes > real.memory_bytes > 50 * 10**6 and good.seconds >= 0 == real.seconds
+    assert min(good.memory_bytes, real.memory_bytes) > 50 * 10**6 and good.seconds >= 0 == real.seconds
 
 
 # What crosses
@@ -340,7 +340,7 @@ def exec_module(source, names):
     exec(compile(source, "module", "exec"), names)
 
 
-@pytest.mark.parametrize("end", ["starter", "signal"])
+@pytest.mark.parametrize("end", ["starter", pytest.param("signal", marks=pytest.mark.slow)])
 def test_a_task_ends_with_its_starter_and_checkpoints_at_a_signal(tmp_path, digits, end):
     (tmp_path / "slow.py").write_text(DEADLY)
     made = planned(tmp_path / "runs", digits, tmp_path / "slow.py", "good")

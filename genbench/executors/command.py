@@ -11,7 +11,7 @@ from subprocess import PIPE
 from typing import IO
 
 from genbench.errors import EnvironmentProblem
-from genbench.executors.task import Task, Tell
+from genbench.executors.task import Task, Tell, is_last
 
 ARGUMENTS = ("-P", "-m", "genbench.executors.supervise", "-")
 LOOK_SECONDS = 0.2
@@ -31,7 +31,7 @@ def run_by_command(python: Iterable[str], task: Task, tell: Tell, stopping: Call
     def read(lines: IO[str]) -> None:
         for line in lines:
             news = json.loads(line)
-            if "error" in news or news["stage"] == "end":
+            if is_last(news):
                 last.set()
             tell(news)
 

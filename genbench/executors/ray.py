@@ -7,8 +7,10 @@ does nothing to Ray. Only JSON crosses, and the records are in the output folder
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -21,11 +23,12 @@ from genbench.errors import EnvironmentProblem, GenbenchError
 from genbench.executors.command import run_by_command
 from genbench.executors.local import GRACE_SECONDS, alone
 from genbench.executors.supervise import record_death
-from genbench.executors.task import News, Task, Tell, Work
+from genbench.executors.task import News, Task, Tell, Work, is_last
 
 TRIES = 3
 """How often a job is begun whose node, or whose Ray process, is lost."""
 LOOK_SECONDS = 0.5
+CONNECT_SECONDS = 10.0
 LEASE_SECONDS = 120.0
 """How long the file system may keep the lock of a node that is lost."""
 
@@ -45,25 +48,52 @@ class RayCluster:
 @contextmanager
 def connected() -> Iterator[Any]:
     """Ray, for the time of the block. Raises EnvironmentProblem where its cluster cannot be joined."""
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    check_reachable(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
-    address = os.environ.get("RAY_ADDRESS") or "local"
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and others here
-        raise EnvironmentProblem(f"--executor ray: no cluster at RAY_ADDRESS={address}: {error}") from error
+        raise EnvironmentProblem(
+            f"--executor ray: cannot join the cluster at RAY_ADDRESS={address}: {first_line(error)}",
+            "one that was started with a token needs RAY_AUTH_MODE=token here as well",
+        ) from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # which Ray has replaced
     try:
         yield ray
+    except ray.exceptions.RayTaskError:
+        raise
+    except ray.exceptions.RayError as error:
+        raise EnvironmentProblem(f"--executor ray: Ray has failed: {first_line(error)}", "run again") from error
     finally:
         ray.shutdown()
 
 
+def check_reachable(address: str) -> None:
+    """Raise EnvironmentProblem where nothing listens at host:port, for which Ray itself would look for minutes."""
+    host, _, port = address.rpartition(":")
+    if "//" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        what = f"--executor ray: nothing answers at RAY_ADDRESS={address}: {error.strerror or error}"
+        raise EnvironmentProblem(
+            what, "start the cluster, or unset RAY_ADDRESS for one of this machine alone"
+        ) from error
+
+
+def first_line(error: Exception) -> str:
+    """An error of Ray in the words before its advice."""
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].partition('. ')[0]}"
+
+
 class Board:
-    """An actor beside the driver: what the tasks say, and whether they should stop."""
+    """An actor beside the driver: how far the tasks are, and whether they should stop. Its loss costs a few news."""
 
     def __init__(self) -> None:
         self.news: list[News] = []
@@ -81,8 +111,8 @@ class Board:
         self.stopping = True
 
 
-def run_there(text: str, board: Any) -> None:
-    """On a node: run a task, its news to the board.
+def run_there(text: str, board: Any) -> News | None:
+    """On a node: run a task, its news to the board; returns the last, None where it was stopped before it began.
 
     The board is asked by a thread, since a task whose main thread waits for an answer of Ray lends out its CPUs.
     """
@@ -92,19 +122,25 @@ def run_there(text: str, board: Any) -> None:
     stopping, ended = threading.Event(), threading.Event()
 
     def post() -> None:
-        last = False
-        while not last:
-            last = ended.wait(LOOK_SECONDS)
+        over = False
+        while not over:
+            over = ended.wait(LOOK_SECONDS)
             if ray.get(board.post.remote([said.popleft() for _ in range(len(said))])):
                 stopping.set()
+
+    last: list[News] = []
+
+    def tell(news: News) -> None:
+        (last if is_last(news) else said).append(news)
 
     poster = threading.Thread(target=post)
     poster.start()
     try:
-        run_by_command([sys.executable], Task.from_json(text), said.append, stopping.is_set)
+        run_by_command([sys.executable], Task.from_json(text), tell, stopping.is_set)
     finally:
         ended.set()
         poster.join()
+    return last[-1] if last else None
 
 
 class Driver:
@@ -115,13 +151,13 @@ class Driver:
 
         self.ray, self.tell = ray, tell
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        self.board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        forever = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
+        self.board = ray.remote(Board).options(**forever).remote()
         self.remote = ray.remote(run_there)
         self.running: dict[Any, Task] = {}
         self.started: set[str] = set()
         self.lost: Counter[str] = Counter()
         self.patient_until: dict[str, float] = {}
-        self.locked: set[str] = set()
 
     def run(self, tasks: list[Task]) -> None:
         """All tasks, to their end."""
@@ -144,36 +180,34 @@ class Driver:
     def look(self, submit: Callable[[Task], None]) -> None:
         """Wait a moment, pass on the news, and see to the tasks that have ended."""
         done, _ = self.ray.wait(list(self.running), timeout=LOOK_SECONDS)
-        for news in self.ray.get(self.board.read.remote()):
-            self.hear(news)
+        self.hear()
         for reference in done:
             task = self.running.pop(reference)
             self.started.discard(task.id)
             try:
-                self.ray.get(reference)
+                last = self.ray.get(reference)
             except self.ray.exceptions.RayTaskError:
                 raise
             except self.ray.exceptions.RayError as error:
                 self.lose(task, error, submit)
-            else:
-                if task.id in self.locked:
-                    self.locked.remove(task.id)
-                    submit(task)
+                continue
+            locked = (last or {}).get("error", {}).get("kind") == "Busy"
+            if locked and time.monotonic() < self.patient_until.get(task.id, 0):
+                submit(task)  # the lock of a node that is lost may live on for a while
+            elif last:
+                self.tell(last)
 
-    def hear(self, news: News) -> None:
-        """Pass on news, unless they are that a lost node still has its lock, for a while."""
-        name = news["id"]
-        if news.get("error", {}).get("kind") == "Busy" and time.monotonic() < self.patient_until.get(name, 0):
-            self.locked.add(name)
-            return
-        self.started.add(name)
-        self.tell(news)
+    def hear(self) -> None:
+        """Pass on how far the tasks are."""
+        for news in self.ray.get(self.board.read.remote()):
+            self.started.add(news["id"])
+            self.tell(news)
 
     def lose(self, task: Task, error: Exception, submit: Callable[[Task], None]) -> None:
         """Begin a task again whose process Ray has lost, from its last checkpoint; or give it up."""
         self.lost[task.id] += 1
         self.patient_until[task.id] = time.monotonic() + LEASE_SECONDS
-        reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        reason = first_line(error)
         if self.lost[task.id] < TRIES:
             self.tell(task.news("warning", text=f"lost ({reason}), and begun again from its last checkpoint"))
             submit(task)
@@ -186,13 +220,12 @@ class Driver:
 
     def stop(self) -> None:
         """Ask the tasks that have begun to checkpoint, and wait for them."""
-        self.ray.get(self.board.stop.remote())
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline and (left := [r for r, t in self.running.items() if t.id in self.started]):
+            self.ray.get(self.board.stop.remote())
             for reference in self.ray.wait(left, timeout=LOOK_SECONDS)[0]:
                 del self.running[reference]
-            for news in self.ray.get(self.board.read.remote()):
-                self.hear(news)
+            self.hear()
 
 
 def resources_of(task: Task, nodes: list[dict[str, float]], tell: Tell) -> dict[str, float]:

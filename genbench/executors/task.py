@@ -84,6 +84,11 @@ class Executor(Protocol):
         """
 
 
+def is_last(news: News) -> bool:
+    """Whether no news of the task follow."""
+    return "error" in news or news["stage"] == "end"
+
+
 def make_task(job: Job, context: dict[str, Any], memory_bytes: int | None, seconds: float | None) -> Task:
     """The job as a task; its paths are absolute, since another process may have another working folder."""
     runtime = job.runtime
