@@ -4,7 +4,8 @@
     python benchmarks/large_data.py --images 100000 --scratch /mnt/disk
 
 Generates random images and labels below a scratch folder, prepares them, runs a model on them by the command line, as a
-user would, and removes all of it. Exits with 1 where preparing, or training, takes more memory than it may.
+user would, scored in features that cost little, and removes all of it. Exits with 1 where preparing, or training, takes
+more memory than it may, by Linux's account of their processes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+
+from genbench.store import array_pieces
 
 SIDE, CLASSES, BLOCK = 64, 10, 10_000
 DATASETS = """
@@ -37,35 +40,42 @@ from genbench.console import PreparationProgress
 from genbench.data import data_root, prepare, read_entries
 began = time.perf_counter()
 data = prepare(read_entries(Path("large.toml"))["large"], data_root(None), progress=PreparationProgress())
-print(len(data.train), len(data.test), time.perf_counter() - began)
+seconds = time.perf_counter() - began
+status = Path("/proc/self/status").read_text()
+print(seconds, int(status.partition("VmHWM:")[2].split()[0]) * 1024)
+"""
+PLUGIN = """
+from torch.nn.functional import avg_pool2d
+from genbench import hookimpl
+from genbench.evaluate.extractors import Extractor
+
+@hookimpl
+def register_extractors(register):
+    register("means", lambda: Extractor("means", means, 64, 0, {"layer": "means of 8x8 pixels"}))
+
+def means(levels):
+    return avg_pool2d(levels.float() / 255, 8).flatten(1), None
 """
 
 
 def write_images(folder: Path, count: int) -> None:
     """Random gray images, class by class a little brighter, a block at a time; and their labels."""
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, (count, SIDE, SIDE))
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, count)
-    for start in range(0, count, BLOCK):
-        own = labels[start : start + BLOCK, None, None]
-        images[start : start + BLOCK] = generator.integers(0, 128, (len(own), SIDE, SIDE), np.uint8) + 8 * own
+    with array_pieces(folder / "images.npy", np.uint8, (count, SIDE, SIDE)) as write:
+        for start in range(0, count, BLOCK):
+            own = labels[start : start + BLOCK, None, None]
+            levels = generator.integers(0, 128, (len(own), SIDE, SIDE), np.uint8) + 8 * own
+            write(levels.astype(np.uint8).tobytes())
     np.save(folder / "labels.npy", labels)
 
 
-def run(command: list[str], folder: Path) -> tuple[str, float, int]:
-    """What a command printed, the seconds it took and the peak resident bytes of its process or of a child's."""
-    began = time.perf_counter()
+def run(command: list[str], folder: Path) -> str:
+    """What a command printed."""
     environment = {**os.environ, "GENBENCH_CACHE": str(folder / "cache")}
-    process = subprocess.Popen(
-        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return out, time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
 
 
 def main() -> int:
@@ -75,22 +85,25 @@ def main() -> int:
     parser.add_argument("-m", "--model", default="gaussian")
     parser.add_argument("--budget", default="2000steps")
     parser.add_argument("--preparing", type=float, default=0.5, help="GB that preparing may take")
-    parser.add_argument("--training", type=float, default=2.0, help="GB that the job may take")
+    parser.add_argument("--training", type=float, default=1.0, help="GB that training may take")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch) as name:
         folder = Path(name)
         write_images(folder, options.images)
         fraction = max(0.01, 200 / options.images)
         (folder / "large.toml").write_text(DATASETS.format(side=SIDE, classes=CLASSES, fraction=fraction))
+        (folder / "means.py").write_text(PLUGIN)
         size = (folder / "images.npy").stat().st_size
         print(f"{options.images:,} images, {size / 1e9:.2f} GB", flush=True)
-        out, _, preparing = run(["-c", PREPARE], folder)
-        seconds = float(out.split()[-1])
+        seconds, preparing = map(float, run(["-c", PREPARE], folder).split())
         rate = options.images / seconds
         print(f"prepared  {seconds:8.1f} s  {rate:,.0f} images/s  peak {preparing / 1e9:.2f} GB", flush=True)
         words = ["-m", "genbench", "run", "-m", options.model, "-d", "large", "--datasets", "large.toml"]
         words += ["--budget", options.budget, "--samples", "1000", "--device", "cpu"]
-        _, seconds, _ = run(words, folder)
+        words += ["--plugin", "means.py", "--extractor", "means"]
+        began = time.perf_counter()
+        run(words, folder)
+        seconds = time.perf_counter() - began
         records = [json.loads(file.read_text()) for file in folder.glob(f"runs/{options.model}-*/record.json")]
         cost = records[0]["cost"]["train"]
         training = cost["peak_bytes"]
