@@ -24,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genbench.records import Failure, Measurement, Record, load_records
+from genbench.record_files import load_records
+from genbench.records import Failure, Measurement, Record
 from genbench.store import digest, settings_digest
 
 BUDGETS, PROTOCOLS = 2, 2

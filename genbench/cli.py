@@ -224,7 +224,7 @@ def report(runs: tuple[Path, ...], out: Path, v100: str | None) -> None:
 
 def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
     """The records below the folders, with V100-days where a factor is given."""
-    from genbench.records import load_records
+    from genbench.record_files import load_records
     from genbench.v100 import convert, parse_conversion
 
     conversion = None if v100 is None else parse_conversion(v100)
@@ -238,7 +238,7 @@ def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
 def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     """What differs between two runs: configuration, protocol, environment, numbers."""
     from genbench.compare import differences
-    from genbench.records import load_one
+    from genbench.record_files import load_one
 
     rows = differences(load_one(run_a), load_one(run_b))
     if as_json:

@@ -15,7 +15,8 @@ from genbench.images import grid, to_uint8
 from genbench.model import DataSpec, Model
 from genbench.plan import Job, read_job
 from genbench.plugins import load_plugins
-from genbench.records import Record, load_one
+from genbench.record_files import load_one
+from genbench.records import Record
 from genbench.sample import BLOCK, draw
 from genbench.values import checked
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from genbench.groups import is_reference
 from genbench.layout import Cell, Column, Row, Table
 from genbench.plots_bound import bound_over_time
-from genbench.records import CurvePoint, Record, curve_of
+from genbench.record_files import curve_of
+from genbench.records import CurvePoint, Record
 from genbench.sheets import COUNT, first_samples, sheet
 from genbench.style import INK, REFERENCE_LINES, Look, captioned, legend, looks_of, panels_of, scale, short, styled
 from genbench.tables import read_progress

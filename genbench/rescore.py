@@ -15,7 +15,8 @@ from genbench.evaluate.parts import spared_seconds
 from genbench.faults import fault
 from genbench.groups import slot
 from genbench.plan import Job, Runtime, read_job
-from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record, read_record
+from genbench.record_files import read_record
+from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
 from genbench.stored import recorded_samples
 
 if TYPE_CHECKING:

@@ -27,6 +27,7 @@ from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
+from genbench.record_files import read_record
 from genbench.records import (
     Cost,
     CurvePoint,
@@ -41,7 +42,6 @@ from genbench.records import (
     RunStatus,
     SamplesStamp,
     Throughput,
-    read_record,
 )
 from genbench.references import reference_measurements, reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors

@@ -8,7 +8,8 @@ from typing import Any
 from genbench import store
 from genbench.faults import fault
 from genbench.plan import Job
-from genbench.records import Record, read_record
+from genbench.record_files import read_record
+from genbench.records import Record
 
 EARLIER = "earlier.json"
 """The record of before, while what it vouches for is being changed."""

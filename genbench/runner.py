@@ -13,7 +13,8 @@ from genbench.errors import EnvironmentProblem
 from genbench.executors.task import News, Task, Work, as_error, is_last, make_task
 from genbench.needs import Need, find_needs
 from genbench.plan import Job
-from genbench.records import Record, load_records
+from genbench.record_files import load_records
+from genbench.records import Record
 from genbench.run import is_done
 from genbench.schedule import longest_first
 from genbench.session import Session

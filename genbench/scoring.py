@@ -24,7 +24,8 @@ from genbench.executors.local import threads_for
 from genbench.foreign import Stack, open_samples, row_name
 from genbench.plan import Job, Runtime
 from genbench.plugins import Plugins, load_plugins
-from genbench.records import REFERENCES, Measurement, PluginStamp, Record, load_records, read_record
+from genbench.record_files import load_records, read_record
+from genbench.records import REFERENCES, Measurement, PluginStamp, Record
 from genbench.rescore import Finished, open_finished, score_again, with_references
 from genbench.run import Run, is_done, run_job
 from genbench.run_folder import begin, end, previous_record

@@ -196,7 +196,7 @@ def write_runs(records: list[Record], folder: Path, images: np.ndarray | None = 
 
     `images`, uint8 (N, C, H, W), stand in for samples; by default these are noise.
     """
-    from genbench.records import load_records
+    from genbench.record_files import load_records
 
     for number, record in enumerate(records):
         run = folder / record.job.id

@@ -19,7 +19,8 @@ from genbench.evaluate.protocol import EvaluationSettings
 from genbench.plan import Job
 from genbench.plots import ALL
 from genbench.plots_bound import bound_over_time, read_terms
-from genbench.records import PluginStamp, load_records
+from genbench.record_files import load_records
+from genbench.records import PluginStamp
 from genbench.tables import make_tables
 from genbench_ddpm import DDPM
 from genbench_vae import VAE

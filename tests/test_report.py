@@ -16,7 +16,7 @@ from records_factory import PAYLOADS, full, make_record, planted, quick_suite, r
 
 from genbench import plots
 from genbench.errors import BadInput
-from genbench.records import load_records
+from genbench.record_files import load_records
 from genbench.report import build_report
 from genbench.report.build import slugs_of
 from genbench.report.facts import headlines
@@ -331,7 +331,7 @@ def test_no_torch_and_no_plugin_is_imported(tmp_path):
 import sys
 from pathlib import Path
 from genbench.formats import render
-from genbench.records import load_records
+from genbench.record_files import load_records
 from genbench.report import build_report
 from genbench.tables import make_tables
 from genbench.safe_text import printable

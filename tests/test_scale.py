@@ -17,7 +17,8 @@ import pytest
 from records_factory import make_record, measure, write_runs
 
 from genbench.errors import CorruptData
-from genbench.records import CurvePoint, curve_of, load_records
+from genbench.record_files import curve_of, load_records
+from genbench.records import CurvePoint
 
 SIDE, FEW, MANY = 32, 2_500, 20_000
 IMAGE = SIDE * SIDE

@@ -19,7 +19,7 @@ from genbench import checkpoint, store
 from genbench.cost import Meter
 from genbench.data import known_datasets, make_entry, prepare
 from genbench.errors import BadInput, CorruptData, EnvironmentProblem
-from genbench.records import load_records
+from genbench.record_files import load_records
 from genbench.run import Run, attempt, failure
 from genbench.safe_text import impersonal, redacted
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from genbench import plots, style
-from genbench.records import load_records
+from genbench.record_files import load_records
 from genbench.tables import make_tables
 
 COUNT = 36

@@ -17,7 +17,8 @@ from genbench.formats import FORMATS, render
 from genbench.layout import Layout, Table
 from genbench.limits import TEST
 from genbench.published import published_tables
-from genbench.records import Record, curve_of
+from genbench.record_files import curve_of
+from genbench.records import Record
 from genbench.report.facts import environments, failures, headlines, number_protocols, run_rows, settings
 from genbench.report.pages import MANY, Pages
 from genbench.report.place import MARKER, check_place
