@@ -137,7 +137,10 @@ class Array(Source):
         if labels is None or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             what = "no labels" if labels is None else f"labels of type {labels.dtype} and shape {labels.shape}"
             hint = "add an array `labels` to a .npz file, or name a .npy file by labels_path"
-            raise BadInput(f"{file}: num_classes = {self.num_classes}, and {what} for {len(images):,} images", hint)
+            raise BadInput(
+                f"{file}: num_classes = {self.num_classes} needs one label an image: {what} for {len(images):,} images",
+                hint,
+            )
         return images, labels
 
     def checked(self, file: Path, images: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ class Summary(Record):
 
     model_config = ConfigDict(extra="ignore")
 
-    schema_version: int = Field(alias="schema", le=SCHEMA)
+    schema_version: int = Field(alias="schema", le=SCHEMA, strict=True)
     curve: list[CurvePoint] = Field(default=[], init=False, alias="no curve")
     protocols: Protocols = Field(default={}, init=False, alias="no protocols")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, message_of
 from genbench.model import DataSpec, Model
 from genbench.plugins import describe
 
@@ -49,7 +49,7 @@ def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
     except EnvironmentProblem:
         raise
     except (Exception, SystemExit) as error:
-        what = error.message if isinstance(error, GenbenchError) else describe(error)
+        what = message_of(error) if isinstance(error, GenbenchError | ValueError) else describe(error)
         shape = "x".join(map(str, spec.shape))
         raise BadInput(
             f"model {job.label!r} cannot be built for the {shape} images of {spec.name!r}: {what}",

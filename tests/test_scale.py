@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,9 @@ folder = Path(sys.argv[1])
 table = {"source": "array", "path": "images.npy", "labels_path": "labels.npy", "num_classes": 10, "shape": [1, 32, 32]}
 data = prepare(make_entry("large", table, folder, "test"), folder, offline=True)
 """
+SLOW = "def slowly(*_): print('under way', flush=True); __import__('time').sleep(0.1)\n" + CHILD.replace(
+    "offline=True", "offline=True, progress=slowly"
+)
 TRAIN = """
 from toys import train_toy
 
@@ -89,9 +91,9 @@ def test_an_interrupted_preparation_leaves_nothing_half_made_and_the_next_succee
     folder = tmp_path / "data"
     write_large(folder, MANY)
     datasets = folder / "cache" / "datasets"
-    process = child(CHILD, folder)
-    while not list(datasets.glob(".genbench_tmp_*")) and process.poll() is None:
-        time.sleep(0.005)
+    process = child(SLOW, folder)
+    assert process.stdout is not None and process.stdout.readline() == "under way\n"
+    assert list(datasets.glob(".genbench_tmp_*"))
     process.send_signal(number)
     process.communicate()
     assert process.returncode == -number
@@ -132,7 +134,7 @@ def test_many_records_share_the_settings_of_a_protocol(tmp_path):
     ("old", "new", "told"),
     [
         ('"steps": 7', '"steps": NaN', "NaN is not JSON"),
-        ('"seed": 0,', "", "job.seed: Field required"),
+        ('"seed": 0,', "", "job.seed: missing"),
         ('"schema": 1', '"schema": 99', "schema 99"),
         ("{", "[", "not a record"),
     ],

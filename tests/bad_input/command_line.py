@@ -128,7 +128,7 @@ CASES = {
     "plugins in a variable, unknown": Case(
         RUN, 2, ("GENBENCH_PLUGINS", "gausian", "did you mean 'gaussian'"), {}, {"GENBENCH_PLUGINS": "gausian"}
     ),
-    "started by a launcher": Case(RUN, 4, "WORLD_SIZE=2", {}, {"WORLD_SIZE": "2"}),
+    "started by a launcher": Case(RUN, 2, ("WORLD_SIZE=2", "--processes"), {}, {"WORLD_SIZE": "2"}),
 }  # fmt: skip
 CASES |= {
     f"a row's name, {what}": Case(["evaluate", "x.npy", "-d", "digits", f"--name={name}"], 2, ("--name", "letters, digits"))
