@@ -118,7 +118,7 @@ def record_death(task: Task, message: str, late: str = "") -> None:
     job = Job.model_validate(task.job)
     plugins = load_plugins(job.runtime.plugins)
     run = Run(job, prepared(job, task.context, plugins), plugins, Meter(torch.device("cpu")))
-    with store.locked(job.folder):
+    with store.disk_errors(job.folder), store.locked(job.folder):
         last = progress.last_words(job.folder)
         if last.hung:
             message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"
