@@ -115,14 +115,14 @@ def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
     """Axis `x` or `y` with plain numbers: logarithmic where the values span a factor of `wide`, else linear from 0."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis = axes.xaxis if name == "x" else axes.yaxis
     low, high = min(values, default=0.0), max(values, default=1.0)
     if low > 0 and high / low >= wide:
         axes.set(**{f"{name}scale": "log", f"{name}lim": (low / 1.4, high * 1.4)})
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,), numticks=15))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
     else:
         axes.set(**{f"{name}lim": (min(0.0, 1.25 * low), 1.25 * high if high > 0 else 1.0)})
     axis.set_major_formatter(FuncFormatter(tick))

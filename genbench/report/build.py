@@ -75,8 +75,9 @@ def _write(records: list[Record], folder: Path) -> None:
     pages.write("index.html", folder / "index.html", "", **context)
     for record in records:
         page = folder / "runs" / f"{slugs[record.place]}.html"
-        own = {"record": record, "sheet": sheets.get(record.place), "curve": curve_of(record)}
-        pages.write("run.html", page, "../", **own, facts=run_rows(record))
+        curve = curve_of(record) if record.place in pictured else []
+        own = {"record": record, "sheet": sheets.get(record.place), "curve": curve, "facts": run_rows(record)}
+        pages.write("run.html", page, "../", **own)
 
 
 def _has_likelihood(table: Table) -> bool:

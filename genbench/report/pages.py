@@ -20,7 +20,7 @@ from genbench.tables import ending
 from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, runs_text, value_text
 
 MANY = 10
-"""Runs of a row that are linked one by one, and whose samples are shown; all are in the list of runs."""
+"""Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""
 
 
 def visible(value: Any) -> Any:
@@ -55,7 +55,7 @@ class Pages:
     def environment(self) -> Environment:
         environment = Environment(
             loader=PackageLoader("genbench.report"), autoescape=True, undefined=StrictUndefined, finalize=visible,
-            trim_blocks=True, lstrip_blocks=True,
+            trim_blocks=True, lstrip_blocks=True, auto_reload=False,
         )  # fmt: skip
         environment.globals |= {
             "version": __version__, "slugs": self.slugs, "looks": self.looks, "protocols": self.protocols,
