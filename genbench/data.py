@@ -30,7 +30,7 @@ PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""
 BUNDLED_FILE = Path(__file__).with_name("datasets.toml")
 KEYS = "the head of the bundled datasets.toml says what each key means"
-EXAMPLE = 'for example: [mine], and below it source = "folder", path = "images", shape = [3, 32, 32]'
+EXAMPLE = 'for example [mine], source = "folder", path = "images", shape = [3, 32, 32]'
 DIGEST_BYTES = 16
 """Of an image: two of 10^9 images have the same with a probability below 10^-20."""
 Progress = Callable[[str, int, int], None]
@@ -127,9 +127,7 @@ def read_entries(file: Path) -> dict[str, Entry]:
     faults: list[GenbenchError] = []
     read = read_toml(file, "datasets")
     if not read.tables:
-        raise BadInput(
-            f"{file}: no dataset in it", 'for example [mine], source = "folder", path = ..., shape = [3, 32, 32]'
-        )
+        raise BadInput(f"{file}: no dataset in it", EXAMPLE)
     for name, table in read.tables.items():
         try:
             found[name] = make_entry(name, table, file.resolve().parent, str(file), read.at)

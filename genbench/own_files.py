@@ -161,19 +161,6 @@ class Array(Source):
         return images
 
 
-def _arrays(file: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """The array of a .npy file, memory-mapped, or the images and labels of a .npz file."""
-    try:
-        loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"{file}: not a .npy or .npz file of arrays ({first_line(error)})") from error
-    if isinstance(loaded, np.ndarray):
-        return loaded, None
-    if "images" not in loaded:
-        raise BadInput(f"{file}: no array `images`, found {', '.join(loaded) or 'none'}")
-    return loaded["images"], loaded["labels"] if "labels" in loaded else None
-
-
 def _images(folder: Path) -> list[Path]:
     return sorted(
         file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,11 @@ RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
 Protocols = dict[str, dict[str, Any]]
 """Settings by their fingerprint."""
 ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "diverged"]
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """The first 12 hex digits of the SHA-256 of the settings as canonical JSON; equal settings, equal fingerprints."""
+    return settings_digest(settings)[:12]
 
 
 class Stored(BaseModel):
@@ -50,7 +56,7 @@ class Measurement(Stored):
     @model_validator(mode="after")
     def value_or_reason(self) -> Measurement:
         if not self.protocol:
-            self.protocol = settings_digest(self.settings)[:12]
+            self.protocol = fingerprint(self.settings)
         if (self.value is None) != (self.status != "ok"):
             raise ValueError(f"{self.metric}: a value is a finite number, or null with a status")
         if self.value is None and not self.note:

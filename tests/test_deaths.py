@@ -209,6 +209,7 @@ class Exits(Hangs):
 """
 
 
+@pytest.mark.slow
 def test_however_a_process_dies_its_record_says_where(genbench, tmp_path):
     (tmp_path / "mishaps.py").write_text(MISHAPS)
     models = [word for name in ("hangs", "leaves", "faults", "exits") for word in ("-m", name)]

@@ -68,6 +68,7 @@ def test_a_run_with_the_same_arguments_neither_loses_nor_repeats(genbench, runs,
     assert before == {file: file.read_bytes() for file in runs.glob("*/record.json")}
 
 
+@pytest.mark.slow
 def test_a_run_with_a_further_extractor_measures_only_that(genbench, runs, gaussian_plugin, tmp_path, finished_runs):
     (tmp_path / "corners.py").write_text(EXTRACTOR)
     run = ["run", "--plugin", gaussian_plugin, "--plugin", "corners.py", "-m", "mine", *SMALL]

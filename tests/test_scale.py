@@ -74,6 +74,7 @@ def peak_of(script: str, folder: Path) -> int:
     return int(out)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
 def test_memory_does_not_grow_with_the_images(tmp_path):
     peaks = {}

@@ -121,6 +121,7 @@ def pair(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["gan", "ldm"])
 def test_two_processes_give_the_weights_of_one_that_accumulates_their_micro_batches(pair, model):
     """Spectral norms (buffers that every pass moves), two phases side by side, and two end to end with `prepare`."""
@@ -134,6 +135,7 @@ def test_two_processes_give_the_weights_of_one_that_accumulates_their_micro_batc
     assert timeless[0] == timeless[1]
 
 
+@pytest.mark.slow
 def test_the_record_says_how_many_trained_and_counts_them_all(pair):
     for out, processes in zip(pair, (1, 2)):
         record = json.loads((next(out.glob("ldm-*")) / "record.json").read_text())
@@ -149,6 +151,7 @@ def test_the_record_says_how_many_trained_and_counts_them_all(pair):
     assert records[1]["cost"]["train"]["peak_bytes"] > 1.5 * records[0]["cost"]["train"]["peak_bytes"]
 
 
+@pytest.mark.slow
 def test_scoring_again_keeps_what_the_training_cost(pair, genbench):
     record = next(pair[1].glob("ldm-*")) / "record.json"
     before = json.loads(record.read_text())
@@ -213,6 +216,7 @@ def wait_for(condition, seconds=120.0):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["the job", "genbench"])
 def test_no_process_is_left_by_one_that_is_killed(tmp_path, plugin, victim):
     command = [sys.executable, "-m", "genbench", "run", "--plugin", plugin, "-m", "hangs", "-d", "digits", "--samples",

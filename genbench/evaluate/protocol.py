@@ -1,14 +1,10 @@
-"""The protocol of a number: every setting behind it, and the fingerprint that tells two protocols apart."""
+"""The protocol of a number: every setting behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from genbench.store import settings_digest
 
 METRICS = 2
 """Version of the metrics' code; raise it when the same features would give another number."""
@@ -29,11 +25,6 @@ class EvaluationSettings(BaseModel):
     allow_rank_deficient: bool = Field(False, description="compute FID also where the covariance cannot have full rank")
     likelihood_images: int = Field(1000, ge=2, description="images of each split whose likelihood is measured")
     max_train_reference: int = Field(50_000, ge=2, description="training images of the reference, at most")
-
-
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """The first 12 hex digits of the SHA-256 of the settings as canonical JSON; equal settings, equal fingerprints."""
-    return settings_digest(settings)[:12]
 
 
 def versions() -> dict[str, str]:
