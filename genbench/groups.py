@@ -130,9 +130,7 @@ def variant(record: Record) -> dict[str, str]:
     """All but the seed that makes two runs of one label different models, as readable settings."""
     job, environment = record.job, record.environment
     plugin = environment.plugin
-    settings = {
-        key: value if isinstance(value, str) else SORTED.encode(value) for key, value in flatten(job.config).items()
-    }
+    settings = {key: _readable(value) for key, value in flatten(job.config).items()}
     settings |= {
         "model": job.model,
         "budget": ", ".join(f"{amount:g} {unit}" for unit, amount in sorted(job.budget.items())),
@@ -146,6 +144,13 @@ def variant(record: Record) -> dict[str, str]:
     if "seconds" in job.budget:
         settings["threads"], settings["processes"] = str(environment.threads), str(environment.processes)
     return settings
+
+
+def _readable(value: Any) -> str:
+    """A setting as text: itself, or as JSON, which the encoder is slow to make of mere numbers."""
+    if type(value) in (int, float):
+        return repr(value)
+    return value if isinstance(value, str) else SORTED.encode(value)
 
 
 def identity(record: Record) -> tuple[Any, ...]:

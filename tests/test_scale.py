@@ -5,6 +5,7 @@ What is measured is VmHWM, the most that was ever resident of a child process, m
 kept of each image must be small beside the image itself.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -151,3 +152,22 @@ def test_both_ways_of_reading_say_the_same_of_what_is_wrong(curved, old, new, to
             load_records([curved], curves=curves)
         messages.append(problem.value.message)
     assert messages[0] == messages[1] and told in messages[0]
+
+
+def test_a_record_that_ends_anywhere_is_corrupt_to_both_ways_of_reading(curved):
+    file = curved / "record.json"
+    text = file.read_bytes()
+    curve, protocols = (text.index(key) for key in (b'\n "curve": [', b'\n "protocols": {'))
+    for end in (curve + 5, curve + 40, protocols - 1, protocols + 40, len(text) - 4):
+        file.write_bytes(text[:end])
+        for curves in (True, False):
+            with pytest.raises(CorruptData):
+                load_records([curved], curves=curves)
+
+
+def test_a_summary_does_not_depend_on_how_the_record_was_laid_out(curved):
+    (before,) = load_records([curved], curves=False)
+    file = curved / "record.json"
+    file.write_text(json.dumps(json.loads(file.read_text())))
+    (after,) = load_records([curved], curves=False)
+    assert after.model_dump() == before.model_dump()
