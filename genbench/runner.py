@@ -27,7 +27,7 @@ def run_session(session: Session, update: Update) -> list[Record]:
     """Run what is missing; the records of all jobs, in the order of the plan.
 
     `update(job, stage, share, text)` is called as jobs go on. Raises what kept a job from leaving a record, when the
-    others have ended: Busy where a folder is in use.
+    others have ended: Busy where a folder is in use, which is tried last.
     """
     missing = []
     for job in session.jobs:
@@ -65,11 +65,16 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> None:
 
 
 def make_tasks(jobs: list[Job], session: Session, context: dict[str, Any]) -> list[Task]:
-    """The jobs as tasks, the longest first; in their order, without estimates, where one place has to do them all."""
+    """The jobs as tasks, the longest first; in their order, without estimates, where one place has to do them all.
+
+    Those whose folders are in use come last: when they are reached, nothing else is left to do.
+    """
     here = session.jobs[0].runtime.executor == "local"
     alone = here and session.at_once * len(session.groups) == 1
     needs = [Need()] * len(jobs) if alone else find_needs(jobs, session.context)
-    return longest_first(make_task(job, context, *need) for job, need in zip(jobs, needs))
+    tasks = longest_first(make_task(job, context, *need) for job, need in zip(jobs, needs))
+    taken = {job.id for job in jobs if store.in_use(job.folder)}
+    return sorted(tasks, key=lambda task: task.id in taken)
 
 
 @contextmanager

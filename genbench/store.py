@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -406,6 +406,15 @@ def locked(folder: Path) -> Iterator[None]:
             file.flush()
             yield
             file.truncate(0)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a live process holds the folder's lock."""
+    try:
+        with locked(folder) if folder.exists() else nullcontext():
+            return False
+    except Busy:
+        return True
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from genbench import store
 from genbench.errors import EnvironmentProblem, GenbenchError
 from genbench.executors.task import News, Task, Tell
 
@@ -29,6 +30,8 @@ def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
     """
     try:
         check_here(task)
+        with store.locked(task.folder):  # Busy is told before a process is started for it
+            pass
         child = Child(task, tell)
         try:
             problem = child.watch(stopping)
@@ -106,7 +109,7 @@ def record_death(task: Task, message: str, late: str = "") -> None:
     """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended."""
     import torch
 
-    from genbench import progress, store
+    from genbench import progress
     from genbench.child import prepared
     from genbench.cost import Meter
     from genbench.plan import Job

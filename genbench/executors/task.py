@@ -38,6 +38,11 @@ class Task:
     memory_bytes: int | None = None
     seconds: float | None = None
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.job["runtime"]["out"]) / self.id
+
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), allow_nan=False)
