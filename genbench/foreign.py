@@ -15,7 +15,7 @@ from genbench.array_file import read_arrays
 from genbench.data import Dataset
 from genbench.errors import BadInput
 from genbench.names import check_name
-from genbench.own_files import Array, Folder
+from genbench.own_files import Array, Files, Folder
 from genbench.records import REFERENCES
 from genbench.seeds import derive_seed
 
@@ -114,7 +114,7 @@ class SampleFolder(Folder):
             )
         return super().convert(image)
 
-    def files(self, folder: Path, conditional: bool) -> list[tuple[Path, int]]:
+    def files(self, folder: Path, conditional: bool) -> Files:
         """The image files, sorted by name, with their labels: the names of their folders where conditional, else -1."""
         try:
             if not conditional:
@@ -125,18 +125,18 @@ class SampleFolder(Folder):
                     raise BadInput(f"{sub}: not a class of the dataset", f"0 to {self.num_classes - 1}")
             if not classes:
                 raise BadInput(f"{folder}: no class folders", "name them 0, 1, ...")
-            return [(file, int(sub.name)) for sub in classes for file, _ in self._files(sub)]
+            return Files.of_classes(folder, ((sub, int(sub.name), self._files(sub).names) for sub in classes))
         except BadInput as error:
             if "class" not in error.message:
                 raise
             hint = "with --conditional the folder holds one folder a class, named 0, 1, ...; without, images"
             raise BadInput(error.message, hint) from error
 
-    def read(self, files: list[tuple[Path, int]]) -> np.ndarray:
+    def read(self, files: Files) -> np.ndarray:
         """The images, uint8 (N, C, H, W)."""
-        images = np.empty((len(files), *self.shape), np.uint8)
-        for index, (file, _) in enumerate(files):
-            images[index] = self._read(file)
+        images = np.empty((len(files.names), *self.shape), np.uint8)
+        for index, name in enumerate(files.names):
+            images[index] = self._read(files.folder / name)
         return images
 
 
@@ -150,9 +150,9 @@ def read_folder(
     files = reader.files(path, conditional)
     images = reader.read(files)
     content = hashlib.sha256()
-    for file, _ in files:
-        content.update(f"{file.relative_to(path).as_posix()} {store.file_digest(file)}\n".encode())
-    return images, np.array([label for _, label in files]), content.hexdigest()
+    for name in files.names:
+        content.update(f"{name} {store.file_digest(path / name)}\n".encode())
+    return images, files.labels, content.hexdigest()
 
 
 def read_file(path: Path, dataset: Dataset, span: str | None) -> tuple[np.ndarray, np.ndarray | None]:

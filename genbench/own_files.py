@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +24,25 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".we
 IGNORED_NAMES = {".DS_Store", "Thumbs.db", "__MACOSX"}
 
 
+@dataclass(frozen=True)
+class Files:
+    """Image files by their paths below a folder, which is all that is kept of them, and their classes (N,) or -1."""
+
+    folder: Path
+    names: list[str]
+    labels: np.ndarray
+
+    @classmethod
+    def of_classes(cls, folder: Path, classes: Iterable[tuple[Path, int, list[str]]]) -> Files:
+        """Of class folders in `folder`, with their labels and the names in them."""
+        names: list[str] = []
+        labels = [np.empty(0, np.int64)]
+        for sub, label, inside in classes:
+            names += [f"{sub.name}/{name}" for name in inside]
+            labels.append(np.full(len(inside), label))
+        return cls(folder, names, np.concatenate(labels))
+
+
 class Folder(Source):
     """A folder of image files, flat or with one folder a class; the test split has its own folder or is a fraction."""
 
@@ -32,56 +55,63 @@ class Folder(Source):
     def splits(self, place: Place) -> tuple[Split, Split]:
         files = self._files(place.path(self.path))
         if self.num_classes and self.layout == "flat":
-            told = f"{place.path(self.path)}: num_classes = {self.num_classes}, and images without classes"
+            told = f"{files.folder}: num_classes = {self.num_classes}, and images without classes"
             raise BadInput(told, 'sort them into a folder a class and set layout = "classes"')
         if self.test_path:
             return self._split(files), self._split(self._files(place.path(self.test_path)))
-        ranks = rank_in_class(np.array([label for _, label in files]))
-        test = ranks >= 1 - self.test_fraction
-        parts = [[file for file, chosen in zip(files, mask) if chosen] for mask in (~test, test)]
-        return self._split(parts[0]), self._split(parts[1])
+        test = rank_in_class(files.labels) >= 1 - self.test_fraction
+        return self._split(files, ~test), self._split(files, test)
 
     def state(self, place: Place) -> list[Any]:
-        folders = [self.path] + ([self.test_path] if self.test_path else [])
-        files = [(file, label) for folder in folders for file, label in self._files(place.path(folder))]
-        try:
-            return [(file.name, label, *stamp(file)) for file, label in files]
-        except OSError as error:
-            told = f"{error.filename}: not a readable image ({error.strerror})"
-            raise BadInput(told, "replace or remove the file") from error
+        """A digest of every file's name, class, size and times of change."""
+        content = hashlib.sha256()
+        for path in (self.path, self.test_path):
+            if path:
+                files = self._files(place.path(path))
+                for name, label in zip(files.names, files.labels):
+                    content.update(os.fsencode(name) + f"\0{label} {_stamp(files.folder / name)}\0".encode())
+            content.update(b"\0")
+        return [content.hexdigest()]
 
-    def _files(self, folder: Path) -> list[tuple[Path, int]]:
+    def _files(self, folder: Path) -> Files:
         if not folder.is_dir():
             raise BadInput(f"{folder}: not a folder", "give a folder of images")
         with _listing(folder):
             files = self._flat(folder) if self.layout == "flat" else self._by_class(folder)
-        if not files:
-            raise BadInput(f"{folder}: no images{_others(folder)}", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+            if not files.names:
+                hint = f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
+                raise BadInput(f"{folder}: no images{_others(folder)}", hint)
         return files
 
-    def _flat(self, folder: Path) -> list[tuple[Path, int]]:
-        files = [(file, -1) for file in _images(folder)]
-        nested = [sub for sub in _subfolders(folder) if any(_images(sub))]
-        if nested and not files:
+    def _flat(self, folder: Path) -> Files:
+        names = _images(folder)
+        nested = [sub for sub in _subfolders(folder) if _images(sub)]
+        if nested and not names:
             raise BadInput(f"{folder}: {len(nested)} class folders, and no image beside them", 'set layout = "classes"')
         if nested:
             raise BadInput(f"{nested[0]}: a folder of images beside images", 'move one away, or set layout = "classes"')
-        return files
+        return Files(folder, names, np.full(len(names), -1))
 
-    def _by_class(self, folder: Path) -> list[tuple[Path, int]]:
+    def _by_class(self, folder: Path) -> Files:
         classes, stray = _subfolders(folder), _images(folder)
         if stray:
-            raise BadInput(f"{stray[0]}: an image beside the class folders", "move it into a class, or remove it")
+            raise BadInput(
+                f"{folder / stray[0]}: an image beside the class folders", "move it into a class, or remove it"
+            )
         if self.num_classes and len(classes) != self.num_classes:
             told = f"{folder}: {len(classes)} class folders, num_classes = {self.num_classes}"
             raise BadInput(told, "correct num_classes, or the folders")
-        for sub in classes:
-            if not _images(sub):
+        found = [_images(sub) for sub in classes]
+        for sub, images in zip(classes, found):
+            if not images:
                 raise BadInput(f"{sub}: no images{_others(sub)}", "fill the class, or remove its folder")
-        return [(file, label) for label, sub in enumerate(classes) for file in _images(sub)]
+        return Files.of_classes(folder, zip(classes, count(), found))
 
-    def _split(self, files: list[tuple[Path, int]]) -> Split:
-        return Split(len(files), ((self._read(file), label) for file, label in files))
+    def _split(self, files: Files, chosen: np.ndarray | None = None) -> Split:
+        """All the files, or those of which `chosen` (N,) is true."""
+        indices = np.arange(len(files.names)) if chosen is None else np.flatnonzero(chosen)
+        pairs = ((self._read(files.folder / files.names[i]), int(files.labels[i])) for i in indices)
+        return Split(len(indices), pairs)
 
     def _read(self, file: Path) -> np.ndarray:
         from PIL import Image as PIL
@@ -161,18 +191,27 @@ class Array(Source):
         return images
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[str]:
+    """The names of the image files in a folder, sorted."""
     return sorted(
-        file
+        file.name
         for file in folder.iterdir()
         if file.suffix.lower() in IMAGE_SUFFIXES and file.name not in IGNORED_NAMES and not file.name.startswith("._")
     )
 
 
+def _stamp(file: Path) -> tuple[int, int, int]:
+    try:
+        return stamp(file)
+    except OSError as error:
+        told = f"{error.filename}: not a readable image ({error.strerror})"
+        raise BadInput(told, "replace or remove the file") from error
+
+
 def _others(folder: Path) -> str:
     """What a folder has instead of images, by the ends of their names."""
     ends = Counter(file.suffix.lower() or "without an ending" for file in folder.iterdir() if file.is_file())
-    return f", but {', '.join(f'{count} {end}' for end, count in ends.most_common(5))}" if ends else ""
+    return f", but {', '.join(f'{n} {end}' for end, n in ends.most_common(5))}" if ends else ""
 
 
 def _subfolders(folder: Path) -> list[Path]:
