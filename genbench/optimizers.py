@@ -34,8 +34,9 @@ def is_matrix(parameter: Tensor, least: int = 16) -> bool:
 class Muon(torch.optim.AdamW):
     """Steps along the nearest orthogonal matrix to a weight's momentum, so that all directions are learned alike.
 
-    What is not a matrix, or too small a one, is moved by AdamW. Source: Jordan et al. 2024, "Muon: an optimizer for
-    hidden layers in neural networks". torch.optim.Muon takes two-dimensional parameters only, one at a time.
+    What is not a matrix, too small a one, or one of the `others` (embeddings, best) is moved by AdamW. Source: Jordan
+    et al. 2024, "Muon: an optimizer for hidden layers in neural networks". torch.optim.Muon takes two-dimensional
+    parameters only, one at a time.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Muon(torch.optim.AdamW):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        others: Iterable[nn.Parameter] = (),
     ) -> None:
-        everything = trained(parameters)
+        everything, left = trained(parameters), {id(p) for p in others}
+        matrices = [is_matrix(p) and id(p) not in left for p in everything]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in everything if not is_matrix(p)]},
-            {"params": [p for p in everything if is_matrix(p)], "lr": matrix_learning_rate},
+            {"params": [p for p, chosen in zip(everything, matrices) if not chosen]},
+            {"params": [p for p, chosen in zip(everything, matrices) if chosen], "lr": matrix_learning_rate},
         ]
         super().__init__(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
         self.momentum = momentum

@@ -96,6 +96,15 @@ def test_what_is_no_matrix_moves_as_by_adamw() -> None:
         assert torch.equal(mine, other) != is_matrix(mine)
 
 
+def test_adamw_moves_the_matrices_that_it_is_given() -> None:
+    ours, theirs = network(), network()
+    give_gradients(ours)
+    give_gradients(theirs)
+    Muon(ours, 1e-2, others=[ours[3].weight]).step()
+    adamw(theirs, 1e-2).step()
+    assert torch.equal(ours[3].weight, theirs[3].weight) and not torch.equal(ours[1].weight, theirs[1].weight)
+
+
 def test_a_restored_optimizer_goes_on_exactly() -> None:
     going, stopped = network(), network()
     first, second = Muon(going, 1e-2), Muon(stopped, 1e-2)
