@@ -80,6 +80,13 @@ class ResBlock(nn.Module):
         return out
 
 
+def steering(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that embed times and labels, and those by which residual blocks read them: no image passes these."""
+    embedders = [m for m in network.modules() if isinstance(m, TimeEmbedding | LabelEmbedding)]
+    readers = [m.embed for m in network.modules() if isinstance(m, ResBlock) and m.embed is not None]
+    return [p for module in (*embedders, *readers) for p in module.parameters()]
+
+
 class Attention(nn.Module):
     """Self-attention over all places of a feature map, with a residual connection (Vaswani et al. 2017)."""
 

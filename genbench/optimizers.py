@@ -1,6 +1,7 @@
 """The optimizers that models share: AdamW, and Muon, which moves matrices by orthogonal steps."""
 
 from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -33,8 +34,9 @@ def is_matrix(parameter: Tensor, least: int = 16) -> bool:
 class Muon(torch.optim.AdamW):
     """Steps along the nearest orthogonal matrix to a weight's momentum, so that all directions are learned alike.
 
-    What is not a matrix, or too small a one, is moved by AdamW. Source: Jordan et al. 2024, "Muon: an optimizer for
-    hidden layers in neural networks". torch.optim.Muon takes two-dimensional parameters only, one at a time.
+    What is not a matrix, too small a one, or one of the `others` (embeddings, best) is moved by AdamW. Source: Jordan
+    et al. 2024, "Muon: an optimizer for hidden layers in neural networks". torch.optim.Muon takes two-dimensional
+    parameters only, one at a time.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Muon(torch.optim.AdamW):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         momentum: float = 0.95,
+        others: Iterable[nn.Parameter] = (),
     ) -> None:
-        everything = trained(parameters)
+        everything, left = trained(parameters), {id(p) for p in others}
+        matrices = [is_matrix(p) and id(p) not in left for p in everything]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in everything if not is_matrix(p)]},
-            {"params": [p for p in everything if is_matrix(p)], "lr": matrix_learning_rate},
+            {"params": [p for p, chosen in zip(everything, matrices) if not chosen]},
+            {"params": [p for p, chosen in zip(everything, matrices) if chosen], "lr": matrix_learning_rate},
         ]
         super().__init__(groups, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
         self.momentum = momentum
@@ -61,27 +65,35 @@ class Muon(torch.optim.AdamW):
         group = self.param_groups[1]
         moved = [p for p in group["params"] if p.grad is not None]
         if moved:
-            torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
-            for places, update in self._updates(moved):
-                scale = max(1.0, update.shape[1] / update.shape[2]) ** 0.5
-                for place, step in zip(places, update):
-                    moved[place].add_(step.view_as(moved[place]), alpha=-group["lr"] * scale)
+            self._move(moved, group["lr"], 1 - group["lr"] * group["weight_decay"])
         for p in moved:
             p.grad = None  # so that AdamW passes them over
         super().step()
         return loss
 
-    def _updates(self, moved: list[Tensor]) -> Iterable[tuple[list[int], Tensor]]:
-        """The steps (B, rows, columns) of the matrices of one shape, and their places, for each shape."""
+    def _move(self, moved: list[Tensor], rate: float, kept: float) -> None:
+        """Each weight W becomes kept * W - rate * scale * F X, with the factors F of one shorter side as one stack."""
+        sides: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
+        matrices = [as_matrix(p) for p in moved]
+        for weight, ahead in zip(matrices, self._ahead(moved)):
+            scale = max(1.0, len(weight) / weight.shape[1]) ** 0.5
+            w, x = (weight, ahead) if len(weight) <= weight.shape[1] else (weight.mT, ahead.mT)
+            sides.setdefault(len(w), []).append((w, x, rate * scale))
+        for members in sides.values():
+            factors = inverse_root(torch.stack([x @ x.mT for _, x, _ in members]))
+            for (w, x, step), factor in zip(members, factors):
+                torch.addmm(w, factor, x, beta=kept, alpha=-step, out=w)
+        for p, weight in zip(moved, matrices):
+            if not p.is_contiguous() or p.dtype != weight.dtype:  # the matrix is a copy then
+                p.copy_(weight.view_as(p))
+
+    def _ahead(self, moved: list[Tensor]) -> list[Tensor]:
+        """The momenta, moved on by the gradients, and by them once more (Nesterov): X, in the gradients' memory."""
         gradients = [p.grad for p in moved if p.grad is not None]
         momenta = [self._momentum_of(p) for p in moved]
         torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
-        ahead = torch._foreach_lerp(gradients, momenta, self.momentum)
-        shapes: dict[tuple[int, int], list[int]] = {}
-        for place, matrix in enumerate(ahead):
-            shapes.setdefault((len(matrix), matrix[0].numel()), []).append(place)
-        for places in shapes.values():
-            yield places, orthogonal(torch.stack([ahead[place].flatten(1) for place in places]))
+        torch._foreach_lerp_(gradients, momenta, self.momentum)
+        return [as_matrix(x) for x in gradients]
 
     def _momentum_of(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -91,16 +103,24 @@ class Muon(torch.optim.AdamW):
         return momentum
 
 
-def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Matrices (B, rows, columns) with their singular values brought near 1, between about 0.7 and 1.2, float32.
+def as_matrix(x: Tensor) -> Tensor:
+    """A weight as (out, in x height x width), in float32 at least: the same memory where it can be."""
+    return x.to(torch.promote_types(x.dtype, torch.float32)).flatten(1)
 
-    A quintic Newton-Schulz iteration, whose coefficients rather spread the large singular values than leave the small
-    ones behind. Source: Jordan et al. 2024.
+
+def inverse_root(gram: Tensor, iterations: int = 5) -> Tensor:
+    """F (B, n, n), about (X X^T)^(-1/2), of X X^T: the singular values of F X are near 1, between about 0.7 and 1.2.
+
+    The quintic Newton-Schulz iteration X <- Q(X X^T) X, whose coefficients rather spread the large singular values than
+    leave the small ones behind, is a product of polynomials in X X^T alone: X's longer side takes part in no iteration.
+    Its small eigenvalues grow 12-fold in each, and so would bfloat16's rounding. Source: Jordan et al. 2024.
     """
-    wide = matrices.shape[1] <= matrices.shape[2]
-    x = (matrices if wide else matrices.mT).bfloat16()
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    norm = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
+    gram = gram / norm**2
+    factors: list[Tensor] = []
     for _ in range(iterations):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
-    return (x if wide else x.mT).float()
+        if factors:
+            gram = factors[-1] @ gram @ factors[-1]
+        factors.append(torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315))
+        factors[-1].diagonal(dim1=1, dim2=2).add_(3.4445)
+    return reduce(torch.bmm, factors) / norm

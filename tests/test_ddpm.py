@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from genbench import Batch, DataSpec
 from genbench.images import to_float
+from genbench.optimizers import is_matrix
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, discretized_gaussian, linear_betas, strata_of
 from genbench_ddpm.samplers import ancestral, ddim, ddim_times, ddim_variance
@@ -407,3 +408,14 @@ def test_training_lowers_loss_and_bound():
         losses.append(loss.item())
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     assert bits() < min(before, 7.5)
+
+
+def test_muon_moves_the_matrices_that_images_pass_and_adamw_what_embeds_times_and_labels():
+    model = tiny(num_classes=20, widths=(16, 32), attention=(0,), optimizer="muon")
+    (phase,) = model.phases()
+    by_muon = {id(p) for p in phase.optimizer.param_groups[1]["params"]}
+    large = {name: id(p) in by_muon for name, p in model.net.named_parameters() if is_matrix(p)}
+    steering = {name for name in large if name.startswith(("time.", "label.")) or ".embed." in name}
+    assert {"time.net.2.weight", "label.table.weight", "down.0.res.embed.weight"} <= steering
+    assert {"down.0.res.conv1.weight", "down.0.attention.qkv.weight"} <= set(large) - steering
+    assert all(moved != (name in steering) for name, moved in large.items())

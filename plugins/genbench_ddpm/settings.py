@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from genbench import Config, DataSpec, Muon, Phase, adamw, field, warmup_constant, warmup_cosine
-from genbench.nets import UNet
+from genbench.nets import UNet, steering
 from genbench_ddpm.diffusion import (
     Denoiser,
     Diffusion,
@@ -29,7 +29,7 @@ class DiffusionConfig(Config):
 
     batch_size: int = field(64, "train", "images per update", ge=1)
     optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for the matrices and convolutions among them"
+        "muon", "train", "AdamW for all weights, or Muon for the matrices that images pass, convolutions too"
     )
     learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
     matrix_learning_rate: float = field(0.01, "train", "peak learning rate of Muon", gt=0)
@@ -154,7 +154,9 @@ class DiffusionConfig(Config):
         """The phase that moves `module` by these settings' optimizer."""
         schedule = warmup_cosine if self.annealing == "cosine" else warmup_constant
         if self.optimizer == "muon":
-            optimizer: AdamW = Muon(module, rate, self.matrix_learning_rate, self.betas, self.weight_decay)
+            optimizer: AdamW = Muon(
+                module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)
+            )
         else:
             optimizer = adamw(module, rate, self.betas, self.weight_decay)
         return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0)
