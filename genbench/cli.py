@@ -9,20 +9,33 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import JobProgress, PreparationProgress, plain, say, show_error, show_json, show_remarks
+from genbench.console import (
+    JobProgress,
+    PreparationProgress,
+    plain,
+    say,
+    show_error,
+    show_json,
+    show_left_out,
+    show_remarks,
+)
 from genbench.errors import BadInput, GenbenchError, Terminated, did_you_mean
 from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
 from genbench.safe_text import redacted
 from genbench.store import keep_text
+
+if TYPE_CHECKING:
+    from genbench.record_files import Found
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = (
@@ -208,7 +221,9 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
     from genbench.formats import render
     from genbench.tables import make_tables
 
-    click.echo(render(make_tables(records_of(runs, v100), layout, published), format_))
+    found = records_of(runs, v100)
+    click.echo(render(make_tables(found.records, layout, published), format_))
+    raise SystemExit(show_left_out(found, format_ == "json"))
 
 
 @cli.command()
@@ -219,16 +234,19 @@ def report(runs: tuple[Path, ...], out: Path, v100: str | None) -> None:
     """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number."""
     from genbench.report import build_report
 
-    click.echo(build_report(records_of(runs, v100), out))
+    found = records_of(runs, v100)
+    click.echo(build_report(found.records, out, found.corrupt, found.unfinished))
+    raise SystemExit(show_left_out(found))
 
 
-def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
-    """The records below the folders, with V100-days where a factor is given."""
-    from genbench.record_files import load_records
+def records_of(runs: tuple[Path, ...], v100: str | None) -> Found:
+    """What the folders hold, with V100-days where a factor is given."""
+    from genbench.record_files import find_records
     from genbench.v100 import convert, parse_conversion
 
     conversion = None if v100 is None else parse_conversion(v100)
-    return convert(load_records(runs, curves=False), conversion)
+    found = find_records(runs, curves=False, sealed=True)
+    return replace(found, records=convert(found.records, conversion))
 
 
 @cli.command()
@@ -238,9 +256,9 @@ def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
 def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     """What differs between two runs: configuration, protocol, environment, numbers."""
     from genbench.compare import differences
-    from genbench.record_files import load_one
+    from genbench.record_files import load_each
 
-    rows = differences(load_one(run_a), load_one(run_b))
+    rows = differences(*load_each([run_a, run_b]))
     if as_json:
         show_json(rows)
         return

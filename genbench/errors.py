@@ -85,10 +85,15 @@ def together(problems: Sequence[E]) -> E:
     """Several errors of one kind as one; a single one as it is."""
     if len(problems) == 1:
         return problems[0]
-    told = [f"{each.message} ({each.hint})" if each.hint else each.message for each in problems[:MOST_PROBLEMS]]
+    hints = {each.hint for each in problems}
+    told = [
+        f"{each.message} ({each.hint})" if each.hint and len(hints) > 1 else each.message
+        for each in problems[:MOST_PROBLEMS]
+    ]
     more = len(problems) - MOST_PROBLEMS
     told += [f"and {more} more"] if more > 0 else []
-    whole = type(problems[0])("; ".join(told), f"mend all {len(problems)}, then run again")
+    mend = f"mend all {len(problems)}, then run again" if len(hints) > 1 else f"of all {len(problems)}: {hints.pop()}"
+    whole = type(problems[0])("; ".join(told), mend)
     whole.problems = list(problems[:MOST_PROBLEMS])
     return whole
 
