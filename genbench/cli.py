@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -32,10 +29,8 @@ from genbench.errors import BadInput, GenbenchError, Terminated, did_you_mean
 from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
 from genbench.safe_text import redacted
+from genbench.signals import interrupt_on_signals, is_interruption
 from genbench.store import keep_text
-
-if TYPE_CHECKING:
-    from genbench.record_files import Found
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = (
@@ -220,8 +215,9 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
     """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
     from genbench.formats import render
     from genbench.tables import make_tables
+    from genbench.v100 import find_converted
 
-    found = records_of(runs, v100)
+    found = find_converted(runs, v100)
     click.echo(render(make_tables(found.records, layout, published), format_))
     raise SystemExit(show_left_out(found, format_ == "json"))
 
@@ -233,20 +229,11 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
 def report(runs: tuple[Path, ...], out: Path, v100: str | None) -> None:
     """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number."""
     from genbench.report import build_report
+    from genbench.v100 import find_converted
 
-    found = records_of(runs, v100)
+    found = find_converted(runs, v100)
     click.echo(build_report(found.records, out, found.corrupt, found.unfinished))
     raise SystemExit(show_left_out(found))
-
-
-def records_of(runs: tuple[Path, ...], v100: str | None) -> Found:
-    """What the folders hold, with V100-days where a factor is given."""
-    from genbench.record_files import find_records
-    from genbench.v100 import convert, parse_conversion
-
-    conversion = None if v100 is None else parse_conversion(v100)
-    found = find_records(runs, curves=False, sealed=True)
-    return replace(found, records=convert(found.records, conversion))
 
 
 @cli.command()
@@ -384,7 +371,7 @@ def result_of(as_json: bool) -> int:
     """The exit code of the command, its error told."""
     try:
         arm()
-        terminate_as_interrupt()
+        interrupt_on_signals()
         cli.main(standalone_mode=False)
         return 0
     except GenbenchError as error:
@@ -397,8 +384,11 @@ def result_of(as_json: bool) -> int:
         show_error(BadInput(error.format_message(), near or "see --help"), as_json)
         return 2
     except (KeyboardInterrupt, click.Abort) as stop:
+        cause = stop if stop.__cause__ is None else stop.__cause__  # click makes an Abort of it
+        if not is_interruption(cause):
+            return report_bug(cause, as_json)
         say("genbench: interrupted; the same command goes on from here")
-        return 143 if Terminated in (type(stop), type(stop.__cause__)) else 130  # click makes an Abort of it
+        return 143 if isinstance(cause, Terminated) else 130
     except BrokenPipeError:
         raise
     except SystemExit as stop:
@@ -412,17 +402,7 @@ def asks_for_json(words: list[str]) -> bool:
     return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
 
 
-def terminate_as_interrupt() -> None:
-    """Let SIGTERM stop the command as Ctrl-C does, with an exit code of its own."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
-
-
-def report_bug(error: Exception, as_json: bool) -> int:
+def report_bug(error: BaseException, as_json: bool) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
     kept = keep_text(redacted("".join(traceback.format_exception(error))))
     told = f"{type(error).__name__}: {error}"

@@ -73,7 +73,11 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
-class Terminated(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: the command stops, and exits with 130."""
+
+
+class Terminated(Interrupted):
     """SIGTERM: the command stops as by Ctrl-C, and exits with 143."""
 
 

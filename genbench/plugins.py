@@ -22,6 +22,7 @@ import pluggy
 from genbench import __version__, hookspecs
 from genbench.errors import BadInput, did_you_mean, message_of
 from genbench.names import check_name
+from genbench.signals import is_interruption
 
 if TYPE_CHECKING:
     from genbench.model import Model
@@ -89,9 +90,9 @@ class Plugins:
                 self._check_hooks(plugin)
                 self._register_models(plugin, info)
                 self._register_nouns(plugin, f"{info.origin}:{info.name}")
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if is_interruption(error):
+                raise
             info.state, info.reason = "broken", describe(error)
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)

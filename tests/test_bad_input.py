@@ -165,7 +165,7 @@ NOT_APPLICABLE = {
     "82: turned images": "turned as they say, and counted: tests/test_data.py",
     "92: a folder that changes": "it is another dataset, or stops the job: tests/test_data.py, genbench/child.py",
     "106: a slow import": "a warning: tests/test_plugins.py",
-    "118-140, 142, 143: what a model does": "a failed record and a row: tests/test_cli.py, tests/test_conformance.py",
+    "118-143: what a model does": "a failed record and a row: tests/test_cli.py, test_deaths.py, test_conformance.py",
     "145: a missing record": "a run that goes on, and a note beside tables: tests/test_report.py",
     "151-155, 162: locks and clocks": "tests/test_store.py",
     "164: missing samples": "`genbench verify`: tests/test_verify.py",

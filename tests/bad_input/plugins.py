@@ -60,6 +60,8 @@ CASES = {
     "an import that raises": plugin("raise RuntimeError('no <luck>')\n", "RuntimeError", "no <luck>"),
     "an import that exits": plugin("import sys\nsys.exit(3)\n", "SystemExit", "3"),
     "an import that exits well": plugin("raise SystemExit\n", "SystemExit"),
+    "an import that interrupts": plugin("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+    "a hook that interrupts": changed("    register(Toy)", "    raise KeyboardInterrupt", "KeyboardInterrupt"),
     "a generator's end": plugin("raise GeneratorExit\n", "GeneratorExit"),
     "an error that has no text": plugin(
         "class Bad(Exception):\n    def __str__(self):\n        raise ValueError\nraise Bad\n", "Bad"
@@ -115,6 +117,10 @@ CASES = {
     "a model that exits when built": built(
         "        super().__init__(data, config)", "        super().__init__(data, config)\n        raise SystemExit(3)",
         "SystemExit",
+    ),
+    "a model that interrupts when built": built(
+        "        super().__init__(data, config)", "        super().__init__(data, config)\n        raise KeyboardInterrupt",
+        "KeyboardInterrupt", "1x8x8",
     ),
     "a model without parameters": built("torch.nn.Parameter(torch.zeros(data.shape))", "torch.zeros(3)", "no parameters"),
     "an option of no role": changed('field(4, "train", "width", ge=1)', "4", "Toy.Config.width", "genbench.field"),
