@@ -20,6 +20,7 @@ def register_models(register):
         name = "toy"
     register(Toy)
 """
+HAS = f"genbench {__version__} has 2 to 3"
 FAULTS = {
     "syntax": ("def broken(:\n", "SyntaxError"),
     "import": ("import no_such_module_at_all\n", "no_such_module_at_all"),
@@ -70,7 +71,7 @@ def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeyp
 
 @pytest.mark.parametrize(
     ("said", "told"),
-    [("4", f"genbench_api 4, genbench {__version__} has 2 to 3"), ("1", f"genbench_api 1, genbench {__version__} has 2 to 3"),
+    [("4", f"genbench_api 4, {HAS}"), ("1", f"genbench_api 1, {HAS}"),
      ("'3'", "genbench_api is '3'"), ("None", "genbench_api is None")],
 )  # fmt: skip
 def test_a_plugin_for_another_interface_is_listed_and_refused_when_asked_for(
