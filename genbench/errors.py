@@ -89,14 +89,14 @@ def together(problems: Sequence[E]) -> E:
     """Several errors of one kind as one; a single one as it is."""
     if len(problems) == 1:
         return problems[0]
-    hints = {each.hint for each in problems}
+    common = problems[0].hint if len({each.hint for each in problems}) == 1 else ""
     told = [
-        f"{each.message} ({each.hint})" if each.hint and len(hints) > 1 else each.message
+        each.message if common or not each.hint else f"{each.message} ({each.hint})"
         for each in problems[:MOST_PROBLEMS]
     ]
     more = len(problems) - MOST_PROBLEMS
     told += [f"and {more} more"] if more > 0 else []
-    mend = f"mend all {len(problems)}, then run again" if len(hints) > 1 else f"of all {len(problems)}: {hints.pop()}"
+    mend = f"mend all {len(problems)}{f': {common}' if common else ', then run again'}"
     whole = type(problems[0])("; ".join(told), mend)
     whole.problems = list(problems[:MOST_PROBLEMS])
     return whole
