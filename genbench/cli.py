@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,11 +15,21 @@ import click
 
 from genbench import __version__
 from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import JobProgress, PreparationProgress, plain, say, show_error, show_json, show_remarks
+from genbench.console import (
+    JobProgress,
+    PreparationProgress,
+    plain,
+    say,
+    show_error,
+    show_json,
+    show_left_out,
+    show_remarks,
+)
 from genbench.errors import BadInput, GenbenchError, Terminated, did_you_mean
 from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
 from genbench.safe_text import redacted
+from genbench.signals import interrupt_on_signals, is_interruption
 from genbench.store import keep_text
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -207,8 +215,11 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
     """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
     from genbench.formats import render
     from genbench.tables import make_tables
+    from genbench.v100 import find_converted
 
-    click.echo(render(make_tables(records_of(runs, v100), layout, published), format_))
+    found = find_converted(runs, v100)
+    click.echo(render(make_tables(found.records, layout, published), format_))
+    raise SystemExit(show_left_out(found, format_ == "json"))
 
 
 @cli.command()
@@ -218,17 +229,11 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
 def report(runs: tuple[Path, ...], out: Path, v100: str | None) -> None:
     """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number."""
     from genbench.report import build_report
+    from genbench.v100 import find_converted
 
-    click.echo(build_report(records_of(runs, v100), out))
-
-
-def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
-    """The records below the folders, with V100-days where a factor is given."""
-    from genbench.record_files import load_records
-    from genbench.v100 import convert, parse_conversion
-
-    conversion = None if v100 is None else parse_conversion(v100)
-    return convert(load_records(runs, curves=False), conversion)
+    found = find_converted(runs, v100)
+    click.echo(build_report(found.records, out, found.corrupt, found.unfinished))
+    raise SystemExit(show_left_out(found))
 
 
 @cli.command()
@@ -238,9 +243,9 @@ def records_of(runs: tuple[Path, ...], v100: str | None) -> Any:
 def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     """What differs between two runs: configuration, protocol, environment, numbers."""
     from genbench.compare import differences
-    from genbench.record_files import load_one
+    from genbench.record_files import load_each
 
-    rows = differences(load_one(run_a), load_one(run_b))
+    rows = differences(*load_each([run_a, run_b]))
     if as_json:
         show_json(rows)
         return
@@ -366,7 +371,7 @@ def result_of(as_json: bool) -> int:
     """The exit code of the command, its error told."""
     try:
         arm()
-        terminate_as_interrupt()
+        interrupt_on_signals()
         cli.main(standalone_mode=False)
         return 0
     except GenbenchError as error:
@@ -379,8 +384,11 @@ def result_of(as_json: bool) -> int:
         show_error(BadInput(error.format_message(), near or "see --help"), as_json)
         return 2
     except (KeyboardInterrupt, click.Abort) as stop:
+        cause = stop if stop.__cause__ is None else stop.__cause__  # click makes an Abort of it
+        if not is_interruption(cause):
+            return report_bug(cause, as_json)
         say("genbench: interrupted; the same command goes on from here")
-        return 143 if Terminated in (type(stop), type(stop.__cause__)) else 130  # click makes an Abort of it
+        return 143 if isinstance(cause, Terminated) else 130
     except BrokenPipeError:
         raise
     except SystemExit as stop:
@@ -394,17 +402,7 @@ def asks_for_json(words: list[str]) -> bool:
     return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
 
 
-def terminate_as_interrupt() -> None:
-    """Let SIGTERM stop the command as Ctrl-C does, with an exit code of its own."""
-
-    def terminate(*_: object) -> None:
-        raise Terminated
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, terminate)
-
-
-def report_bug(error: Exception, as_json: bool) -> int:
+def report_bug(error: BaseException, as_json: bool) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
     kept = keep_text(redacted("".join(traceback.format_exception(error))))
     told = f"{type(error).__name__}: {error}"

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from genbench.errors import GenbenchError
+from genbench.errors import MOST_PROBLEMS, GenbenchError, together
 from genbench.safe_text import printable, redacted
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from genbench.data import Dataset
     from genbench.plan import Job
+    from genbench.record_files import Found
 
 SHARES = {"start": (0.0, 0.0), "train": (0.0, 0.6), "sample": (0.6, 0.8), "evaluate": (0.8, 1.0), "end": (1.0, 1.0)}
 LINE_SECONDS, TERMINAL_SECONDS = 15.0, 0.2
@@ -34,14 +35,26 @@ def say(text: str) -> None:
     print(printable(redacted(text), "\t\xa0"), file=sys.stderr, flush=True)
 
 
-def show_error(error: GenbenchError, as_json: bool) -> None:
-    """One line for what and where, one for how to mend it; or one JSON object on stdout."""
+def show_error(error: GenbenchError, as_json: bool, out: TextIO | None = None) -> None:
+    """One line for what and where, one for how to mend it; or one JSON object, on stdout where no result is there."""
     if as_json:
-        print(redacted(json.dumps({"error": error.as_dict()}, allow_nan=False)))
+        print(redacted(json.dumps({"error": error.as_dict()}, allow_nan=False)), file=out)
         return
     say(f"genbench: error[{error.code}]: {error.message}")
     if error.hint:
         say(f"  hint: {error.hint}")
+
+
+def show_left_out(found: Found, as_json: bool = False) -> int:
+    """Name the runs that a result is without, after it and on stderr; the exit code, 3 where a record is corrupt."""
+    if found.unfinished and not as_json:
+        names = [*map(str, found.unfinished[:MOST_PROBLEMS]), *["..."][: len(found.unfinished) // (MOST_PROBLEMS + 1)]]
+        say(f"note: {len(found.unfinished)} without a record yet, interrupted or still running: {', '.join(names)}")
+    if not found.corrupt:
+        return 0
+    error = together(list(found.corrupt.values()))
+    show_error(error, as_json, sys.stderr)
+    return error.exit_code
 
 
 def show_json(value: Any) -> None:

@@ -128,7 +128,7 @@ def _point(
         return CurvePoint(**costs, status="not_applicable", note=note), {}
     try:
         measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
-    except (Busy, Cancelled, KeyboardInterrupt):
+    except (Busy, Cancelled):
         raise
     except Exception as error:
         log.exception("%s: point %s of the curve failed", job.id, about["point"])

@@ -79,6 +79,8 @@ class Dataset:
     entropy_given_label: Entropy | None = None
     distinct: int | None = None
     """Training images that differ from one another; None where they were not counted."""
+    turned: int = 0
+    """Images that had an EXIF orientation."""
 
     @property
     def remarks(self) -> list[str]:
@@ -88,6 +90,8 @@ class Dataset:
             found.append(f"{self.overlap:,} test images are among the training images: copying them is rewarded")
         if self.distinct == 1:
             found.append("all training images are the same")
+        if self.turned:
+            found.append(f"{self.turned:,} image{'s' * (self.turned > 1)} turned as the EXIF orientation says")
         return found
 
     def __getstate__(self) -> dict[str, Any]:
@@ -248,6 +252,7 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
             raise BadInput(
                 f"{entry.origin} [{entry.name}]: {split.count} {name} image(s)", "a comparison needs at least 2"
             )
+    before = entry.source.turned
     with store.atomic_folder(folder) as temporary:
         content = hashlib.sha256()
         train, test = (_write_split(entry, name, split, temporary, content, progress) for name, split in splits.items())
@@ -257,6 +262,7 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
                 "digest": content.hexdigest(),
                 "overlap": len(np.intersect1d(train, test)),
                 "distinct": len(np.unique(train)),
+                "turned": entry.source.turned - before,
             },
         )
 
@@ -303,7 +309,7 @@ def _open(entry: Entry, folder: Path) -> Dataset:
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
-        about.get("distinct"),
+        about.get("distinct"), about.get("turned", 0),
     )  # fmt: skip
 
 

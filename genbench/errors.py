@@ -73,7 +73,11 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
-class Terminated(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: the command stops, and exits with 130."""
+
+
+class Terminated(Interrupted):
     """SIGTERM: the command stops as by Ctrl-C, and exits with 143."""
 
 
@@ -85,10 +89,15 @@ def together(problems: Sequence[E]) -> E:
     """Several errors of one kind as one; a single one as it is."""
     if len(problems) == 1:
         return problems[0]
-    told = [f"{each.message} ({each.hint})" if each.hint else each.message for each in problems[:MOST_PROBLEMS]]
+    common = problems[0].hint if len({each.hint for each in problems}) == 1 else ""
+    told = [
+        each.message if common or not each.hint else f"{each.message} ({each.hint})"
+        for each in problems[:MOST_PROBLEMS]
+    ]
     more = len(problems) - MOST_PROBLEMS
     told += [f"and {more} more"] if more > 0 else []
-    whole = type(problems[0])("; ".join(told), f"mend all {len(problems)}, then run again")
+    mend = f"mend all {len(problems)}{f': {common}' if common else ', then run again'}"
+    whole = type(problems[0])("; ".join(told), mend)
     whole.problems = list(problems[:MOST_PROBLEMS])
     return whole
 

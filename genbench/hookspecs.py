@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from genbench.records import Measurement, Record
     from genbench.sample import Samples
 
+API, OLDEST_API = 1, 1
+"""Versions of these hooks and of what `genbench` exports: this one, which a plugin may state as `genbench_api`, and the
+oldest whose plugins still work. API rises when a plugin can use what was not there before; OLDEST_API when plugins must
+change."""
 hookspec = pluggy.HookspecMarker("genbench")
 hookimpl = pluggy.HookimplMarker("genbench")
 

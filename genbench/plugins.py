@@ -6,8 +6,10 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -20,8 +22,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from genbench import __version__, hookspecs
-from genbench.errors import BadInput, did_you_mean, message_of
+from genbench.console import say
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, message_of
 from genbench.names import check_name
+from genbench.signals import is_interruption
 
 if TYPE_CHECKING:
     from genbench.model import Model
@@ -34,7 +38,9 @@ SHARED = tuple(
 """What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
 NOUNS = ("register_datasets", "register_executors", "register_extractors")
 """The hooks that register values by name."""
-State = Literal["ok", "broken", "duplicate"]
+SLOW_SECONDS = 10.0
+"""An import that takes longer is warned of: every process of a run pays for it."""
+State = Literal["ok", "broken", "incompatible", "duplicate"]
 
 
 @dataclass
@@ -54,6 +60,10 @@ class PluginInfo:
     def sources(self) -> list[Path]:
         """The Python files behind the plugin's numbers."""
         return source_files(self.plugin)
+
+    def fault(self, message: str, hint: str) -> GenbenchError:
+        """The error for one that asks for the plugin and cannot have it."""
+        return (EnvironmentProblem if self.state == "incompatible" else BadInput)(message, hint)
 
     @property
     def digest(self) -> str:
@@ -82,16 +92,20 @@ class Plugins:
         """Load one plugin into the manager; whatever goes wrong is kept as its state and reason."""
         self.infos.append(info)
         plugin: Any = None
+        importlib.import_module("genbench.model")  # and with it torch, whose time is no plugin's
         try:
             with redirect_stdout(sys.stderr):
-                plugin = info.plugin = load()
+                plugin = info.plugin = timed(load, info)
+                if reason := misfit(plugin):
+                    info.state, info.reason = "incompatible", reason
+                    return
                 self.manager.register(plugin, name=f"{info.origin}:{info.name}")
                 self._check_hooks(plugin)
                 self._register_models(plugin, info)
                 self._register_nouns(plugin, f"{info.origin}:{info.name}")
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if is_interruption(error):
+                raise
             info.state, info.reason = "broken", describe(error)
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
@@ -173,11 +187,10 @@ class Plugins:
         if len(offers) > 1:
             origins = " and ".join(info.origin for _, info in offers)
             raise BadInput(f"model {name!r} comes from {origins}", "uninstall one, or rename its model")
-        broken = [info for info in self.infos if info.name.lower() == name.lower() and info.state == "broken"]
-        if broken:
-            raise BadInput(
-                f"model {name!r}: its plugin {broken[0].origin} is broken: {broken[0].reason}", "see `genbench plugins`"
-            )
+        for info in self.infos:
+            if info.name.lower() == name.lower() and info.state in ("broken", "incompatible"):
+                told = f"model {name!r}: its plugin {info.origin} is {info.state}: {info.reason}"
+                raise info.fault(told, "see `genbench plugins`")
         raise BadInput(f"unknown model {name!r}", f"{did_you_mean(name, set(self.model_names))}; see `genbench models`")
 
     def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
@@ -217,10 +230,34 @@ def load_plugins(files: Iterable[str] = ()) -> Plugins:
     for file in files:
         name = Path(file).stem
         plugins.add(PluginInfo(name, f"--plugin {file}", version=__version__), lambda file=file: load_file(file))  # type: ignore[misc]
-        if plugins.infos[-1].state == "broken":
-            raise BadInput(f"--plugin {file}: {plugins.infos[-1].reason}", "--traceback shows where")
+        info = plugins.infos[-1]
+        if info.state != "ok":
+            raise info.fault(f"--plugin {file}: {info.reason}", "--traceback shows where")
     plugins.mark_duplicates()
     return plugins
+
+
+def timed(load: Callable[[], Any], info: PluginInfo) -> Any:
+    """What `load` gives; a slow one is warned of, once a command: by the process that has no parent among ours."""
+    began = time.perf_counter()
+    plugin = load()
+    seconds = time.perf_counter() - began
+    if seconds > SLOW_SECONDS and multiprocessing.parent_process() is None:
+        say(f"warning: plugin {info.name} ({info.origin}): its import took {seconds:.1f} s, in every process anew")
+    return plugin
+
+
+def misfit(plugin: Any) -> str:
+    """Why a plugin is not written for this genbench, by its `genbench_api`; empty where it fits or does not say."""
+    oldest, own = hookspecs.OLDEST_API, hookspecs.API
+    said = getattr(plugin, "genbench_api", own)
+    if type(said) is not int:
+        return f"its genbench_api is {said!r}, where a whole number belongs; that of genbench {__version__} is {own}"
+    if oldest <= said <= own:
+        return ""
+    known = f"{oldest} to {own}" if oldest < own else f"{own}"
+    upgrade = "genbench" if said > own else "the plugin"
+    return f"it is written for genbench_api {said}, genbench {__version__} has {known}: upgrade {upgrade}"
 
 
 def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:

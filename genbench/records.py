@@ -10,9 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from genbench.errors import CorruptData
-from genbench.store import settings_digest
+from genbench.store import digest, settings_digest
 
 SCHEMA = 1
+SEAL, END = ',\n "digest": "', '"\n}\n'
+"""Round the digest of a record, its last key."""
+MEND = "`genbench verify` says what else is wrong; remove it and run its job again, which uses what is stored beside it"
+CHANGED = "changed since it was written: it has not the digest that it says"
 REFERENCES = ("real", "noise")
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
 Protocols = dict[str, dict[str, Any]]
@@ -269,9 +273,10 @@ class Record(Stored):
         return str(self.folder or self.job.id)
 
     def to_json(self) -> str:
-        """Strict JSON, sorted and indented; the schema's version stands first, last the digest of all else."""
+        """Strict JSON, indented; the schema's version stands first, last the digest of the text before it."""
         plain = {"schema": self.schema_version, **self.model_dump(mode="json", exclude={"folder", "schema_version"})}
-        return json.dumps({**plain, "digest": settings_digest(plain)}, indent=1, allow_nan=False) + "\n"
+        text = json.dumps(plain, indent=1, allow_nan=False).removesuffix("\n}")
+        return f"{text}{SEAL}{digest(text.encode())}{END}"
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Record:
@@ -289,11 +294,20 @@ class Record(Stored):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             said = "missing" if first["type"] == "missing" else first["msg"]
-            raise CorruptData(f"{path}: {key}: {said}", "run the job again") from error
+            raise CorruptData(f"{path}: {key}: {said}", MEND) from error
         except RecursionError:
-            raise CorruptData(f"{path}: not a record: nested too deeply", "run the job again") from None
+            raise CorruptData(f"{path}: not a record: nested too deeply", MEND) from None
         except (ValueError, TypeError) as error:
-            raise CorruptData(f"{path}: not a record: {error}", "run the job again") from error
+            raise CorruptData(f"{path}: not a record: {error}", MEND) from error
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether a record has the digest that it says, of its text or of its content, or says none."""
+    body, _, said = text.rpartition(SEAL.encode())
+    if said == (digest(body) + END).encode():
+        return True
+    plain = json.loads(text)
+    return plain.pop("digest", None) in (None, settings_digest(plain))
 
 
 def _refuse_constant(name: str) -> None:

@@ -48,6 +48,7 @@ from genbench.rescore import in_features, kept, kept_on_curve, missing_extractor
 from genbench.run_folder import begin, earlier_attempts, end, previous_record
 from genbench.safe_text import impersonal, redacted
 from genbench.sample import Samples
+from genbench.signals import is_interruption
 from genbench.stored import read_samples, vouch, write_samples
 from genbench.throughput import measure_throughput
 from genbench.train import build_model
@@ -312,7 +313,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
         progress.unwatch()
         record = run.record(status_of(error), failure(error, run) if error else None, attempts)
         end(job, record)
-    if isinstance(error, KeyboardInterrupt):
+    if error is not None and is_interruption(error):
         raise error
     notify(plugins, job, record)
     return record
@@ -336,14 +337,17 @@ def status_of(error: BaseException | None) -> RunStatus:
         return "complete"
     if isinstance(error, Diverged):
         return "diverged"
-    return "cancelled" if isinstance(error, Cancelled | KeyboardInterrupt) else "failed"
+    return "cancelled" if isinstance(error, Cancelled) or is_interruption(error) else "failed"
 
 
 def failure(error: BaseException, run: Run) -> Failure:
     """Why and where a run ended; its traceback is kept beside."""
     store.write_text(run.job.folder / TRACEBACK, impersonal("".join(traceback.format_exception(error))))
+    message = message_of(error)
+    if isinstance(error, KeyboardInterrupt) and not is_interruption(error):
+        message = f"plugin {run.job.plugin.name!r} itself has raised {type(error).__name__}"
     return Failure(
-        type=type(error).__name__, message=impersonal(message_of(error)), hook=run.hook,
+        type=type(error).__name__, message=impersonal(message), hook=run.hook,
         step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
     )  # fmt: skip
 
@@ -361,7 +365,9 @@ def notify(plugins: Plugins, job: Job, record: Record) -> None:
         arguments = {"job": job, "record": record}
         try:
             implementation.function(**{name: arguments[name] for name in implementation.argnames})
-        except Exception:
+        except BaseException as error:
+            if is_interruption(error):
+                raise
             log.exception("plugin %s: job_finished failed", implementation.plugin_name)
 
 

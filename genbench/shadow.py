@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, message_of
 from genbench.model import DataSpec, Model
 from genbench.plugins import describe
+from genbench.signals import is_interruption
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -48,7 +49,9 @@ def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
         return build(kind, spec, kind.Config(**job.config))
     except EnvironmentProblem:
         raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if is_interruption(error):
+            raise
         what = message_of(error) if isinstance(error, GenbenchError | ValueError) else describe(error)
         shape = "x".join(map(str, spec.shape))
         raise BadInput(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from genbench.errors import BadInput
 from genbench.records import Entropy
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SIDES = (8, 512)
+TURNED = range(2, 9)
+"""The EXIF orientations of images that do not stand as they are stored."""
 RELEASED = 1024
 """Images after which a memory-mapped array is let go of."""
 
@@ -64,6 +66,7 @@ class Source(BaseModel):
     num_classes: int = Field(0, ge=0, le=100_000)
     extractors: tuple[str, ...] = ()
     crop: int | None = Field(None, ge=1)
+    _turned: int = PrivateAttr(0)
 
     def model_post_init(self, context: object) -> None:
         low, high = SIDES
@@ -82,14 +85,20 @@ class Source(BaseModel):
         """That of the images' distribution, or of an image given its label; None where it is not known."""
         return None
 
+    @property
+    def turned(self) -> int:
+        """How many of the images converted so far had an EXIF orientation, as which they were turned."""
+        return self._turned
+
     def convert(self, image: Image) -> np.ndarray:
-        """The image as uint8 (C, H, W) in the entry's shape: cropped, resized with antialiasing, gray or colour."""
+        """The image as uint8 (C, H, W) in the entry's shape: turned, cropped, resized with antialiasing."""
+        from PIL import ExifTags, ImageOps
         from PIL import Image as PIL
-        from PIL import ImageOps
 
         channels, height, width = self.shape
         if image.mode not in ("1", "L", "RGB"):
             image = _plain_mode(image)
+        self._turned += image.getexif().get(ExifTags.Base.Orientation) in TURNED
         image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
         if self.crop and self.crop > min(image.size):
             raise ValueError(f"crop = {self.crop} of an image of {image.width}x{image.height}")

@@ -27,6 +27,7 @@ from genbench.model import Batch, Config, DataSpec, Model
 from genbench.plan import Job
 from genbench.plugins import describe, load_plugins
 from genbench.records import PluginStamp
+from genbench.signals import is_interruption
 from genbench.train import checked_loss, checked_phases, train
 
 STEPS = 6
@@ -281,7 +282,9 @@ def check_case(case: Case) -> dict[str, str]:
         try:
             check(case)
             found[text] = ""
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if is_interruption(error):
+                raise
             found[text] = describe(error) if not isinstance(error, AssertionError) else str(error)
     return found
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from genbench.errors import BadInput
+from genbench.record_files import Found, find_records
 from genbench.records import Record
 from genbench.seeds import derive_seed
 from genbench.store import write_json
@@ -78,6 +80,13 @@ def nominal_words(utilisation: float) -> str:
     """The factor behind `nominal_days`, as it is printed."""
     rate = f"{NOMINAL_FLOPS / 1e12:g} TFLOP/s in float32"
     return f"1 V100 = {utilisation:.4g} of its nominal {rate}, a share that is assumed, not measured"
+
+
+def find_converted(runs: Iterable[Path], conversion: str | None) -> Found:
+    """What the folders of runs hold, as it was written, with V100-days where a factor is given."""
+    given = None if conversion is None else parse_conversion(conversion)
+    found = find_records(runs, curves=False, sealed=True)
+    return replace(found, records=convert(found.records, given))
 
 
 def convert(records: Iterable[Record], conversion: Conversion | None) -> list[Record]:

@@ -15,7 +15,7 @@ import numpy as np
 from genbench import __version__, store
 from genbench.checkpoint import MANIFEST, read_manifest
 from genbench.errors import BadInput, CorruptData
-from genbench.records import Record
+from genbench.records import CHANGED, Record, is_sealed
 
 UNLISTED = {"record.json", "earlier.json", ".lock"}
 TOLERANCE = 1e-6
@@ -104,14 +104,12 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
 
 def _record(folder: Path, faults: list[Fault]) -> Record:
     """The record, its own digest compared."""
-    text = (folder / "record.json").read_bytes().decode("utf-8")
-    record = Record.from_json(text, folder / "record.json")
-    plain = json.loads(text)
-    said = plain.pop("digest", None)
-    if said is None and record.files:
+    text = (folder / "record.json").read_bytes()
+    record = Record.from_json(text.decode("utf-8"), folder / "record.json")
+    if "digest" not in json.loads(text) and record.files:
         faults.append(Fault("record.json", "its digest is missing"))
-    elif said is not None and said != store.settings_digest(plain):
-        faults.append(Fault("record.json", "changed since it was written: it has not the digest that it says"))
+    elif not is_sealed(text):
+        faults.append(Fault("record.json", CHANGED))
     return record
 
 

@@ -2,6 +2,7 @@
 
 import builtins
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -84,8 +85,11 @@ def test_bad_input_gets_one_error_and_leaves_nothing(genbench, given, tmp_path, 
     with denied(case.denied):
         result = genbench(*case.arguments)
     check(case, result.code, result.err)
-    assert result.out == "" and result.err.count("genbench: error[") == 1, result.out + result.err
+    assert case.shown in result.out and bool(case.shown) == bool(result.out)
+    assert result.err.count("genbench: error[") == 1, result.out + result.err
     assert "  hint: " in result.err and result.err.replace("\n", "").isprintable()
+    if case.made:
+        shutil.rmtree(tmp_path / case.made)
     assert tree(tmp_path) == before
 
 
@@ -113,6 +117,17 @@ def test_several_problems_are_objects_too(genbench, given):
 
 def test_there_are_enough():
     assert len(CASES) >= 120
+
+
+def test_the_table_is_one_object_and_its_error_another(genbench, given):
+    case = CASES["runs: two broken records"]
+    given(case)
+    result = genbench(*case.arguments, "--format", "json")
+    (table,) = result.json["tables"]
+    assert {row["name"] for row in table["rows"]} == {"noise"}
+    error = json.loads(result.err)["error"]
+    check(case, result.code, error["message"])
+    assert error["exit"] == 3 and len(error["problems"]) == 2
 
 
 # What no table can say
@@ -147,13 +162,13 @@ NOT_APPLICABLE = {
     "64, 96: splits and lists of labels": "a split is a folder or a share, a label a folder or an array",
     "67, 149: versions": "a datasets file has none; the schema of records is the first",
     "76, 77: images of several sizes or colours": "they are resized and converted, as datasets.toml says",
-    "82: turned images": "turned as they say, not counted: tests/test_data.py",
+    "82: turned images": "turned as they say, and counted: tests/test_data.py",
     "92: a folder that changes": "it is another dataset, or stops the job: tests/test_data.py, genbench/child.py",
-    "106, 114: slow imports, versions of the interface": "not looked at",
-    "118-140, 142, 143: what a model does": "a failed record and a row: tests/test_cli.py, tests/test_conformance.py",
-    "145: other runs beside a corrupt one": "no table is made of a part of what was asked for",
+    "106: a slow import": "a warning: tests/test_plugins.py",
+    "118-143: what a model does": "a failed record and a row: tests/test_cli.py, test_deaths.py, test_conformance.py",
+    "145: a missing record": "a run that goes on, and a note beside tables: tests/test_report.py",
     "151-155, 162: locks and clocks": "tests/test_store.py",
-    "158, 164: edited records, missing samples": "`genbench verify`: tests/test_verify.py",
+    "164: missing samples": "`genbench verify`: tests/test_verify.py",
     "171-175: checkpoints of another job": "the folder's name is the job's digest; `sample` compares the weights",
     "178: what an extractor returns": "a failed record: tests/test_extractors.py",
     "181: ranking what cannot be compared": "separate tables: tests/test_tables.py",

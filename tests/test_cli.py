@@ -1,8 +1,11 @@
 """The command line, whole: runs, tables, reports, plugins, and every kind of bad input with its exit code."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -261,6 +264,31 @@ def test_a_mistake_of_ours_exits_70(genbench, monkeypatch):
     assert result.code == 70 and "ZeroDivisionError" in result.err and "please report" in result.err
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [
+        (signal.SIGINT, 130, "goes on from here"),
+        (signal.SIGTERM, 143, "goes on from here"),
+        (None, 70, "KeyboardInterrupt"),
+    ],
+)
+def test_a_signal_interrupts_and_what_a_plugin_raises_itself_does_not(genbench, monkeypatch, number, code, told):
+    from genbench import catalogue
+
+    def stop():
+        if number is None:
+            raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(1)
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(catalogue, "doctor_rows", stop)
+    result = genbench("doctor")
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+    assert result.code == code and told in result.err and ("goes on" in result.err) == bool(number)
+
+
 @pytest.mark.parametrize("command", ["models", "datasets", "extractors", "plugins", "doctor"])
 def test_lists(genbench, command):
     text, rows = genbench(command), genbench(command, "--json")
@@ -278,8 +306,6 @@ print(sorted({'torch', 'pandas', 'seaborn', 'numpy', 'pydantic'} & set(sys.modul
 """
     times = []
     for _ in range(3):
-        import time
-
         begin = time.perf_counter()
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         times.append(time.perf_counter() - begin)

@@ -112,13 +112,20 @@ def test_orientation_is_applied_and_clutter_ignored(tmp_path):
     write_images(tmp_path / "x", 4)
     turned = Image.Exif()
     turned[0x0112] = 6
+    upright, nonsense = Image.Exif(), Image.Exif()
+    upright[0x0112], nonsense[0x0112] = 1, 77
     picture = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8)[None] * 30, 8, 0))
     picture.save(tmp_path / "x" / "000.png", exif=turned)
+    picture.save(tmp_path / "x" / "002.jpg", exif=turned)
+    picture.save(tmp_path / "x" / "003.png", exif=upright)
+    Image.new("L", (8, 8), 9).save(tmp_path / "x" / "001.png", exif=nonsense)
     for name in (".DS_Store", "Thumbs.db", "._001.png"):
         (tmp_path / "x" / name).write_bytes(b"clutter")
     (tmp_path / "x" / "__MACOSX").mkdir()
-    data = ready(tmp_path, source="folder", path="x", test_fraction=0.5)
-    assert (len(data.train), len(data.test), data.remarks) == (2, 2, [])
+    for _ in range(2):  # prepared, then as the cache has it
+        data = ready(tmp_path, source="folder", path="x", test_fraction=0.6)
+        assert (len(data.train), len(data.test)) == (2, 3)
+        assert data.remarks == ["2 images turned as the EXIF orientation says"]
     assert (data.train.images[0, 0, :, 0] == np.arange(8) * 30).all()
 
 

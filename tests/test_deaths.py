@@ -177,7 +177,7 @@ import torch
 
 @hookimpl
 def register_models(register):
-    for kind in (Hangs, Leaves, Faults, Exits):
+    for kind in (Hangs, Leaves, Faults, Exits, Slips, Stops, Scores):
         register(kind)
 
 class Hangs(Model):
@@ -210,22 +210,48 @@ class Exits(Hangs):
     name = "exits"
     def mishap(self):
         sys.exit(4)
+
+class Slips(Hangs):
+    name = "slips"
+    def mishap(self):
+        os._exit(0)
+
+class Stops(Hangs):
+    name = "stops"
+    def mishap(self):
+        raise KeyboardInterrupt
+
+class Scores(Stops):
+    name = "scores"
+    def loss(self, phase, batch):
+        return (batch.images - self.weight).square().mean()
+    def log_prob(self, images, labels=None):
+        raise KeyboardInterrupt("no score")
+
+@hookimpl
+def job_finished(job, record):
+    raise KeyboardInterrupt
 """
 
 
 @pytest.mark.slow
 def test_however_a_process_dies_its_record_says_where(genbench, tmp_path):
     (tmp_path / "mishaps.py").write_text(MISHAPS)
-    models = [word for name in ("hangs", "leaves", "faults", "exits") for word in ("-m", name)]
+    names = ("hangs", "leaves", "faults", "exits", "slips", "stops", "scores", "gaussian")
+    models = [word for name in names for word in ("-m", name)]
     result = genbench("run", "--plugin", "mishaps.py", *models, *SMALL, "--hang-timeout", "8")
     assert result.code == 1
-    errors = {name: record_of(run_of(tmp_path / "runs", name))["error"] for name in models[1::2]}
+    errors = {name: record_of(run_of(tmp_path / "runs", name))["error"] for name in names}
+    assert errors["gaussian"] is None
+    itself = "plugin 'mishaps' itself has raised KeyboardInterrupt"
     for name, (message, traceback) in {
         "hangs": ("no progress for 8 seconds", "in mishap"), "leaves": ("exited with code 3", ""),
         "faults": ("SIGSEGV", "in mishap"), "exits": ("exited with code 4", ""),
+        "slips": ("exited with code 0", ""), "stops": (itself, "in mishap"), "scores": (itself, "no score"),
     }.items():  # fmt: skip
         error = errors[name]
-        assert message in error["message"] and (error["hook"], error["step"]) == ("train", 7), name
+        where = ("evaluate", None) if name == "scores" else ("train", 7)
+        assert message in error["message"] and (error["hook"], error["step"]) == where, name
         assert error["plugin"] == "mishaps.py" or "mishaps" in error["plugin"]
         file = run_of(tmp_path / "runs", name) / "traceback.txt"
         assert traceback in file.read_text() if traceback else not file.exists(), name

@@ -1,13 +1,14 @@
 """Plugins: found, isolated, and each fault listed with its reason."""
 
 import inspect
+import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
-from genbench import plugins
-from genbench.errors import BadInput
+from genbench import __version__, hookspecs, plugins
+from genbench.errors import BadInput, EnvironmentProblem
 from genbench.plugins import load_plugins
 
 GOOD = """
@@ -19,6 +20,7 @@ def register_models(register):
         name = "toy"
     register(Toy)
 """
+HAS = f"genbench {__version__} has 2 to 3"
 FAULTS = {
     "syntax": ("def broken(:\n", "SyntaxError"),
     "import": ("import no_such_module_at_all\n", "no_such_module_at_all"),
@@ -65,6 +67,40 @@ def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeyp
         found.model("sick")
     with pytest.raises(BadInput, match="sick"):
         found.require_whole()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("4", f"genbench_api 4, {HAS}"), ("1", f"genbench_api 1, {HAS}"),
+     ("'3'", "genbench_api is '3'"), ("None", "genbench_api is None")],
+)  # fmt: skip
+def test_a_plugin_for_another_interface_is_listed_and_refused_when_asked_for(
+    genbench, tmp_path, monkeypatch, said, told
+):
+    monkeypatch.setattr(hookspecs, "OLDEST_API", 2)
+    monkeypatch.setattr(hookspecs, "API", 3)
+    other = GOOD.replace('"toy"', '"other"')
+    install(monkeypatch, tmp_path, toy=f"genbench_api = {said}\n{GOOD}", other=f"genbench_api = 2\n{other}")
+    rows = {row["name"]: row for row in genbench("plugins", "--json").json}
+    assert rows["toy"]["state"] == "incompatible" and told in rows["toy"]["reason"] and not rows["toy"]["models"]
+    assert rows["other"]["state"] == "ok" and load_plugins().model("other")
+    with pytest.raises(EnvironmentProblem, match="incompatible") as problem:
+        load_plugins().model("toy")
+    assert told in problem.value.message and problem.value.exit_code == 4
+    with pytest.raises(BadInput, match="genbench_api"):
+        load_plugins().require_whole()
+
+
+def test_a_slow_import_is_told_of_by_name_and_seconds(genbench, tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "SLOW_SECONDS", 0.2)
+    install(monkeypatch, tmp_path, slow=f"import time\ntime.sleep(0.3)\n{GOOD}", quick=GOOD.replace("toy", "other"))
+    result = genbench("plugins", "--json")
+    (line,) = result.err.splitlines()
+    assert line.startswith("warning: plugin slow (") and re.search(r"its import took \d+\.\d s", line)
+    assert [row["state"] for row in result.json] == ["ok", "ok"]
+    monkeypatch.setattr(plugins.multiprocessing, "parent_process", lambda: "the command")
+    file = write(tmp_path, f"import time\ntime.sleep(0.3)\n{GOOD}")
+    assert genbench("plugins", "--plugin", file, "--json").err == ""
 
 
 def test_one_entry_point_name_of_two_distributions_is_neither(tmp_path, monkeypatch):

@@ -272,6 +272,23 @@ def test_runs_of_one_job_in_two_folders_have_a_page_each(tmp_path):
     assert len(texts) == 2 and "20" in texts[0] and "30" in texts[1]
 
 
+def test_a_record_that_cannot_be_read_is_told_on_the_page_and_the_others_are_there(genbench, tmp_path):
+    runs = [record.folder for record in write_runs([*quick_suite(), *seeds_of("mine", [9.0, 9.0])], tmp_path / "runs")]
+    broken, changed, gone = (next(run for run in runs if run.name.startswith(name)) for name in ("gan", "vae", "flow"))
+    (broken / "record.json").write_text("{")
+    text = (changed / "record.json").read_text()
+    (changed / "record.json").write_text(text.replace('"seed": 0', '"seed": 7', 1))
+    (gone / "record.json").rename(gone / "job.json")
+    result = genbench("report", tmp_path / "runs", "-o", tmp_path / "out")
+    assert result.code == 3 and "note: 1 without a record yet" in result.err and str(gone) in result.err
+    page = Page(tmp_path / "out" / "index.html")
+    assert "2 records could not be read and are left out of this page" in page.text and f"{gone.name}." in page.text
+    assert f"{broken.name}/record.json: not a record" in page.text
+    assert f"{changed.name}/record.json: changed since" in page.text
+    assert str(tmp_path) not in page.text and f"{len(runs) - 3} runs" in page.text
+    assert not [run for run in (broken, changed, gone) if list((tmp_path / "out" / "runs").glob(f"{run.name}*"))]
+
+
 # Folders
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from records_factory import make_record, measure, write_runs
 
+from genbench import store
 from genbench.errors import CorruptData
-from genbench.record_files import curve_of, load_records
-from genbench.records import CurvePoint
+from genbench.record_files import curve_of, find_records, load_records
+from genbench.records import CurvePoint, is_sealed
 
 SIDE, FEW, MANY = 32, 2_500, 20_000
 IMAGE = SIDE * SIDE
@@ -171,3 +172,17 @@ def test_a_summary_does_not_depend_on_how_the_record_was_laid_out(curved):
     file.write_text(json.dumps(json.loads(file.read_text())))
     (after,) = load_records([curved], curves=False)
     assert after.model_dump() == before.model_dump()
+
+
+def test_a_record_is_sealed_by_its_text_or_by_its_content_and_any_change_breaks_it(curved):
+    file = curved / "record.json"
+    text, plain = file.read_bytes(), json.loads(file.read_bytes())
+    said = plain.pop("digest")
+    assert is_sealed(text) and said == store.digest(text[: text.rindex(b',\n "digest"')])
+    by_content = json.dumps({**plain, "digest": store.settings_digest(plain)})
+    assert is_sealed(by_content.encode()) and is_sealed(json.dumps(plain).encode())
+    for changed in (text.replace(b'"seed": 0', b'"seed": 1', 1), text.replace(b'"schema": 1', b'"schema":  1')):
+        assert changed != text and not is_sealed(changed)
+        file.write_bytes(changed)
+        with pytest.raises(CorruptData, match="changed since"):
+            find_records([curved], sealed=True)

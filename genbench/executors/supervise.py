@@ -82,9 +82,16 @@ class Child:
                 self.process.join()
         self.process.join()
         problem = self.listen() or problem
-        if problem is None and self.process.exitcode and not stopping():
-            record_death(self.task, f"its process {ending(self.process.exitcode)}", late)
+        if problem is None and self.died() and not stopping():
+            record_death(self.task, f"its process {ending(self.process.exitcode or 0)}", late)
         return problem
+
+    def died(self) -> bool:
+        """Whether it has ended without speaking for itself, be it with exit code 0."""
+        from genbench.plan import Job
+        from genbench.progress import WHERE
+
+        return bool(self.process.exitcode) or (Job.model_validate(self.task.job).folder / WHERE).exists()
 
     def listen(self) -> News | None:
         """Pass on all that the child has said since; its word of an error is returned."""

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from genbench.errors import CorruptData
     from genbench.records import Record
 
 
-def build_report(records: Iterable[Record], out: Path) -> Path:
+def build_report(
+    records: Iterable[Record],
+    out: Path,
+    corrupt: Mapping[Path, CorruptData] | None = None,
+    unfinished: Iterable[Path] = (),
+) -> Path:
     """Write the pages of the records into the folder `out` and return its index.html.
 
+    They say which files are `corrupt` and which folders `unfinished`, so that they are without their records.
     It is built beside and swapped in, so that no viewer sees half a report; a report that stood there is replaced.
     Raises BadInput where `out` holds anything but a report, or no record is given.
     """
-    from genbench.report.build import build
+    from genbench.report.build import Absent, build
+    from genbench.safe_text import impersonal
 
-    return build(list(records), out)
+    told = [
+        impersonal(fault.message.replace(str(file), f"{file.parent.name}/{file.name}"))
+        for file, fault in (corrupt or {}).items()
+    ]
+    absent = Absent(told, [folder.name for folder in unfinished])
+    return build(list(records), out, absent)

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,22 @@ LAYOUTS: dict[Layout, str] = {
 }  # fmt: skip
 
 
-def build(records: list[Record], out: Path) -> Path:
+@dataclass(frozen=True)
+class Absent:
+    """What a report is without: why some records cannot be read, and the names of runs that have none yet."""
+
+    corrupt: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+
+
+def build(records: list[Record], out: Path, absent: Absent) -> Path:
     """See `genbench.report.build_report`."""
     if not records:
         raise BadInput("no records to report on", "give a folder of run folders")
     out = out.absolute()
     check_place(out)
     with atomic_folder(out, flushed=False) as folder:
-        _write(sorted(records, key=lambda record: record.job.id), folder)
+        _write(sorted(records, key=lambda record: record.job.id), folder, absent)
         files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
         marker = {"genbench": __version__, "files": files}
         put(folder / MARKER, json.dumps(marker, indent=1) + "\n")
@@ -49,7 +58,7 @@ def build(records: list[Record], out: Path) -> Path:
     return out / "index.html"
 
 
-def _write(records: list[Record], folder: Path) -> None:
+def _write(records: list[Record], folder: Path, absent: Absent) -> None:
     slugs = slugs_of(records)
     tables: dict[str, list[Table]] = dict(make_layouts(records, LAYOUTS).items())
     tables["likelihood"] = [table for table in tables["likelihood"] if _has_likelihood(table)]
@@ -71,6 +80,7 @@ def _write(records: list[Record], folder: Path) -> None:
         "records": records, "tables": measured, "layouts": LAYOUTS, "published": published, "sheets": sheets,
         "headlines": headlines(tables["full"]), "plots": list(_write_plots(tables["full"], looks, folder / "plots")),
         "failures": failures(records), "environments": environments(records), "settings": settings(records),
+        "absent": absent,
     }  # fmt: skip
     pages.write("index.html", folder / "index.html", "", **context)
     for record in records:

@@ -22,7 +22,8 @@ class Case:
     """`genbench WORDS` in a folder with `files`, the exit code, and texts of its message and hint.
 
     A file's content is text, bytes, an array, a picture, None for a folder, or what makes it. `denied` names a file
-    that may not be opened; with `runs` the folder has finished runs.
+    that may not be opened; with `runs` the folder has finished runs. `shown` is on stdout all the same, and `made` the
+    folder that is written.
     """
 
     words: str | list[str]
@@ -32,6 +33,8 @@ class Case:
     variables: Mapping[str, str] = field(default_factory=dict)
     denied: str = ""
     runs: bool = False
+    shown: str = ""
+    made: str = ""
 
     @property
     def arguments(self) -> list[str]:

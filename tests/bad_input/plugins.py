@@ -52,6 +52,10 @@ CASES = {
     "a text file": plugin("hello", "no such Python file", name="mine.txt"),
     "a folder without __init__.py": plugin(None, "no such Python file", name="folder"),
     "nothing": Case(["run", "--plugin", "", "-m", "toy"], 2, "--plugin"),
+    "an interface of the future": plugin(f"genbench_api = 2\n{GOOD}", "genbench_api 2", "has 1", "upgrade genbench", code=4),
+    "an interface of the past": plugin(f"genbench_api = 0\n{GOOD}", "genbench_api 0", "has 1", "upgrade the plugin", code=4),
+    "a word for the interface": plugin(f"genbench_api = '1'\n{GOOD}", "genbench_api is '1'", "is 1", code=4),
+    "true for the interface": plugin(f"genbench_api = True\n{GOOD}", "genbench_api is True", code=4),
     "a package that is no plugin": Case(f"run --plugin json -m toy {SMALL}", 2, ("json", "no genbench hook")),
     "a syntax error": plugin("\n\ndef broken(:\n", "SyntaxError", "line 3"),
     "a file that is not UTF-8": plugin(b"x = '\xff'\n", "mine.py", "SyntaxError"),
@@ -60,6 +64,8 @@ CASES = {
     "an import that raises": plugin("raise RuntimeError('no <luck>')\n", "RuntimeError", "no <luck>"),
     "an import that exits": plugin("import sys\nsys.exit(3)\n", "SystemExit", "3"),
     "an import that exits well": plugin("raise SystemExit\n", "SystemExit"),
+    "an import that interrupts": plugin("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
+    "a hook that interrupts": changed("    register(Toy)", "    raise KeyboardInterrupt", "KeyboardInterrupt"),
     "a generator's end": plugin("raise GeneratorExit\n", "GeneratorExit"),
     "an error that has no text": plugin(
         "class Bad(Exception):\n    def __str__(self):\n        raise ValueError\nraise Bad\n", "Bad"
@@ -115,6 +121,10 @@ CASES = {
     "a model that exits when built": built(
         "        super().__init__(data, config)", "        super().__init__(data, config)\n        raise SystemExit(3)",
         "SystemExit",
+    ),
+    "a model that interrupts when built": built(
+        "        super().__init__(data, config)", "        super().__init__(data, config)\n        raise KeyboardInterrupt",
+        "KeyboardInterrupt", "1x8x8",
     ),
     "a model without parameters": built("torch.nn.Parameter(torch.zeros(data.shape))", "torch.zeros(3)", "no parameters"),
     "an option of no role": changed('field(4, "train", "width", ge=1)', "4", "Toy.Config.width", "genbench.field"),

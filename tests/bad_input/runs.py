@@ -11,11 +11,17 @@ from bad_input.case import RUN, Case, Content, put
 
 PLANTED = b"\x80\x04cposix\nsystem\n(S'touch planted'\ntR."
 LATEST = "runs/model/checkpoint/latest"
+RECORD = "runs/model/record.json"
 
 
-def at(words: str, code: int, file: str, content: Content, *texts: str) -> Case:
+def at(words: str, code: int, file: str, content: Content, *texts: str, **more: str) -> Case:
     """A command over the runs, one of whose files is another."""
-    return Case(words, code, texts, {file: content}, runs=True)
+    return Case(words, code, texts, {file: content}, runs=True, **more)
+
+
+def beside(file: str, content: Content, *texts: str) -> Case:
+    """A table of the runs, one of whose records is another: the others are shown."""
+    return at("table runs", 3, file, content, "genbench verify", *texts, shown="noise")
 
 
 def edited(change: Callable[[dict[str, Any]], object]) -> Content:
@@ -27,12 +33,16 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Content:
     return rewrite
 
 
-def record(change: Callable[[dict[str, Any]], object], *texts: str, words: str = "table runs", code: int = 3) -> Case:
-    return at(words, code, "runs/model/record.json", edited(change), "model/record.json", *texts)
+def record(change: Callable[[dict[str, Any]], object], *texts: str) -> Case:
+    return at("table runs", 3, RECORD, edited(change), "model/record.json", *texts, shown="noise")
 
 
 def cut(share: float) -> Content:
     return lambda path: path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+
+
+def swapped(old: bytes, new: bytes) -> Content:
+    return lambda path: path.write_bytes(path.read_bytes().replace(old, new, 1))
 
 
 def alone(content: Content) -> Content:
@@ -89,7 +99,6 @@ def cached(file: str, content: Content, *texts: str) -> Case:
     return Case(RUN, 3, (file, *texts), {f"cache/datasets/digits/{file}": content})
 
 
-RECORD = "runs/model/record.json"
 SAMPLE, AGAIN = "sample runs/model -o x.npy", "evaluate runs/model --extractor digits-classifier-v1"
 CASES = {
     "a folder without runs": Case("table empty", 2, ("empty", "no record.json"), {"empty": None}),
@@ -100,13 +109,13 @@ CASES = {
     "a comparison with several": Case("compare runs/model runs", 2, ("3 runs", "one run folder"), runs=True),
     "samples of nothing": Case("sample nowhere", 2, "nowhere"),
     "samples of real images": Case("sample runs/real", 2, ("runs/real", "no model"), runs=True),
-    "an empty record": at("table runs", 3, RECORD, "", "model/record.json", "line 1"),
-    "half a record": at("table runs", 3, RECORD, cut(0.5), "model/record.json", "line"),
-    "a binary record": at("table runs", 3, RECORD, b"\x00\xff\xfe", "model/record.json", "UTF-8"),
-    "a record that is a list": at("table runs", 3, RECORD, "[]", "model/record.json", "not an object"),
-    "a record that is a folder": at("table runs", 3, "runs/other/record.json", None, "other/record.json"),
-    "a record nested too deeply": at("table runs", 3, RECORD, "[" * 100_000, "model/record.json", "nested"),
-    "NaN in a record": at("table runs", 3, RECORD, '{"schema": 1, "status": NaN}', "NaN is not JSON"),
+    "an empty record": beside(RECORD, "", "model/record.json", "line 1"),
+    "half a record": beside(RECORD, cut(0.5), "model/record.json", "line"),
+    "a binary record": beside(RECORD, b"\x00\xff\xfe", "model/record.json", "UTF-8"),
+    "a record that is a list": beside(RECORD, "[]", "model/record.json", "not an object"),
+    "a record that is a folder": beside("runs/other/record.json", None, "other/record.json"),
+    "a record nested too deeply": beside(RECORD, "[" * 100_000, "model/record.json", "nested"),
+    "NaN in a record": beside(RECORD, '{"schema": 1, "status": NaN}', "NaN is not JSON"),
     "a record of a newer version": record(lambda r: r.update(schema=99), "schema 99", "upgrade genbench"),
     "a record without version": record(lambda r: r.pop("schema"), "schema None"),
     "a version in words": record(lambda r: r.update(schema="1"), "schema '1'"),
@@ -117,10 +126,24 @@ CASES = {
     "a value in words": record(lambda r: r["measurements"][0].update(value="low"), "measurements.0.value"),
     "a shape of two": record(lambda r: r["dataset"].update(shape=[8, 8]), "dataset.shape"),
     "two broken records": Case(
-        "table runs", 3, ("model/record.json", "real/record.json"), {RECORD: "", "runs/real/record.json": "{"}, runs=True
+        "table runs", 3, ("model/record.json", "real/record.json"), {RECORD: "", "runs/real/record.json": "{"}, runs=True,
+        shown="noise",
     ),
-    "a report of a broken record": at("report runs -o pages", 3, RECORD, "{", "model/record.json"),
+    "a record that was changed": record(lambda r: r["measurements"][0].update(value=1.0), "changed since", "genbench verify"),
+    "a digit of a record": beside(RECORD, swapped(b'"seed": 0', b'"seed": 1'), "model/record.json", "changed since"),
+    "no record that can be read": Case(
+        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "mend all 3: `genbench verify`"),
+        {RECORD: "", "runs/real/record.json": "{", "runs/noise/record.json": b"\xff"}, runs=True,
+    ),
+    "a report of a broken record": at(
+        "report runs -o pages", 3, RECORD, "{", "model/record.json", shown="pages/index.html", made="pages"
+    ),
+    "a report of no record that can be read": at("report runs/model -o pages", 3, RECORD, "{", "model/record.json"),
     "a comparison with a broken record": at("compare runs/model runs/real", 3, RECORD, "{", "model/record.json"),
+    "a comparison of two broken records": Case(
+        "compare runs/model runs/real", 3, ("model/record.json", "real/record.json"),
+        {RECORD: "", "runs/real/record.json": "{"}, runs=True,
+    ),
     "samples of a broken record": at(SAMPLE, 3, RECORD, "{", "model/record.json"),
     "a run again over a broken record": at(AGAIN, 3, RECORD, "{", "model/record.json"),
     "an unreadable record": Case(
