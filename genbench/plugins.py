@@ -62,8 +62,9 @@ class PluginInfo:
         return source_files(self.plugin)
 
     def fault(self, message: str, hint: str) -> GenbenchError:
-        """The error for one that asks for the plugin and cannot have it."""
-        return (EnvironmentProblem if self.state == "incompatible" else BadInput)(message, hint)
+        """The error for one that asks for the plugin: a bad file, or an environment that is not whole."""
+        installed = not self.origin.startswith("--plugin")
+        return (EnvironmentProblem if installed or self.state == "incompatible" else BadInput)(message, hint)
 
     @property
     def digest(self) -> str:
@@ -180,7 +181,10 @@ class Plugins:
         return sorted(offers[0][0].name for offers in self._models.values() if len(offers) == 1)
 
     def model(self, name: str) -> tuple[type[Model], PluginInfo]:
-        """The class of a model and its plugin. Raises BadInput: unknown, broken or offered twice."""
+        """The class of a model and its plugin.
+
+        Raises BadInput for one that is unknown or offered twice, EnvironmentProblem for one that is broken.
+        """
         offers = self._models.get(name.lower(), [])
         if len(offers) == 1 and offers[0][0].name == name:
             return offers[0]

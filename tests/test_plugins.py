@@ -63,7 +63,7 @@ def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeyp
     states = {info.name: info for info in found.infos}
     assert states["toy"].state == "ok" and found.model("toy")
     assert states["sick"].state == "broken" and reason in states["sick"].reason
-    with pytest.raises(BadInput, match="broken"):
+    with pytest.raises(EnvironmentProblem, match="broken"):
         found.model("sick")
     with pytest.raises(BadInput, match="sick"):
         found.require_whole()
