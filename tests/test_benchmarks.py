@@ -43,10 +43,13 @@ def test_metrics_cost_at_most_half_of_torch_fidelitys():
 
 @pytest.mark.parametrize("model", ["vae", "gan"])
 def test_the_loop_is_timed_against_a_bare_one(model):
+    """Three steps say nothing of the ratio: the test below bounds it."""
     table = run("-m", model, "-d", "digits", "--preset", "tiny", "--steps", "3", script="overhead.py", repeats=2)
     found = re.findall(rf"^{model} +(wall|processor) +\S+ +\S+ +(\S+) +\[(\S+), (\S+)\]$", table, re.MULTILINE)
     assert [clock for clock, *_ in found] == ["wall", "processor"]
-    assert all(0.1 < float(ratio) < 10 for _, *ratios in found for ratio in ratios)
+    for _, *ratios in found:
+        median, low, high = map(float, ratios)
+        assert 0 < low <= median <= high
 
 
 def test_both_loops_of_the_benchmark_train_alike(tmp_path, digits, monkeypatch):
