@@ -27,11 +27,12 @@ from genbench.cost import Meter
 from genbench.data import Dataset, data_root, known_datasets, prepare
 from genbench.devices import autocast, exact_arithmetic, resolve_devices, resolve_precision, synchronize, use_threads
 from genbench.ema import WeightAverage
+from genbench.feeder import Feeder
 from genbench.model import Batch, Model, Phase
 from genbench.plan import Job, Runtime
 from genbench.plugins import load_plugins
 from genbench.records import PluginStamp
-from genbench.train import Feeder, Trainer, build_model
+from genbench.train import Trainer, build_model
 
 BUDGET = 10_000
 """Steps of a usual training, of which the first are timed: points of the learning curve are as far apart as there."""

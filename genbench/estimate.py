@@ -19,6 +19,7 @@ from genbench.data import Dataset
 from genbench.devices import autocast, resident_memory
 from genbench.earlier import Earlier, earlier_runs
 from genbench.errors import GenbenchError
+from genbench.feeder import Feeder
 from genbench.flops import FlopCounter
 from genbench.model import Batch, Model, Phase
 from genbench.plan import Job
@@ -28,7 +29,7 @@ from genbench.sample import BLOCK
 from genbench.seeds import derive_seed
 from genbench.shadow import as_shadow, build_job, remember_calls, shadow_mode, unchecked_distributions
 from genbench.spending import Spending, Update, spend
-from genbench.train import Feeder, checked_loss, checked_phases, give_gradients
+from genbench.train import checked_loss, checked_phases, give_gradients
 from genbench.v100 import nominal_days, nominal_words
 
 TRIED_IMAGES = (2, 4)

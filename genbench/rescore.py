@@ -14,6 +14,7 @@ from genbench.evaluate.extractors import extractor_stamps
 from genbench.evaluate.parts import spared_seconds
 from genbench.faults import fault
 from genbench.groups import slot
+from genbench.lock import locked
 from genbench.plan import Job, Runtime, read_job
 from genbench.record_files import read_record
 from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
@@ -110,7 +111,7 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
             f"{data.digest[:12]}",
             "give the same data by --data-root or --datasets",
         )
-    with store.locked(run.folder):
+    with locked(run.folder):
         record = open_finished(run.folder).record
         samples = recorded_samples(run.folder, record)
         store.sweep(run.folder)

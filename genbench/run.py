@@ -23,6 +23,7 @@ from genbench.errors import Busy, Cancelled, Diverged, message_of
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.evaluate.parts import spared_seconds
 from genbench.faults import fault
+from genbench.lock import locked
 from genbench.model import Model
 from genbench.plan import Job
 from genbench.plugins import Plugins
@@ -297,7 +298,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
     """
     use_threads(job.runtime.threads)
     exact_arithmetic()
-    with store.locked(job.folder):
+    with locked(job.folder):
         store.sweep(job.folder)
         if is_done(job):
             return read_record(job.folder / "record.json")

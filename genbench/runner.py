@@ -11,6 +11,7 @@ from typing import Any
 from genbench import store
 from genbench.errors import EnvironmentProblem
 from genbench.executors.task import News, Task, Work, as_error, is_last, make_task
+from genbench.lock import in_use
 from genbench.needs import Need, find_needs
 from genbench.plan import Job
 from genbench.record_files import load_records
@@ -73,7 +74,7 @@ def make_tasks(jobs: list[Job], session: Session, context: dict[str, Any]) -> li
     alone = here and session.at_once * len(session.groups) == 1
     needs = [Need()] * len(jobs) if alone else find_needs(jobs, session.context)
     tasks = longest_first(make_task(job, context, *need) for job, need in zip(jobs, needs))
-    taken = {job.id for job in jobs if store.in_use(job.folder)}
+    taken = {job.id for job in jobs if in_use(job.folder)}
     return sorted(tasks, key=lambda task: task.id in taken)
 
 

@@ -22,6 +22,7 @@ from genbench.evaluate.likelihood import protocol
 from genbench.evaluate.protocol import EvaluationSettings
 from genbench.executors.local import threads_for
 from genbench.foreign import Stack, open_samples, row_name
+from genbench.lock import locked
 from genbench.plan import Job, Runtime
 from genbench.plugins import Plugins, load_plugins
 from genbench.record_files import load_records, read_record
@@ -147,7 +148,7 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
     run.evaluate()
     likelihoods = {m.metric for m in run.measurements}
     run.measurements += [m for m in no_likelihood(job, data) if m.metric not in likelihoods]
-    with store.locked(job.folder):
+    with locked(job.folder):
         store.sweep(job.folder)
         begin(job)
         run.keep_samples()

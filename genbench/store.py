@@ -11,18 +11,15 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.errors import Busy, CorruptData, EnvironmentProblem, GenbenchError
+from genbench.errors import CorruptData, EnvironmentProblem, GenbenchError
 from genbench.faults import fault
 
 if TYPE_CHECKING:
@@ -36,8 +33,6 @@ DRAWN, MEASURED = "drawn", "measured"
 REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY
 )  # fmt: skip
-_held: set[Path] = set()
-_guard = threading.Lock()
 KEPT_BYTES = 2**28
 """Memory-mapped arrays up to this size keep the pages that were read."""
 
@@ -378,54 +373,3 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CorruptData(f"{path}: not safetensors: {error}", "remove it and run again") from error
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; raises Busy, naming the holder, where a live process has it, or this one already.
-
-    A POSIX record lock dies with its process even when children live on (flock would not). It also goes when the
-    process closes any other descriptor of the file: nothing but this opens it, and never twice.
-    """
-    import fcntl
-
-    with _alone(folder):
-        with disk_errors(folder):
-            make_folder(folder)
-            check_links(folder)
-            file = (folder / ".lock").open("a+")
-        with file:
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise Busy(f"{folder}: in use by {holder}", "wait for it, or use another --out") from error
-            file.truncate(0)
-            file.write(f"{socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-            file.flush()
-            yield
-            file.truncate(0)
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a live process holds the folder's lock."""
-    try:
-        with locked(folder) if folder.exists() else nullcontext():
-            return False
-    except Busy:
-        return True
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other threads of this process out, whom a record lock lets pass."""
-    place = folder.resolve()
-    with _guard:
-        if place in _held:
-            raise Busy(f"{folder}: in use by this process, {os.getpid()}", "wait for it, or use another --out")
-        _held.add(place)
-    try:
-        yield
-    finally:
-        _held.discard(place)

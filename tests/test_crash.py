@@ -18,6 +18,7 @@ from genbench.cost import Meter
 from genbench.errors import Cancelled, CorruptData, Diverged
 from genbench.evaluate.parts import once, spared_seconds
 from genbench.faults import POINTS, InjectedFault
+from genbench.lock import locked
 from genbench.plan import Job
 from genbench.records import Measurement
 from genbench.verify import verify_run
@@ -303,7 +304,7 @@ def test_a_record_never_vouches_for_what_is_being_changed(runs):
     plain = store.read_json(folder / "job.json")
     plain["runtime"]["out"] = str(runs)
     old, asked = Job.model_validate(plain), Job.model_validate({**plain, "samples": 120})
-    with store.locked(folder):
+    with locked(folder):
         run_folder.begin(asked)
         (folder / "samples.npy").write_bytes(b"half")
     assert verify_run(folder).state == "unfinished" and before.status == "complete"

@@ -16,6 +16,7 @@ from finished import SMALL, record_of, run_of
 
 from genbench import checkpoint, progress, store
 from genbench.errors import Busy
+from genbench.lock import in_use, locked
 
 SOAK = [sys.executable, str(Path(__file__).parent.parent / "tools" / "soak.py"), "--json"]
 
@@ -28,17 +29,17 @@ def test_a_lock_keeps_other_threads_of_its_process_out(tmp_path):
 
     def other():
         try:
-            with store.locked(tmp_path):
+            with locked(tmp_path):
                 pass
         except Busy as busy:
             found.append(busy.message)
 
-    with store.locked(tmp_path):
+    with locked(tmp_path):
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
     assert str(os.getpid()) in found[0]
-    with store.locked(tmp_path):
+    with locked(tmp_path):
         pass
 
 
@@ -115,11 +116,11 @@ def test_one_works_the_other_is_told_and_a_killed_one_leaves_nobody_who_writes(t
         if victim == "parent":  # once is enough
             seconds, said = told_busy(command, tmp_path)
             assert seconds < 2 and f"process {holder.pid}," in said
-        with pytest.raises(Busy, match=f"process {holder.pid},"), store.locked(folder):
+        with pytest.raises(Busy, match=f"process {holder.pid},"), locked(folder):
             pass
         os.kill(holder.pid if victim == "holder" else run.pid, signal.SIGKILL)
         began = time.monotonic()
-        waited(lambda: not store.in_use(folder), 2.0)
+        waited(lambda: not in_use(folder), 2.0)
         assert time.monotonic() - began < 2
         written = {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.name in ("progress.jsonl",)}
         if victim == "holder":

@@ -166,7 +166,7 @@ def test_a_run_on_other_data_of_that_name_is_not_scored(genbench, runs):
 
 def test_a_busy_run_is_not_scored(genbench, runs):
     run = run_of(runs, "mine")
-    script = f"from genbench.store import locked; import time\nwith locked(__import__('pathlib').Path({str(run)!r})):\n"
+    script = f"from genbench.lock import locked; import time\nwith locked(__import__('pathlib').Path({str(run)!r})):\n"
     holder = subprocess.Popen([sys.executable, "-c", script + " print('held', flush=True); time.sleep(60)"], stdout=-1)
     try:
         assert holder.stdout.readline().strip() == b"held"

@@ -19,6 +19,7 @@ from genbench import checkpoint, store
 from genbench.cost import Meter
 from genbench.data import known_datasets, make_entry, prepare
 from genbench.errors import BadInput, CorruptData, EnvironmentProblem
+from genbench.lock import locked
 from genbench.record_files import load_records
 from genbench.run import Run, attempt, failure
 from genbench.safe_text import impersonal, redacted
@@ -220,7 +221,7 @@ def test_a_link_out_of_a_run_is_found_and_never_written_through(genbench, runs, 
     link.symlink_to(target)
     result = genbench("verify", run)
     assert result.code == 3 and name in result.out
-    with pytest.raises(CorruptData, match="out of"), store.locked(run):
+    with pytest.raises(CorruptData, match="out of"), locked(run):
         pass
     assert victim.read_text() == "precious"
 
@@ -241,7 +242,7 @@ def test_a_link_within_a_run_and_a_linked_run_are_fine(tmp_path):
     (tmp_path / "run").symlink_to("elsewhere")
     (tmp_path / "elsewhere" / "a").write_text("x")
     (tmp_path / "elsewhere" / "b").symlink_to("a")
-    with store.locked(tmp_path / "run"):
+    with locked(tmp_path / "run"):
         assert store.inside(tmp_path / "run", "b").read_text() == "x"
 
 

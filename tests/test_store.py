@@ -11,6 +11,7 @@ import torch
 
 from genbench import checkpoint, store
 from genbench.errors import Busy, CorruptData, EnvironmentProblem
+from genbench.lock import locked
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -78,18 +79,18 @@ def test_a_lock_keeps_others_out_and_dies_with_its_holder(tmp_path):
     script = f"""
 import time
 from pathlib import Path
-from genbench import store
-with store.locked(Path({str(tmp_path)!r})):
+from genbench.lock import locked
+with locked(Path({str(tmp_path)!r})):
     print("locked", flush=True)
     time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(Busy, match=str(holder.pid)), store.locked(tmp_path):
+        with pytest.raises(Busy, match=str(holder.pid)), locked(tmp_path):
             pass
         holder.kill()
     begin = time.monotonic()
-    with store.locked(tmp_path):
+    with locked(tmp_path):
         assert time.monotonic() - begin < 2
 
 

@@ -13,6 +13,7 @@ from genbench.config import ModelChoice, model_config
 from genbench.cost import Meter
 from genbench.ema import WeightAverage
 from genbench.errors import BadInput, Diverged
+from genbench.feeder import Feeder
 from genbench.seeds import derive_seed
 from genbench.train import Trainer
 
@@ -219,6 +220,6 @@ def test_a_loss_that_is_no_loss_is_named(tmp_path, digits, monkeypatch, how):
 
 
 def test_the_order_of_images_does_not_depend_on_the_batch_size(digits, tmp_path):
-    feeder = loop.Feeder(toy_job(tmp_path), digits, True, torch.device("cpu"))
+    feeder = Feeder(toy_job(tmp_path), digits, True, torch.device("cpu"))
     halves = torch.cat([feeder.batch(0, 8).images, feeder.batch(8, 8).images])
     assert torch.equal(feeder.batch(0, 16).images, halves)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from genbench import store
 from genbench.errors import Busy, CorruptData
 from genbench.images import to_float
+from genbench.lock import locked
 from genbench.optimizers import adamw
 from genbench.progress import report, stop_if_requested
 from genbench.schedules import warmup_cosine
@@ -217,7 +218,7 @@ def _training(share: float) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     while True:
         try:
-            with store.locked(folder):
+            with locked(folder):
                 yield
                 return
         except Busy:

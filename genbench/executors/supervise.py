@@ -18,6 +18,7 @@ from typing import Any
 from genbench import store
 from genbench.errors import EnvironmentProblem, GenbenchError
 from genbench.executors.task import News, Task, Tell
+from genbench.lock import locked
 
 LOOK_SECONDS = 0.2
 _starting = threading.Lock()
@@ -30,7 +31,7 @@ def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
     """
     try:
         check_here(task)
-        with store.locked(task.folder):  # Busy is told before a process is started for it
+        with locked(task.folder):  # Busy is told before a process is started for it
             pass
         child = Child(task, tell)
         try:
@@ -128,7 +129,7 @@ def record_death(task: Task, message: str, late: str = "") -> None:
     job = Job.model_validate(task.job)
     plugins = load_plugins(job.runtime.plugins)
     run = Run(job, prepared(job, task.context, plugins), plugins, Meter(torch.device("cpu")))
-    with store.disk_errors(job.folder), store.locked(job.folder):
+    with store.disk_errors(job.folder), locked(job.folder):
         last = progress.last_words(job.folder)
         if last.hung:
             message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"
