@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -25,11 +26,11 @@ from genbench.console import (
     show_left_out,
     show_remarks,
 )
-from genbench.errors import BadInput, GenbenchError, Terminated, did_you_mean
+from genbench.errors import BadInput, GenbenchError, did_you_mean
 from genbench.faults import arm
 from genbench.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS, FiniteRange
 from genbench.safe_text import redacted
-from genbench.signals import interrupt_on_signals, is_interruption
+from genbench.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.store import keep_text
 
 FORMATS = ("text", "markdown", "latex", "csv", "json")
@@ -364,6 +365,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         code = 141
+    gc.freeze()  # else the collections of an interpreter that ends walk all of torch, for a second or more
     sys.exit(code)
 
 
@@ -388,7 +390,7 @@ def result_of(as_json: bool) -> int:
         if not is_interruption(cause):
             return report_bug(cause, as_json)
         say("genbench: interrupted; the same command goes on from here")
-        return 143 if isinstance(cause, Terminated) else 130
+        return exit_code()
     except BrokenPipeError:
         raise
     except SystemExit as stop:

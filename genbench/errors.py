@@ -73,14 +73,6 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: the command stops, and exits with 130."""
-
-
-class Terminated(Interrupted):
-    """SIGTERM: the command stops as by Ctrl-C, and exits with 143."""
-
-
 MOST_PROBLEMS = 20
 E = TypeVar("E", bound=GenbenchError)
 
