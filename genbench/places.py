@@ -1,0 +1,118 @@
+"""Lines of a model's own code: where a method is defined, where an exception was raised, where a crash happened."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from genbench.plugins import own_files
+
+if TYPE_CHECKING:
+    from genbench.model import Model
+
+FOREIGN = ("genbench", "torch", "builtins", "typing", "abc")
+"""Packages of a model's base classes that are not its author's."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line to look at, in a method or a class."""
+
+    file: str
+    line: int
+    within: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.file)}:{self.line}, in {self.within}"
+
+
+@cache
+def real(file: str | Path) -> str:
+    """The file's path, links followed."""
+    return os.path.realpath(file)
+
+
+def shown(file: str) -> str:
+    """The path from the working folder, where it is below."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+
+
+def own_classes(model: type[Model]) -> list[type]:
+    """The model and those of its bases that its author wrote."""
+    return [kind for kind in model.__mro__ if kind.__module__.split(".")[0] not in FOREIGN]
+
+
+def own_sources(model: type[Model]) -> set[str]:
+    """The files of the model's own code: those of its classes' modules, and of the packages that these are in."""
+    found: set[str] = set()
+    for kind in own_classes(model):
+        for name in (kind.__module__, kind.__module__.split(".")[0]):
+            module = sys.modules.get(name)
+            if module is not None and getattr(module, "__file__", None):
+                found |= {real(file) for file in own_files(module)}
+    return found
+
+
+def place_of(model: type[Model], name: str) -> Place | None:
+    """Where the model defines a method, or a class within; the line of the model's class where it defines none."""
+    for kind in own_classes(model):
+        if name in vars(kind):
+            return _definition(vars(kind)[name], f"{kind.__name__}.{name}") or _of_class(kind)
+    return _of_class(model)
+
+
+def _definition(value: Any, name: str) -> Place | None:
+    if isinstance(value, type):
+        return _of_class(value)
+    value = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)
+    code = getattr(inspect.unwrap(value), "__code__", None)
+    return Place(real(code.co_filename), code.co_firstlineno, f"{name}()") if code else None
+
+
+def _of_class(kind: type) -> Place | None:
+    try:
+        return Place(real(inspect.getfile(kind)), inspect.getsourcelines(kind)[1], f"class {kind.__name__}")
+    except (OSError, TypeError):
+        return None
+
+
+def raised_at(error: BaseException, sources: set[str]) -> Place | None:
+    """The innermost line of these files that an exception, or what caused it, has passed."""
+    found, seen = None, set[int]()
+    cause: BaseException | None = error
+    while found is None and cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        trace = cause.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if real(code.co_filename) in sources:
+                found = Place(real(code.co_filename), trace.tb_lineno, f"{code.co_qualname}()")
+            trace = trace.tb_next
+        cause = cause.__cause__ or cause.__context__
+    return found
+
+
+def innermost(frame: FrameType | None, sources: set[str]) -> Place | None:
+    """The line of these files that is being executed: of this frame or of the nearest that called it."""
+    while frame is not None:
+        file = real(frame.f_code.co_filename)
+        if file in sources:
+            return Place(file, frame.f_lineno, f"{frame.f_code.co_qualname}()")
+        frame = frame.f_back
+    return None
+
+
+def dumped_at(dump: str, sources: set[str]) -> Place | None:
+    """The line of these files in a traceback that `faulthandler` left, whose innermost line comes first."""
+    for file, line, name in re.findall(r'^ +File "(.+)", line (\d+) in (.+)$', dump, re.MULTILINE):
+        if real(file) in sources:
+            return Place(real(file), int(line), f"{name}()")
+    return None
