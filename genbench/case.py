@@ -28,6 +28,7 @@ from genbench.plan import Job
 from genbench.process_state import shared_state
 from genbench.records import Entropy, PluginStamp
 from genbench.train import train
+from genbench.values import checked
 
 STEPS = 6
 COUNT = 6
@@ -208,7 +209,9 @@ def cases(model: type[Model], preset: str | None = None, **options: Any) -> Iter
     """
     name = preset or ("tiny" if "tiny" in model.presets else None)
     settings = {**(model.presets[name] if name else {}), **options}
-    config = model.Config(**settings).model_copy(update={"batch_size": 8, "micro_batch": 0})
+    where = f"preset {name!r}" if name and not options else "the options"
+    config = checked(model.Config, settings, lambda keys: where, "Config says what may be set")
+    config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
     wanted = [(1, False), (3, False), *([(1, True)] if model.conditional else [])]
     shapes = [_smallest(config, channels, conditional) for channels, conditional in wanted]
     if not any(shapes):

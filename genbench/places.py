@@ -64,24 +64,31 @@ def own_sources(model: type[Model]) -> set[str]:
 def place_of(model: type[Model], name: str) -> Place | None:
     """Where the model defines a method, or a class within; the line of the model's class where it defines none."""
     for kind in own_classes(model):
-        if name in vars(kind):
-            return _definition(vars(kind)[name], f"{kind.__name__}.{name}") or _of_class(kind)
-    return _of_class(model)
+        value = vars(kind).get(name)
+        value = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)
+        if place := _definition(value):
+            return place
+    return _definition(model)
 
 
-def _definition(value: Any, name: str) -> Place | None:
-    if isinstance(value, type):
-        return _of_class(value)
-    value = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)
-    code = getattr(inspect.unwrap(value), "__code__", None)
-    return Place(real(code.co_filename), code.co_firstlineno, f"{name}()") if code else None
-
-
-def _of_class(kind: type) -> Place | None:
+def _definition(value: Any) -> Place | None:
+    """The line of `def` or `class`, decorators above it left out; None for what is neither."""
+    value = inspect.unwrap(value) if callable(value) else value
+    if not (inspect.isfunction(value) or inspect.isclass(value)):
+        return None
     try:
-        return Place(real(inspect.getfile(kind)), inspect.getsourcelines(kind)[1], f"class {kind.__name__}")
+        lines, first = inspect.getsourcelines(value)
+        file = real(inspect.getfile(value))
     except (OSError, TypeError):
         return None
+    above = next((i for i, text in enumerate(lines) if text.lstrip().startswith(("def ", "async def ", "class "))), 0)
+    name = inner(value.__qualname__)
+    return Place(file, first + above, f"class {name}" if inspect.isclass(value) else f"{name}()")
+
+
+def inner(name: str) -> str:
+    """A qualified name without the function that the class stands in."""
+    return name.rpartition("<locals>.")[2]
 
 
 def raised_at(error: BaseException, sources: set[str]) -> Place | None:
@@ -94,7 +101,7 @@ def raised_at(error: BaseException, sources: set[str]) -> Place | None:
         while trace is not None:
             code = trace.tb_frame.f_code
             if real(code.co_filename) in sources:
-                found = Place(real(code.co_filename), trace.tb_lineno, f"{code.co_qualname}()")
+                found = Place(real(code.co_filename), trace.tb_lineno, f"{inner(code.co_qualname)}()")
             trace = trace.tb_next
         cause = cause.__cause__ or cause.__context__
     return found
@@ -105,7 +112,7 @@ def innermost(frame: FrameType | None, sources: set[str]) -> Place | None:
     while frame is not None:
         file = real(frame.f_code.co_filename)
         if file in sources:
-            return Place(file, frame.f_lineno, f"{frame.f_code.co_qualname}()")
+            return Place(file, frame.f_lineno, f"{inner(frame.f_code.co_qualname)}()")
         frame = frame.f_back
     return None
 

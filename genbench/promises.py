@@ -15,13 +15,16 @@ from torch import Tensor
 from genbench import store
 from genbench.capabilities import BoundTerms, Likelihood
 from genbench.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
+from genbench.errors import BadInput
 from genbench.images import bits_per_dim
 from genbench.model import Batch, Model
 from genbench.names import check_name
 from genbench.places import Place
+from genbench.plugins import describe
 from genbench.process_state import GENERATORS
 from genbench.records import REFERENCES
 from genbench.train import checked_loss, checked_phases, give_gradients
+from genbench.values import checked
 
 
 class Broken(Exception):
@@ -84,9 +87,9 @@ def options(case: Case) -> str:
         kind.role(name)
     for name, preset in case.model.presets.items():
         try:
-            kind(**preset)
-        except ValueError as error:
-            raise Broken(f"preset {name!r}: {' '.join(str(error).split())}", "presets") from None
+            checked(kind, dict(preset), lambda keys: "", "a preset sets options of Config")
+        except BadInput as fault:
+            raise Broken(f"preset {name!r}{describe(fault)}", "presets") from None
     return f"{len(kind.model_fields)} options, presets: {', '.join(case.model.presets) or 'none'}"
 
 

@@ -60,11 +60,11 @@ def package_of(name: str) -> str:
 
 def check_plugin_name(name: str) -> None:
     """Raise BadInput where a new plugin cannot be called so, or something is."""
-    where = f"new-plugin {name}"
+    where = f"new-plugin {name!r}"
     if not PATTERN.fullmatch(name) or name.lower() in RESERVED:
         told = "at most 40 letters, digits, single '_' and '-', beginning with a letter"
         raise BadInput(f"{where}: it cannot be the name of a plugin", told)
-    mend = "choose another name"
+    mend = f"choose another name, for example my-{name}"
     if name.lower() in {point.name.lower() for point in declared()} | set(REFERENCES):
         raise BadInput(
             f"{where}: there is a model of that name", f"{mend}; `genbench plugins` lists those that are taken"
