@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
 import re
 import sys
@@ -31,6 +32,11 @@ class Place:
 
     def __str__(self) -> str:
         return f"{shown(self.file)}:{self.line}, in {self.within}"
+
+    def code(self, indent: str) -> list[str]:
+        """The line itself, where the file can still be read."""
+        text = linecache.getline(self.file, self.line).strip()
+        return [indent + text] if text else []
 
 
 @cache
@@ -82,13 +88,18 @@ def _definition(value: Any) -> Place | None:
     except (OSError, TypeError):
         return None
     above = next((i for i, text in enumerate(lines) if text.lstrip().startswith(("def ", "async def ", "class "))), 0)
-    name = inner(value.__qualname__)
-    return Place(file, first + above, f"class {name}" if inspect.isclass(value) else f"{name}()")
+    name = value.__qualname__
+    return Place(file, first + above, f"class {inner(name)}" if inspect.isclass(value) else called(name))
 
 
 def inner(name: str) -> str:
     """A qualified name without the function that the class stands in."""
     return name.rpartition("<locals>.")[2]
+
+
+def called(name: str) -> str:
+    """A function's qualified name as it is told: `Mine.sample()`."""
+    return inner(name) if name.startswith("<") else f"{inner(name)}()"
 
 
 def raised_at(error: BaseException, sources: set[str]) -> Place | None:
@@ -101,7 +112,7 @@ def raised_at(error: BaseException, sources: set[str]) -> Place | None:
         while trace is not None:
             code = trace.tb_frame.f_code
             if real(code.co_filename) in sources:
-                found = Place(real(code.co_filename), trace.tb_lineno, f"{inner(code.co_qualname)}()")
+                found = Place(real(code.co_filename), trace.tb_lineno, called(code.co_qualname))
             trace = trace.tb_next
         cause = cause.__cause__ or cause.__context__
     return found
@@ -112,7 +123,7 @@ def innermost(frame: FrameType | None, sources: set[str]) -> Place | None:
     while frame is not None:
         file = real(frame.f_code.co_filename)
         if file in sources:
-            return Place(file, frame.f_lineno, f"{inner(frame.f_code.co_qualname)}()")
+            return Place(file, frame.f_lineno, called(frame.f_code.co_qualname))
         frame = frame.f_back
     return None
 
@@ -121,5 +132,5 @@ def dumped_at(dump: str, sources: set[str]) -> Place | None:
     """The line of these files in a traceback that `faulthandler` left, whose innermost line comes first."""
     for file, line, name in re.findall(r'^ +File "(.+)", line (\d+) in (.+)$', dump, re.MULTILINE):
         if real(file) in sources:
-            return Place(real(file), int(line), f"{name}()")
+            return Place(real(file), int(line), called(name))
     return None

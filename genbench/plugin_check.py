@@ -15,9 +15,10 @@ from genbench.child import die_with_parent
 from genbench.errors import BadInput, GenbenchError
 from genbench.executors.supervise import ending, start_forkserver
 from genbench.executors.task import as_error, plain_error
-from genbench.places import dumped_at, own_sources
+from genbench.places import Place, dumped_at, own_sources, place_of, real
 from genbench.plugins import Plugins, load_plugins
 from genbench.progress import at, last_words, unwatch, watch
+from genbench.promises import Promise
 from genbench.verdicts import Report, Verdict, check_cases, merged
 
 Say = Callable[[Any], object]
@@ -39,26 +40,28 @@ def check_plugin(plugin: str, limit: float) -> Iterator[Report]:
     try:
         (names,) = _said_by(say_models, (plugin,), limit)
     except Ended as end:
-        raise BadInput(f"{plugin}: {end.how}, while it was loaded", "look at what its import does") from None
+        place = dumped_at(end.dump, {real(plugin)})
+        at_line = f", at {place}" if place else ""
+        raise BadInput(f"{plugin}: {end.how}, while it was loaded{at_line}", "look at what its import does") from None
     for name in names:
         yield _check(plugin, name, limit)
 
 
 def _check(plugin: str, name: str, limit: float) -> Report:
-    report, sources, case, promise = Report(name, plugin, [], []), set[str](), "", ""
-    found: list[Verdict] = []
+    report, sources, found = Report(name, plugin, [], []), set[str](), list[Verdict]()
+    begun: tuple[str, str, Place | None] = ("", "", None)
     try:
         for kind, said in _said_by(say_verdicts, (plugin, name), limit):
             if kind == "model":
                 report.origin, sources = said
             elif kind == "begun":
-                case, promise = said
-                if case not in report.cases:
-                    report.cases.append(case)
+                begun = said
+                report.cases += [begun[0]] if begun[0] not in report.cases else []
             else:
                 found.append(said)
     except Ended as end:
-        found.append(Verdict(promise, "FAIL", end.how, dumped_at(end.dump, sources), (case,)))
+        case, promise, place = begun
+        found.append(Verdict(promise, "FAIL", end.how, dumped_at(end.dump, sources) or place, (case,)))
     report.verdicts += merged(found)
     return report
 
@@ -129,7 +132,11 @@ def say_verdicts(plugin: str, name: str, say: Say) -> None:
     """All about one model: where it comes from, each promise when its check begins, and the verdict on it."""
     model, info = _opened(plugin)[0].model(name)
     say(("model", (info.origin.removeprefix("--plugin "), own_sources(model))))
-    for verdict in check_cases(model, begun=lambda case, promise: say(("begun", (case, promise)))):
+
+    def begun(case: str, promise: Promise) -> None:
+        say(("begun", (case, promise.text, place_of(model, promise.about))))
+
+    for verdict in check_cases(model, begun=begun):
         say(("verdict", verdict))
 
 

@@ -166,7 +166,7 @@ def stored_as_tensors(case: Case) -> str:
     again = stored(case.build())
     lost = [name for name, value in state.items() if not torch.equal(again[name], value)]
     require(not lost, f"stored as safetensors and read again it is another: {_listed(lost)}")
-    return f"{len(state)} tensors"
+    return f"{sum(value.numel() for value in state.values()):,} numbers"
 
 
 @promise("training leaves finite weights", "loss", losses, stored_as_tensors)

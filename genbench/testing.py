@@ -19,5 +19,5 @@ def check_model(model: type[Model], preset: str | None = None, **options: Any) -
     The preset is `tiny` where there is one and none is given. `genbench check-plugin` has the same as a report.
     """
     __tracebackhide__ = True  # pytest then shows what is broken, not this function
-    if found := failures(model.__name__, merged(check_cases(model, preset, **options))):
-        raise AssertionError(found)
+    if found := failures(merged(check_cases(model, preset, **options)), []):
+        raise AssertionError("\n".join([f"{model.__name__} breaks promises", "", *found]))

@@ -24,7 +24,7 @@ State = Literal["pass", "FAIL", "-", "?"]
 MEANINGS: dict[State, str] = {"pass": "kept", "FAIL": "broken", "-": "not for this model", "?": "not checked"}
 
 
-Begun = Callable[[str, str], object]
+Begun = Callable[[str, Promise], object]
 """Is told the case and the promise."""
 
 
@@ -66,7 +66,7 @@ def check_case(case: Case, begun: Begun | None = None) -> Iterator[Verdict]:
     found: dict[Promise, Verdict] = {}
     for promise in PROMISES:
         if begun is not None:
-            begun(str(case), promise.text)
+            begun(str(case), promise)
         at("check")
         found[promise] = _without(promise, found, case) or _judge(promise, case)
         yield found[promise]
@@ -138,28 +138,27 @@ class Report:
         return [{"model": self.model, **verdict.as_dict()} for verdict in self.verdicts]
 
     def text(self) -> str:
-        """The report for people: a line a promise, what was found of those that are broken, and the counts."""
+        """The report for people: a line a promise; then what is broken, with the line to look at; then the counts."""
+        counts = Counter(verdict.state for verdict in self.verdicts)
         lines = [f"{self.model} ({shown(self.origin)}), tried on images of {', '.join(self.cases)}", ""]
         for verdict in self.verdicts:
-            lines += self._lines(verdict)
-        counts = Counter(verdict.state for verdict in self.verdicts)
-        lines += ["", ", ".join(f"{counts[state]} {meaning}" for state, meaning in MEANINGS.items() if counts[state])]
+            found = verdict.found if verdict.state in ("pass", "-") else ""
+            if verdict.state != "?":
+                lines.append(f"{verdict.state:6}{verdict.promise:68}{found}".rstrip())
+        if counts["?"]:
+            lines.append(f"{'?':6}{counts['?']} more were not checked, for they need what is broken")
+        lines += ["", *failures(self.broken, self.cases)]
+        lines.append(", ".join(f"{counts[state]} {meaning}" for state, meaning in MEANINGS.items() if counts[state]))
         return "\n".join(lines)
 
-    def _lines(self, verdict: Verdict) -> list[str]:
-        first = f"{verdict.state:6}{verdict.promise}"
-        if verdict.state != "FAIL":
-            return [f"{first:74}  {verdict.found}".rstrip()]
-        where = "" if set(verdict.cases) == set(self.cases) else f"  (images of {', '.join(verdict.cases)})"
-        look = [f"{'':6}look at  {verdict.place}"] if verdict.place else []
-        return [first, f"{'':6}found    {verdict.found}{where}", *look]
 
-
-def failures(model: str, verdicts: Iterable[Verdict]) -> str:
-    """The broken promises alone, for an assertion; empty where there are none."""
+def failures(verdicts: Iterable[Verdict], cases: list[str]) -> list[str]:
+    """What is broken: the promise, what was found, the images where it was not on all `cases`, the line to look at."""
     lines = []
     for verdict in verdicts:
         if verdict.state == "FAIL":
-            lines += [f"{verdict.promise}: {verdict.found} (images of {', '.join(verdict.cases)})"]
-            lines += [f"    look at {verdict.place}"] if verdict.place else []
-    return f"{model} breaks its promises:\n" + "\n".join(lines) if lines else ""
+            where = "" if set(cases) <= set(verdict.cases) else f" (images of {', '.join(verdict.cases)})"
+            lines += [f"Broken: {verdict.promise}{where}", f"    found    {verdict.found}"]
+            lines += [f"    look at  {verdict.place}", *verdict.place.code("        >    ")] if verdict.place else []
+            lines += [""]
+    return lines
