@@ -15,12 +15,11 @@ from torch import Tensor
 from genbench import store
 from genbench.capabilities import BoundTerms, Likelihood
 from genbench.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
-from genbench.errors import BadInput
+from genbench.errors import BadInput, describe
 from genbench.images import bits_per_dim
 from genbench.model import Batch, Model
 from genbench.names import check_name
 from genbench.places import Place
-from genbench.plugins import describe
 from genbench.process_state import GENERATORS
 from genbench.records import REFERENCES
 from genbench.train import checked_loss, checked_phases, give_gradients
@@ -155,6 +154,19 @@ def updates(case: Case) -> None:
         phase.optimizer.step()
         other = [n for n, old in before.items() if not torch.equal(model.get_parameter(n), old)]
         require(not other, f"a step of phase {name!r} also changes {_listed(other)}")
+
+
+@promise("tensors it keeps are parameters or buffers", "__init__", built)
+def held(case: Case) -> None:
+    """What is neither does not follow the model to a GPU, nor into a checkpoint."""
+    model = case.build()
+    loose = [
+        f"{name}.{key}".removeprefix(".")
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, Tensor)
+    ]
+    require(not loose, f"{_listed(loose)}: use register_buffer, or torch.nn.Parameter where it is learned")
 
 
 @promise("state is tensors, stored without pickle", "__init__", built)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.case import Case, cases
+from genbench.errors import describe
 from genbench.places import Place, own_sources, place_of, raised_at, shown
-from genbench.plugins import describe
 from genbench.process_state import settings_restored
 from genbench.progress import at
 from genbench.promises import PROMISES, Broken, NotApplicable, Promise

@@ -129,6 +129,13 @@ class MovesAnother(Two):
         return super().loss(phase, batch)
 
 
+@breaks("tensors it keeps are parameters or buffers")
+class PlainTensor(Toy):
+    def __init__(self, data, config):  # look
+        super().__init__(data, config)
+        self.noise = torch.zeros(data.shape)
+
+
 @breaks("state is tensors, stored without pickle")
 class NeedsPickle(Toy):
     def get_extra_state(self):  # look
