@@ -16,7 +16,7 @@ from genbench.errors import BadInput, GenbenchError
 from genbench.executors.supervise import ending, start_forkserver
 from genbench.executors.task import as_error, plain_error
 from genbench.places import Place, dumped_at, own_sources, place_of, real
-from genbench.plugins import Plugins, load_plugins
+from genbench.plugins import Plugins, installed, load_plugins
 from genbench.progress import at, last_words, unwatch, watch
 from genbench.promises import Promise
 from genbench.verdicts import Report, Verdict, check_cases, merged
@@ -83,9 +83,8 @@ def _said_by(task: Callable[..., None], words: tuple[str, ...], limit: float) ->
             process.join()
             end = last_words(Path(folder))
             if process.exitcode or end.hook:
-                how = (
-                    f"no progress for {limit:g} seconds" if end.hung else f"the process {ending(process.exitcode or 0)}"
-                )
+                died = f"its process {ending(process.exitcode or 0)}"
+                how = f"no progress for {limit:g} seconds" if end.hung else died
                 raise Ended(how, end.traceback)
         finally:
             process.kill()
@@ -141,7 +140,8 @@ def say_verdicts(plugin: str, name: str, say: Say) -> None:
 
 
 def _opened(plugin: str) -> tuple[Plugins, list[str]]:
-    """The plugins, and the names of the models that a name or a file stands for."""
-    file = Path(plugin).suffix == ".py" or Path(plugin).exists()
+    """The plugins, and the names of the models that a file stands for, or a name, which an installed plugin goes by."""
+    known = plugin in {point.name for point in installed()}
+    file = not known and (Path(plugin).suffix == ".py" or Path(plugin).exists())
     plugins = load_plugins([plugin] if file else [])
     return plugins, plugins.infos[-1].models if file else [plugin]

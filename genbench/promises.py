@@ -222,7 +222,7 @@ def pixels(case: Case) -> str:
     low, high, outside = float(images.min()), float(images.max()), float((images.abs() > 1).float().mean())
     span = f"values from {low:.3g} to {high:.3g}"
     require(outside <= 0.5, f"{span}, {outside:.0%} of them outside [-1, 1], where the harness clips them")
-    require(low < 0 or high <= 0, f"{span}: black is -1, not 0")
+    require(low < 0 or high <= 0, f"{span}, none of them negative: black is -1, not 0")
     return span
 
 

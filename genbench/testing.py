@@ -16,7 +16,8 @@ __all__ = ["check_model"]
 def check_model(model: type[Model], preset: str | None = None, **options: Any) -> None:
     """Raise AssertionError naming every promise that the model, with these options of its, breaks, and where.
 
-    The preset is `tiny` where there is one and none is given. `genbench check-plugin` has the same as a report.
+    The preset is `tiny` where there is one and none is given. `genbench check-plugin` has the same as a report; here a
+    model that hangs hangs its test.
     """
     __tracebackhide__ = True  # pytest then shows what is broken, not this function
     if found := failures(merged(check_cases(model, preset, **options)), []):
