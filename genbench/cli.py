@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from genbench import __version__
+from genbench.cli_plugins import LISTS, check_plugin, new_plugin
 from genbench.cli_scores import calibrate, evaluate, verify
 from genbench.console import (
     JobProgress,
@@ -274,80 +275,7 @@ def sample(
     click.echo(draw_from_run(run_folder, count, labels, steps, out, plugins))
 
 
-@cli.command()
-@PLUGIN
-@JSON
-def models(plugins: tuple[str, ...], as_json: bool) -> None:
-    """The models, with what each can do and its options."""
-    from genbench.catalogue import model_rows, model_text
-
-    rows = model_rows(plugins)
-    show_json(rows) if as_json else click.echo(model_text(rows))
-
-
-@cli.command()
-@DATASETS
-@PLUGIN
-@JSON
-def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """The datasets by name."""
-    from genbench.catalogue import as_lines, dataset_rows
-
-    rows = dataset_rows(datasets, plugins)
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "shape", "num_classes", "source", "title"]))
-
-
-@cli.command()
-@PLUGIN
-@JSON
-def extractors(plugins: tuple[str, ...], as_json: bool) -> None:
-    """The feature extractors by name."""
-    from genbench.catalogue import as_lines, extractor_rows
-
-    rows = extractor_rows(plugins)
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "kind", "about"]))
-
-
-@cli.command("plugins")
-@PLUGIN
-@JSON
-def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
-    """The plugins, where each comes from, and why one does not work."""
-    from genbench.catalogue import as_lines, plugin_rows
-
-    rows = plugin_rows(plugins)
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "state", "origin", "models", "reason"]))
-
-
-@cli.command("check-plugin")
-@click.argument("plugin", metavar="NAME|FILE")
-@JSON
-def check_plugin(plugin: str, as_json: bool) -> None:
-    """Run the conformance kit over a plugin's models: each promise, kept or broken."""
-    from genbench.testing import check_plugin as check
-
-    rows = check(plugin)
-    if as_json:
-        show_json(rows)
-    else:
-        for row in rows:
-            kept = "pass" if row["passed"] else "FAIL"
-            click.echo(plain(f"{kept}  {row['model']:12} {row['promise']:44} {row['detail']}"))
-    if not all(row["passed"] for row in rows):
-        raise SystemExit(1)
-
-
-@cli.command()
-@JSON
-def doctor(as_json: bool) -> None:
-    """Devices, weights, caches, plugins, versions and free space of this machine."""
-    from genbench.catalogue import as_lines, doctor_rows
-
-    rows = doctor_rows()
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["what", "state"]))
-
-
-for command in (evaluate, verify, calibrate):
+for command in (evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
     cli.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -74,6 +75,8 @@ class Cancelled(GenbenchError):
 
 
 MOST_PROBLEMS = 20
+LOADERS = ("genbench", "importlib", "pluggy", "contextlib")
+"""Packages whose code runs before a plugin's own when it is loaded."""
 E = TypeVar("E", bound=GenbenchError)
 
 
@@ -102,6 +105,27 @@ def message_of(error: BaseException) -> str:
         return str(error) or type(error).__name__
     except Exception:
         return type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line, with the file and line of a syntax error."""
+    if isinstance(error, BadInput):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
+    text = " ".join(message_of(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def line_of(error: BaseException) -> str:
+    """The plugin's own last line that an exception of Python's has passed, as a syntax error tells its line."""
+    if isinstance(error, GenbenchError | SyntaxError):
+        return ""
+    frames = [(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line) for frame, line in
+              traceback.walk_tb(error.__traceback__)]  # fmt: skip
+    own = [(name.split(".")[0], file, line) for name, file, line in frames if name.split(".")[0] not in LOADERS]
+    lines = [f" ({file}, line {line})" for name, file, line in own if name == own[0][0]]
+    return lines[-1] if lines else ""
 
 
 def did_you_mean(word: str, known: list[str] | set[str]) -> str:

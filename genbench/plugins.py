@@ -23,7 +23,7 @@ import pluggy
 
 from genbench import __version__, hookspecs
 from genbench.console import say
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, message_of
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, describe, did_you_mean, line_of
 from genbench.names import check_name
 from genbench.signals import is_interruption
 
@@ -107,7 +107,7 @@ class Plugins:
         except BaseException as error:
             if is_interruption(error):
                 raise
-            info.state, info.reason = "broken", describe(error)
+            info.state, info.reason = "broken", describe(error) + line_of(error)
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
 
@@ -236,7 +236,7 @@ def load_plugins(files: Iterable[str] = ()) -> Plugins:
         plugins.add(PluginInfo(name, f"--plugin {file}", version=__version__), lambda file=file: load_file(file))  # type: ignore[misc]
         info = plugins.infos[-1]
         if info.state != "ok":
-            raise info.fault(f"--plugin {file}: {info.reason}", "--traceback shows where")
+            raise info.fault(f"--plugin {file}: {info.reason}", f"mend it, then `genbench check-plugin {file}`")
     plugins.mark_duplicates()
     return plugins
 
@@ -364,16 +364,6 @@ def used_modules(module: ModuleType) -> set[str]:
     values = [value for other in inside for value in vars(other).values()]
     names = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "") for value in values}
     return {name for name in names if isinstance(name, str)}
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line, with the file and line of a syntax error."""
-    if isinstance(error, BadInput):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
-    text = " ".join(message_of(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
 
 
 def _check_roles(model: type[Model]) -> None:

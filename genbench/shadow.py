@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, message_of
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
 from genbench.model import DataSpec, Model
-from genbench.plugins import describe
 from genbench.signals import is_interruption
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from finished import SMALL, run_of
 
+collect_ignore = ["third_party"]  # packages of their own, which tests/test_third_party.py installs
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
 

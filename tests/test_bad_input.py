@@ -14,6 +14,8 @@ import pytest
 from bad_input import CASES
 from bad_input.case import Case
 
+from genbench.executors.supervise import start_forkserver
+
 JSON_COMMANDS = {"run", "plan", "compare", "models", "datasets", "extractors", "plugins", "check-plugin", "doctor",
                  "evaluate", "verify", "calibrate"}  # fmt: skip
 
@@ -30,6 +32,7 @@ def given(tmp_path, prepared, monkeypatch):
         (digits,) = (tmp_path / "cache" / "datasets").iterdir()
         (tmp_path / "cache" / "datasets" / "digits").symlink_to(digits.name)
         monkeypatch.setattr("genbench.runner.run_session", lambda *_: pytest.fail("it ran"))
+        start_forkserver()  # whose own folder goes when these tests end
         (tmp_path / "tmp").mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
         monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))

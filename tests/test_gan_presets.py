@@ -9,9 +9,9 @@ from toys import train_toy
 
 from genbench import DataSpec
 from genbench import train as loop
+from genbench.case import Case
 from genbench.data import Dataset
 from genbench.ema import WeightAverage
-from genbench.testing import Case
 from genbench.train import Trainer
 from genbench_gan import GAN, GANConfig
 from genbench_gan.networks import NormReLU

@@ -134,6 +134,23 @@ CASES = {
     "a broken plugin while none may be": Case(
         f"run --strict-plugins --plugin mine.py -m toy {SMALL}", 2, ("mine.py", "SyntaxError"), {"mine.py": "def (:\n"}
     ),
+    "a check of a file with a fault": Case(
+        "check-plugin mine.py", 2, ("mine.py, line 3", "RuntimeError", "no <luck>"), {"mine.py": "\n\nraise RuntimeError('no <luck>')\n"}
+    ),
+    "a check of a file without models": Case("check-plugin mine.py", 2, ("no model", "register_models"), {"mine.py": HEAD + "def register_models(register):\n    pass\n"}),
+    "a check of a file whose import ends the process": Case("check-plugin mine.py", 2, ("mine.py", "code 3"), {"mine.py": "import os\nos._exit(3)\n"}),
+    "a new plugin with a name that is a path": Case("new-plugin ../mine", 2, ("'../mine'", "letters, digits")),
+    "a new plugin without a name": Case(["new-plugin", ""], 2, ("''", "letters, digits")),
+    "a new plugin that begins with a digit": Case("new-plugin 3d", 2, ("'3d'", "beginning with a letter")),
+    "a new plugin with the name of a model": Case("new-plugin VAE", 2, ("'VAE'", "a model of that name", "my-VAE")),
+    "a new plugin with the name of a reference row": Case("new-plugin real", 2, ("'real'", "a model of that name")),
+    "a new plugin with a keyword for a name": Case("new-plugin class", 2, ("'class'", "keyword")),
+    "a new plugin with the name of a module of Python's": Case("new-plugin wave", 2, ("'wave'", "module", "my-wave")),
+    "a new plugin with the name of an installed package": Case("new-plugin torch", 2, ("'torch'", "installed")),
+    "a new plugin in a folder that holds something": Case(
+        "new-plugin mine -o there", 2, ("there", "not empty"), {"there/notes.txt": "mine"}
+    ),
+    "a new plugin in the place of a file": Case("new-plugin mine -o there", 2, ("there", "file"), {"there": "mine"}),
     "a check of nothing": Case("check-plugin nowhere.py", 2, "nowhere.py"),
     "a check of an unknown model": Case("check-plugin gausian", 2, "did you mean 'gaussian'"),
     "a list with a broken one": Case("models --plugin mine.py", 2, "SyntaxError", {"mine.py": "def (:\n"}),

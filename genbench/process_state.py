@@ -1,0 +1,50 @@
+"""What all code of a process shares: generators, which a plugin leaves alone, and settings, which a check puts back."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def _set_environment(values: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(values)
+
+
+SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
+    "torch's default dtype": (torch.get_default_dtype, torch.set_default_dtype),
+    "torch's number of threads": (torch.get_num_threads, torch.set_num_threads),
+    "torch's gradient mode": (torch.is_grad_enabled, torch.set_grad_enabled),
+    "torch's choice of algorithms": (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    "the working folder": (Path.cwd, os.chdir),
+    "the environment": (lambda: dict(os.environ), _set_environment),
+}
+"""Settings by name, each with the functions that get and set it."""
+GENERATORS = ("Python's generator", "NumPy's generator")
+
+
+@contextmanager
+def settings_restored() -> Iterator[None]:
+    """Whatever the block changes of the settings is put back."""
+    before = {name: get() for name, (get, _) in SETTINGS.items()}
+    try:
+        yield
+    finally:
+        for name, (get, put) in SETTINGS.items():
+            if get() != before[name]:
+                put(before[name])
+
+
+def shared_state() -> dict[str, Any]:
+    """Every setting, and the states of the global GENERATORS that are not torch's."""
+    numpy: Any = np.random.get_state(legacy=False)
+    position = numpy["state"]["pos"], numpy["has_gauss"], numpy["state"]["key"].tobytes()
+    states = dict(zip(GENERATORS, (random.getstate(), position)))
+    return {**states, **{name: get() for name, (get, _) in SETTINGS.items()}}

@@ -1,0 +1,371 @@
+"""A model that breaks a promise is told of by that promise and no other, with the line to look at: marked `# look`."""
+
+import inspect
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from toys import Toy, TwoPhases
+
+from genbench import Phase, adamw, field
+from genbench.promises import PROMISES
+from genbench.testing import check_model
+from genbench.verdicts import check_cases, merged
+
+BROKEN = {}
+
+
+def breaks(*promises):
+    """What the check should say of the class: these promises are broken, and no other."""
+
+    def keep(model):
+        BROKEN[model] = set(promises)
+        return model
+
+    return keep
+
+
+class Two(TwoPhases):
+    def sample(self, n, labels=None):
+        return 0.1 * torch.randn(n, *self.data.shape)
+
+
+# The class
+
+
+@breaks("it has a name of its own")
+class Nameless(Toy):  # look
+    name = "real"
+
+
+@breaks("every option says what changing it asks for; presets are valid")
+class NoRole(Toy):
+    class Config(Toy.Config):  # look
+        width: int = 3
+
+
+@breaks("every option says what changing it asks for; presets are valid")
+class BadPreset(Toy):  # look
+    presets = {"paper": {"stepz": 3}}
+
+
+@breaks("every option says what changing it asks for; presets are valid")
+class BadTinyPreset(Toy):  # look
+    presets = {"tiny": {"steps": -1}}
+
+
+@breaks("it can be built")
+class GrayOnly(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        (self.one,) = range(data.shape[0])  # look
+
+
+# Training
+
+
+@breaks("every phase has parameters of its own, which its module holds")
+class SharedParameters(Two):
+    def phases(self):  # look
+        return [super().phases()[0], Phase("second", self.second, adamw(self, 0.1))]
+
+
+@breaks("every phase has parameters of its own, which its module holds")
+class OtherModule(Two):
+    def phases(self):  # look
+        return [
+            Phase("first", self.second, adamw(self.first, 0.1)),
+            Phase("second", self.first, adamw(self.second, 0.1)),
+        ]
+
+
+@breaks("every phase gives a finite scalar loss")
+class NoGradient(Toy):
+    def loss(self, phase, batch):  # look
+        return batch.images.mean()
+
+
+@breaks("every phase gives a finite scalar loss")
+class LossRaises(Toy):
+    def loss(self, phase, batch):
+        return self.error(batch).mean()
+
+    def error(self, batch):
+        return batch.images - self.maen  # look
+
+
+@breaks("every phase gives a finite scalar loss")
+class LossIsNaN(Toy):
+    def loss(self, phase, batch):  # look
+        return super().loss(phase, batch)["loss"] * float("nan")
+
+
+@breaks("every parameter belongs to a phase and gets a gradient")
+class IdleParameter(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.idle = torch.nn.Linear(2, 2)  # look
+
+
+@breaks("every parameter belongs to a phase and gets a gradient")
+class ForgottenParameter(Two):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.forgotten = torch.nn.Parameter(torch.zeros(2))  # look
+
+    def loss(self, phase, batch):
+        return super().loss(phase, batch) + self.forgotten.sum()
+
+
+@breaks("an update moves the parameters of its phase alone")
+class MovesAnother(Two):
+    def loss(self, phase, batch):  # look
+        if phase == "first":
+            with torch.no_grad():
+                self.second.bias += 1
+        return super().loss(phase, batch)
+
+
+@breaks("tensors it keeps are parameters or buffers")
+class PlainTensor(Toy):
+    def __init__(self, data, config):  # look
+        super().__init__(data, config)
+        self.noise = torch.zeros(data.shape)
+
+
+@breaks("state is tensors, stored without pickle")
+class NeedsPickle(Toy):
+    def get_extra_state(self):  # look
+        return {"seen": 3}
+
+    def set_extra_state(self, state):
+        self.seen_before = state["seen"]
+
+
+@breaks("training leaves finite weights")
+class Diverges(Toy):
+    def loss(self, phase, batch):  # look
+        loss = super().loss(phase, batch)["loss"]
+        return loss * (float("inf") if self.seen > 24 else 1.0)
+
+
+@breaks("training moves every phase's parameters")
+class NeverMoves(Toy):
+    def phases(self):  # look
+        return [Phase("train", self, adamw(self, 0.1), schedule=lambda progress: 0.0)]
+
+
+@breaks("the same training twice gives the same weights")
+class NeverTheSame(Toy):
+    def loss(self, phase, batch):  # look
+        return super().loss(phase, batch)["loss"] * (1 + os.urandom(1)[0])
+
+
+# Samples
+
+
+@breaks("sample(n) gives n float images of the data's shape")
+class WrongShape(Toy):
+    def sample(self, n, labels=None):  # look
+        return super().sample(n, labels)[:, :, 1:]
+
+
+@breaks("sample(n) gives n float images of the data's shape")
+class WrongCount(Toy):
+    def sample(self, n, labels=None):  # look
+        return super().sample(6, labels)
+
+
+@breaks("sample(n) gives n float images of the data's shape")
+class WrongType(Toy):
+    def sample(self, n, labels=None):  # look
+        return (super().sample(n, labels) * 128).to(torch.uint8)
+
+
+@breaks("sample(n) gives n float images of the data's shape")
+class SampleRaises(Toy):
+    def sample(self, n, labels=None):
+        raise SystemExit(3)  # look
+
+
+@breaks("samples are finite and in the range of images, [-1, 1]")
+class NotFinite(Toy):
+    def sample(self, n, labels=None):  # look
+        return super().sample(n, labels) / 0
+
+
+@breaks("samples are finite and in the range of images, [-1, 1]")
+class Levels(Toy):
+    def sample(self, n, labels=None):  # look
+        return 255 * super().sample(n, labels).sigmoid()
+
+
+@breaks("samples are finite and in the range of images, [-1, 1]")
+class NoNegatives(Toy):
+    def sample(self, n, labels=None):  # look
+        return super().sample(n, labels).sigmoid()
+
+
+@breaks("Python's and NumPy's generators are left alone")
+class PythonGenerator(Toy):
+    def loss(self, phase, batch):  # look
+        random.random()
+        return super().loss(phase, batch)
+
+
+@breaks("Python's and NumPy's generators are left alone")
+class NumpyGenerator(Toy):
+    def sample(self, n, labels=None):  # look
+        return super().sample(n, labels) + float(np.random.randn()) / 10
+
+
+@breaks("nothing that the whole process shares is changed")
+class ChangesThreads(Toy):
+    def __init__(self, data, config):  # look
+        super().__init__(data, config)
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        os.environ["TOY"] = "built"
+
+
+@breaks("one seed gives the same samples twice")
+class OwnGenerator(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.generator = np.random.default_rng(0)
+
+    def sample(self, n, labels=None):  # look
+        return super().sample(n, labels) + 0.1 * float(self.generator.random())
+
+
+@breaks("another seed gives other samples")
+class Reseeds(Toy):
+    def sample(self, n, labels=None):  # look
+        torch.manual_seed(0)
+        return super().sample(n, labels)
+
+
+@breaks("a saved, loaded or copied model draws the same samples")
+class Forgets(Toy):
+    def __init__(self, data, config):  # look
+        super().__init__(data, config)
+        self.shift = float(torch.rand(())) / 10
+
+    def sample(self, n, labels=None):
+        return super().sample(n, labels) + self.shift
+
+
+@breaks("samples depend on the labels")
+class IgnoresLabels(Toy):
+    conditional = True
+
+    def sample(self, n, labels=None):  # look
+        return super().sample(n)
+
+
+# Likelihoods
+
+
+@breaks("log_prob gives a finite number for every image")
+class OneNumber(Toy):
+    def log_prob(self, images, labels=None):  # look
+        return (images - self.mean).square().sum()
+
+
+@breaks("an exact likelihood does not depend on the batch")
+class BatchDependent(Toy):
+    def log_prob(self, images, labels=None):  # look
+        return (images - images.mean(0)).flatten(1).square().sum(1) - 2e4
+
+
+@breaks("the parts of a bound sum to it")
+class PartsMissing(Toy):
+    likelihood = "bound"
+
+    def bound_terms(self, images, labels=None):  # look
+        return {"L_T": torch.ones(len(images)), "L_0": torch.ones(len(images))}
+
+    def log_prob(self, images, labels=None):
+        return -3e4 * torch.ones(len(images))
+
+
+@breaks("images of pure noise cost 8 bits/dim or more")
+class NoDensity(Toy):
+    def log_prob(self, images, labels=None):  # look
+        return 0 * images.flatten(1).sum(1)
+
+
+@breaks("images of known entropy cost no less than it")
+class BelowTheEntropy(Toy):
+    """A Gaussian whose constant is wrong: it is not seen on noise, which lies far from it."""
+
+    def log_prob(self, images, labels=None):  # look
+        return (2.4 - 10 * images.square()).flatten(1).sum(1)
+
+
+def marked(model):
+    """File and line of the mark within the class."""
+    lines, first = inspect.getsourcelines(model)
+    (line,) = [first + i for i, text in enumerate(lines) if text.rstrip().endswith("# look")]
+    return Path(__file__).resolve(), line
+
+
+@pytest.mark.parametrize("model", BROKEN, ids=lambda model: model.__name__)
+def test_the_broken_promise_is_told_with_its_line(model):
+    found = [verdict for verdict in merged(check_cases(model)) if verdict.state == "FAIL"]
+    assert {verdict.promise for verdict in found} == BROKEN[model]
+    (verdict,) = found
+    assert verdict.found and (Path(verdict.place.file), verdict.place.line) == marked(model)
+    assert model.__name__ in verdict.place.within
+
+
+def test_every_promise_has_a_model_that_breaks_it():
+    assert {promise.text for promise in PROMISES} == set().union(*BROKEN.values())
+
+
+def test_the_process_is_as_it_was():
+    before = torch.get_num_threads()
+    list(check_cases(ChangesThreads))
+    assert torch.get_num_threads() == before and "TOY" not in os.environ
+
+
+def test_images_that_only_some_sizes_suit():
+    class Sides32(Toy):
+        class Config(Toy.Config):
+            def check(self, data):
+                if data.shape[1] % 32 or data.shape[0] == 3:
+                    raise ValueError("gray images with sides of 32 only")
+
+    assert {case for verdict in merged(check_cases(Sides32)) for case in verdict.cases} == {"1x32x32"}
+    check_model(Sides32)
+
+    class None_(Toy):
+        class Config(Toy.Config):
+            def check(self, data):
+                raise ValueError("no images at all")
+
+    with pytest.raises(AssertionError, match="no images at all"):
+        check_model(None_)
+
+
+def test_the_assertion_names_promise_fault_and_line():
+    file, line = marked(WrongShape)
+    with pytest.raises(AssertionError, match="WrongShape breaks") as failure:
+        check_model(WrongShape)
+    text = str(failure.value)
+    assert "(6, 1, 7, 8), not (6, 1, 8, 8)" in text and f"{file.name}:{line}, in WrongShape.sample()" in text
+
+
+def test_an_option_of_the_check_is_the_models_own():
+    class Sharp(Toy):
+        class Config(Toy.Config):
+            shift: float = field(0.0, "sample", "added to every pixel")
+
+        def sample(self, n, labels=None):
+            return super().sample(n, labels) + self.config.shift
+
+    check_model(Sharp)
+    with pytest.raises(AssertionError, match="in the range of images"):
+        check_model(Sharp, shift=3.0)
