@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from genbench import hookspecs
+from genbench import __version__, hookspecs
 from genbench.plugins import load_plugins
 from genbench.testing import check_model
 
@@ -35,6 +35,10 @@ def test_what_is_not_python_is_packaged_too():
     package = ROOT / "genbench"
     files = {f for f in package.rglob("*") if f.is_file() and f.suffix != ".py" and "__pycache__" not in f.parts}
     assert files == {found for pattern in patterns for found in package.glob(pattern)}
+
+
+def test_the_citation_is_of_this_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.parametrize("name", [n for n, hook in inspect.getmembers(hookspecs) if hasattr(hook, "genbench_spec")])
