@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -152,10 +153,12 @@ def test_the_record_says_how_many_trained_and_counts_them_all(pair):
 
 
 @pytest.mark.slow
-def test_scoring_again_keeps_what_the_training_cost(pair, genbench):
-    record = next(pair[1].glob("ldm-*")) / "record.json"
+def test_scoring_again_keeps_what_the_training_cost(pair, genbench, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(pair[1], runs)
+    record = next(runs.glob("ldm-*")) / "record.json"
     before = json.loads(record.read_text())
-    samples = ["--samples", "21", "--out", pair[1]]
+    samples = ["--samples", "21", "--out", runs]
     assert genbench("run", *[word for word in COMMAND if word != "20" and word != "--samples"], *samples).code == 0
     after = json.loads(record.read_text())
     assert after["samples"]["count"] == 21 and after["environment"]["processes"] == 2
