@@ -89,10 +89,9 @@ class Child:
 
     def died(self) -> bool:
         """Whether it has ended without speaking for itself, be it with exit code 0."""
-        from genbench.plan import Job
         from genbench.progress import WHERE
 
-        return bool(self.process.exitcode) or (Job.model_validate(self.task.job).folder / WHERE).exists()
+        return bool(self.process.exitcode) or (self.task.folder / WHERE).exists()
 
     def listen(self) -> News | None:
         """Pass on all that the child has said since; its word of an error is returned."""
