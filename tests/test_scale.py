@@ -7,6 +7,7 @@ kept of each image must be small beside the image itself.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,12 +69,19 @@ def child(script: str, folder: Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def peak_of(script: str, folder: Path) -> int:
-    """Peak bytes of a child process that runs the script."""
-    process = child(script + PEAK, folder)
-    out, err = process.communicate()
-    assert process.returncode == 0, err
-    return int(out)
+def peak_of(script: str, folder: Path, made: str) -> int:
+    """Least of three peaks, in bytes, of a child process that makes a folder anew by the script.
+
+    The least, since the timing of threads adds up to 5 MB to a peak.
+    """
+    peaks = []
+    for _ in range(3):
+        shutil.rmtree(folder / made, ignore_errors=True)
+        process = child(script + PEAK, folder)
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        peaks.append(int(out))
+    return min(peaks)
 
 
 @pytest.mark.slow
@@ -83,7 +91,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path):
     for count in (FEW, MANY):
         folder = tmp_path / str(count)
         write_large(folder, count)
-        peaks[count] = [peak_of(CHILD, folder), peak_of(CHILD + TRAIN, folder)]
+        peaks[count] = [peak_of(CHILD, folder, "cache"), peak_of(CHILD + TRAIN, folder, "runs")]
     prepared, trained = (many - few for few, many in zip(peaks[FEW], peaks[MANY]))
     assert prepared < SMALL, f"{prepared:,} bytes more to prepare {GROWTH:,} bytes more"
     assert trained < SMALL, f"{trained:,} bytes more to train on {GROWTH:,} bytes more"
