@@ -31,12 +31,14 @@ class Meter:
     """The clock of one job. `pause` stops it for what a budget does not pay: checkpoints, preparation, scoring.
 
     A device-second is a second of one of the `processes` that train; their number may change while the clock stands.
-    `peer_bytes` is the peak memory of the others.
+    `peer_bytes` is the peak memory of the others. A plugin whose model was trained `elsewhere` says so in its `train`:
+    what that cost is not known here.
     """
 
     device: torch.device
     processes: int = 1
     counter: EnergyCounter | None = None
+    elsewhere: bool = False
     phases: dict[str, Ledger] = field(default_factory=dict)
     steps: int = 0
     flops_known: bool = True
@@ -169,7 +171,7 @@ class Meter:
         energy = self.train_energy if trained else self._energy()
         return {
             "seconds": self.seconds, "device_seconds": self.device_seconds, "processes": self.processes,
-            "steps": self.steps, "peak_bytes": max(self.peak_bytes, peak),
+            "elsewhere": self.elsewhere, "steps": self.steps, "peak_bytes": max(self.peak_bytes, peak),
             "uncounted_ops": sorted(self.uncounted_ops), "energy": energy.model_dump() if energy else None,
             "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
         }  # fmt: skip
@@ -184,6 +186,7 @@ class Meter:
         energy = state.get("energy")
         self.train_energy = Energy(**energy) if energy else None
         self._joules = energy["joules"] if energy else None
+        self.elsewhere = state.get("elsewhere", False)
         self.steps, self.peak_bytes = state["steps"], state["peak_bytes"]
         self.uncounted_ops = set(state["uncounted_ops"])
         self.phases = {
@@ -200,7 +203,7 @@ class Meter:
 
     def train_cost(self) -> TrainCost | None:
         """The record's `cost.train`; numbers that a plugin's own loop did not report are None."""
-        if self.train_seconds is None:
+        if self.train_seconds is None or self.elsewhere:
             return None
         counted = self.steps > 0
         return TrainCost(

@@ -1,0 +1,139 @@
+"""A pipeline of diffusers as a model: a local folder, as `save_pretrained` writes it, sampled and scored like any other.
+
+    genbench run --plugin genbench_diffusers -m diffusers --set diffusers.pipeline=FOLDER -d cifar10
+
+Nothing is trained here, nothing is downloaded, and no code of the folder is run.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from genbench import Config, DataSpec, Model, field, hookimpl
+from genbench.cost import Meter
+from genbench.store import file_digest
+
+PIPELINES = ("DDPMPipeline", "DDIMPipeline", "LDMPipeline")
+INDEX = "model_index.json"
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(Pipeline)
+
+
+@hookimpl
+def train(model: Model, meter: Meter) -> Model | None:
+    """A pipeline is taken as it is; other models are none of ours."""
+    if not isinstance(model, Pipeline):
+        return None
+    meter.elsewhere = True
+    return model
+
+
+class PipelineConfig(Config):
+    """Where the pipeline is, and how it is sampled. Its content belongs to the job's identity, its place does not."""
+
+    pipeline: str = field("", "runtime", "folder of the pipeline")
+    digest: str = field("", "train", "SHA-256 of the folder's files; left out, it is computed")
+    steps: int = field(50, "sample", "steps of the pipeline's scheduler (num_inference_steps)", ge=1)
+    eta: float = field(0.0, "sample", "eta of DDIM: 0 without noise, 1 as much as DDPM; DDPMPipeline has none", ge=0, le=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def identified(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or not values.get("pipeline"):
+            return values
+        found = digest_of(Path(values["pipeline"]))
+        if values.get("digest") not in (None, "", found):
+            raise ValueError(f"digest: {values['pipeline']} holds another pipeline now, {found[:12]}…")
+        return {**values, "digest": found}
+
+    def check(self, data: DataSpec) -> None:
+        if not self.pipeline:
+            raise ValueError("pipeline: give the folder of a pipeline, --set diffusers.pipeline=FOLDER")
+        if find_spec("diffusers") is None:
+            raise ValueError('pipeline: it needs diffusers: pip install "genbench[diffusers]"')
+        kind_of(Path(self.pipeline))
+
+
+class Pipeline(Model):
+    """An unconditional DDPM, DDIM or latent diffusion pipeline with the weights that its folder holds."""
+
+    name = "diffusers"
+    Config = PipelineConfig
+    config: PipelineConfig
+    bf16 = False
+
+    def __init__(self, data: DataSpec, config: PipelineConfig) -> None:
+        super().__init__(data, config)
+        import diffusers
+
+        folder = Path(config.pipeline)
+        kind = getattr(diffusers, kind_of(folder))
+        self.pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.parts = nn.ModuleDict({k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module)})
+        shape = self.drawn_shape()
+        if shape != data.shape:
+            raise ValueError(f"pipeline: it draws images {shape}, {data.name!r} has {data.shape}")
+
+    @property
+    def external_data(self) -> tuple[str, ...]:  # type: ignore[override]
+        return (f"diffusers pipeline {self.config.digest[:12]}, trained elsewhere",)
+
+    @property
+    def nfe(self) -> int:
+        return self.config.steps
+
+    def drawn_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of what the pipeline draws: that of its latents, through the first stage where there is one."""
+        unet = self.parts["unet"].config
+        side = unet.sample_size
+        latent = (unet.in_channels, side, side) if isinstance(side, int) else (unet.in_channels, *side)
+        if "vqvae" not in self.parts:
+            return latent
+        stage = self.parts["vqvae"].config
+        factor = 2 ** (len(stage.block_out_channels) - 1)
+        return stage.out_channels, latent[1] * factor, latent[2] * factor
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        """By the pipeline's own call, which draws from torch's generator; its images are in [0, 1], (n, H, W, C)."""
+        words = {} if type(self.pipeline).__name__ == "DDPMPipeline" else {"eta": self.config.eta}
+        images = self.pipeline(n, num_inference_steps=self.config.steps, output_type="np", **words).images
+        device = next(self.parts.parameters()).device
+        return torch.from_numpy(images).permute(0, 3, 1, 2).to(device) * 2 - 1
+
+
+def kind_of(folder: Path) -> str:
+    """The class that the folder's index names. Raises ValueError where it is none that can be taken without running code."""
+    file = folder / INDEX
+    try:
+        index = json.loads(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise ValueError(f"pipeline: {file} is not there: give a folder that save_pretrained wrote") from None
+    except ValueError:
+        raise ValueError(f"pipeline: {file} is not JSON") from None
+    name = index.get("_class_name") if isinstance(index, dict) else None
+    if name not in PIPELINES:
+        raise ValueError(f"pipeline: {file} is of {name!r}; what can be taken is {', '.join(PIPELINES)}")
+    foreign = [key for key, part in index.items() if isinstance(part, list) and part[:1] != ["diffusers"]]
+    if foreign:
+        raise ValueError(f"pipeline: {foreign[0]} in {file} is no part of diffusers; foreign code is not run")
+    return str(name)
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 over the names and digests of the folder's files. Raises ValueError where it holds none."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
+    if not files:
+        raise ValueError(f"pipeline: {folder} is not a folder with a pipeline")
+    told = "\n".join(f"{file.relative_to(folder).as_posix()} {file_digest(file)}" for file in files)
+    return hashlib.sha256(told.encode()).hexdigest()
