@@ -8,24 +8,32 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genbench.safe_text import printable
 from genbench.store import atomic_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Line = list[tuple[float, float]] | np.ndarray
 
 INK = "#1d1d24"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
 """Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
+FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
+"""The first comes with matplotlib, so that the layout is the same on every machine."""
 LONGEST = 30
+MOST_PANELS = 12
+"""Of one figure."""
 MOST_TOLD = 20
 Look = tuple[str, str]
 """The colour and the marker of a model."""
+T = TypeVar("T")
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
@@ -38,35 +46,46 @@ def looks_of(names: Iterable[str]) -> dict[str, Look]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Seaborn's grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
+    """A light grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
     import matplotlib as mpl
-    import seaborn as sns
 
     settings: Any = {
-        "font.family": "sans-serif", "font.size": 10, "text.parse_math": False, "text.color": INK,
-        "svg.fonttype": "none", "svg.hashsalt": "genbench", "legend.frameon": False,
+        "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 10, "text.parse_math": False,
+        "svg.fonttype": "none", "svg.hashsalt": "genbench", "text.color": INK, "legend.frameon": False,
         "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
         "axes.edgecolor": "#8a8a94", "axes.spines.top": False, "axes.spines.right": False,
-        "xtick.color": INK, "ytick.color": INK, "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
+        "axes.grid": True, "axes.axisbelow": True, "lines.solid_capstyle": "round",
+        "xtick.color": INK, "xtick.major.size": 0, "ytick.color": INK, "ytick.major.size": 0,
+        "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
     }  # fmt: skip
-    with mpl.rc_context(), sns.axes_style("whitegrid"):
-        mpl.rcParams.update(settings)
+    with mpl.rc_context(settings):
         yield
 
 
 def svg(figure: Figure) -> str:
     """The figure as SVG text on a transparent ground; the same figure gives the same bytes."""
-    out = io.StringIO()
+    return _drawn(figure, format="svg", metadata={"Date": None, "Creator": "genbench"}, transparent=True).decode()
+
+
+def png(figure: Figure, dpi: int = 120) -> bytes:
+    """The figure as PNG on white; the same figure gives the same bytes."""
+    return _drawn(figure, format="png", dpi=dpi, metadata={"Software": None}, facecolor="white")
+
+
+def _drawn(figure: Figure, **how: Any) -> bytes:
+    """Its layout is made once, which takes as long as drawing."""
+    out = io.BytesIO()
     with styled():
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "genbench"}, transparent=True)
+        figure.savefig(out, **how)
+    figure.set_layout_engine("none")
     return out.getvalue()
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write the figure on white as the path's suffix says, .svg or .png, with the same bytes every time."""
-    metadata = {"Date": None, "Creator": "genbench"} if path.suffix == ".svg" else {"Software": None}
-    with styled(), atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, metadata=metadata, facecolor="white")
+    """Write the figure as the path's suffix says: .svg, or .png on white."""
+    content = svg(figure).encode() if path.suffix == ".svg" else png(figure, dpi)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figure, list[Axes]]:
@@ -80,6 +99,24 @@ def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figu
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
+
+
+def most(panels: list[T]) -> tuple[list[T], list[str]]:
+    """The panels that one figure may hold, and words for those that it does not."""
+    more = len(panels) - MOST_PANELS
+    return panels[:MOST_PANELS], [f"{more} more panels"] if more > 0 else []
+
+
+def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **style: Any) -> None:
+    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    from matplotlib.collections import LineCollection
+
+    colour, marker = look
+    if crowded:
+        ax.add_collection(LineCollection(list(lines), colors=colour, rasterized=True, **style))
+        return
+    for points in lines:
+        ax.plot(*zip(*points), color=colour, marker=marker, markersize=2.5, **style)
 
 
 def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
