@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from records_factory import full, make_record, measure
+from records_factory import full, make_record, measure, with_curve
 from toys import Toy, TwoPhases, toy_job, train_toy
 
 from genbench import checkpoint, curve, plots, store
@@ -286,17 +286,6 @@ def test_bad_suites_are_named(genbench, tmp_path, key):
 
 
 # What is shown
-
-
-def with_curve(label, seed=0, fids=(80.0, 40.0, 20.0), **changes):
-    found = make_record(label, seed, fid=fids[-1], **changes)
-    points = [
-        CurvePoint(share=10.0**-i, device_seconds=60 * 10.0**-i, flops=1e14 * 10.0**-i, measurements=[
-            measure("fid_test", value, found.protocols)
-        ])
-        for i, value in enumerate(reversed(fids))
-    ]  # fmt: skip
-    return found.model_copy(update={"curve": points[::-1]})
 
 
 def drawn_lines(axes):

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import base64
-import mimetypes
 from pathlib import Path
 from typing import Protocol
 
-INLINED = ("md", "tex", "csv")
-"""The tables' formats that a single file carries."""
+INLINED = {
+    ".md": "text/markdown", ".tex": "application/x-tex", ".csv": "text/csv", ".svg": "image/svg+xml",
+    ".png": "image/png",
+}  # fmt: skip
+"""The kinds of files that a single file carries: of tables some formats, and a plot as what it is shown as."""
 
 
 class Links(Protocol):
-    """Pages are named by their path without suffix (`runs/a`), files by their path in the report's folder."""
+    """Pages are named by their path without suffix (`runs/a`), files by their path in the report's folder.
+
+    `repeats`: a picture may stand on several pages without being there several times.
+    """
+
+    repeats: bool
 
     def page(self, here: str, there: str, anchor: str = "") -> str:
         """From one page to another, or to an anchor on it; "" where that page is not in the report."""
@@ -29,6 +36,8 @@ class Links(Protocol):
 
 class FolderLinks:
     """Relative paths: the folder opens from disk, wherever it is moved."""
+
+    repeats = True
 
     def page(self, here: str, there: str, anchor: str = "") -> str:
         fragment = f"#{anchor}" if anchor else ""
@@ -48,6 +57,8 @@ def _root(here: str) -> str:
 class FileLinks:
     """Fragments of one file, and files as `data:` URLs; `folder` holds the files, `pages` are those that are in it."""
 
+    repeats = False
+
     def __init__(self, folder: Path, pages: set[str]) -> None:
         self.folder = folder
         self.pages = pages
@@ -60,9 +71,7 @@ class FileLinks:
         return f"{name}--{anchor}" if anchor else name
 
     def file(self, here: str, path: str) -> str:
-        if path.startswith("plots/") and path.endswith(".png"):
+        kind = INLINED.get(Path(path).suffix)
+        if kind is None or (path.startswith("plots/") and kind == "image/png"):
             return ""
-        if path.startswith("tables/") and not path.endswith(INLINED):
-            return ""
-        kind = mimetypes.types_map.get(Path(path).suffix, "text/plain")
         return f"data:{kind};base64,{base64.b64encode((self.folder / path).read_bytes()).decode()}"

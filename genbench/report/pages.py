@@ -92,7 +92,7 @@ class Pages:
             "version": __version__, "site": self.site, "value_text": value_text, "number": number,
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
-            "Notes": Notes, "many": MANY, "colours": COLOURS,
+            "Notes": Notes, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
         }  # fmt: skip
         return environment
 
