@@ -12,6 +12,8 @@ MOST_LINES = 10
 """Runs of a row whose curves are drawn: more could not be told apart."""
 CROWD = 50
 """Lines in a panel beyond which they are drawn as pixels: files stay small."""
+MOST_BARS = 20
+"""Of one panel; the table has the others."""
 MOST_DIFFERING = 40
 BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
 Looks = Mapping[str, Look]
@@ -104,3 +106,8 @@ def first_seeds(tables: Iterable[Table]) -> str:
     """That of rows with many runs the first ones' curves are drawn, where there are such rows."""
     some = any(len(row.records) > MOST_LINES for row in rows_of(tables))
     return f" (of the first {MOST_LINES} seeds)" if some else ""
+
+
+def too_many(rows: int, title: str) -> list[str]:
+    """How many models of a panel have no bar for want of room."""
+    return [f"{rows - MOST_BARS} more models of {title}, which its table has"] if rows > MOST_BARS else []

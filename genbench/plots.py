@@ -41,7 +41,7 @@ def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
         else:
             pictures.append((row.name, sheet(images, math.isqrt(count))))
     with styled():
-        figure, axes = panels_of(len(pictures), (2.4, 2.6), columns=4)
+        figure, axes = panels_of(len(pictures), (2.4, 2.64), 4, margins=(0.06, 0.06, 0.3, 0.06))
         for ax, (name, page) in zip(axes, pictures):
             ax.imshow(page, interpolation="nearest")
             ax.set(title=short(name))

@@ -62,7 +62,7 @@ def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = 
             panels.setdefault((record.dataset.name, record.dataset.digest), []).append((name, terms))
     with styled():
         shown, more = most(sorted(panels.items()))
-        figure, axes = panels_of(len(shown), (6.6, 3.4), columns=1)
+        figure, axes = panels_of(len(shown), (5.4, 3.4), columns=1)
         missing = [
             f"{record.job.label} seed {record.job.seed} ({record.status})"
             for _, record in runs.values()

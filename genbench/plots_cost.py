@@ -6,10 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from genbench.layout import Cell, Row, Table
+from genbench.layout import Cell, Column, Row, Table
 from genbench.panels import (
     BARS,
     CROWD,
+    MOST_BARS,
     MOST_LINES,
     Looks,
     Panel,
@@ -19,18 +20,30 @@ from genbench.panels import (
     palette,
     panels,
     title_of,
+    too_many,
     unfinished,
 )  # fmt: skip
 from genbench.record_files import curve_of
 from genbench.records import CurvePoint, Record
-from genbench.style import REFERENCE_LINES, captioned, draw_lines, legend, most, panels_of, scale, short, styled
+from genbench.style import (
+    REFERENCE_LINES,
+    captioned,
+    draw_lines,
+    legend,
+    make_room,
+    most,
+    panels_of,
+    scale,
+    short,
+    styled,
+)
 from genbench.wording import NO_BREAK, heading_text, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOW_LEGEND, MOST_NAMED = 12, 20
+LOW_LEGEND, MOST_NAMED = 9, 20
 """Models in the legend of a low panel, and of any."""
 FRONT = "#5c5c69"
 FRONTS = "Pareto front: models that no other undercuts in both, none that failed among them."
@@ -75,7 +88,7 @@ def _against(
     with styled():
         shown, more = most(panels(tables, "fid_test"))
         height = 5.0 if any(len(panel.rows) > LOW_LEGEND for panel in shown) else 3.4
-        figure, axes = panels_of(len(shown), (6.6, height), columns=1)
+        figure, axes = panels_of(len(shown), (4.9, height), columns=1)
         missing, curved = more, False
         for ax, panel in zip(axes, shown):
             paths, gaps = curves(panel, spent) if spent else ({}, [])
@@ -163,23 +176,33 @@ def curves(panel: Panel, spent: Spent) -> tuple[dict[str, list[Points]], list[st
     Of the first MOST_LINES runs, by seed. Then which points of the curves have no number, and why.
     """
     paths: dict[str, list[Points]] = {}
-    told: dict[tuple[str, str], list[str]] = {}
+    told: list[str] = []
     for row in panel.rows:
-        for record in row.records[:MOST_LINES]:
-            curve = curve_of(record)
-            path = [
-                (x, m.value)
-                for point in curve
-                for m in point.measurements
-                if m.metric == panel.column.metric and m.protocol == panel.cell(row).protocol
-                if (x := spent(point)) is not None and m.value is not None
-            ]
-            if record.status == "complete" and len(path) > 1:
-                paths.setdefault(row.name, []).append(path)
-            run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
-            for point in curve:
-                if point.status != "ok":
-                    told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
+        found, gaps = curves_of_row(row, panel.column, spent)
+        paths |= {row.name: found} if found else {}
+        told += gaps
+    return paths, told
+
+
+def curves_of_row(row: Row, column: Column, spent: Spent) -> tuple[list[Points], list[str]]:
+    """The same of one row."""
+    paths: list[Points] = []
+    told: dict[tuple[str, str], list[str]] = {}
+    for record in row.records[:MOST_LINES]:
+        curve = curve_of(record)
+        path = [
+            (x, m.value)
+            for point in curve
+            for m in point.measurements
+            if m.metric == column.metric and m.protocol == row.cells[column.key].protocol
+            if (x := spent(point)) is not None and m.value is not None
+        ]
+        if record.status == "complete" and len(path) > 1:
+            paths.append(path)
+        run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
+        for point in curve:
+            if point.status != "ok":
+                told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
     return paths, [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
 
 
@@ -212,11 +235,12 @@ def cost_by_phase(tables: Iterable[Table], looks: Looks | None = None) -> Figure
     with styled():
         blocks = [(t, block, _split(t, block)) for t in tables if not t.published for block in blocks_of(t)]
         shown, missing = most([panel for panel in blocks if panel[2]])
-        tallest = max((len(split) for _, _, split in shown), default=1)
+        tallest = max((min(len(split), MOST_BARS) for _, _, split in shown), default=1)
         figure, axes = panels_of(len(shown), (6.6, 1.0 + 0.36 * tallest), columns=1)
         for ax, (table, block, split) in zip(axes, shown):
-            _draw_phases(ax, split, looks)
+            _draw_phases(ax, dict(list(split.items())[:MOST_BARS]), looks)
             ax.set(title=title_of(table, block), xlabel="training, device-seconds")
+            missing += too_many(len(split), title_of(table, block))
             rows = [row for row in table.rows if row.kind == "model" and row.block == block]
             missing += [f"{row.name} (no cost by phase)" for row in rows if row.name not in split and row.n_ok]
             missing += unfinished(rows)
@@ -254,6 +278,8 @@ def _draw_phases(ax: Axes, split: Mapping[str, Mapping[str, float]], looks: Look
         shares = [f"{short(phase)} {100 * seconds / total:.0f} %" for phase, seconds in phases.items() if total]
         words = f"{number(total, 'seconds')}" + (f": {', '.join(shares)}" if len(phases) > 1 else "")
         ax.annotate(words, (total, i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
-    ax.set_yticks(range(len(split)), [short(name) for name in split])
+    names = [short(name) for name in split]
+    ax.set_yticks(range(len(split)), names)
+    make_room(ax, "left", names, 0.4)
     ax.set_xlim(0, 1.9 * longest or 1.0)
     ax.grid(visible=False, axis="y")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from genbench.groups import is_reference
-from genbench.layout import Table
-from genbench.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, panels, rows_of
-from genbench.plots_cost import curves
-from genbench.records import Record
-from genbench.style import captioned, draw_lines, most, panels_of, scale, short, styled
+from genbench.groups import identity, is_reference
+from genbench.layout import Row, Table
+from genbench.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unfinished
+from genbench.plots_cost import curves_of_row
+from genbench.records import CurvePoint, Record
+from genbench.style import captioned, draw_lines, panels_of, scale, short, styled
 from genbench.tables import read_progress
 
 if TYPE_CHECKING:
@@ -18,82 +19,114 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLE = 36
+TITLE = 30
+MOST_CURVES = 6
+"""Panels of a figure, which is one a model, before no further row is drawn."""
 MOST_POINTS = 200
 """Of a line: more could not be told apart."""
 STEEP = 20
 """The factor between highest and lowest loss beyond which the axis is logarithmic."""
 
 
-class Key(NamedTuple):
-    """Whose panel it is, what is drawn, and in which phase or which extractor's features."""
+@dataclass
+class Curves:
+    """What one panel shows of a row: its FID or its loss over images, in one extractor's features or one phase."""
 
-    dataset: str
-    name: str
-    what: str
+    row: Row
+    what: Literal["FID test", "loss"]
     part: str
+    lines: list[np.ndarray]
+
+    @property
+    def title(self) -> tuple[str, str]:
+        return self.row.dataset, self.row.name
 
 
 def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """Loss, and where it was scored on the way FID, over images: a line a seed and a band over several.
 
-    A panel a dataset, model and phase: losses of different models do not compare, so that they never share one.
+    A panel a row and phase: losses of different models do not compare, so that they never share one.
     """
     tables = list(tables)
     looks = looks or palette(tables)
-    losses, missing = _all_losses(tables)
-    with styled():
-        shown, more = most([*sorted(_all_scores(tables).items()), *sorted(losses.items())])
-        figure, axes = panels_of(len(shown), (3.2, 2.1), columns=3)
-        keys = [key for key, _ in shown]
-        for ax, (key, some) in zip(axes, shown):
-            _draw_curves(ax, some, looks[key.name][0])
-            ax.set(title=_title(key, keys), xlabel="images", ylabel=key.what)
-        text = "Training loss over images; losses of different models do not compare."
-        if any(_several(some) for _, some in shown):
-            text += " Band: from the lowest to the highest seed; bold: their mean."
-        return captioned(figure, f"{text[:-1]}{first_seeds(tables)}.", [*more, *missing])
-
-
-def _all_losses(tables: list[Table]) -> tuple[dict[Key, list[np.ndarray]], list[str]]:
-    """The losses of every run by panel, and what is missing."""
-    runs = {record.place: (row.name, record) for row in rows_of(tables) for record in row.records[:MOST_LINES]}
-    lines: dict[Key, list[np.ndarray]] = {}
+    shown: list[Curves] = []
     missing: list[str] = []
-    for name, record in runs.values():
-        found, lost = _losses(record)
-        for phase, points in found.items():
-            lines.setdefault(Key(record.dataset.name, name, "loss", phase), []).append(points)
-        missing += _without_curve(record, bool(found), lost)
-    return lines, missing
+    families = _families(tables)
+    for done, family in enumerate(families):
+        if len(shown) >= MOST_CURVES:
+            missing.insert(0, f"{len(families) - done} more rows of the tables")
+            missing += unfinished(row for later in families[done:] for _, row in later[:1])
+            break
+        shown += _scores(family)
+        losses, lost = _losses(family)
+        shown += losses
+        missing += lost
+    with styled():
+        figure, axes = panels_of(len(shown), (3.2, 2.1), 3, margins=(0.75, 0.15, 0.3, 0.5))
+        for ax, panel in zip(axes, shown):
+            _draw_curves(ax, panel.lines, looks[panel.row.name][0])
+            ax.set(title=_title(panel, shown), xlabel="images", ylabel=panel.what)
+        text = "Training loss over images; losses of different models do not compare"
+        band = any(_several(panel.lines) for panel in shown)
+        text += ". Band: from the lowest to the highest seed; bold: their mean" if band else ""
+        return captioned(figure, f"{text}{first_seeds(tables)}.", missing)
 
 
-def _all_scores(tables: list[Table]) -> dict[Key, list[np.ndarray]]:
-    """FID against test images along the trainings that were scored on the way, by panel."""
+def _families(tables: list[Table]) -> list[list[tuple[Table, Row]]]:
+    """The rows of models, those of one model together: what is scored under two protocols was trained once."""
+    found: dict[tuple[Any, ...], list[tuple[Table, Row]]] = {}
+    for table in tables:
+        for row in table.rows:
+            if row.kind == "model":
+                found.setdefault(identity(row.records[0]), []).append((table, row))
+    return list(found.values())
+
+
+def _scores(family: list[tuple[Table, Row]]) -> list[Curves]:
+    """FID against test images along the trainings that were scored on the way, by extractor, of the first protocol."""
     import numpy as np
 
-    found: dict[Key, list[np.ndarray]] = {}
-    for panel in panels(tables, "fid_test"):
-        for name, paths in curves(panel, lambda point: point.images)[0].items():
-            key = Key(panel.table.dataset, name, "FID test", panel.column.extractor)
-            found.setdefault(key, []).extend(map(np.array, paths))
-    return found
+    columns = [(row, column) for table, row in family for column in table.columns if column.metric == "fid_test"]
+    once = {column.extractor: (row, column) for row, column in reversed(columns)}
+    found = [
+        Curves(row, "FID test", column.extractor, [np.array(path) for path in curves_of_row(row, column, _spent)[0]])
+        for row, column in once.values()
+    ]
+    return [panel for panel in found if panel.lines]
+
+
+def _spent(point: CurvePoint) -> float | None:
+    return point.images
+
+
+def _losses(family: list[tuple[Table, Row]]) -> tuple[list[Curves], list[str]]:
+    """The losses of the first runs of one model by phase, and what is missing."""
+    row = family[0][1]
+    records = {record.place: record for _, row in family for record in row.records}
+    phases: dict[str, list[np.ndarray]] = {}
+    missing: list[str] = []
+    for record in list(records.values())[:MOST_LINES]:
+        found, lost = _losses_of(record)
+        for phase, points in found.items():
+            phases.setdefault(phase, []).append(points)
+        missing += _without_curve(record, bool(found), lost)
+    return [Curves(row, "loss", phase, lines) for phase, lines in sorted(phases.items())], missing
 
 
 def _several(lines: list[np.ndarray]) -> bool:
     return len(lines) > 1
 
 
-def _title(key: Key, keys: list[Key]) -> str:
+def _title(panel: Curves, shown: list[Curves]) -> str:
     """What tells a panel from the others: its model, its phase or extractor, its dataset where there are several."""
-    rivals = [other for other in keys if other[:3] == key[:3]]
-    words = f", {key.part}" if len(rivals) > 1 else ""
-    words += f", {key.dataset}" if any(other.dataset != key.dataset for other in keys) else ""
+    parts = {other.part for other in shown if (other.title, other.what) == (panel.title, panel.what)}
+    words = f", {panel.part}" if len(parts) > 1 else ""
+    words += f", {panel.row.dataset}" if any(other.row.dataset != panel.row.dataset for other in shown) else ""
     words = short(words, TITLE - 6)
-    return short(key.name, TITLE - len(words)) + words
+    return short(panel.row.name, TITLE - len(words)) + words
 
 
-def _losses(record: Record) -> tuple[dict[str, np.ndarray], int]:
+def _losses_of(record: Record) -> tuple[dict[str, np.ndarray], int]:
     """Images and loss (n, 2) along a run's training by phase, and how many points have no finite loss."""
     import numpy as np
 

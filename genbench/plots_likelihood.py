@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.layout import Cell, Row, Table
 from genbench.limits import ELBO, TEST, TRAIN
-from genbench.panels import BARS, Looks, Panel, palette, panels
-from genbench.style import INK, captioned, most, panels_of, short, styled
+from genbench.panels import BARS, MOST_BARS, Looks, Panel, palette, panels, too_many
+from genbench.style import INK, captioned, make_room, most, panels_of, short, styled
 from genbench.wording import RELATIONS, number, value_text
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     with styled():
         found = [(panel, _with_bits(panel)) for panel in panels(tables, TEST)]
         shown, missing = most([(panel, rows) for panel, rows in found if rows])
-        tallest = max((len(rows) for _, rows in shown), default=1)
-        figure, axes = panels_of(len(shown), (6.6, 1.4 + 0.42 * tallest), columns=1)
+        tallest = max((min(len(rows), MOST_BARS) for _, rows in shown), default=1)
+        figure, axes = panels_of(len(shown), (6.6, 1.1 + 0.42 * tallest), 1, margins=(0.85, 0.2, 0.32, 0.75))
         for ax, (panel, rows) in zip(axes, shown):
-            missing += _draw_panel(ax, panel, rows, looks)
+            _draw_panel(ax, panel, rows[-MOST_BARS:], looks)
+            missing += [*panel.missing({row.name for row in rows}), *too_many(len(rows), panel.title)]
         limits = any(rows[0].records[0].dataset.entropy for _, rows in shown)
         text = "Bits per dimension on test images, thin on training images; solid where exact, hatched where a bound"
         gap = "; from the entropy of the images' distribution on (dotted), which is the limit" if limits else ""
@@ -46,8 +47,7 @@ def _with_bits(panel: Panel) -> list[Row]:
     return sorted(rows, key=lambda row: (row.n_ok < row.n, panel.cell(row).value or 0.0), reverse=True)
 
 
-def _draw_panel(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[str]:
-    """Draw one panel and say what is missing from it."""
+def _draw_panel(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> None:
     entropy = rows[0].records[0].dataset.entropy
     limit = entropy.bits_per_dim if entropy else 0.0
     for i, row in enumerate(rows):
@@ -57,15 +57,17 @@ def _draw_panel(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> list[s
     longest = max([*elbos, *((cell.interval or (0.0, cell.value or 0.0))[1] for cell in cells)])
     if entropy:
         ax.axvline(limit, color=INK, linestyle=":", linewidth=1.3)
-    ax.set_yticks([i + 0.05 for i in range(len(rows))], [short(row.name) for row in rows])
+    names = [short(row.name) for row in rows]
+    ax.set_yticks([i + 0.05 for i in range(len(rows))], names)
+    make_room(ax, "left", names, 0.4)
     lowest = min([limit, *(cell.value or 0.0 for cell in cells)]) if limit else 0.0
     ax.set_xlim(lowest - 0.06 * (longest - limit) * bool(limit), longest + 0.75 * (longest - lowest))
     ax.grid(visible=False, axis="y")
     more = ["dotted: the limit, from which bars begin"] if limit else []
     more += ["faint: on to the looser ELBO"] if any(elbos) else []
-    words = "bits per dimension; solid: exact, hatched: a bound, thin: on training images"
-    ax.set(title=panel.title, xlabel="\n".join([words, "; ".join(more)]).rstrip())
-    return panel.missing({row.name for row in rows})
+    words = ["bits per dimension; solid: exact, hatched: a bound", "; ".join(["thin: on training images", *more])]
+    ax.set(title=panel.title)
+    ax.set_xlabel("\n".join(words), loc="left")
 
 
 def _draw_row(ax: Axes, i: int, row: Row, colour: str, limit: float) -> None:

@@ -8,8 +8,9 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from genbench.formats import width
 from genbench.safe_text import printable
 from genbench.store import atomic_file
 
@@ -28,9 +29,12 @@ REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
 FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
 """The first comes with matplotlib, so that the layout is the same on every machine."""
 LONGEST = 30
+MARGINS = (0.85, 0.2, 0.32, 0.55)
+LETTER, LINE = 0.075, 0.15
+"""Inches that a letter of 9 points is wide, and a line of 8 points high."""
 MOST_PANELS = 12
 """Of one figure."""
-MOST_TOLD = 20
+MOST_TOLD = 8
 Look = tuple[str, str]
 """The colour and the marker of a model."""
 T = TypeVar("T")
@@ -53,6 +57,7 @@ def styled() -> Iterator[None]:
         "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 10, "text.parse_math": False,
         "svg.fonttype": "none", "svg.hashsalt": "genbench", "text.color": INK, "legend.frameon": False,
         "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "axes.titley": 1.0, "text.hinting": "none",
         "axes.edgecolor": "#8a8a94", "axes.spines.top": False, "axes.spines.right": False,
         "axes.grid": True, "axes.axisbelow": True, "lines.solid_capstyle": "round",
         "xtick.color": INK, "xtick.major.size": 0, "ytick.color": INK, "ytick.major.size": 0,
@@ -64,20 +69,27 @@ def styled() -> Iterator[None]:
 
 def svg(figure: Figure) -> str:
     """The figure as SVG text on a transparent ground; the same figure gives the same bytes."""
-    return _drawn(figure, format="svg", metadata={"Date": None, "Creator": "genbench"}, transparent=True).decode()
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.StringIO()
+    with styled():
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_visible(False)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata={"Date": None, "Creator": "genbench"})
+    return out.getvalue()
 
 
-def png(figure: Figure, dpi: int = 120) -> bytes:
+def png(figure: Figure, dpi: int = 100) -> bytes:
     """The figure as PNG on white; the same figure gives the same bytes."""
-    return _drawn(figure, format="png", dpi=dpi, metadata={"Software": None}, facecolor="white")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-
-def _drawn(figure: Figure, **how: Any) -> bytes:
-    """Its layout is made once, which takes as long as drawing."""
     out = io.BytesIO()
     with styled():
-        figure.savefig(out, **how)
-    figure.set_layout_engine("none")
+        figure.patch.set(visible=True, facecolor="white")
+        figure.set_dpi(dpi)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(out, metadata={"Software": None})
     return out.getvalue()
 
 
@@ -88,23 +100,47 @@ def save(figure: Figure, path: Path, dpi: int = 150) -> None:
         temporary.write_bytes(content)
 
 
-def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` axes of `size` inches each, row by row."""
+def panels_of(
+    count: int, size: tuple[float, float], columns: int, margins: tuple[float, float, float, float] = MARGINS
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` axes in cells of `size` inches each, row by row; `margins` are left, right, top, bottom.
+
+    Room is set aside instead of measured (matplotlib's layout engines take as long as drawing does).
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, max(count, 1))
     rows = math.ceil(max(count, 1) / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    (wide, high), (left, right, top, bottom) = size, margins
+    figure = Figure(figsize=(wide * columns, high * rows))
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    figure.subplots_adjust(
+        left=left / (wide * columns), right=1 - right / (wide * columns), top=1 - top / (high * rows),
+        bottom=bottom / (high * rows), wspace=(left + right) / (wide - left - right),
+        hspace=(top + bottom) / (high - top - bottom),
+    )  # fmt: skip
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
 
 
-def most(panels: list[T]) -> tuple[list[T], list[str]]:
+def make_room(axes: Axes, side: Literal["left", "right"], words: Iterable[str], more: float) -> None:
+    """Let a figure of one column grow until the longest of the words, and `more` inches, find room beside its axes."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    wide, pars = figure.get_figwidth(), figure.subplotpars
+    left, right = pars.left * wide, (1 - pars.right) * wide
+    room = more + LETTER * max(map(width, words), default=0)
+    grown = (max(left, room), right) if side == "left" else (left, max(right, room))
+    wide += sum(grown) - left - right
+    figure.set_figwidth(wide)
+    figure.subplots_adjust(left=grown[0] / wide, right=1 - grown[1] / wide)
+
+
+def most(panels: list[T], limit: int = MOST_PANELS) -> tuple[list[T], list[str]]:
     """The panels that one figure may hold, and words for those that it does not."""
-    more = len(panels) - MOST_PANELS
-    return panels[:MOST_PANELS], [f"{more} more panels"] if more > 0 else []
+    more = len(panels) - limit
+    return panels[:limit], [f"{more} more panels"] if more > 0 else []
 
 
 def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **style: Any) -> None:
@@ -129,11 +165,19 @@ def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
     told = "; ".join([*all_missing[:MOST_TOLD], *more])
     if told:
         words = printable(f"Not drawn: {told}.")
-        lines = textwrap.wrap(words, int(figure.get_figwidth() * 14))
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, fontweight="normal")
+        _write_below(figure, textwrap.wrap(words, int(figure.get_figwidth() * 14)))
         text = f"{text} {words}"
     figure.set_label(text)
     return figure
+
+
+def _write_below(figure: Figure, lines: list[str]) -> None:
+    """Lines under all that is drawn; the figure grows by what they take."""
+    height, pars, more = figure.get_figheight(), figure.subplotpars, 0.1 + LINE * len(lines)
+    figure.set_figheight(height + more)
+    bottom, top = pars.bottom * height + more, (1 - pars.top) * height
+    figure.subplots_adjust(bottom=bottom / (height + more), top=1 - top / (height + more))
+    figure.text(0.01, 0.06 / (height + more), "\n".join(lines), ha="left", va="bottom", fontsize=8)
 
 
 def short(name: str, longest: int = LONGEST) -> str:
@@ -148,6 +192,7 @@ def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
     entries = axes.legend(handles, stand_ins, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9).get_texts()
     for entry, text in zip(entries, words):
         entry.set_text(text)
+    make_room(axes, "right", words, 0.55)
 
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:

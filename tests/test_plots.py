@@ -12,6 +12,7 @@ from records_factory import full, make_record, quick_suite, reference, seeds_of,
 
 from genbench import plots
 from genbench.errors import CorruptData
+from genbench.panels import MOST_BARS, of_label
 from genbench.plots_cost import pareto
 from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
@@ -123,12 +124,14 @@ def test_likelihood_bars_have_the_values_and_bounds_are_marked():
 
 
 def test_learning_curves_have_a_panel_a_model_and_phase_and_a_line_a_seed(suite):
-    figure = plots.learning_curves(full(suite))
-    titles = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
-    assert {"ddpm", "gan, generator", "gan, critic", "ldm, autoencoder", "ldm, diffusion"} <= set(titles)
+    figures = {label: plots.learning_curves(of_label(full(suite), label)) for label in ("ddpm", "gan", "ldm")}
+    titles = {axes.get_title(loc="left"): axes for figure in figures.values() for axes in figure.axes}
+    assert {"ddpm", "gan, generator", "gan, critic", "ldm, autoencoder", "ldm, diffusion"} == set(titles) - {""}
     assert len(titles["gan, critic"].lines) == 3 + 1 and len(titles["gan, critic"].collections) == 1
     assert len(titles["ddpm"].lines) == 1 and not titles["ddpm"].collections
-    assert "gan seed 2 to its end (diverged)" in figure.get_label()
+    assert "gan seed 2 to its end (diverged)" in figures["gan"].get_label()
+    rest = plots.learning_curves(full(suite)).get_label()
+    assert "1 more rows of the tables" in rest and "1 of 3 runs of gan (diverged)" in rest
 
 
 def test_nothing_measured_still_gives_figures(tmp_path):
@@ -206,7 +209,7 @@ def test_a_known_entropy_is_a_line_among_the_likelihoods():
 def test_of_many_gaps_some_are_named_and_all_are_counted():
     figure, _ = panels_of(1, (6, 4), 1)
     label = captioned(figure, "A plot.", (f"run {i}" for i in range(30))).get_label()
-    assert "run 19; 10 more like these." in label and "run 20" not in label
+    assert "run 7; 22 more like these." in label and "run 8" not in label
 
 
 # What the plots of the report show
@@ -273,3 +276,12 @@ def test_a_figure_holds_so_many_panels_and_says_how_many_more_there_are():
     records = [make_record("ddpm", dataset=f"d{i}", digest=f"{i:064}") for i in range(MOST_PANELS + 3)]
     figure = plots.fid_against_sampling(full(records))
     assert len(figure.axes) == MOST_PANELS and "3 more panels" in figure.get_label()
+
+
+@pytest.mark.parametrize("name", ["likelihoods", "cost-by-phase"])
+def test_of_many_models_some_have_a_bar_and_the_others_are_counted(name):
+    records = [make_record(f"m{i:02}", bits=1.0 + i / 100) for i in range(MOST_BARS + 5)]
+    figure = plots.ALL[name].draw(full(records), plots.palette(full(records)))
+    assert len(figure.axes[0].get_yticks()) == MOST_BARS
+    assert "5 more models of mnist5k, unconditional" in figure.get_label()
+    assert "m00" in words(figure) and "m24" not in words(figure)

@@ -16,6 +16,8 @@ from genbench.report.place import MARKER, check_file, check_place
 from genbench.report.site import Absent, Page, Site
 from genbench.store import atomic_folder, put, write_text
 
+MOST_DRAWN_TWICE = 1000
+"""Runs of a report whose figures are there as PNG, too, which takes as long again."""
 MOST_RUNS = 100
 """Runs that have a page of their own in a single file."""
 
@@ -25,7 +27,8 @@ def build(records: list[Record], out: Path, absent: Absent) -> Path:
     out = out.absolute()
     check_place(out)
     with atomic_folder(out, flushed=False) as folder:
-        site = Site(sorted_records(records), folder, absent)
+        formats = ("svg", "png") if len(records) <= MOST_DRAWN_TWICE else ("svg",)
+        site = Site(sorted_records(records), folder, absent, formats)
         pages = Pages(site, FolderLinks())
         pages.write_assets(folder)
         for page in site.pages():

@@ -17,7 +17,10 @@ NIGHT_INK = "#e4e4ea"
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot: its name, heading and section, what it shows, also with what is missing, and its path without suffix."""
+    """A plot: its name, heading and section, what it shows, also with what is missing, and its path without suffix.
+
+    `formats` are the files that a reader may save.
+    """
 
     name: str
     title: str
@@ -25,12 +28,16 @@ class Figure:
     text: str
     alt: str
     path: str
+    formats: tuple[str, ...]
 
 
 def write_figures(
-    tables: list[Table], looks: Looks, sections: Collection[str], slug: str, folder: Path
+    tables: list[Table], looks: Looks, sections: Collection[str], slug: str, folder: Path, formats: tuple[str, ...]
 ) -> dict[str, Figure]:
-    """The figures of some sections that have anything to show, by name: with dark ink, with light ink, and as PNG."""
+    """The figures of some sections that have anything to show, by name: as SVG with dark ink and with light ink.
+
+    Where `formats` has it, as PNG too, which takes as long again.
+    """
     found = {}
     for name, plot in plots.ALL.items():
         if plot.section not in sections:
@@ -42,7 +49,9 @@ def write_figures(
         text = svg(figure)
         put(folder / f"{path}.svg", text)
         put(folder / f"{path}-dark.svg", text.replace(INK, NIGHT_INK))
-        put(folder / f"{path}.png", png(figure))
+        if "png" in formats:
+            put(folder / f"{path}.png", png(figure))
         words = str(figure.get_label())
-        found[name] = Figure(name, plot.title, plot.section, words.partition(" Not drawn:")[0], words, path)
+        shown = words.partition(" Not drawn:")[0]
+        found[name] = Figure(name, plot.title, plot.section, shown, words, path, formats)
     return found

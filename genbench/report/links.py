@@ -10,7 +10,7 @@ INLINED = {
     ".md": "text/markdown", ".tex": "application/x-tex", ".csv": "text/csv", ".svg": "image/svg+xml",
     ".png": "image/png",
 }  # fmt: skip
-"""The kinds of files that a single file carries: of tables some formats, and a plot as what it is shown as."""
+"""The kinds of files that a single file carries; of tables some formats."""
 
 
 class Links(Protocol):
@@ -72,6 +72,6 @@ class FileLinks:
 
     def file(self, here: str, path: str) -> str:
         kind = INLINED.get(Path(path).suffix)
-        if kind is None or (path.startswith("plots/") and kind == "image/png"):
+        if kind is None:
             return ""
         return f"data:{kind};base64,{base64.b64encode((self.folder / path).read_bytes()).decode()}"

@@ -18,7 +18,7 @@ from genbench import __version__
 from genbench.faults import fault
 from genbench.layout import Cell, Column, Row
 from genbench.report.links import Links
-from genbench.report.site import MANY, Page, Site
+from genbench.report.site import MANY, Page, Site, files_of
 from genbench.safe_text import printable
 from genbench.store import put
 from genbench.style import COLOURS
@@ -92,7 +92,7 @@ class Pages:
             "version": __version__, "site": self.site, "value_text": value_text, "number": number,
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
-            "Notes": Notes, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
+            "Notes": Notes, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS, "files_of": files_of,
         }  # fmt: skip
         return environment
 

@@ -30,6 +30,8 @@ MANY = 10
 """Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""
 MOST_FIGURED = 30
 """Models that have figures of their own."""
+BRIEF = ("markdown", "latex", "csv")
+"""The formats in which each of several datasets has tables of its own."""
 SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
 LAYOUTS: tuple[Layout, ...] = ("quality", "likelihood", "cost", "full")
 
@@ -62,6 +64,7 @@ class Site:
     records: list[Record]
     folder: Path
     absent: Absent
+    figure_formats: tuple[str, ...] = ("svg",)
 
     def __post_init__(self) -> None:
         self.slugs = slugs_of(self.records)
@@ -96,18 +99,19 @@ class Site:
         return failures(self.records)
 
     def write_tables(self) -> None:
-        """Every layout in every format, of all datasets together, and of each where there are several."""
+        """Every layout in every format, of all datasets together; of each in some, where there are several."""
         for layout, tables in self.tables.items():
             _write_tables(tables, layout, self.folder)
             if len(self.dataset_pages) > 1:
                 for name, page in self.dataset_pages.items():
-                    _write_tables(_of_dataset(tables, name), f"{Path(page).name}-{layout}", self.folder)
+                    _write_tables(_of_dataset(tables, name), f"{Path(page).name}-{layout}", self.folder, BRIEF)
         _write_tables(self.published, "published", self.folder)
 
-    def table_file(self, dataset: str, layout: str) -> str:
-        """The path, without suffix, of a dataset's table."""
-        slug = f"{Path(self.dataset_pages[dataset]).name}-" if len(self.dataset_pages) > 1 else ""
-        return f"tables/{slug}{layout}"
+    def table_files(self, dataset: str, layout: str) -> list[str]:
+        """The paths of a dataset's table."""
+        several = len(self.dataset_pages) > 1
+        slug = f"{Path(self.dataset_pages[dataset]).name}-" if several else ""
+        return files_of(f"{slug}{layout}", BRIEF if several else FORMATS)
 
     def pages(self) -> Iterator[Page]:
         """Every page, the overview first; those of runs last."""
@@ -133,7 +137,7 @@ class Site:
         tables = {layout: _of_dataset(some, name) for layout, some in self.tables.items()}
         page = Path(self.dataset_pages[name]).name
         own = [record for record in self.records if record.dataset.name == name]
-        figures = write_figures(tables["full"], self.looks, SECTIONS, page, self.folder)
+        figures = write_figures(tables["full"], self.looks, SECTIONS, page, self.folder, self.figure_formats)
         return {
             "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
             "stamp": own[0].dataset, "sections": SECTIONS, "records": own,
@@ -146,7 +150,9 @@ class Site:
         tables = of_label(self.tables["full"], label)
         own = [record for record in self.models if record.job.label == label]
         page = f"model-{Path(self.model_pages[label]).name}"
-        figures = write_figures(tables, self.looks, ["model"], page, self.folder) if figured else {}
+        figures = {}
+        if figured:
+            figures = write_figures(tables, self.looks, ["model"], page, self.folder, self.figure_formats)
         return {
             "label": label, "records": own, "able": able, "figures": figures, "figured": figured,
             "standings": _standings(self.headlines, label), "settings": settings(own), "failures": failures(own),
@@ -174,10 +180,15 @@ def _of_dataset(tables: Iterable[Table], name: str) -> list[Table]:
     return [table for table in tables if table.dataset == name]
 
 
-def _write_tables(tables: list[Table], name: str, folder: Path) -> None:
-    """The tables in every format; nothing where there are none."""
-    for format in FORMATS if tables else ():
+def _write_tables(tables: list[Table], name: str, folder: Path, formats: Iterable[str] = tuple(FORMATS)) -> None:
+    """The tables in some formats, by default in every one; nothing where there are none."""
+    for format in formats if tables else ():
         put(folder / "tables" / f"{name}.{SUFFIXES[format]}", render(tables, format))
+
+
+def files_of(name: str, formats: Iterable[str] = tuple(FORMATS)) -> list[str]:
+    """The paths of a table in some formats, by default in every one."""
+    return [f"tables/{name}.{SUFFIXES[format]}" for format in formats]
 
 
 def slugs_of(records: list[Record]) -> dict[str, str]:
