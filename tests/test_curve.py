@@ -324,5 +324,8 @@ def test_tables_and_pages_show_the_curve_and_the_ledger(runs, genbench, tmp_path
     assert cells["gaussian"]["tuning_trials"]["value"] == 3 and cells["ldm"]["tuning_trials"]["note"] == "not told"
     assert 0 < cells["ldm"]["images_per_second_1"]["value"] <= cells["ldm"]["images_per_second_best"]["value"]
     assert genbench("report", runs / "runs", "-o", "pages").code == 0
+    assert record(runs, "gaussian")["capabilities"] == ["likelihood"]
+    assert {"likelihood", "bound over time", "conditional"} <= set(record(runs, "ldm")["capabilities"])
+    assert '<th scope="col">bound over time</th>' in (tmp_path / "pages" / "index.html").read_text()
     (page,) = tmp_path.glob("pages/runs/ldm*.html")
     assert "diffusion had not begun" in page.read_text()
