@@ -58,6 +58,7 @@ function makeSortable(table) {
   heads.forEach((head, column) => {
     const button = element("button", { type: "button", title: "sort" }, ...head.childNodes);
     head.append(button);
+    button.firstChild.textContent = button.firstChild.textContent.trimEnd(); // so that the arrow stays on its line
     button.insertBefore(element("span", { className: "arrow" }), button.querySelector("small"));
     button.addEventListener("click", () => {
       const first = head.dataset.better === "higher" ? "descending" : "ascending";
