@@ -11,14 +11,12 @@ import numpy as np
 import pytest
 from page import Page
 from PIL import Image
-from records_factory import PAYLOADS, full, make_record, planted, quick_suite, reference, seeds_of, write_runs
+from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
 from genbench.errors import BadInput
 from genbench.record_files import load_records
 from genbench.report import build_report
-from genbench.report.facts import abilities
-from genbench.report.headlines import headlines
 from genbench.report.pages import Pages
 from genbench.report.place import MARKER
 from genbench.report.site import slugs_of
@@ -154,16 +152,6 @@ def test_every_dataset_has_its_page_and_its_own_tables(tmp_path, without_plots):
     assert len(json.loads((folder / "tables" / "quality.json").read_text())["tables"]) == 2
     assert [link for link in Page(folder / "models" / "vae.html").links if "datasets/" in link] == [
         "../datasets/mnist5k.html", "../datasets/other.html", "../datasets/other.html",
-    ]  # fmt: skip
-
-
-def test_what_a_model_can_do_is_told_from_its_records():
-    able = [make_record("flow", kind="exact"), make_record("gan", bits=None), make_record("old"), reference("real")]
-    able[0].capabilities, able[1].capabilities = ["likelihood", "bound over time"], ["conditional"]
-    names, found = abilities(able)
-    assert names == ["likelihood", "bound over time", "conditional"]
-    assert [list(found[label].values()) for label in ("flow", "gan", "old")] == [
-        ["exact", "yes", "no"], ["no", "no", "yes"], ["bound", "–", "–"],
     ]  # fmt: skip
 
 
@@ -402,41 +390,6 @@ def test_runs_without_samples_and_curves_still_make_a_page(tmp_path):
 def test_only_failures_make_a_page_that_says_so(tmp_path):
     folder = build_report([make_record("gan", status="failed")], tmp_path / "out").parent
     assert "gan seed 0 failed" in Page(folder / "runs.html").text and "No FID" in Page(folder / "index.html").text
-
-
-# The headline
-
-
-def test_the_headline_names_the_lowest_fid_its_cost_and_the_scale():
-    (head,) = headlines(full(quick_suite()))
-    assert (head.winner, head.value, head.title) == ("gan", "83.40", "mnist5k, unconditional")
-    assert head.cost == "60.0 device-seconds of training, 8.34e13 FLOPs, 0.435 s per 1,000 samples, on cpu (2 threads)"
-    assert head.margin == "ddpm, 118.0, is next: 1.41 times as high"
-    assert [(s.row.name, s.ratio and round(s.ratio, 2)) for s in head.rows][:3] == [
-        ("real", None), ("gan", 1.0), ("ddpm", 1.41),
-    ]  # fmt: skip
-    assert "real images score 20.90 and noise 4,612" in head.scale
-    assert "One seed a model" in head.sure
-
-
-def test_a_model_with_a_failed_seed_is_never_the_winner():
-    records = [make_record("ddpm", seed, fid=15.0 + seed) for seed in range(2)]
-    records += [make_record("gan", 0, fid=1.0), make_record("gan", 1, status="diverged")]
-    (head,) = headlines(full(records))
-    assert head.winner == "ddpm"
-    assert "gan is lower over the 1 of 2 runs that finished" in head.sure
-
-
-@pytest.mark.parametrize(("gap", "words"), [(1.0, "overlap: a tie"), (50.0, "do not overlap")])
-def test_a_few_seeds_give_ties_and_no_claim(gap, words):
-    records = [
-        make_record(name, seed, fid=20.0 + add + 3 * seed)
-        for name, add in (("a", 0.0), ("b", gap))
-        for seed in range(3)
-    ]
-    (head,) = headlines(full(records))
-    assert words in head.sure
-    assert "No claim of significance: fewer than 6 seeds" in head.sure
 
 
 def test_a_marker_that_is_broken_does_not_unlock_a_folder(tmp_path):
