@@ -226,15 +226,19 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
 
 @cli.command()
 @RUNS
-@click.option("-o", "--out", type=PATH, required=True, help="The report's folder.")
+@click.option("-o", "--out", type=PATH, required=True, help="The report's folder, or its file.")
+@click.option("--single-file", is_flag=True, help="One HTML file, for mail, instead of a folder.")
 @V100
-def report(runs: tuple[Path, ...], out: Path, v100: str | None) -> None:
-    """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number."""
+def report(runs: tuple[Path, ...], out: Path, single_file: bool, v100: str | None) -> None:
+    """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number.
+
+    An overview, and a page for each dataset, model, run and for the protocols. Made from the records alone.
+    """
     from genbench.report import build_report
     from genbench.v100 import find_converted
 
     found = find_converted(runs, v100)
-    click.echo(build_report(found.records, out, found.corrupt, found.unfinished))
+    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, single_file))
     raise SystemExit(show_left_out(found))
 
 

@@ -12,7 +12,7 @@ from genbench.errors import CorruptData
 from genbench.groups import is_reference
 from genbench.layout import Table
 from genbench.records import Record
-from genbench.style import Look, captioned, legend, looks_of, panels_of, scale, short, styled
+from genbench.style import Look, captioned, legend, looks_of, most, panels_of, scale, short, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,13 +61,15 @@ def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = 
         if terms := read_terms(record):
             panels.setdefault((record.dataset.name, record.dataset.digest), []).append((name, terms))
     with styled():
-        figure, axes = panels_of(len(panels), (6.6, 3.4), columns=1)
+        shown, more = most(sorted(panels.items()))
+        figure, axes = panels_of(len(shown), (5.4, 3.4), columns=1)
         missing = [
             f"{record.job.label} seed {record.job.seed} ({record.status})"
             for _, record in runs.values()
             if record.status != "complete" and not is_reference(record)
         ]
-        for ax, ((name, _), lines) in zip(axes, sorted(panels.items())):
+        missing += more
+        for ax, ((name, _), lines) in zip(axes, shown):
             missing += _draw(ax, lines, looks)
             ax.set(title=short(name), xlabel="step t of the process", ylabel="term, bits/dim")
         text = (

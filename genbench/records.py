@@ -245,6 +245,7 @@ class Record(Stored):
 
     `extractors` are those that the samples were scored with, each with the stamp of its version; `files` has the
     SHA-256 of each other file of the run. `warnings` are signs that the model has collapsed, a sentence each.
+    `capabilities` are what the model can do beside sampling; None where nobody told.
     """
 
     schema_version: int = SCHEMA
@@ -256,6 +257,7 @@ class Record(Stored):
     attempts: list[dict[str, Any]] = []
     external_data: list[str] = []
     tuning_trials: int | None = None
+    capabilities: list[str] | None = None
     dataset: DatasetStamp
     environment: Environment
     cost: Cost = Cost()

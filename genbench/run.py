@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from genbench import checkpoint, progress, shards, store
+from genbench.capabilities import capabilities
 from genbench.collapse import collapse_signs
 from genbench.cost import Meter
 from genbench.curve import final_point, missing_curve, scored_points
@@ -274,6 +275,7 @@ class Run:
             artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
             external_data=[*job.external_data, *map(redacted, self.model.external_data if self.model else ())],
             tuning_trials=job.tuning_trials,
+            capabilities=None if self.model is None else capabilities_told(type(self.model)),
             dataset=DatasetStamp(
                 name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
                 counts={"train": len(data.train), "test": len(data.test)},
@@ -351,6 +353,11 @@ def failure(error: BaseException, run: Run) -> Failure:
         type=type(error).__name__, message=impersonal(message), hook=run.hook,
         step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
     )  # fmt: skip
+
+
+def capabilities_told(model: type[Model]) -> list[str]:
+    """What the record keeps of the model's abilities: its optional methods, and whether it can be conditional."""
+    return [*capabilities(model), *(["conditional"] if model.conditional else [])]
 
 
 def label_words(job: Job, samples: Samples | None) -> str:

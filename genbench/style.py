@@ -8,24 +8,36 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from genbench.formats import width
 from genbench.safe_text import printable
 from genbench.store import atomic_file
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    Line = list[tuple[float, float]] | np.ndarray
 
 INK = "#1d1d24"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
 """Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
+FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
+"""The first comes with matplotlib, so that the layout is the same on every machine."""
 LONGEST = 30
-MOST_TOLD = 20
+MARGINS = (0.85, 0.2, 0.32, 0.55)
+LETTER, LINE = 0.075, 0.15
+"""Inches that a letter of 9 points is wide, and a line of 8 points high."""
+MOST_PANELS = 12
+"""Of one figure."""
+MOST_TOLD = 8
 Look = tuple[str, str]
 """The colour and the marker of a model."""
+T = TypeVar("T")
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
@@ -38,48 +50,110 @@ def looks_of(names: Iterable[str]) -> dict[str, Look]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Seaborn's grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
+    """A light grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
     import matplotlib as mpl
     import seaborn as sns
 
     settings: Any = {
-        "font.family": "sans-serif", "font.size": 10, "text.parse_math": False, "text.color": INK,
-        "svg.fonttype": "none", "svg.hashsalt": "genbench", "legend.frameon": False,
+        "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 10, "text.parse_math": False,
+        "svg.fonttype": "none", "svg.hashsalt": "genbench", "text.color": INK, "legend.frameon": False,
         "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "axes.titley": 1.0, "text.hinting": "none",
         "axes.edgecolor": "#8a8a94", "axes.spines.top": False, "axes.spines.right": False,
-        "xtick.color": INK, "ytick.color": INK, "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
+        "axes.grid": True, "axes.axisbelow": True, "lines.solid_capstyle": "round",
+        "xtick.color": INK, "xtick.major.size": 0, "ytick.color": INK, "ytick.major.size": 0,
+        "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
     }  # fmt: skip
-    with mpl.rc_context(), sns.axes_style("whitegrid"):
-        mpl.rcParams.update(settings)
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **settings}):
         yield
 
 
 def svg(figure: Figure) -> str:
     """The figure as SVG text on a transparent ground; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     out = io.StringIO()
     with styled():
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": "genbench"}, transparent=True)
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_visible(False)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata={"Date": None, "Creator": "genbench"})
+    return out.getvalue()
+
+
+def png(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as PNG on white; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    with styled():
+        figure.patch.set(visible=True, facecolor="white")
+        figure.set_dpi(dpi)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(out, metadata={"Software": None})
     return out.getvalue()
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write the figure on white as the path's suffix says, .svg or .png, with the same bytes every time."""
-    metadata = {"Date": None, "Creator": "genbench"} if path.suffix == ".svg" else {"Software": None}
-    with styled(), atomic_file(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, metadata=metadata, facecolor="white")
+    """Write the figure as the path's suffix says: .svg, or .png on white."""
+    content = svg(figure).encode() if path.suffix == ".svg" else png(figure, dpi)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
-def panels_of(count: int, size: tuple[float, float], columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` axes of `size` inches each, row by row."""
+def panels_of(
+    count: int, size: tuple[float, float], columns: int, margins: tuple[float, float, float, float] = MARGINS
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` axes in cells of `size` inches each, row by row; `margins` are left, right, top, bottom.
+
+    Room is set aside instead of measured (matplotlib's layout engines take as long as drawing does).
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, max(count, 1))
     rows = math.ceil(max(count, 1) / columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    (wide, high), (left, right, top, bottom) = size, margins
+    figure = Figure(figsize=(wide * columns, high * rows))
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    figure.subplots_adjust(
+        left=left / (wide * columns), right=1 - right / (wide * columns), top=1 - top / (high * rows),
+        bottom=bottom / (high * rows), wspace=(left + right) / (wide - left - right),
+        hspace=(top + bottom) / (high - top - bottom),
+    )  # fmt: skip
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
+
+
+def make_room(axes: Axes, side: Literal["left", "right"], words: Iterable[str], more: float) -> None:
+    """Let a figure of one column grow until the longest of the words, and `more` inches, find room beside its axes."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    wide, pars = figure.get_figwidth(), figure.subplotpars
+    left, right = pars.left * wide, (1 - pars.right) * wide
+    room = more + LETTER * max(map(width, words), default=0)
+    grown = (max(left, room), right) if side == "left" else (left, max(right, room))
+    wide += sum(grown) - left - right
+    figure.set_figwidth(wide)
+    figure.subplots_adjust(left=grown[0] / wide, right=1 - grown[1] / wide)
+
+
+def most(panels: list[T], limit: int = MOST_PANELS) -> tuple[list[T], list[str]]:
+    """The panels that one figure may hold, and words for those that it does not."""
+    more = len(panels) - limit
+    return panels[:limit], [f"{more} more panels"] if more > 0 else []
+
+
+def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **style: Any) -> None:
+    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    from matplotlib.collections import LineCollection
+
+    colour, marker = look
+    if crowded:
+        ax.add_collection(LineCollection(list(lines), colors=colour, rasterized=True, **style))
+        return
+    for points in lines:
+        ax.plot(*zip(*points), color=colour, marker=marker, markersize=2.5, **style)
 
 
 def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
@@ -92,11 +166,19 @@ def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
     told = "; ".join([*all_missing[:MOST_TOLD], *more])
     if told:
         words = printable(f"Not drawn: {told}.")
-        lines = textwrap.wrap(words, int(figure.get_figwidth() * 14))
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, fontweight="normal")
+        _write_below(figure, textwrap.wrap(words, int(figure.get_figwidth() * 14)))
         text = f"{text} {words}"
     figure.set_label(text)
     return figure
+
+
+def _write_below(figure: Figure, lines: list[str]) -> None:
+    """Lines under all that is drawn; the figure grows by what they take."""
+    height, pars, more = figure.get_figheight(), figure.subplotpars, 0.1 + LINE * len(lines)
+    figure.set_figheight(height + more)
+    bottom, top = pars.bottom * height + more, (1 - pars.top) * height
+    figure.subplots_adjust(bottom=bottom / (height + more), top=1 - top / (height + more))
+    figure.text(0.01, 0.06 / (height + more), "\n".join(lines), ha="left", va="bottom", fontsize=8)
 
 
 def short(name: str, longest: int = LONGEST) -> str:
@@ -111,6 +193,7 @@ def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
     entries = axes.legend(handles, stand_ins, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9).get_texts()
     for entry, text in zip(entries, words):
         entry.set_text(text)
+    make_room(axes, "right", words, 0.55)
 
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:

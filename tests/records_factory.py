@@ -13,6 +13,7 @@ import numpy as np
 from genbench.layout import Table
 from genbench.records import (
     Cost,
+    CurvePoint,
     DatasetStamp,
     Entropy,
     Environment,
@@ -285,3 +286,15 @@ def planted(payloads: list[str], dataset: str) -> list[Record]:
             record.dataset.name = record.job.dataset = dataset
             record.external_data = [payload]
     return records
+
+
+def with_curve(label: str, seed: int = 0, fids: tuple[float, ...] = (80.0, 40.0, 20.0), **changes: Any) -> Record:
+    """A record with a curve of three points, at 1, 10 and 100 % of its budget."""
+    found = make_record(label, seed, fid=fids[-1], **changes)
+    points = [
+        CurvePoint(share=10.0**-i, device_seconds=60 * 10.0**-i, flops=1e14 * 10.0**-i, measurements=[
+            measure("fid_test", value, found.protocols)
+        ])
+        for i, value in enumerate(reversed(fids))
+    ]  # fmt: skip
+    return found.model_copy(update={"curve": points[::-1]})

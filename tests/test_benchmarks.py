@@ -85,6 +85,19 @@ def test_tables_and_reports_of_many_records_cost_in_proportion(finished_runs):
     assert found["report"][0] < 8 + count * 12e-3 and found["report"][1] < 0.5
 
 
+@pytest.mark.slow
+def test_a_report_of_a_hundred_runs_takes_less_than_five_seconds(finished_runs, tmp_path, monkeypatch):
+    """Six models of sixteen seeds each, with every figure, picture and page; by processor time."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import store
+
+    monkeypatch.setattr(store, "BUDGETS", 1)
+    monkeypatch.setattr(store, "PROTOCOLS", 1)
+    store.write_store(finished_runs, tmp_path / "runs", 100, 6, 1)
+    taken = store.measure("report", "report", tmp_path / "runs", "-o", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 100 and taken.processor < 5
+
+
 def test_a_store_that_takes_too_long_fails(finished_runs):
     command = [sys.executable, str(SCRIPTS / "store.py"), "--records", "10", "--labels", "1", "--datasets", "1"]
     done = subprocess.run([*command, "--from", finished_runs, "--tables", "0"], capture_output=True, text=True)

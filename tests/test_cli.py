@@ -306,7 +306,7 @@ def test_help_is_fast_and_imports_no_torch():
 import sys
 from genbench.cli import cli
 cli.main(['--help'], standalone_mode=False)
-print(sorted({'torch', 'pandas', 'seaborn', 'numpy', 'pydantic'} & set(sys.modules)))
+print(sorted({'torch', 'pandas', 'matplotlib', 'seaborn', 'numpy', 'pydantic'} & set(sys.modules)))
 """
     times = []
     for _ in range(3):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from records_factory import full, make_record, measure
+from records_factory import full, make_record, measure, with_curve
 from toys import Toy, TwoPhases, toy_job, train_toy
 
 from genbench import checkpoint, curve, plots, store
@@ -288,17 +288,6 @@ def test_bad_suites_are_named(genbench, tmp_path, key):
 # What is shown
 
 
-def with_curve(label, seed=0, fids=(80.0, 40.0, 20.0), **changes):
-    found = make_record(label, seed, fid=fids[-1], **changes)
-    points = [
-        CurvePoint(share=10.0**-i, device_seconds=60 * 10.0**-i, flops=1e14 * 10.0**-i, measurements=[
-            measure("fid_test", value, found.protocols)
-        ])
-        for i, value in enumerate(reversed(fids))
-    ]  # fmt: skip
-    return found.model_copy(update={"curve": points[::-1]})
-
-
 def drawn_lines(axes):
     """Lines that join points; the caps of error bars join nothing."""
     return [line for line in axes.lines if line.get_linestyle() == "-"]
@@ -335,5 +324,8 @@ def test_tables_and_pages_show_the_curve_and_the_ledger(runs, genbench, tmp_path
     assert cells["gaussian"]["tuning_trials"]["value"] == 3 and cells["ldm"]["tuning_trials"]["note"] == "not told"
     assert 0 < cells["ldm"]["images_per_second_1"]["value"] <= cells["ldm"]["images_per_second_best"]["value"]
     assert genbench("report", runs / "runs", "-o", "pages").code == 0
+    assert record(runs, "gaussian")["capabilities"] == ["likelihood"]
+    assert {"likelihood", "bound over time", "conditional"} <= set(record(runs, "ldm")["capabilities"])
+    assert '<th scope="col">bound over time</th>' in (tmp_path / "pages" / "index.html").read_text()
     (page,) = tmp_path.glob("pages/runs/ldm*.html")
     assert "diffusion had not begun" in page.read_text()

@@ -162,7 +162,7 @@ def test_a_model_with_a_diverged_seed_is_counted_here_too():
 def test_the_page_shows_likelihoods_where_there_are_any(tmp_path, monkeypatch):
     monkeypatch.setattr("genbench.plots.ALL", {})
     folder = build_report([*known(), with_entropy(make_record("liar", bits=1.30))], tmp_path / "with").parent
-    page = (folder / "index.html").read_text()
+    page = (folder / "datasets" / "mnist5k.html").read_text()
     for words in (
         'id="likelihood"',
         "gap to the limit",
@@ -173,5 +173,5 @@ def test_the_page_shows_likelihoods_where_there_are_any(tmp_path, monkeypatch):
         assert words in page
     assert (folder / "tables" / "likelihood.csv").is_file()
     without = build_report([make_record("gan", bits=None)], tmp_path / "without").parent
-    assert 'id="likelihood"' not in (without / "index.html").read_text()
+    assert 'id="likelihood"' not in (without / "datasets" / "mnist5k.html").read_text()
     assert not (without / "tables" / "likelihood.csv").exists()

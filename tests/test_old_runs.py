@@ -44,7 +44,7 @@ def test_they_are_verified_shown_and_compared_as_they_are(genbench, old, tmp_pat
     assert (
         "digits-classifier-v1" in page
         and model.name in page
-        and (tmp_path / "pages" / "plots" / "learning-curves.svg").exists()
+        and (tmp_path / "pages" / "plots" / "model-gaussian-learning-curves.svg").exists()
     )
     assert "job.model" in {row["key"] for row in genbench("compare", model, run_of(old, "real"), "--json").json}
     assert times(old) == before

@@ -8,13 +8,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from records_factory import full, make_record, quick_suite, reference, seeds_of, write_runs
+from records_factory import full, make_record, quick_suite, reference, seeds_of, with_curve, with_entropy, write_runs
 
 from genbench import plots
 from genbench.errors import CorruptData
+from genbench.panels import MOST_BARS, of_label
+from genbench.plots_cost import pareto
 from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
-from genbench.style import COLOURS, captioned, looks_of, panels_of, save, svg, tick
+from genbench.style import COLOURS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
 
@@ -33,7 +35,7 @@ def suite(tmp_path_factory):
 
 @pytest.mark.parametrize("name", sorted(plots.ALL))
 def test_every_plot_repeats_to_the_byte_and_names_the_run_that_diverged(suite, name):
-    draw = plots.ALL[name][1]
+    draw = plots.ALL[name].draw
     tables = full(suite)
     looks = plots.palette(tables)
     first, second = draw(tables, looks), draw(tables, looks)
@@ -122,18 +124,20 @@ def test_likelihood_bars_have_the_values_and_bounds_are_marked():
 
 
 def test_learning_curves_have_a_panel_a_model_and_phase_and_a_line_a_seed(suite):
-    figure = plots.learning_curves(full(suite))
-    titles = {axes.get_title(loc="left"): axes for axes in figure.axes if axes.get_title(loc="left")}
-    assert {"ddpm", "gan, generator", "gan, critic", "ldm, autoencoder", "ldm, diffusion"} <= set(titles)
-    assert len(titles["gan, critic"].lines) == 3
-    assert len(titles["ddpm"].lines) == 1
-    assert "gan seed 2 to its end (diverged)" in figure.get_label()
+    figures = {label: plots.learning_curves(of_label(full(suite), label)) for label in ("ddpm", "gan", "ldm")}
+    titles = {axes.get_title(loc="left"): axes for figure in figures.values() for axes in figure.axes}
+    assert {"ddpm", "gan, generator", "gan, critic", "ldm, autoencoder", "ldm, diffusion"} == set(titles) - {""}
+    assert len(titles["gan, critic"].lines) == 3 + 1 and len(titles["gan, critic"].collections) == 1
+    assert len(titles["ddpm"].lines) == 1 and not titles["ddpm"].collections
+    assert "gan seed 2 to its end (diverged)" in figures["gan"].get_label()
+    rest = plots.learning_curves(full(suite)).get_label()
+    assert "1 more rows of the tables" in rest and "1 of 3 runs of gan (diverged)" in rest
 
 
 def test_nothing_measured_still_gives_figures(tmp_path):
     records = write_runs([make_record("ddpm", status="failed")], tmp_path)
-    for _, draw in plots.ALL.values():
-        assert svg(draw(full(records), plots.palette(full(records))))
+    for plot in plots.ALL.values():
+        assert svg(plot.draw(full(records), plots.palette(full(records))))
 
 
 def test_sheets_show_the_first_samples_and_no_others(suite):
@@ -205,4 +209,79 @@ def test_a_known_entropy_is_a_line_among_the_likelihoods():
 def test_of_many_gaps_some_are_named_and_all_are_counted():
     figure, _ = panels_of(1, (6, 4), 1)
     label = captioned(figure, "A plot.", (f"run {i}" for i in range(30))).get_label()
-    assert "run 19; 10 more like these." in label and "run 20" not in label
+    assert "run 7; 22 more like these." in label and "run 8" not in label
+
+
+# What the plots of the report show
+
+
+def lines_at(axes, style):
+    return [list(zip(line.get_xdata(), line.get_ydata())) for line in axes.lines if line.get_linestyle() == style]
+
+
+def test_the_pareto_front_joins_what_none_undercuts_in_both():
+    points = [(1.0, 9.0), (2.0, 9.5), (3.0, 4.0), (4.0, 4.0), (5.0, 6.0), (6.0, 1.0)]
+    assert pareto(points) == [(1.0, 9.0), (3.0, 4.0), (6.0, 1.0)]
+    assert pareto([(60.0, 9.0), (60.3, 4.0), (61.0, 1.0)]) == [] == pareto([])
+
+
+def test_a_model_with_a_failed_seed_is_never_on_the_front():
+    records = [*seeds_of("cheap", [10.0, None], flops=1e13), *seeds_of("fair", [20.0, 22.0], flops=2e14)]
+    records += seeds_of("dear", [15.0, 17.0], flops=4e14)
+    (axes,) = plots.fid_against_training(full(records), "flops").axes
+    (front,) = lines_at(axes, "-.")
+    assert (2e14, 21.0) in front and (4e14, 16.0) in front and not any(x == 1e13 for x, _ in front)
+
+
+def test_the_band_of_a_learning_curve_reaches_from_the_lowest_to_the_highest_seed(tmp_path):
+    records = write_runs(seeds_of("ddpm", [20.0, 21.0, 22.0]), tmp_path)
+    for record, shift in zip(records, (0.0, 1.0, 5.0)):
+        lines = [{"images": x, "loss": 1.0 + shift + x / 100, "phase": "train"} for x in (100, 200, 300)]
+        (record.folder / "progress.jsonl").write_text("\n".join(map(json.dumps, lines[: 2 if shift == 5.0 else 3])))
+    (axes,) = plots.learning_curves(full(records)).axes
+    (band,), mean = axes.collections, axes.lines[-1]
+    ys = band.get_paths()[0].vertices[:, 1]
+    assert (ys.min(), ys.max()) == (2.0, 8.0)
+    assert list(zip(mean.get_xdata(), mean.get_ydata())) == [(100, 4.0), (200, 5.0)], "as far as all three go"
+
+
+def test_quality_along_the_training_stands_beside_its_losses(tmp_path):
+    whole = with_curve("ddpm")
+    points = [point.model_copy(update={"images": 100 * i}) for i, point in enumerate(whole.curve, 1)]
+    (record,) = write_runs([whole.model_copy(update={"curve": points})], tmp_path)
+    shown = {axes.get_ylabel(): axes for axes in plots.learning_curves(full([record])).axes}
+    assert set(shown) == {"FID test", "loss"}
+    assert lines_at(shown["FID test"], "-") == [[(100, 80.0), (200, 40.0), (300, 20.0)]]
+
+
+def test_cost_by_phase_adds_up_and_says_what_did_not_finish():
+    records = [*quick_suite(), *seeds_of("mine", [None])]
+    figure = plots.cost_by_phase(full(records))
+    widths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert sum(widths) == pytest.approx(60 * 6) and sorted(set(widths)) == [30, 60]
+    assert any("autoencoder 50 %, diffusion 50 %" in text for text in words(figure))
+    assert "1 of 1 runs of mine (diverged)" in figure.get_label()
+
+
+def test_with_a_known_limit_a_bar_is_the_gap_and_a_bound_is_hatched():
+    records = [with_entropy(make_record("ddpm", bits=1.5)), with_entropy(make_record("flow", bits=1.6, kind="exact"))]
+    figure = plots.likelihoods(full(records))
+    bars = {round(bar.get_x() + bar.get_width(), 3): bar for bar in figure.axes[0].patches}
+    assert all(bar.get_x() == pytest.approx(1.4) for bar in bars.values())
+    assert bars[1.5].get_width() == pytest.approx(0.1) and bars[1.5].get_hatch() and not bars[1.6].get_hatch()
+    assert any("gap ≤ 0.100" in text for text in words(figure))
+
+
+def test_a_figure_holds_so_many_panels_and_says_how_many_more_there_are():
+    records = [make_record("ddpm", dataset=f"d{i}", digest=f"{i:064}") for i in range(MOST_PANELS + 3)]
+    figure = plots.fid_against_sampling(full(records))
+    assert len(figure.axes) == MOST_PANELS and "3 more panels" in figure.get_label()
+
+
+@pytest.mark.parametrize("name", ["likelihoods", "cost-by-phase"])
+def test_of_many_models_some_have_a_bar_and_the_others_are_counted(name):
+    records = [make_record(f"m{i:02}", bits=1.0 + i / 100) for i in range(MOST_BARS + 5)]
+    figure = plots.ALL[name].draw(full(records), plots.palette(full(records)))
+    assert len(figure.axes[0].get_yticks()) == MOST_BARS
+    assert "5 more models of mnist5k, unconditional" in figure.get_label()
+    assert "m00" in words(figure) and "m24" not in words(figure)

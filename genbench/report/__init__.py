@@ -16,14 +16,18 @@ def build_report(
     out: Path,
     corrupt: Mapping[Path, CorruptData] | None = None,
     unfinished: Iterable[Path] = (),
+    single_file: bool = False,
 ) -> Path:
     """Write the pages of the records into the folder `out` and return its index.html.
+
+    As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other.
 
     They say which files are `corrupt` and which folders `unfinished`, so that they are without their records.
     It is built beside and swapped in, so that no viewer sees half a report; a report that stood there is replaced.
     Raises BadInput where `out` holds anything but a report, or no record is given.
     """
-    from genbench.report.build import Absent, build
+    from genbench.report.build import build, build_single
+    from genbench.report.site import Absent
     from genbench.safe_text import impersonal
 
     told = [
@@ -31,4 +35,4 @@ def build_report(
         for file, fault in (corrupt or {}).items()
     ]
     absent = Absent(told, [folder.name for folder in unfinished])
-    return build(list(records), out, absent)
+    return (build_single if single_file else build)(list(records), out, absent)

@@ -1,4 +1,4 @@
-"""What the pages say in words: who is ahead, at what cost, how sure; and the settings and failures behind it."""
+"""What the pages say of protocols, settings, environments, failures, and of what each model can do."""
 
 from __future__ import annotations
 
@@ -8,124 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from genbench.columns import COSTS, OVERALL
-from genbench.footnotes import budget_words, device_words, list_words
-from genbench.groups import flatten, is_reference
-from genbench.layout import Cell, Row, Table
-from genbench.plots import Panel, panels
-from genbench.ranking import LEAST_SEEDS
+from genbench.footnotes import budget_words
+from genbench.groups import flatten, is_likelihood, is_reference
+from genbench.layout import Table
 from genbench.records import Record
-from genbench.wording import number, value_text
+from genbench.wording import DASH, number
 
-MOST_NAMED = 8
-"""Models behind the first one."""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The answer of one panel: the model with the lowest FID, what it cost, and how much the order can be trusted."""
-
-    title: str
-    column: str
-    winner: str
-    value: str
-    protocol: str
-    cost: str
-    others: str
-    scale: str
-    sure: str
-
-
-def headlines(tables: Iterable[Table]) -> list[Headline]:
-    """One a group, block and extractor of the full tables.
-
-    One none of whose models has an FID over all its seeds says so.
-    """
-    return [_headline(panel) for panel in panels(tables, "fid_test")]
-
-
-def _headline(panel: Panel) -> Headline:
-    measured = sorted((row for row in panel.rows if panel.cell(row).value is not None), key=lambda r: _value(panel, r))
-    whole = [row for row in measured if panel.cell(row).n_ok == row.n]
-    ranked = [row for row in measured if panel.cell(row).rank is not None]
-    first = [row for row in whole if panel.cell(row).best] if ranked else whole
-    title, column, scale = panel.title, panel.column.heading, _scale(panel)
-    if not first:
-        sure = "No model has this FID for all of its seeds, and for all that others were run with."
-        return Headline(title, column, "", "", "", "", "", scale, sure)
-    best = first[0]
-    cell = panel.cell(best)
-    behind = [f"{row.name} {number(_value(panel, row), 'fid')}" for row in whole if row is not best]
-    more = [f"and {len(behind) - MOST_NAMED} more"] if len(behind) > MOST_NAMED else []
-    others = ", ".join([*behind[:MOST_NAMED], *more])
-    return Headline(
-        title, column, best.name, value_text(cell, "fid"), cell.protocol, cost_words(best), others, scale,
-        _sure(panel, best, whole, measured),
-    )  # fmt: skip
-
-
-def _value(panel: Panel, row: Row) -> float:
-    return panel.cell(row).value or 0.0
-
-
-def _scale(panel: Panel) -> str:
-    """`Held-out real images score 20.9, noise 4,612.`"""
-    words = {"real": "held-out real images score", "noise": "noise"}
-    values = {kind: panel.reference(kind) for kind in words}
-    found = [f"{words[kind]} {number(value, 'fid')}" for kind, value in values.items() if value is not None]
-    return f"On this scale, {' and '.join(found)}." if found else ""
-
-
-def cost_words(row: Row) -> str:
-    """What a model's training and sampling took, on what device."""
-    cells = {key: row.cells.get(key, Cell()) for key in COSTS}
-    seconds, flops, rate = (cells[key].value for key in ("device_seconds", "flops", "images_per_second"))
-    words = [
-        f"{number(seconds, 'seconds')} device-seconds of training"
-        if seconds is not None
-        else "training time not measured"
-    ]
-    words += [f"{number(flops, 'flops')} FLOPs"] if flops is not None else []
-    words += [f"{number(1000 / rate, 'rate')} s per 1,000 samples"] if rate else []
-    return f"{', '.join(words)}, on {device_words(row.records[0])}"
-
-
-def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str:
-    """How far the first place can be trusted."""
-    told = []
-    for row in measured:
-        if _value(panel, row) < _value(panel, best) and not panel.cell(row).best:
-            part = f"over the {row.n_ok} of {row.n} runs that finished" if row.n_ok < row.n else "over fewer seeds"
-            told.append(f"{row.name} is lower {part}, and is therefore not counted.")
-    rivals = [row for row in whole if row is not best]
-    if not rivals:
-        told.append("There is no other model to compare with.")
-    elif min(best.n, max(row.n for row in rivals)) == 1:
-        tied = [row.name for row in rivals if panel.cell(row).best]
-        told += [f"Within the one run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
-        told.append("One seed a model: the order of close models may be due to the seed alone.")
-    else:
-        told.append(_how_known(panel, best, rivals))
-    return " ".join(told)
-
-
-def _how_known(panel: Panel, best: Row, rivals: list[Row]) -> str:
-    """Which models tie with the best, or how the next one is told from it: by a test, or by intervals without claim."""
-    tied = [row.name for row in rivals if panel.cell(row).best]
-    against = list_words(tied or [rivals[0].name])
-    pairs = [p for key, block, p in panel.table.pairs if key == panel.column.key and block == panel.block]
-    tests = [p for p in pairs if best.name in (p.a, p.b) and {p.a, p.b} & {*(tied or [rivals[0].name])}]
-    if tests:
-        sure = "no significant difference: a tie" if tied else "a significant difference"
-        lowest = min(p.p_corrected for p in tests)
-        return (
-            f"{best.name} against {against}, paired t-test over {tests[0].seeds} seeds after Holm's correction: "
-            f"{sure} (p {'≥' if len(tests) > 1 else '='} {lowest:.2g})."
-        )
-    how = "overlap: a tie" if tied else "do not overlap"
-    return (
-        f"Over {best.n} seeds the 95 % intervals of {best.name} and {against} {how}. "
-        f"No claim of significance: fewer than {LEAST_SEEDS} seeds in common."
-    )
+LIKELIHOOD = "likelihood"
 
 
 @dataclass(frozen=True)
@@ -226,3 +115,29 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
         "Samples": _told(record.samples.model_dump(mode="json")),
         "Environment": environment_words(record),
     }
+
+
+def abilities(records: Iterable[Record]) -> tuple[list[str], dict[str, dict[str, str]]]:
+    """The abilities that any model has, and by label what each can do: `yes`, `no`, a kind of likelihood, or a dash.
+
+    A dash: its records were written before they told.
+    """
+    told: dict[str, set[str] | None] = {}
+    kinds: dict[str, set[str]] = {}
+    for record in records:
+        if is_reference(record):
+            continue
+        label = record.job.label
+        known = told.setdefault(label, None)
+        if record.capabilities is not None:
+            told[label] = (known or set()) | set(record.capabilities)
+        measured = {m.kind for m in record.measurements if is_likelihood(m.metric) and m.value is not None}
+        kinds.setdefault(label, set()).update(measured)
+    names = [LIKELIHOOD, *sorted({name for known in told.values() for name in known or ()} - {LIKELIHOOD})]
+    return names, {label: {name: _able(name, told[label], kinds[label]) for name in names} for label in sorted(told)}
+
+
+def _able(name: str, known: set[str] | None, kinds: set[str]) -> str:
+    if name == LIKELIHOOD and kinds:
+        return ", ".join(sorted(kinds))
+    return DASH if known is None else "yes" if name in known else "no"

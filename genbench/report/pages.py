@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from genbench import __version__
 from genbench.faults import fault
-from genbench.report.facts import Protocol
+from genbench.layout import Cell, Column, Row
+from genbench.report.links import Links
+from genbench.report.site import MANY, Page, Site, files_of
 from genbench.safe_text import printable
 from genbench.store import put
-from genbench.style import Look
+from genbench.style import COLOURS
 from genbench.tables import ending
 from genbench.wording import NO_BREAK, detail_text, has_value, heading_text, number, runs_text, value_text
 
-MANY = 10
-"""Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""
+POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; img-src {images}; base-uri 'none'; form-action 'none'"
+)
+"""The Content-Security-Policy: nothing is loaded but what the report itself brings."""
+ASSETS = ("site.css", "site.js")
 
 
 def visible(value: Any) -> Any:
@@ -42,14 +51,36 @@ class Notes:
         return self.texts.index(text) + 1
 
 
+def cells(row: Row, keys: Iterable[str]) -> list[Cell]:
+    """The row's cells under some keys; a dash where its table has no such column."""
+    return [row.cells.get(key, Cell(note="not measured")) for key in keys]
+
+
+def sort_value(cell: Cell, style: str) -> str:
+    """What a reader's browser sorts a cell by; "" for a dash, which stays below whatever the direction."""
+    if cell.value is not None:
+        return repr(float(cell.value))
+    return repr(cell.interval[0]) if cell.interval else cell.printed if style == "text" else ""
+
+
+def counts(row: Row, cell: Cell) -> bool:
+    """Whether a value may be sorted among the others: no doubted one, and no mean without the seeds that failed."""
+    return not cell.flag and row.n_ok == row.n
+
+
+def heading(column: Column) -> tuple[str, str]:
+    """A column's heading, and what stands in small type below it: extractor or unit."""
+    text = heading_text(column)
+    head, _, rest = text.partition(" (") if column.heading.endswith(")") and not column.keys[1:] else (text, "", "")
+    return head, rest and f"({rest}"
+
+
 @dataclass
 class Pages:
-    """Writes pages that share their links: runs to their pages, numbers to their protocols."""
+    """Renders the pages of a site, with links that lead where these pages lie."""
 
-    slugs: dict[str, str]
-    looks: dict[str, Look]
-    protocols: dict[str, Protocol]
-    suffixes: list[str]
+    site: Site
+    links: Links
 
     @cached_property
     def environment(self) -> Environment:
@@ -58,14 +89,55 @@ class Pages:
             trim_blocks=True, lstrip_blocks=True, auto_reload=False,
         )  # fmt: skip
         environment.globals |= {
-            "version": __version__, "slugs": self.slugs, "looks": self.looks, "protocols": self.protocols,
-            "suffixes": self.suffixes, "value_text": value_text, "heading_text": heading_text, "number": number,
+            "version": __version__, "site": self.site, "value_text": value_text, "number": number,
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
-            "Notes": Notes, "many": MANY,
+            "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
+            "Notes": Notes, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS, "files_of": files_of,
         }  # fmt: skip
         return environment
 
-    def write(self, template: str, path: Path, root: str, **context: Any) -> None:
-        """Render a template into a file; `root` is the way from the file's folder to the report's."""
+    def look(self, name: str) -> int | None:
+        """The number of a model's colour, which is that of its class; None for a name that is no model's."""
+        return COLOURS.index(self.site.looks[name][0]) if name in self.site.looks else None
+
+    def write_assets(self, folder: Path) -> None:
+        """The script and the style sheet of all pages."""
+        for name in ASSETS:
+            put(folder / "assets" / name, self._text(name))
+
+    def write(self, page: Page, folder: Path) -> None:
+        """Render a page into its file."""
         fault("report.page")
-        put(path, self.environment.get_template(template).render(root=root, **context))
+        own = "'self' file:"
+        policy = POLICY.format(script=own, style=own, images=own)
+        text = self._base(page.title, page.name, {page.name: self._body(page)}, policy)
+        put(folder / f"{page.name}.html", text)
+
+    def one_file(self, pages: list[Page]) -> str:
+        """All pages in one, of which a reader sees one at a time; script and style are allowed by their digests."""
+        style, script = (_source(self._text(name)) for name in ASSETS)
+        bodies = {self.links.id(page.name, ""): self._body(page) for page in pages}
+        return self._base(pages[0].title, "", bodies, POLICY.format(script=script, style=style, images="data:"))
+
+    def _text(self, name: str) -> str:
+        return self.environment.get_template(name).render()
+
+    def _body(self, page: Page) -> TemplateModule:
+        """What stands between the head and the foot of a page."""
+        links = {
+            "to": partial(self.links.page, page.name), "ident": partial(self.links.id, page.name),
+            "file": partial(self.links.file, page.name),
+        }  # fmt: skip
+        return self.environment.get_template(page.template).make_module({"page": page, **links, **page.shown})
+
+    def _base(self, title: str, here: str, bodies: Mapping[str, TemplateModule], policy: str) -> str:
+        """A whole file, of the page `here` or, where that is "", of all."""
+        links = {"to": partial(self.links.page, here), "file": partial(self.links.file, here)}
+        return self.environment.get_template("base.html").render(
+            title=title, here=here, bodies=bodies, policy=policy, **links
+        )
+
+
+def _source(text: str) -> str:
+    """A source of a Content-Security-Policy: the inline element of exactly this text."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

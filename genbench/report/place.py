@@ -1,4 +1,4 @@
-"""Where a report may be written: nowhere, or in the place of an earlier one."""
+"""Where a report may be written: where nothing is, or in the place of an earlier one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from genbench.errors import BadInput
 
 MARKER = "genbench-report.json"
 """What tells a report of ours, and names its files; a folder without it is never replaced."""
+
+
+GENERATOR = b'<meta name="generator" content="genbench'
+"""What tells a report in one file, near its beginning."""
+READ = 2048
 
 
 def check_place(out: Path) -> None:
@@ -25,6 +30,19 @@ def check_place(out: Path) -> None:
     foreign = sorted(found - {MARKER} - set(_listed(out / MARKER)))
     if foreign:
         raise BadInput(f"{out}: would delete {foreign[0]}, which is not of the report", "move it, or give a new folder")
+
+
+def check_file(out: Path) -> None:
+    """Raise BadInput where `out` is there and is not a report of ours in one file."""
+    if out.is_dir():
+        raise BadInput(f"{out}: a folder, not a file", "give the name of a new .html file")
+    if out.exists() and GENERATOR not in _beginning(out):
+        raise BadInput(f"{out}: not a report", "give a new file, or that of an earlier report")
+
+
+def _beginning(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return stream.read(READ)
 
 
 def _listed(marker: Path) -> list[str]:

@@ -1,0 +1,215 @@
+"""What a report consists of: its pages in order, and the tables, figures and pictures that lie beside them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from genbench.formats import FORMATS, render
+from genbench.groups import is_reference
+from genbench.layout import Layout, Table
+from genbench.limits import TEST
+from genbench.panels import of_label, palette
+from genbench.published import published_tables
+from genbench.record_files import curve_of
+from genbench.records import Record
+from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
+from genbench.report.figures import Figure, write_figures
+from genbench.report.headlines import Headline, Standing, headlines
+from genbench.report.pictures import Picture, write_pictures
+from genbench.store import put
+from genbench.style import Look
+from genbench.tables import make_layouts
+
+MANY = 10
+"""Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""
+MOST_FIGURED = 30
+"""Models that have figures of their own."""
+BRIEF = ("markdown", "latex", "csv")
+"""The formats in which each of several datasets has tables of its own."""
+SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
+LAYOUTS: tuple[Layout, ...] = ("quality", "likelihood", "cost", "full")
+
+SECTIONS: dict[str, str] = {"quality": "Quality", "likelihood": "Likelihoods", "cost": "Cost"}
+"""Of the page of a dataset: a table and the figures that go with it."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What a report is without: why some records cannot be read, and the names of runs that have none yet."""
+
+    corrupt: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page: its path without suffix, its template, and what that shows."""
+
+    name: str
+    template: str
+    title: str
+    shown: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Site:
+    """All that pages share; making it writes tables, figures and pictures into `folder`."""
+
+    records: list[Record]
+    folder: Path
+    absent: Absent
+    figure_formats: tuple[str, ...] = ("svg",)
+
+    def __post_init__(self) -> None:
+        self.slugs = slugs_of(self.records)
+        self.dataset_pages = pages_of("datasets", (record.dataset.name for record in self.records))
+        labels = sorted({record.job.label for record in self.models})
+        self.model_pages = pages_of("models", labels)
+        self.tables: dict[Layout, list[Table]] = {
+            layout: [table for table in tables if not table.published]
+            for layout, tables in make_layouts(self.records, LAYOUTS).items()
+        }
+        self.tables["likelihood"] = [table for table in self.tables["likelihood"] if _has_likelihood(table)]
+        self.published = published_tables("full", None)
+        self.headlines = headlines(self.tables["full"])
+        self.looks: dict[str, Look] = palette(self.tables["full"])
+        self.protocols: dict[str, Protocol] = number_protocols(self.tables["full"])
+        shown = [record for table in self.tables["full"] for row in table.rows for record in row.records[:MANY]]
+        self.pictured = {record.place for record in shown}
+        self.write_tables()
+        self.pictures: dict[str, list[Picture]] = {
+            record.place: written
+            for record in self.records
+            if record.place in self.pictured
+            and (written := write_pictures(record, self.slugs[record.place], self.folder))
+        }
+
+    @property
+    def models(self) -> list[Record]:
+        return [record for record in self.records if not is_reference(record)]
+
+    @cached_property
+    def failures(self) -> list[Record]:
+        return failures(self.records)
+
+    def write_tables(self) -> None:
+        """Every layout in every format, of all datasets together; of each in some, where there are several."""
+        for layout, tables in self.tables.items():
+            _write_tables(tables, layout, self.folder)
+            if len(self.dataset_pages) > 1:
+                for name, page in self.dataset_pages.items():
+                    _write_tables(_of_dataset(tables, name), f"{Path(page).name}-{layout}", self.folder, BRIEF)
+        _write_tables(self.published, "published", self.folder)
+
+    def table_files(self, dataset: str, layout: str) -> list[str]:
+        """The paths of a dataset's table."""
+        several = len(self.dataset_pages) > 1
+        slug = f"{Path(self.dataset_pages[dataset]).name}-" if several else ""
+        return files_of(f"{slug}{layout}", BRIEF if several else FORMATS)
+
+    def pages(self) -> Iterator[Page]:
+        """Every page, the overview first; those of runs last."""
+        datasets = [self.dataset(name) for name in self.dataset_pages]
+        title = f"genbench: {', '.join(self.dataset_pages)}"
+        names, able = abilities(self.records)
+        yield Page("index", "overview.html", title, {"datasets": datasets, "abilities": names, "able": able})
+        for dataset in datasets:
+            yield Page(self.dataset_pages[dataset["name"]], "dataset.html", dataset["name"], dataset)
+        for i, (label, page) in enumerate(self.model_pages.items()):
+            yield Page(page, "model.html", label, self.model(label, able[label], figured=i < MOST_FIGURED))
+        yield Page("runs", "runs.html", "Runs")
+        yield Page("protocols", "protocols.html", "Protocols", {"environments": environments(self.records)})
+        yield Page("published", "published.html", "Published numbers")
+        for record in self.records:
+            title = f"{record.job.label} on {record.dataset.name}, seed {record.job.seed}"
+            curve = curve_of(record) if record.place in self.pictured else []
+            shown = {"record": record, "curve": curve, "facts": run_rows(record)}
+            yield Page(f"runs/{self.slugs[record.place]}", "run.html", title, shown)
+
+    def dataset(self, name: str) -> dict[str, Any]:
+        """What the page of a dataset shows, and in short the overview."""
+        tables = {layout: _of_dataset(some, name) for layout, some in self.tables.items()}
+        page = Path(self.dataset_pages[name]).name
+        own = [record for record in self.records if record.dataset.name == name]
+        figures = write_figures(tables["full"], self.looks, SECTIONS, page, self.folder, self.figure_formats)
+        return {
+            "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
+            "stamp": own[0].dataset, "sections": SECTIONS, "records": own,
+            "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
+            "failures": failures(own), "published": published_tables("full", {name}),
+        }  # fmt: skip
+
+    def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:
+        """What the page of a model shows."""
+        tables = of_label(self.tables["full"], label)
+        own = [record for record in self.models if record.job.label == label]
+        page = f"model-{Path(self.model_pages[label]).name}"
+        figures = {}
+        if figured:
+            figures = write_figures(tables, self.looks, ["model"], page, self.folder, self.figure_formats)
+        return {
+            "label": label, "records": own, "able": able, "figures": figures, "figured": figured,
+            "standings": _standings(self.headlines, label), "settings": settings(own), "failures": failures(own),
+            "warned": [record for record in own if record.warnings],
+            "rows": [row for table in tables for row in table.rows if row.kind == "model"],
+        }  # fmt: skip
+
+
+def _standings(found: Iterable[Headline], label: str) -> list[Standing]:
+    return [s for head in found for s in head.rows if s.row.kind == "model" and s.row.label == label]
+
+
+def _leading(records: list[Record], figures: dict[str, Figure]) -> list[Figure]:
+    """The two figures that say what quality costs: over sampling, and over training in what its budget leaves open."""
+    timed = all("seconds" in record.job.budget for record in records if not is_reference(record))
+    first = "fid-training-flops" if timed and "fid-training-flops" in figures else "fid-training-seconds"
+    return [figures[name] for name in (first, "fid-sampling") if name in figures]
+
+
+def _has_likelihood(table: Table) -> bool:
+    return any(row.cells[TEST].value is not None for row in table.rows)
+
+
+def _of_dataset(tables: Iterable[Table], name: str) -> list[Table]:
+    return [table for table in tables if table.dataset == name]
+
+
+def _write_tables(tables: list[Table], name: str, folder: Path, formats: Iterable[str] = tuple(FORMATS)) -> None:
+    """The tables in some formats, by default in every one; nothing where there are none."""
+    for format in formats if tables else ():
+        put(folder / "tables" / f"{name}.{SUFFIXES[format]}", render(tables, format))
+
+
+def files_of(name: str, formats: Iterable[str] = tuple(FORMATS)) -> list[str]:
+    """The paths of a table in some formats, by default in every one."""
+    return [f"tables/{name}.{SUFFIXES[format]}" for format in formats]
+
+
+def slugs_of(records: list[Record]) -> dict[str, str]:
+    """A safe, unique file name for each record, by its place."""
+    slugs = unique_slugs(record.job.id for record in records)
+    return {record.place: slug for record, slug in zip(records, slugs)}
+
+
+def pages_of(kind: str, names: Iterable[str]) -> dict[str, str]:
+    """The path without suffix of the page of each name, once each, in order."""
+    names = list(dict.fromkeys(names))
+    return {name: f"{kind}/{slug}" for name, slug in zip(names, unique_slugs(names))}
+
+
+def unique_slugs(names: Iterable[str]) -> list[str]:
+    """A safe file name for each name; equal ones, also on disks without capitals, are numbered."""
+    slugs: list[str] = []
+    taken: Counter[str] = Counter()
+    for name in names:
+        slug = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:80] or "run"
+        key = slug.lower()
+        slugs.append(f"{slug}~{taken[key]}" if taken[key] else slug)
+        taken[key] += 1
+    return slugs
