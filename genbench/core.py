@@ -48,9 +48,10 @@ class Defaults:
     @hookimpl(trylast=True)
     def evaluate(self, job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement]:
         from genbench.evaluate.likelihood import likelihood_measurements
-        from genbench.references import sample_measurements
+        from genbench.references import reference_measurements, sample_measurements
 
-        measurements = sample_measurements(job, samples, data, self.plugins)
+        measure = reference_measurements if job.is_reference else sample_measurements
+        measurements = measure(job, samples, data, self.plugins)
         return measurements if model is None else [*measurements, *likelihood_measurements(job, model, data)]
 
 

@@ -165,5 +165,6 @@ def _scored(
 
 
 def _key(job: Job) -> str:
-    """What the scores of a point depend on beyond its weights: the evaluation, and each extractor in its version."""
-    return store.settings_digest({"evaluation": job.evaluation_key, "extractors": job.extractor_stamps})
+    """What the scores of a point depend on beyond its weights: the evaluation, and whatever measures in its version."""
+    behind = {"evaluation": job.evaluation_key, "extractors": job.extractor_stamps}
+    return store.settings_digest({**behind, "measurers": job.measurers} if job.measurers else behind)

@@ -78,6 +78,8 @@ class Job(BaseModel):
     samples: int
     evaluation: EvaluationSettings = EvaluationSettings()
     extractor_stamps: dict[str, str] = {}
+    measurers: dict[str, str] = {}
+    """The plugins that measure beside the core, each with the digest of its source."""
     curve: int = 0
     tuning_trials: int | None = None
     runtime: Runtime = Runtime()
@@ -170,6 +172,7 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
             "dataset": dataset.name, "dataset_digest": dataset.digest, "samples": samples,
             "evaluation": evaluation, "runtime": runtime, "budget": experiment.budget,
             "extractor_stamps": extractor_stamps(evaluation.extractors, plugins.registered("register_extractors")),
+            "measurers": plugins.measurers(),
         }  # fmt: skip
         for choice in experiment.models:
             jobs += [_model_job(choice, seed, experiment, plugins, dataset, common) for seed in experiment.seeds]

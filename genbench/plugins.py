@@ -160,6 +160,11 @@ class Plugins:
         hooks = getattr(self.manager.hook, verb).get_hookimpls()
         return any(hook.plugin_name == f"{info.origin}:{info.name}" and not hook.wrapper for hook in hooks)
 
+    def measurers(self) -> dict[str, str]:
+        """The plugins that measure, by the hook `evaluate`, each with the digest of its source."""
+        measuring = {hook.plugin_name for hook in self.manager.hook.evaluate.get_hookimpls()}
+        return {info.name: info.digest for info in self.infos if f"{info.origin}:{info.name}" in measuring}
+
     def mark_duplicates(self) -> None:
         """A model that two plugins offer is neither's: both are listed, and asking for it is an error.
 

@@ -38,9 +38,10 @@ class Finished:
 def missing_extractors(job: Job, record: Record) -> list[str] | None:
     """The job's extractors that a finished record of it lacks or used in another version.
 
-    None where its other settings were different.
+    None where its other settings were different, or a plugin that measures was not there or another.
     """
-    if (record.model_extra or {}).get("evaluation_key") != job.evaluation_key:
+    measured = job.measurers.items() <= record.measurers.items()
+    if not measured or (record.model_extra or {}).get("evaluation_key") != job.evaluation_key:
         return None
     stamps = job.extractor_stamps
     return [name for name in job.evaluation.extractors if record.extractors.get(name) != stamps.get(name)]

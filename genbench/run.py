@@ -45,7 +45,7 @@ from genbench.records import (
     SamplesStamp,
     Throughput,
 )
-from genbench.references import reference_measurements, reference_samples
+from genbench.references import reference_samples
 from genbench.rescore import in_features, kept, kept_on_curve, missing_extractors
 from genbench.run_folder import begin, earlier_attempts, end, previous_record
 from genbench.safe_text import impersonal, redacted
@@ -203,8 +203,6 @@ class Run:
         missing = missing_extractors(self.job, old) if old else None
         if missing is not None:
             self.measurements = in_features(missing, self.job, self.samples, self.data, self.plugins)
-        elif self.job.is_reference:
-            self.measurements = reference_measurements(self.job, self.samples, self.data, self.plugins)
         else:
             lists = self.plugins.manager.hook.evaluate(
                 job=self.job, model=self.model, samples=self.samples, data=self.data
@@ -289,6 +287,9 @@ class Run:
             protocols=self.used_protocols(),
             evaluation_key=job.evaluation_key,
             extractors={**self.extractors, **job.extractor_stamps} if self.measurements else {},
+            measurers={**(self.previous.measurers if self.previous else {}), **job.measurers}
+            if self.measurements
+            else {},
             files=file_digests(job.folder),
         )  # fmt: skip
 

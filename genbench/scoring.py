@@ -138,6 +138,7 @@ def foreign_job(
         budget=Budget(unit="images", amount=0), evaluation=evaluation, runtime=runtime, foreign=digest,
         external_data=(stack.source,),
         extractor_stamps=extractor_stamps(evaluation.extractors, plugins.registered("register_extractors")),
+        measurers=plugins.measurers(),
     )  # fmt: skip
 
 
