@@ -31,3 +31,64 @@ WEIGHTS = click.option(
 )
 DATA_ROOT = click.option("--data-root", type=PATH, help="Where datasets are, or are downloaded to (GENBENCH_DATA).")
 OUT = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
+
+EXPERIMENT = (
+    click.argument("suite", required=False, type=PATH),
+    click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Compare this model; repeatable."),
+    click.option("-d", "--dataset", "dataset", multiple=True, metavar="DATASET", help="On this dataset; repeatable."),
+    click.option("--seeds", help="A count (3), or the seeds themselves (0,1,2 or 7,)."),
+    click.option("--budget", help="Of training, a model: 180s, 200000images, 2000steps or 1e15flops."),
+    click.option("--samples", type=click.IntRange(2), help="Samples a model; default min(10000, test images)."),
+    click.option(
+        "--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE", help="Set a model's option; repeatable."
+    ),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and sampling."),
+    click.option("--conditional", is_flag=True, default=None, help="Condition the models that can on the labels."),
+    click.option(
+        "--jobs",
+        type=click.IntRange(1, 256),
+        default=1,
+        show_default=True,
+        help="Jobs at a time on a device, as memory allows; they divide the CPU's cores.",
+    ),
+    click.option(
+        "--executor",
+        metavar="NAME",
+        default="local",
+        show_default=True,
+        help="Where jobs run: local, ray (a Ray cluster), or a plugin's.",
+    ),
+    click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
+    click.option("--curve", type=click.IntRange(1, 100), metavar="N", help="Also score N points along each training."),
+    click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
+    click.option(
+        "--processes",
+        type=click.IntRange(1, 1024),
+        default=1,
+        show_default=True,
+        help="Processes that train each model together, each on a CUDA device of its own, or dividing the CPU; "
+        "under torchrun, as many as it starts.",
+    ),
+    click.option("--compile", is_flag=True, default=None, help="Train and sample with compiled networks."),
+    PLUGIN,
+    DATASETS,
+    DATA_ROOT,
+    WEIGHTS,
+    OUT,
+    click.option("--timeout", type=FiniteRange(1), metavar="SECONDS", help="End a job that takes longer."),
+    click.option(
+        "--hang-timeout",
+        type=FiniteRange(1),
+        metavar="SECONDS",
+        help="End a job that makes no progress for so long: no step, no block of samples. Default: never.",
+    ),
+    click.option(
+        "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."
+    ),
+    click.option("--offline", is_flag=True, help="Never use the network."),
+    click.option("--strict-plugins", is_flag=True, help="Refuse to run while any plugin is broken."),
+    JSON,
+    click.option("--traceback", is_flag=True, help="Show the traceback of an error."),
+)
+"""The arguments that `run` and `plan` share."""

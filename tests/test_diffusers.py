@@ -38,7 +38,18 @@ def saved(folder, kind="DDPMPipeline", channels=1):
 
 
 def run(tmp_path, *words):
-    command = [sys.executable, "-m", "genbench", "run", "--plugin", "genbench_diffusers", "-m", "diffusers", "-d", "digits"]
+    command = [
+        sys.executable,
+        "-m",
+        "genbench",
+        "run",
+        "--plugin",
+        "genbench_diffusers",
+        "-m",
+        "diffusers",
+        "-d",
+        "digits",
+    ]
     small = ["--budget", "5steps", "--samples", "100", "--device", "cpu", "--out", str(tmp_path / "runs")]
     return subprocess.run([*command, *small, *words], capture_output=True, text=True)
 
@@ -70,7 +81,9 @@ def test_it_is_a_row_that_says_what_it_is(tmp_path):
     done = run(tmp_path, "--set", f"diffusers.pipeline={folder}", "--set", "diffusers.steps=5")
     assert done.returncode == 0, done.stderr
     record = record_of(tmp_path / "runs")
-    assert record["external_data"] == [f"diffusers pipeline {record['job']['config']['digest'][:12]}, trained elsewhere"]
+    assert record["external_data"] == [
+        f"diffusers pipeline {record['job']['config']['digest'][:12]}, trained elsewhere"
+    ]
     assert record["cost"]["sample"]["nfe"] == 5 and record["cost"]["parameters"] > 0
     assert record["cost"]["train"] is None
     assert "trained elsewhere" in done.stdout

@@ -2,7 +2,7 @@
 
 import json
 
-PLUGIN = '''
+PLUGIN = """
 from genbench import Measurement, hookimpl
 
 @hookimpl
@@ -10,7 +10,7 @@ def evaluate(samples):
     settings = {{"metric": "mean level", "version": {version}}}
     mean = float(samples.images.mean()) + {version}
     return [Measurement(metric="mean_level", value=mean, count=len(samples), better="lower", settings=settings)]
-'''
+"""
 RUN = ["run", "-m", "gaussian", "-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "20"]
 
 

@@ -44,7 +44,9 @@ class PipelineConfig(Config):
     pipeline: str = field("", "runtime", "folder of the pipeline")
     digest: str = field("", "train", "SHA-256 of the folder's files; left out, it is computed")
     steps: int = field(50, "sample", "steps of the pipeline's scheduler (num_inference_steps)", ge=1)
-    eta: float = field(0.0, "sample", "eta of DDIM: 0 without noise, 1 as much as DDPM; DDPMPipeline has none", ge=0, le=1)
+    eta: float = field(
+        0.0, "sample", "eta of DDIM: 0 without noise, 1 as much as DDPM; DDPMPipeline has none", ge=0, le=1
+    )
 
     @model_validator(mode="before")
     @classmethod
