@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench_ddpm.chains import between, forward_chain, reverse_chain
 from genbench_ddpm.diffusion import Denoiser, Network
 from genbench_ddpm.presets import PRESETS
+from genbench_ddpm.samplers import Walk, end_of
 from genbench_ddpm.settings import DiffusionConfig
 
 
@@ -78,9 +80,25 @@ class DDPM(Model):
         return self.config.loss(self.diffusion, self.network(labels), batch.images, discrete=True)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        noise = torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
+        return end_of(self.walk(self.noise(n), labels))
+
+    def noise(self, n: int) -> Tensor:
+        """x_T."""
+        return torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
+
+    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
+        """The sampler's way from noise, x_T or x_start, to images of these labels."""
         network = self.config.guided(self.diffusion, self.network, labels, self.data.num_classes)
-        return self.config.draw(self.diffusion, self.diffusion.denoiser(network, clip=True), noise)
+        return self.config.walk(self.diffusion, self.diffusion.denoiser(network, clip=True), noise, start)
+
+    def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return forward_chain(self.diffusion, images, count)
+
+    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        return between(self.diffusion, lambda x, t: self.walk(x, labels, t), first, second, weights)
 
     @property
     def likelihood_note(self) -> str:
