@@ -2,7 +2,8 @@
 
     q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I),   p(x_{t-1} | x_t) = N(mu(x_t, t), sigma_t^2 I)
 
-The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by DDIM.
+The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by DDIM's
+steps with the posterior's noise.
 """
 
 import math
@@ -30,6 +31,9 @@ class DDPMConfig(DiffusionConfig):
 
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
+    )
+    eta: float = field(
+        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
     )
 
 
