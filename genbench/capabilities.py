@@ -41,11 +41,41 @@ class EvidenceBound(Protocol):
         ...
 
 
+@runtime_checkable
+class Interpolation(Protocol):
+    """A model that leads from one given image to another; the report draws a strip of it."""
+
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (S, B, C, H, W) in [-1, 1] from `first` to `second`, (B, C, H, W), at weights in [0, 1], (S,).
+
+        `labels` (B,) are those of both.
+        """
+        ...
+
+
+@runtime_checkable
+class Chains(Protocol):
+    """A model whose samples come about step by step; the report draws the way to noise and the way back.
+
+    What is not an image on the way, such as a latent, is decoded.
+    """
+
+    def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """About `count` times ascending from 0, int64 (S,), and what the images have become, (S, B, C, H, W)."""
+        ...
+
+    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """About `count` times descending to 0, int64 (S,), and how `n` samples come about, (S, n, C, H, W)."""
+        ...
+
+
 CAPABILITIES: dict[str, type] = {
     "likelihood": Likelihood,
     "bound terms": BoundTerms,
     "bound over time": BoundOverTime,
     "elbo": EvidenceBound,
+    "interpolation": Interpolation,
+    "chains": Chains,
 }
 
 

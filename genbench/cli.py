@@ -164,9 +164,10 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
 @cli.command()
 @RUNS
 @click.option("-o", "--out", type=PATH, required=True, help="The report's folder, or its file.")
-@click.option("--single-file", is_flag=True, help="One HTML file, for mail, instead of a folder.")
+@click.option("--single-file", "form", flag_value="single_file", help="One HTML file, for mail, instead of a folder.")
+@click.option("--archive", "form", flag_value="archive", help="One .zip of pages, records and samples, for a supplement.")
 @V100
-def report(runs: tuple[Path, ...], out: Path, single_file: bool, v100: str | None) -> None:
+def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> None:
     """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number.
 
     An overview, and a page for each dataset, model, run and for the protocols. Made from the records alone.
@@ -175,7 +176,7 @@ def report(runs: tuple[Path, ...], out: Path, single_file: bool, v100: str | Non
     from genbench.v100 import find_converted
 
     found = find_converted(runs, v100)
-    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, single_file))
+    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, form or "folder"))
     raise SystemExit(show_left_out(found))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genbench import store
-from genbench.capabilities import BoundTerms, Likelihood
+from genbench.capabilities import BoundTerms, Chains, Interpolation, Likelihood
 from genbench.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
 from genbench.errors import BadInput, describe
 from genbench.images import bits_per_dim
@@ -274,6 +274,46 @@ def labels(case: Case) -> None:
         raise NotApplicable("drawn without labels" if case.model.conditional else "conditional = False")
     first, last = (case.sample(case.trained, labels=torch.full((COUNT,), label)) for label in (0, CLASSES - 1))
     require(not torch.equal(first, last), f"class 0 and class {CLASSES - 1} give the same images")
+
+
+# Pictures
+
+
+@promise("interpolate gives images from one to the other", "interpolate", trains)
+def interpolates(case: Case) -> None:
+    if not isinstance(case.trained, Interpolation):
+        raise NotApplicable("no interpolate()")
+    torch.manual_seed(1)
+    images, weights = case.batch.images, torch.linspace(0, 1, 3)
+    with torch.inference_mode():
+        found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.labels)
+    require_images(found, (3, *images.shape), "interpolate")
+    require(not torch.equal(found[0], found[2]), "interpolate gives the same images at weights 0 and 1")
+
+
+@promise("its chains lead from images to noise and back", "forward_chain", trains)
+def chains(case: Case) -> str:
+    if not isinstance(case.trained, Chains):
+        raise NotApplicable("no forward_chain() and reverse_chain()")
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        there, forward = case.trained.eval().forward_chain(case.batch.images, 3)
+        back, reverse = case.trained.reverse_chain(COUNT, 3, case.labels)
+    require(there[0] == 0 and bool((there.diff() > 0).all()), f"the times of forward_chain are {there.tolist()}")
+    require(
+        back[-1] == 0 and bool((back.diff() < 0).all()),
+        f"the times of reverse_chain are {back.tolist()}",
+        "reverse_chain",
+    )
+    require_images(forward, (len(there), *case.batch.images.shape), "forward_chain")
+    require_images(reverse, (len(back), COUNT, *case.shape), "reverse_chain")
+    return f"t = {', '.join(map(str, there.tolist()))}"
+
+
+def require_images(found: Tensor, shape: tuple[int, ...], method: str) -> None:
+    """Raise Broken where a method did not give finite floats of the shape."""
+    require(tuple(found.shape) == shape, f"{method} gives the shape {tuple(found.shape)}, not {shape}", method)
+    require(found.is_floating_point() and found.isfinite().all(), f"{method} gives what is not finite", method)
 
 
 # Likelihoods

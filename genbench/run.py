@@ -26,6 +26,7 @@ from genbench.evaluate.parts import spared_seconds
 from genbench.faults import fault
 from genbench.lock import locked
 from genbench.model import Model
+from genbench.pictures import keep_pictures
 from genbench.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
@@ -57,7 +58,7 @@ from genbench.train import build_model
 from genbench.verify import file_digests
 
 log = logging.getLogger("genbench")
-ARTIFACTS = ("bound.json", "labels.npy", "progress.jsonl", "samples.npy")
+ARTIFACTS = ("bound.json", "labels.npy", "pictures.json", "progress.jsonl", "samples.npy")
 TRACEBACK = "traceback.txt"
 
 
@@ -117,6 +118,7 @@ class Run:
             self.sample()
             self.measure_throughput()
         self.evaluate()
+        self.draw()
         self.score_curve()
 
     def train(self) -> None:
@@ -222,6 +224,12 @@ class Run:
         if not self.job.is_reference:
             self.warnings = collapse_signs(self.samples.images, self.data.test.images, self.measurements)
         fault("evaluate.end")
+
+    def draw(self) -> None:
+        """The pictures that a report shows of these samples and this model."""
+        self.enter("pictures")
+        assert self.samples is not None
+        keep_pictures(self.job, self.model, self.data, self.samples, self.weights)
 
     def score_curve(self) -> None:
         """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""

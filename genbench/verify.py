@@ -49,14 +49,20 @@ class Verdict:
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a run, by its path in the folder; those that a manifest lists are the manifest's."""
-    found = {}
+    return {file.relative_to(folder).as_posix(): store.file_digest(file) for file in own_files(folder)}
+
+
+def own_files(folder: Path) -> Iterator[Path]:
+    """The files of a run that neither a manifest lists nor an interruption has left; without the record itself.
+
+    Where a manifest is, only that: it vouches for the others.
+    """
     for file in sorted(folder.rglob("*")):
         parts = file.relative_to(folder).parts
         temporary = any(part.startswith(store.TEMPORARY) or part in (store.DRAWN, store.MEASURED) for part in parts)
         listed = file.name != MANIFEST and (file.parent / MANIFEST).exists()
         if file.is_file() and file.name not in UNLISTED and not temporary and not listed:
-            found[file.relative_to(folder).as_posix()] = store.file_digest(file)
-    return found
+            yield file
 
 
 def verify_runs(paths: Iterable[Path]) -> list[Verdict]:

@@ -42,7 +42,7 @@ def report(tmp_path_factory):
     records = [*quick_suite(), *seeds_of("mine", [50.0, None]), make_record("a-" + "long-" * 12 + "name", fid=300.0)]
     records += [make_record(name, dataset="other", digest="c" * 64) for name in ("ddpm", "vae")]
     records = write_runs([*records, reference("real", dataset="other", digest="c" * 64)], folder / "runs")
-    build_report(records, folder / "one", single_file=True)
+    build_report(records, folder / "one", form="single_file")
     return build_report(records, folder / "out").parent
 
 
@@ -178,7 +178,7 @@ def test_the_one_file_shows_a_page_at_a_time_and_leads_everywhere(browser, repor
 
 def test_hostile_names_do_nothing_in_pages_sorting_or_filter(browser, tmp_path):
     records = planted(PAYLOADS, PAYLOADS[1])
-    one = build_report(records, tmp_path / "one", single_file=True)
+    one = build_report(records, tmp_path / "one", form="single_file")
     folder = build_report(records, tmp_path / "out").parent
     with tab(browser) as page:
         for file in (one, *folder.glob("*.html"), *folder.glob("datasets/*.html")):

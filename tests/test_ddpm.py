@@ -11,7 +11,7 @@ from genbench.images import to_float
 from genbench.optimizers import is_matrix
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, discretized_gaussian, linear_betas, strata_of
-from genbench_ddpm.samplers import ancestral, ddim, ddim_times, ddim_variance
+from genbench_ddpm.samplers import ancestral, ddim, ddim_times, ddim_variance, end_of
 
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 SCHEDULES = {
@@ -261,7 +261,7 @@ def test_ddim_with_eta_one_and_all_steps_is_ancestral():
     found = []
     for sampler in (ancestral, lambda *a: ddim(*a, steps=20, eta=1.0)):
         torch.manual_seed(0)
-        found.append(sampler(process, denoise, noise))
+        found.append(end_of(sampler(process, denoise, noise)))
     torch.testing.assert_close(found[0], found[1])
 
 
@@ -278,9 +278,9 @@ def test_samplers_draw_the_data(sampler, variance):
     torch.manual_seed(0)
     noise, denoise = torch.randn(20_000, 1), process.denoiser(network)
     if sampler == "ancestral":
-        drawn = ancestral(process, denoise, noise)
+        drawn = end_of(ancestral(process, denoise, noise))
     else:
-        drawn = ddim(process, denoise, noise, steps=200, eta=float("noise" in sampler))
+        drawn = end_of(ddim(process, denoise, noise, steps=200, eta=float("noise" in sampler)))
     assert drawn.mean() == pytest.approx(mean, abs=0.01)
     assert drawn.std() == pytest.approx(std, rel=0.05)
 
@@ -288,10 +288,10 @@ def test_samplers_draw_the_data(sampler, variance):
 def test_ddim_is_a_function_of_its_noise():
     model, noise = tiny(), torch.randn(2, 1, 8, 8)
     denoise = model.diffusion.denoiser(model.network(None))
-    first = ddim(model.diffusion, denoise, noise, steps=5)
+    first = end_of(ddim(model.diffusion, denoise, noise, steps=5))
     torch.manual_seed(9)
-    assert torch.equal(ddim(model.diffusion, denoise, noise, steps=5), first)
-    assert not torch.equal(ddim(model.diffusion, denoise, noise, steps=5, eta=1.0), first)
+    assert torch.equal(end_of(ddim(model.diffusion, denoise, noise, steps=5)), first)
+    assert not torch.equal(end_of(ddim(model.diffusion, denoise, noise, steps=5, eta=1.0)), first)
 
 
 @pytest.mark.parametrize(("total", "steps"), [(1000, 50), (50, 50), (50, 7), (9, 1)])

@@ -13,7 +13,7 @@ from genbench.plugins import load_plugins
 from genbench.shadow import check_models
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, linear_betas
-from genbench_ddpm.samplers import ddim
+from genbench_ddpm.samplers import ddim, end_of
 from genbench_ldm import LatentDiffusion
 
 CLASSES = 3
@@ -103,13 +103,13 @@ def test_guidance_moves_samples_towards_their_class_and_is_the_same_for_every_pr
     noise = torch.randn(4000, 1, dtype=torch.float64)
     for scale in (0.0, 1.0, 2.0, 4.0):
         guided = process.guided(network([1.0]), network([-1.0, 1.0]), scale)
-        found.append(ddim(process, process.denoiser(guided), noise, steps=50))
+        found.append(end_of(ddim(process, process.denoiser(guided), noise, steps=50)))
     shares, means = [float((x > 0).double().mean()) for x in found], [float(x.mean()) for x in found]
     assert shares[0] == pytest.approx(0.5, abs=0.03) and min(shares[1:]) > 0.99
     assert means[1] == pytest.approx(1, abs=0.03) and means == sorted(means) and means[3] > means[1] + 0.02
     process = Diffusion(linear_betas(200, 1e-4, 0.1), "eps")
     guided = process.guided(network([1.0]), network([-1.0, 1.0]), 4.0)
-    torch.testing.assert_close(ddim(process, process.denoiser(guided), noise, steps=50), found[3])
+    torch.testing.assert_close(end_of(ddim(process, process.denoiser(guided), noise, steps=50)), found[3])
 
 
 def test_a_learned_variance_is_the_conditional_models():

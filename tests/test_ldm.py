@@ -78,7 +78,7 @@ def test_diffusion_sees_latents_of_unit_variance(monkeypatch):
 def test_scaling_is_undone_before_decoding(monkeypatch):
     model, wanted = tiny(), torch.randn(2, 4, 4, 4)
     model.scale.fill_(5.0)
-    monkeypatch.setattr(type(model.config), "draw", lambda self, diffusion, denoise, noise: wanted * 5)
+    monkeypatch.setattr(type(model.config), "walk", lambda *arguments: iter([(0, wanted * 5)]))
     assert torch.allclose(model.sample(2), model.autoencoder.decode(wanted).clamp(-1, 1), atol=1e-5)
 
 

@@ -265,6 +265,43 @@ class IgnoresLabels(Toy):
         return super().sample(n)
 
 
+# Pictures
+
+
+@breaks("interpolate gives images from one to the other")
+class StandsStill(Toy):
+    def interpolate(self, first, second, weights, labels=None):  # look
+        return first.expand(len(weights), *first.shape)
+
+
+@breaks("interpolate gives images from one to the other")
+class SwapsAxes(Toy):
+    def interpolate(self, first, second, weights, labels=None):  # look
+        return torch.stack([torch.lerp(first, second, weight) for weight in weights], dim=1)
+
+
+class Chained(Toy):
+    def forward_chain(self, images, count):
+        return torch.arange(count), images.expand(count, *images.shape)
+
+    def reverse_chain(self, n, count, labels=None):
+        return torch.arange(count).flip(0), torch.zeros(count, n, *self.data.shape)
+
+
+@breaks("its chains lead from images to noise and back")
+class Backwards(Chained):
+    def forward_chain(self, images, count):  # look
+        times, states = super().forward_chain(images, count)
+        return times.flip(0), states
+
+
+@breaks("its chains lead from images to noise and back")
+class Explodes(Chained):
+    def reverse_chain(self, n, count, labels=None):  # look
+        times, states = super().reverse_chain(n, count, labels)
+        return times, states / 0
+
+
 # Likelihoods
 
 

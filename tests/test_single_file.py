@@ -25,7 +25,7 @@ def without_plots(monkeypatch):
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
     records = write_runs(suite(), folder / "runs")
-    return build_report(records, folder / "out" / "mine", single_file=True)
+    return build_report(records, folder / "out" / "mine", form="single_file")
 
 
 def test_it_is_one_small_file_with_every_page(built):
@@ -66,7 +66,7 @@ def test_its_tables_can_be_saved_as_they_are_in_a_folder(built, tmp_path, withou
 def test_no_payload_adds_an_element_or_attribute_and_each_is_shown(tmp_path, without_plots):
     plain = [f"plain{i:02}" for i in range(len(PAYLOADS))]
     benign, hostile = (
-        Page(build_report(planted(words, words[1]), tmp_path / name, single_file=True))
+        Page(build_report(planted(words, words[1]), tmp_path / name, form="single_file"))
         for name, words in (("benign", plain), ("hostile", PAYLOADS))
     )
     assert sorted(map(str, benign.shape)) == sorted(map(str, hostile.shape))
@@ -76,7 +76,7 @@ def test_no_payload_adds_an_element_or_attribute_and_each_is_shown(tmp_path, wit
 
 def test_of_many_runs_it_has_no_page_each_and_no_link_to_one(tmp_path, without_plots):
     records = seeds_of("ddpm", [20.0 + seed for seed in range(MOST_RUNS + 1)])
-    page = Page(build_report(records, tmp_path / "out", single_file=True))
+    page = Page(build_report(records, tmp_path / "out", form="single_file"))
     assert not any(link.startswith("#runs--") for link in page.links)
     assert all(record.job.id in page.text for record in records)
 
@@ -85,13 +85,13 @@ def test_only_an_earlier_report_is_replaced(tmp_path, without_plots):
     mine = tmp_path / "mine.html"
     mine.write_text("<p>mine")
     with pytest.raises(BadInput, match="not a report"):
-        build_report([make_record("new")], mine, single_file=True)
+        build_report([make_record("new")], mine, form="single_file")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(BadInput, match="a folder"):
-        build_report([make_record("new")], tmp_path / "folder", single_file=True)
+        build_report([make_record("new")], tmp_path / "folder", form="single_file")
     assert mine.read_text() == "<p>mine"
-    build_report([make_record("superseded")], tmp_path / "out.html", single_file=True)
-    again = build_report([make_record("new")], tmp_path / "out.html", single_file=True)
+    build_report([make_record("superseded")], tmp_path / "out.html", form="single_file")
+    again = build_report([make_record("new")], tmp_path / "out.html", form="single_file")
     assert again == tmp_path / "out.html" and "new" in Page(again).text and "superseded" not in Page(again).text
 
 

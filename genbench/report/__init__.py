@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from genbench.errors import CorruptData
     from genbench.records import Record
+
+Form = Literal["folder", "single_file", "archive"]
 
 
 def build_report(
@@ -16,16 +18,18 @@ def build_report(
     out: Path,
     corrupt: Mapping[Path, CorruptData] | None = None,
     unfinished: Iterable[Path] = (),
-    single_file: bool = False,
+    form: Form = "folder",
 ) -> Path:
     """Write the pages of the records into the folder `out` and return its index.html.
 
-    As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other.
+    As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other; an `archive`, `out` or `out`.zip,
+    has them beside the run folders, without weights.
 
     They say which files are `corrupt` and which folders `unfinished`, so that they are without their records.
     It is built beside and swapped in, so that no viewer sees half a report; a report that stood there is replaced.
     Raises BadInput where `out` holds anything but a report, or no record is given.
     """
+    from genbench.report.archive import build_archive
     from genbench.report.build import build, build_single
     from genbench.report.site import Absent
     from genbench.safe_text import impersonal
@@ -35,4 +39,5 @@ def build_report(
         for file, fault in (corrupt or {}).items()
     ]
     absent = Absent(told, [folder.name for folder in unfinished])
-    return (build_single if single_file else build)(list(records), out, absent)
+    writers = {"folder": build, "single_file": build_single, "archive": build_archive}
+    return writers[form](list(records), out, absent)

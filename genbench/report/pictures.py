@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+
+from genbench.errors import CorruptData
 from genbench.records import Record
 from genbench.sheets import COUNT, first_samples, sheet
-from genbench.store import put
+from genbench.store import inside, put, read_array, read_json
+
+if TYPE_CHECKING:
+    import numpy as np
+
+INDEX = "pictures.json"
+A_CLASS = 8
+"""Samples of a class that are shown."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +33,104 @@ class Picture:
     path: str
 
 
+class Drawn(BaseModel):
+    """What pictures.json tells: for each picture a number for each of its columns, and why others were not drawn."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    columns: dict[str, list[FiniteFloat]] = {}
+    failed: dict[str, str] = {}
+
+
+KINDS = {
+    "forward": ("From image to noise", "Test images, each at t = {}: one draw of the forward process."),
+    "reverse": ("From noise to image", "How {rows} samples come about, at t = {}."),
+    "between": (
+        "Between two images",
+        "Outermost, two test images, the same for every model; between them the model's way from one to the other.",
+    ),
+    "neighbours": (
+        "Nearest training images",
+        "In each row a sample, as drawn, and the training images nearest to it, by squared differences of pixels.",
+    ),
+}
+"""The pictures of a run folder in their order: heading and sentence, `{}` being the columns' numbers."""
+
+
 def write_pictures(record: Record, slug: str, folder: Path) -> list[Picture]:
-    """The pictures of a run, samples first; none where its folder holds none."""
+    """The pictures of a run, samples first; none where its folder holds none. Raises CorruptData naming the file."""
     samples = _samples(record, slug, folder)
-    return [samples] if samples else []
+    return [samples, *_classes(record, slug, folder), *_drawn(record, slug, folder)] if samples else []
 
 
 def _samples(record: Record, slug: str, folder: Path) -> Picture | None:
     """The run's sample sheet as PNG, which pages enlarge; None without samples."""
-    from PIL import Image
-
     images = first_samples(record)
     if images is None:
         return None
-    grey = images.shape[1] < 3
-    page = sheet(images)
-    out = io.BytesIO()
-    Image.fromarray(page[..., 0] if grey else page).save(out, format="PNG", compress_level=1)
-    path = f"samples/{slug}.png"
-    put(folder / path, out.getvalue())
+    path = _write(sheet(images), images.shape[1], folder, f"samples/{slug}.png")
     text = f"The first {COUNT}, as drawn: seeded, not chosen."
     return Picture("Samples", text, f"The first {COUNT} samples of {record.job.label}, eight in a row", path)
+
+
+def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
+    """The first samples of each class, a row a class, where the run drew them for their labels."""
+    import numpy as np
+
+    file = inside(record.folder, "labels.npy") if record.folder else None
+    images = first_samples(record, record.samples.count)
+    if file is None or not file.is_file() or images is None:
+        return
+    labels = read_array(file)
+    if labels.shape != (len(images),):
+        raise CorruptData(f"{file}: {labels.shape}, not ({len(images)},)", "run the job again")
+    rows = [images[labels == label][:A_CLASS] for label in np.unique(labels)]
+    full = [row for row in rows if len(row) == A_CLASS]
+    if not full:
+        return
+    path = _write(sheet(np.concatenate(full), A_CLASS), images.shape[1], folder, f"samples/{slug}-classes.png")
+    text = f"The first {A_CLASS} samples of each class, a row a class."
+    yield Picture("Samples by class", text, f"{text[:-1]}, of {record.job.label}", path)
+
+
+def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
+    """The pictures that were drawn when the job ran."""
+    if record.folder is None or INDEX not in record.artifacts or not (record.folder / INDEX).is_file():
+        return
+    try:
+        told = Drawn.model_validate(read_json(record.folder / INDEX))
+    except ValidationError as error:
+        raise CorruptData(f"{record.folder / INDEX}: {error.errors()[0]['msg']}", "run the job again") from error
+    for name, (title, sentence) in KINDS.items():
+        if name not in told.columns:
+            continue
+        images = _grid(record, name, len(told.columns[name]))
+        rows, columns = images.shape[:2]
+        numbers = ", ".join(f"{number:,.0f}" for number in told.columns[name])
+        page = sheet(images.reshape(-1, *images.shape[2:]), columns)
+        path = _write(page, images.shape[2], folder, f"samples/{slug}-{name}.png")
+        text = sentence.format(numbers, rows=rows)
+        yield Picture(title, text, f"{title}, {record.job.label}: {rows} rows of {columns} images", path)
+
+
+def _grid(record: Record, name: str, columns: int) -> np.ndarray:
+    """A picture of the run folder, uint8 (rows, columns, C, H, W)."""
+    assert record.folder is not None
+    file = inside(record.folder, f"pictures/{name}.npy")
+    if not file.is_file():
+        raise CorruptData(f"{file}: missing", "run the job again")
+    images = read_array(file)
+    shape: Any = (images.shape[:1] or (0,))[0], columns, *record.dataset.shape
+    if images.dtype != "uint8" or images.shape != shape:
+        raise CorruptData(f"{file}: {images.dtype} {images.shape}, not uint8 {shape}", "run the job again")
+    return images
+
+
+def _write(page: np.ndarray, channels: int, folder: Path, path: str) -> str:
+    """A sheet (H, W, 3) as PNG, grey where images have fewer than three channels; its path in the report."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(page[..., 0] if channels < 3 else page).save(out, format="PNG", compress_level=1)
+    put(folder / path, out.getvalue())
+    return path

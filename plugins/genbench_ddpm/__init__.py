@@ -2,7 +2,8 @@
 
     q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I),   p(x_{t-1} | x_t) = N(mu(x_t, t), sigma_t^2 I)
 
-The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by DDIM.
+The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by DDIM's
+steps with the posterior's noise.
 """
 
 import math
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench_ddpm.chains import between, forward_chain, reverse_chain
 from genbench_ddpm.diffusion import Denoiser, Network
 from genbench_ddpm.presets import PRESETS
+from genbench_ddpm.samplers import Walk, end_of
 from genbench_ddpm.settings import DiffusionConfig
 
 
@@ -28,6 +31,9 @@ class DDPMConfig(DiffusionConfig):
 
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
+    )
+    eta: float = field(
+        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
     )
 
 
@@ -78,9 +84,25 @@ class DDPM(Model):
         return self.config.loss(self.diffusion, self.network(labels), batch.images, discrete=True)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        noise = torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
+        return end_of(self.walk(self.noise(n), labels))
+
+    def noise(self, n: int) -> Tensor:
+        """x_T."""
+        return torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
+
+    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
+        """The sampler's way from noise, x_T or x_start, to images of these labels."""
         network = self.config.guided(self.diffusion, self.network, labels, self.data.num_classes)
-        return self.config.draw(self.diffusion, self.diffusion.denoiser(network, clip=True), noise)
+        return self.config.walk(self.diffusion, self.diffusion.denoiser(network, clip=True), noise, start)
+
+    def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return forward_chain(self.diffusion, images, count)
+
+    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        return between(self.diffusion, lambda x, t: self.walk(x, labels, t), first, second, weights)
 
     @property
     def likelihood_note(self) -> str:

@@ -46,6 +46,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "widths": (8, 16),
         "timesteps": 50,
         "steps": 10,
+        "eta": 0.0,
         "batch_size": 32,
         "optimizer": "adamw",
         "learning_rate": 1e-2,

@@ -21,7 +21,7 @@ from genbench_ddpm.diffusion import (
     linear_betas,
     scaled_linear_betas,
 )
-from genbench_ddpm.samplers import ancestral, ddim
+from genbench_ddpm.samplers import Walk, ancestral, ddim
 
 
 class DiffusionConfig(Config):
@@ -194,8 +194,8 @@ class DiffusionConfig(Config):
             return network(labels)
         return diffusion.guided(network(labels), network(torch.full_like(labels, num_classes)), self.guidance)
 
-    def draw(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor) -> Tensor:
-        """Samples from noise by the chosen sampler."""
+    def walk(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:
+        """The chosen sampler's way from noise, x_T or x_start, to a sample."""
         if self.sampler == "ancestral":
-            return ancestral(diffusion, denoise, noise)
-        return ddim(diffusion, denoise, noise, self.steps, self.eta)
+            return ancestral(diffusion, denoise, noise, start)
+        return ddim(diffusion, denoise, noise, self.steps, self.eta, start)

@@ -161,6 +161,12 @@ class Flow(Model):
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         return self.decode(self.base_sample(n), labels).clamp(-1, 1)
 
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Straight between the latents of both images; a weight of 0 or 1 gives back the image itself."""
+        here, there = (self.encode(images, labels)[0] for images in (first, second))
+        between = [[torch.lerp(a, b, weight) for a, b in zip(here, there)] for weight in weights]
+        return torch.stack([self.decode(latents, labels).clamp(-1, 1) for latents in between])
+
     @torch.no_grad()
     def prepare(self, phase: str, batch: Batch) -> None:
         for module in self.modules():

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
 from genbench.nets import Decoder, Encoder, latent_size
+from genbench_ddpm.chains import between, forward_chain, reverse_chain
 from genbench_ddpm.diffusion import Denoiser, Network
+from genbench_ddpm.samplers import Walk, end_of
 from genbench_ddpm.settings import DiffusionConfig
 from genbench_ldm.presets import PRESETS
 
@@ -150,10 +152,37 @@ class LatentDiffusion(Model):
         return self.diffusion.denoiser(self.network(labels))
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        noise = torch.randn(n, *self.latent_shape, device=self.scale.device)
+        return self.decode(end_of(self.walk(self.noise(n), labels)))
+
+    def noise(self, n: int) -> Tensor:
+        """Scaled latents z_T."""
+        return torch.randn(n, *self.latent_shape, device=self.scale.device)
+
+    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
+        """The sampler's way from noise, z_T or z_start, to scaled latents of images of these labels."""
         network = self.config.guided(self.diffusion, self.network, labels, self.data.num_classes)
-        latents = self.config.draw(self.diffusion, self.diffusion.denoiser(network), noise)
-        return self.autoencoder.decode(latents / self.scale).clamp(-1, 1)
+        return self.config.walk(self.diffusion, self.diffusion.denoiser(network), noise, start)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The images (..., C, H, W) of scaled latents (..., c, h, w)."""
+        images = self.autoencoder.decode(latents.flatten(0, -4) / self.scale).clamp(-1, 1)
+        return images.view(*latents.shape[:-3], *self.data.shape)
+
+    def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        times, latents = forward_chain(self.diffusion, self.mean_latents(images), count)
+        return times, self.decode(latents)
+
+    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        times, latents = reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+        return times, self.decode(latents)
+
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        ends = self.mean_latents(first), self.mean_latents(second)
+        return self.decode(between(self.diffusion, lambda z, t: self.walk(z, labels, t), *ends, weights))
+
+    def mean_latents(self, images: Tensor) -> Tensor:
+        """Scaled means of q(z|x)."""
+        return self.scale * self.autoencoder.encode(images)[0]
 
     @property
     def likelihood_note(self) -> str:

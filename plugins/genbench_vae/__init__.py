@@ -132,6 +132,11 @@ class VAE(Model):
             return mean.clamp(-1, 1)
         return (normal_draw if self.config.likelihood == "gaussian" else logistic_draw)(mean, log_scale)
 
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The means of p(y|z) on the line between the means of both images' posteriors."""
+        here, there = (self.encode(images, labels)[0] for images in (first, second))
+        return torch.stack([self.decode(torch.lerp(here, there, weight), labels)[0].clamp(-1, 1) for weight in weights])
+
 
 def _levels(side: int, patch: int = 2, base: int = 8) -> int:
     """Resolutions of the networks: halved, after the patch, until no side is above `base`."""

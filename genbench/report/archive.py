@@ -1,0 +1,85 @@
+"""One file for a paper's supplement: the pages, and every run folder without its weights."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from genbench import __version__
+from genbench.checkpoint import MANIFEST
+from genbench.errors import BadInput
+from genbench.records import Record
+from genbench.report.build import build, sorted_records
+from genbench.report.place import MARKER
+from genbench.report.site import Absent, slugs_of
+from genbench.store import atomic_file, check_links
+from genbench.verify import own_files
+
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in the archive, so that the same runs give the same bytes."""
+README = """# Runs of genbench {version}
+
+`report/index.html` opens in a browser, from disk: tables, plots, samples, settings, and the protocol of every number.
+`runs/` has a folder a run: its record, its samples, how it learned; not its weights.
+
+    pip install genbench=={version}
+    genbench verify runs                  # every record and file against its digest
+    genbench table runs                   # the tables, from the records
+    genbench report runs -o again         # the pages, from the records
+
+Rows called `real`, and pictures that show test or training images, hold images of {datasets}: they are under the licence
+of these data.
+"""
+
+
+def build_archive(records: list[Record], out: Path, absent: Absent) -> Path:
+    """The archive `out`, or `out`.zip. Raises BadInput where something stands there that is no archive of ours."""
+    out = out.absolute()
+    out = out if out.suffix == ".zip" else out.with_name(f"{out.name}.zip")
+    check_archive(out)
+    records = sorted_records(records)
+    with tempfile.TemporaryDirectory() as temporary, atomic_file(out) as unfinished:
+        folder = Path(temporary)
+        build(records, folder / "report", absent)
+        datasets = ", ".join(sorted({record.dataset.name for record in records}))
+        (folder / "README.md").write_text(README.format(version=__version__, datasets=datasets), encoding="utf-8")
+        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, file in [*_files_of(folder), *_runs(records)]:
+                info = zipfile.ZipInfo(f"{out.stem}/{name}", EPOCH)
+                info.compress_type = zipfile.ZIP_DEFLATED
+                info.external_attr = 0o644 << 16
+                with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
+                    shutil.copyfileobj(source, target)
+    return out
+
+
+def check_archive(out: Path) -> None:
+    """Raise BadInput where `out` is there and is no archive of ours."""
+    if not out.exists():
+        return
+    if out.is_dir():
+        raise BadInput(f"{out}: a folder, not a file", "give the name of a new .zip file")
+    if not zipfile.is_zipfile(out) or not any(
+        name.endswith(f"report/{MARKER}") for name in zipfile.ZipFile(out).namelist()
+    ):
+        raise BadInput(f"{out}: not an archive of a report", "give a new file, or that of an earlier archive")
+
+
+def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            yield file.relative_to(folder).as_posix(), file
+
+
+def _runs(records: list[Record]) -> Iterator[tuple[str, Path]]:
+    """The files of every run but weights, which a manifest lists, below a name that no other run has."""
+    for slug, record in zip(slugs_of(records).values(), records):
+        if record.folder is None:
+            continue
+        check_links(record.folder)
+        own = (file for file in own_files(record.folder) if file.name != MANIFEST)
+        for file in [record.folder / "record.json", *own]:
+            yield f"runs/{slug}/{file.relative_to(record.folder).as_posix()}", file
