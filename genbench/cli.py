@@ -29,7 +29,7 @@ from genbench.console import (
 )
 from genbench.errors import BadInput, GenbenchError, did_you_mean
 from genbench.faults import arm
-from genbench.options import DATA_ROOT, EXPERIMENT, JSON, PATH, RUNS, WEIGHTS
+from genbench.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
 from genbench.safe_text import redacted
 from genbench.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.store import keep_text
@@ -165,7 +165,9 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
 @RUNS
 @click.option("-o", "--out", type=PATH, required=True, help="The report's folder, or its file.")
 @click.option("--single-file", "form", flag_value="single_file", help="One HTML file, for mail, instead of a folder.")
-@click.option("--archive", "form", flag_value="archive", help="One .zip of pages, records and samples, for a supplement.")
+@click.option(
+    "--archive", "form", flag_value="archive", help="One .zip of pages, records and samples, for a supplement."
+)
 @V100
 def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> None:
     """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number.

@@ -244,8 +244,8 @@ class Record(Stored):
     """All that one job left: who, on what, where, at what cost, and what was measured under which protocol.
 
     `extractors` are those that the samples were scored with, each with the stamp of its version, and `measurers` the
-    plugins that measured beside the core, each with the digest of its source; `files` has the SHA-256 of each other file
-    of the run. `warnings` are signs that the model has collapsed, a sentence each.
+    plugins that measured beside the core, each with the digest of its source; `files` has the SHA-256 of each other
+    file of the run. `warnings` are signs that the model has collapsed, a sentence each.
     `capabilities` are what the model can do beside sampling; None where nobody told.
     """
 
