@@ -1,4 +1,4 @@
-"""A report as an archive: whole, checked by verify, without weights, the same bytes again, and never over what is not ours."""
+"""A report as an archive: whole, verified, without weights, the same bytes again, never over what is not ours."""
 
 import subprocess
 import sys

@@ -22,8 +22,8 @@ def build_report(
 ) -> Path:
     """Write the pages of the records into the folder `out` and return its index.html.
 
-    As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other; an `archive`, `out` or `out`.zip,
-    has them beside the run folders, without weights.
+    As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other; an `archive`, `out` or
+    `out`.zip, has them beside the run folders, without weights.
 
     They say which files are `corrupt` and which folders `unfinished`, so that they are without their records.
     It is built beside and swapped in, so that no viewer sees half a report; a report that stood there is replaced.

@@ -30,8 +30,8 @@ README = """# Runs of genbench {version}
     genbench table runs                   # the tables, from the records
     genbench report runs -o again         # the pages, from the records
 
-Rows called `real`, and pictures that show test or training images, hold images of {datasets}: they are under the licence
-of these data.
+Rows called `real`, and pictures that show test or training images, hold images of {datasets}: they are under the
+licence of these data.
 """
 
 

@@ -1,4 +1,4 @@
-"""A pipeline of diffusers as a model: a local folder, as `save_pretrained` writes it, sampled and scored like any other.
+"""A pipeline of diffusers as a model: a local folder, as `save_pretrained` writes it, sampled and scored.
 
     genbench run --plugin genbench_diffusers -m diffusers --set diffusers.pipeline=FOLDER -d cifar10
 
@@ -115,7 +115,7 @@ class Pipeline(Model):
 
 
 def kind_of(folder: Path) -> str:
-    """The class that the folder's index names. Raises ValueError where it is none that can be taken without running code."""
+    """The class that the folder's index names. Raises ValueError where that cannot be taken without running code."""
     file = folder / INDEX
     try:
         index = json.loads(file.read_text(encoding="utf-8"))
