@@ -28,7 +28,8 @@ def saved(folder, kind="DDPMPipeline", channels=1):
     if kind == "LDMPipeline":
         stage = diffusers.VQModel(
             in_channels=channels, out_channels=channels, latent_channels=2, num_vq_embeddings=16,
-            block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4,
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=4,
         )  # fmt: skip
         parts = {"vqvae": stage, "unet": network(4, 2), "scheduler": diffusers.DDIMScheduler(num_train_timesteps=20)}
     else:

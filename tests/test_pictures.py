@@ -213,7 +213,7 @@ def reported(tmp_path):
     for name, numbers in columns.items():
         (record.folder / "pictures").mkdir(exist_ok=True)
         np.save(record.folder / "pictures" / f"{name}.npy", np.zeros((4, len(numbers), *shape), np.uint8))
-    (record.folder / "pictures.json").write_text(json.dumps({"of": {}, "columns": columns, "failed": {}}))
+    (record.folder / "pictures.json").write_text(json.dumps({"of": {}, "columns": columns, "failed": {"reverse": "ValueError: no way"}}))
     record.artifacts.append("pictures.json")
     (record.folder / "record.json").write_text(record.to_json())
     return record.folder
@@ -224,10 +224,12 @@ def test_the_page_of_a_run_shows_its_pictures(tmp_path):
     out = build_report(load_records([tmp_path / "runs"]), tmp_path / "out").parent
     (file,) = (out / "runs").glob("*.html")
     page = Page(file)
-    text = file.read_text()
-    assert "From image to noise" in text and "t = 0, 500, 1,000" in text and "Between two images" in text
-    assert "Nearest training images" not in text
+    assert "From image to noise" in page.text and "t = 0, 500, 1,000" in page.text and "Between two images" in page.text
+    assert "Nearest training images" not in page.text
     shown = [file.parent / source for source in page.links if "forward" in source]
+    assert "Not drawn: ValueError: no way" in page.text
+    (dataset,) = map(Page, (out / "datasets").glob("*.html"))
+    assert "the same ones for every model" in dataset.text and any("between" in link for link in dataset.links)
     assert shown and Image.open(shown[0]).size == (3 * 29 + 1, 4 * 29 + 1)
 
 

@@ -25,8 +25,12 @@ A_CLASS = 8
 
 @dataclass(frozen=True)
 class Picture:
-    """One sheet: what it shows, in a heading, a sentence, and words for who does not see it; its path in the report."""
+    """One sheet: what it shows, in a heading, a sentence, and words for who does not see it; its path in the report.
 
+    The path is "" where it could not be drawn, and the sentence says why.
+    """
+
+    kind: str
     title: str
     text: str
     alt: str
@@ -56,6 +60,12 @@ KINDS = {
 }
 """The pictures of a run folder in their order: heading and sentence, `{}` being the columns' numbers."""
 
+SIDE_BY_SIDE = {
+    "between": (KINDS["between"][0], "Outermost in each row two test images, the same ones for every model."),
+    "reverse": (KINDS["reverse"][0], "From left to right, how samples of the models that draw in steps come about."),
+}
+"""The kinds that the page of a dataset shows model by model."""
+
 
 def write_pictures(record: Record, slug: str, folder: Path) -> list[Picture]:
     """The pictures of a run, samples first; none where its folder holds none. Raises CorruptData naming the file."""
@@ -70,7 +80,7 @@ def _samples(record: Record, slug: str, folder: Path) -> Picture | None:
         return None
     path = _write(sheet(images), images.shape[1], folder, f"samples/{slug}.png")
     text = f"The first {COUNT}, as drawn: seeded, not chosen."
-    return Picture("Samples", text, f"The first {COUNT} samples of {record.job.label}, eight in a row", path)
+    return Picture("samples", "Samples", text, f"The first {COUNT} samples of {record.job.label}, eight in a row", path)
 
 
 def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
@@ -90,7 +100,7 @@ def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
         return
     path = _write(sheet(np.concatenate(full), A_CLASS), images.shape[1], folder, f"samples/{slug}-classes.png")
     text = f"The first {A_CLASS} samples of each class, a row a class."
-    yield Picture("Samples by class", text, f"{text[:-1]}, of {record.job.label}", path)
+    yield Picture("classes", "Samples by class", text, f"{text[:-1]}, of {record.job.label}", path)
 
 
 def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
@@ -102,6 +112,8 @@ def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     except ValidationError as error:
         raise CorruptData(f"{record.folder / INDEX}: {error.errors()[0]['msg']}", "run the job again") from error
     for name, (title, sentence) in KINDS.items():
+        if name in told.failed:
+            yield Picture(name, title, f"Not drawn: {told.failed[name]}", "", "")
         if name not in told.columns:
             continue
         images = _grid(record, name, len(told.columns[name]))
@@ -110,7 +122,7 @@ def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
         page = sheet(images.reshape(-1, *images.shape[2:]), columns)
         path = _write(page, images.shape[2], folder, f"samples/{slug}-{name}.png")
         text = sentence.format(numbers, rows=rows)
-        yield Picture(title, text, f"{title}, {record.job.label}: {rows} rows of {columns} images", path)
+        yield Picture(name, title, text, f"{title}, {record.job.label}: {rows} rows of {columns} images", path)
 
 
 def _grid(record: Record, name: str, columns: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from genbench.records import Record
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
 from genbench.report.figures import Figure, write_figures
 from genbench.report.headlines import Headline, Standing, headlines
-from genbench.report.pictures import Picture, write_pictures
+from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
 from genbench.store import put
 from genbench.style import Look
 from genbench.tables import make_layouts
@@ -142,7 +142,7 @@ class Site:
             "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
             "stamp": own[0].dataset, "sections": SECTIONS, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
-            "failures": failures(own), "published": published_tables("full", {name}),
+            "failures": failures(own), "published": published_tables("full", {name}), "side_by_side": SIDE_BY_SIDE,
         }  # fmt: skip
 
     def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:
