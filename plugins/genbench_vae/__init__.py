@@ -18,6 +18,7 @@ from genbench.distributions import (
     standard_normal_kl,
 )
 from genbench.nets import Decoder, Encoder, latent_size
+from genbench_vae.prior import Prior
 
 CHUNK = 250
 """Images whose bound is computed at a time."""
@@ -40,12 +41,16 @@ class VAEConfig(Config):
     latent: int = field(16, "train", "dimensions of the latent vector", ge=1)
     width: int = field(16, "train", "channels at the finest level, doubled at each of the coarser ones", ge=1)
     blocks: int = field(1, "train", "residual blocks a level", ge=1)
+    couplings: int = field(
+        4, "train", "couplings of the flow that is the prior of z; 0 for a standard normal (Chen et al. 2017)", ge=0
+    )
+    prior_width: int = field(128, "train", "units of the prior's networks", ge=1)
     iwae: int = field(64, "sample", "k, the draws of the likelihood bound IWAE-k; 1 is the ELBO", ge=1)
     draw: bool = field(False, "sample", "samples are draws of the pixels' distribution instead of its means")
 
 
 class VAE(Model):
-    """log P(y) >= E_q[log P(y|z)] - KL(q(z|y) || p(z)), with p(z) standard normal and a latent vector z."""
+    """log P(y) >= E_q[log P(y|z)] - KL(q(z|y) || p(z)), with a latent vector z and a prior p(z) that is learned."""
 
     name = "vae"
     Config = VAEConfig
@@ -67,6 +72,7 @@ class VAE(Model):
         self.map_shape = (widths[-1], *latent_size((height, side), self.encoder.factor))
         self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * config.latent)
         self.from_latent = nn.Linear(config.latent, math.prod(self.map_shape))
+        self.prior = Prior(config.latent, config.couplings, config.prior_width, k)
 
     @property
     def likelihood_note(self) -> str:
@@ -93,10 +99,17 @@ class VAE(Model):
         return log_prob.flatten(1).sum(1).float()
 
     def elbo(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p). ELBO: their difference."""
+        """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p). ELBO: their difference.
+
+        The second is exact under a standard normal prior, and else that draw's log q(z|y) - log p(z).
+        """
         mean, log_std = self.encode(images, labels)
         z = mean + log_std.exp() * torch.randn_like(mean)
-        return self.log_likelihood(images, z, labels), standard_normal_kl(mean, log_std).sum(1)
+        if self.config.couplings:
+            rate = normal_log_prob(z, mean, log_std).sum(1) - self.prior.log_prob(z, labels)
+        else:
+            rate = standard_normal_kl(mean, log_std).sum(1)
+        return self.log_likelihood(images, z, labels), rate
 
     def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         reconstruction, kl = (term.mean() / self.data.dims for term in self.elbo(batch.images, batch.labels))
@@ -119,14 +132,13 @@ class VAE(Model):
 
         def log_weight() -> Tensor:
             z = mean + log_std.exp() * torch.randn_like(mean)
-            zero = torch.zeros_like(z)
-            log_ratio = (normal_log_prob(z, zero, zero) - normal_log_prob(z, mean, log_std)).sum(1)
+            log_ratio = self.prior.log_prob(z, labels) - normal_log_prob(z, mean, log_std).sum(1)
             return self.log_likelihood(images, z, labels) + log_ratio
 
         return importance_bound(log_weight, self.config.iwae)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        z = torch.randn(n, self.config.latent, device=self.from_latent.weight.device)
+        z = self.prior.draw(torch.randn(n, self.config.latent, device=self.from_latent.weight.device), labels)
         mean, log_scale = self.decode(z, labels)
         if not self.config.draw:
             return mean.clamp(-1, 1)

@@ -1,0 +1,64 @@
+"""Priors of a latent vector: standard normal, or a flow that is learned with the rest (Chen et al. 2017)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genbench_flow.transforms import Affine
+
+
+class Coupling(nn.Module):
+    """Shifts and scales the second half of z by what a perceptron sees in the first (Dinh et al. 2017, equation 7)."""
+
+    def __init__(self, dims: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.kept, self.num_classes = dims - dims // 2, num_classes
+        self.affine = Affine()
+        self.net = nn.Sequential(
+            nn.Linear(self.kept + num_classes, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, 2 * (dims - self.kept)),
+        )  # fmt: skip
+        for parameter in self.net[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def parameters_of(self, kept: Tensor, labels: Tensor | None) -> Tensor:
+        """Of the other half, (B, dims - kept, 2)."""
+        if labels is not None:
+            kept = torch.cat([kept, F.one_hot(labels, self.num_classes).to(kept.dtype)], 1)
+        found: Tensor = self.net(kept).float()
+        return found.unflatten(1, (-1, 2))
+
+    def forward(self, z: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """z (B, dims) -> e, its halves in the other order, and log |det de/dz| (B,)."""
+        kept, moved = z[:, : self.kept], z[:, self.kept :]
+        moved, log_slope = self.affine(moved, self.parameters_of(kept, labels))
+        return torch.cat([moved, kept], 1), log_slope.sum(1)
+
+    def inverse(self, e: Tensor, labels: Tensor | None) -> Tensor:
+        moved, kept = e[:, : -self.kept], e[:, -self.kept :]
+        return torch.cat([kept, self.affine.inverse(moved, self.parameters_of(kept, labels))], 1)
+
+
+class Prior(nn.Module):
+    """p(z): that of e ~ N(0, I) led back through `couplings`, of which none leave the standard normal."""
+
+    def __init__(self, dims: int, couplings: int, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.dims = dims
+        self.couplings = nn.ModuleList(Coupling(dims, width, num_classes) for _ in range(couplings))
+
+    def log_prob(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """log p(z|label), nats a vector (B,)."""
+        log_det = z.new_zeros(len(z))
+        for coupling in self.couplings:
+            z, change = coupling(z, labels)
+            log_det = log_det + change
+        return log_det - 0.5 * (z * z + math.log(2 * math.pi)).sum(1)
+
+    def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """z (B, dims) from standard normal noise."""
+        for coupling in reversed(self.couplings):
+            noise = coupling.inverse(noise, labels)
+        return noise
