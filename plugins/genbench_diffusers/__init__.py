@@ -97,12 +97,12 @@ class Pipeline(Model):
 
     def drawn_shape(self) -> tuple[int, ...]:
         """(C, H, W) of what the pipeline draws: that of its latents, through the first stage where there is one."""
-        unet = self.parts["unet"].config
+        unet = self.pipeline.unet.config
         side = unet.sample_size
         latent = (unet.in_channels, side, side) if isinstance(side, int) else (unet.in_channels, *side)
         if "vqvae" not in self.parts:
             return latent
-        stage = self.parts["vqvae"].config
+        stage = self.pipeline.vqvae.config
         factor = 2 ** (len(stage.block_out_channels) - 1)
         return stage.out_channels, latent[1] * factor, latent[2] * factor
 
