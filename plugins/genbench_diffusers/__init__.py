@@ -83,6 +83,9 @@ class Pipeline(Model):
         self.pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         self.pipeline.set_progress_bar_config(disable=True)
         self.parts = nn.ModuleDict({k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module)})
+        most = self.pipeline.scheduler.config.num_train_timesteps
+        if config.steps > most:
+            raise ValueError(f"steps: {config.steps}, the pipeline has {most}")
         shape = self.drawn_shape()
         if shape != data.shape:
             raise ValueError(f"pipeline: it draws images {shape}, {data.name!r} has {data.shape}")
