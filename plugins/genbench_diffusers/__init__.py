@@ -78,6 +78,7 @@ class Pipeline(Model):
         super().__init__(data, config)
         import diffusers
 
+        diffusers.utils.logging.disable_progress_bar()
         folder = Path(config.pipeline)
         kind = getattr(diffusers, kind_of(folder))
         self.pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
