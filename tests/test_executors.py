@@ -29,7 +29,7 @@ from genbench.schedule import Pool, forecast, longest_first
 
 GB = 10**9
 COMMAND, SLURM = re.findall(
-    r"```python\n(.*?)```", (Path(__file__).parent.parent / "docs" / "clusters.md").read_text(), re.DOTALL
+    r"```python \w+\.py\n(.*?)```", (Path(__file__).parent.parent / "docs" / "clusters.md").read_text(), re.DOTALL
 )
 
 

@@ -60,7 +60,7 @@ ALLOWED = {
     ("data.py", "_write_split"): "into the folder that atomic_folder gave _make",
     ("report/build.py", ""): "into the folder that atomic_folder gave build",
     ("report/pages.py", "write"): "into the folder that atomic_folder gave build",
-    ("report/pictures.py", "_samples"): "into memory",
+    ("report/pictures.py", "_write"): "into memory",
     ("devices.py", "reset_peak_memory"): "a switch of the kernel's, below /proc",
     ("cli.py", "report_bug"): "the traceback of a mistake of ours, in the folder of temporary files",
 }

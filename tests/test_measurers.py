@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 PLUGIN = """
 from genbench import Measurement, hookimpl
 
@@ -26,6 +28,7 @@ def levels(folder):
     }
 
 
+@pytest.mark.slow
 def test_a_plugin_measures_runs_that_are_done_without_training_them(genbench, tmp_path):
     out, plugin = tmp_path / "runs", tmp_path / "level.py"
     command = [*RUN, "--curve", "2", "--out", out]
@@ -52,5 +55,5 @@ def test_a_plugin_measures_runs_that_are_done_without_training_them(genbench, tm
     plugin.write_text(PLUGIN.format(version=1))
     assert genbench(*command, "--plugin", plugin).code == 0
     assert levels(out) == {label: [value + 1] for label, (value,) in first.items()}
-    assert "mean level" in genbench("table", out, "--layout", "full", "--format", "csv").out
+    assert "mean_level" in genbench("table", out, "--layout", "full", "--format", "csv").out
     assert genbench("verify", out).code == 0

@@ -213,7 +213,9 @@ def reported(tmp_path):
     for name, numbers in columns.items():
         (record.folder / "pictures").mkdir(exist_ok=True)
         np.save(record.folder / "pictures" / f"{name}.npy", np.zeros((4, len(numbers), *shape), np.uint8))
-    (record.folder / "pictures.json").write_text(json.dumps({"of": {}, "columns": columns, "failed": {"reverse": "ValueError: no way"}}))
+    (record.folder / "pictures.json").write_text(
+        json.dumps({"of": {}, "columns": columns, "failed": {"reverse": "ValueError: no way"}})
+    )
     record.artifacts.append("pictures.json")
     (record.folder / "record.json").write_text(record.to_json())
     return record.folder

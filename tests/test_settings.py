@@ -24,7 +24,7 @@ KEYS = {
     "training": {"id"},
     "samples": {"samples_key", "evaluation_key"},
     "evaluation": {"evaluation_key"},
-    "extractor": set(),  # each is compared apart, by `rescore.missing_extractors`
+    "extractor": set(),  # what measures is compared apart, by `rescore.missing_extractors`
     "curve": set(),  # kept along a training that it does not change
     "runtime": set(),
 }
@@ -46,6 +46,7 @@ JOB = {
     "samples": ("samples", 21),
     "evaluation": ("evaluation", EvaluationSettings(k=5)),
     "extractor_stamps": ("extractor", {"local-classifier": "other"}),
+    "measurers": ("extractor", {"symmetry": "other"}),
     "curve": ("curve", 4),
     "tuning_trials": ("runtime", 3),  # told in the record, which is written again
     "foreign": ("training", "other"),

@@ -21,7 +21,7 @@ from records_factory import (
 )
 
 import genbench as package
-from genbench.report.facts import headlines
+from genbench.report.headlines import headlines
 from genbench.tables import make_tables, measurement_frame
 
 FID = "fid_test:mnist-classifier-v1"

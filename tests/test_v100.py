@@ -68,5 +68,6 @@ def test_tables_and_reports_take_the_factor(genbench, tmp_path):
     cells = [row["cells"]["overall_v100_days"]["value"] for row in rows["tables"][0]["rows"]]
     assert cells == pytest.approx([0.01, 0.01])
     assert genbench("report", "runs", "-o", "pages", "--v100-factor", "14.4").code == 0
-    assert "1 device = 14.4 V100" in (tmp_path / "pages" / "index.html").read_text()
+    (page,) = (tmp_path / "pages" / "datasets").glob("*.html")
+    assert "1 device = 14.4 V100" in page.read_text()
     assert genbench("table", "runs", "--v100-factor", "two").code == 2

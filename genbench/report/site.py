@@ -143,6 +143,7 @@ class Site:
             "stamp": own[0].dataset, "sections": SECTIONS, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
             "failures": failures(own), "published": published_tables("full", {name}), "side_by_side": SIDE_BY_SIDE,
+            "warned": [record for record in own if record.warnings],
         }  # fmt: skip
 
     def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:

@@ -78,11 +78,15 @@ class Pipeline(Model):
         super().__init__(data, config)
         import diffusers
 
+        diffusers.utils.logging.disable_progress_bar()
         folder = Path(config.pipeline)
         kind = getattr(diffusers, kind_of(folder))
         self.pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         self.pipeline.set_progress_bar_config(disable=True)
         self.parts = nn.ModuleDict({k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module)})
+        most = self.pipeline.scheduler.config.num_train_timesteps
+        if config.steps > most:
+            raise ValueError(f"steps: {config.steps}, the pipeline has {most}")
         shape = self.drawn_shape()
         if shape != data.shape:
             raise ValueError(f"pipeline: it draws images {shape}, {data.name!r} has {data.shape}")
@@ -97,12 +101,12 @@ class Pipeline(Model):
 
     def drawn_shape(self) -> tuple[int, ...]:
         """(C, H, W) of what the pipeline draws: that of its latents, through the first stage where there is one."""
-        unet = self.parts["unet"].config
+        unet = self.pipeline.unet.config
         side = unet.sample_size
         latent = (unet.in_channels, side, side) if isinstance(side, int) else (unet.in_channels, *side)
         if "vqvae" not in self.parts:
             return latent
-        stage = self.parts["vqvae"].config
+        stage = self.pipeline.vqvae.config
         factor = 2 ** (len(stage.block_out_channels) - 1)
         return stage.out_channels, latent[1] * factor, latent[2] * factor
 
