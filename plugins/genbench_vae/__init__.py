@@ -1,4 +1,7 @@
-"""VAE: convolutional encoder and decoder, Gaussian posterior, discretised pixels (Kingma & Welling 2014)."""
+"""VAE: convolutional encoder and decoder, Gaussian posterior, discretised pixels (Kingma & Welling 2014).
+
+The prior is learned with the rest (Chen et al. 2017): samples then come from where the encoder puts the data.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -59,7 +62,7 @@ class VAE(Model):
     discrete = True
     likelihood = "bound"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 8, "latent": 8, "iwae": 8},
+        "tiny": {"width": 8, "latent": 8, "iwae": 8, "couplings": 0},
         "small": {},
     }
 

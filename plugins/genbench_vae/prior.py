@@ -1,6 +1,7 @@
 """Priors of a latent vector: standard normal, or a flow that is learned with the rest (Chen et al. 2017)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Coupling(nn.Module):
         if labels is not None:
             kept = torch.cat([kept, F.one_hot(labels, self.num_classes).to(kept.dtype)], 1)
         found: Tensor = self.net(kept).float()
-        return found.unflatten(1, (-1, 2))
+        return found.view(len(kept), -1, 2)
 
     def forward(self, z: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """z (B, dims) -> e, its halves in the other order, and log |det de/dz| (B,)."""
@@ -47,7 +48,8 @@ class Prior(nn.Module):
     def __init__(self, dims: int, couplings: int, width: int, num_classes: int) -> None:
         super().__init__()
         self.dims = dims
-        self.couplings = nn.ModuleList(Coupling(dims, width, num_classes) for _ in range(couplings))
+        made = (Coupling(dims, width, num_classes) for _ in range(couplings))
+        self.couplings: Sequence[Coupling] = nn.ModuleList(made)  # type: ignore[assignment]
 
     def log_prob(self, z: Tensor, labels: Tensor | None) -> Tensor:
         """log p(z|label), nats a vector (B,)."""
