@@ -70,7 +70,7 @@ def test_both_loops_of_the_benchmark_train_alike(tmp_path, digits, monkeypatch):
 
 @pytest.mark.slow
 def test_the_harness_adds_little_to_the_fastest_step():
-    """At most 2 % where nothing else runs (benchmarks/README.md); other work moves a median by several, hence thrice."""
+    """At most 2 % where nothing else runs (benchmarks/README.md); other work moves a median by more: hence thrice."""
     ratios = []
     while len(ratios) < 3 and not any(ratio < 1.05 for ratio in ratios):
         table = run("-m", "vae", script="overhead.py", repeats=20)
