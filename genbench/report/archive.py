@@ -10,10 +10,9 @@ from pathlib import Path
 
 from genbench import __version__
 from genbench.checkpoint import MANIFEST
-from genbench.errors import BadInput
 from genbench.records import Record
 from genbench.report.build import build, sorted_records
-from genbench.report.place import MARKER
+from genbench.report.place import place_of
 from genbench.report.site import Absent, slugs_of
 from genbench.store import atomic_file, check_links
 from genbench.verify import own_files
@@ -37,9 +36,7 @@ licence of these data.
 
 def build_archive(records: list[Record], out: Path, absent: Absent) -> Path:
     """The archive `out`, or `out`.zip. Raises BadInput where something stands there that is no archive of ours."""
-    out = out.absolute()
-    out = out if out.suffix == ".zip" else out.with_name(f"{out.name}.zip")
-    check_archive(out)
+    out = place_of(out, ".zip")
     records = sorted_records(records)
     with tempfile.TemporaryDirectory() as temporary, atomic_file(out) as unfinished:
         folder = Path(temporary)
@@ -54,18 +51,6 @@ def build_archive(records: list[Record], out: Path, absent: Absent) -> Path:
                 with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
                     shutil.copyfileobj(source, target)
     return out
-
-
-def check_archive(out: Path) -> None:
-    """Raise BadInput where `out` is there and is no archive of ours."""
-    if not out.exists():
-        return
-    if out.is_dir():
-        raise BadInput(f"{out}: a folder, not a file", "give the name of a new .zip file")
-    if not zipfile.is_zipfile(out) or not any(
-        name.endswith(f"report/{MARKER}") for name in zipfile.ZipFile(out).namelist()
-    ):
-        raise BadInput(f"{out}: not an archive of a report", "give a new file, or that of an earlier archive")
 
 
 def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:

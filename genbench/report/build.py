@@ -12,7 +12,7 @@ from genbench.faults import fault
 from genbench.records import Record
 from genbench.report.links import FileLinks, FolderLinks
 from genbench.report.pages import Pages
-from genbench.report.place import MARKER, check_file, check_place
+from genbench.report.place import MARKER, check_place, place_of
 from genbench.report.site import Absent, Page, Site
 from genbench.store import atomic_folder, put, write_text
 
@@ -42,9 +42,7 @@ def build(records: list[Record], out: Path, absent: Absent) -> Path:
 
 def build_single(records: list[Record], out: Path, absent: Absent) -> Path:
     """The same pages as one file; those of single runs only where there are at most MOST_RUNS of them."""
-    out = out.absolute()
-    out = out if out.suffix == ".html" else out.with_name(f"{out.name}.html")
-    check_file(out)
+    out = place_of(out, ".html")
     with tempfile.TemporaryDirectory() as temporary:
         site = Site(sorted_records(records), Path(temporary), absent)
         pages = list(_within(site))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 from genbench.errors import BadInput
@@ -32,17 +33,31 @@ def check_place(out: Path) -> None:
         raise BadInput(f"{out}: would delete {foreign[0]}, which is not of the report", "move it, or give a new folder")
 
 
-def check_file(out: Path) -> None:
-    """Raise BadInput where `out` is there and is not a report of ours in one file."""
+def place_of(out: Path, suffix: str) -> Path:
+    """Where a report in one file is written, `.html` or `.zip`: `out`, the suffix added where it has another.
+
+    Raises BadInput where something stands there that is no such report of ours.
+    """
+    out = out.absolute()
+    out = out if out.suffix == suffix else out.with_name(f"{out.name}{suffix}")
     if out.is_dir():
-        raise BadInput(f"{out}: a folder, not a file", "give the name of a new .html file")
-    if out.exists() and GENERATOR not in _beginning(out):
-        raise BadInput(f"{out}: not a report", "give a new file, or that of an earlier report")
+        raise BadInput(f"{out}: a folder, not a file", f"give the name of a new {suffix} file")
+    what, ours = {".html": ("a report", _is_page), ".zip": ("an archive of a report", _is_archive)}[suffix]
+    if out.exists() and not ours(out):
+        raise BadInput(f"{out}: not {what}", "give a new file, or that of an earlier report")
+    return out
 
 
-def _beginning(file: Path) -> bytes:
+def _is_page(file: Path) -> bool:
     with file.open("rb") as stream:
-        return stream.read(READ)
+        return GENERATOR in stream.read(READ)
+
+
+def _is_archive(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith(f"report/{MARKER}") for name in archive.namelist())
 
 
 def _listed(marker: Path) -> list[str]:

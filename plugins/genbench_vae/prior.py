@@ -1,12 +1,12 @@
 """Priors of a latent vector: standard normal, or a flow that is learned with the rest (Chen et al. 2017)."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genbench.distributions import normal_log_prob
 from genbench_flow.transforms import Affine
 
 
@@ -57,7 +57,8 @@ class Prior(nn.Module):
         for coupling in self.couplings:
             z, change = coupling(z, labels)
             log_det = log_det + change
-        return log_det - 0.5 * (z * z + math.log(2 * math.pi)).sum(1)
+        zero = torch.zeros_like(z)
+        return log_det + normal_log_prob(z, zero, zero).sum(1)
 
     def draw(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         """z (B, dims) from standard normal noise."""
