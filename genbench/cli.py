@@ -27,7 +27,7 @@ from genbench.console import (
     show_left_out,
     show_remarks,
 )
-from genbench.errors import BadInput, GenbenchError, did_you_mean
+from genbench.errors import BadInput, CorruptData, GenbenchError, did_you_mean
 from genbench.faults import arm
 from genbench.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
 from genbench.safe_text import redacted
@@ -85,6 +85,7 @@ def run(report_to: Path | None, **words: Any) -> None:
     SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
     """
     from genbench.formats import render
+    from genbench.record_files import Found
     from genbench.report.place import check_place
     from genbench.runner import run_session, worst_exit_code
     from genbench.session import open_session
@@ -98,6 +99,7 @@ def run(report_to: Path | None, **words: Any) -> None:
     session = open_session(make_request(words), None if as_json else PreparationProgress())
     if not as_json:
         show_remarks(session.datasets.values())
+    spoilt: list[CorruptData] = []
     with JobProgress(len(session.jobs), quiet=as_json) as progress:
         records = run_session(session, progress.update)
     if as_json:
@@ -108,12 +110,12 @@ def run(report_to: Path | None, **words: Any) -> None:
     if report_to is not None:
         from genbench.report import build_report
 
-        say(f"report: {build_report(records, report_to)}")
+        say(f"report: {build_report(records, report_to, spoilt=spoilt)}")
     for record in records:
         if record.error is not None:
             where = words["out"] / record.job.id / record.error.traceback
             say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
-    raise SystemExit(worst_exit_code(records))
+    raise SystemExit(worst_exit_code(records) or show_left_out(Found(spoilt=spoilt)))
 
 
 @cli.command()
@@ -178,7 +180,7 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
     from genbench.v100 import find_converted
 
     found = find_converted(runs, v100)
-    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, form or "folder"))
+    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder"))
     raise SystemExit(show_left_out(found))
 
 

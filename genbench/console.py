@@ -46,13 +46,14 @@ def show_error(error: GenbenchError, as_json: bool, out: TextIO | None = None) -
 
 
 def show_left_out(found: Found, as_json: bool = False) -> int:
-    """Name the runs that a result is without, after it and on stderr; the exit code, 3 where a record is corrupt."""
+    """Name the runs that a result is without, after it and on stderr; the exit code, 3 where a file is corrupt."""
     if found.unfinished and not as_json:
         names = [*map(str, found.unfinished[:MOST_PROBLEMS]), *["..."][: len(found.unfinished) // (MOST_PROBLEMS + 1)]]
         say(f"note: {len(found.unfinished)} without a record yet, interrupted or still running: {', '.join(names)}")
-    if not found.corrupt:
+    faults = [*found.corrupt.values(), *found.spoilt]
+    if not faults:
         return 0
-    error = together(list(found.corrupt.values()))
+    error = together(faults)
     show_error(error, as_json, sys.stderr)
     return error.exit_code
 

@@ -113,11 +113,15 @@ def curve_of(record: Record) -> list[CurvePoint]:
 
 @dataclass
 class Found:
-    """What some folders hold: records, ordered by job id; why other files are none; runs that have none yet."""
+    """What some folders hold: records, ordered by job id; why other files are none; runs that have none yet.
+
+    `spoilt` is for what else of the records' runs cannot be read.
+    """
 
     records: list[Record] = field(default_factory=list)
     corrupt: dict[Path, CorruptData] = field(default_factory=dict)
     unfinished: list[Path] = field(default_factory=list)
+    spoilt: list[CorruptData] = field(default_factory=list)
 
 
 def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:

@@ -48,7 +48,6 @@ def blocks_of(document: Path) -> list[Block]:
 def carry_out(document: Path, folder: Path) -> int:
     """Do in `folder` what the document says, and count the blocks that ran. Raises AssertionError at a fault."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= {"GENBENCH_CACHE": str(folder / ".cache"), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     printed, ran = "", 0
     for block in blocks_of(document):
         if block.words.startswith(EXCUSE):

@@ -245,6 +245,10 @@ def test_a_spoilt_picture_is_named(tmp_path, file, content):
         np.save(folder / file, np.zeros((4, 3, 1, 5, 5), np.uint8))
     else:
         (folder / file).write_bytes(content)
-    with pytest.raises(CorruptData, match=file):
-        build_report(load_records([tmp_path / "runs"]), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    spoilt: list[CorruptData] = []
+    out = build_report(load_records([tmp_path / "runs"]), tmp_path / "out", spoilt=spoilt).parent
+    assert [str(folder / file) in fault.message for fault in spoilt] == [True]
+    (page,) = map(Page, (out / "runs").glob("*.html"))
+    assert "Between two images" not in page.text and any("samples/" in source for source in page.links)
+    text = Page(out / "runs.html").text
+    assert f"{folder.name}/{file}" in text and str(tmp_path) not in text

@@ -306,6 +306,23 @@ def test_a_record_that_cannot_be_read_is_told_on_the_page_and_the_others_are_the
     assert not [run for run in (broken, changed, gone) if list((tmp_path / "out" / "runs").glob(f"{run.name}*"))]
 
 
+def test_curves_and_pictures_that_cannot_be_read_are_told_and_all_else_is_there(genbench, tmp_path):
+    records = write_runs(quick_suite(), tmp_path / "runs")
+    gan, vae = (next(record.folder for record in records if record.job.model == name) for name in ("gan", "vae"))
+    (gan / "progress.jsonl").write_text('{"step": 1\n{"step": 2}\n')
+    (vae / "samples.npy").write_bytes(b"nothing of the kind")
+    result = genbench("report", tmp_path / "runs", "-o", tmp_path / "out")
+    assert result.code == 3 and f"{gan}/progress.jsonl:1" in result.err and f"{vae}/samples.npy" in result.err
+    page = Page(tmp_path / "out" / "runs.html")
+    assert f"{gan.name}/progress.jsonl:1" in page.text and f"{vae.name}/samples.npy" in page.text
+    assert str(tmp_path) not in page.text and sum(link.startswith("runs/") for link in page.links) == len(records)
+    drawn = {file.name for file in (tmp_path / "out" / "plots").iterdir()}
+    assert "model-vae-learning-curves.svg" in drawn and "model-gan-learning-curves.svg" not in drawn
+    assert {f"{record.job.id}.png" for record in records} - {
+        file.name for file in (tmp_path / "out/samples").iterdir()
+    } == {f"{vae.name}.png"}
+
+
 # Folders
 
 

@@ -18,6 +18,7 @@ def build_report(
     out: Path,
     corrupt: Mapping[Path, CorruptData] | None = None,
     unfinished: Iterable[Path] = (),
+    spoilt: list[CorruptData] | None = None,
     form: Form = "folder",
 ) -> Path:
     """Write the pages of the records into the folder `out` and return its index.html.
@@ -25,7 +26,8 @@ def build_report(
     As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other; an `archive`, `out` or
     `out`.zip, has them beside the run folders, without weights.
 
-    They say which files are `corrupt` and which folders `unfinished`, so that they are without their records.
+    They say which files are `corrupt` and which folders `unfinished`, so that they are without their records. Where
+    pictures or curves of a run cannot be read, the pages are without these and say so, and `spoilt` is added to.
     It is built beside and swapped in, so that no viewer sees half a report; a report that stood there is replaced.
     Raises BadInput where `out` holds anything but a report, or no record is given.
     """
@@ -38,6 +40,6 @@ def build_report(
         impersonal(fault.message.replace(str(file), f"{file.parent.name}/{file.name}"))
         for file, fault in (corrupt or {}).items()
     ]
-    absent = Absent(told, [folder.name for folder in unfinished])
+    absent = Absent(told, [folder.name for folder in unfinished], [] if spoilt is None else spoilt)
     writers = {"folder": build, "single_file": build_single, "archive": build_archive}
     return writers[form](list(records), out, absent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,27 +30,23 @@ class Figure:
     formats: tuple[str, ...]
 
 
-def write_figures(
-    tables: list[Table], looks: Looks, sections: Collection[str], slug: str, folder: Path, formats: tuple[str, ...]
-) -> dict[str, Figure]:
-    """The figures of some sections that have anything to show, by name: as SVG with dark ink and with light ink.
+def write_figure(
+    name: str, tables: list[Table], looks: Looks, slug: str, folder: Path, formats: tuple[str, ...]
+) -> Figure | None:
+    """The figure of this name, as SVG with dark ink and with light ink; None where it has nothing to show.
 
-    Where `formats` has it, as PNG too, which takes as long again.
+    Where `formats` has it, as PNG too, which takes as long again. Raises CorruptData where it cannot read a run.
     """
-    found = {}
-    for name, plot in plots.ALL.items():
-        if plot.section not in sections:
-            continue
-        figure = plot.draw(tables, looks)
-        if not any(axes.has_data() for axes in figure.axes):
-            continue
-        path = f"plots/{slug}-{name}"
-        text = svg(figure)
-        put(folder / f"{path}.svg", text)
-        put(folder / f"{path}-dark.svg", text.replace(INK, NIGHT_INK))
-        if "png" in formats:
-            put(folder / f"{path}.png", png(figure))
-        words = str(figure.get_label())
-        shown = words.partition(" Not drawn:")[0]
-        found[name] = Figure(name, plot.title, plot.section, shown, words, path, formats)
-    return found
+    plot = plots.ALL[name]
+    figure = plot.draw(tables, looks)
+    if not any(axes.has_data() for axes in figure.axes):
+        return None
+    path = f"plots/{slug}-{name}"
+    text = svg(figure)
+    put(folder / f"{path}.svg", text)
+    put(folder / f"{path}-dark.svg", text.replace(INK, NIGHT_INK))
+    if "png" in formats:
+        put(folder / f"{path}.png", png(figure))
+    words = str(figure.get_label())
+    shown = words.partition(" Not drawn:")[0]
+    return Figure(name, plot.title, plot.section, shown, words, path, formats)

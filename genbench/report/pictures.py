@@ -67,20 +67,22 @@ SIDE_BY_SIDE = {
 """The kinds that the page of a dataset shows model by model."""
 
 
-def write_pictures(record: Record, slug: str, folder: Path) -> list[Picture]:
+def write_pictures(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     """The pictures of a run, samples first; none where its folder holds none. Raises CorruptData naming the file."""
-    samples = _samples(record, slug, folder)
-    return [samples, *_classes(record, slug, folder), *_drawn(record, slug, folder)] if samples else []
+    for picture in _samples(record, slug, folder):
+        yield picture
+        yield from _classes(record, slug, folder)
+        yield from _drawn(record, slug, folder)
 
 
-def _samples(record: Record, slug: str, folder: Path) -> Picture | None:
-    """The run's sample sheet as PNG, which pages enlarge; None without samples."""
+def _samples(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
+    """The run's sample sheet as PNG, which pages enlarge; none without samples."""
     images = first_samples(record)
     if images is None:
-        return None
+        return
     path = _write(sheet(images), images.shape[1], folder, f"samples/{slug}.png")
     text = f"The first {COUNT}, as drawn: seeded, not chosen."
-    return Picture("samples", "Samples", text, f"The first {COUNT} samples of {record.job.label}, eight in a row", path)
+    yield Picture("samples", "Samples", text, f"The first {COUNT} samples of {record.job.label}, eight in a row", path)
 
 
 def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from genbench import plots
+from genbench.errors import CorruptData
 from genbench.formats import FORMATS, render
 from genbench.groups import is_reference
 from genbench.layout import Layout, Table
@@ -19,9 +22,10 @@ from genbench.published import published_tables
 from genbench.record_files import curve_of
 from genbench.records import Record
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
-from genbench.report.figures import Figure, write_figures
+from genbench.report.figures import Figure, write_figure
 from genbench.report.headlines import Headline, Standing, headlines
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
+from genbench.safe_text import impersonal
 from genbench.store import put
 from genbench.style import Look
 from genbench.tables import make_layouts
@@ -41,10 +45,20 @@ SECTIONS: dict[str, str] = {"quality": "Quality", "likelihood": "Likelihoods", "
 
 @dataclass(frozen=True)
 class Absent:
-    """What a report is without: why some records cannot be read, and the names of runs that have none yet."""
+    """What a report is without: why some records cannot be read, the names of runs that have none yet, other files."""
 
     corrupt: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
+    spoilt: list[CorruptData] = field(default_factory=list)
+
+    @contextmanager
+    def spared(self) -> Iterator[None]:
+        """Goes on without what of a run's pictures and curves cannot be read."""
+        try:
+            yield
+        except CorruptData as fault:
+            if fault.message not in [known.message for known in self.spoilt]:
+                self.spoilt.append(fault)
 
 
 @dataclass(frozen=True)
@@ -83,16 +97,24 @@ class Site:
         shown = [record for table in self.tables["full"] for row in table.rows for record in row.records[:MANY]]
         self.pictured = {record.place for record in shown}
         self.write_tables()
-        self.pictures: dict[str, list[Picture]] = {
-            record.place: written
-            for record in self.records
-            if record.place in self.pictured
-            and (written := write_pictures(record, self.slugs[record.place], self.folder))
-        }
+        self.pictures: dict[str, list[Picture]] = {}
+        for record in self.records:
+            if record.place in self.pictured:
+                with self.absent.spared():
+                    for picture in write_pictures(record, self.slugs[record.place], self.folder):
+                        self.pictures.setdefault(record.place, []).append(picture)
 
     @property
     def models(self) -> list[Record]:
         return [record for record in self.records if not is_reference(record)]
+
+    @property
+    def spoilt(self) -> list[str]:
+        """Why pictures and curves of runs are not on the pages, so far."""
+        told = [fault.message for fault in self.absent.spoilt]
+        for folder in {record.folder.parent for record in self.records if record.folder}:
+            told = [text.replace(f"{folder}/", "") for text in told]
+        return [impersonal(text) for text in told]
 
     @cached_property
     def failures(self) -> list[Record]:
@@ -137,7 +159,7 @@ class Site:
         tables = {layout: _of_dataset(some, name) for layout, some in self.tables.items()}
         page = Path(self.dataset_pages[name]).name
         own = [record for record in self.records if record.dataset.name == name]
-        figures = write_figures(tables["full"], self.looks, SECTIONS, page, self.folder, self.figure_formats)
+        figures = self.figures(tables["full"], SECTIONS, page)
         return {
             "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
             "stamp": own[0].dataset, "sections": SECTIONS, "records": own,
@@ -151,15 +173,22 @@ class Site:
         tables = of_label(self.tables["full"], label)
         own = [record for record in self.models if record.job.label == label]
         page = f"model-{Path(self.model_pages[label]).name}"
-        figures = {}
-        if figured:
-            figures = write_figures(tables, self.looks, ["model"], page, self.folder, self.figure_formats)
+        figures = self.figures(tables, ["model"], page) if figured else {}
         return {
             "label": label, "records": own, "able": able, "figures": figures, "figured": figured,
             "standings": _standings(self.headlines, label), "settings": settings(own), "failures": failures(own),
             "warned": [record for record in own if record.warnings],
             "rows": [row for table in tables for row in table.rows if row.kind == "model"],
         }  # fmt: skip
+
+    def figures(self, tables: list[Table], sections: Iterable[str], slug: str) -> dict[str, Figure]:
+        """The figures of some sections by name, as files; without those whose curves cannot be read."""
+        found = {}
+        for name in [name for name, plot in plots.ALL.items() if plot.section in sections]:
+            with self.absent.spared():
+                if figure := write_figure(name, tables, self.looks, slug, self.folder, self.figure_formats):
+                    found[name] = figure
+        return found
 
 
 def _standings(found: Iterable[Headline], label: str) -> list[Standing]:
