@@ -43,7 +43,12 @@ class FlowConfig(Config):
     blocks: int = field(2, "train", "residual convolutions of a coupling network (lattice)", ge=0)
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
     alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
-    temperature: float = field(1.0, "sample", "factor of the latents drawn; 1 is the model's distribution", gt=0)
+    temperature: float = field(
+        0.5,
+        "sample",
+        "factor of the latents drawn, on the lattice of finer pixels only; 1: the model's distribution",
+        gt=0,
+    )
 
 
 class Flow(Model):
@@ -71,7 +76,7 @@ class Flow(Model):
         # own decay rates, pixels without a logit, weights without an average.
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
-            "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0,
+            "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0, "temperature": 1.0,
         },
     }  # fmt: skip
 
@@ -125,20 +130,25 @@ class Flow(Model):
         return log_prob.flatten(1).sum(1)
 
     def base_sample(self, n: int) -> list[Tensor]:
-        """Latents of `n` images, in the shapes that `encode` returns."""
+        """Latents of `n` images, in the shapes that `encode` returns, multiplied by the temperature.
+
+        On the lattice those of the coarsest pixels are not: they decide what is drawn, the finer ones how.
+        """
         (_, h, w), device = self.data.shape, next(self.parameters()).device
         latents = []
         for level in self.levels:
             h, w = h // level.factor[0], w // level.factor[1]
-            latents.append(self.draw((n, len(level.leave), h, w), device))
+            whole = self.config.mixing == "lattice" and level is self.levels[-1]
+            z = self.draw((n, len(level.leave), h, w), device) * (1.0 if whole else self.config.temperature)
+            latents.append(z.clamp(-self.front.bound, self.front.bound) if self.boxed else z)
         return latents
 
     def draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Base noise, multiplied by the temperature; what is boxed stays in the box."""
+        """Base noise."""
         if not self.boxed:
-            return torch.randn(shape, device=device) * self.config.temperature
+            return torch.randn(shape, device=device)
         z: Tensor = self.front(torch.rand(shape, device=device) * 2 - 1)[0]
-        return (z * self.config.temperature).clamp(-self.front.bound, self.front.bound)
+        return z
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(x) of dequantised images in nats per image (B,), or one draw of its bound given their levels."""
