@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genbench.child import die_with_parent
-from genbench.conformance.promises import Promise
+from genbench.conformance.promise import Promise
 from genbench.conformance.verdicts import Report, Verdict, check_cases, merged
 from genbench.errors import BadInput, GenbenchError
 from genbench.executors.supervise import ending, start_forkserver

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.conformance.case import Case, cases
 from genbench.conformance.process_state import settings_restored
-from genbench.conformance.promises import PROMISES, Broken, NotApplicable, Promise
-from genbench.conformance.promises import options as OPTIONS
+from genbench.conformance.promise import Broken, NotApplicable, Promise
+from genbench.conformance.promises import PROMISES
+from genbench.conformance.training import options as OPTIONS
 from genbench.errors import describe
 from genbench.places import Place, own_sources, place_of, raised_at, shown
 from genbench.progress import at
