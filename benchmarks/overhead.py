@@ -29,7 +29,7 @@ from genbench.devices import autocast, exact_arithmetic, resolve_devices, resolv
 from genbench.ema import WeightAverage
 from genbench.feeder import Feeder
 from genbench.model import Batch, Model, Phase
-from genbench.plan import Job, Runtime
+from genbench.planning.plan import Job, Runtime
 from genbench.plugins import load_plugins
 from genbench.records import PluginStamp
 from genbench.train import Trainer, build_model

@@ -21,7 +21,7 @@ from genbench.evaluate import fidelity
 from genbench.evaluate.extractors import GENERAL, Features, extractor
 from genbench.executors.local import threads_for
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
-from genbench.plan import Runtime
+from genbench.planning.plan import Runtime
 from genbench.references import real_samples
 from genbench.seeds import derive_seed
 from genbench.v100 import measure_conversion

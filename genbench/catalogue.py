@@ -12,8 +12,8 @@ from typing import Any
 from genbench import __version__
 from genbench.console import plain
 from genbench.data import cache_root, data_root, known_datasets
+from genbench.data.source import Source
 from genbench.plugins import load_plugins
-from genbench.source import Source
 
 Row = dict[str, Any]
 

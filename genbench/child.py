@@ -18,7 +18,7 @@ from genbench.data import Dataset, known_datasets, prepare
 from genbench.errors import CorruptData, EnvironmentProblem, GenbenchError
 from genbench.executors.task import plain_error
 from genbench.faults import arm
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.plugins import Plugins, load_plugins
 
 PR_SET_PDEATHSIG = 1

@@ -54,7 +54,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def make_request(words: dict[str, Any]) -> Any:
     """The Request of the shared options."""
     from genbench.config import parse_seeds
-    from genbench.session import Request
+    from genbench.planning.session import Request
 
     given = {
         "datasets": list(words["dataset"]) or None,
@@ -84,12 +84,12 @@ def run(report_to: Path | None, **words: Any) -> None:
 
     SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
     """
-    from genbench.formats import render
+    from genbench.planning.session import open_session
     from genbench.record_files import Found
     from genbench.report.place import check_place
     from genbench.runner import run_session, worst_exit_code
-    from genbench.session import open_session
-    from genbench.tables import make_tables
+    from genbench.tables.build import make_tables
+    from genbench.tables.formats import render
 
     as_json = words["as_json"]
     if words["suite"] is None and not words["models"] and report_to is None:
@@ -130,8 +130,8 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     Trains nothing: parameters, FLOPs, peak memory and V100-days are estimates, each with its method, and seconds are
     those of earlier runs in the output folder. A dataset may be absent.
     """
-    from genbench.outlook import as_rows, as_text, prospects
-    from genbench.session import open_session
+    from genbench.planning.outlook import as_rows, as_text, prospects
+    from genbench.planning.session import open_session
 
     progress = None if words["as_json"] else PreparationProgress()
     session = open_session(make_request(words), progress, incomplete=True)
@@ -154,8 +154,8 @@ def plan(v100_utilisation: float, **words: Any) -> None:
 @V100
 def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v100: str | None) -> None:
     """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
-    from genbench.formats import render
-    from genbench.tables import make_tables
+    from genbench.tables.build import make_tables
+    from genbench.tables.formats import render
     from genbench.v100 import find_converted
 
     found = find_converted(runs, v100)

@@ -95,7 +95,7 @@ def check_plugin(plugin: str, hang_timeout: float, as_json: bool) -> None:
     model's, FILE a plugin as of `--plugin`. In a test of your own: genbench.testing.check_model. Exit code 1: a promise
     is broken.
     """
-    from genbench.plugin_check import check_plugin as check
+    from genbench.conformance.check import check_plugin as check
 
     reports = []
     for report in check(plugin, hang_timeout):

@@ -38,10 +38,10 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     SAMPLES is a folder of images, a .npy (uint8, N x C x H x W, N x H x W x C or N x H x W) or a .npz (`images` and
     perhaps `labels`). RUN is a run folder, or a folder of run folders; its rows `real` and `noise` are scored too.
     """
-    from genbench.formats import render
     from genbench.runner import worst_exit_code
     from genbench.scoring import Words, score_runs, score_samples
-    from genbench.tables import make_tables
+    from genbench.tables.build import make_tables
+    from genbench.tables.formats import render
 
     runs = (target / "record.json").is_file() or next(target.glob("*/record.json"), None) is not None
     given = Words(target=target, quiet=as_json, **words)

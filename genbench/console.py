@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from genbench.data import Dataset
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
     from genbench.record_files import Found
 
 SHARES = {"start": (0.0, 0.0), "train": (0.0, 0.6), "sample": (0.6, 0.8), "evaluate": (0.8, 1.0), "end": (1.0, 1.0)}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from genbench.data import Dataset
     from genbench.executors import Executor
     from genbench.model import Model
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
     from genbench.plugins import Plugins
     from genbench.records import Measurement
     from genbench.sample import Samples

@@ -18,7 +18,7 @@ from genbench.data import Dataset
 from genbench.errors import Busy, Cancelled, Diverged, GenbenchError
 from genbench.faults import fault
 from genbench.model import Model
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
 from genbench.records import CurvePoint, Measurement, Protocols, TrainCost, ValueStatus

@@ -13,7 +13,7 @@ from genbench import checkpoint, store
 from genbench.errors import BadInput, CorruptData
 from genbench.images import grid, to_uint8
 from genbench.model import DataSpec, Model
-from genbench.plan import Job, read_job
+from genbench.planning.plan import Job, read_job
 from genbench.plugins import load_plugins
 from genbench.record_files import load_one
 from genbench.records import Record

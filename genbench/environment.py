@@ -16,7 +16,7 @@ from genbench.devices import device_name
 from genbench.records import Environment
 
 if TYPE_CHECKING:
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
 
 PACKAGES = ("numpy", "torch-fidelity", "torchvision", "scipy", "safetensors")
 

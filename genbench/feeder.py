@@ -8,7 +8,7 @@ from genbench import store
 from genbench.data import Dataset
 from genbench.images import dequantize, to_float
 from genbench.model import Batch
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.seeds import derive_seed
 
 

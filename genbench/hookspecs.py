@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from genbench.data import Dataset
     from genbench.executors import Executor
     from genbench.model import Model
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
     from genbench.records import Measurement, Record
     from genbench.sample import Samples
 
@@ -35,7 +35,10 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 @hookspec
 def register_datasets(register: Callable[[str, dict[str, object]], None]) -> None:
-    """Call `register(name, entry)` for each dataset, a table as in datasets.toml. Called by `genbench.session`."""
+    """Call `register(name, entry)` for each dataset, a table as in datasets.toml.
+
+    Called by `genbench.planning.session`.
+    """
 
 
 @hookspec
@@ -45,7 +48,10 @@ def register_extractors(register: Callable[[str, Callable[[], object]], None]) -
 
 @hookspec
 def register_executors(register: Callable[[str, Callable[[], Executor]], None]) -> None:
-    """Call `register(name, build)` for each way to run jobs; `build()` makes it. Called by `genbench.session`."""
+    """Call `register(name, build)` for each way to run jobs; `build()` makes it.
+
+    Called by `genbench.planning.session`.
+    """
 
 
 @hookspec(firstresult=True)

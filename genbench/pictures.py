@@ -22,7 +22,7 @@ from genbench.errors import Cancelled
 from genbench.evaluate.likelihood import block_of
 from genbench.images import to_uint8
 from genbench.model import Batch, Model
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.progress import stop_if_requested
 from genbench.sample import Samples
 from genbench.seeds import derive_seed

@@ -11,7 +11,7 @@ from genbench.evaluate.extractors import LOCAL, Extractor, Features
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.evaluate.parts import once
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement

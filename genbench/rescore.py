@@ -13,12 +13,12 @@ from genbench.errors import BadInput
 from genbench.evaluate.extractors import extractor_stamps
 from genbench.evaluate.parts import spared_seconds
 from genbench.faults import fault
-from genbench.groups import slot
 from genbench.lock import locked
-from genbench.plan import Job, Runtime, read_job
+from genbench.planning.plan import Job, Runtime, read_job
 from genbench.record_files import read_record
 from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
 from genbench.stored import recorded_samples
+from genbench.tables.groups import slot
 
 if TYPE_CHECKING:
     from genbench.data import Dataset

@@ -27,7 +27,7 @@ from genbench.faults import fault
 from genbench.lock import locked
 from genbench.model import Model
 from genbench.pictures import keep_pictures
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
 from genbench.record_files import read_record

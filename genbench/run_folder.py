@@ -7,7 +7,7 @@ from typing import Any
 
 from genbench import store
 from genbench.faults import fault
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.record_files import read_record
 from genbench.records import Record
 

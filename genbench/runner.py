@@ -12,14 +12,14 @@ from genbench import store
 from genbench.errors import EnvironmentProblem
 from genbench.executors.task import News, Task, Work, as_error, is_last, make_task
 from genbench.lock import in_use
-from genbench.needs import Need, find_needs
-from genbench.plan import Job
+from genbench.planning.needs import Need, find_needs
+from genbench.planning.plan import Job
+from genbench.planning.schedule import longest_first
+from genbench.planning.session import Session
+from genbench.planning.space import check_space
 from genbench.record_files import load_records
 from genbench.records import Record
 from genbench.run import is_done
-from genbench.schedule import longest_first
-from genbench.session import Session
-from genbench.space import check_space
 
 Update = Callable[[Job, str, float, str], None]
 

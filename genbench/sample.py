@@ -17,7 +17,7 @@ from genbench.errors import BadInput, Diverged
 from genbench.faults import fault
 from genbench.images import to_uint8
 from genbench.model import Model
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.progress import report, stop_if_requested, stop_requested
 from genbench.seeds import derive_seed
 from genbench.shards import Shards

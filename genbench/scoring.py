@@ -15,15 +15,16 @@ from genbench.config import Budget
 from genbench.console import PreparationProgress, say
 from genbench.cost import Meter
 from genbench.data import Dataset, cache_root, known_datasets
+from genbench.data.foreign import Stack, open_samples, row_name
 from genbench.devices import exact_arithmetic, resolve_devices, use_threads
 from genbench.errors import BadInput
 from genbench.evaluate.extractors import check_extractors, extractor_names, extractor_stamps, known_extractors
 from genbench.evaluate.likelihood import protocol
 from genbench.evaluate.protocol import EvaluationSettings
 from genbench.executors.local import threads_for
-from genbench.foreign import Stack, open_samples, row_name
 from genbench.lock import locked
-from genbench.plan import Job, Runtime
+from genbench.planning.plan import Job, Runtime
+from genbench.planning.session import Request, check_out, open_datasets
 from genbench.plugins import Plugins, load_plugins
 from genbench.record_files import load_records, read_record
 from genbench.records import REFERENCES, Measurement, PluginStamp, Record
@@ -31,7 +32,6 @@ from genbench.rescore import Finished, open_finished, score_again, with_referenc
 from genbench.run import Run, is_done, run_job
 from genbench.run_folder import begin, end, previous_record
 from genbench.sample import Samples
-from genbench.session import Request, check_out, open_datasets
 
 ELSEWHERE = "the samples were made elsewhere: no model is here to have a likelihood"
 

@@ -17,7 +17,7 @@ from genbench.faults import fault
 if TYPE_CHECKING:
     from genbench.cost import Meter
     from genbench.model import Model
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
 
 log = logging.getLogger("genbench")
 

@@ -33,7 +33,7 @@ from genbench.executors.supervise import ending, start_forkserver
 if TYPE_CHECKING:
     from genbench.cost import Meter
     from genbench.data import Dataset
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
 
 TIMEOUT = timedelta(minutes=10)
 """How long one process waits for the others, which may compile or write a checkpoint meanwhile."""
@@ -249,7 +249,7 @@ def worker_main(rank: int, port: int, plain: dict[str, Any], data: Dataset, fold
         signal.signal(number, signal.SIG_IGN)  # the leader decides, and its end is this process's
     logging.captureWarnings(True)
     from genbench.cost import Meter
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
     from genbench.plugins import load_plugins
     from genbench.train import build_model, train_with
 

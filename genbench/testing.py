@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from genbench.conformance.verdicts import check_cases, failures, merged
 from genbench.model import Model
-from genbench.verdicts import check_cases, failures, merged
 
 __all__ = ["check_model"]
 

@@ -11,7 +11,7 @@ import torch
 from genbench.compilation import compiled
 from genbench.images import to_uint8
 from genbench.model import Model
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.progress import report, stop_requested
 from genbench.records import Throughput
 from genbench.sample import Samples, draw

@@ -22,7 +22,7 @@ from genbench.faults import fault
 from genbench.feeder import Feeder
 from genbench.flops import FlopCounter
 from genbench.model import Model, Phase
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import alive, at, report, stop_requested
 from genbench.seeds import derive_seed

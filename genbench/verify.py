@@ -185,7 +185,7 @@ def _labels(folder: Path, record: Record, count: int) -> Iterator[Fault]:
 
 def _job(folder: Path, record: Record) -> Iterator[Fault]:
     """job.json against the record; ids are compared where this version made them."""
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
 
     job = Job.model_validate(json.loads((folder / "job.json").read_bytes().decode("utf-8")))
     if record.environment.genbench == __version__ and job.id != record.job.id:
@@ -196,7 +196,7 @@ def _job(folder: Path, record: Record) -> Iterator[Fault]:
 
 def _progress(folder: Path, record: Record) -> Iterator[Fault]:
     """The lines of progress.jsonl; a last line cut short is no fault."""
-    from genbench.tables import read_progress
+    from genbench.tables.build import read_progress
 
     read_progress(record)
     yield from ()

@@ -95,9 +95,9 @@ def finished_runs(tmp_path_factory, gaussian_plugin):
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory, session_cache):
     """A cache with the digits, and finished runs of them: `model`, `real` and `noise`."""
+    from genbench.planning.session import Request, open_session
     from genbench.plugins import load_plugins
     from genbench.run import run_job
-    from genbench.session import Request, open_session
 
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:

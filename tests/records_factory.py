@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from genbench.layout import Table
 from genbench.records import (
     Cost,
     CurvePoint,
@@ -27,6 +26,7 @@ from genbench.records import (
     SamplesStamp,
     TrainCost,
 )
+from genbench.tables.layout import Table
 
 PAYLOADS = [
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "' onmouseover=alert(1) x='", "{{7*7}}",
@@ -187,7 +187,7 @@ def quick_suite(**changes: Any) -> list[Record]:
 
 def full(records: Iterable[Record]) -> list[Table]:
     """The tables that plots are drawn from."""
-    from genbench.tables import make_tables
+    from genbench.tables.build import make_tables
 
     return make_tables(records, "full")
 

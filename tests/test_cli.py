@@ -77,7 +77,7 @@ def test_the_numbers_are_torch_fidelitys_own(runs, digits):
     from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
     from genbench.evaluate.extractors import extractor
-    from genbench.plan import Runtime
+    from genbench.planning.plan import Runtime
 
     found = records(runs)["vae"]
     own = extractor("digits-classifier-v1", digits, Runtime(cache=Path(os.environ["GENBENCH_CACHE"])))

@@ -5,10 +5,10 @@ import pytest
 from records_factory import make_record, quick_suite
 
 from genbench.collapse import collapse_signs, distinct, spread
-from genbench.formats import render
 from genbench.records import Measurement
 from genbench.report import build_report
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
+from genbench.tables.formats import render
 
 
 def drawn(count=400, low=0, high=256, seed=0):

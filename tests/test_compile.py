@@ -16,10 +16,10 @@ from genbench.compare import differences
 from genbench.compilation import compiled, networks
 from genbench.config import ModelChoice, model_config
 from genbench.cost import Meter
-from genbench.groups import identity
-from genbench.plan import Runtime
+from genbench.planning.plan import Runtime
 from genbench.plugins import load_plugins
 from genbench.sample import sample
+from genbench.tables.groups import identity
 from genbench.train import build_model, train
 
 DATA = DataSpec("toy", (1, 8, 8))

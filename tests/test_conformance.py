@@ -4,10 +4,10 @@ import pytest
 from toys import Toy
 
 from genbench.capabilities import Likelihood
-from genbench.case import Case
+from genbench.conformance.case import Case
+from genbench.conformance.verdicts import check_case
 from genbench.plugins import load_plugins
 from genbench.testing import check_model
-from genbench.verdicts import check_case
 from genbench_ddpm import DDPM
 from genbench_ldm import LatentDiffusion
 

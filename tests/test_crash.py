@@ -19,7 +19,7 @@ from genbench.errors import Cancelled, CorruptData, Diverged
 from genbench.evaluate.parts import once, spared_seconds
 from genbench.faults import POINTS, InjectedFault
 from genbench.lock import locked
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.records import Measurement
 from genbench.verify import verify_run
 

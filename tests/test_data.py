@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genbench import own_files
-from genbench.data import data_root, known_datasets, make_entry, prepare
+from genbench.data import data_root, known_datasets, make_entry, own_files, prepare
+from genbench.data.source import Split
 from genbench.errors import BadInput, EnvironmentProblem
-from genbench.source import Split
 
 
 def entry(tmp_path, **table):
@@ -51,7 +50,7 @@ def test_mnist5k_has_the_first_400_and_last_100_of_each_class():
 
 
 def test_a_second_opening_decodes_nothing(digits, monkeypatch):
-    from genbench import sources
+    from genbench.data import sources
 
     monkeypatch.setattr(sources, "_scikit_learn", lambda: pytest.fail("decoded again"))
     again = prepare(known_datasets()["digits"], data_root(None))

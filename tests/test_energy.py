@@ -139,8 +139,8 @@ def test_the_counter_is_read_while_the_clock_runs():
 
 def test_joules_and_their_source_reach_the_record_and_the_table(tmp_path, monkeypatch, session_cache):
     from genbench import run
-    from genbench.session import Request, open_session
-    from genbench.tables import make_tables
+    from genbench.planning.session import Request, open_session
+    from genbench.tables.build import make_tables
 
     options = {"datasets": ["digits"], "budget": "5steps", "samples": 100, "likelihood_images": 4}
     request = Request(None, options, ("gaussian",), (), device="cpu", out=tmp_path / "runs")

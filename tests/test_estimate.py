@@ -15,17 +15,17 @@ from genbench.config import Budget
 from genbench.cost import Meter
 from genbench.data import Dataset, Part
 from genbench.devices import peak_memory, reset_peak_memory, resident_memory
-from genbench.earlier import earlier_runs, read_earlier
 from genbench.environment import environment
 from genbench.errors import BadInput
-from genbench.estimate import estimate
 from genbench.flops import FlopCounter
+from genbench.planning.earlier import earlier_runs, read_earlier
+from genbench.planning.estimate import estimate
+from genbench.planning.session import Request, open_session
+from genbench.planning.shadow import build
+from genbench.planning.spending import Spending, Update, spend
 from genbench.records import Cost, DatasetStamp, EvaluateCost, JobStamp, Record, SampleCost, SamplesStamp, TrainCost
 from genbench.run import parameters_by_phase
 from genbench.sample import draw
-from genbench.session import Request, open_session
-from genbench.shadow import build
-from genbench.spending import Spending, Update, spend
 from genbench.train import train
 from genbench.v100 import NOMINAL_FLOPS, nominal_days
 
@@ -176,7 +176,7 @@ def test_a_bound_as_objective_is_tried_too(tmp_path):
 
 
 def test_what_is_too_large_to_be_tried_says_so(line, monkeypatch):
-    monkeypatch.setattr("genbench.estimate.TRIED_PARAMETERS", 10)
+    monkeypatch.setattr("genbench.planning.estimate.TRIED_PARAMETERS", 10)
     found = planned(session_of("reads", plugin=line))
     assert found.phases["train"].flops_per_update is None and found.train_flops is None
     assert "too large to be tried" in found.reasons["train_flops"] == found.reasons["v100_days"]

@@ -9,7 +9,7 @@ import pytest
 from finished import numbers, record_of, run_of, times
 from PIL import Image
 
-from genbench.foreign import open_samples, row_name
+from genbench.data.foreign import open_samples, row_name
 
 
 def digit_images(digits, count=20):

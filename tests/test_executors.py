@@ -22,10 +22,10 @@ from genbench.executors import Task, Work, run_by_command
 from genbench.executors import local as local_executor
 from genbench.executors.local import Local, Queue, as_context
 from genbench.executors.task import as_error, make_task, plain_error
-from genbench.needs import FLOPS_PER_SECOND, Need, find_needs, need
-from genbench.plan import Runtime
+from genbench.planning.needs import FLOPS_PER_SECOND, Need, find_needs, need
+from genbench.planning.plan import Runtime
+from genbench.planning.schedule import Pool, forecast, longest_first
 from genbench.records import PluginStamp
-from genbench.schedule import Pool, forecast, longest_first
 
 GB = 10**9
 COMMAND, SLURM = re.findall(
@@ -109,8 +109,8 @@ def test_memory_for_jobs_is_what_is_free_within_the_control_groups_limit(monkeyp
 
 
 def test_needs_come_from_earlier_runs_before_they_come_from_counting(tmp_path):
-    from genbench.earlier import Earlier
-    from genbench.estimate import Estimate
+    from genbench.planning.earlier import Earlier
+    from genbench.planning.estimate import Estimate
 
     job = toy_job(tmp_path, runtime=Runtime(out=tmp_path, threads=2))
     about = Estimate(1, train_flops=1e11, sample_flops=1e10, estimated_peak_bytes=GB)

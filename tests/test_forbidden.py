@@ -57,7 +57,7 @@ WITHIN = {"atomic_file", "atomic_folder"}
 ALLOWED = {
     ("store.py", ""): "the module that writes",
     ("lock.py", "locked"): "who holds the lock, for whom it keeps out",
-    ("data.py", "_write_split"): "into the folder that atomic_folder gave _make",
+    ("data/__init__.py", "_write_split"): "into the folder that atomic_folder gave _make",
     ("report/build.py", ""): "into the folder that atomic_folder gave build",
     ("report/pages.py", "write"): "into the folder that atomic_folder gave build",
     ("report/pictures.py", "_write"): "into memory",

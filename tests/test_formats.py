@@ -10,9 +10,9 @@ import pytest
 from records_factory import DIGEST, make_record, quick_suite
 
 from genbench.errors import BadInput
-from genbench.formats import FORMATS, render
 from genbench.safe_text import printable
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
+from genbench.tables.formats import FORMATS, render
 
 FID = "fid_test:mnist-classifier-v1"
 HOSTILE = [

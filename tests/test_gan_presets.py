@@ -9,7 +9,7 @@ from toys import train_toy
 
 from genbench import DataSpec
 from genbench import train as loop
-from genbench.case import Case
+from genbench.conformance.case import Case
 from genbench.data import Dataset
 from genbench.ema import WeightAverage
 from genbench.train import Trainer

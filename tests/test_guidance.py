@@ -8,9 +8,9 @@ from genbench import Batch, DataSpec
 from genbench.config import Experiment
 from genbench.errors import BadInput
 from genbench.images import to_float
-from genbench.plan import Runtime, make_jobs
+from genbench.planning.plan import Runtime, make_jobs
+from genbench.planning.shadow import check_models
 from genbench.plugins import load_plugins
-from genbench.shadow import check_models
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, linear_betas
 from genbench_ddpm.samplers import ddim, end_of

@@ -11,9 +11,9 @@ import re
 import pytest
 from records_factory import PAYLOADS, planted, write_runs
 
-from genbench.formats import FORMATS, render
 from genbench.safe_text import printable
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
+from genbench.tables.formats import FORMATS, render
 
 MORE = [
     "+1+1",

@@ -18,7 +18,7 @@ from genbench.evaluate.extractors import Extractor, extractor, extractor_stamps
 from genbench.evaluate.features import reference_features
 from genbench.evaluate.protocol import EvaluationSettings
 from genbench.executors.local import as_context
-from genbench.plan import Runtime, make_jobs
+from genbench.planning.plan import Runtime, make_jobs
 from genbench.plugins import load_plugins
 from genbench.references import score
 from genbench.run import is_done, run_job
@@ -198,7 +198,7 @@ def test_torchvisions_files_are_part_of_a_prepared_dataset(tmp_path):
 
 
 def features_place(folder):
-    from genbench.source import Place
+    from genbench.data.source import Place
 
     return Place(folder, folder)
 

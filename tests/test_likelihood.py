@@ -16,12 +16,12 @@ from genbench.errors import CorruptData
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.evaluate.protocol import EvaluationSettings
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.plots import ALL
-from genbench.plots_bound import bound_over_time, read_terms
+from genbench.plots.bound import bound_over_time, read_terms
 from genbench.record_files import load_records
 from genbench.records import PluginStamp
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
 from genbench_ddpm import DDPM
 from genbench_vae import VAE
 

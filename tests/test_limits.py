@@ -16,7 +16,7 @@ from records_factory import (
 )
 
 from genbench.report import build_report
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
 
 NLL = "bits_per_dim_test"
 

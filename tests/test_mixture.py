@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from genbench.data import data_root, known_datasets, prepare
-from genbench.mixture import Mixture, make_mixture
+from genbench.data.mixture import Mixture, make_mixture
 from genbench.record_files import load_records
 
 BITS = 64 * math.log(2)

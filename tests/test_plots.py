@@ -12,11 +12,11 @@ from records_factory import full, make_record, quick_suite, reference, seeds_of,
 
 from genbench import plots
 from genbench.errors import CorruptData
-from genbench.panels import MOST_BARS, of_label
-from genbench.plots_cost import pareto
+from genbench.plots.cost import pareto
+from genbench.plots.panels import MOST_BARS, of_label
+from genbench.plots.style import COLOURS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
 from genbench.records import Entropy
 from genbench.sheets import first_samples, sheet
-from genbench.style import COLOURS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
 
@@ -48,7 +48,7 @@ def test_every_plot_repeats_to_the_byte_and_names_the_run_that_diverged(suite, n
 def test_svg_bytes_do_not_depend_on_the_process(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from records_factory import full, quick_suite;"
-        "from genbench import plots; from genbench.style import svg;"
+        "from genbench import plots; from genbench.plots.style import svg;"
         "sys.stdout.write(svg(plots.fid_against_sampling(full(quick_suite()))))"
     )
     command = [sys.executable, "-c", code, str(__file__).rsplit("/", 1)[0]]

@@ -46,7 +46,7 @@ def test_every_hook_names_its_caller(name):
     assert "Called by `genbench." in inspect.getdoc(getattr(hookspecs, name))
 
 
-@pytest.mark.parametrize("module", ["records", "tables", "formats", "plots", "report", "config", "cli"])
+@pytest.mark.parametrize("module", ["records", "tables.build", "tables.formats", "plots", "report", "config", "cli"])
 def test_the_reading_half_imports_no_torch(module):
     script = f"import genbench.{module}, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], env={**os.environ, "MPLBACKEND": "Agg"}).returncode == 0

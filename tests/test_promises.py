@@ -11,9 +11,9 @@ import torch
 from toys import Toy, TwoPhases
 
 from genbench import Phase, adamw, field
-from genbench.promises import PROMISES
+from genbench.conformance.promises import PROMISES
+from genbench.conformance.verdicts import check_cases, merged
 from genbench.testing import check_model
-from genbench.verdicts import check_cases, merged
 
 BROKEN = {}
 

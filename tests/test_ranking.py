@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from genbench.intervals import interval_in_run, interval_over_seeds, mean_and_spread
-from genbench.ranking import LEAST_SEEDS, Entrant, holm, paired_p, rank
+from genbench.tables.intervals import interval_in_run, interval_over_seeds, mean_and_spread
+from genbench.tables.ranking import LEAST_SEEDS, Entrant, holm, paired_p, rank
 
 
 def entrant(name, values, ranges=()):

@@ -15,6 +15,7 @@ from records_factory import PAYLOADS, make_record, planted, quick_suite, referen
 
 from genbench import plots
 from genbench.errors import BadInput
+from genbench.plots.style import captioned, panels_of
 from genbench.record_files import load_records
 from genbench.report import build_report
 from genbench.report.pages import Pages
@@ -22,8 +23,7 @@ from genbench.report.place import MARKER
 from genbench.report.site import slugs_of
 from genbench.safe_text import printable
 from genbench.sheets import sheet
-from genbench.style import captioned, panels_of
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
 
 
 def suite(**changes):
@@ -381,10 +381,10 @@ def test_no_torch_and_no_plugin_is_imported(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from genbench.formats import render
+from genbench.tables.formats import render
 from genbench.record_files import load_records
 from genbench.report import build_report
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
 from genbench.safe_text import printable
 records = load_records([Path(sys.argv[1])])
 render(make_tables(records), "text")

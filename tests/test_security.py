@@ -167,7 +167,7 @@ def test_in_the_keys_of_lsun_that_torchvision_keeps_in_the_working_folder(tmp_pa
     arguments = {"classes": ["bedroom_val"]}
     table = {"source": "torchvision", "dataset": "LSUN", "shape": [3, 8, 8], "train": arguments, "test": arguments}
     entry = make_entry("mine", table, tmp_path, "x")
-    from genbench.source import Place
+    from genbench.data.source import Place
 
     assert entry.source.splits(Place(tmp_path, tmp_path, True))[0].count == 1
     assert not list(tmp_path.glob("_cache_*"))

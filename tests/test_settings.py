@@ -16,7 +16,7 @@ from genbench import Batch, DataSpec, store
 from genbench.config import Budget, Experiment, ModelChoice
 from genbench.evaluate.protocol import EvaluationSettings
 from genbench.images import dequantize, to_float
-from genbench.plan import Job, Runtime, make_jobs
+from genbench.planning.plan import Job, Runtime, make_jobs
 from genbench.plugins import load_plugins
 from genbench.records import PluginStamp
 

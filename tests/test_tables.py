@@ -7,8 +7,8 @@ import pytest
 from records_factory import make_record, measure, quick_suite, reference, seeds_of, values_of, write_runs
 
 from genbench.errors import CorruptData
-from genbench.formats import render
-from genbench.tables import make_tables, measurement_frame, progress_frame, run_frame
+from genbench.tables.build import make_tables, measurement_frame, progress_frame, run_frame
+from genbench.tables.formats import render
 
 FID = "fid_test:mnist-classifier-v1"
 

@@ -21,9 +21,9 @@ from genbench.config import ModelChoice, model_config
 from genbench.cost import Meter
 from genbench.devices import group_devices
 from genbench.errors import BadInput, Cancelled, Diverged, EnvironmentProblem, ProcessFailed
-from genbench.plan import Runtime
+from genbench.planning.plan import Runtime
+from genbench.planning.session import processes_of_launcher
 from genbench.plugins import load_plugins
-from genbench.session import processes_of_launcher
 from genbench.train import build_model, train
 
 PLUGIN = """

@@ -22,7 +22,7 @@ from records_factory import (
 
 import genbench as package
 from genbench.report.headlines import headlines
-from genbench.tables import make_tables, measurement_frame
+from genbench.tables.build import make_tables, measurement_frame
 
 FID = "fid_test:mnist-classifier-v1"
 FORMATS = ("text", "markdown", "latex", "csv", "json")

@@ -7,8 +7,8 @@ import torch
 from records_factory import make_record, write_runs
 
 from genbench.errors import BadInput
-from genbench.formats import render
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
+from genbench.tables.formats import render
 from genbench.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion, parse_conversion
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from genbench import Model, Phase, field
 from genbench.config import Budget
 from genbench.cost import Meter
-from genbench.plan import Job, Runtime
+from genbench.planning.plan import Job, Runtime
 from genbench.records import PluginStamp
 
 

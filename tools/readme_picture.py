@@ -3,9 +3,10 @@
 import sys
 from pathlib import Path
 
-from genbench import plots, style
+from genbench import plots
+from genbench.plots import style
 from genbench.record_files import load_records
-from genbench.tables import make_tables
+from genbench.tables.build import make_tables
 
 COUNT = 36
 

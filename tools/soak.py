@@ -80,7 +80,7 @@ class Soak:
     # One life of the work
 
     def jobs(self, out: Path) -> list[Any]:
-        from genbench.plan import Runtime, make_jobs
+        from genbench.planning.plan import Runtime, make_jobs
 
         return make_jobs(self.experiment, self.plugins, [self.data], Runtime(out=out, cache=self.folder / "cache"))
 

@@ -17,7 +17,7 @@ from genbench.evaluate.protocol import EvaluationSettings
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
     from genbench.plugins import Plugins
 
 

@@ -16,7 +16,7 @@ from genbench.data import Dataset, Part
 from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
 from genbench.model import Batch, Model
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.progress import report, stop_if_requested
 from genbench.records import Measurement
 from genbench.seeds import derive_seed

@@ -15,7 +15,7 @@ from genbench.data import Dataset
 from genbench.evaluate.likelihood import block_of, chosen
 from genbench.images import bits_per_dim
 from genbench.model import Model
-from genbench.plan import Job
+from genbench.planning.plan import Job
 from genbench.seeds import derive_seed
 
 IMAGES = 64

@@ -14,7 +14,7 @@ from genbench.faults import fault
 from genbench.records import Measurement
 
 if TYPE_CHECKING:
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
 
 _spared = 0.0
 

@@ -13,8 +13,8 @@ from typing import Any
 from genbench import __version__
 from genbench.executors.supervise import start_forkserver, supervise
 from genbench.executors.task import Task, Tell, Work
-from genbench.schedule import Pool
-from genbench.wording import number
+from genbench.planning.schedule import Pool
+from genbench.tables.wording import number
 
 GRACE_SECONDS = 30.0
 """How long an interruption waits for the checkpoints of the running jobs."""

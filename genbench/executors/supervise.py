@@ -119,7 +119,7 @@ def record_death(task: Task, message: str, late: str = "") -> None:
     from genbench import progress
     from genbench.child import prepared
     from genbench.cost import Meter
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
     from genbench.plugins import load_plugins
     from genbench.records import Failure
     from genbench.run import TRACEBACK, Run

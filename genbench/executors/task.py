@@ -12,7 +12,7 @@ from genbench import errors
 from genbench.errors import GenbenchError
 
 if TYPE_CHECKING:
-    from genbench.plan import Job
+    from genbench.planning.plan import Job
 
 News = dict[str, Any]
 """{id, stage, share, text}: how far a task is; `end` is the last stage, and `warning` one that only says `text`.

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genbench import plots
-from genbench.layout import Table
-from genbench.panels import Looks
+from genbench.plots.panels import Looks
+from genbench.plots.style import INK, png, svg
 from genbench.store import put
-from genbench.style import INK, png, svg
+from genbench.tables.layout import Table
 
 NIGHT_INK = "#e4e4ea"
 

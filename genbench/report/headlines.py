@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from genbench.columns import COSTS
-from genbench.footnotes import device_words, list_words
-from genbench.layout import Cell, Row, Table
-from genbench.panels import Panel, panels
-from genbench.ranking import LEAST_SEEDS
-from genbench.wording import number, value_text
+from genbench.plots.panels import Panel, panels
+from genbench.tables.columns import COSTS
+from genbench.tables.footnotes import device_words, list_words
+from genbench.tables.layout import Cell, Row, Table
+from genbench.tables.ranking import LEAST_SEEDS
+from genbench.tables.wording import number, value_text
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,8 @@ from typing import Any
 
 from genbench import plots
 from genbench.errors import CorruptData
-from genbench.formats import FORMATS, render
-from genbench.groups import is_reference
-from genbench.layout import Layout, Table
-from genbench.limits import TEST
-from genbench.panels import of_label, palette
-from genbench.published import published_tables
+from genbench.plots.panels import of_label, palette
+from genbench.plots.style import Look
 from genbench.record_files import curve_of
 from genbench.records import Record
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
@@ -27,8 +23,12 @@ from genbench.report.headlines import Headline, Standing, headlines
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
 from genbench.safe_text import impersonal
 from genbench.store import put
-from genbench.style import Look
-from genbench.tables import make_layouts
+from genbench.tables.build import make_layouts
+from genbench.tables.formats import FORMATS, render
+from genbench.tables.groups import is_reference
+from genbench.tables.layout import Layout, Table
+from genbench.tables.limits import TEST
+from genbench.tables.published import published_tables
 
 MANY = 10
 """Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""

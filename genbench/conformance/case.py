@@ -1,0 +1,233 @@
+"""What the conformance kit tries a model on: small images of known entropy, and the harness's own training loop."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from genbench.capabilities import Likelihood
+from genbench.config import Budget
+from genbench.conformance.process_state import shared_state
+from genbench.cost import Meter
+from genbench.data import Dataset, Part
+from genbench.data.mixture import Mixture, make_mixture
+from genbench.images import dequantize, to_float
+from genbench.model import Batch, Config, DataSpec, Model
+from genbench.places import Place, innermost, own_sources
+from genbench.planning.plan import Job
+from genbench.records import Entropy, PluginStamp
+from genbench.train import train
+from genbench.values import checked
+
+STEPS = 6
+COUNT = 6
+"""Images of a batch and of a call of sample()."""
+MORE = 24
+"""Images that a likelihood is averaged over."""
+CLASSES = 3
+SIDES = {1: (8, 16, 32, 64), 3: (16, 32, 64)}
+"""Sides of gray and of colour images: the first that the model does not refuse."""
+
+
+@cache
+def mixture(shape: tuple[int, int, int]) -> Mixture:
+    """Images whose entropy is known, a component a class."""
+    return make_mixture(shape, CLASSES, rank=3, noise=6.0, seed=0)
+
+
+@cache
+def entropy(shape: tuple[int, int, int], conditional: bool) -> Entropy:
+    """That of `mixture`, bits/dim."""
+    return mixture(shape).entropy(conditional)
+
+
+def drawn_images(shape: tuple[int, int, int], seed: int) -> Part:
+    """48 images of `mixture`."""
+    ((levels, labels),) = mixture(shape).draw(48, seed)
+    return Part(levels.reshape(-1, *shape), labels.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model on one kind of image, conditional or not."""
+
+    model: type[Model]
+    config: Config
+    shape: tuple[int, int, int]
+    conditional: bool
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self.shape)) + (" with labels" if self.conditional else "")
+
+    @cached_property
+    def data(self) -> Dataset:
+        """48 images to train on and 48 to test on, whose appearance depends on the class."""
+        train, test = (drawn_images(self.shape, seed) for seed in (0, 1))
+        return Dataset("kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test)
+
+    @cached_property
+    def spec(self) -> DataSpec:
+        return self.data.spec(self.conditional)
+
+    @cached_property
+    def labels(self) -> Tensor | None:
+        """The classes that are asked for in samples."""
+        return torch.arange(COUNT) % CLASSES if self.conditional else None
+
+    def as_batch(self, levels: Tensor, labels: Tensor) -> Batch:
+        """Levels as the model sees them."""
+        images = to_float(levels) if self.model.discrete else dequantize(levels, torch.Generator().manual_seed(0))
+        return Batch(images, labels if self.conditional else None)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """Training images."""
+        labels = self.data.train.labels
+        assert labels is not None
+        return self.as_batch(torch.from_numpy(self.data.train.images[:COUNT]), torch.from_numpy(labels[:COUNT]))
+
+    @cached_property
+    def test(self) -> Batch:
+        """MORE test images."""
+        images, labels = self.data.test.images[:MORE], self.data.test.labels
+        assert labels is not None
+        return self.as_batch(torch.from_numpy(images), torch.from_numpy(labels[:MORE]))
+
+    def build(self, seed: int = 0) -> Model:
+        """The model, untrained."""
+        torch.manual_seed(seed)
+        return self.model(self.spec, self.config)
+
+    def prepared(self, phase: str) -> Model:
+        """The model, as it is when a phase begins, but for the training of earlier ones."""
+        model = self.build().train()
+        for each in model.phases():
+            with torch.no_grad():
+                model.prepare(each.name, self.batch)
+            if each.name == phase:
+                break
+        return model
+
+    def loss(self, model: Model, phase: str) -> dict[str, Tensor]:
+        """The losses of the batch, by name."""
+        torch.manual_seed(1)
+        outcome = model.loss(phase, self.batch)
+        return outcome if isinstance(outcome, dict) else {"loss": outcome}
+
+    def train(self) -> Model:
+        """The model after STEPS steps of the harness's own loop."""
+        job = Job(
+            model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
+            dataset_digest=self.data.digest, conditional=self.conditional, samples=COUNT,
+            budget=Budget(unit="steps", amount=STEPS),
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            meter = Meter(torch.device("cpu"))
+            with meter.training():
+                return train(job, self.build(), self.data, Path(folder), meter)
+
+    @cached_property
+    def trained(self) -> Model:
+        return self.train()
+
+    @torch.inference_mode()
+    def sample(self, model: Model, seed: int = 1, labels: Tensor | None = None) -> Tensor:
+        """COUNT images, of the classes in turn where no others are asked for."""
+        torch.manual_seed(seed)
+        return model.eval().sample(COUNT, self.labels if labels is None else labels)
+
+    @cached_property
+    def drawn(self) -> Tensor:
+        """What the trained model draws from seed 1."""
+        return self.sample(self.trained)
+
+    @torch.inference_mode()
+    def log_prob(self, model: Model, batch: Batch) -> Tensor:
+        """Nats per image."""
+        assert isinstance(model, Likelihood)
+        torch.manual_seed(1)
+        return model.eval().log_prob(batch.images, batch.labels)
+
+    @cached_property
+    def nats(self) -> Tensor:
+        """What the trained model gives the training images."""
+        return self.log_prob(self.trained, self.batch)
+
+    @cached_property
+    def touched(self) -> dict[str, str]:
+        """What each method changes of what all code of the process shares: the method's name by the thing's."""
+        name = self.build().phases()[0].name
+        model, found = self.prepared(name), dict[str, str]()
+        calls: dict[str, Callable[[], object]] = {
+            "__init__": self.build,
+            "prepare": lambda: self.prepared(name),
+            "loss": lambda: self.loss(model.train(), name),
+            "sample": lambda: self.sample(self.trained),
+        }
+        if isinstance(model, Likelihood):
+            calls["log_prob"] = lambda: self.log_prob(self.trained, self.batch)
+        for method, call in calls.items():
+            before = shared_state()
+            call()
+            for what, value in shared_state().items():
+                if value != before[what]:
+                    found.setdefault(what, method)
+        return found
+
+    @contextmanager
+    def births(self) -> Iterator[dict[int, Place]]:
+        """Within the block: the line of the model's own code that made a parameter, by the parameter's id."""
+        sources, found = own_sources(self.model), dict[int, Place]()
+
+        def note(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
+            place = innermost(sys._getframe(1), sources)
+            if parameter is not None and place is not None:
+                found.setdefault(id(parameter), place)
+
+        handle = register_module_parameter_registration_hook(note)
+        try:
+            yield found
+        finally:
+            handle.remove()
+
+
+def cases(model: type[Model], preset: str | None = None, **options: Any) -> Iterator[Case]:
+    """Gray and colour images, and with labels where the model can; by default in the preset `tiny`, if there is one.
+
+    `options` are the model's own, on top of the preset. Sizes are the smallest that `Config.check` does not refuse.
+    """
+    name = preset or ("tiny" if "tiny" in model.presets else None)
+    settings = {**(model.presets[name] if name else {}), **options}
+    where = f"preset {name!r}" if name and not options else "the options"
+    config = checked(model.Config, settings, lambda keys: where, "Config says what may be set")
+    config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
+    wanted = [(1, False), (3, False), *([(1, True)] if model.conditional else [])]
+    shapes = [_smallest(config, channels, conditional) for channels, conditional in wanted]
+    if not any(shapes):
+        shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # to be refused, with the model's own reason
+    for shape, (_, conditional) in zip(shapes, wanted):
+        if shape is not None:
+            yield Case(model, config, shape, conditional)
+
+
+def _smallest(config: Config, channels: int, conditional: bool) -> tuple[int, int, int] | None:
+    """The smallest images that the options do not refuse."""
+    for side in SIDES[channels]:
+        shape = (channels, side, side)
+        try:
+            config.check(DataSpec("kit", shape, CLASSES if conditional else 0))
+        except ValueError:
+            continue
+        return shape
+    return None

@@ -1,0 +1,15 @@
+"""What every model promises, in the order in which it is checked."""
+
+from __future__ import annotations
+
+from genbench.conformance import likelihoods, samples, training
+from genbench.conformance.promise import Promise
+
+PROMISES = list(
+    dict.fromkeys(
+        found
+        for module in (training, samples, likelihoods)
+        for found in vars(module).values()
+        if isinstance(found, Promise)
+    )
+)

@@ -1,0 +1,121 @@
+"""Promises of a model's samples and pictures, and of what drawing them leaves alone."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from genbench.capabilities import Chains, Interpolation
+from genbench.conformance.case import CLASSES, COUNT, Case
+from genbench.conformance.process_state import GENERATORS
+from genbench.conformance.promise import NotApplicable, listed, promise, require, require_images
+from genbench.conformance.training import stored, trains
+
+
+@promise("sample(n) gives n float images of the data's shape", "sample", trains)
+def samples(case: Case) -> str:
+    model = case.trained.eval()
+    for n in (COUNT, 1):
+        with torch.inference_mode():
+            images = model.sample(n, None if case.labels is None else case.labels[:n])
+        wanted = (n, *case.shape)
+        require(isinstance(images, Tensor), f"sample({n}) gives a {type(images).__name__}, not a tensor")
+        require(tuple(images.shape) == wanted, f"sample({n}) has shape {tuple(images.shape)}, not {wanted}")
+        require(images.is_floating_point(), f"sample({n}) is {images.dtype}, not a float: the harness quantises")
+    require(model.nfe >= 1, f"nfe = {model.nfe}", "nfe")
+    return f"{images.dtype}".removeprefix("torch.")
+
+
+@promise("samples are finite and in the range of images, [-1, 1]", "sample", samples)
+def pixels(case: Case) -> str:
+    images = case.drawn.float()
+    odd = int((~images.flatten(1).isfinite()).any(1).sum())
+    require(not odd, f"{odd} of {COUNT} samples have NaN or infinity")
+    low, high, outside = float(images.min()), float(images.max()), float((images.abs() > 1).float().mean())
+    span = f"values from {low:.3g} to {high:.3g}"
+    require(outside <= 0.5, f"{span}, {outside:.0%} of them outside [-1, 1], where the harness clips them")
+    require(low < 0 or high <= 0, f"{span}, none of them negative: black is -1, not 0")
+    return span
+
+
+@promise("Python's and NumPy's generators are left alone", "sample", pixels)
+def generators(case: Case) -> None:
+    found = [name for name in case.touched if name in GENERATORS]
+    told = f"{' and '.join(found)} was drawn from or seeded: draw from torch's, which the harness seeds"
+    require(not found, told, next((case.touched[name] for name in found), None))
+
+
+@promise("nothing that the whole process shares is changed", "sample", pixels)
+def shared_settings(case: Case) -> None:
+    found = [name for name in case.touched if name not in GENERATORS]
+    told = f"{' and '.join(found)} changed: the models that run after it would have it too"
+    require(not found, told, next((case.touched[name] for name in found), None))
+
+
+@promise("the same training twice gives the same weights", "loss", generators)
+def training_repeats(case: Case) -> None:
+    again = case.train().state_dict()
+    other = [name for name, tensor in case.trained.state_dict().items() if not torch.equal(tensor, again[name])]
+    require(not other, f"{listed(other)} differ between two equal trainings")
+
+
+@promise("one seed gives the same samples twice", "sample", generators)
+def samples_repeat(case: Case) -> None:
+    same = torch.equal(case.drawn, case.sample(case.trained))
+    require(same, "two calls with one seed differ: a generator of its own, or state that sampling changes?")
+
+
+@promise("another seed gives other samples", "sample", pixels)
+def samples_vary(case: Case) -> None:
+    same = torch.equal(case.drawn, case.sample(case.trained, seed=2))
+    require(not same, "two seeds give the same samples: is torch's generator seeded here, or not drawn from?")
+
+
+@promise("a saved, loaded or copied model draws the same samples", "__init__", training_repeats, samples_repeat)
+def survives(case: Case) -> None:
+    other = case.build(seed=5)
+    other.load_state_dict(stored(case.trained))
+    told = "what the samples depend on is in no parameter and no buffer (register_buffer)"
+    require(torch.equal(case.sample(other), case.drawn), f"samples differ after saving and loading: {told}")
+    require(torch.equal(case.sample(copy.deepcopy(case.trained)), case.drawn), f"samples differ after deepcopy: {told}")
+
+
+@promise("samples depend on the labels", "sample", samples_repeat)
+def labels(case: Case) -> None:
+    if not case.conditional:
+        raise NotApplicable("drawn without labels" if case.model.conditional else "conditional = False")
+    first, last = (case.sample(case.trained, labels=torch.full((COUNT,), label)) for label in (0, CLASSES - 1))
+    require(not torch.equal(first, last), f"class 0 and class {CLASSES - 1} give the same images")
+
+
+@promise("interpolate gives images from one to the other", "interpolate", trains)
+def interpolates(case: Case) -> None:
+    if not isinstance(case.trained, Interpolation):
+        raise NotApplicable("no interpolate()")
+    torch.manual_seed(1)
+    images, weights = case.batch.images, torch.linspace(0, 1, 3)
+    with torch.inference_mode():
+        found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.labels)
+    require_images(found, (3, *images.shape), "interpolate")
+    require(not torch.equal(found[0], found[2]), "interpolate gives the same images at weights 0 and 1")
+
+
+@promise("its chains lead from images to noise and back", "forward_chain", trains)
+def chains(case: Case) -> str:
+    if not isinstance(case.trained, Chains):
+        raise NotApplicable("no forward_chain() and reverse_chain()")
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        there, forward = case.trained.eval().forward_chain(case.batch.images, 3)
+        back, reverse = case.trained.reverse_chain(COUNT, 3, case.labels)
+    require(there[0] == 0 and bool((there.diff() > 0).all()), f"the times of forward_chain are {there.tolist()}")
+    require(
+        back[-1] == 0 and bool((back.diff() < 0).all()),
+        f"the times of reverse_chain are {back.tolist()}",
+        "reverse_chain",
+    )
+    require_images(forward, (len(there), *case.batch.images.shape), "forward_chain")
+    require_images(reverse, (len(back), COUNT, *case.shape), "reverse_chain")
+    return f"t = {', '.join(map(str, there.tolist()))}"

@@ -1,0 +1,158 @@
+"""Promises of a model's class, of its phases and of its weights."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genbench import store
+from genbench.conformance.case import STEPS, Case
+from genbench.conformance.promise import Broken, listed, promise, require
+from genbench.errors import BadInput, describe
+from genbench.model import Model
+from genbench.names import check_name
+from genbench.records import REFERENCES
+from genbench.train import checked_loss, checked_phases, give_gradients
+from genbench.values import checked
+
+
+@promise("it has a name of its own", "name")
+def named(case: Case) -> str:
+    name = check_name(getattr(case.model, "name", None), "the name")
+    require(name.lower() not in REFERENCES, f"{name!r} is the name of a reference row")
+    return (case.model.__doc__ or "").strip().split("\n")[0]
+
+
+@promise("every option says what changing it asks for; presets are valid", "Config")
+def options(case: Case) -> str:
+    kind = case.model.Config
+    for name in kind.model_fields:
+        kind.role(name)
+    for name, preset in case.model.presets.items():
+        try:
+            checked(kind, dict(preset), lambda keys: "", "a preset sets options of Config")
+        except BadInput as fault:
+            raise Broken(f"preset {name!r}{describe(fault)}", "presets") from None
+    return f"{len(kind.model_fields)} options, presets: {', '.join(case.model.presets) or 'none'}"
+
+
+@promise("it can be built", "__init__", options)
+def built(case: Case) -> str:
+    parameters = sum(parameter.numel() for parameter in case.build().parameters())
+    require(parameters > 0, "it has no parameters: make them torch.nn.Parameters")
+    return f"{parameters:,} parameters"
+
+
+@promise("every phase has parameters of its own, which its module holds", "phases", built)
+def phases(case: Case) -> str:
+    model = case.build()
+    found = checked_phases(model)
+    for phase in found:
+        held = {id(parameter) for parameter in phase.module.parameters()}
+        names = _names(model, moved(phase.optimizer) - held)
+        told = f"the optimizer of phase {phase.name!r} moves what its module does not hold: {names}"
+        require(not names, f"{told}; no average of these is kept, and samples are drawn from averages")
+    return ", ".join(phase.name for phase in found)
+
+
+@promise("every phase gives a finite scalar loss", "loss", phases)
+def losses(case: Case) -> str:
+    found = []
+    for phase in case.build().phases():
+        loss = checked_loss(case.loss(case.prepared(phase.name), phase.name), phase)
+        require(loss.isfinite(), f"loss({phase.name!r}, ...) is {loss.item()}")
+        found.append(f"{phase.name} {loss.item():.4g}")
+    return ", ".join(found)
+
+
+@promise("every parameter belongs to a phase and gets a gradient", "loss", losses)
+def gradients(case: Case) -> None:
+    with case.births() as born:
+        model = case.build().train()
+    held: set[int] = set()
+    for phase in model.phases():
+        with torch.no_grad():
+            model.prepare(phase.name, case.batch)
+        model.zero_grad()
+        case.loss(model, phase.name)["loss"].backward()  # type: ignore[no-untyped-call]
+        bare = {id(p): n for n, p in model.named_parameters() if id(p) in moved(phase.optimizer) and p.grad is None}
+        told = f"loss({phase.name!r}, ...) does not depend on {listed(bare.values())}"
+        require(not bare, told, next((born[key] for key in bare if key in born), None))
+        held |= moved(phase.optimizer)
+    idle = {id(p): n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held}
+    told = f"in no phase's optimizer: {listed(idle.values())}"
+    require(not idle, told, next((born[key] for key in idle if key in born), "phases"))
+
+
+@promise("an update moves the parameters of its phase alone", "loss", losses)
+def updates(case: Case) -> None:
+    for name in [phase.name for phase in case.build().phases()]:
+        model = case.prepared(name)
+        (phase,) = (phase for phase in model.phases() if phase.name == name)
+        before = {n: p.detach().clone() for n, p in model.named_parameters() if id(p) not in moved(phase.optimizer)}
+        give_gradients(model, phase)
+        case.loss(model, name)["loss"].backward()  # type: ignore[no-untyped-call]
+        phase.optimizer.step()
+        other = [n for n, old in before.items() if not torch.equal(model.get_parameter(n), old)]
+        require(not other, f"a step of phase {name!r} also changes {listed(other)}")
+
+
+@promise("tensors it keeps are parameters or buffers", "__init__", built)
+def held(case: Case) -> None:
+    """What is neither does not follow the model to a GPU, nor into a checkpoint."""
+    model = case.build()
+    loose = [
+        f"{name}.{key}".removeprefix(".")
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, Tensor)
+    ]
+    require(not loose, f"{listed(loose)}: use register_buffer, or torch.nn.Parameter where it is learned")
+
+
+@promise("state is tensors, stored without pickle", "__init__", built)
+def stored_as_tensors(case: Case) -> str:
+    state = case.build().state_dict()
+    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    where = "get_extra_state" if any(name.endswith("_extra_state") for name in odd) else None
+    require(not odd, f"state that is no tensor cannot be stored without pickle: {listed(odd)}", where)
+    again = stored(case.build())
+    lost = [name for name, value in state.items() if not torch.equal(again[name], value)]
+    require(not lost, f"stored as safetensors and read again it is another: {listed(lost)}")
+    return f"{sum(value.numel() for value in state.values()):,} numbers"
+
+
+@promise("training leaves finite weights", "loss", losses, stored_as_tensors)
+def trains(case: Case) -> str:
+    for name, tensor in case.trained.state_dict().items():
+        require(tensor.isfinite().all(), f"{name} is not finite after {STEPS} steps")
+    return f"{STEPS} steps"
+
+
+@promise("training moves every phase's parameters", "phases", trains)
+def training_moves(case: Case) -> None:
+    before, after = case.build(), case.trained.state_dict()
+    for phase in before.phases():
+        names = [n for n, p in before.named_parameters() if id(p) in moved(phase.optimizer)]
+        changed = any(not torch.equal(before.get_parameter(n), after[n]) for n in names)
+        require(changed, f"phase {phase.name!r} moved nothing in {STEPS} steps")
+
+
+def moved(optimizer: torch.optim.Optimizer) -> set[int]:
+    """The ids of the parameters that an optimizer moves."""
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def stored(model: Model) -> dict[str, Tensor]:
+    """The model's state, written to disk and read again as a checkpoint is."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.safetensors"
+        store.write_tensors(file, model.state_dict())
+        return store.read_tensors(file)
+
+
+def _names(model: Model, ids: set[int]) -> str:
+    return listed(name for name, parameter in model.named_parameters() if id(parameter) in ids)

@@ -1,0 +1,119 @@
+"""What jobs will need, for whoever places them: bytes, and seconds enough to order them by.
+
+A plugin's code is called for it, in a process apart: one that dies or hangs there ends no run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from genbench.executors.supervise import start_forkserver
+from genbench.planning.plan import Job
+
+if TYPE_CHECKING:
+    from genbench.planning.estimate import Estimate
+
+PATIENCE_SECONDS = 60.0
+"""How long an estimate may take."""
+FLOPS_PER_SECOND = {"cpu": 1e10, "cuda": 1e13}
+"""Of a CPU thread and of a GPU, where no earlier run tells: good enough for an order, and shown nowhere."""
+
+
+class Need(NamedTuple):
+    """Bytes of main memory or, on a GPU, of each of its devices; and seconds, a guess. None: not known."""
+
+    memory_bytes: int | None = None
+    seconds: float | None = None
+
+
+def need(job: Job, about: Estimate | None) -> Need:
+    """By earlier runs where there are any, else by what was counted; None for a reference row, which is quick."""
+    if about is None:
+        import torch
+
+        from genbench.planning.estimate import process_bytes
+
+        return Need(process_bytes(torch.device(job.runtime.device)), 0.0)
+    return Need(_bytes(job, about), _seconds(job, about))
+
+
+def _bytes(job: Job, about: Estimate) -> int | None:
+    processes, past = job.runtime.processes, about.earlier
+    if past is not None and past.peak_bytes and processes == 1:
+        return past.peak_bytes
+    if about.estimated_peak_bytes is None:
+        return None
+    return about.estimated_peak_bytes * (processes if job.runtime.device == "cpu" else 1)
+
+
+def _seconds(job: Job, about: Estimate) -> float | None:
+    if about.earlier is not None and about.earlier.seconds is not None:
+        return about.earlier.seconds
+    threads = job.runtime.threads if job.runtime.device == "cpu" else job.runtime.processes
+    rate = FLOPS_PER_SECOND[job.runtime.device.partition(":")[0]] * threads
+    timed = job.budget.unit == "seconds"
+    train = job.budget.amount if timed else None if about.train_flops is None else about.train_flops / rate
+    return None if train is None else train + (about.sample_flops or 0.0) / rate
+
+
+def alike(job: Job) -> str:
+    """What jobs have in common that need the same: all but the seed."""
+    return job.model_copy(update={"seed": 0, "tuning_trials": None}).model_dump_json()
+
+
+def find_needs(jobs: list[Job], context: dict[str, Any]) -> list[Need]:
+    """What each job will need; nothing is known of one whose estimate ends its process, or takes too long."""
+    start_forkserver()
+    spawn = multiprocessing.get_context("forkserver")
+    different = {alike(job): job for job in jobs}
+    found: dict[str, Need] = {}
+    while len(found) < len(different):
+        waiting = {key: job for key, job in different.items() if key not in found}
+        receiver, sender = spawn.Pipe(duplex=False)
+        plain = [job.model_dump(mode="json") for job in waiting.values()]
+        process = spawn.Process(target=needs_main, args=(plain, context, sender))
+        process.start()
+        sender.close()
+        try:
+            for key in waiting:
+                answer = _answer(receiver)
+                found[key] = answer or Need()
+                if answer is None:
+                    break
+        finally:
+            process.kill()
+            process.join()
+    return [found[alike(job)] for job in jobs]
+
+
+def _answer(receiver: Connection) -> Need | None:
+    """The next that the process says; None where it ended instead, or says nothing for too long."""
+    try:
+        return Need(*receiver.recv()) if receiver.poll(PATIENCE_SECONDS) else None
+    except (EOFError, OSError):
+        return None
+
+
+def needs_main(plain: Iterable[dict[str, Any]], context: dict[str, Any], sender: Connection) -> None:
+    """The process: it says of one job after the other what it needs."""
+    from genbench.child import die_with_parent, prepared
+    from genbench.planning.earlier import read_earlier
+    from genbench.planning.estimate import estimate
+    from genbench.plugins import load_plugins
+
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jobs = [Job.model_validate(one) for one in plain]
+    plugins = load_plugins(jobs[0].runtime.plugins)
+    records = read_earlier(jobs[0].runtime.out, {job.model for job in jobs})
+    for job in jobs:
+        try:
+            data = prepared(job, context, plugins)
+            about = None if job.is_reference else estimate(job, data, plugins, records, 1.0)
+            sender.send(tuple(need(job, about)))
+        except Exception:
+            sender.send(tuple(Need()))

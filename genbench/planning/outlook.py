@@ -1,0 +1,253 @@
+"""What `genbench plan` says: the jobs, what they would cost, and the method behind every estimate."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from genbench.curve import plan_note
+from genbench.errors import GenbenchError
+from genbench.executors.local import alone, pools_here
+from genbench.executors.task import Task, make_task
+from genbench.planning.earlier import read_earlier
+from genbench.planning.estimate import Estimate, estimate
+from genbench.planning.needs import alike, need
+from genbench.planning.plan import Job
+from genbench.planning.schedule import Forecast, Pool, forecast, longest_first
+from genbench.planning.session import Session
+from genbench.run import is_done
+from genbench.safe_text import printable
+from genbench.tables.wording import DASH, number
+from genbench.v100 import nominal_words
+
+WIDTH = 100
+HEADINGS = ("model", "parameters", "FLOPs/\nupdate", "training\nFLOPs", "peak\nmemory", "FLOPs/\nsample", "NFE",
+            "V100-days", "seconds")  # fmt: skip
+METHOD = (
+    "These are estimates (~), made without running anything. FLOPs are counted on tensors that have a shape but no "
+    "numbers: 2 per multiply-add of products and convolutions, forward and backward, an update of a phase in its "
+    "batch; optimizer, averaging, normalisation and elementwise operations have none.",
+    "Training FLOPs: updates until the budget is spent; of a budget in seconds, by what earlier runs did a second.",
+    "Peak memory, of training: weights and their average, gradients, the optimizers' state, what autograd keeps of the "
+    "largest phase's batch, the training images on a GPU and, on a CPU, this process. Left out: temporaries of the "
+    "operations, workspaces of libraries, fragmentation.",
+    "Seconds: medians of earlier runs of the same training, device and precision in the output folder, for training, "
+    "sampling and scoring together.",
+)
+TRIED = "computed on 2 and 4 images of noise and carried on to the batch, since its loss needs numbers"
+
+
+@dataclass
+class Prospect:
+    """One job of a plan: done or not, what is noted of it, why it cannot run, and what it would cost (None: done)."""
+
+    job: Job
+    done: bool
+    note: str
+    problems: list[GenbenchError] = field(default_factory=list)
+    estimate: Estimate | None = None
+
+    @property
+    def state(self) -> str:
+        return "done" if self.done else "cannot" if self.problems else "to do"
+
+
+def prospects(session: Session, utilisation: float) -> list[Prospect]:
+    """All jobs of a session, those that would train with an estimate; one estimate serves all seeds."""
+    found, known = [], {}
+    models = {job.model for job in session.jobs if not job.is_reference}
+    records = read_earlier(session.jobs[0].runtime.out, models)
+    for job in session.jobs:
+        prospect = Prospect(job, is_done(job), plan_note(job), session.missing.get(job.dataset, []))
+        if not job.is_reference and not prospect.done:
+            key = alike(job)
+            if key not in known:
+                data = session.datasets[job.dataset]
+                known[key] = estimate(job, data, session.plugins, records, utilisation)
+            prospect.estimate = known[key]
+        found.append(prospect)
+    return found
+
+
+@dataclass
+class Schedule:
+    """How the jobs to do would run side by side here, by the seconds that earlier runs tell."""
+
+    tasks: list[Task]
+    pools: list[Pool]
+    forecast: Forecast
+    unknown: list[str]
+    """The labels of those of which earlier runs tell no seconds."""
+
+
+def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
+    """Of the jobs that can run; None where another machine runs them."""
+    waiting = {p.job.id: p for p in found if p.state == "to do"}
+    if not waiting or session.jobs[0].runtime.executor != "local":
+        return None
+    tasks = longest_first(make_task(p.job, session.context, *need(p.job, p.estimate)) for p in waiting.values())
+    past = {name: p.estimate.earlier for name, p in waiting.items() if p.estimate is not None}
+    known = [replace(task, seconds=about.seconds if (about := past.get(task.id)) else None) for task in tasks]
+    pools = pools_here(session.groups, session.at_once)
+    unknown = dict.fromkeys(waiting[task.id].job.label for task in known if task.seconds is None)
+    return Schedule(tasks, pools, forecast(known, pools), list(unknown))
+
+
+def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
+    """The jobs at a time, how long they would take together, and the memory."""
+    runtime, plan = session.jobs[0].runtime, schedule(found, session)
+    if plan is None:
+        gpus = f", {runtime.processes} GPUs" if runtime.device != "cpu" else ""
+        asks = f"each job asks for {runtime.threads} CPUs{gpus} and its peak memory; the executor says how many run"
+        return [] if runtime.executor == "local" else _wrapped(f"--executor {runtime.executor}: {asks}.")
+    count, total = sum(pool.slots for pool in plan.pools), plan.forecast.seconds
+    without = f"; no earlier run tells of {', '.join(plan.unknown)}" if plan.unknown else ""
+    time = f"~{number(total, 'seconds')} s in all" if total else "time unknown"
+    lines = [f"{count} job{'s' * (count > 1)} at a time, longest first: {time}{without}."]
+    for pool in plan.pools:
+        most, there = plan.forecast.peak_bytes[pool.group], number(pool.capacity, "bytes")
+        lines.append(f"{pool.group[0]}: together at most ~{number(most, 'bytes')}, of {there} there.")
+    pool = max(plan.pools, key=lambda pool: pool.capacity)
+    for task in plan.tasks:
+        if all(each.exceeded_by(task) for each in plan.pools):
+            lines.append(f"{task.id}: {alone(pool.need(task), pool.capacity, pool.group[0])}.")
+    return [line for text in lines for line in _wrapped(text)]
+
+
+def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
+    """One row a job, as plain data: the job, its state, and the estimate with its reasons and method."""
+    rows, plan = [], schedule(found, session)
+    places = {task.id: task for task in plan.tasks} if plan else {}
+    for prospect in found:
+        job, here = prospect.job, bool(prospect.job.dataset_digest)
+        problems = [{"code": p.code, "message": p.message, "hint": p.hint} for p in prospect.problems]
+        row: dict[str, Any] = {
+            "done": prospect.done,
+            "id": job.id if here else None,
+            "note": prospect.note,
+            "problems": problems,
+        }
+        row |= job.model_dump(mode="json", exclude={"runtime"})
+        if prospect.estimate is not None:
+            about, phases = asdict(prospect.estimate), prospect.estimate.phases
+            for name, phase in phases.items():
+                about["phases"][name]["flops_per_image"] = phase.flops_per_image
+            about["flops_per_update"] = {name: phase.flops_per_update for name, phase in phases.items()}
+            row["estimate"] = about | {"method": list(METHOD)}
+        if plan and job.id in places:
+            begin, memory = plan.forecast.begins[job.id], places[job.id].memory_bytes
+            row["schedule"] = {"begin_seconds": begin, "memory_bytes": memory}
+        rows.append(row)
+    return rows
+
+
+def as_text(found: list[Prospect], utilisation: float, session: Session) -> str:
+    """The jobs, how they would run, a table a dataset of what those to do would cost, and the footnotes."""
+    lines = []
+    for prospect in found:
+        job = prospect.job
+        budget = "" if job.is_reference else " ".join(f"{v:g} {k}" for k, v in job.budget.as_dict().items())
+        name = job.id if job.dataset_digest else job.id.rpartition("-")[0]
+        note = f"; {prospect.note}" if prospect.note else ""
+        lines.append(f"{prospect.state:6} {name:56} {job.precision:5} {budget}{note}".rstrip())
+    reasons = {p.job.dataset: p.problems for p in found if p.problems}
+    for dataset, problems in reasons.items():
+        lines += _wrapped(f"{dataset}: cannot run: " + "; ".join(problem.message for problem in problems))
+    lines += schedule_text(found, session)
+    waiting = [prospect for prospect in found if prospect.estimate is not None]
+    return "\n".join([*map(printable, lines), *(_estimates(waiting, utilisation) if waiting else [])])
+
+
+def _estimates(waiting: list[Prospect], utilisation: float) -> list[str]:
+    notes: list[str] = []
+    grid: list[list[str]] = []
+    earlier: list[str] = []
+    seen: list[tuple[str, str]] = []
+    for prospect in waiting:
+        job, about = prospect.job, prospect.estimate
+        assert about is not None
+        if (job.dataset, job.label) in seen:
+            continue
+        if job.dataset not in [dataset for dataset, _ in seen]:
+            grid.append([f"on {job.dataset}, a job:"])
+        seen.append((job.dataset, job.label))
+        grid += _lines(job, about, notes)
+        if about.earlier is not None:
+            earlier.append(_earlier_text(job, about))
+    out = ["", *_aligned([_headings(i) for i in (0, 1)], grid), ""]
+    for mark, note in enumerate(notes, 1):
+        out += _wrapped(f"[{mark}] {note}")
+    for text in earlier:
+        out += _wrapped(text)
+    days = f"V100-days, nominal: {nominal_words(utilisation)}; change it by --v100-utilisation."
+    for text in (*METHOD, days):
+        out += _wrapped(text)
+    return out
+
+
+def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
+    """The lines of one job: its own and, where it has several phases, one for each."""
+
+    def cell(value: float | None, style: str, key: str, mark: str = "~") -> str:
+        if value is not None:
+            return mark + number(value, style)
+        reason = next((words for name, words in about.reasons.items() if name == key or name.startswith(f"{key}.")), "")
+        return DASH + _mark(reason or "no earlier run of the same settings here", notes)
+
+    def update(name: str) -> str:
+        phase = about.phases[name]
+        tried = _mark(TRIED, notes) if phase.tried and phase.flops_per_update is not None else ""
+        left = _mark(f"without {', '.join(phase.uncounted_ops)}", notes) if phase.uncounted_ops else ""
+        return cell(phase.flops_per_update, "flops", f"phases.{name}", "") + tried + left
+
+    several, names = len(about.phases) > 1, list(about.phases)
+    own = "" if several else update(names[0]) if names else cell(None, "flops", "train_flops")
+    seconds = about.earlier.seconds if about.earlier else None
+    first = [
+        printable(job.label)[:18], number(about.parameters, "si"), own,
+        cell(about.train_flops, "flops", "train_flops"),
+        cell(about.estimated_peak_bytes, "bytes", "estimated_peak_bytes"),
+        cell(about.sample_flops_per_image, "flops", "sample_flops", ""),
+        DASH if about.sample_nfe is None else f"{about.sample_nfe:,}",
+        cell(about.v100_days, "days", "v100_days"), cell(seconds, "seconds", "seconds"),
+    ]  # fmt: skip
+    phases = [[f"  {name}"[:18], number(about.phases[name].parameters, "si"), update(name)] for name in names]
+    return [first, *(phases if several else [])]
+
+
+def _earlier_text(job: Job, about: Estimate) -> str:
+    """`ddpm on mnist5k, from 3 earlier runs: training 60.0 s, ...`."""
+    past = about.earlier
+    assert past is not None
+    seconds = (("training", past.train_seconds), ("sampling", past.sample_seconds), ("scoring", past.evaluate_seconds))
+    words = [f"{name} ~{number(value, 'seconds')} s" for name, value in seconds if value is not None]
+    if past.peak_bytes is not None:
+        words.append(f"peak ~{number(past.peak_bytes, 'bytes')}")
+    return f"{job.label} on {job.dataset}, from {past.runs} earlier run{'s' * (past.runs > 1)}: {', '.join(words)}."
+
+
+def _mark(note: str, notes: list[str]) -> str:
+    if note not in notes:
+        notes.append(note)
+    return f" [{notes.index(note) + 1}]"
+
+
+def _headings(line: int) -> list[str]:
+    parts = [heading.split("\n") for heading in HEADINGS]
+    return [([""] * (2 - len(part)) + part)[line] for part in parts]
+
+
+def _aligned(head: list[list[str]], grid: list[list[str]]) -> list[str]:
+    """Lines of columns, the first to the left, the others to the right; a line of one cell stands alone."""
+    cells = [*head, *(line for line in grid if len(line) > 1)]
+    sizes = [max((len(line[i]) for line in cells if i < len(line)), default=0) for i in range(len(HEADINGS))]
+    align: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(sizes) - 1)]
+    return [
+        "  ".join(put(text, size) for put, text, size in zip(align, line, sizes)).rstrip() for line in [*head, *grid]
+    ]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(printable(text), WIDTH, subsequent_indent="  ")

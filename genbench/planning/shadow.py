@@ -1,0 +1,167 @@
+"""Models without numbers: built on torch's meta device, and given tensors that know shape, type and device alone.
+
+Such a model takes neither memory nor the time of its initialisation, so that what cannot be built is found, and what a
+job would cost is counted, before anything runs. Source of the tensors: `torch._subclasses.FakeTensorMode`, by which
+torch traces programs; operations choose the kernels (attention, autocast) that they would choose on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
+from genbench.model import DataSpec, Model
+from genbench.signals import is_interruption
+
+if TYPE_CHECKING:
+    from genbench.data import Dataset
+    from genbench.planning.plan import Job
+    from genbench.plugins import Plugins
+
+SMALL = 2**18
+"""Numbers of a parameter that keeps them while its model is built: they take no time, and building may look at them."""
+
+
+def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
+    """Build every model of a plan once. Raises BadInput naming one that its options and its images do not allow."""
+    seen = []
+    for job in jobs:
+        what = (job.model, job.config, job.dataset, job.conditional)
+        if not job.is_reference and what not in seen:
+            seen.append(what)
+            model = build_job(job, plugins, datasets[job.dataset])
+            if next(model.parameters(), None) is None and not plugins.owns("train", plugins.model(job.model)[1]):
+                raise BadInput(f"model {job.label!r} has no parameters to train", "make them torch.nn.Parameters")
+
+
+def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
+    """The job's model, without the numbers of large parameters. Raises BadInput, or its own EnvironmentProblem."""
+    kind, _ = plugins.model(job.model)
+    spec = data.spec(job.conditional)
+    try:
+        return build(kind, spec, kind.Config(**job.config))
+    except EnvironmentProblem:
+        raise
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        if is_interruption(error):
+            raise
+        what = message_of(error) if isinstance(error, GenbenchError | ValueError) else describe(error)
+        shape = "x".join(map(str, spec.shape))
+        raise BadInput(
+            f"model {job.label!r} cannot be built for the {shape} images of {spec.name!r}: {what}",
+            "change its options by --set, or choose another dataset",
+        ) from error
+
+
+def build(kind: type[Model], spec: DataSpec, config: Model.Config) -> Model:
+    """The model, its large parameters on the meta device; raises what its building raises.
+
+    A model that mixes the numbers of such parameters with others while it is built is built with all its numbers.
+    """
+    try:
+        with _parameters_on_meta():
+            return kind(spec, config)
+    except Exception:
+        return kind(spec, config)
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Within the block large parameters lose their numbers when a module takes them; one that two share stays one."""
+    replaced: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
+
+    def replace(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta or parameter.numel() < SMALL:
+            return None
+        if id(parameter) not in replaced:
+            replaced[id(parameter)] = parameter, nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+        return replaced[id(parameter)][1]
+
+    handle = register_module_parameter_registration_hook(replace)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def shadow_mode() -> Any:
+    """Within `with shadow_mode():` all new tensors are shadows; what needs a number raises."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def as_shadow(model: Model, device: torch.device) -> Model:
+    """The model itself with all parameters and buffers as shadows on `device`; to be called in a `shadow_mode`."""
+    replaced: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def shadow(old: Tensor) -> Tensor:
+        if id(old) not in replaced:
+            new: Tensor = torch.empty_strided(old.size(), old.stride(), dtype=old.dtype, device=device)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, old.requires_grad)
+            replaced[id(old)] = old, new
+        return replaced[id(old)][1]
+
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    tensors[name] = shadow(tensor)  # type: ignore[assignment]
+    return model
+
+
+@contextmanager
+def unchecked_distributions() -> Iterator[None]:
+    """Within the block torch's distributions do not look whether the numbers they are given are valid."""
+    from torch.distributions import Distribution
+
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def remember_calls(model: nn.Module, counted: Callable[[], int], count: Callable[[int], None]) -> None:
+    """Let each module below `model` compute once for arguments of the same shapes, and answer further calls at once.
+
+    A call that is answered so adds the FLOPs of the first, by `count`, to what `counted` gives: a sampler of 1,000
+    steps takes the time of one. It holds for modules whose work depends on the shapes of their arguments alone.
+    """
+    for module in model.modules():
+        if module is not model:
+            module.forward = _Remembered(module.forward, counted, count)
+
+
+class _Remembered:
+    """A function of shadows that computes once for arguments of the same shapes, types and values."""
+
+    def __init__(self, function: Callable[..., Any], counted: Callable[[], int], count: Callable[[int], None]) -> None:
+        self.function, self.counted, self.count = function, counted, count
+        self.known: dict[Any, tuple[Any, int]] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from torch.utils._pytree import tree_flatten, tree_map_only
+
+        leaves, structure = tree_flatten((args, kwargs))
+        try:
+            key = (str(structure), tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves))
+            hash(key)
+        except TypeError:
+            return self.function(*args, **kwargs)
+        if key in self.known:
+            result, flops = self.known[key]
+            self.count(flops)
+            return tree_map_only(Tensor, torch.empty_like, result)
+        before = self.counted()
+        result = self.function(*args, **kwargs)
+        self.known[key] = result, self.counted() - before
+        return result

@@ -1,0 +1,50 @@
+"""The room on disk that jobs need, found before any of them starts."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genbench.errors import EnvironmentProblem
+from genbench.planning.shadow import build_job
+
+if TYPE_CHECKING:
+    from genbench.data import Dataset
+    from genbench.planning.plan import Job
+    from genbench.plugins import Plugins
+
+COPIES = 4
+"""Numbers that a checkpoint has for each of a model's: its weight, its average, and two moments of an optimizer."""
+CHECKPOINTS = 3
+"""That are there while one is written: the new one, the latest and the previous one."""
+MARGIN = 1.1
+
+
+def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
+    """Raise EnvironmentProblem where the jobs' folder has less room than their checkpoints and samples take."""
+    needed: dict[Path, float] = {}
+    for job in jobs:
+        there = sum(file.stat().st_size for file in job.folder.rglob("*") if file.is_file())
+        room = MARGIN * job_bytes(job, plugins, datasets[job.dataset]) - there
+        needed[job.runtime.out] = needed.get(job.runtime.out, 0.0) + max(0.0, room)
+    for out, room in needed.items():
+        place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+        if free < room:
+            raise EnvironmentProblem(
+                f"{out}: {free / 1e9:,.3g} GB are free, the runs need about {room / 1e9:,.3g} GB",
+                "free some space, or give a folder on another disk by --out",
+            )
+
+
+def job_bytes(job: Job, plugins: Plugins, data: Dataset) -> float:
+    """The most that a job's folder holds at a time: checkpoints, weights for the curve, and samples, twice."""
+    samples: float = 2.0 * job.samples * math.prod(data.shape)
+    if job.is_reference or job.foreign:
+        return samples
+    state = build_job(job, plugins, data).state_dict().values()
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in state)
+    return samples + weights * (COPIES * CHECKPOINTS + job.curve)

@@ -1,0 +1,84 @@
+"""The figures of a report, by name: what draws each of them, and whether it is of a dataset or of a model.
+
+They are drawn from the tables of the layout `full`. A plot shows together only what a table ranks together: a panel for
+each group, conditional or not, and extractor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from genbench.plots.bound import bound_over_time
+from genbench.plots.cost import cost_by_phase, fid_against_sampling, fid_against_training
+from genbench.plots.learning import learning_curves
+from genbench.plots.likelihood import likelihoods
+from genbench.plots.panels import Looks, Panel, palette, panels, rows_of
+from genbench.plots.style import captioned, panels_of, short, styled
+from genbench.sheets import COUNT, first_samples, sheet
+from genbench.tables.layout import Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_sampling",
+    "fid_against_training", "learning_curves", "likelihoods", "palette", "panels", "sample_grids",
+]  # fmt: skip
+
+
+def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
+    """The first samples of every row side by side at one size: `real`, models as their tables rank them, `noise`."""
+    pictures: list[tuple[str, np.ndarray]] = []
+    missing = []
+    for row in rows_of(tables):
+        images = next((found for record in row.records if (found := first_samples(record, count)) is not None), None)
+        if images is None:
+            missing.append(f"{row.name} (no samples)")
+        else:
+            pictures.append((row.name, sheet(images, math.isqrt(count))))
+    with styled():
+        figure, axes = panels_of(len(pictures), (2.4, 2.64), 4, margins=(0.06, 0.06, 0.3, 0.06))
+        for ax, (name, page) in zip(axes, pictures):
+            ax.imshow(page, interpolation="nearest")
+            ax.set(title=short(name))
+            ax.set_axis_off()
+        return captioned(figure, f"The first {count} samples of every model, not chosen.", missing)
+
+
+Section = Literal["quality", "likelihood", "cost", "model"]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure of a report: its heading, what draws it from full tables, and the section that it stands in.
+
+    The tables are those of one dataset, or, in the section `model`, cut to one model.
+    """
+
+    title: str
+    draw: Callable[[list[Table], Looks], Figure]
+    section: Section = "quality"
+
+
+def _against_flops(tables: list[Table], looks: Looks) -> Figure:
+    return fid_against_training(tables, "flops", looks)
+
+
+def _against_seconds(tables: list[Table], looks: Looks) -> Figure:
+    return fid_against_training(tables, looks=looks)
+
+
+ALL: dict[str, Plot] = {
+    "fid-training-seconds": Plot("FID against training time", _against_seconds),
+    "fid-training-flops": Plot("FID against training FLOPs", _against_flops),
+    "fid-sampling": Plot("FID against sampling cost", fid_against_sampling),
+    "likelihoods": Plot("Likelihoods", likelihoods, "likelihood"),
+    "bound-over-time": Plot("Terms of the bound", bound_over_time, "likelihood"),
+    "cost-by-phase": Plot("Training cost by phase", cost_by_phase, "cost"),
+    "learning-curves": Plot("Learning curves", learning_curves, "model"),
+}
+"""The plots of a report by file name."""

@@ -1,0 +1,285 @@
+"""Tables -> figures of quality against cost, with the Pareto front, and of how cost splits by phase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from genbench.plots.panels import (
+    BARS,
+    CROWD,
+    MOST_BARS,
+    MOST_LINES,
+    Looks,
+    Panel,
+    Points,
+    blocks_of,
+    first_seeds,
+    palette,
+    panels,
+    title_of,
+    too_many,
+    unfinished,
+)  # fmt: skip
+from genbench.plots.style import (
+    REFERENCE_LINES,
+    captioned,
+    draw_lines,
+    legend,
+    make_room,
+    most,
+    panels_of,
+    scale,
+    short,
+    styled,
+)
+from genbench.record_files import curve_of
+from genbench.records import CurvePoint, Record
+from genbench.tables.layout import Cell, Column, Row, Table
+from genbench.tables.wording import NO_BREAK, heading_text, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOW_LEGEND, MOST_NAMED = 9, 20
+"""Models in the legend of a low panel, and of any."""
+FRONT = "#5c5c69"
+FRONTS = "Pareto front: models that no other undercuts in both, none that failed among them."
+DIFFERENT = 1.1
+"""The factor between costs that are not about the same."""
+SHADES = (1.0, 0.55, 0.3, 0.15)
+"""Opacities of a model's phases, in turn."""
+Cost = Callable[[Record], float | None]
+Spent = Callable[[CurvePoint], float | None]
+
+
+def fid_against_training(
+    tables: Iterable[Table], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
+) -> Figure:
+    """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines.
+
+    Runs that kept a curve lead up to their mark in a thin line, one a seed.
+    """
+    label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
+    text = f"Lower and further left is better. {FRONTS} {BARS}"
+    return _against(
+        list(tables), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
+        spent=lambda point: getattr(point, unit) or None,
+    )  # fmt: skip
+
+
+def fid_against_sampling(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
+    """FID over the seconds that 1,000 samples take."""
+    text = f"Lower and further left is better. {FRONTS} {BARS}"
+    return _against(list(tables), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
+
+
+def _seconds_per_1000(record: Record) -> float | None:
+    sample = record.cost.sample
+    return 1000 * sample.seconds / sample.images if sample and sample.images else None
+
+
+def _against(
+    tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
+) -> Figure:
+    looks = looks or palette(tables)
+    with styled():
+        shown, more = most(panels(tables, "fid_test"))
+        height = 5.0 if any(len(panel.rows) > LOW_LEGEND for panel in shown) else 3.4
+        figure, axes = panels_of(len(shown), (4.9, height), columns=1)
+        missing, curved = more, False
+        for ax, panel in zip(axes, shown):
+            paths, gaps = curves(panel, spent) if spent else ({}, [])
+            missing += [*_draw_against(ax, panel, label, cost, looks, paths), *gaps]
+            curved = curved or bool(paths or gaps)
+        if curved:
+            text += f" Thin lines: the same runs at earlier shares of their budgets, one a seed{first_seeds(tables)}."
+        return captioned(figure, text, missing)
+
+
+def _draw_against(
+    ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks, curves: Mapping[str, list[Points]]
+) -> list[str]:
+    """Draw one panel and say what is missing from it."""
+    points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
+    crowded = sum(map(len, curves.values())) > CROWD
+    for name, paths in curves.items():
+        draw_lines(ax, paths, looks[name], crowded, linewidth=1.0, alpha=0.7)
+    handles: list[Any] = []
+    words: list[str] = []
+    shown = [row for row in panel.rows if points[row.name]]
+    for row in shown:
+        handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
+        part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
+        words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
+    front = pareto([mean_of(points[row.name]) for row in shown if row.n_ok == row.n])
+    if len(shown) > MOST_NAMED:
+        del handles[MOST_NAMED:], words[MOST_NAMED:]
+        handles.append(ax.plot([], [], linestyle="")[0])
+        words.append(f"and {len(shown) - MOST_NAMED} more, see the table")
+    lines = {kind: value for kind in REFERENCE_LINES if (value := panel.reference(kind)) is not None}
+    for kind, value in lines.items():
+        dash, grey = REFERENCE_LINES[kind]
+        handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
+        words.append(f"{kind}  {number(value, 'fid')}")
+    joined = [point for paths in curves.values() for path in paths for point in path]
+    drawn = [*(point for row in shown for point in points[row.name]), *joined]
+    wide = 1.0 if joined else 5.0
+    scale(ax, "x", [x for x, _ in drawn], wide)
+    heights = [*(y for _, y in drawn), *lines.values()]
+    ends = [end for row in shown for end in panel.cell(row).interval or ()]
+    scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5], wide)
+    if front:
+        handles.append(_draw_front(ax, front))
+        words.append("Pareto front")
+    ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
+    legend(ax, handles, words)
+    return panel.missing({row.name for row in shown})
+
+
+def pareto(points: Points) -> Points:
+    """Those of (cost, value) that none undercuts in both, by cost; none where all cost about the same."""
+    front: Points = []
+    if not points or max(points)[0] < DIFFERENT * min(points)[0]:
+        return []
+    for cost, value in sorted(points):
+        if not front or value < front[-1][1]:
+            front.append((cost, value))
+    return front
+
+
+def _draw_front(ax: Axes, front: Points) -> Any:
+    """Steps through the front, up from the cheapest and out to the right: what lies above is undercut in both."""
+    (right, top) = (ax.get_xlim()[1], ax.get_ylim()[1])
+    xs, ys = [front[0][0], *(x for x, _ in front), right], [top, *(y for _, y in front), front[-1][1]]
+    style: Any = {"color": FRONT, "linestyle": "-.", "linewidth": 1.1, "zorder": 1.5, "drawstyle": "steps-post"}
+    return ax.plot(xs, ys, scalex=False, scaley=False, **style)[0]
+
+
+def mean_of(points: Points) -> tuple[float, float]:
+    """The mean cost and the mean value."""
+    xs, ys = zip(*points)
+    return math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
+
+
+def _stacked(heading: str) -> str:
+    """The metric on one line, its extractor on the next."""
+    metric, _, extractor = heading.replace(NO_BREAK, " ").partition(" (")
+    return short(metric) + (f"\n({short(extractor)}" if extractor else "")
+
+
+def curves(panel: Panel, spent: Spent) -> tuple[dict[str, list[Points]], list[str]]:
+    """By row (cost, value) along each finished run's curve, where it was measured under the panel's protocol.
+
+    Of the first MOST_LINES runs, by seed. Then which points of the curves have no number, and why.
+    """
+    paths: dict[str, list[Points]] = {}
+    told: list[str] = []
+    for row in panel.rows:
+        found, gaps = curves_of_row(row, panel.column, spent)
+        paths |= {row.name: found} if found else {}
+        told += gaps
+    return paths, told
+
+
+def curves_of_row(row: Row, column: Column, spent: Spent) -> tuple[list[Points], list[str]]:
+    """The same of one row."""
+    paths: list[Points] = []
+    told: dict[tuple[str, str], list[str]] = {}
+    for record in row.records[:MOST_LINES]:
+        curve = curve_of(record)
+        path = [
+            (x, m.value)
+            for point in curve
+            for m in point.measurements
+            if m.metric == column.metric and m.protocol == row.cells[column.key].protocol
+            if (x := spent(point)) is not None and m.value is not None
+        ]
+        if record.status == "complete" and len(path) > 1:
+            paths.append(path)
+        run = f"{row.name}'s curve" + (f" of seed {record.job.seed}" if row.n > 1 else "")
+        for point in curve:
+            if point.status != "ok":
+                told.setdefault((run, point.note), []).append(f"{100 * point.share:.2g} %")
+    return paths, [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
+
+
+def _points(row: Row, cell: Cell, cost: Cost) -> Points:
+    """(cost, value) of each run that has both."""
+    pairs = [(cost(record), value) for record, value in zip(row.records, cell.values)]
+    return [(x, y) for x, y in pairs if x is not None and y is not None]
+
+
+def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
+    """A small mark a run, where there are several, and a large one with the interval at their mean."""
+    xs, ys = zip(*points)
+    look: Any = {"color": colour, "marker": marker, "linestyle": ""}
+    if len(points) > 1:
+        ax.plot(xs, ys, markersize=4.7, alpha=0.6, markeredgewidth=0, **look)
+    x, y = mean_of(points)
+    (mark,) = ax.plot([x], [y], markersize=9, markeredgecolor="white", markeredgewidth=0.8, zorder=3, **look)
+    if cell.value is not None and cell.interval is not None:
+        ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2)
+    return mark
+
+
+# Cost by phase
+
+
+def cost_by_phase(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
+    """Device-seconds of training, a bar a model, its phases in shades of the model's colour; means over its runs."""
+    tables = list(tables)
+    looks = looks or palette(tables)
+    with styled():
+        blocks = [(t, block, _split(t, block)) for t in tables if not t.published for block in blocks_of(t)]
+        shown, missing = most([panel for panel in blocks if panel[2]])
+        tallest = max((min(len(split), MOST_BARS) for _, _, split in shown), default=1)
+        figure, axes = panels_of(len(shown), (6.6, 1.0 + 0.36 * tallest), columns=1)
+        for ax, (table, block, split) in zip(axes, shown):
+            _draw_phases(ax, dict(list(split.items())[:MOST_BARS]), looks)
+            ax.set(title=title_of(table, block), xlabel="training, device-seconds")
+            missing += too_many(len(split), title_of(table, block))
+            rows = [row for row in table.rows if row.kind == "model" and row.block == block]
+            missing += [f"{row.name} (no cost by phase)" for row in rows if row.name not in split and row.n_ok]
+            missing += unfinished(rows)
+        text = "Device-seconds of training and how they split into phases, as means over the runs that finished."
+        return captioned(figure, text, missing)
+
+
+def _split(table: Table, block: str) -> dict[str, dict[str, float]]:
+    """By model and phase the mean device-seconds over its finished runs that tell them, the cheapest model first."""
+    found = {row.name: _phases(row) for row in table.rows if row.kind == "model" and row.block == block}
+    return dict(
+        sorted(((name, split) for name, split in found.items() if split), key=lambda pair: sum(pair[1].values()))
+    )
+
+
+def _phases(row: Row) -> dict[str, float]:
+    told = [r.cost.train.phases for r in row.records if r.status == "complete" and r.cost.train and r.cost.train.phases]
+    names = dict.fromkeys(name for phases in told for name in phases)
+
+    def seconds(name: str) -> float:
+        costs = [phases[name] for phases in told if name in phases]
+        return math.fsum(c.seconds if c.device_seconds is None else c.device_seconds for c in costs) / len(told)
+
+    return {name: seconds(name) for name in names}
+
+
+def _draw_phases(ax: Axes, split: Mapping[str, Mapping[str, float]], looks: Looks) -> None:
+    """A bar a model from the bottom up; behind it the share of each phase, where there are several."""
+    longest = max(sum(phases.values()) for phases in split.values())
+    for i, (name, phases) in enumerate(split.items()):
+        left, total = 0.0, sum(phases.values())
+        for k, seconds in enumerate(phases.values()):
+            ax.barh(i, seconds, left=left, height=0.6, color=looks[name][0], alpha=SHADES[k % len(SHADES)], linewidth=0)
+            left += seconds
+        shares = [f"{short(phase)} {100 * seconds / total:.0f} %" for phase, seconds in phases.items() if total]
+        words = f"{number(total, 'seconds')}" + (f": {', '.join(shares)}" if len(phases) > 1 else "")
+        ax.annotate(words, (total, i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    names = [short(name) for name in split]
+    ax.set_yticks(range(len(split)), names)
+    make_room(ax, "left", names, 0.4)
+    ax.set_xlim(0, 1.9 * longest or 1.0)
+    ax.grid(visible=False, axis="y")

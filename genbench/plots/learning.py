@@ -1,0 +1,192 @@
+"""Tables -> learning curves from the run folders' progress.jsonl, with bands over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from genbench.plots.cost import curves_of_row
+from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unfinished
+from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled
+from genbench.records import CurvePoint, Record
+from genbench.tables.build import read_progress
+from genbench.tables.groups import identity, is_reference
+from genbench.tables.layout import Row, Table
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = 30
+MOST_CURVES = 6
+"""Panels of a figure, which is one a model, before no further row is drawn."""
+MOST_POINTS = 200
+"""Of a line: more could not be told apart."""
+STEEP = 20
+"""The factor between highest and lowest loss beyond which the axis is logarithmic."""
+
+
+@dataclass
+class Curves:
+    """What one panel shows of a row: its FID or its loss over images, in one extractor's features or one phase."""
+
+    row: Row
+    what: Literal["FID test", "loss"]
+    part: str
+    lines: list[np.ndarray]
+
+    @property
+    def title(self) -> tuple[str, str]:
+        return self.row.dataset, self.row.name
+
+
+def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
+    """Loss, and where it was scored on the way FID, over images: a line a seed and a band over several.
+
+    A panel a row and phase: losses of different models do not compare, so that they never share one.
+    """
+    tables = list(tables)
+    looks = looks or palette(tables)
+    shown: list[Curves] = []
+    missing: list[str] = []
+    families = _families(tables)
+    for done, family in enumerate(families):
+        if len(shown) >= MOST_CURVES:
+            missing.insert(0, f"{len(families) - done} more rows of the tables")
+            missing += unfinished(row for later in families[done:] for _, row in later[:1])
+            break
+        shown += _scores(family)
+        losses, lost = _losses(family)
+        shown += losses
+        missing += lost
+    with styled():
+        figure, axes = panels_of(len(shown), (3.2, 2.1), 3, margins=(0.75, 0.15, 0.3, 0.5))
+        for ax, panel in zip(axes, shown):
+            _draw_curves(ax, panel.lines, looks[panel.row.name][0])
+            ax.set(title=_title(panel, shown), xlabel="images", ylabel=panel.what)
+        text = "Training loss over images; losses of different models do not compare"
+        band = any(_several(panel.lines) for panel in shown)
+        text += ". Band: from the lowest to the highest seed; bold: their mean" if band else ""
+        return captioned(figure, f"{text}{first_seeds(tables)}.", missing)
+
+
+def _families(tables: list[Table]) -> list[list[tuple[Table, Row]]]:
+    """The rows of models, those of one model together: what is scored under two protocols was trained once."""
+    found: dict[tuple[Any, ...], list[tuple[Table, Row]]] = {}
+    for table in tables:
+        for row in table.rows:
+            if row.kind == "model":
+                found.setdefault(identity(row.records[0]), []).append((table, row))
+    return list(found.values())
+
+
+def _scores(family: list[tuple[Table, Row]]) -> list[Curves]:
+    """FID against test images along the trainings that were scored on the way, by extractor, of the first protocol."""
+    import numpy as np
+
+    columns = [(row, column) for table, row in family for column in table.columns if column.metric == "fid_test"]
+    once = {column.extractor: (row, column) for row, column in reversed(columns)}
+    found = [
+        Curves(row, "FID test", column.extractor, [np.array(path) for path in curves_of_row(row, column, _spent)[0]])
+        for row, column in once.values()
+    ]
+    return [panel for panel in found if panel.lines]
+
+
+def _spent(point: CurvePoint) -> float | None:
+    return point.images
+
+
+def _losses(family: list[tuple[Table, Row]]) -> tuple[list[Curves], list[str]]:
+    """The losses of the first runs of one model by phase, and what is missing."""
+    row = family[0][1]
+    records = {record.place: record for _, row in family for record in row.records}
+    phases: dict[str, list[np.ndarray]] = {}
+    missing: list[str] = []
+    for record in list(records.values())[:MOST_LINES]:
+        found, lost = _losses_of(record)
+        for phase, points in found.items():
+            phases.setdefault(phase, []).append(points)
+        missing += _without_curve(record, bool(found), lost)
+    return [Curves(row, "loss", phase, lines) for phase, lines in sorted(phases.items())], missing
+
+
+def _several(lines: list[np.ndarray]) -> bool:
+    return len(lines) > 1
+
+
+def _title(panel: Curves, shown: list[Curves]) -> str:
+    """What tells a panel from the others: its model, its phase or extractor, its dataset where there are several."""
+    parts = {other.part for other in shown if (other.title, other.what) == (panel.title, panel.what)}
+    words = f", {panel.part}" if len(parts) > 1 else ""
+    words += f", {panel.row.dataset}" if any(other.row.dataset != panel.row.dataset for other in shown) else ""
+    words = short(words, TITLE - 6)
+    return short(panel.row.name, TITLE - len(words)) + words
+
+
+def _losses_of(record: Record) -> tuple[dict[str, np.ndarray], int]:
+    """Images and loss (n, 2) along a run's training by phase, and how many points have no finite loss."""
+    import numpy as np
+
+    found: dict[str, Points] = {}
+    lines = read_progress(record)
+    for line in lines:
+        if line.get("images") is not None and line.get("loss") is not None:
+            found.setdefault(line.get("phase", "train"), []).append((line["images"], line["loss"]))
+    lost = len(lines) - sum(map(len, found.values()))
+    return {phase: np.array(points) for phase, points in found.items()}, lost
+
+
+def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
+    """A line a run; of several runs thin ones, and a band with their mean as far as all of them go."""
+    from matplotlib.ticker import MaxNLocator
+
+    look = (colour, "")
+    style: Any = {"linewidth": 0.7, "alpha": 0.5} if _several(lines) else {"linewidth": 1.3}
+    draw_lines(ax, [line[:: 1 + len(line) // MOST_POINTS] for line in lines], look, len(lines) > CROWD, **style)
+    if _several(lines) and len(xs := _common(lines)):
+        low, mean, high = _spread(lines, xs)
+        ax.fill_between(xs, low, high, color=colour, alpha=0.25, linewidth=0)
+        ax.plot(xs, mean, color=colour, linewidth=1.6)
+    ax.autoscale_view()
+    ends = [float(end) for line in lines for end in (line[:, 1].min(), line[:, 1].max())]
+    if min(ends) > 0 and max(ends) > STEEP * min(ends):
+        scale(ax, "y", ends)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    ax.xaxis.set_major_formatter(lambda value, position: _images(value))
+
+
+def _images(count: float) -> str:
+    """`800`, `20k`, `1.5M`."""
+    return next((f"{count / unit:g}{name}" for unit, name in ((1e6, "M"), (1e3, "k")) if count >= unit), f"{count:g}")
+
+
+def _common(lines: list[np.ndarray]) -> np.ndarray:
+    """Numbers of images at which all of the lines have a loss, measured or between two that are."""
+    import numpy as np
+
+    xs: np.ndarray = np.unique(np.concatenate([line[:, 0] for line in lines]))
+    first, last = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
+    xs = xs[(xs >= first) & (xs <= last)]
+    return xs[:: 1 + len(xs) // MOST_POINTS]
+
+
+def _spread(lines: list[np.ndarray], xs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lowest, the mean and the highest of the lines at `xs`, each straight between its points."""
+    import numpy as np
+
+    values = np.stack([np.interp(xs, line[:, 0], line[:, 1]) for line in lines])
+    return values.min(0), values.mean(0), values.max(0)
+
+
+def _without_curve(record: Record, drawn: bool, lost: int) -> Iterator[str]:
+    """That the run has no curve, or that it breaks off or has gaps."""
+    run = f"{record.job.label} seed {record.job.seed}"
+    if drawn and record.status != "complete":
+        yield f"{run} to its end ({record.status})"
+    elif not drawn and not is_reference(record):
+        yield f"{run} ({'no curve kept' if record.status == 'complete' else record.status})"
+    if lost:
+        yield f"{lost} points of {run} (no finite loss)"

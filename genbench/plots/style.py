@@ -1,0 +1,219 @@
+"""How every figure looks: plain text, colours that colour-blind readers tell apart, and bytes that repeat."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from genbench.safe_text import printable
+from genbench.store import atomic_file
+from genbench.tables.formats import width
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    Line = list[tuple[float, float]] | np.ndarray
+
+INK = "#1d1d24"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
+"""Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
+FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
+"""The first comes with matplotlib, so that the layout is the same on every machine."""
+LONGEST = 30
+MARGINS = (0.85, 0.2, 0.32, 0.55)
+LETTER, LINE = 0.075, 0.15
+"""Inches that a letter of 9 points is wide, and a line of 8 points high."""
+MOST_PANELS = 12
+"""Of one figure."""
+MOST_TOLD = 8
+Look = tuple[str, str]
+"""The colour and the marker of a model."""
+T = TypeVar("T")
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each name, by alphabet; colours repeat after eight, marker and colour together after 72."""
+    return {
+        name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(sorted(dict.fromkeys(names)))
+    }
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """A light grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    settings: Any = {
+        "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 10, "text.parse_math": False,
+        "svg.fonttype": "none", "svg.hashsalt": "genbench", "text.color": INK, "legend.frameon": False,
+        "axes.labelcolor": INK, "axes.titlesize": 10, "axes.titleweight": "bold", "axes.titlelocation": "left",
+        "axes.titley": 1.0, "text.hinting": "none",
+        "axes.edgecolor": "#8a8a94", "axes.spines.top": False, "axes.spines.right": False,
+        "axes.grid": True, "axes.axisbelow": True, "lines.solid_capstyle": "round",
+        "xtick.color": INK, "xtick.major.size": 0, "ytick.color": INK, "ytick.major.size": 0,
+        "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
+    }  # fmt: skip
+    with mpl.rc_context({**sns.axes_style("whitegrid"), **settings}):
+        yield
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG text on a transparent ground; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.StringIO()
+    with styled():
+        for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+            patch.set_visible(False)
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata={"Date": None, "Creator": "genbench"})
+    return out.getvalue()
+
+
+def png(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as PNG on white; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    with styled():
+        figure.patch.set(visible=True, facecolor="white")
+        figure.set_dpi(dpi)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.print_png(out, metadata={"Software": None})
+    return out.getvalue()
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write the figure as the path's suffix says: .svg, or .png on white."""
+    content = svg(figure).encode() if path.suffix == ".svg" else png(figure, dpi)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def panels_of(
+    count: int, size: tuple[float, float], columns: int, margins: tuple[float, float, float, float] = MARGINS
+) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` axes in cells of `size` inches each, row by row; `margins` are left, right, top, bottom.
+
+    Room is set aside instead of measured (matplotlib's layout engines take as long as drawing does).
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, max(count, 1))
+    rows = math.ceil(max(count, 1) / columns)
+    (wide, high), (left, right, top, bottom) = size, margins
+    figure = Figure(figsize=(wide * columns, high * rows))
+    axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
+    figure.subplots_adjust(
+        left=left / (wide * columns), right=1 - right / (wide * columns), top=1 - top / (high * rows),
+        bottom=bottom / (high * rows), wspace=(left + right) / (wide - left - right),
+        hspace=(top + bottom) / (high - top - bottom),
+    )  # fmt: skip
+    for spare in axes[count:]:
+        spare.set_axis_off()
+    return figure, axes[:count]
+
+
+def make_room(axes: Axes, side: Literal["left", "right"], words: Iterable[str], more: float) -> None:
+    """Let a figure of one column grow until the longest of the words, and `more` inches, find room beside its axes."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    wide, pars = figure.get_figwidth(), figure.subplotpars
+    left, right = pars.left * wide, (1 - pars.right) * wide
+    room = more + LETTER * max(map(width, words), default=0)
+    grown = (max(left, room), right) if side == "left" else (left, max(right, room))
+    wide += sum(grown) - left - right
+    figure.set_figwidth(wide)
+    figure.subplots_adjust(left=grown[0] / wide, right=1 - grown[1] / wide)
+
+
+def most(panels: list[T], limit: int = MOST_PANELS) -> tuple[list[T], list[str]]:
+    """The panels that one figure may hold, and words for those that it does not."""
+    more = len(panels) - limit
+    return panels[:limit], [f"{more} more panels"] if more > 0 else []
+
+
+def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **style: Any) -> None:
+    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    from matplotlib.collections import LineCollection
+
+    colour, marker = look
+    if crowded:
+        ax.add_collection(LineCollection(list(lines), colors=colour, rasterized=True, **style))
+        return
+    for points in lines:
+        ax.plot(*zip(*points), color=colour, marker=marker, markersize=2.5, **style)
+
+
+def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
+    """The figure, labelled with its description (for `alt` and captions), with what is not drawn written below it.
+
+    Of many things that are not drawn MOST_TOLD are named, and the others counted.
+    """
+    all_missing = list(dict.fromkeys(missing))
+    more = [f"{len(all_missing) - MOST_TOLD:,} more like these"] if len(all_missing) > MOST_TOLD else []
+    told = "; ".join([*all_missing[:MOST_TOLD], *more])
+    if told:
+        words = printable(f"Not drawn: {told}.")
+        _write_below(figure, textwrap.wrap(words, int(figure.get_figwidth() * 14)))
+        text = f"{text} {words}"
+    figure.set_label(text)
+    return figure
+
+
+def _write_below(figure: Figure, lines: list[str]) -> None:
+    """Lines under all that is drawn; the figure grows by what they take."""
+    height, pars, more = figure.get_figheight(), figure.subplotpars, 0.1 + LINE * len(lines)
+    figure.set_figheight(height + more)
+    bottom, top = pars.bottom * height + more, (1 - pars.top) * height
+    figure.subplots_adjust(bottom=bottom / (height + more), top=1 - top / (height + more))
+    figure.text(0.01, 0.06 / (height + more), "\n".join(lines), ha="left", va="bottom", fontsize=8)
+
+
+def short(name: str, longest: int = LONGEST) -> str:
+    """The name as a plot can hold it: no control characters, not longer than there is room for."""
+    shown = printable(name)
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+
+
+def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
+    """A legend on the right; its words are set afterwards: matplotlib drops those that begin with an underscore."""
+    stand_ins = [str(i) for i in range(len(handles))]
+    entries = axes.legend(handles, stand_ins, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9).get_texts()
+    for entry, text in zip(entries, words):
+        entry.set_text(text)
+    make_room(axes, "right", words, 0.55)
+
+
+def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
+    """Axis `x` or `y` with plain numbers: logarithmic where the values span a factor of `wide`, else linear from 0."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis = axes.xaxis if name == "x" else axes.yaxis
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if low > 0 and high / low >= wide:
+        axes.set(**{f"{name}scale": "log", f"{name}lim": (low / 1.4, high * 1.4)})
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,), numticks=15))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axes.set(**{f"{name}lim": (min(0.0, 1.25 * low), 1.25 * high if high > 0 else 1.0)})
+    axis.set_major_formatter(FuncFormatter(tick))
+
+
+def tick(value: float, position: int | None = None) -> str:
+    """A tick's number without markup: 0.5, 200, 5,000, 2e14."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e6:
+        mantissa, _, exponent = f"{value:.2g}".partition("e")
+        return f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,0 +1,220 @@
+"""Records -> tables: the two published layouts and others, and the long frames that plots are drawn from.
+
+A table never ranks two protocols, two datasets, or conditional with unconditional models; a failure is a row.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from genbench.records import Measurement, Record
+from genbench.store import inside, read_lines
+from genbench.tables.cells import cell_of
+from genbench.tables.columns import COLUMNS, COSTS, OVERALL
+from genbench.tables.footnotes import caveats
+from genbench.tables.groups import Group, View, comparable, extractor_name, identity, unique, variant
+from genbench.tables.layout import Column, Kind, Layout, Row, Table
+from genbench.tables.limits import doubted, entropy_of, with_limit
+from genbench.tables.published import published_tables
+from genbench.tables.standings import ranked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+LONGEST_REASON = 200
+ORDER = {"likelihood": "bits_per_dim_test"}
+"""The metric that orders the models of a layout, where it is not FID against test images."""
+
+
+def make_tables(records: Iterable[Record], layout: Layout = "quality", published: bool = False) -> list[Table]:
+    """The tables of one layout: one a group of comparable records, then the published ones.
+
+    Published rows are added where their dataset is one of the records', or for all datasets with `published=True`.
+    """
+    return make_layouts(records, [layout], published)[layout]
+
+
+def make_layouts(
+    records: Iterable[Record], layouts: Iterable[Layout], published: bool = False
+) -> dict[Layout, list[Table]]:
+    """The tables of each layout, as `make_tables` gives them, of records that are grouped once."""
+    records, spare = unique(records)
+    groups = comparable(records)
+    datasets = None if published else {record.dataset.name for record in records}
+    return {
+        layout: [_table(group, layout, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
+        + published_tables(layout, datasets)
+        for layout in layouts
+    }
+
+
+def _table(group: Group, layout: Layout, index: int, total: int, spare: list[Record]) -> Table:
+    columns, entropy = COLUMNS[layout](group), entropy_of(group)
+    rows = [doubted(row, entropy) for row in _rows(group, columns)]
+    if layout == "likelihood":
+        rows = [with_limit(row, entropy) for row in rows if row.kind == "model"]
+    order = next((c for c in columns if c.metric == ORDER.get(layout, "fid_test")), columns[0])
+    rows, pairs = ranked(_ordered(rows, order), columns)
+    members = {view.identity for view in group.views}
+    doubles = [record for record in spare if identity(record) in members]
+    return Table(
+        layout=layout, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
+        footnotes=tuple(caveats(group, columns, rows, doubles, tested=bool(pairs))),
+        dataset=group.dataset, digest=group.digest, protocols=dict(sorted(group.settings.items())),
+        differs=group.differs, pairs=tuple(pairs),
+    )  # fmt: skip
+
+
+def _title(group: Group, index: int, total: int) -> str:
+    stamp = group.records[0].dataset
+    counts = ", ".join(f"{count:,} {split}" for split, count in stamp.counts.items())
+    number = f"Group {index} of {total}: " if total > 1 else ""
+    apart = f"; apart from the other groups of {group.dataset} by: {group.differs}" if group.differs else ""
+    return f"{number}{group.dataset} ({counts} images; digest {group.digest[:12]}){apart}"
+
+
+# Rows
+
+
+def _rows(group: Group, columns: list[Column]) -> list[Row]:
+    families: dict[tuple[Any, ...], list[View]] = {}
+    for view in group.views:
+        families.setdefault(view.identity, []).append(view)
+    names = row_names([views[0].record for views in families.values()])
+    keys = [key for column in columns for key in column.keys]
+    return [
+        _row(name, sorted(views, key=lambda v: v.record.job.seed), keys)
+        for name, views in zip(names, families.values())
+    ]
+
+
+def row_names(records: list[Record]) -> list[str]:
+    """A name for each: its label, and the settings that tell it from others of that label, as few as will do."""
+    variants: dict[tuple[str, bool], list[dict[str, str]]] = {}
+    own = [variant(record) for record in records]
+    for record, settings in zip(records, own):
+        variants.setdefault((record.job.label, record.job.conditional), []).append(settings)
+    names = []
+    for record, settings in zip(records, own):
+        words = _telling(settings, variants[record.job.label, record.job.conditional])
+        names.append(f"{record.job.label} ({words})" if words else record.job.label)
+    return names
+
+
+def _telling(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
+    """The settings that tell `own` from its rivals, of which it is one: `budget=60 seconds, steps=100`."""
+    telling = []
+    for key, value in own.items():
+        if len(rivals) == 1:
+            break
+        left = [rival for rival in rivals if rival.get(key) == value]
+        if len(left) < len(rivals):
+            telling.append(f"{key}={value}")
+            rivals = left
+    return ", ".join(telling)
+
+
+def _row(name: str, views: list[View], keys: list[str]) -> Row:
+    first = views[0].record
+    kind: Kind = {"real": "real", "noise": "noise"}.get(first.job.model, "model")  # type: ignore[assignment]
+    block = "" if kind != "model" else "Conditional" if first.job.conditional else "Unconditional"
+    return Row(
+        name=name, label=first.job.label, model=first.job.model, kind=kind, block=block,
+        cells={key: cell_of(key, views, kind) for key in keys},
+        dataset=first.dataset.name, conditional=first.job.conditional,
+        seeds=tuple(view.record.job.seed for view in views),
+        statuses=dict(Counter(view.record.status for view in views)),
+        note=failures([view.record for view in views]),
+        records=tuple(view.record for view in views),
+    )  # fmt: skip
+
+
+def failures(records: Iterable[Record]) -> str:
+    """Which seeds have no result and why, equal reasons once: `seeds 0, 2 diverged: Diverged: loss not finite`."""
+    seeds: dict[str, list[int]] = {}
+    for record in records:
+        if record.status != "complete":
+            seeds.setdefault(ending(record), []).append(record.job.seed)
+    return "; ".join(f"seed{'s' * (len(some) > 1)} {', '.join(map(str, some))} {why}" for why, some in seeds.items())
+
+
+def ending(record: Record) -> str:
+    """How a run ended and the first line of its error: `diverged: Diverged: the loss is not finite`."""
+    if record.error is None:
+        return record.status
+    message = (record.error.message.splitlines() or [""])[0]
+    return f"{record.status}: {record.error.type}: {textwrap.shorten(message, LONGEST_REASON, placeholder=' …')}"
+
+
+def _ordered(rows: list[Row], order: Column) -> list[Row]:
+    """`real` first, `noise` last; models by a column's means in their block, unfinished and flagged ones last."""
+
+    def place_of(row: Row) -> tuple[Any, ...]:
+        cell = row.cells[order.key]
+        place = {"real": 0, "noise": 3}.get(row.kind, 1)
+        value = -(cell.value or 0.0) if order.better == "higher" else cell.value or 0.0
+        return place, row.block, row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
+
+    return sorted(rows, key=place_of)
+
+
+# Frames
+
+
+def run_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a record: who, on what, how it ended, and what it cost; None where a number was not measured."""
+    import pandas as pd
+
+    return pd.DataFrame([_run_columns(record) for record in records])
+
+
+def _run_columns(record: Record) -> dict[str, Any]:
+    job, sample = record.job, record.cost.sample
+    return {
+        "job": job.id, "model": job.model, "label": job.label, "dataset": record.dataset.name,
+        "digest": record.dataset.digest, "conditional": job.conditional, "seed": job.seed,
+        "run_status": record.status, "device": record.environment.device,
+        **{key: read(record) for key, (_, _, read) in COSTS.items() if key not in OVERALL},
+        "seconds_per_1000": 1000 * sample.seconds / sample.images if sample and sample.images else None,
+    }  # fmt: skip
+
+
+def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a measurement, with its job's columns; a run without measurements is one row whose `metric` is None."""
+    import pandas as pd
+
+    lines = []
+    for record in records:
+        job = _run_columns(record)
+        for m in record.measurements:
+            extractor = extractor_name(record.protocols.get(m.protocol, {}))
+            lines.append({**job, "extractor": extractor, **m.model_dump(include=set(Measurement.model_fields))})
+        if not record.measurements:
+            lines.append({**job, "metric": None, "value": None, "status": record.status, "note": ending(record)})
+    return pd.DataFrame(lines)
+
+
+def progress_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """The learning curves: one row a line of each progress.jsonl (step, images, phase, loss, ...), with its job.
+
+    A last line cut short by a crash is left out. Raises CorruptData naming file and line of any other that is bad.
+    """
+    import pandas as pd
+
+    lines: list[dict[str, Any]] = []
+    for record in records:
+        who = {"job": record.job.id, "label": record.job.label, "seed": record.job.seed}
+        lines += [{**who, "phase": "train", **line} for line in read_progress(record)]
+    return pd.DataFrame(lines, columns=None if lines else ["job", "label", "seed", "phase", "images", "loss"])
+
+
+def read_progress(record: Record) -> list[dict[str, Any]]:
+    """The objects of a run's progress.jsonl, in order; none where the run has no folder or no such file."""
+    file = inside(record.folder, "progress.jsonl") if record.folder else None
+    if file is None or not file.is_file():
+        return []
+    return read_lines(file)

@@ -1,0 +1,114 @@
+"""The runs of one row -> the cells of a table: means with their errors, or a dash and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from genbench.records import Measurement, Record
+from genbench.tables.columns import COSTS, WITHOUT
+from genbench.tables.groups import View, is_likelihood, is_reference, slot, slot_key
+from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
+from genbench.tables.layout import Cell, Kind, Relation
+
+NO_MODEL = "no model stands behind a reference row: it has no likelihood and no cost"
+
+
+def cell_of(key: str, views: list[View], kind: Kind) -> Cell:
+    """The cell of a row (its runs, by seed) under a column's key: a cost, or a metric and its extractor."""
+    return _cost_cell(key, views, kind) if key in COSTS else _metric_cell(key, views)
+
+
+def _metric_cell(key: str, views: list[View]) -> Cell:
+    """The mean over the runs that finished with a value, and how many did."""
+    found = [view.by_key.get(key) for view in views]
+    measured = [m if view.record.status == "complete" else None for m, view in zip(found, views)]
+    values = tuple(m.value if m else None for m in measured)
+    ok = [m for m in measured if m and m.value is not None]
+    if not ok:
+        return _dash(key, views, [m for m in found if m], values)
+    ranges = tuple(_range(m) if m else None for m in measured)
+    return replace(
+        _mean([float(m.value) for m in ok if m.value is not None], Cell(stderr=ok[0].stderr, interval=_range(ok[0]))),
+        values=values, ranges=ranges, n=len(views), count=min(m.count for m in ok), kind=ok[0].kind,
+        protocol=ok[0].protocol, relation=_relation(ok[0]), parts=_parts(ok),
+        note="; ".join(dict.fromkeys(m.note for m in ok if m.note)),
+    )  # fmt: skip
+
+
+def _range(measured: Measurement) -> Interval | None:
+    """The 95 % interval within the run."""
+    if measured.value is None:
+        return None
+    return interval_in_run(measured.value, measured.stderr, measured.interval)
+
+
+def _mean(values: list[float], lone: Cell) -> Cell:
+    """Mean, sample standard deviation, standard error and interval; a lone value keeps the error that `lone` has."""
+    n = len(values)
+    mean, spread = mean_and_spread(values)
+    if spread is None:
+        return replace(lone, value=mean, n_ok=1, interval_of="run" if lone.interval else "")
+    interval = interval_over_seeds(values)
+    return Cell(value=mean, spread=spread, stderr=spread / n**0.5, interval=interval, interval_of="seeds", n_ok=n)
+
+
+def _parts(measured: list[Measurement]) -> dict[str, float]:
+    """The mean of each part that all the runs have."""
+    names = [name for name in measured[0].parts if all(name in m.parts for m in measured)]
+    return {name: mean_and_spread([m.parts[name] for m in measured])[0] for name in names}
+
+
+def _relation(measurement: Measurement) -> Relation:
+    """`<=` for bounds, and for exact densities of dequantised pixels, which bound the discrete likelihood."""
+    if not is_likelihood(measurement.metric) or (measurement.kind == "exact" and measurement.discrete):
+        return ""
+    return "~" if measurement.kind == "estimate" else "<="
+
+
+def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:
+    """A cell without a value: why, from the measurement, else from the failed run, else that it was not measured."""
+    failed = [view.record for view in views if view.record.status != "complete"]
+    status: str
+    if found and found[0].value is None:
+        status, note = found[0].status, found[0].note
+    elif len(failed) == len(views):
+        status, note = failed[0].status, f"no run of {failed[0].job.label} finished"
+    elif any(_measures(view.record, key) for view in views):
+        status, note = "not_comparable", "measured, but under another protocol"
+    elif is_reference(views[0].record) and is_likelihood(key):
+        status, note = "not_applicable", NO_MODEL
+    else:
+        status, note = "not_measured", "not measured"
+    protocol = found[0].protocol if found else ""
+    return Cell(values=values, n=len(views), status=status, note=note, protocol=protocol)
+
+
+def _measures(record: Record, key: str) -> bool:
+    """Whether the record has a measurement for the column of this key, under whatever protocol."""
+    metric = key.partition(":")[0]
+    return any(m.metric == metric and slot_key(slot(record.protocols, m)) == key for m in record.measurements)
+
+
+def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:
+    """The mean cost of the runs that finished; of those that did not, where none did, which counts as none."""
+    read = COSTS[key][2]
+    if key == "classifier_device_seconds":
+        return Cell(n=len(views), status="not_applicable", note="no classifier guidance was used")
+    values = tuple(read(view.record) for view in views)
+    finished = tuple(value if _complete(view.record) else None for view, value in zip(views, values))
+    known = [float(value) for value in finished if value is not None]
+    if known:
+        return replace(_mean(known, Cell()), values=values, n=len(views), kind="exact")
+    spent = [float(value) for value in values if value is not None]
+    if spent:
+        note = f"of {len(spent)} run{'s' * (len(spent) > 1)} that did not finish"
+        mean, spread = mean_and_spread(spent)
+        return Cell(value=mean, spread=spread, values=values, n=len(views), kind="exact", note=note)
+    if kind != "model":
+        return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
+    cell = _dash(key, views, [], values)
+    return replace(cell, note=WITHOUT.get(key, "not counted")) if cell.status == "not_measured" else cell
+
+
+def _complete(record: Record) -> bool:
+    return record.status == "complete"

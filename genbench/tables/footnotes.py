@@ -1,0 +1,283 @@
+"""The sentences under a table without which its numbers mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from genbench.records import Record
+from genbench.tables.columns import throughputs
+from genbench.tables.groups import Group, feature_dims, is_reference, sample_count, variant
+from genbench.tables.layout import Cell, Column, Row
+from genbench.tables.limits import KIND, LIMIT, entropy_of
+from genbench.tables.ranking import LEAST_SEEDS
+from genbench.tables.wording import number
+
+FEW_SAMPLES = 10_000
+
+
+def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Record], tested: bool) -> list[str]:
+    """What a reader must know of this table, in the order of its columns; never empty.
+
+    `tested` says that ranks rest on tests.
+    """
+    metrics = {column.metric for column in columns if column.metric}
+    return [
+        *_references(rows),
+        *_ranks(rows, tested),
+        *_errors(rows, columns),
+        *_fid(group, metrics),
+        *_inception_score(columns),
+        *_likelihood(columns),
+        *_limit(group, columns),
+        *_cost(group, columns),
+        *_conditions(group),
+        *_notes(columns, rows),
+        *_warnings(rows),
+        *_runs(rows, spare),
+    ]
+
+
+def _references(rows: list[Row]) -> Iterator[str]:
+    if any(row.kind != "model" for row in rows):
+        yield (
+            "real is the floor (held-out real images: training images against the test set, test images against the "
+            "training set), noise the ceiling; neither is ranked."
+        )
+
+
+def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
+    models = [row for row in rows if row.kind == "model"]
+    cells = [cell for row in models for cell in row.cells.values()]
+    if not any(cell.rank for cell in cells):
+        return
+    if any(cell.best for cell in cells):
+        yield "* rank 1: no model of its column and block is known to be better."
+    apart = "whose interval lies wholly on the better side, which is no claim of significance"
+    test = (
+        f"that a paired t-test over at least {LEAST_SEEDS} common seeds finds better (p ≤ 0.05 after Holm's correction "
+        f"for all pairs of the column and block) or, where there are fewer, {apart}"
+    )
+    yield f"#: rank in its column and block, = shared: 1 + the number of models {test if tested else apart}."
+    if any(cell.rank and cell.interval is None for cell in cells):
+        yield "A value without an interval is ranked as it stands: its own error is not known."
+    if any(cell.rank and cell.n_ok < cell.n for cell in cells):
+        yield "A model with an unfinished seed ranks behind all models without one, and is never ranked 1."
+    asked: dict[str, set[int]] = {}
+    for row in models:
+        asked.setdefault(row.block, set()).update(r.job.seed for r in row.records if r.status == "complete")
+    for row in models:
+        if lacking := sorted(asked[row.block] - set(row.seeds)):
+            yield (
+                f"{row.name} was not run with seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}, which "
+                "others of its block were: it is compared over common seeds and never ranked 1."
+            )
+
+
+def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
+    keys = [key for column in columns if column.metric for key in column.keys]
+    cells = [row.cells[key] for row in rows for key in keys if key in row.cells]
+    if any(cell.spread is not None for cell in cells):
+        yield "± is the standard deviation over seeds."
+    if any(cell.spread is None and cell.stderr is not None for cell in cells):
+        yield "± ... se is the standard error within the one run; it says nothing about other seeds."
+    yield from _intervals(cells)
+    if any(row.n > 1 for row in rows):
+        yield "runs: finished of all seeds; means are over the finished ones."
+    most = max((row.n for row in rows if row.kind == "model"), default=0)
+    if most == 1:
+        yield "One seed a model: differences may be due to the seed alone."
+    elif most < LEAST_SEEDS:
+        yield f"Fewer than {LEAST_SEEDS} seeds: no claim of significance."
+
+
+def _intervals(cells: list[Cell]) -> Iterator[str]:
+    over_seeds, in_run = (any(cell.interval_of == what for cell in cells) for what in ("seeds", "run"))
+    several = "of the mean over seeds (Student's t)"
+    one = "within the one run that finished, and says nothing about other seeds"
+    if over_seeds and in_run:
+        yield f"[low, high] is the 95 % interval {several} where several finished; where one did, it is {one}."
+    elif over_seeds or in_run:
+        yield f"[low, high] is the 95 % interval {several if over_seeds else one}."
+
+
+def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
+    protocols = [group.settings_of(key) for key in group.protocols if key[0].startswith("fid")]
+    if not protocols or not any(metric.startswith("fid") for metric in metrics):
+        return
+    sides = [side for side in ("test", "train") if f"fid_{side}" in metrics]
+    against = {"test": "all test images", "train": "the training images"}
+    both = "; the two columns are not comparable with each other" if len(sides) == 2 else ""
+    yield " ".join(f"FID {side} is against {against[side]}." for side in sides)[:-1] + both + "."
+    counts = sorted({count for protocol in protocols if (count := sample_count(protocol))})
+    if counts and counts[0] < FEW_SAMPLES:
+        amount = ", ".join(f"{count:,}" for count in counts)
+        yield f"{amount} samples bias FID upwards, by an amount that depends on the model: compare at equal N only."
+    for protocol in protocols:
+        dims = feature_dims(protocol)
+        if dims and any(count <= dims for count in counts):
+            yield f"{counts[0]:,} samples in {dims:,} feature dimensions: a rank-deficient covariance, unreliable FID."
+            break
+
+
+def _inception_score(columns: list[Column]) -> Iterator[str]:
+    others = sorted(
+        {c.extractor for c in columns if c.metric == "inception_score" and not c.extractor.startswith("inception")}
+    )
+    if others:
+        yield f"IS is in the classes of {', '.join(others)}, not Inception's: not comparable with published scores."
+
+
+def _likelihood(columns: list[Column]) -> Iterator[str]:
+    if any(column.metric.startswith("bits_per_dim") for column in columns):
+        yield (
+            "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, to which exact densities of dequantised images "
+            "belong; ~ marks estimates that may lie on either side, which are not ranked. A uniform model has 8."
+        )
+
+
+def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
+    """What the limit is, or that there is none."""
+    keys = {key for column in columns for key in column.keys}
+    entropy = entropy_of(group)
+    if LIMIT in keys and entropy:
+        how = f" ({entropy.note.rstrip('.')})" if entropy.note else ""
+        yield (
+            f"limit: the entropy of the distribution that the images were drawn from{how}, ± the most it may be wrong "
+            "by: no model's NLL on test images can be below it."
+        )
+        yield "gap: NLL test less the limit; its interval includes the limit's error."
+    elif KIND in keys:
+        yield f"The entropy of {group.dataset} is not known: there is no limit to compare with."
+
+
+def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
+    keys = {key for column in columns for key in column.keys}
+    models = [record for record in group.records if not is_reference(record)]
+    if not keys & {"device_seconds", "images_per_second"} or not models:
+        return
+    devices = sorted({device_words(record) for record in models})
+    apart = (
+        "; compute of different devices is not comparable"
+        if len({record.environment.device for record in models}) > 1
+        else ""
+    )
+    yield (
+        "Compute is training in all its phases (first stage and critic included), without scoring, checkpoints and "
+        f"preparation, on {', '.join(devices)}{apart}."
+    )
+    if "overall_v100_days" in keys:
+        for basis in sorted({record.cost.train.v100_basis for record in models if record.cost.train} - {""}):
+            yield f"V100-days are converted from device-seconds: {basis}."
+    yield from _sampling(models)
+    energies = sorted(
+        {cost.energy.source for r in models for cost in (r.cost.train, r.cost.sample) if cost and cost.energy}
+    )
+    yield f"Energy: {'; '.join(energies) if energies else 'not measured, the hardware does not tell it'}."
+    missing = sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops})
+    if missing:
+        yield f"FLOPs leave out operators that could not be counted: {', '.join(missing)}."
+
+
+def _sampling(models: list[Record]) -> Iterator[str]:
+    """What samples/s means, and what other batches give."""
+    batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
+    if batches:
+        yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
+    told = []
+    for record in models:
+        found = throughputs(record)
+        if len(found) > 1:
+            best = max(found, key=lambda pair: pair[1])
+            first = f"{number(found[0][1], 'rate')} at batch 1, " if found[0][0] == 1 else ""
+            told.append(f"{record.job.label} {first}{number(best[1], 'rate')} at batch {best[0]}")
+    if told:
+        seeds = "" if len(told) == len({record.job.label for record in models}) else ", each seed"
+        yield f"samples/s one by one and at the best batch that was tried{seeds}: {'; '.join(told)}."
+
+
+def _conditions(group: Group) -> Iterator[str]:
+    models = [record for record in group.records if not is_reference(record)]
+    budgets = sorted({budget_words(record) for record in models if record.job.budget})
+    if len(budgets) == 1:
+        yield f"Training budget of every model: {budgets[0]}."
+    elif budgets:
+        yield f"Training budgets differ: {'; '.join(budgets)}."
+    if models:
+        yield "Every model is scored as it is when its budget is spent, from its averaged weights: no best checkpoint."
+    trials = sorted({(r.job.label, str(r.tuning_trials)) for r in models if r.tuning_trials is not None})
+    if trials:
+        silent = sorted({record.job.label for record in models if record.tuning_trials is None})
+        untold = f"; not told of {', '.join(silent)}" if silent else ""
+        yield f"Configurations tried beforehand: {', '.join(map(' '.join, trials))}{untold}."
+    for name in sorted({record.job.label for record in models if record.external_data}):
+        data = sorted({part for record in models if record.job.label == name for part in record.external_data})
+        yield f"{name} uses data or weights from elsewhere: {', '.join(data)}."
+
+
+def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
+    """The notes that measurements carry beside their values, each once, with the rows they stand in."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for column in columns:
+        for key in column.keys:
+            for row in rows:
+                cell = row.cells.get(key)
+                if cell and cell.value is not None and cell.note:
+                    told.setdefault((column.heading, cell.note), []).append(row.name)
+    everyone = [row.name for row in rows]
+    for (heading, note), names in told.items():
+        who = "" if names == everyone else f" of {', '.join(dict.fromkeys(names))}"
+        yield f"{heading}{who}: {note.rstrip('.')}."
+
+
+def _warnings(rows: list[Row]) -> Iterator[str]:
+    """Which models show signs of collapse, in which seeds."""
+    told: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        for record in row.records:
+            if record.warnings:
+                told.setdefault((row.name, "; ".join(record.warnings)), []).append(record.job.seed)
+    for (name, signs), seeds in told.items():
+        yield f"{name} may have collapsed (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {signs}."
+
+
+def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:
+    for row in rows:
+        if row.note:
+            yield f"{row.name}: {row.n_ok} of {row.n} seeds finished; {row.note.rstrip('.: ')}."
+    for label, settings in variants(row.records[0] for row in rows if row.kind == "model").items():
+        yield f"The rows of {label} differ in {', '.join(settings)}."
+    for name in sorted({f"{record.job.label} seed {record.job.seed}" for record in spare}):
+        yield f"{name} is there more than once and is counted once."
+
+
+def variants(records: Iterable[Record]) -> dict[str, list[str]]:
+    """The settings in which the models of one label differ, for labels that several models have."""
+    models: dict[str, list[dict[str, str]]] = {}
+    for record in records:
+        models.setdefault(record.job.label, []).append(variant(record))
+    differing = {
+        label: [
+            key for key in dict.fromkeys(key for own in some for key in own) if len({own.get(key) for own in some}) > 1
+        ]
+        for label, some in models.items()
+    }
+    return {label: keys for label, keys in differing.items() if keys}
+
+
+def device_words(record: Record) -> str:
+    """`AMD EPYC (2 threads)`, and the processes where several trained a model."""
+    environment = record.environment
+    threads, processes = environment.threads, environment.processes
+    together = f", {processes} processes" if processes > 1 else ""
+    return f"{environment.device} ({threads} thread{'s' if threads != 1 else ''}{together})"
+
+
+def budget_words(record: Record) -> str:
+    """`60 seconds`, `200,000 images`."""
+    return ", ".join(f"{amount:,.10g} {unit}" for unit, amount in sorted(record.job.budget.items()))
+
+
+def list_words(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *front, last = words
+    return f"{', '.join(front)} and {last}" if front else last

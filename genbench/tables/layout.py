@@ -1,0 +1,120 @@
+"""What a table is made of: cells, columns, rows, and how good a number is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+from genbench.records import Record
+from genbench.tables.intervals import Interval
+from genbench.tables.ranking import Pair
+
+Layout = Literal["quality", "cost", "full", "likelihood"]
+Relation = Literal["", "<=", "~"]
+Kind = Literal["model", "real", "noise", "published"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: the mean over the finished seeds, or None with the reason.
+
+    `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`, and `interval` its
+    95 % interval: within the run where one seed finished, over seeds where several did (`interval_of` says which).
+    `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared where `tied`. `flag` says
+    why a value is not believed, and so not ranked. `printed` is text that stands as it is: a published number, a word.
+    """
+
+    value: float | None = None
+    stderr: float | None = None
+    spread: float | None = None
+    interval: Interval | None = None
+    interval_of: Literal["", "run", "seeds"] = ""
+    values: tuple[float | None, ...] = ()
+    ranges: tuple[Interval | None, ...] = ()
+    count: int = 0
+    n_ok: int = 0
+    n: int = 0
+    status: str = "ok"
+    relation: Relation = ""
+    kind: str = ""
+    parts: dict[str, float] = field(default_factory=dict)
+    protocol: str = ""
+    note: str = ""
+    flag: str = ""
+    rank: int | None = None
+    tied: bool = False
+    printed: str = ""
+
+    @property
+    def best(self) -> bool:
+        """Whether no model of its column and block is known to be better."""
+        return self.rank == 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading over one cell of each row, or over two of which the second is printed in parentheses."""
+
+    keys: tuple[str, ...]
+    heading: str
+    styles: tuple[str, ...]
+    metric: str = ""
+    extractor: str = ""
+    better: Literal["lower", "higher"] | None = None
+
+    @property
+    def key(self) -> str:
+        return self.keys[0]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model (with all its seeds), a reference, or a published row; `block` is the heading it stands under."""
+
+    name: str
+    label: str
+    model: str
+    kind: Kind
+    block: str
+    cells: dict[str, Cell]
+    dataset: str = ""
+    conditional: bool | None = None
+    seeds: tuple[int, ...] = ()
+    statuses: dict[str, int] = field(default_factory=dict)
+    note: str = ""
+    records: tuple[Record, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return sum(self.statuses.values())
+
+    @property
+    def n_ok(self) -> int:
+        return self.statuses.get("complete", 0)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One ranked group in one layout, or one published table; `footnotes` are whole sentences.
+
+    `differs`: the settings, with their values here, that set it apart from other groups of its dataset.
+    `pairs` are the tests behind the ranks: (column, block, pair), where models have enough seeds in common.
+    """
+
+    layout: Layout
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...] = ()
+    dataset: str = ""
+    digest: str = ""
+    protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: bool = False
+    differs: str = ""
+    pairs: tuple[tuple[str, str, Pair], ...] = ()
+
+    @property
+    def blocks(self) -> list[tuple[str, list[Row]]]:
+        """The rows by block, in order; `real` and `noise` each make a block without a heading."""
+        return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=lambda row: (row.block, row.kind))]

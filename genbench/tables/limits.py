@@ -1,0 +1,96 @@
+"""The entropy of a dataset whose distribution is known, and how far from it each model's likelihood is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from genbench.records import Entropy
+from genbench.tables.groups import Group
+from genbench.tables.intervals import Interval
+from genbench.tables.layout import Cell, Row
+
+TEST = "bits_per_dim_test"
+TRAIN = "bits_per_dim_train"
+ELBO = "bits_per_dim_elbo_test"
+LIMIT, GAP, KIND, PARTS = "limit", "limit_gap", "likelihood_kind", "likelihood_parts"
+"""Keys of the likelihood layout's own cells."""
+
+
+def entropy_of(group: Group) -> Entropy | None:
+    """The entropy of the group's dataset, bits/dim; of several statements about one digest the least certain."""
+    told = [record.dataset.entropy for record in group.records if record.dataset.entropy is not None]
+    return max(told, key=lambda entropy: entropy.error, default=None)
+
+
+def doubted(row: Row, entropy: Entropy | None) -> Row:
+    """The row, with likelihoods of test images flagged that are below the entropy by more than all known error.
+
+    On training images a model may be below it: it can know them by heart.
+    """
+    if entropy is None:
+        return row
+    flags = {key: _doubt(row.name, row.cells[key], entropy) for key in (TEST, ELBO) if key in row.cells}
+    return replace(row, cells=row.cells | {key: replace(row.cells[key], flag=flag) for key, flag in flags.items()})
+
+
+def _doubt(name: str, cell: Cell, entropy: Entropy) -> str:
+    """Why the value is impossible; "" where it is not."""
+    if cell.value is None or cell.value + _error(cell) >= entropy.bits_per_dim - entropy.error:
+        return ""
+    return (
+        f"{name}: {cell.value:.3f} bits/dim on test images is below the entropy of their distribution, "
+        f"{entropy.bits_per_dim:.3f} ± {entropy.error:.3f}, by more than its error: impossible, and not ranked"
+    )
+
+
+def _error(cell: Cell) -> float:
+    """Half the 95 % interval: over seeds, and, since all seeds see the same images, the widest within a run as well."""
+    if cell.value is None:
+        return 0.0
+    value = cell.value
+    over_seeds = cell.interval[1] - value if cell.interval and cell.interval_of == "seeds" else 0.0
+    in_runs = [high - own for own, (_, high) in _own(cell)]
+    return math.hypot(over_seeds, max(in_runs, default=0.0))
+
+
+def _own(cell: Cell) -> list[tuple[float, Interval]]:
+    """Each run's value with its interval."""
+    return [(value, own) for value, own in zip(cell.values, cell.ranges) if value is not None and own is not None]
+
+
+def with_limit(row: Row, entropy: Entropy | None) -> Row:
+    """The row with the likelihood layout's own cells: limit, gap, kind and parts."""
+    test, elbo = row.cells[TEST], row.cells.get(ELBO, Cell())
+    prefix, parts = ("", test.parts) if test.parts else ("ELBO: ", elbo.parts)
+    own = {
+        KIND: Cell(printed=test.kind, kind=test.kind, n_ok=test.n_ok, n=test.n) if test.kind else _empty(test),
+        PARTS: Cell(parts=parts, printed=parts_text(parts, prefix), n_ok=test.n_ok, n=test.n)
+        if parts
+        else _empty(test, "no parts were measured"),
+    }
+    if entropy:
+        own |= {LIMIT: Cell(value=entropy.bits_per_dim, spread=entropy.error, kind="exact"), GAP: _gap(test, entropy)}
+    return replace(row, cells=row.cells | own)
+
+
+def _empty(cell: Cell, note: str = "") -> Cell:
+    """A dash for the reason that the likelihood is one, or for its own."""
+    return Cell(n=cell.n, status="not_measured", note=note) if cell.value is not None else replace(cell, values=())
+
+
+def parts_text(parts: dict[str, float], prefix: str = "") -> str:
+    """`L_T 0.001 + L_t 1.200 + L_0 0.210`."""
+    return prefix + " + ".join(f"{name} {value:.3f}" for name, value in parts.items())
+
+
+def _gap(test: Cell, entropy: Entropy) -> Cell:
+    """The likelihood less the limit; its interval is widened by the limit's own error."""
+    if test.value is None:
+        return _empty(test)
+    low, high = test.interval or (test.value, test.value)
+    limit, error = entropy.bits_per_dim, entropy.error
+    return replace(
+        test, value=test.value - limit, interval=(low - limit - error, high - limit + error), parts={},
+        values=tuple(None if value is None else value - limit for value in test.values), ranges=(), note="",
+    )  # fmt: skip

@@ -1,0 +1,78 @@
+"""Rows -> rows with ranks: in each block and column, among the models whose numbers mean the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from genbench.tables.layout import Cell, Column, Row
+from genbench.tables.ranking import Entrant, Pair, Seed, rank
+
+Marks = dict[tuple[int, str], tuple[int, bool]]
+"""The rank, and whether it is shared, by row and key."""
+
+
+def ranked(rows: list[Row], columns: list[Column]) -> tuple[list[Row], list[tuple[str, str, Pair]]]:
+    """The rows with a rank in every cell that has one, and the tests behind the ranks as (column, block, pair).
+
+    Conditional and unconditional models are ranked apart, bounds apart from exact values; references, published rows,
+    estimates (`~`) and flagged values are not ranked, nor is a model that has no rival.
+    """
+    marks: Marks = {}
+    tests: list[tuple[str, str, Pair]] = []
+    for block in dict.fromkeys(row.block for row in rows if row.kind == "model"):
+        members = {i: row for i, row in enumerate(rows) if row.kind == "model" and row.block == block}
+        for column in columns:
+            for relation in ("", "<="):
+                tests += [(column.key, block, pair) for pair in _rank(members, column, relation, marks)]
+    return [
+        replace(row, cells={key: _with_rank(cell, marks.get((i, key))) for key, cell in row.cells.items()})
+        for i, row in enumerate(rows)
+    ], tests
+
+
+def _with_rank(cell: Cell, mark: tuple[int, bool] | None) -> Cell:
+    return replace(cell, rank=mark[0], tied=mark[1]) if mark else cell
+
+
+def _rank(members: dict[int, Row], column: Column, relation: str, marks: Marks) -> list[Pair]:
+    """Rank the members whose cell has this relation, and those that failed to have a value; write into `marks`."""
+    if column.better is None:
+        return []
+    cells = {i: row.cells[column.key] for i, row in members.items()}
+    entrants = [
+        _entrant(str(i), members[i], cell)
+        for i, cell in cells.items()
+        if (cell.relation == relation and cell.value is not None and not cell.flag) or _failed(members[i], cell)
+    ]
+    if len(entrants) < 2:
+        return []
+    ranks, pairs = rank(entrants, column.better)
+    shared = Counter(ranks.values())
+    marks |= {(int(name), column.key): (place, shared[place] > 1) for name, place in ranks.items()}
+    return [_named(pair, members) for pair in pairs]
+
+
+def _named(pair: Pair, members: dict[int, Row]) -> Pair:
+    """The pair with the names of its rows for their numbers."""
+    better = members[int(pair.better)].name if pair.better else ""
+    return replace(pair, a=members[int(pair.a)].name, b=members[int(pair.b)].name, better=better)
+
+
+def _failed(row: Row, cell: Cell) -> bool:
+    """Whether a cell is empty because every run failed: a rival that lost, unlike one the metric does not apply to."""
+    return cell.value is None and (row.n_ok == 0 or cell.status in ("failed", "diverged"))
+
+
+def _entrant(name: str, row: Row, cell: Cell) -> Entrant:
+    """The row's runs by seed; a run that did not finish has no value, whatever it measured or cost."""
+    seen: Counter[int] = Counter()
+    values: dict[Seed, float | None] = {}
+    ranges = {}
+    for i, record in enumerate(row.records):
+        seed = (record.job.seed, seen[record.job.seed])
+        seen[record.job.seed] += 1
+        values[seed] = cell.values[i] if record.status == "complete" and cell.values else None
+        if cell.ranges and (own := cell.ranges[i]) is not None:
+            ranges[seed] = own
+    return Entrant(name, values, ranges)

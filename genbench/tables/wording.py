@@ -1,0 +1,110 @@
+"""How numbers, headings and names are written, the same in every format, plot and page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from genbench.tables.layout import Cell, Column, Row
+
+DASH = "–"
+NO_BREAK = "\xa0"
+ARROWS = {"lower": "↓", "higher": "↑", None: ""}
+RELATIONS = {"<=": "≤ ", "~": "~ ", "": ""}
+
+
+def significant(value: float, digits: int = 3) -> int:
+    """Decimals that show `digits` significant digits, at most six."""
+    return 2 if value == 0 else min(6, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+
+
+def _with_decimals(decimals: Callable[[float], int], unit: str = "", scale: float = 1) -> Callable[[float, float], str]:
+    def write(value: float, like: float) -> str:
+        return f"{value / scale:,.{decimals(abs(like) / scale)}f}{unit}"
+
+    return write
+
+
+def _parameters(value: float, like: float) -> str:
+    for scale, unit in ((1e9, " G"), (1e5, " M"), (1e3, " k")):
+        if abs(like) >= scale:
+            scale = {1e5: 1e6}.get(scale, scale)
+            return f"{value / scale:,.{significant(like / scale)}f}{unit}"
+    return f"{value:,.0f}"
+
+
+STYLES: dict[str, Callable[[float, float], str]] = {
+    "fid": _with_decimals(lambda a: 0 if a >= 1000 else 1 if a >= 100 else 2),
+    "score": _with_decimals(lambda a: 2),
+    "bits": _with_decimals(lambda a: 3),
+    "share": _with_decimals(lambda a: 3),
+    "kid": _with_decimals(significant),
+    "rate": _with_decimals(significant),
+    "seconds": _with_decimals(lambda a: 0 if a >= 1000 else 1),
+    "count": _with_decimals(lambda a: 0 if a >= 1000 or a == int(a) else 1),
+    "bytes": _with_decimals(lambda a: 0, " MiB", 2**20),
+    "si": _parameters,
+    "days": lambda value, like: f"{value:.3g}",
+    "flops": lambda value, like: f"{value:.2e}".replace("e+", "e").replace("e0", "e") if value else "0",
+}
+"""How a number is written, with the decimals that suit the second, so that an error matches its value."""
+
+
+WITHOUT_ERROR = ("si", "flops", "count", "bytes")
+WITHOUT_INTERVAL = (*WITHOUT_ERROR, "seconds")
+
+
+def number(value: float, style: str) -> str:
+    return STYLES[style](value, value)
+
+
+def value_text(cell: Cell, style: str) -> str:
+    """`≤ 1.412 ± 0.003 se`: what a cell with a value or a range says, without marks."""
+    if cell.printed:
+        return RELATIONS[cell.relation] + cell.printed
+    if cell.value is None:
+        low, high = cell.interval or (0.0, 0.0)
+        return f"{number(low, style)}{DASH}{number(high, style)}"
+    error = cell.spread if cell.spread is not None else cell.stderr
+    written = RELATIONS[cell.relation] + number(cell.value, style)
+    if error is None or style in WITHOUT_ERROR:
+        return written
+    shown = STYLES[style](error, cell.value)
+    if error > 0 and not any(digit in "123456789" for digit in shown):
+        if style == "seconds":
+            return written
+        shown = f"<{shown[:-1]}1"
+    return f"{written} ± {shown}" + ("" if cell.spread is not None else " se")
+
+
+def detail_text(cell: Cell, style: str) -> str:
+    """`[10.2, 13.8] #1= 2/3`: a value's interval, its rank, and how many runs gave one where some gave none."""
+    if cell.value is None or cell.printed or style in WITHOUT_INTERVAL:
+        return ""
+    words = []
+    if cell.interval is not None:
+        low, high = (STYLES[style](end, cell.value) for end in cell.interval)
+        words.append(f"[{low}, {high}]")
+    if cell.rank is not None:
+        words.append(f"#{cell.rank}{'=' * cell.tied}")
+    if cell.n_ok < cell.n:
+        words.append(f"{cell.n_ok}/{cell.n}")
+    return " ".join(words)
+
+
+def has_value(cell: Cell) -> bool:
+    return cell.value is not None or cell.interval is not None or bool(cell.printed)
+
+
+def runs_text(row: Row) -> str:
+    """`3/3`, or `2/3, 1 diverged`."""
+    unfinished = sorted((status, count) for status, count in row.statuses.items() if status != "complete")
+    return f"{row.n_ok}/{row.n}" + "".join(
+        f", {count} {status}" if row.n > 1 else f" {status}" for status, count in unfinished
+    )
+
+
+def heading_text(column: Column) -> str:
+    arrow = ARROWS[column.better]
+    head, space, extractor = column.heading.partition(" (") if column.extractor else (column.heading, "", "")
+    return f"{head}{NO_BREAK}{arrow}{space}{extractor}" if arrow else column.heading
