@@ -213,13 +213,16 @@ def test_bfloat16_reaches_only_the_networks(mixing, coupling):
 
 
 def test_temperature():
-    spread = []
+    spread, coarse = [], []
     for temperature in (0.3, 1.0, 3.0):
         model = build(temperature=temperature)
         torch.manual_seed(0)
         with torch.no_grad():
-            spread.append(torch.cat([z.flatten() for z in model.base_sample(50)]).std().item())
+            *finer, coarsest = model.base_sample(50)
+            spread.append(torch.cat([z.flatten() for z in finer]).std().item())
+            coarse.append(coarsest.std().item())
             assert model.sample(4).isfinite().all()
+    assert len(set(coarse)) == 1, "how it is drawn is cooled, not what"
     assert spread[0] == pytest.approx(0.3 * spread[1], rel=1e-4) and spread[1] < spread[2]
     assert max(z.abs().max() for z in model.base_sample(50)) <= model.front.bound
 

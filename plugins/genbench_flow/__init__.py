@@ -44,10 +44,7 @@ class FlowConfig(Config):
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
     alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
     temperature: float = field(
-        0.5,
-        "sample",
-        "factor of the latents drawn, on the lattice of finer pixels only; 1: the model's distribution",
-        gt=0,
+        1.0, "sample", "factor of the latents drawn, on the lattice of the finer pixels'; 1 draws from the density", gt=0
     )
 
 
@@ -76,7 +73,7 @@ class Flow(Model):
         # own decay rates, pixels without a logit, weights without an average.
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
-            "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0, "temperature": 1.0,
+            "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0,
         },
     }  # fmt: skip
 
