@@ -44,7 +44,7 @@ class FlowConfig(Config):
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
     alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
     temperature: float = field(
-        1.0, "sample", "factor of the latents drawn, on the lattice of the finer pixels'; 1 draws from the density", gt=0
+        1.0, "sample", "factor of the latents drawn, on the lattice of the finer pixels'; 1: as the density", gt=0
     )
 
 

@@ -24,6 +24,11 @@ def beside(file: str, content: Content, *texts: str) -> Case:
     return at("table runs", 3, file, content, "genbench verify", *texts, shown="noise")
 
 
+def without(file: str, content: Content, *texts: str) -> Case:
+    """A report of the runs, of one of which a file beside its record is another: its pages are written without that."""
+    return at("report runs -o pages", 3, file, content, *texts, shown="pages/index.html", made="pages")
+
+
 def edited(change: Callable[[dict[str, Any]], object]) -> Content:
     def rewrite(path: Path) -> None:
         plain = json.loads(path.read_text())
@@ -149,20 +154,16 @@ CASES = {
     "an unreadable record": Case(
         "table runs", 4, ("model/record.json", "Permission denied"), {}, denied="runs/model/record.json", runs=True
     ),
-    "a learning curve broken in the middle": at(
-        "report runs -o pages", 3, "runs/model/progress.jsonl", '{"step": 1}\n{"st\n{"step": 3}\n', "progress.jsonl:2"
+    "a learning curve broken in the middle": without(
+        "runs/model/progress.jsonl", '{"step": 1}\n{"st\n{"step": 3}\n', "progress.jsonl:2"
     ),
-    "samples of another shape": at(
-        "report runs -o pages", 3, "runs/model/samples.npy", np.zeros((3, 9, 9), np.uint8), "samples.npy", "(3, 9, 9)"
+    "samples of another shape": without("runs/model/samples.npy", np.zeros((3, 9, 9), np.uint8), "samples.npy", "(3, 9, 9)"),
+    "samples that are no array": without("runs/model/samples.npy", "x", "samples.npy", "not an array"),
+    "samples that are objects": without(
+        "runs/model/samples.npy", np.array([{}], dtype=object), "samples.npy", "not an array"
     ),
-    "samples that are no array": at("report runs -o pages", 3, "runs/model/samples.npy", "x", "samples.npy", "not an array"),
-    "samples that are objects": at(
-        "report runs -o pages", 3, "runs/model/samples.npy", np.array([{}], dtype=object), "samples.npy", "not an array"
-    ),
-    "samples that are a pickle": at("report runs -o pages", 3, "runs/model/samples.npy", PLANTED, "samples.npy"),
-    "samples behind a link out of the run": at(
-        "report runs -o pages", 3, "runs/model/samples.npy", link("/dev/zero"), "samples.npy", "link"
-    ),
+    "samples that are a pickle": without("runs/model/samples.npy", PLANTED, "samples.npy"),
+    "samples behind a link out of the run": without("runs/model/samples.npy", link("/dev/zero"), "samples.npy", "link"),
     "samples that were changed": at(AGAIN, 3, "runs/model/samples.npy", cut(0.9), "samples.npy", "SHA-256"),
     "samples that are gone": at(AGAIN, 3, "runs/model/samples.npy", removed, "samples.npy", "missing"),
     "a description of samples that is none": at(AGAIN, 3, "runs/model/samples.json", "[]", "samples.json"),
