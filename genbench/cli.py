@@ -115,7 +115,8 @@ def run(report_to: Path | None, **words: Any) -> None:
         if record.error is not None:
             where = words["out"] / record.job.id / record.error.traceback
             say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
-    raise SystemExit(worst_exit_code(records) or show_left_out(Found(spoilt=spoilt)))
+    left_out = show_left_out(Found(spoilt=spoilt), as_json)
+    raise SystemExit(worst_exit_code(records) or left_out)
 
 
 @cli.command()

@@ -1,6 +1,7 @@
 """The benchmarks run; both sides of the metrics give equal values, and the loop's overhead is small."""
 
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -70,12 +71,12 @@ def test_both_loops_of_the_benchmark_train_alike(tmp_path, digits, monkeypatch):
 
 @pytest.mark.slow
 def test_the_harness_adds_little_to_the_fastest_step():
-    """At most 2 % where nothing else runs (benchmarks/README.md); other work moves a median by more: hence thrice."""
+    """At most 2 % where nothing else runs (benchmarks/README.md); other work may disturb one of three."""
     ratios = []
-    while len(ratios) < 3 and not any(ratio < 1.05 for ratio in ratios):
+    for _ in range(3):
         table = run("-m", "vae", script="overhead.py", repeats=20)
         ratios.append(float(re.search(r"^vae +processor +\S+ +\S+ +(\S+)", table, re.MULTILINE)[1]))
-    assert min(ratios) < 1.05, ratios
+    assert statistics.median(ratios) < 1.05, ratios
 
 
 def test_tables_and_reports_of_many_records_cost_in_proportion(finished_runs):
