@@ -11,6 +11,7 @@ from genbench_flow import Flow
 from genbench_flow.glow import GlowNetwork, InvertibleConv
 from genbench_flow.lattice import _places
 from genbench_flow.layers import ActNorm, Constant, Network
+from genbench_flow.masked import Autoregression
 
 KINDS = [("lattice", "spline"), ("lattice", "affine"), ("conv", "spline"), ("conv", "affine")]
 each_kind = pytest.mark.parametrize(("mixing", "coupling"), KINDS, ids=["-".join(kind) for kind in KINDS])
@@ -152,6 +153,23 @@ def test_every_pixel_is_transformed_once_and_never_sees_a_transformed_one(colour
         assert not done & set(target) and not done & set(context)
         done |= set(target)
     assert done == {4 * c + place for c in range(colours) for place in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(("config", "wanted"), [({"steps": 2}, 2 * 3 * 4), ({"mixing": "conv"}, 1)])
+def test_nfe_counts_the_calls_of_the_networks_that_wait_for_each_other(config, wanted):
+    model = build((3, 8, 8), levels=2, **config)
+    calls: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Autoregression):
+            original, calls[name] = module.parameters_of, 0
+
+            def counted(*args, original=original, name=name):
+                calls[name] += 1
+                return original(*args)
+
+            module.parameters_of = counted
+    model.sample(2)
+    assert model.nfe == wanted == max(sum(calls.values()), 1)
 
 
 def test_samples_do_not_depend_on_the_finer_levels_first():

@@ -8,6 +8,7 @@ from test_flow import log_det, stir
 
 from genbench_flow.glow import GlowNetwork, InvertibleConv
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level, Network, squeeze, unsqueeze
+from genbench_flow.masked import Autoregression, Reversal
 from genbench_flow.transforms import MIN_SLOPE, Affine, LinearFront, LogitFront, Spline
 
 
@@ -61,6 +62,36 @@ def test_log_determinants_are_an_image_each():
         x = torch.randn(3, 4, 2, 3, dtype=torch.double)
         alone = torch.cat([layer(one[None])[1] for one in x])
         torch.testing.assert_close(layer(x)[1], alone)
+
+
+@pytest.mark.parametrize("transform", [Affine(), Spline(5, 2.0)], ids=["affine", "spline"])
+@pytest.mark.parametrize("dims", [1, 2, 6])
+def test_an_autoregression_sees_only_what_came_before(dims, transform):
+    torch.manual_seed(0)
+    layer = stir(Autoregression(dims, 12, transform, 0)).double()
+    x = 1.3 * torch.randn(1, dims, 1, 1, dtype=torch.double)
+    y, change = layer(x)
+    slopes = torch.autograd.functional.jacobian(lambda v: layer(v.view_as(x))[0].flatten(), x.flatten())
+    assert torch.equal(slopes, slopes.tril()) and (slopes.diagonal() > 0).all()
+    assert dims == 1 or (slopes.tril(-1)[1:].abs().amax(1) > 1e-4).all(), "a value ignores all before it"
+    torch.testing.assert_close(change[0], slopes.diagonal().log().sum())
+    torch.testing.assert_close(layer.inverse(y), x)
+    torch.testing.assert_close(change[0], -log_det(layer.inverse, y))
+
+
+def test_every_value_of_an_autoregression_looks_at_the_label_of_its_image():
+    layer = stir(Autoregression(4, 12, Affine(), 3))
+    x, labels = torch.ones(3, 4, 1, 1), torch.tensor([0, 1, 2])
+    mixed, one = layer.parameters_of(x, labels), layer.parameters_of(x, torch.zeros_like(labels))
+    torch.testing.assert_close(mixed[0], one[0])
+    assert ((mixed - one)[1:].abs().amax(2) > 1e-3).all()
+
+
+def test_a_reversal_undoes_itself():
+    x = torch.randn(2, 3, 1, 1)
+    y, change = Reversal()(x)
+    assert torch.equal(y[:, 0], x[:, 2]) and (change == 0).all()
+    assert torch.equal(Reversal().inverse(y), x)
 
 
 def test_logit_front():

@@ -25,7 +25,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 class FlowConfig(Config):
     batch_size: int = field(32, "train", "images per update", ge=1)
-    learning_rate: float = field(6e-3, "train", "peak learning rate (AdamW)", gt=0)
+    learning_rate: float = field(5e-3, "train", "peak learning rate (AdamW)", gt=0)
     betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
     dequantization: Literal["uniform", "variational"] = field(
         "uniform", "train", "noise that makes levels continuous: uniform, or learned (Ho et al. 2019; then a bound)"
@@ -38,9 +38,11 @@ class FlowConfig(Config):
     )
     coupling: Literal["affine", "spline"] = field("spline", "train", "elementwise transform of a coupling")
     levels: int = field(3, "train", "halvings of the resolution, at most; sides are halved only while even", ge=1)
-    steps: int = field(4, "train", "couplings of the coarsest pixels (lattice), or steps a level (conv)", ge=1)
-    width: int = field(32, "train", "channels of the networks; the lattice doubles them below its finest level", ge=1)
-    blocks: int = field(2, "train", "residual convolutions of a coupling network (lattice)", ge=0)
+    steps: int = field(1, "train", "autoregressions of the coarsest pixels (lattice), or steps a level (conv)", ge=1)
+    width: int = field(
+        32, "train", "channels of a network; on the lattice of the finest level's, twice as many below", ge=1
+    )
+    blocks: int = field(2, "train", "residual convolutions of a network, as the channels (lattice)", ge=0)
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
     alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
     temperature: float = field(
@@ -91,6 +93,12 @@ class Flow(Model):
     @property
     def likelihood_note(self) -> str:
         return "" if self.dequantizer is None else "variational dequantisation"
+
+    @property
+    def nfe(self) -> int:
+        """On the lattice the coarsest pixels are drawn one after the other; every other network is called once."""
+        last = self.levels[-1]
+        return self.config.steps * len(last.leave) if self.config.mixing == "lattice" else 1
 
     def depth(self) -> int:
         """Levels that the image allows."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from genbench import DataSpec
-from genbench_flow.layers import ActNorm, Constant, Coupling, Level, Network
+from genbench_flow.layers import ActNorm, Coupling, Level, Network
+from genbench_flow.masked import Autoregression, Reversal
 from genbench_flow.transforms import Affine, Spline
 
 if TYPE_CHECKING:
@@ -23,12 +23,13 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
     (c, h, w), levels = data.shape, []
     for level in range(depth):
         h, w = h // 2, w // 2
-        width = config.width * min(2**level, 2)
+        more = 2 if level else 1
         layers: list[nn.Module] = []
         for target, context in _places(c):
             kind = transform()
             outputs = len(target) * kind.parameters_each
-            network = Network(len(context), outputs, width, config.blocks, (h, w), 3, data.num_classes)
+            size = config.width * more, config.blocks * more
+            network = Network(len(context), outputs, *size, (h, w), 3, data.num_classes)
             layers.append(Coupling(target, context, network, kind))
         levels.append(Level((2, 2), 4 * c, range(0, 4 * c, 4), layers))
     levels.append(_coarsest((c, h, w), config, data.num_classes, transform))
@@ -55,19 +56,9 @@ def _places(colours: int) -> list[tuple[list[int], list[int]]]:
 
 
 def _coarsest(shape: tuple[int, int, int], config: FlowConfig, num_classes: int, transform: Transform) -> Level:
-    """`steps` couplings of random halves, by fully connected networks, and a learned marginal for every pixel."""
+    """`steps` autoregressions over all pixels, every other one from the last pixel to the first."""
     (c, h, w), layers = shape, []
     dims = c * h * w
-    generator = torch.Generator().manual_seed(0)
-    order: list[int] = []
-    for step in range(config.steps if dims > 1 else 0):
-        if step % 2 == 0:
-            order = torch.randperm(dims, generator=generator).tolist()
-        halves = order[: dims // 2], order[dims // 2 :]
-        target, context = halves if step % 2 == 0 else halves[::-1]
-        kind = transform()
-        network = Network(len(context), len(target) * kind.parameters_each, 8 * config.width, 1, (1, 1), 1, num_classes)
-        layers.append(Coupling(target, context, network, kind))
-    kind = transform()
-    layers.append(Coupling(range(dims), [], Constant(dims * kind.parameters_each, num_classes), kind))
+    for step in range(config.steps):
+        layers += [Reversal()] * (step > 0) + [Autoregression(dims, 16 * config.width, transform(), num_classes)]
     return Level((h, w), dims, [], layers)

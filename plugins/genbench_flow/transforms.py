@@ -78,21 +78,23 @@ class Spline(nn.Module):
         self.bins, self.bound = bins, bound
         self.parameters_each = 3 * bins + 1
 
-    def knots(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """Sizes (..., K) and edges (..., K + 1) of the bins. Softmax by hand: over a short axis it is faster."""
+    def knots(self, raw: Tensor) -> Tensor:
+        """Edges (..., K + 1) of bins (..., K). Softmax by hand: over a short axis it is faster."""
         weight = raw.clamp(-12, 12).exp()
         share = MIN_BIN + (1 - MIN_BIN * self.bins) * weight / weight.sum(-1, keepdim=True)
-        return 2 * self.bound * share, 2 * self.bound * F.pad(share.cumsum(-1), (1, 0)) - self.bound
+        return 2 * self.bound * F.pad(share.cumsum(-1), (1, 0)) - self.bound
 
     def bin(self, value: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, ...]:
         """Of the bin that holds `value`: left x and y, width, height, and the slopes at its two ends."""
-        widths, x = self.knots(parameters[..., : self.bins])
-        heights, y = self.knots(parameters[..., self.bins : 2 * self.bins])
-        slopes = MIN_SLOPE + F.softplus(parameters[..., 2 * self.bins :] + UNIT_SLOPE)
-        inner = (y if inverse else x)[..., 1:-1].detach().contiguous()
+        sizes, slopes = torch.split_with_sizes(parameters, (2 * self.bins, self.bins + 1), -1)
+        edges = self.knots(sizes.reshape(*value.shape, 2, self.bins))
+        inner = edges[..., int(inverse), 1:-1].detach().contiguous()
         k = torch.searchsorted(inner, value.detach()[..., None].contiguous(), right=True)
-        found = (x, k), (y, k), (widths, k), (heights, k), (slopes, k), (slopes, k + 1)
-        return tuple(table.gather(-1, index).squeeze(-1) for table, index in found)
+        ends = torch.cat([k, k + 1], -1)
+        d0, d1 = (MIN_SLOPE + F.softplus(slopes.gather(-1, ends) + UNIT_SLOPE)).unbind(-1)
+        corner, opposite = edges.gather(-1, ends[..., None, :].expand(*k.shape[:-1], 2, 2)).unbind(-1)
+        (left, bottom), (width, height) = corner.unbind(-1), (opposite - corner).unbind(-1)
+        return left, bottom, width, height, d0, d1
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """`x` (...), `parameters` (..., 3K + 1); returns y and log dy/dx, (...) each (equations 4 and 5)."""

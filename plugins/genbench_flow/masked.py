@@ -1,0 +1,72 @@
+"""Autoregression in one pass: a value's density given those before it, by a masked network (Germain et al. 2015)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genbench_flow.layers import Constant
+from genbench_flow.transforms import Affine, Spline
+
+
+class MaskedLinear(nn.Linear):
+    """A linear map of which output o sees input i only where reach[o] >= degree[i]."""
+
+    mask: Tensor
+
+    def __init__(self, degree: Tensor, reach: Tensor, bias: bool = True) -> None:
+        super().__init__(len(degree), len(reach), bias)
+        self.register_buffer("mask", (reach[:, None] >= degree).to(torch.get_default_dtype()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+class Autoregression(nn.Module):
+    """Transforms x_1 ... x_D elementwise, x_i as the label and a masked network of x_1 ... x_(i-1) say.
+
+    One pass in one direction, D passes back (Papamakarios et al. 2017, section 3). The hidden units are of degrees 1
+    to D - 1: one of degree k sees x_1 ... x_k. Of x_1 there is only a learned marginal, of a class where there are
+    classes.
+    """
+
+    def __init__(self, dims: int, width: int, transform: Affine | Spline, num_classes: int) -> None:
+        super().__init__()
+        place, degree = torch.arange(1, dims + 1), 1 + torch.arange(width) % max(dims - 1, 1)
+        each = transform.parameters_each
+        self.transform = transform
+        self.first = MaskedLinear(place, degree)
+        self.labels = nn.Embedding(num_classes, width) if num_classes else None
+        self.block = MaskedLinear(degree, degree)
+        self.last = MaskedLinear(degree, (place - 1).repeat_interleave(each), bias=False)
+        nn.init.zeros_(self.last.weight)
+        self.marginal = Constant(dims * each, num_classes)
+
+    def parameters_of(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Of the transforms of x (B, D, 1, 1), (B, D, P), in the precision of x."""
+        h: Tensor = self.first(x.flatten(1).to(self.first.weight.dtype) * 0.3)
+        if self.labels is not None:
+            h = h + self.labels(labels)
+        raw = self.last(F.silu(h + self.block(F.silu(h)))) + self.marginal(x, labels).flatten(1)
+        parameters: Tensor = raw.to(x.dtype).view(*x.shape[:2], self.transform.parameters_each)
+        return parameters
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, log_slope = self.transform(x.flatten(1), self.parameters_of(x, labels))
+        return y.view_as(x), log_slope.sum(1)
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = torch.zeros_like(y)
+        for place in torch.arange(y.shape[1], device=y.device)[:, None]:
+            known = self.parameters_of(x, labels)[:, place]
+            x = x.index_copy(1, place, self.transform.inverse(y[:, place, 0, 0], known)[:, :, None, None])
+        return x
+
+
+class Reversal(nn.Module):
+    """The channels (B, D, 1, 1) in the other order, for the next autoregression to begin where the last one ended."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x.flip(1), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        return y.flip(1)
