@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from records_factory import full, make_record, quick_suite, reference, seeds_of, with_curve, with_entropy, write_runs
 
@@ -270,6 +271,20 @@ def test_with_a_known_limit_a_bar_is_the_gap_and_a_bound_is_hatched():
     assert all(bar.get_x() == pytest.approx(1.4) for bar in bars.values())
     assert bars[1.5].get_width() == pytest.approx(0.1) and bars[1.5].get_hatch() and not bars[1.6].get_hatch()
     assert any("gap ≤ 0.100" in text for text in words(figure))
+
+
+@pytest.mark.parametrize("name", ["fid-training-flops", "fid-sampling", "likelihoods", "cost-by-phase"])
+def test_every_word_has_room_and_no_two_panels_overlap(name):
+    """Also where models are many and named at length, in one panel more than in the other."""
+    records = [reference("real"), make_record("gan", conditional=True), *quick_suite()]
+    records += [make_record(f"a-model-of-many-parts-{i}", bits=2.0) for i in range(8)]
+    figure = plots.ALL[name].draw(full(records), plots.palette(full(records)))
+    canvas = FigureCanvasAgg(figure)
+    whole, panels = figure.bbox, [axes.get_tightbbox(canvas.get_renderer()) for axes in figure.axes]
+    assert len(panels) == 2
+    for x0, y0, x1, y1 in (panel.extents for panel in panels):
+        assert x0 >= -1 and y0 >= 0 and x1 <= whole.x1 + 1 and y1 <= whole.y1
+    assert panels[0].y0 >= panels[1].y1
 
 
 def test_a_figure_holds_so_many_panels_and_says_how_many_more_there_are():

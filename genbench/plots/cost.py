@@ -27,12 +27,13 @@ from genbench.plots.style import (
     captioned,
     draw_lines,
     legend,
-    make_room,
     most,
     panels_of,
+    room_for_names,
     scale,
     short,
     styled,
+    write_above,
 )
 from genbench.record_files import curve_of
 from genbench.records import CurvePoint, Record
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOW_LEGEND, MOST_NAMED = 9, 20
-"""Models in the legend of a low panel, and of any."""
+MOST_NAMED = 20
+"""Models in a legend."""
 FRONT = "#5c5c69"
 FRONTS = "Pareto front: models that no other undercuts in both, none that failed among them."
 DIFFERENT = 1.1
@@ -87,8 +88,7 @@ def _against(
     looks = looks or palette(tables)
     with styled():
         shown, more = most(panels(tables, "fid_test"))
-        height = 5.0 if any(len(panel.rows) > LOW_LEGEND for panel in shown) else 3.4
-        figure, axes = panels_of(len(shown), (4.9, height), columns=1)
+        figure, axes = panels_of(len(shown), (4.9, 3.4), columns=1)
         missing, curved = more, False
         for ax, panel in zip(axes, shown):
             paths, gaps = curves(panel, spent) if spent else ({}, [])
@@ -236,7 +236,7 @@ def cost_by_phase(tables: Iterable[Table], looks: Looks | None = None) -> Figure
         blocks = [(t, block, _split(t, block)) for t in tables if not t.published for block in blocks_of(t)]
         shown, missing = most([panel for panel in blocks if panel[2]])
         tallest = max((min(len(split), MOST_BARS) for _, _, split in shown), default=1)
-        figure, axes = panels_of(len(shown), (6.6, 1.0 + 0.36 * tallest), columns=1)
+        figure, axes = panels_of(len(shown), (4.9, 1.0 + 0.5 * tallest), columns=1)
         for ax, (table, block, split) in zip(axes, shown):
             _draw_phases(ax, dict(list(split.items())[:MOST_BARS]), looks)
             ax.set(title=title_of(table, block), xlabel="training, device-seconds")
@@ -269,17 +269,17 @@ def _phases(row: Row) -> dict[str, float]:
 
 def _draw_phases(ax: Axes, split: Mapping[str, Mapping[str, float]], looks: Looks) -> None:
     """A bar a model from the bottom up; behind it the share of each phase, where there are several."""
-    longest = max(sum(phases.values()) for phases in split.values())
     for i, (name, phases) in enumerate(split.items()):
         left, total = 0.0, sum(phases.values())
         for k, seconds in enumerate(phases.values()):
-            ax.barh(i, seconds, left=left, height=0.6, color=looks[name][0], alpha=SHADES[k % len(SHADES)], linewidth=0)
+            shade = SHADES[k % len(SHADES)]
+            ax.barh(i, seconds, left=left, height=0.45, color=looks[name][0], alpha=shade, linewidth=0)
             left += seconds
         shares = [f"{short(phase)} {100 * seconds / total:.0f} %" for phase, seconds in phases.items() if total]
         words = f"{number(total, 'seconds')}" + (f": {', '.join(shares)}" if len(phases) > 1 else "")
-        ax.annotate(words, (total, i), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+        write_above(ax, i + 0.24, words)
     names = [short(name) for name in split]
     ax.set_yticks(range(len(split)), names)
-    make_room(ax, "left", names, 0.4)
-    ax.set_xlim(0, 1.9 * longest or 1.0)
+    room_for_names(ax, names)
+    ax.set_ylim(-0.4, len(names) - 0.3)
     ax.grid(visible=False, axis="y")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from genbench.plots.panels import BARS, MOST_BARS, Looks, Panel, palette, panels, too_many
-from genbench.plots.style import INK, captioned, make_room, most, panels_of, short, styled
+from genbench.plots.style import INK, captioned, most, panels_of, room_for_names, short, styled, write_above
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.limits import ELBO, TEST, TRAIN
 from genbench.tables.wording import RELATIONS, number, value_text
@@ -30,7 +30,7 @@ def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
         found = [(panel, _with_bits(panel)) for panel in panels(tables, TEST)]
         shown, missing = most([(panel, rows) for panel, rows in found if rows])
         tallest = max((min(len(rows), MOST_BARS) for _, rows in shown), default=1)
-        figure, axes = panels_of(len(shown), (6.6, 1.1 + 0.42 * tallest), 1, margins=(0.85, 0.2, 0.32, 0.75))
+        figure, axes = panels_of(len(shown), (4.9, 1.1 + 0.55 * tallest), 1, margins=(0.85, 0.2, 0.32, 0.75))
         for ax, (panel, rows) in zip(axes, shown):
             _draw_panel(ax, panel, rows[-MOST_BARS:], looks)
             missing += [*panel.missing({row.name for row in rows}), *too_many(len(rows), panel.title)]
@@ -58,10 +58,11 @@ def _draw_panel(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> None:
     if entropy:
         ax.axvline(limit, color=INK, linestyle=":", linewidth=1.3)
     names = [short(row.name) for row in rows]
-    ax.set_yticks([i + 0.05 for i in range(len(rows))], names)
-    make_room(ax, "left", names, 0.4)
+    ax.set_yticks(range(len(rows)), names)
+    room_for_names(ax, names)
     lowest = min([limit, *(cell.value or 0.0 for cell in cells)]) if limit else 0.0
-    ax.set_xlim(lowest - 0.06 * (longest - limit) * bool(limit), longest + 0.75 * (longest - lowest))
+    ax.set_xlim(lowest - 0.06 * (longest - limit) * bool(limit), longest + 0.06 * (longest - lowest))
+    ax.set_ylim(-0.5, len(rows) - 0.25)
     ax.grid(visible=False, axis="y")
     more = ["dotted: the limit, from which bars begin"] if limit else []
     more += ["faint: on to the looser ELBO"] if any(elbos) else []
@@ -72,10 +73,10 @@ def _draw_panel(ax: Axes, panel: Panel, rows: list[Row], looks: Looks) -> None:
 
 def _draw_row(ax: Axes, i: int, row: Row, colour: str, limit: float) -> None:
     """The bars of one model at height `i`, its interval, and its value in words."""
-    cell, place = row.cells[TEST], i + 0.12
+    cell, place = row.cells[TEST], i + 0.03
     value = cell.value or 0.0
     style: Any = {
-        "height": 0.44,
+        "height": 0.34,
         "color": colour,
         "edgecolor": "white",
         "linewidth": 0,
@@ -83,13 +84,12 @@ def _draw_row(ax: Axes, i: int, row: Row, colour: str, limit: float) -> None:
     }
     ax.barh(place, value - limit, left=limit, **style)
     if trained := row.cells.get(TRAIN, Cell()).value:
-        ax.barh(i - 0.22, trained - limit, left=limit, height=0.2, color=colour, alpha=0.45, linewidth=0)
+        ax.barh(i - 0.22, trained - limit, left=limit, height=0.14, color=colour, alpha=0.45, linewidth=0)
     elbo = row.cells.get(ELBO, Cell()).value or value
     if elbo > value:
-        ax.barh(place, elbo - value, left=value, height=0.44, color=colour, alpha=0.2, linewidth=0)
+        ax.barh(place, elbo - value, left=value, height=0.34, color=colour, alpha=0.2, linewidth=0)
     if cell.interval:
         ax.hlines([place], [cell.interval[0]], [cell.interval[1]], colors=INK, linewidth=1.2)
-    end = max(elbo, cell.interval[1] if cell.interval else value)
     gap = f", gap {RELATIONS[cell.relation]}{number(value - limit, 'bits')}" if limit else ""
     words = value_text(cell, "bits") + gap
-    ax.annotate(words, (end, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+    write_above(ax, i + 0.21, words)

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genbench.safe_text import printable
 from genbench.store import atomic_file
@@ -30,8 +30,8 @@ FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
 """The first comes with matplotlib, so that the layout is the same on every machine."""
 LONGEST = 30
 MARGINS = (0.85, 0.2, 0.32, 0.55)
-LETTER, LINE = 0.075, 0.15
-"""Inches that a letter of 9 points is wide, and a line of 8 points high."""
+LETTER, LINE, LEGEND_LINE = 0.075, 0.15, 0.2
+"""Inches that a letter of 9 points is wide, a line of 8 points high, and one of a legend."""
 MOST_PANELS = 12
 """Of one figure."""
 MOST_TOLD = 8
@@ -125,17 +125,27 @@ def panels_of(
     return figure, axes[:count]
 
 
-def make_room(axes: Axes, side: Literal["left", "right"], words: Iterable[str], more: float) -> None:
-    """Let a figure of one column grow until the longest of the words, and `more` inches, find room beside its axes."""
+def room_for_names(axes: Axes, words: Iterable[str]) -> None:
+    """Let a figure of one column grow until the longest of the names finds room on the left of its axes."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     wide, pars = figure.get_figwidth(), figure.subplotpars
     left, right = pars.left * wide, (1 - pars.right) * wide
-    room = more + LETTER * max(map(width, words), default=0)
-    grown = (max(left, room), right) if side == "left" else (left, max(right, room))
-    wide += sum(grown) - left - right
+    grown = max(left, 0.4 + LETTER * max(map(width, words), default=0))
+    wide += grown - left
     figure.set_figwidth(wide)
-    figure.subplots_adjust(left=grown[0] / wide, right=1 - grown[1] / wide)
+    figure.subplots_adjust(left=grown / wide, right=1 - right / wide)
+
+
+def room_below(figure: Figure, room: float) -> None:
+    """Let a figure of one column grow until each of its axes has `room` inches below it, labels included."""
+    high, pars, rows = figure.get_figheight(), figure.subplotpars, len(figure.axes)
+    bottom, top = pars.bottom * high, (1 - pars.top) * high
+    each = (high - bottom - top) / (rows + pars.hspace * (rows - 1))
+    gap, grown = pars.hspace * each, max(room - bottom, 0.0)
+    high += rows * grown
+    figure.set_figheight(high)
+    figure.subplots_adjust(bottom=(bottom + grown) / high, top=1 - top / high, hspace=(gap + grown) / each)
 
 
 def most(panels: list[T], limit: int = MOST_PANELS) -> tuple[list[T], list[str]]:
@@ -188,12 +198,33 @@ def short(name: str, longest: int = LONGEST) -> str:
 
 
 def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
-    """A legend on the right; its words are set afterwards: matplotlib drops those that begin with an underscore."""
-    stand_ins = [str(i) for i in range(len(handles))]
-    entries = axes.legend(handles, stand_ins, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9).get_texts()
+    """A legend below, in as many columns as a figure of one column has room for.
+
+    Its words are set afterwards: matplotlib drops those that begin with an underscore.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    inches_from_corner = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]
+    each = 0.42 + LETTER * max(map(width, words), default=0)
+    columns = max(1, min(len(words), int(figure.get_figwidth() / each)))
+    room_below(figure, MARGINS[3] + LEGEND_LINE * math.ceil(len(words) / columns) + 0.1)
+    entries = axes.legend(
+        handles, [str(i) for i in range(len(handles))], loc="upper left", ncols=columns, fontsize=9, borderaxespad=0,
+        bbox_to_anchor=(0.1 - figure.subplotpars.left * figure.get_figwidth(), -MARGINS[3]),
+        bbox_transform=inches_from_corner,
+        columnspacing=1.2, handletextpad=0.4, handlelength=1.6,
+    ).get_texts()  # fmt: skip
     for entry, text in zip(entries, words):
         entry.set_text(text)
-    make_room(axes, "right", words, 0.55)
+
+
+def write_above(axes: Axes, height: float, words: str) -> None:
+    """Words over a bar that ends at this height, from the left edge of the axes on."""
+    axes.annotate(
+        words, (0, height), xycoords=axes.get_yaxis_transform(), xytext=(3, 3), textcoords="offset points", fontsize=9
+    )
 
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
