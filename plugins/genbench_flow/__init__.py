@@ -54,9 +54,10 @@ class Flow(Model):
     """log p(x) = log p(z) + log |det dz/dx|, z = f(x).
 
     On the lattice every level first transforms the pixels off its coarser grid, given those on it, then goes on with
-    the grid: a pixel's conditional density is one spline, and the levels run from coarse to fine in sampling. Spline
-    couplings keep to the front's box, and z is uniform on [-1, 1) seen through the front: the density integrates to
-    exactly one on [-1, 1), and an untrained flow has 8 bits/dim. Otherwise z is standard normal.
+    the grid: a pixel's conditional density is one spline, and the levels run from coarse to fine in sampling. The
+    coarsest pixels come one after the other, each given those before it. Splines keep to the front's box, and z is
+    uniform on [-1, 1) seen through the front: the density integrates to exactly one on [-1, 1), and an untrained flow
+    has 8 bits/dim. Otherwise z is standard normal.
 
     With variational dequantisation the levels y get noise u ~ q(u|y) of the flow's own, and what is returned for
     log p(x) is one draw of log p(x(y, u)) - log q(u|y), whose mean is a lower bound.
