@@ -30,12 +30,17 @@ def checked(
 
     Raises BadInput naming place, key and value of every fault, with what is near to an unknown key.
     """
-    refused = dict(_refused(model, values))
-    faults = [BadInput(f"{at([key])}: {key}: {fault}", mend or hint) for key, (fault, mend) in refused.items()]
+    refused = dict(_refused(model, values, inner or {}))
+    faults = [
+        BadInput(f"{at(loc)}: {'.'.join(map(str, loc))}: {fault}", mend or hint)
+        for loc, (fault, mend) in refused.items()
+    ]
     try:
         found = model.model_validate(values)
     except ValidationError as error:
-        others = [problem for problem in error.errors() if not problem["loc"] or problem["loc"][0] not in refused]
+        others = [
+            problem for problem in error.errors() if not any(problem["loc"][: len(loc)] == loc for loc in refused)
+        ]
         faults += [_fault(problem, at, _model_at(model, problem["loc"], inner or {}), hint) for problem in others]
     if faults:
         raise together(faults)
@@ -65,17 +70,23 @@ def shown(key: str, value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
-def _refused(model: type[BaseModel], values: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Key, fault and hint of what pydantic would take: true for 1, numbers that are not finite, secrets."""
+def _refused(
+    model: type[BaseModel], values: Mapping[str, Any], inner: Mapping[str, type[BaseModel]]
+) -> Iterator[tuple[Keys, tuple[str, str]]]:
+    """Place, fault and hint of what pydantic would take: true for 1, numbers that are not finite, secrets."""
     for key, field in model.model_fields.items():
         value, kind = values.get(key), str(field.annotation)
         leaves = list(_leaves(value))
-        if "Any" not in kind and "bool" not in kind and any(isinstance(leaf, bool) for leaf in leaves):
-            yield key, (f"true or false where another value belongs (got {shown(key, value)})", "")
+        if key in inner and isinstance(value, list | tuple):
+            for i, table in enumerate(value):
+                found = _refused(inner[key], table, {}) if isinstance(table, Mapping) else ()
+                yield from (((key, i, *loc), fault) for loc, fault in found)
+        elif "Any" not in kind and "bool" not in kind and any(isinstance(leaf, bool) for leaf in leaves):
+            yield (key,), (f"true or false where another value belongs (got {shown(key, value)})", "")
         elif any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in leaves):
-            yield key, (f"not a finite number (got {shown(key, value)})", "")
+            yield (key,), (f"not a finite number (got {shown(key, value)})", "")
         elif any(is_secret(key, leaf) for leaf in leaves):
-            yield key, ("a secret, which records would keep", "let the code read it from the environment")
+            yield (key,), ("a secret, which records would keep", "let the code read it from the environment")
 
 
 def _leaves(value: Any) -> list[Any]:

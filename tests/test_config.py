@@ -1,9 +1,12 @@
 """Suites, budgets, seeds and settings: what they mean, and how each mistake is named."""
 
+from pathlib import Path
+
 import pytest
 
-from genbench.config import Budget, make_experiment, parse_seeds, parse_setting
+from genbench.config import Budget, make_experiment, model_config, parse_seeds, parse_setting
 from genbench.errors import BadInput
+from genbench.plugins import load_plugins
 
 
 @pytest.mark.parametrize(
@@ -64,13 +67,29 @@ def test_a_suite_is_read_and_overridden(tmp_path):
     ]
 
 
+def test_true_and_false_are_values_of_a_models_options_and_of_nothing_else(tmp_path):
+    found = experiment(tmp_path, f"{MODELS}config = {{ scale_shift = false, fourier = [] }}")
+    assert found.models[0].config == {"scale_shift": False, "fourier": []}
+    with pytest.raises(BadInput, match=r"suite\.toml:3: models\.0\.tuning_trials: true or false where"):
+        experiment(tmp_path, f"{MODELS}tuning_trials = true")
+
+
+@pytest.mark.parametrize("suite", sorted(Path(__file__).parents[1].glob("benchmarks/*.toml")), ids=lambda s: s.name)
+def test_the_suites_of_the_benchmarks_say_what_the_shipped_models_know(suite):
+    plugins = load_plugins()
+    choices = [c for c in make_experiment(suite, {}, [], []).models if c.name in plugins.model_names]
+    assert len(choices) > 5
+    for choice in choices:
+        model_config(plugins.model(choice.name)[0], choice)
+
+
+MODELS = '[[models]]\nname = "vae"\n'
+
+
 def test_the_quick_suite_has_the_five_families_and_the_baseline():
     found = make_experiment(None, {}, [], [])
     assert [m.name for m in found.models] == ["ddpm", "ldm", "gan", "vae", "flow", "gaussian"]
     assert (found.budget.as_dict(), found.samples, found.datasets) == ({"seconds": 60}, 1000, ("mnist5k",))
-
-
-MODELS = '[[models]]\nname = "vae"\n'
 
 
 def test_several_problems_are_reported_together(tmp_path):
