@@ -85,6 +85,8 @@ def test_shipped_models_with_other_options(name, change):
 @pytest.mark.parametrize(
     ("name", "preset"),
     [
+        ("ddpm", "small"),
+        ("ldm", "small"),
         ("gan", "small"),
         ("gan", "paper"),
         ("vae", "small"),
