@@ -1,7 +1,7 @@
 """Draw the first samples of every row of some runs side by side, as the README and the documentation show them.
 
-    python tools/sample_picture.py runs                                            # docs/samples.png
-    python tools/sample_picture.py runs-a runs-b -m ddpm -m gan -o docs/more.png   # of these rows alone
+python tools/sample_picture.py runs                                            # docs/samples.png
+python tools/sample_picture.py runs-a runs-b -m ddpm -m gan -o docs/more.png   # of these rows alone
 """
 
 import argparse
