@@ -42,7 +42,7 @@ class FlowConfig(Config):
     width: int = field(
         32, "train", "channels of a network; on the lattice of the finest level's, twice as many below", ge=1
     )
-    blocks: int = field(2, "train", "residual convolutions of a network, as the channels (lattice)", ge=0)
+    blocks: int = field(2, "train", "residual convolutions of a network; twice as many below, too (lattice)", ge=0)
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
     alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
     temperature: float = field(

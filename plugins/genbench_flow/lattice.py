@@ -24,11 +24,11 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
     for level in range(depth):
         h, w = h // 2, w // 2
         more = 2 if level else 1
+        size = config.width * more, config.blocks * more
         layers: list[nn.Module] = []
         for target, context in _places(c):
             kind = transform()
             outputs = len(target) * kind.parameters_each
-            size = config.width * more, config.blocks * more
             network = Network(len(context), outputs, *size, (h, w), 3, data.num_classes)
             layers.append(Coupling(target, context, network, kind))
         levels.append(Level((2, 2), 4 * c, range(0, 4 * c, 4), layers))
