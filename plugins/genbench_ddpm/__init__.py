@@ -32,9 +32,6 @@ class DDPMConfig(DiffusionConfig):
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that show the network small changes of a pixel"
     )
-    eta: float = field(
-        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
-    )
 
 
 class DDPM(Model):

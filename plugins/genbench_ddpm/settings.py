@@ -78,7 +78,7 @@ class DiffusionConfig(Config):
     sampler: Literal["ddim", "ancestral"] = field("ddim", "sample", "how samples are drawn")
     steps: int = field(50, "sample", "steps of the DDIM sampler", ge=1)
     eta: float = field(
-        0.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
+        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
     )
     guidance: float = field(
         1.0, "sample", "s of classifier-free guidance, eps_0 + s (eps_label - eps_0); 1 for none", ge=0

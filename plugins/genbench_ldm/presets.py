@@ -33,6 +33,7 @@ DIFFUSION: Mapping[str, Any] = {
     "prediction": "eps",
     "blocks": 2,
     "scale_shift": False,
+    "eta": 0.0,
 }
 KL_F4: Mapping[str, Any] = {
     "factor": 4,
@@ -104,6 +105,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "widths": (8, 16),
         "timesteps": 50,
         "steps": 10,
+        "eta": 0.0,
         "factor": 2,
         "ae_widths": (8,),
         "batch_size": 32,
