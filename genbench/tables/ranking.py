@@ -123,10 +123,10 @@ def _tested(whole: list[Entrant], better: Better, count: int) -> Iterator[Pair]:
             differences = [a.measured[seed] - b.measured[seed] for seed in seeds]
             found.append((a.name, b.name, len(seeds), math.fsum(differences) / len(seeds), paired_p(differences)))
     corrected = holm([p for *_, p in found], count)
-    for (a_name, b_name, count, difference, p), p_corrected in zip(found, corrected):
+    for (a_name, b_name, n, difference, p), p_corrected in zip(found, corrected):
         winner = a_name if (difference < 0) == (better == "lower") else b_name
         sure = p_corrected <= SIGNIFICANT and difference != 0
-        yield Pair(a_name, b_name, count, difference, p, p_corrected, winner if sure else "")
+        yield Pair(a_name, b_name, n, difference, p, p_corrected, winner if sure else "")
 
 
 def paired_p(differences: list[float]) -> float:
