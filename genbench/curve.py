@@ -128,6 +128,7 @@ def _point(
         return CurvePoint(**costs, status="not_applicable", note=note), {}
     try:
         measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
+        shards.clear(folder)
     except (Busy, Cancelled):
         raise
     except Exception as error:
@@ -160,7 +161,6 @@ def _scored(
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]
     store.write_json(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})
-    shards.clear(folder)
     return measurements, protocols
 
 

@@ -227,8 +227,11 @@ def sweep(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all that is in it, where it is there."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder and all that is in it, where it is there; a kill leaves it whole, or what `sweep` removes."""
+    aside = folder.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{folder.name}")
+    with suppress(OSError):
+        folder.replace(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def put(path: Path, content: str | bytes) -> None:

@@ -91,6 +91,8 @@ def verify_run(folder: Path) -> Verdict:
             faults += _guarded(faults, "record.json", lambda: list(_listed(folder, record))) or []
     for manifest in sorted(folder.rglob(MANIFEST)):
         name = manifest.relative_to(folder).as_posix()
+        if store.TEMPORARY in name:  # what a kill has left of a writing or of a removal
+            continue
         faults += _guarded(faults, name, lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
     faults = list(dict.fromkeys(faults))
     return Verdict(str(folder), "wrong" if faults else "ok", faults)

@@ -220,12 +220,14 @@ def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_pat
     before, scores = record(tmp_path / "copy", "gaussian"), run / "curve" / "2" / "scores.json"
     stamp = scores.stat().st_mtime_ns
     (run / "record.json").unlink()
+    (run / "curve" / "2" / store.DRAWN / "0").mkdir(parents=True)  # left by a kill between scores and removal
     (run / "curve" / "1" / "scores.json").unlink()
     (run / "curve" / "1" / "ema.safetensors").write_bytes(b"no weights")
     arguments = ["-d", "digits", "-m", "gaussian", "--budget", "40steps", "--samples", 100, "--likelihood-images", 4]
     assert genbench("run", *arguments, "--device", "cpu", "--out", "copy/runs").code == 0
     after = record(tmp_path / "copy", "gaussian")
     assert scores.stat().st_mtime_ns == stamp and after["curve"][1:] == before["curve"][1:]
+    assert not list(run.rglob(store.DRAWN))
     broken = after["curve"][0]
     assert broken["status"] == "failed" and "ema.safetensors" in broken["note"] and not broken["measurements"]
     assert broken["steps"] == 1 and set(before["protocols"]) == set(after["protocols"])

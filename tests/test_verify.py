@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
+from genbench import checkpoint, store
 from genbench.store import settings_digest
 from genbench.verify import verify_run
 
@@ -47,6 +49,23 @@ def rewrite(run, change):
     plain.pop("digest")
     change(plain)
     file.write_text(json.dumps({**plain, "digest": settings_digest(plain)}))
+
+
+def test_a_removal_that_is_cut_short_leaves_nothing_that_is_wrong(run, monkeypatch):
+    parts = run / store.DRAWN
+    checkpoint.write(parts / "0", {"images": {"images": torch.zeros(2)}}, {})
+
+    def killed_half_way(folder, ignore_errors):
+        (file,) = folder.rglob("images.safetensors")
+        file.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed_half_way)
+        store.remove(parts)
+    assert not parts.exists() and verify_run(run).state == "ok"
+    store.sweep(run)
+    assert not list(run.rglob(f"{store.TEMPORARY}*")) and verify_run(run).state == "ok"
 
 
 def test_sound_runs_pass_and_nothing_is_written(genbench, run):
