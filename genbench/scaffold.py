@@ -46,7 +46,7 @@ def write_plugin(name: str, out: Path | None) -> str:
         for file, template in FILES.items():
             text = files("genbench").joinpath("new_plugin", f"{template}.in").read_text(encoding="utf-8")
             store.put(folder / file.format(**words), Template(text).substitute(words))
-    steps = [f"cd {shlex.quote(str(out))}", 'pip install -e ".[test]"', f"genbench check-plugin {name}",
+    steps = [f"cd {shlex.quote(str(out))}", 'pip install -e ".[test]"', f"genbench check-plugin {name}", "pytest",
              f"genbench run -m {name} -m gaussian -d digits --budget 20s --report report"]  # fmt: skip
     return "\n".join(
         [f"{out}: a model {name} that trains, in {words['package']}.py. Now:", *(f"    {s}" for s in steps)]

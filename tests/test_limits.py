@@ -127,6 +127,17 @@ def test_a_value_below_the_limit_by_less_than_its_error_is_not(bits, error, impo
     assert bool(cells_of(records)["flow"][NLL].flag) == impossible
 
 
+@pytest.mark.parametrize(
+    ("bits", "flagged"), [(-0.5, {NLL, "bits_per_dim_train"}), (0.01, {"bits_per_dim_train"}), (0.013, set())]
+)
+def test_without_a_known_entropy_nothing_is_below_zero_by_more_than_its_error(bits, flagged):
+    """The records' training images cost 0.02 less; the standard error is 0.004."""
+    records = [make_record("liar", bits=bits), make_record("flow", bits=3.0), make_record("vae", bits=4.0)]
+    cells = cells_of(records, "quality")
+    assert {key for key, cell in cells["liar"].items() if cell.flag} == flagged
+    assert cells["flow"][NLL].rank == (1 if NLL in flagged else 2) and not cells["flow"][NLL].flag
+
+
 def test_seeds_do_not_shrink_the_error_of_the_images_that_they_share():
     records = [with_entropy(make_record("flow", seed, bits=1.393), 1.4, 0.0) for seed in range(8)]
     assert not cells_of(records)["flow"][NLL].flag

@@ -64,10 +64,10 @@ def known_entropy_costs(case: Case) -> str:
 
 def _costs(case: Case, batch: Batch, limit: float, error: float, what: str) -> str:
     found = bits(case, case.log_prob(case.trained, batch))
-    mean, stderr = float(found.mean()), float(found.std()) / len(found) ** 0.5
+    mean, tolerance = float(found.mean()), error + 3 * float(found.std()) / len(found) ** 0.5
     told = f"{mean:.3f} bits/dim, but {what} {limit:.3f}: not the logarithm of a normalised density"
-    require(mean > limit - error - 3 * stderr, told)
-    return f"{mean:.2f} bits/dim, limit {limit:.2f}"
+    require(mean > limit - tolerance, told)
+    return f"{mean:.2f} ± {tolerance:.2f} bits/dim, limit {limit:.2f}"
 
 
 def bits(case: Case, found: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
         shape = "x".join(map(str, spec.shape))
         raise BadInput(
             f"model {job.label!r} cannot be built for the {shape} images of {spec.name!r}: {what}",
-            "change its options by --set, or choose another dataset",
+            "change its options by --set, or choose another dataset; `genbench check-plugin` names the line",
         ) from error
 
 

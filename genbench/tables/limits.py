@@ -24,24 +24,27 @@ def entropy_of(group: Group) -> Entropy | None:
 
 
 def doubted(row: Row, entropy: Entropy | None) -> Row:
-    """The row, with likelihoods of test images flagged that are below the entropy by more than all known error.
+    """The row, with likelihoods flagged that are below what is possible by more than all known error.
 
-    On training images a model may be below it: it can know them by heart.
+    That is the entropy on test images, where it is known. On training images, which a model can know by heart, and
+    where it is not known, it is 0: levels have a probability, which is at most 1.
     """
-    if entropy is None:
-        return row
-    flags = {key: _doubt(row.name, row.cells[key], entropy) for key in (TEST, ELBO) if key in row.cells}
+    limits = {TEST: entropy, ELBO: entropy, TRAIN: None}
+    flags = {key: _doubt(row.name, row.cells[key], limit) for key, limit in limits.items() if key in row.cells}
     return replace(row, cells=row.cells | {key: replace(row.cells[key], flag=flag) for key, flag in flags.items()})
 
 
-def _doubt(name: str, cell: Cell, entropy: Entropy) -> str:
+def _doubt(name: str, cell: Cell, entropy: Entropy | None) -> str:
     """Why the value is impossible; "" where it is not."""
-    if cell.value is None or cell.value + _error(cell) >= entropy.bits_per_dim - entropy.error:
+    least = entropy.bits_per_dim - entropy.error if entropy else 0.0
+    if cell.value is None or cell.value + _error(cell) >= least:
         return ""
-    return (
-        f"{name}: {cell.value:.3f} bits/dim on test images is below the entropy of their distribution, "
-        f"{entropy.bits_per_dim:.3f} ± {entropy.error:.3f}, by more than its error: impossible, and not ranked"
+    told = (
+        f"the entropy of the test images' distribution, {entropy.bits_per_dim:.3f} ± {entropy.error:.3f}"
+        if entropy
+        else "0, as if levels had a probability above 1"
     )
+    return f"{name}: {cell.value:.3f} bits/dim is below {told}, by more than its error: impossible, and not ranked"
 
 
 def _error(cell: Cell) -> float:
