@@ -106,6 +106,11 @@ def make_folder(path: Path) -> None:
         sync(folder.parent)
 
 
+def _temporary(path: Path) -> Path:
+    """A new name beside `path`, which `sweep` knows, and `_sweep_dead` as one of that path."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{path.name}")
+
+
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """A folder beside `path` to write in, which nobody else sweeps while this process lives, and removed at the end.
@@ -118,7 +123,7 @@ def _beside(path: Path) -> Iterator[Path]:
     make_folder(path.parent)
     _sweep_dead(path)
     while True:
-        folder = path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{path.name}")
+        folder = _temporary(path)
         folder.mkdir()
         descriptor = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # a file system without such locks: then nobody sweeps here
@@ -217,6 +222,11 @@ def check_links(folder: Path) -> None:
                 inside(folder, str(path.relative_to(folder)))
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether a path leads into what a writing or a removal has not finished."""
+    return any(part.startswith(TEMPORARY) for part in path.parts)
+
+
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder; only the holder of its lock may."""
     for leftover in folder.rglob(f"{TEMPORARY}*"):
@@ -228,7 +238,7 @@ def sweep(folder: Path) -> None:
 
 def remove(folder: Path) -> None:
     """Remove a folder and all that is in it, where it is there; a kill leaves it whole, or what `sweep` removes."""
-    aside = folder.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{folder.name}")
+    aside = _temporary(folder)
     with suppress(OSError):
         folder.replace(aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -58,8 +58,8 @@ def own_files(folder: Path) -> Iterator[Path]:
     Where a manifest is, only that: it vouches for the others.
     """
     for file in sorted(folder.rglob("*")):
-        parts = file.relative_to(folder).parts
-        temporary = any(part.startswith(store.TEMPORARY) or part in (store.DRAWN, store.MEASURED) for part in parts)
+        relative = file.relative_to(folder)
+        temporary = store.is_temporary(relative) or not {store.DRAWN, store.MEASURED}.isdisjoint(relative.parts)
         listed = file.name != MANIFEST and (file.parent / MANIFEST).exists()
         if file.is_file() and file.name not in UNLISTED and not temporary and not listed:
             yield file
@@ -90,10 +90,10 @@ def verify_run(folder: Path) -> Verdict:
         if record.status == "complete":
             faults += _guarded(faults, "record.json", lambda: list(_listed(folder, record))) or []
     for manifest in sorted(folder.rglob(MANIFEST)):
-        name = manifest.relative_to(folder).as_posix()
-        if store.TEMPORARY in name:  # what a kill has left of a writing or of a removal
+        name = manifest.relative_to(folder)
+        if store.is_temporary(name):
             continue
-        faults += _guarded(faults, name, lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
+        faults += _guarded(faults, name.as_posix(), lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
     faults = list(dict.fromkeys(faults))
     return Verdict(str(folder), "wrong" if faults else "ok", faults)
 
