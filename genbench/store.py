@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 from genbench.errors import CorruptData, EnvironmentProblem, GenbenchError
@@ -33,6 +34,8 @@ DRAWN, MEASURED = "drawn", "measured"
 REFUSED = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY
 )  # fmt: skip
+UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError)
+"""What numpy raises of a file that is no array: it reads the header as Python text."""
 KEPT_BYTES = 2**28
 """Memory-mapped arrays up to this size keep the pages that were read."""
 
@@ -356,7 +359,7 @@ def read_array(path: Path) -> np.ndarray:
         raise ValueError("an archive")
     except FileNotFoundError:
         raise CorruptData(f"{path}: missing", "run again") from None
-    except (ValueError, EOFError) as error:
+    except UNREADABLE as error:
         what = "objects, which are never read" if "ickle" in str(error) or "Python objects" in str(error) else error
         raise CorruptData(f"{path}: not an array: {what}", "remove it and run again") from error
 

@@ -20,7 +20,7 @@ def digit_images(digits, count=20):
 
 
 def test_samples_made_elsewhere_are_a_row_under_the_same_protocol(genbench, runs, samples):
-    result = genbench("evaluate", samples, "-d", "digits", "--json")
+    result = genbench("evaluate", samples, "-d", "digits", "--device", "cpu", "--json")
     assert result.code == 0, result.err
     record, original = record_of(run_of(runs, "theirs")), record_of(run_of(runs, "mine"))
     assert numbers(record) == numbers(original) and len(numbers(record)) >= 7
@@ -39,7 +39,7 @@ def test_samples_made_elsewhere_are_a_row_under_the_same_protocol(genbench, runs
 
 
 def test_tables_reports_and_comparisons_know_the_row(genbench, runs, samples, tmp_path):
-    assert genbench("evaluate", samples, "-d", "digits", "--name", "other-lab").code == 0
+    assert genbench("evaluate", samples, "-d", "digits", "--device", "cpu", "--name", "other-lab").code == 0
     text = genbench("table", runs).out
     assert "other-lab" in text and "theirs.npy" in text
     assert genbench("report", runs, "-o", "pages").code == 0

@@ -25,7 +25,8 @@ def corners(levels):
 
 
 def score(genbench, run, *extractors):
-    return genbench("evaluate", run, *(word for name in extractors for word in ("--extractor", name)))
+    words = [word for name in extractors for word in ("--extractor", name)]
+    return genbench("evaluate", run, "--device", "cpu", *words)
 
 
 def test_a_finished_run_in_another_extractors_features(genbench, runs, quick_classifier):
@@ -91,7 +92,7 @@ def test_a_run_with_a_further_extractor_measures_only_that(genbench, runs, gauss
 
 def test_a_foreign_row_joins_the_columns_of_its_neighbours(genbench, runs, samples, tmp_path, quick_classifier):
     assert score(genbench, run_of(runs, "mine"), "local-classifier").code == 0
-    assert genbench("evaluate", samples, "-d", "digits").code == 0
+    assert genbench("evaluate", samples, "-d", "digits", "--device", "cpu").code == 0
     theirs, mine = (record_of(run_of(runs, label)) for label in ("theirs", "mine"))
     for name in ("local-classifier", "digits-classifier-v1"):
         assert numbers(theirs, name) == numbers(mine, name) != {}

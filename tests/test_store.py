@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from genbench import checkpoint, store
-from genbench.errors import Busy, CorruptData, EnvironmentProblem
+from genbench.data.array_file import read_arrays
+from genbench.errors import BadInput, Busy, CorruptData, EnvironmentProblem
 from genbench.lock import locked
 
 
@@ -67,6 +68,23 @@ def test_corrupt_files_are_named(tmp_path):
         (tmp_path / name).write_bytes(b"\x93garbage")
         with pytest.raises(CorruptData, match=name):
             read(tmp_path / name)
+
+
+@pytest.mark.parametrize(("read", "told"), [(store.read_array, CorruptData), (read_arrays, BadInput)])
+def test_any_flipped_bit_of_an_array_s_header_is_told(tmp_path, read, told):
+    """numpy reads the header as Python text, and what Python says of bad text is no ValueError."""
+    file, refused = tmp_path / "a.npy", 0
+    np.save(file, np.zeros((3, 4), np.int64))
+    content = file.read_bytes()
+    for place in range(8 * 128):
+        changed = bytearray(content)
+        changed[place // 8] ^= 1 << place % 8
+        file.write_bytes(changed)
+        try:
+            read(file)
+        except told:
+            refused += 1
+    assert refused > 500
 
 
 def test_no_pickle_is_read(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from genbench.errors import BadInput, EnvironmentProblem
+from genbench.store import UNREADABLE
 
 IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
 MOST_MEMBERS = 100
@@ -42,7 +43,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise BadInput(f"{path}: a folder", "give a .npy or .npz file") from None
     except PermissionError as error:
         raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
-    except (ValueError, OSError, EOFError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, OSError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
         what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or cut short"
         raise BadInput(f"{path}: {what}", MEND) from error
