@@ -95,17 +95,16 @@ def bare_loop(job: Job, model: Model, data: Dataset, steps: int) -> Callable[[],
                     for parameter in parameters:
                         parameter.requires_grad_(True)
                 for _ in range(phase.repeats):
-                    update(phase, (progress - begin) / (end - begin), parameters)
+                    update(phase, phase.factor((progress - begin) / (end - begin), number), parameters)
                 average.update(phase.name, number + 1)
 
-    def update(phase: Phase, within: float, parameters: list[Tensor]) -> None:
+    def update(phase: Phase, factor: float, parameters: list[Tensor]) -> None:
         with autocast(device, job.precision):
             outcome = model.loss(phase.name, next(coming))
         phase.optimizer.zero_grad(set_to_none=True)
         (outcome["loss"] if isinstance(outcome, dict) else outcome).backward()  # type: ignore[no-untyped-call]
         if phase.clip:
             torch.nn.utils.clip_grad_norm_(parameters, phase.clip)
-        factor = phase.schedule(within) if phase.schedule else 1.0
         for group, rate in zip(phase.optimizer.param_groups, rates[phase.name]):
             group["lr"] = rate * factor
         phase.optimizer.step()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genbench.console import plain
 from genbench.data import Dataset, cache_root, data_root, known_datasets, prepare
-from genbench.devices import exact_arithmetic, resolve_devices, use_threads
+from genbench.devices import exact_arithmetic, one_device, use_threads
 from genbench.errors import BadInput, EnvironmentProblem
 from genbench.evaluate import fidelity
 from genbench.evaluate.extractors import GENERAL, Features, extractor
@@ -68,7 +68,7 @@ class Place:
     @classmethod
     def resolve(cls, device: str, root: Path | None, weights: Path | None) -> Place:
         """The place that the words of the command line mean."""
-        return cls(str(resolve_devices(device)[0]), root, weights)
+        return cls(str(one_device(device)), root, weights)
 
     def runtime(self) -> Runtime:
         return Runtime(device=self.device, cache=cache_root(), weights=self.weights, offline=True)

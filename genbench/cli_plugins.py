@@ -87,8 +87,9 @@ def new_plugin(name: str, out: Path | None) -> None:
     "--hang-timeout", type=FiniteRange(1), default=60.0, show_default=True, metavar="SECONDS",
     help="End the check of a model that makes no progress for so long.",
 )  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="Where the models are tried: auto, cpu or cuda:0.")
 @JSON
-def check_plugin(plugin: str, hang_timeout: float, as_json: bool) -> None:
+def check_plugin(plugin: str, hang_timeout: float, device: str, as_json: bool) -> None:
     """What each promise of a plugin's models has come to: kept or broken, what was found, and the line to look at.
 
     The models are built, trained for a few steps, sampled, saved and scored on small images. NAME is an installed
@@ -96,9 +97,10 @@ def check_plugin(plugin: str, hang_timeout: float, as_json: bool) -> None:
     is broken.
     """
     from genbench.conformance.check import check_plugin as check
+    from genbench.devices import one_device
 
     reports = []
-    for report in check(plugin, hang_timeout):
+    for report in check(plugin, hang_timeout, str(one_device(device))):
         reports.append(report)
         if not as_json:
             click.echo(plain(report.text() + "\n"))

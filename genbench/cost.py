@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from genbench.devices import peak_memory, reset_peak_memory, synchronize
+from genbench.devices import peak_memory, reset_peak_memory, synchronize, wake
 from genbench.energy import EnergyCounter, watched
 from genbench.records import Energy, PhaseCost, SampleCost, Throughput, TrainCost
 
@@ -72,6 +72,7 @@ class Meter:
     @contextmanager
     def training(self) -> Iterator[None]:
         """The clock of `train`; the time counts also where training fails."""
+        wake(self.device)
         reset_peak_memory(self.device)
         self._start()
         try:

@@ -40,6 +40,14 @@ def resolve_devices(request: str) -> list[torch.device]:
     return devices
 
 
+def one_device(request: str) -> torch.device:
+    """The device of `--device`, where it takes one. Raises as `resolve_devices`, and BadInput for several."""
+    devices = resolve_devices(request)
+    if len(devices) > 1:
+        raise BadInput(f"--device {request}: this takes one device", "name one, such as cuda:0")
+    return devices[0]
+
+
 def group_devices(devices: list[torch.device], processes: int) -> list[tuple[str, ...]]:
     """The devices dealt out to jobs of `processes` each: all on the CPU, or one CUDA device a process.
 
@@ -141,6 +149,17 @@ def exact_arithmetic() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
+
+
+def wake(device: torch.device) -> None:
+    """Have a GPU load its libraries for products and convolutions, which takes seconds the first time."""
+    if device.type == "cuda":
+        weight = torch.ones(8, 8, 3, 3, device=device, requires_grad=True)
+        for precision in ("fp32", "bf16"):
+            with autocast(device, precision):
+                features = torch.nn.functional.conv2d(weight, weight).flatten(1)
+                (features @ features).sum().backward()  # type: ignore[no-untyped-call]
+        synchronize(device)
 
 
 def synchronize(device: torch.device) -> None:

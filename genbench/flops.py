@@ -16,8 +16,10 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 _aten = torch.ops.aten
 _CPU_ATTENTION = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu", None)
 _CPU_ATTENTION_BACKWARD = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+_VECTOR = {"dot": 0, "vdot": 0, "mv": 0, "addmv": 1}
+"""Products with a vector, which torch has no formulas for: the argument whose every number is multiplied once."""
 _UNCOUNTED = (
-    "mv", "addmv", "dot", "vdot", "ger", "addr", "addbmm", "_trilinear", "_sparse_mm", "_cdist", "_pdist",
+    "ger", "addr", "addbmm", "_trilinear", "_sparse_mm", "_cdist", "_pdist",
     "_euclidean_dist", "fft_", "_fft", "inverse", "cholesky", "triangular_solve", "linalg_inv", "linalg_solve",
     "linalg_lu", "linalg_qr", "linalg_svd", "linalg_eig", "linalg_chol", "_linalg", "lstm", "gru", "rnn",
     "mkldnn_rnn", "_cudnn_rnn", "miopen_rnn", "_thnn_fused", "_transformer_encoder", "_native_multi_head",
@@ -54,6 +56,8 @@ class FlopCounter(TorchDispatchMode):
         elif packet is _CPU_ATTENTION_BACKWARD:
             # Five products of the forward's two sizes: the scores again, and the gradients of scores, q, k and v.
             self.flops += sdpa_flop_count(args[1].shape, args[2].shape, args[3].shape) * 5 // 2
+        elif packet.__name__ in _VECTOR:
+            self.flops += 2 * args[_VECTOR[packet.__name__]].numel()
         elif packet.__name__.startswith(_UNCOUNTED):
             self.uncounted.add(packet.__name__)
         return result

@@ -45,7 +45,8 @@ class Phase:
     """One optimizer and the module it moves, over `span` of the budget, `repeats` updates a step.
 
     `schedule` maps the progress within the span, in [0, 1], to a factor of the optimizer's learning rate; it keeps no
-    state. `clip` bounds the gradient's norm. Only `module` gets gradients while the phase's loss is computed.
+    state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
+    norm. Only `module` gets gradients while the phase's loss is computed.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Phase:
     span: tuple[float, float] = (0.0, 1.0)
     schedule: Callable[[float], float] | None = None
     clip: float | None = None
+    warmup: int = 0
+
+    def factor(self, progress: float, steps: int) -> float:
+        """Of the learning rate, at this progress within the span and after so many steps."""
+        scheduled = self.schedule(progress) if self.schedule else 1.0
+        return scheduled * min((steps + 1) / self.warmup, 1.0) if self.warmup else scheduled
 
 
 def field(default: Any, role: Role, doc: str, **bounds: Any) -> Any:

@@ -1,6 +1,9 @@
 """Learning-rate schedules, stateless: progress in, factor out."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 
 def warmup_cosine(progress: float, warmup: float = 0.02, floor: float = 0.01) -> float:
@@ -19,5 +22,11 @@ def warmup_linear(progress: float, warmup: float = 0.02, floor: float = 0.05) ->
 
 
 def warmup_constant(progress: float, warmup: float = 0.02) -> float:
-    """Linear warm-up over the first `warmup` of the span, then 1, as diffusion models are published."""
-    return min(max(progress / warmup, 0.01), 1.0)
+    """Linear warm-up over the first `warmup` of the span, then 1."""
+    return max(progress / warmup, 0.01) if progress < warmup else 1.0
+
+
+def annealed(how: Literal["cosine", "constant"], warmup: int) -> Callable[[float], float]:
+    """The schedule of a phase with this `Phase.warmup`; where that is 0, the first 2 % of the span warm up instead."""
+    schedule = {"cosine": warmup_cosine, "constant": warmup_constant}[how]
+    return partial(schedule, warmup=0.0) if warmup else schedule

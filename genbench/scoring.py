@@ -16,7 +16,7 @@ from genbench.console import PreparationProgress, say
 from genbench.cost import Meter
 from genbench.data import Dataset, cache_root, known_datasets
 from genbench.data.foreign import Stack, open_samples, row_name
-from genbench.devices import exact_arithmetic, resolve_devices, use_threads
+from genbench.devices import exact_arithmetic, one_device, use_threads
 from genbench.errors import BadInput
 from genbench.evaluate.extractors import check_extractors, extractor_names, extractor_stamps, known_extractors
 from genbench.evaluate.likelihood import protocol
@@ -64,11 +64,8 @@ class Words:
 
     def runtime(self) -> Runtime:
         """Where things are, on the device that was asked for."""
-        devices = [str(device) for device in resolve_devices(self.device)]
-        if len(devices) > 1:
-            raise BadInput(f"--device {self.device}: scoring takes one device", "name one, such as cuda:0")
         return Runtime(
-            device=devices[0], threads=threads_for(1), out=self.out, cache=cache_root(),
+            device=str(one_device(self.device)), threads=threads_for(1), out=self.out, cache=cache_root(),
             weights=self.weights, offline=self.offline, plugins=self.plugins,
         )  # fmt: skip
 

@@ -13,12 +13,12 @@ from genbench.model import Model
 __all__ = ["check_model"]
 
 
-def check_model(model: type[Model], preset: str | None = None, **options: Any) -> None:
+def check_model(model: type[Model], preset: str | None = None, device: str = "cpu", **options: Any) -> None:
     """Raise AssertionError naming every promise that the model, with these options of its, breaks, and where.
 
-    The preset is `tiny` where there is one and none is given. `genbench check-plugin` has the same as a report; here a
-    model that hangs hangs its test.
+    The preset is `tiny` where there is one and none is given, the device where the model is tried, such as `cuda`.
+    `genbench check-plugin` has the same as a report; here a model that hangs hangs its test.
     """
     __tracebackhide__ = True  # pytest then shows what is broken, not this function
-    if found := failures(merged(check_cases(model, preset, **options)), []):
+    if found := failures(merged(check_cases(model, preset, device=device, **options)), []):
         raise AssertionError("\n".join([f"{model.__name__} breaks promises", "", *found]))

@@ -144,7 +144,7 @@ class Trainer:
         phase.optimizer.zero_grad(set_to_none=True)
         counted = phase.name in self.flops_per_update or not self.team.leads
         losses = self.gradients(phase)
-        factor = phase.schedule(within) if phase.schedule else 1.0
+        factor = phase.factor(within, self.phase_steps[phase.name])
         for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
             group["lr"] = rate * factor
         fault("train.update")

@@ -70,9 +70,17 @@ def test_a_gradient_penalty_is_six_passes(layer, images):
     assert count(lambda: penalty(layer, images.clone().requires_grad_())).flops == 6 * forward
 
 
+def test_products_with_a_vector_are_two_a_number():
+    matrix, vector = torch.ones(3, 5), torch.ones(5)
+    for product in (lambda: matrix @ vector, lambda: torch.addmv(torch.ones(3), matrix, vector)):
+        assert (found := count(product)).flops == 2 * 15 and not found.uncounted
+    for product in (torch.dot, torch.vdot):
+        assert count(lambda product=product: product(vector, vector)).flops == 2 * 5
+
+
 def test_what_is_not_counted_is_named():
     matrix = torch.eye(3)
-    assert "mv" in count(lambda: matrix @ torch.ones(3)).uncounted
+    assert "addr" in count(lambda: torch.addr(matrix, *matrix[:2])).uncounted
     assert count(lambda: torch.linalg.slogdet(matrix)).uncounted
     assert count(lambda: nn.LSTM(3, 4)(matrix[None])).uncounted
     assert count(lambda: nn.Bilinear(3, 3, 2)(matrix, matrix)).uncounted

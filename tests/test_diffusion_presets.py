@@ -94,6 +94,7 @@ def test_hyper_parameters_of_the_papers():
         assert (config.schedule, config.beta_start, config.beta_end, config.timesteps) == ("linear", 1e-4, 0.02, 1000)
         assert (config.prediction, config.objective, config.sampler) == ("eps", "simple", "ancestral")
         assert config.fourier == () and config.patch == 1 and config.ema_decay == 0.9999
+        assert (config.annealing, config.warmup) == ("constant", 5000)
     found = {name: LatentDiffusion.Config(**preset) for name, preset in LatentDiffusion.presets.items()}
     rows = {name: (c.batch_size, c.learning_rate, c.steps) for name, c in found.items() if "paper" in name}
     assert rows == {
@@ -111,6 +112,7 @@ def test_hyper_parameters_of_the_papers():
         assert process.beta[-1] == pytest.approx(0.0155 if "churches" in name else 0.0195)
         assert process.beta[1:].sqrt().diff().std() < 1e-12  # the root grows linearly
         assert found[name].steps == found[name].network_calls
+        assert (found[name].annealing, found[name].warmup) == ("constant", 10_000 if "churches" in name else 1)
     guided = LatentDiffusion.Config(**LatentDiffusion.presets["paper-imagenet"] | {"guidance": 1.5})
     assert guided.network_calls == 500
 

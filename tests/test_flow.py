@@ -402,6 +402,11 @@ def test_the_papers_optimizer():
     (phase,) = model.phases()
     (group,) = phase.optimizer.param_groups
     assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-3, (0.9, 0.999), 0)
+    ten_epochs = 10 * 50_000 / 512
+    assert phase.factor(0.0, 0) == pytest.approx(1 / ten_epochs, rel=1e-3)
+    assert (
+        phase.factor(0.01, round(ten_epochs) - 2) < 1 == phase.factor(0.01, round(ten_epochs)) == phase.factor(1, 10**6)
+    )
 
 
 def test_what_it_says_of_itself():

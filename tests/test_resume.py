@@ -9,6 +9,7 @@ from genbench import train as loop
 from genbench.config import ModelChoice, model_config
 from genbench.cost import Meter
 from genbench.faults import InjectedFault
+from genbench.planning.plan import Runtime
 from genbench.plugins import load_plugins
 from genbench.train import build_model, train
 
@@ -16,17 +17,19 @@ FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from dat
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian", "vae", "gan", "ldm", "ddpm")]
 
 
-def weights(folder, name, digits, kills=()):
+def weights(folder, name, digits, kills=(), device="cpu"):
     """Digests of all that a training of ten steps leaves, and what it counted."""
     kind, _ = load_plugins().model(name)
     preset = "tiny" if "tiny" in kind.presets else None
     config = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, "micro_batch": 8}))
     plain, role = config.model_dump(mode="json"), config.of_role("train")
-    job = toy_job(folder, kind, budget="10steps", config=plain, train_config=role, curve=4)
+    runtime = Runtime(out=folder, cache=folder / "cache", device=device)
+    job = toy_job(folder, kind, budget="10steps", config=plain, train_config=role, curve=4, runtime=runtime)
     job.folder.mkdir(parents=True)
     for kill in (*kills, None):
         faults.arm(f"{kill}:raise" if kill else "")
-        model, meter = build_model(job, load_plugins(), digits, torch.device("cpu")), Meter(torch.device("cpu"))
+        meter = Meter(torch.device(device))
+        model = build_model(job, load_plugins(), digits, meter.device)
         try:
             with meter.training():
                 train(job, model, digits, job.folder, meter)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,7 +54,23 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("model", [Toy, TwoPhases])
+class Slow(TwoPhases):
+    """Its first phase warms up for longer than it lasts, its second for four steps of its own."""
+
+    def phases(self):
+        first, second = super().phases()
+        return [replace(first, warmup=100), replace(second, warmup=4, schedule=lambda progress: 1 - progress / 2)]
+
+
+def test_a_warm_up_takes_steps_of_its_phase_whatever_the_budget(tmp_path, digits):
+    train_toy(tmp_path, digits, Slow)
+    lines = curve(tmp_path, Slow)
+    rates = {name: [line["learning_rate"] for line in lines if line["phase"] == name] for name in ("first", "second")}
+    assert rates["first"] == pytest.approx([0.1 * (step + 1) / 100 for step in range(10)])
+    assert rates["second"] == pytest.approx([0.1 * (1 - step / 20) * min((step + 1) / 4, 1) for step in range(10)])
+
+
+@pytest.mark.parametrize("model", [Toy, TwoPhases, Slow])
 @pytest.mark.parametrize("kills", [(7,), (3, 11), (10, 10)])
 def test_a_killed_and_resumed_training_is_the_undisturbed_one(tmp_path, digits, monkeypatch, model, kills):
     whole, whole_meter = train_toy(tmp_path / "whole", digits, model)

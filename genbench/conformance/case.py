@@ -25,7 +25,7 @@ from genbench.data.mixture import Mixture, make_mixture
 from genbench.images import dequantize, to_float
 from genbench.model import Batch, Config, DataSpec, Model
 from genbench.places import Place, innermost, own_sources
-from genbench.planning.plan import Job
+from genbench.planning.plan import Job, Runtime
 from genbench.records import Entropy, PluginStamp
 from genbench.train import train
 from genbench.values import checked
@@ -66,6 +66,7 @@ class Case:
     config: Config
     shape: tuple[int, int, int]
     conditional: bool
+    device: str = "cpu"
 
     def __str__(self) -> str:
         return "x".join(map(str, self.shape)) + (" with labels" if self.conditional else "")
@@ -83,12 +84,12 @@ class Case:
     @cached_property
     def labels(self) -> Tensor | None:
         """The classes that are asked for in samples."""
-        return torch.arange(COUNT) % CLASSES if self.conditional else None
+        return torch.arange(COUNT, device=self.device) % CLASSES if self.conditional else None
 
     def as_batch(self, levels: Tensor, labels: Tensor) -> Batch:
         """Levels as the model sees them."""
         images = to_float(levels) if self.model.discrete else dequantize(levels, torch.Generator().manual_seed(0))
-        return Batch(images, labels if self.conditional else None)
+        return Batch(images.to(self.device), labels.to(self.device) if self.conditional else None)
 
     @cached_property
     def batch(self) -> Batch:
@@ -107,7 +108,7 @@ class Case:
     def build(self, seed: int = 0) -> Model:
         """The model, untrained."""
         torch.manual_seed(seed)
-        return self.model(self.spec, self.config)
+        return self.model(self.spec, self.config).to(self.device)
 
     def prepared(self, phase: str) -> Model:
         """The model, as it is when a phase begins, but for the training of earlier ones."""
@@ -130,10 +131,10 @@ class Case:
         job = Job(
             model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
             dataset_digest=self.data.digest, conditional=self.conditional, samples=COUNT,
-            budget=Budget(unit="steps", amount=STEPS),
+            budget=Budget(unit="steps", amount=STEPS), runtime=Runtime(device=self.device),
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
-            meter = Meter(torch.device("cpu"))
+            meter = Meter(torch.device(self.device))
             with meter.training():
                 return train(job, self.build(), self.data, Path(folder), meter)
 
@@ -202,7 +203,7 @@ class Case:
             handle.remove()
 
 
-def cases(model: type[Model], preset: str | None = None, **options: Any) -> Iterator[Case]:
+def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **options: Any) -> Iterator[Case]:
     """Gray and colour images, and with labels where the model can; by default in the preset `tiny`, if there is one.
 
     `options` are the model's own, on top of the preset. Sizes are the smallest that `Config.check` does not refuse.
@@ -218,7 +219,7 @@ def cases(model: type[Model], preset: str | None = None, **options: Any) -> Iter
         shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # to be refused, with the model's own reason
     for shape, (_, conditional) in zip(shapes, wanted):
         if shape is not None:
-            yield Case(model, config, shape, conditional)
+            yield Case(model, config, shape, conditional, device)
 
 
 def _smallest(config: Config, channels: int, conditional: bool) -> tuple[int, int, int] | None:

@@ -32,7 +32,7 @@ class Ended(Exception):
         self.how, self.dump = how, dump
 
 
-def check_plugin(plugin: str, limit: float) -> Iterator[Report]:
+def check_plugin(plugin: str, limit: float, device: str = "cpu") -> Iterator[Report]:
     """A report a model, each when it is whole. Raises BadInput for a plugin that is unknown or cannot be loaded.
 
     What makes no progress for `limit` seconds is ended: then that promise is broken, and what follows is not checked.
@@ -44,14 +44,14 @@ def check_plugin(plugin: str, limit: float) -> Iterator[Report]:
         at_line = f", at {place}" if place else ""
         raise BadInput(f"{plugin}: {end.how}, while it was loaded{at_line}", "look at what its import does") from None
     for name in names:
-        yield _check(plugin, name, limit)
+        yield _check(plugin, name, limit, device)
 
 
-def _check(plugin: str, name: str, limit: float) -> Report:
+def _check(plugin: str, name: str, limit: float, device: str) -> Report:
     report, sources, found = Report(name, plugin, [], []), set[str](), list[Verdict]()
     begun: tuple[str, str, Place | None] = ("", "", None)
     try:
-        for kind, said in _said_by(say_verdicts, (plugin, name), limit):
+        for kind, said in _said_by(say_verdicts, (plugin, name, device), limit):
             if kind == "model":
                 report.origin, sources = said
             elif kind == "begun":
@@ -127,7 +127,7 @@ def say_models(plugin: str, say: Say) -> None:
     say(names)
 
 
-def say_verdicts(plugin: str, name: str, say: Say) -> None:
+def say_verdicts(plugin: str, name: str, device: str, say: Say) -> None:
     """All about one model: where it comes from, each promise when its check begins, and the verdict on it."""
     model, info = _opened(plugin)[0].model(name)
     say(("model", (info.origin.removeprefix("--plugin "), own_sources(model))))
@@ -135,7 +135,7 @@ def say_verdicts(plugin: str, name: str, say: Say) -> None:
     def begun(case: str, promise: Promise) -> None:
         say(("begun", (case, promise.text, place_of(model, promise.about))))
 
-    for verdict in check_cases(model, begun=begun):
+    for verdict in check_cases(model, begun=begun, device=device):
         say(("verdict", verdict))
 
 

@@ -86,7 +86,9 @@ def survives(case: Case) -> None:
 def labels(case: Case) -> None:
     if not case.conditional:
         raise NotApplicable("drawn without labels" if case.model.conditional else "conditional = False")
-    first, last = (case.sample(case.trained, labels=torch.full((COUNT,), label)) for label in (0, CLASSES - 1))
+    asked = case.labels
+    assert asked is not None
+    first, last = (case.sample(case.trained, labels=torch.full_like(asked, label)) for label in (0, CLASSES - 1))
     require(not torch.equal(first, last), f"class 0 and class {CLASSES - 1} give the same images")
 
 
@@ -95,7 +97,7 @@ def interpolates(case: Case) -> None:
     if not isinstance(case.trained, Interpolation):
         raise NotApplicable("no interpolate()")
     torch.manual_seed(1)
-    images, weights = case.batch.images, torch.linspace(0, 1, 3)
+    images, weights = case.batch.images, torch.linspace(0, 1, 3, device=case.device)
     with torch.inference_mode():
         found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.labels)
     require_images(found, (3, *images.shape), "interpolate")

@@ -120,7 +120,7 @@ def stored_as_tensors(case: Case) -> str:
     where = "get_extra_state" if any(name.endswith("_extra_state") for name in odd) else None
     require(not odd, f"state that is no tensor cannot be stored without pickle: {listed(odd)}", where)
     again = stored(case.build())
-    lost = [name for name, value in state.items() if not torch.equal(again[name], value)]
+    lost = [name for name, value in state.items() if not torch.equal(again[name], value.cpu())]
     require(not lost, f"stored as safetensors and read again it is another: {listed(lost)}")
     return f"{sum(value.numel() for value in state.values()):,} numbers"
 

@@ -12,6 +12,7 @@ from genbench.conformance.process_state import settings_restored
 from genbench.conformance.promise import Broken, NotApplicable, Promise
 from genbench.conformance.promises import PROMISES
 from genbench.conformance.training import options as OPTIONS
+from genbench.devices import exact_arithmetic
 from genbench.errors import describe
 from genbench.places import Place, own_sources, place_of, raised_at, shown
 from genbench.progress import at
@@ -49,11 +50,15 @@ class Verdict:
 
 
 def check_cases(
-    model: type[Model], preset: str | None = None, begun: Begun | None = None, **options: Any
+    model: type[Model], preset: str | None = None, begun: Begun | None = None, device: str = "cpu", **options: Any
 ) -> Iterator[Verdict]:
-    """The verdicts on a model in every case; `begun` is told of each promise when its check begins."""
+    """The verdicts on a model in every case; `begun` is told of each promise when its check begins.
+
+    As everywhere in the harness, a GPU computes float32 in full and chooses deterministic kernels.
+    """
+    exact_arithmetic()
     try:
-        tried = list(cases(model, preset, **options))
+        tried = list(cases(model, preset, device, **options))
     except Exception as error:
         place = raised_at(error, own_sources(model)) or place_of(model, "presets")
         yield Verdict(OPTIONS.text, "FAIL", describe(error), place)

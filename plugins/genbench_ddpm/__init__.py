@@ -58,7 +58,7 @@ class DDPM(Model):
         return self.config.network_calls
 
     def phases(self) -> list[Phase]:
-        return [self.config.phase("train", self.net, self.config.learning_rate)]
+        return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
 
     def network(self, labels: Tensor | None) -> Network:
         """The U-Net as a function of x_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""

@@ -15,6 +15,7 @@ PAPER: Mapping[str, Any] = {
     "learning_rate": 2e-4,
     "times": "uniform",
     "annealing": "constant",
+    "warmup": 5000,
     "betas": (0.9, 0.999),
     "ema_decay": 0.9999,
     "schedule": "linear",

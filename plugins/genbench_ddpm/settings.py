@@ -8,8 +8,9 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from genbench import Config, DataSpec, Muon, Phase, adamw, field, warmup_constant, warmup_cosine
+from genbench import Config, DataSpec, Muon, Phase, adamw, field
 from genbench.nets import UNet, steering
+from genbench.schedules import annealed
 from genbench_ddpm.diffusion import (
     Denoiser,
     Diffusion,
@@ -35,6 +36,9 @@ class DiffusionConfig(Config):
     matrix_learning_rate: float = field(0.01, "train", "peak learning rate of Muon", gt=0)
     annealing: Literal["cosine", "constant"] = field(
         "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
+    )
+    warmup: int = field(
+        0, "train", "steps over which the network's learning rate rises; 0: the first 2 % of its budget", ge=0
     )
     betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
     weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
@@ -150,16 +154,18 @@ class DiffusionConfig(Config):
             resample=self.resample,
         )
 
-    def phase(self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0)) -> Phase:
+    def phase(
+        self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
+    ) -> Phase:
         """The phase that moves `module` by these settings' optimizer."""
-        schedule = warmup_cosine if self.annealing == "cosine" else warmup_constant
         if self.optimizer == "muon":
             optimizer: AdamW = Muon(
                 module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)
             )
         else:
             optimizer = adamw(module, rate, self.betas, self.weight_decay)
-        return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0)
+        schedule = annealed(self.annealing, warmup)
+        return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0, warmup=warmup)
 
     @property
     def network_calls(self) -> int:

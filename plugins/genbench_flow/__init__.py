@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_cosine
+from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl
 from genbench.images import bits_per_dim, to_float, to_uint8
+from genbench.schedules import annealed
 from genbench_flow.dequantizer import Dequantizer
 from genbench_flow.glow import glow_levels
 from genbench_flow.lattice import lattice_levels
@@ -26,6 +27,10 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 class FlowConfig(Config):
     batch_size: int = field(32, "train", "images per update", ge=1)
     learning_rate: float = field(5e-3, "train", "peak learning rate (AdamW)", gt=0)
+    annealing: Literal["cosine", "constant"] = field(
+        "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
+    )
+    warmup: int = field(0, "train", "steps over which the learning rate rises; 0: the first 2 % of the budget", ge=0)
     betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
     dequantization: Literal["uniform", "variational"] = field(
         "uniform", "train", "noise that makes levels continuous: uniform, or learned (Ho et al. 2019; then a bound)"
@@ -73,10 +78,11 @@ class Flow(Model):
         "small": {},
         "affine": {"coupling": "affine", "learning_rate": 1.2e-2},
         # Kingma & Dhariwal 2018, the model of CIFAR-10's bits/dim: table 1's layers with affine couplings, Adam at its
-        # own decay rates, pixels without a logit, weights without an average.
+        # own decay rates and a warm-up of ten epochs, pixels without a logit, weights without an average.
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
-            "learning_rate": 1e-3, "betas": (0.9, 0.999), "front": "linear", "ema_decay": 0.0,
+            "learning_rate": 1e-3, "annealing": "constant", "warmup": 977, "betas": (0.9, 0.999), "front": "linear",
+            "ema_decay": 0.0,
         },
     }  # fmt: skip
 
@@ -191,5 +197,6 @@ class Flow(Model):
         self.log_prob(batch.images, batch.labels)
 
     def phases(self) -> list[Phase]:
-        optimizer = adamw(self, self.config.learning_rate, self.config.betas)
-        return [Phase("train", self, optimizer, schedule=warmup_cosine, clip=CLIP)]
+        c = self.config
+        optimizer, schedule = adamw(self, c.learning_rate, c.betas), annealed(c.annealing, c.warmup)
+        return [Phase("train", self, optimizer, schedule=schedule, clip=CLIP, warmup=c.warmup)]

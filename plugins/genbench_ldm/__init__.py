@@ -117,7 +117,7 @@ class LatentDiffusion(Model):
         config = self.config
         return [
             config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share)),
-            config.phase("diffusion", self.net, config.learning_rate, (config.ae_share, 1.0)),
+            config.phase("diffusion", self.net, config.learning_rate, (config.ae_share, 1.0), config.warmup),
         ]
 
     def prepare(self, phase: str, batch: Batch) -> None:

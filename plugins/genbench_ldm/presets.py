@@ -23,6 +23,7 @@ from typing import Any
 DIFFUSION: Mapping[str, Any] = {
     "optimizer": "adamw",
     "annealing": "constant",
+    "warmup": 1,  # none
     "times": "uniform",
     "betas": (0.9, 0.999),
     "weight_decay": 0.01,
@@ -64,6 +65,7 @@ CHURCHES: Mapping[str, Any] = {
     **KL_F8,
     "batch_size": 96,
     "learning_rate": 5e-5,
+    "warmup": 10_000,
     "beta_end": 0.0155,
     "widths": (192, 384, 384, 768, 768),
     "attention": (0, 1, 2, 3),

@@ -151,6 +151,8 @@ CASES = {
         "new-plugin mine -o there", 2, ("there", "not empty"), {"there/notes.txt": "mine"}
     ),
     "a new plugin in the place of a file": Case("new-plugin mine -o there", 2, ("there", "file"), {"there": "mine"}),
+    "a check on an unknown device": Case("check-plugin gaussian --device gpu", 2, ("gpu", "cuda:0,cuda:1")),
+    "a check on a device that is not here": Case("check-plugin gaussian --device cuda:77", 4, "cuda:77"),
     "a check of nothing": Case("check-plugin nowhere.py", 2, "nowhere.py"),
     "a check of an unknown model": Case("check-plugin gausian", 2, "did you mean 'gaussian'"),
     "a list with a broken one": Case("models --plugin mine.py", 2, "SyntaxError", {"mine.py": "def (:\n"}),

@@ -1,0 +1,138 @@
+"""On a GPU: the promises, exact repetition and resumption, the CPU's densities, FLOPs and scores, and compiled code."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from finished import essence, numbers, record_of, run_of
+from test_resume import weights
+from toys import toy_job
+
+from genbench.config import ModelChoice, model_config
+from genbench.cost import Meter
+from genbench.data import Dataset
+from genbench.devices import exact_arithmetic, one_device
+from genbench.errors import BadInput
+from genbench.images import dequantize
+from genbench.planning.plan import Runtime
+from genbench.plugins import load_plugins
+from genbench.sample import sample
+from genbench.testing import check_model
+from genbench.train import build_model, train
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+FAMILIES = ["gaussian", "vae", "gan", "flow", "ldm", "ddpm"]
+PRESETS = [
+    (name, preset)
+    for name in FAMILIES
+    for preset in load_plugins().model(name)[0].presets
+    if preset.startswith("paper")
+]
+SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40"]
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    exact_arithmetic()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_promise_is_kept(name):
+    check_model(load_plugins().model(name)[0], device="cuda")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_every_promise_is_kept_at_the_size_of_the_papers(name, preset):
+    check_model(load_plugins().model(name)[0], preset, device="cuda")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_model_killed_twice_is_the_undisturbed_one_and_counts_as_a_cpu_does(tmp_path, digits, monkeypatch, name):
+    whole = weights(tmp_path / "whole", name, digits, device="cuda")
+    monkeypatch.setattr("genbench.train.CHECKPOINT_SECONDS", -1.0)
+    kills = ("train.update:3", "checkpoint.rotated:3", "train.kept:1", "train.end")
+    assert weights(tmp_path / "killed", name, digits, kills, device="cuda") == whole
+    assert weights(tmp_path / "cpu", name, digits)[2:] == whole[2:]
+
+
+@pytest.mark.parametrize("name", ["gaussian", "flow"])
+def test_an_exact_likelihood_is_the_cpu_s(digits, name):
+    kind, _ = load_plugins().model(name)
+    torch.manual_seed(0)
+    model = kind(digits.spec(False), model_config(kind, ModelChoice(name=name))).eval()
+    images = dequantize(torch.from_numpy(digits.test.images[:50]), torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        here = model.log_prob(images)
+        there = model.cuda().log_prob(images.cuda()).cpu()
+    torch.testing.assert_close(there, here, rtol=1e-4, atol=1e-3)
+
+
+def test_a_run_repeats_to_the_bit_and_says_where_it_ran(genbench, tmp_path):
+    models = [word for name in ("vae", "gan", "flow", "ddpm") for word in ("-m", name, "--set", f"{name}.preset=tiny")]
+    for out in ("one", "two"):
+        assert genbench("run", *models, *SMALL, "--device", "cuda", "--out", out).code == 0
+    assert essence(tmp_path / "one") == essence(tmp_path / "two")
+    record = record_of(run_of(tmp_path / "one", "vae"))
+    assert record["environment"]["device"] == torch.cuda.get_device_name() and record["job"]["precision"] == "bf16"
+    cost = record["cost"]
+    assert cost["train"]["peak_source"] == "torch.cuda.max_memory_allocated" and cost["train"]["peak_bytes"] > 0
+    assert {rate["batch"] for rate in cost["sample"]["throughput"]} == {1, 16, 64, 1000}
+    pytest.importorskip("pynvml")
+    assert "NVML" in cost["train"]["energy"]["source"] and cost["train"]["energy"]["joules"] > 0
+
+
+def test_scores_are_the_cpu_s(genbench, digits, tmp_path):
+    np.save(tmp_path / "some.npy", np.array(digits.test.images[:200]))
+    found = []
+    for device in ("cpu", "cuda"):
+        words = ["evaluate", "some.npy", "-d", "digits", "--name", device, "--device", device]
+        assert genbench(*words).code == 0
+        measured = numbers(record_of(run_of(tmp_path / "runs", device)))
+        found.append({what: value for what, value in measured.items() if value is not None})
+    assert found[1] == pytest.approx(found[0], rel=1e-4) and len(found[0]) > 6
+
+
+def losses(job):
+    return [json.loads(line)["loss"] for line in (job.folder / "progress.jsonl").read_text().splitlines()]
+
+
+def trained(folder, name, digits: Dataset, **changes):
+    """The job, its model after six steps, and 20 samples."""
+    kind, _ = load_plugins().model(name)
+    preset = "tiny" if "tiny" in kind.presets else None
+    config = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 8}))
+    plain = {"config": config.model_dump(mode="json"), "train_config": config.of_role("train"), "samples": 20}
+    runtime = Runtime(out=folder, device="cuda")
+    job = toy_job(folder, kind, budget="6steps", runtime=runtime, **plain, **changes)
+    job.folder.mkdir(parents=True)
+    meter = Meter(torch.device("cuda"))
+    with meter.training():
+        model = train(job, build_model(job, load_plugins(), digits, meter.device), digits, job.folder, meter)
+    with meter.sampling():
+        return job, sample(job, model.eval(), digits, job.folder, meter)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_learns_what_float32_learns(tmp_path, digits, name):
+    (full, _), (half, samples) = (trained(tmp_path / p, name, digits, precision=p) for p in ("fp32", "bf16"))
+    assert losses(half) == pytest.approx(losses(full), rel=0.1, abs=0.05)
+    assert samples.images.shape == (20, *digits.shape) and samples.images.std() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", FAMILIES[1:])
+def test_compiled_networks_learn_what_the_eager_ones_learn(tmp_path, digits, name):
+    (eager, _), (fast, samples) = (trained(tmp_path / str(c), name, digits, compile=c) for c in (False, True))
+    assert losses(fast) == pytest.approx(losses(eager), rel=1e-2, abs=1e-3)
+    assert samples.images.shape == (20, *digits.shape) and samples.images.std() > 0
+
+
+def test_one_device_is_one():
+    assert one_device("cuda") == torch.device("cuda:0")
+    with pytest.raises(BadInput, match="one device"):
+        one_device("cuda:0,cpu")
