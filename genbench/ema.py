@@ -39,8 +39,8 @@ class WeightAverage:
     @torch.no_grad()
     def copy_buffers(self, model: Model) -> None:
         """Buffers are state, not weights: they are taken over as they are."""
-        for mine, theirs in zip(self._buffers, model.buffers() if self._buffers else ()):
-            mine.copy_(theirs)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, list(model.buffers()))
 
     @torch.no_grad()
     def replace(self, phase: str) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genbench.devices import for_attention
 from genbench.embeddings import LabelEmbedding, TimeEmbedding
 from genbench.transformer import TransformerBlock
 
@@ -100,7 +101,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(3, 4)
-        mixed = F.scaled_dot_product_attention(*qkv.unbind(1)).transpose(2, 3).reshape(b, c, h, w)
+        query, key, value = for_attention(qkv).unbind(1)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(2, 3).reshape(b, c, h, w)
         out: Tensor = x + self.out(mixed)
         return out
 

@@ -185,8 +185,9 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm(gradients)
         if phase.clip:
             torch.nn.utils.clip_grads_with_norm_(parameters, phase.clip, norm)
-        losses = {name: float(value) / count for name, value in sums.items()}
-        if not math.isfinite(losses["loss"]) or not math.isfinite(float(norm)):
+        *values, length = torch.stack([*(value.to(norm.device).reshape(()) for value in sums.values()), norm]).tolist()
+        losses = {name: value / count for name, value in zip(sums, values)}
+        if not math.isfinite(losses["loss"]) or not math.isfinite(length):
             what = "loss" if not math.isfinite(losses["loss"]) else "gradient"
             raise Diverged(f"the {what} of phase {phase.name!r} is not finite at step {self.meter.steps}")
         return losses
