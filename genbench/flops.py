@@ -13,9 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
-_aten = torch.ops.aten
-_CPU_ATTENTION = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_CPU_ATTENTION_BACKWARD = getattr(_aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+_ATTENTION = "_scaled_dot_product_"
+"""Kernels of attention in one piece, forward and backward: which one a device takes must not show in the count."""
 _VECTOR = {"dot": 0, "vdot": 0, "mv": 0, "addmv": 1}
 """Products with a vector, which torch has no formulas for: the argument whose every number is multiplied once."""
 _UNCOUNTED = (
@@ -49,13 +48,13 @@ class FlopCounter(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
-        if packet in flop_registry:
+        if packet.__name__.startswith(_ATTENTION):
+            # Backward four products, the gradients of scores, q, k and v; that kernels compute scores again is theirs.
+            backward = packet.__name__.endswith("_backward")
+            q, k, v = args[1:4] if backward else args[:3]
+            self.flops += sdpa_flop_count(q.shape, k.shape, v.shape) * (2 if backward else 1)
+        elif packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
-        elif packet is _CPU_ATTENTION:
-            self.flops += sdpa_flop_count(args[0].shape, args[1].shape, args[2].shape)
-        elif packet is _CPU_ATTENTION_BACKWARD:
-            # Five products of the forward's two sizes: the scores again, and the gradients of scores, q, k and v.
-            self.flops += sdpa_flop_count(args[1].shape, args[2].shape, args[3].shape) * 5 // 2
         elif packet.__name__ in _VECTOR:
             self.flops += 2 * args[_VECTOR[packet.__name__]].numel()
         elif packet.__name__.startswith(_UNCOUNTED):

@@ -191,13 +191,22 @@ def atomic_folder(path: Path, flushed: bool = True) -> Iterator[Path]:
         fault("store.folder_written")
         for file in (*temporary.rglob("*"), temporary) if flushed else ():
             sync(file)
-        if not path.exists():
-            temporary.replace(path)
-        elif not _exchange(temporary, path):
+        if not _placed(temporary, path) and not _exchange(temporary, path):
             path.replace(folder / OLD)
             temporary.replace(path)
         fault("store.folder_renamed")
         sync(path.parent)
+
+
+def _placed(folder: Path, path: Path) -> bool:
+    """Rename a folder to where nothing is; False where something is, which another process may just have put there."""
+    try:
+        folder.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -55,6 +57,21 @@ except EnvironmentProblem as problem:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "a.npy" in result.stdout and "no space" in result.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_several_make_at_once_are_whole_and_nobody_fails(tmp_path):
+    def make(number):
+        with store.atomic_folder(tmp_path / "folder", flushed=False) as folder:
+            (folder / "number").write_text(str(number))
+            ready.wait()
+
+    for _ in range(50):
+        ready = threading.Barrier(8)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(make, range(8)))
+        assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+        assert int((tmp_path / "folder" / "number").read_text()) in range(8)
+        store.remove(tmp_path / "folder")
 
 
 def test_an_unwritable_place_is_named(tmp_path):
