@@ -368,6 +368,36 @@ def test_the_process_is_as_it_was():
     assert torch.get_num_threads() == before and "TOY" not in os.environ
 
 
+def test_a_class_behind_a_layer_that_is_still_zero_is_no_broken_promise():
+    """As in a model that warms up over thousands of steps, of which the check takes six."""
+
+    class Hidden(Toy):
+        conditional = True
+
+        def __init__(self, data, config):
+            super().__init__(data, config)
+            self.classes, self.last = torch.nn.Embedding(10, 1), torch.nn.Parameter(torch.zeros(()))
+
+        def shift(self, labels):
+            return 0 if labels is None else self.last * self.classes(labels)[:, :, None, None]
+
+        def loss(self, phase, batch):
+            moved = Toy.loss(self, phase, batch)["loss"]
+            return moved + 0 * self.last + 0 * self.classes.weight.sum()
+
+        def sample(self, n, labels=None):
+            return super().sample(n, None) + self.shift(labels)
+
+    class Ignored(Hidden):
+        def shift(self, labels):
+            return 0
+
+    (told,) = [v for v in merged(check_cases(Hidden)) if v.promise == "samples depend on the labels"]
+    assert told.state == "pass"
+    (told,) = [v for v in merged(check_cases(Ignored)) if v.promise == "samples depend on the labels"]
+    assert told.state == "FAIL" and "the same images" in told.found
+
+
 def test_images_that_only_some_sizes_suit():
     class Sides32(Toy):
         class Config(Toy.Config):
