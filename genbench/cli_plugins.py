@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -99,8 +100,8 @@ def check_plugin(plugin: str, hang_timeout: float, device: str, as_json: bool) -
     from genbench.conformance.check import check_plugin as check
     from genbench.devices import one_device
 
-    reports = []
-    for report in check(plugin, hang_timeout, str(one_device(device))):
+    reports, tell = [], partial(click.echo, err=True)
+    for report in check(plugin, hang_timeout, str(one_device(device)), lambda line: tell(plain(line))):
         reports.append(report)
         if not as_json:
             click.echo(plain(report.text() + "\n"))

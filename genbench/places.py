@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from genbench.plugins import own_files
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from genbench.model import Model
 
 FOREIGN = ("genbench", "torch", "builtins", "typing", "abc")
@@ -51,8 +53,8 @@ def shown(file: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
 
 
-def own_classes(model: type[Model]) -> list[type]:
-    """The model and those of its bases that its author wrote."""
+def own_classes(model: type[nn.Module]) -> list[type]:
+    """The model, or a part of it, and those of its bases that its author wrote."""
     return [kind for kind in model.__mro__ if kind.__module__.split(".")[0] not in FOREIGN]
 
 
@@ -67,8 +69,8 @@ def own_sources(model: type[Model]) -> set[str]:
     return found
 
 
-def place_of(model: type[Model], name: str) -> Place | None:
-    """Where the model defines a method, or a class within; the line of the model's class where it defines none."""
+def place_of(model: type[nn.Module], name: str) -> Place | None:
+    """Where the model, or a part of it, defines a method, or a class within; the line of its own class otherwise."""
     for kind in own_classes(model):
         value = vars(kind).get(name)
         value = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)

@@ -173,6 +173,7 @@ def test_a_model_in_a_file_of_its_own(genbench, tmp_path, gaussian_plugin):
     assert result.code == 0 and "mine" in result.out
     result = genbench("check-plugin", gaussian_plugin, "--json")
     assert result.code == 0 and len(result.json) > 10 and all(row["passed"] for row in result.json)
+    assert "checking mine on images of 1x8x8" in result.err
 
 
 CRASH = """

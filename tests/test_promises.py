@@ -15,7 +15,7 @@ from genbench.conformance.promises import PROMISES
 from genbench.conformance.verdicts import check_cases, merged
 from genbench.testing import check_model
 
-BROKEN = {}
+BROKEN, ABOUT = {}, {}
 
 
 def breaks(*promises):
@@ -134,6 +134,22 @@ class PlainTensor(Toy):
     def __init__(self, data, config):  # look
         super().__init__(data, config)
         self.noise = torch.zeros(data.shape)
+
+
+class Part(torch.nn.Module):
+    def __init__(self):  # look
+        super().__init__()
+        self.steps = torch.arange(3)
+
+
+@breaks("tensors it keeps are parameters or buffers")
+class PlainTensorOfAPart(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.part = Part()
+
+
+ABOUT[PlainTensorOfAPart] = Part
 
 
 @breaks("state is tensors, stored without pickle")
@@ -343,8 +359,8 @@ class BelowTheEntropy(Toy):
 
 
 def marked(model):
-    """File and line of the mark within the class."""
-    lines, first = inspect.getsourcelines(model)
+    """File and line of the mark within the class, or of the part that it is about."""
+    lines, first = inspect.getsourcelines(ABOUT.get(model, model))
     (line,) = [first + i for i, text in enumerate(lines) if text.rstrip().endswith("# look")]
     return Path(__file__).resolve(), line
 
@@ -355,7 +371,7 @@ def test_the_broken_promise_is_told_with_its_line(model):
     assert {verdict.promise for verdict in found} == BROKEN[model]
     (verdict,) = found
     assert verdict.found and (Path(verdict.place.file), verdict.place.line) == marked(model)
-    assert model.__name__ in verdict.place.within
+    assert ABOUT.get(model, model).__name__ in verdict.place.within
 
 
 def test_every_promise_has_a_model_that_breaks_it():

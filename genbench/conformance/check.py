@@ -32,8 +32,12 @@ class Ended(Exception):
         self.how, self.dump = how, dump
 
 
-def check_plugin(plugin: str, limit: float, device: str = "cpu") -> Iterator[Report]:
+def check_plugin(
+    plugin: str, limit: float, device: str = "cpu", tell: Callable[[str], object] = lambda line: None
+) -> Iterator[Report]:
     """A report a model, each when it is whole. Raises BadInput for a plugin that is unknown or cannot be loaded.
+
+    `tell` hears which model is tried next, and on which images.
 
     What makes no progress for `limit` seconds is ended: then that promise is broken, and what follows is not checked.
     """
@@ -44,10 +48,10 @@ def check_plugin(plugin: str, limit: float, device: str = "cpu") -> Iterator[Rep
         at_line = f", at {place}" if place else ""
         raise BadInput(f"{plugin}: {end.how}, while it was loaded{at_line}", "look at what its import does") from None
     for name in names:
-        yield _check(plugin, name, limit, device)
+        yield _check(plugin, name, limit, device, tell)
 
 
-def _check(plugin: str, name: str, limit: float, device: str) -> Report:
+def _check(plugin: str, name: str, limit: float, device: str, tell: Callable[[str], object]) -> Report:
     report, sources, found = Report(name, plugin, [], []), set[str](), list[Verdict]()
     begun: tuple[str, str, Place | None] = ("", "", None)
     try:
@@ -56,7 +60,9 @@ def _check(plugin: str, name: str, limit: float, device: str) -> Report:
                 report.origin, sources = said
             elif kind == "begun":
                 begun = said
-                report.cases += [begun[0]] if begun[0] not in report.cases else []
+                if begun[0] not in report.cases:
+                    report.cases.append(begun[0])
+                    tell(f"checking {name} on images of {begun[0]}")
             else:
                 found.append(said)
     except Ended as end:

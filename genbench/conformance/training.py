@@ -14,6 +14,7 @@ from genbench.conformance.promise import Broken, listed, promise, require
 from genbench.errors import BadInput, describe
 from genbench.model import Model
 from genbench.names import check_name
+from genbench.places import own_sources, place_of
 from genbench.records import REFERENCES
 from genbench.train import checked_loss, checked_phases, give_gradients
 from genbench.values import checked
@@ -103,14 +104,15 @@ def updates(case: Case) -> None:
 @promise("tensors it keeps are parameters or buffers", "__init__", built)
 def held(case: Case) -> None:
     """What is neither does not follow the model to a GPU, nor into a checkpoint."""
-    model = case.build()
-    loose = [
-        f"{name}.{key}".removeprefix(".")
+    model, sources = case.build(), own_sources(case.model)
+    loose = {
+        f"{name}.{key}".removeprefix("."): place_of(type(module), "__init__")
         for name, module in model.named_modules()
         for key, value in vars(module).items()
         if isinstance(value, Tensor)
-    ]
-    require(not loose, f"{listed(loose)}: use register_buffer, or torch.nn.Parameter where it is learned")
+    }
+    own = next((place for place in loose.values() if place is not None and place.file in sources), None)
+    require(not loose, f"{listed(loose)}: use register_buffer, or torch.nn.Parameter where it is learned", own)
 
 
 @promise("state is tensors, stored without pickle", "__init__", built)
