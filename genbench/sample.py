@@ -92,6 +92,11 @@ def _blocks(
     return Samples(images, labels, clamped / images.size, min(BLOCK, job.samples), model.nfe)
 
 
+def shown(value: object) -> str:
+    """What a model gave in the place of a tensor that was asked for."""
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
 @torch.inference_mode()
 def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: int) -> Tensor:
     """Images `start` to `start + count`, float32 (count, C, H, W), checked.
@@ -103,10 +108,9 @@ def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: i
     torch.manual_seed(derive_seed(job.seed, "sample", start))
     with autocast(device, job.precision):
         block = model.sample(count, wanted)
-    if tuple(block.shape) != (count, *shape) or not block.is_floating_point():
-        raise BadInput(
-            f"sample({count}) must give floats of shape {(count, *shape)}, it gave {block.dtype} {tuple(block.shape)}"
-        )
+    if not isinstance(block, Tensor) or tuple(block.shape) != (count, *shape) or not block.is_floating_point():
+        told = f"{model.name}: sample({count}) must give floats of shape {(count, *shape)}, it gave {shown(block)}"
+        raise BadInput(told, "`genbench check-plugin` names the line")
     block = block.float()
     finite = block.flatten(1).isfinite().all(1)
     if not finite.all():

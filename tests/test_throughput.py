@@ -8,6 +8,7 @@ import torch
 from toys import Toy, build, toy_job
 
 from genbench.cost import Meter
+from genbench.errors import BadInput
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.sample import Samples, sample
 from genbench.throughput import measure_throughput, rates
@@ -96,3 +97,20 @@ def test_samples_and_likelihoods_come_in_large_batches_without_gradients(tmp_pat
     model.calls.clear()
     likelihood_measurements(job, model, digits)
     assert all(inference for inference, _ in model.calls) and model.calls[0] == (True, 250)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(None, "a NoneType"), (np.zeros((20, 1, 8, 8)), "a ndarray"), (torch.zeros(20, 64), r"torch.float32 \(20, 64\)")],
+)
+def test_what_is_no_batch_of_images_is_named(tmp_path, digits, given, told):
+    class Careless(Toy):
+        def sample(self, n, labels=None):
+            return given
+
+    job, meter = toy_job(tmp_path, Careless), Meter(torch.device("cpu"))
+    with (
+        pytest.raises(BadInput, match=rf"toy: sample\(8\) must give floats of shape .*, it gave {told}"),
+        meter.sampling(),
+    ):
+        sample(job.model_copy(update={"samples": 20}), build(job, digits, Careless), digits, tmp_path, meter)
