@@ -55,8 +55,8 @@ class FlopCounter(TorchDispatchMode):
             self.flops += sdpa_flop_count(q.shape, k.shape, v.shape) * (2 if backward else 1)
         elif packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=result)
-        elif packet.__name__ in _VECTOR:
-            self.flops += 2 * args[_VECTOR[packet.__name__]].numel()
+        elif (name := packet.__name__.removesuffix("_")) in _VECTOR:
+            self.flops += 2 * args[_VECTOR[name]].numel()
         elif packet.__name__.startswith(_UNCOUNTED):
             self.uncounted.add(packet.__name__)
         return result
