@@ -84,6 +84,14 @@ def test_looks_stay_distinct_beyond_the_colours():
     assert {colour for colour, _ in looks.values()} == set(COLOURS)
 
 
+def test_a_shipped_model_looks_the_same_in_every_report():
+    alone, beside = looks_of(["gan", "mine"]), looks_of(["ddpm", "gan", "mine", "other", "vae"])
+    assert alone["gan"] == beside["gan"] and alone["mine"] == beside["mine"]
+    assert len({colour for colour, _ in beside.values()}) == 5
+    many = looks_of(["gan", *(f"m{i}" for i in range(71))])
+    assert len(set(many.values())) == 72 and many["gan"] == alone["gan"]
+
+
 def test_conditional_models_have_a_panel_of_their_own():
     records = [make_record("ddpm"), make_record("gan"), make_record("ddpm", conditional=True, fid=5.0)]
     shown = plots.panels(full(records), "fid_test")

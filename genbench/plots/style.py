@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 INK = "#1d1d24"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
 """Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
+SHIPPED = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
+"""Models whose look is the same in every report."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
 FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
@@ -41,11 +44,18 @@ T = TypeVar("T")
 
 
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
-    """A look for each name, by alphabet; colours repeat after eight, marker and colour together after 72."""
-    return {
-        name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(sorted(dict.fromkeys(names)))
-    }
+    """A look for each name; colours repeat after eight, marker and colour together after 72.
+
+    The shipped models have theirs in every report. The others take, by alphabet, what these leave: those that are not
+    among the names leave theirs last.
+    """
+    asked = sorted(dict.fromkeys(names))
+    looks = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
+    found = {name: look for name, look in zip(SHIPPED, looks) if name in asked}
+    absent = [look for name, look in zip(SHIPPED, looks) if name not in asked]
+    rest = [name for name in asked if name not in found]
+    free = looks[len(SHIPPED) : len(COLOURS)] + absent + looks[len(COLOURS) :]
+    return found | dict(zip(rest, cycle(free)))
 
 
 @contextmanager
