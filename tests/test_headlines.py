@@ -37,6 +37,8 @@ def test_a_few_seeds_give_ties_and_no_claim(gap, words):
     (head,) = headlines(full(records))
     assert words in head.sure
     assert "No claim of significance: fewer than 6 seeds" in head.sure
+    of_each = [part.split(" device-seconds")[0] for part in head.cost.split("; ")]
+    assert of_each == (["a: 60.0", "b: 60.0"] if gap == 1.0 else ["60.0"])
 
 
 def test_what_a_model_can_do_is_told_from_its_records():

@@ -67,9 +67,10 @@ def _headline(panel: Panel) -> Headline:
         sure = "No model has this FID for all of its seeds, and for all that others were run with."
         return Headline(panel, scale=_scale(panel), sure=sure, rows=standings(panel, None))
     best = first[0]
-    cell = panel.cell(best)
+    cell, tied = panel.cell(best), _tied(panel, best, whole)
+    cost = "; ".join(f"{row.name}: {cost_words(row)}" for row in (best, *tied)) if tied else cost_words(best)
     return Headline(
-        panel, best.name, value_text(cell, "fid"), cell.protocol, _margin(panel, best, whole), cost_words(best),
+        panel, best.name, value_text(cell, "fid"), cell.protocol, _margin(panel, best, whole), cost,
         _scale(panel), _sure(panel, best, whole, measured), standings(panel, cell.value),
     )  # fmt: skip
 
@@ -89,13 +90,18 @@ def _value(panel: Panel, row: Row) -> float:
     return panel.cell(row).value or 0.0
 
 
+def _tied(panel: Panel, best: Row, whole: list[Row]) -> list[Row]:
+    """The other rows that none is known to be better than."""
+    return [row for row in whole if row is not best and panel.cell(row).best]
+
+
 def _margin(panel: Panel, best: Row, whole: list[Row]) -> str:
     """`a tie with vae; ddpm, 118.0, is next: 1.42 times as high`; "" without a rival."""
     rivals = [row for row in whole if row is not best and _value(panel, row) >= _value(panel, best)]
     if not rivals:
         return ""
-    tied = [row.name for row in whole if row is not best and panel.cell(row).best]
-    words = f"a tie with {list_words(tied)}; " if tied else ""
+    tied = _tied(panel, best, whole)
+    words = f"a tie with {list_words(row.name for row in tied)}; " if tied else ""
     ratio = _ratio(panel, rivals[0], _value(panel, best))
     times = f": {ratio:.3g} times as high" if ratio else ""
     return f"{words}{rivals[0].name}, {number(_value(panel, rivals[0]), 'fid')}, is next{times}"
@@ -134,7 +140,7 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
     if not rivals:
         told.append("There is no other model to compare with.")
     elif min(best.n, max(row.n for row in rivals)) == 1:
-        tied = [row.name for row in rivals if panel.cell(row).best]
+        tied = [row.name for row in _tied(panel, best, whole)]
         told += [f"Within the one run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
         told.append("One seed a model: the order of close models may be due to the seed alone.")
     else:
@@ -144,7 +150,7 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
 
 def _how_known(panel: Panel, best: Row, rivals: list[Row]) -> str:
     """Which models tie with the best, or how the next one is told from it: by a test, or by intervals without claim."""
-    tied = [row.name for row in rivals if panel.cell(row).best]
+    tied = [row.name for row in _tied(panel, best, rivals)]
     against = list_words(tied or [rivals[0].name])
     pairs = [p for key, block, p in panel.table.pairs if key == panel.column.key and block == panel.block]
     tests = [p for p in pairs if best.name in (p.a, p.b) and {p.a, p.b} & {*(tied or [rivals[0].name])}]
