@@ -128,10 +128,13 @@ def _beside(path: Path) -> Iterator[Path]:
     while True:
         folder = _temporary(path)
         folder.mkdir()
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # swept before it was locked
+            continue
         with suppress(OSError):  # a file system without such locks: then nobody sweeps here
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if folder.exists():  # and was not swept before it was locked
+        if folder.exists():  # and was not swept meanwhile
             break
         os.close(descriptor)
     try:

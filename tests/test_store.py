@@ -63,7 +63,7 @@ def test_folders_that_several_make_at_once_are_whole_and_nobody_fails(tmp_path):
     def make(number):
         with store.atomic_folder(tmp_path / "folder", flushed=False) as folder:
             (folder / "number").write_text(str(number))
-            ready.wait()
+            ready.wait(timeout=60)
 
     for _ in range(50):
         ready = threading.Barrier(8)
