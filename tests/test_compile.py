@@ -111,23 +111,27 @@ def losses(job):
     return [json.loads(line)["loss"] for line in lines]
 
 
+def trained(folder, name, digits, device="cpu", config=None, **changes):
+    """The job of a tiny model, after six steps, and 20 samples of it."""
+    kind, _ = load_plugins().model(name)
+    preset = "tiny" if "tiny" in kind.presets else None
+    made = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 8, **(config or {})}))
+    plain = {"config": made.model_dump(mode="json"), "train_config": made.of_role("train"), "samples": 20}
+    job = toy_job(folder, kind, budget="6steps", runtime=Runtime(out=folder, device=device), **plain, **changes)
+    job.folder.mkdir(parents=True)
+    meter = Meter(torch.device(device))
+    with meter.training():
+        model = train(job, build_model(job, load_plugins(), digits, meter.device), digits, job.folder, meter)
+    with meter.sampling():
+        return job, sample(job, model.eval(), digits, job.folder, meter)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_compiled_ddpm_learns_what_the_eager_one_learns(tmp_path, digits):
-    kind, _ = load_plugins().model("ddpm")
-    config = model_config(kind, ModelChoice(name="ddpm", preset="tiny", config={"batch_size": 8, "widths": [8]}))
-    found = []
-    for compile_ in (False, True):
-        plain = {"config": config.model_dump(mode="json"), "train_config": config.of_role("train"), "samples": 20}
-        job = toy_job(tmp_path, kind, budget="6steps", compile=compile_, runtime=Runtime(out=tmp_path), **plain)
-        job.folder.mkdir(parents=True)
-        meter = Meter(torch.device("cpu"))
-        with meter.training():
-            model = train(job, build_model(job, load_plugins(), digits, meter.device), digits, job.folder, meter)
-        found.append(losses(job))
+    both = [trained(tmp_path / str(c), "ddpm", digits, config={"widths": [8]}, compile=c) for c in (False, True)]
+    found, samples = [losses(job) for job, _ in both], both[1][1]
     assert found[1] == pytest.approx(found[0], rel=1e-3) and len(found[0]) == 6
-    with meter.sampling():
-        samples = sample(job, model.eval(), digits, job.folder, meter)
     assert samples.images.shape == (20, 1, 8, 8) and samples.images.std() > 0
 
 

@@ -1,28 +1,22 @@
 """On a GPU: the promises, exact repetition and resumption, the CPU's densities, FLOPs and scores, and compiled code."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
 import torch
 from finished import essence, numbers, record_of, run_of
+from test_compile import losses, trained
 from test_resume import weights
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from toys import toy_job
 
 from genbench.config import ModelChoice, model_config
-from genbench.cost import Meter
-from genbench.data import Dataset
 from genbench.devices import exact_arithmetic, one_device
 from genbench.errors import BadInput
 from genbench.images import dequantize
 from genbench.nets import Attention
-from genbench.planning.plan import Runtime
 from genbench.plugins import load_plugins
-from genbench.sample import sample
 from genbench.testing import check_model
-from genbench.train import build_model, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 
@@ -107,29 +101,9 @@ def test_scores_are_the_cpu_s(genbench, digits, tmp_path):
         assert found[1][what] == pytest.approx(found[0][what], abs=0.02)
 
 
-def losses(job):
-    return [json.loads(line)["loss"] for line in (job.folder / "progress.jsonl").read_text().splitlines()]
-
-
-def trained(folder, name, digits: Dataset, **changes):
-    """The job, its model after six steps, and 20 samples."""
-    kind, _ = load_plugins().model(name)
-    preset = "tiny" if "tiny" in kind.presets else None
-    config = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 8}))
-    plain = {"config": config.model_dump(mode="json"), "train_config": config.of_role("train"), "samples": 20}
-    runtime = Runtime(out=folder, device="cuda")
-    job = toy_job(folder, kind, budget="6steps", runtime=runtime, **plain, **changes)
-    job.folder.mkdir(parents=True)
-    meter = Meter(torch.device("cuda"))
-    with meter.training():
-        model = train(job, build_model(job, load_plugins(), digits, meter.device), digits, job.folder, meter)
-    with meter.sampling():
-        return job, sample(job, model.eval(), digits, job.folder, meter)
-
-
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bfloat16_learns_what_float32_learns(tmp_path, digits, name):
-    (full, _), (half, samples) = (trained(tmp_path / p, name, digits, precision=p) for p in ("fp32", "bf16"))
+    (full, _), (half, samples) = (trained(tmp_path / p, name, digits, "cuda", precision=p) for p in ("fp32", "bf16"))
     assert losses(half) == pytest.approx(losses(full), rel=0.1, abs=0.05)
     assert samples.images.shape == (20, *digits.shape) and samples.images.std() > 0
 
@@ -138,7 +112,7 @@ def test_bfloat16_learns_what_float32_learns(tmp_path, digits, name):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", FAMILIES[1:])
 def test_compiled_networks_learn_what_the_eager_ones_learn(tmp_path, digits, name):
-    (eager, _), (fast, samples) = (trained(tmp_path / str(c), name, digits, compile=c) for c in (False, True))
+    (eager, _), (fast, samples) = (trained(tmp_path / str(c), name, digits, "cuda", compile=c) for c in (False, True))
     assert losses(fast) == pytest.approx(losses(eager), rel=1e-2, abs=1e-3)
     assert samples.images.shape == (20, *digits.shape) and samples.images.std() > 0
 
