@@ -13,12 +13,12 @@ from toys import Toy, toy_job
 
 from genbench import Batch, DataSpec
 from genbench.data import Dataset, Part
-from genbench.evaluate.extractors import Features
+from genbench.evaluate.extractor import Features
 from genbench.evaluate.fidelity import fidelity_measurements, kid
 from genbench.evaluate.likelihood import likelihood_measurements
-from genbench.evaluate.protocol import EvaluationSettings
-from genbench.flops import FlopCounter
 from genbench.images import bits_per_dim, to_float
+from genbench.metering.flops import FlopCounter
+from genbench.records.protocol import EvaluationSettings
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, linear_betas
 from genbench_vae import VAE, VAEConfig
 

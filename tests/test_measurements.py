@@ -7,12 +7,12 @@ import pytest
 from test_fidelity import normal
 
 from genbench.evaluate import fidelity
-from genbench.evaluate.extractors import Features
+from genbench.evaluate.extractor import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid
 from genbench.evaluate.frechet import fid_infinity
 from genbench.evaluate.memorisation import memorised_share
-from genbench.evaluate.protocol import EvaluationSettings
-from genbench.records import fingerprint
+from genbench.records.protocol import EvaluationSettings
+from genbench.records.record import fingerprint
 
 
 def features(n, d=6, seed=0, classes=10, **more):

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.errors import CorruptData
 from genbench.evaluate.classes import class_metrics
-from genbench.evaluate.extractors import Features
+from genbench.evaluate.extractor import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements
 from genbench.evaluate.frechet import fid_infinity
 from genbench.evaluate.memorisation import memorised_share
 from genbench.evaluate.neighbours import neighbour_metrics
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.records.protocol import EvaluationSettings
+from genbench.support.errors import CorruptData
 
 
 def normal(n, d, seed=0, scale=1.0, mean=0.0):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_fidelity.metric_isc import isc_features_to_metric
 
 from genbench.evaluate.value import Value, checked, noted, too_few, with_error
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 LOGIT_GAP = 690.0
 """exp(-690) is 1e-300: no normal float64 is much smaller, and a mean over a million images of it still is one."""

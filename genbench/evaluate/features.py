@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from genbench import store
-from genbench.errors import CorruptData
-from genbench.evaluate.extractors import Extractor, Features, extractor, require_finite
+from genbench.evaluate.extractor import Extractor, Features, require_finite
+from genbench.evaluate.extractors import extractor
 from genbench.evaluate.fidelity import chosen
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.records.protocol import EvaluationSettings
+from genbench.support import store
+from genbench.support.errors import CorruptData
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.planning.plan import Job
-    from genbench.plugins import Plugins
+    from genbench.extension.registry import Plugins
+    from genbench.records.job import Job
 
 
 PIECE = 1000

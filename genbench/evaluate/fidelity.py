@@ -14,15 +14,15 @@ from typing import Any, Literal
 import numpy as np
 
 from genbench.evaluate.classes import class_metrics, inception_score
-from genbench.evaluate.extractors import Features
+from genbench.evaluate.extractor import Features
 from genbench.evaluate.frechet import SIZES, fid, fid_infinity
 from genbench.evaluate.kernel import kid, kid_subset_size
 from genbench.evaluate.memorisation import PERCENT, memorised_share
 from genbench.evaluate.neighbours import neighbour_metrics, precision_recall
-from genbench.evaluate.protocol import EvaluationSettings, versions
 from genbench.evaluate.value import Value
-from genbench.records import Measurement
-from genbench.seeds import derive_seed
+from genbench.records.protocol import EvaluationSettings, versions
+from genbench.records.record import Measurement
+from genbench.support.seeds import derive_seed
 
 __all__ = ["fid", "fidelity_measurements", "inception_score", "kid", "kid_subset_size", "precision_recall"]
 Settings = dict[str, Any]

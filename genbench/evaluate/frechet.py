@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genbench.evaluate.jackknife import jackknife_error, members
 from genbench.evaluate.value import Value, checked, noted, too_few, with_error
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 SIZES = 15
 SMALLEST = 4

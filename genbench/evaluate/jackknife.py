@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 
 def members(count: int, partitions: int, groups: int, seed: int) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from genbench.evaluate.value import Value, checked, too_few, with_error
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 SUBSET = 1000
 ROWS, STRIP = 64, 1024

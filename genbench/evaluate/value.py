@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from genbench.evaluate.extractors import require_finite
-from genbench.records import ValueStatus
+from genbench.evaluate.extractor import require_finite
+from genbench.records.record import ValueStatus
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from genbench.safe_text import printable
-from genbench.store import atomic_file
+from genbench.support.store import atomic_file
+from genbench.support.text import printable
 from genbench.tables.formats import width
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from genbench.records import Record
+from genbench.records.record import Record
+from genbench.support.text import DASH, number
 from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import budget_words
 from genbench.tables.groups import flatten, is_likelihood, is_reference
 from genbench.tables.layout import Table
-from genbench.tables.wording import DASH, number
 
 LIKELIHOOD = "likelihood"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genbench.records import Measurement, Record
+from genbench.records.record import Measurement, Record
 from genbench.tables.columns import COSTS, WITHOUT
 from genbench.tables.groups import View, is_likelihood, is_reference, slot, slot_key
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread

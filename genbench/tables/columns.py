@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from genbench.records import Record, SampleCost, TrainCost
+from genbench.records.record import Record, SampleCost, TrainCost
 from genbench.tables.groups import Group, Slot, is_likelihood, is_reference, sample_count, slot_key
 from genbench.tables.layout import Column
 from genbench.tables.limits import ELBO, GAP, KIND, LIMIT, PARTS, TEST, TRAIN, entropy_of

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from genbench.safe_text import printable
+from genbench.support.text import printable
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.published import MARK
 

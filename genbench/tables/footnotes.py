@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from genbench.records import Record
+from genbench.records.record import Record
+from genbench.support.text import number
 from genbench.tables.columns import throughputs
 from genbench.tables.groups import Group, feature_dims, is_reference, sample_count, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.wording import number
 
 FEW_SAMPLES = 10_000
 

@@ -7,11 +7,11 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from genbench.errors import BadInput, did_you_mean
-from genbench.safe_text import printable
+from genbench.support.errors import BadInput, did_you_mean
+from genbench.support.text import DASH, printable
 from genbench.tables.exports import as_csv, as_json
 from genbench.tables.layout import Cell, Column, Row, Table
-from genbench.tables.wording import DASH, NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
+from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
 
 LONGEST_NAME = 40
 WIDTH = 118

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from genbench.records import REFERENCES, Measurement, Protocols, Record
+from genbench.records.record import REFERENCES, Measurement, Protocols, Record
 
 Slot = tuple[str, str]
 """A metric and its extractor: what may stand in two columns of one table."""

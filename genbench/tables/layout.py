@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from genbench.records import Record
+from genbench.records.record import Record
 from genbench.tables.intervals import Interval
 from genbench.tables.ranking import Pair
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from genbench.records import Entropy
+from genbench.records.record import Entropy
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Row
