@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec
-from genbench.planning.config import make_experiment, model_config
+from genbench.planning.config import configure, make_experiment
 from genbench.support.errors import BadInput
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
 from genbench_gan.networks import Critic, pyramid
@@ -39,7 +39,7 @@ def test_samples_have_the_shape_of_the_data_and_stay_in_range(side: int, channel
 def chosen(*settings: str) -> GANConfig:
     """The configuration that these `--set` texts choose."""
     (choice,) = make_experiment(None, {}, ["gan"], [f"gan.{setting}" for setting in settings]).models
-    return model_config(GAN, choice)
+    return configure(GAN, choice)
 
 
 def test_batch_normalisation_refuses_averaged_weights_before_anything_runs() -> None:
