@@ -106,6 +106,10 @@ class Diffusion(nn.Module):
         """The entries of `table` at times (B,), in the dtype of `like` and broadcastable with it."""
         return table[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
+    def per_mille(self, t: Tensor) -> Tensor:
+        """Times (B,) on a scale of 0 to 1,000, which suits a network's embedding of time whatever T is."""
+        return t * (1000 / self.steps)
+
     def diffuse(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t ~ q(x_t | x_0) from standard normal noise. Source: Ho et al. 2020, eq. 4."""
         return self.at(self.signal, t, x0) * x0 + self.at(self.noise, t, x0) * eps

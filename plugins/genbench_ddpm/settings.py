@@ -1,20 +1,16 @@
 """The settings that diffusion in pixels and in latents share, and what follows from them alone."""
 
-from collections.abc import Callable
 from typing import Literal, Self
 
-import torch
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
-from genbench import Config, DataSpec, Muon, Phase, adamw, field
-from genbench.nets import UNet, steering
+from genbench import DataSpec, Muon, Phase, adamw, field
+from genbench.nets import UNet, UNetSpec, steering
 from genbench.schedules import annealed
 from genbench_ddpm.diffusion import (
-    Denoiser,
     Diffusion,
-    Network,
     Prediction,
     Times,
     Variance,
@@ -22,11 +18,16 @@ from genbench_ddpm.diffusion import (
     linear_betas,
     scaled_linear_betas,
 )
-from genbench_ddpm.samplers import Walk, ancestral, ddim
+from genbench_ddpm.samplers import SamplerConfig
+
+NETWORK = (
+    "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
+)  # fmt: skip
+"""The options that a `UNetSpec` takes as they are."""
 
 
-class DiffusionConfig(Config):
-    """The settings of the process, the network and the sampler."""
+class DiffusionConfig(SamplerConfig):
+    """The settings of the process, the network, the objective and the bound, beside those of the sampler."""
 
     batch_size: int = field(64, "train", "images per update", ge=1)
     optimizer: Literal["adamw", "muon"] = field(
@@ -79,11 +80,6 @@ class DiffusionConfig(Config):
         False, "train", "residual blocks halve and double the sides; else convolutions do, as in the paper"
     )
 
-    sampler: Literal["ddim", "ancestral"] = field("ddim", "sample", "how samples are drawn")
-    steps: int = field(50, "sample", "steps of the DDIM sampler", ge=1)
-    eta: float = field(
-        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
-    )
     guidance: float = field(
         1.0, "sample", "s of classifier-free guidance, eps_0 + s (eps_label - eps_0); 1 for none", ge=0
     )
@@ -95,7 +91,7 @@ class DiffusionConfig(Config):
 
     @model_validator(mode="after")
     def process_is_consistent(self) -> Self:
-        if self.sampler == "ddim" and self.steps > self.timesteps:
+        if self.sampler_steps > self.timesteps:
             raise ValueError(f"steps: {self.steps} is more than the {self.timesteps} timesteps")
         if self.objective == "hybrid" and self.variance != "learned":
             raise ValueError(f"objective: hybrid trains a learned variance, and variance is {self.variance}")
@@ -133,26 +129,18 @@ class DiffusionConfig(Config):
             betas = make(self.timesteps, self.beta_start, self.beta_end)
         return Diffusion(betas, self.prediction, self.variance, self.times)
 
-    def unet(self, inputs: int, channels: int, num_classes: int) -> UNet:
-        """The network that these settings describe: from `inputs` channels to what is predicted for so many.
+    def unet(self, in_channels: int, channels: int, num_classes: int) -> UNet:
+        """The network that these settings describe: from `in_channels` to a prediction for `channels`.
 
-        The null class, where there is one, is the last.
+        The null class, if there is one, is the last.
         """
-        return UNet(
-            inputs,
-            channels * (2 if self.variance == "learned" else 1),
-            self.widths,
-            self.blocks,
-            self.attention,
-            heads=self.heads,
-            head_channels=self.head_channels,
-            patch=self.patch,
+        spec = UNetSpec(
+            in_channels=in_channels,
+            out_channels=channels * (2 if self.variance == "learned" else 1),
             num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
-            context=self.context,
-            dropout=self.dropout,
-            scale_shift=self.scale_shift,
-            resample=self.resample,
+            **{name: getattr(self, name) for name in NETWORK},
         )
+        return UNet(spec)
 
     def phase(
         self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
@@ -168,40 +156,12 @@ class DiffusionConfig(Config):
         return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0, warmup=warmup)
 
     @property
+    def sampler_steps(self) -> int:
+        """Steps of the chosen sampler: `steps`, or one per noise level."""
+        return int(self.sampler_options.get("steps", self.timesteps))
+
+    @property
     def network_calls(self) -> int:
-        """What one sample costs."""
-        steps = self.timesteps if self.sampler == "ancestral" else self.steps
-        return steps if self.guidance == 1 else 2 * steps
-
-    def kept(self, labels: Tensor | None, num_classes: int) -> Tensor | None:
-        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
-        if labels is None or not self.label_dropout:
-            return labels
-        dropped = torch.rand(len(labels), device=labels.device) < self.label_dropout
-        return labels.masked_fill(dropped, num_classes)
-
-    def loss(self, diffusion: Diffusion, network: Network, x0: Tensor, discrete: bool) -> Tensor:
-        """The chosen objective; `discrete` where x0 holds bin centres."""
-        if self.objective == "simple":
-            return diffusion.simple_loss(network, x0)
-        if self.objective == "hybrid":
-            return diffusion.hybrid_loss(network, x0, discrete, self.vlb_weight)
-        return diffusion.variational_loss(network, x0, discrete)
-
-    def bound(self, diffusion: Diffusion, denoise: Denoiser, x0: Tensor, discrete: bool) -> dict[str, Tensor]:
-        """The parts of the bound on -log p(x0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
-        return diffusion.bound(denoise, x0, self.bound_exact, self.bound_strata, discrete)
-
-    def guided(
-        self, diffusion: Diffusion, network: Callable[[Tensor | None], Network], labels: Tensor | None, num_classes: int
-    ) -> Network:
-        """The network that samples of these labels (B,) are drawn by, made of `network` for given labels."""
-        if self.guidance == 1 or labels is None:
-            return network(labels)
-        return diffusion.guided(network(labels), network(torch.full_like(labels, num_classes)), self.guidance)
-
-    def walk(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:
-        """The chosen sampler's way from noise, x_T or x_start, to a sample."""
-        if self.sampler == "ancestral":
-            return ancestral(diffusion, denoise, noise, start)
-        return ddim(diffusion, denoise, noise, self.steps, self.eta, start)
+        """Network calls that one sample costs."""
+        calls = self.chosen.calls(self.sampler_steps)
+        return calls if self.guidance == 1 else 2 * calls

@@ -1,19 +1,13 @@
 """Variational dequantisation: noise within the bins, by a flow that sees the levels (Ho et al. 2019, section 3.1)."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from genbench import DataSpec
 from genbench.images import LEVELS
 from genbench_flow.layers import Coupling, Network, squeeze, unsqueeze
+from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Spline
-
-if TYPE_CHECKING:
-    from genbench_flow import FlowConfig
 
 
 class Dequantizer(nn.Module):

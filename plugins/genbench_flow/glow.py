@@ -1,9 +1,6 @@
 """Glow's levels: activation normalisation, invertible 1x1 convolution, coupling of halves (Kingma & Dhariwal 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +9,8 @@ from torch.nn import functional as F
 from genbench import DataSpec
 from genbench.nets import zeroed
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level
+from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Affine, Spline
-
-if TYPE_CHECKING:
-    from genbench_flow import FlowConfig
 
 
 class InvertibleConv(nn.Module):

@@ -1,19 +1,14 @@
 """Levels that go from coarse to fine pixels: every pixel's density given coarser ones is one elementwise transform."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from genbench import DataSpec
 from genbench_flow.layers import ActNorm, Coupling, Level, Network
 from genbench_flow.masked import Autoregression, Reversal
+from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Affine, Spline
-
-if TYPE_CHECKING:
-    from genbench_flow import FlowConfig
 
 Transform = Callable[[], Affine | Spline]
 

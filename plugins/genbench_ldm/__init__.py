@@ -1,4 +1,4 @@
-"""Latent diffusion (Rombach et al. 2022): an autoencoder learns to fold images small, then diffusion models the rest.
+"""Latent diffusion (Rombach et al. 2022): an autoencoder learns to compress images, then diffusion models its latents.
 
     z = scale * E(x),   z_T ~ N(0, I) -> z_0 by the reverse process of `genbench_ddpm`,   x = D(z_0 / scale)
 
@@ -7,6 +7,7 @@ The first stage is a variational autoencoder with a small weight on its divergen
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -14,11 +15,10 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench.capabilities import SumOfTerms
 from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
-from genbench.nets import Decoder, Encoder, latent_size
-from genbench_ddpm.chains import between, forward_chain, reverse_chain
-from genbench_ddpm.diffusion import Denoiser, Network
-from genbench_ddpm.samplers import Walk, end_of
+from genbench.nets import AutoencoderSpec, Decoder, Encoder, latent_size
+from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.settings import DiffusionConfig
 from genbench_ldm.presets import PRESETS
 
@@ -61,14 +61,17 @@ class Autoencoder(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], config: LDMConfig) -> None:
         super().__init__()
-        channels, height, width = shape
-        widths, blocks = config.ae_widths, config.ae_blocks
-        latents, patch, kl = config.latent_channels, config.factor // 2 ** (len(widths) - 1), config.ae_form == "kl"
-        middle, more = (2, 1) if kl else (1, 0)
-        self.encoder = Encoder(channels, 2 * latents, widths, blocks, patch=patch, middle=middle, attention=kl)
-        self.decoder = Decoder(
-            latents, channels, (height, width), widths, blocks + more, patch=patch, middle=middle, attention=kl
+        channels, *size = shape
+        latents, kl = config.latent_channels, config.ae_form == "kl"
+        spec = AutoencoderSpec(
+            widths=config.ae_widths,
+            blocks=config.ae_blocks,
+            patch=config.factor // 2 ** (len(config.ae_widths) - 1),
+            middle=2 if kl else 1,
+            attention=kl,
         )
+        self.encoder = Encoder(channels, 2 * latents, spec)
+        self.decoder = Decoder(latents, channels, (size[0], size[1]), replace(spec, blocks=spec.blocks + kl))
         self.to_latents = nn.Conv2d(2 * latents, 2 * latents, 1) if kl else nn.Identity()
         self.from_latents = nn.Conv2d(latents, latents, 1) if kl else nn.Identity()
         self.log_scale = nn.Parameter(torch.full((channels, 1, 1), -2.0))
@@ -89,7 +92,7 @@ def draw(mean: Tensor, log_std: Tensor) -> Tensor:
     return mean + log_std.exp() * torch.randn_like(mean)
 
 
-class LatentDiffusion(Model):
+class LatentDiffusion(SumOfTerms, Model):
     """Diffusion in the latent space of an autoencoder that is trained first, on the same budget."""
 
     name = "ldm"
@@ -108,10 +111,15 @@ class LatentDiffusion(Model):
         self.diffusion = config.process()
         self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
         self.register_buffer("scale", torch.ones(()))
+        self.diffuser = Diffuser(self.predict, self.diffusion, config, replace(data, shape=self.latent_shape))
 
     @property
     def nfe(self) -> int:
         return self.config.network_calls + 1
+
+    @property
+    def likelihood_note(self) -> str:
+        return f"one draw of the latents, {self.diffuser.bound_note}"
 
     def phases(self) -> list[Phase]:
         config = self.config
@@ -140,28 +148,15 @@ class LatentDiffusion(Model):
         """The objective of `genbench_ddpm` on latents that are drawn anew every time."""
         with torch.no_grad():
             latents = self.scale * draw(*self.autoencoder.encode(batch.images))
-        labels = self.config.kept(batch.labels, self.data.num_classes)
-        return self.config.loss(self.diffusion, self.network(labels), latents, discrete=False)
+        return self.diffuser.loss(latents, batch.labels)
 
-    def network(self, labels: Tensor | None) -> Network:
-        """The U-Net as a function of z_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
-        return lambda z_t, t: self.net(z_t, t * (1000 / self.diffusion.steps), labels)
-
-    def denoiser(self, labels: Tensor | None) -> Denoiser:
-        """The network's estimates of the scaled latents and of their variance, without guidance."""
-        return self.diffusion.denoiser(self.network(labels))
+    def predict(self, z_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """What the U-Net predicts; it sees t on a scale of 0 to 1,000 whatever T is."""
+        out: Tensor = self.net(z_t, self.diffusion.per_mille(t), labels)
+        return out
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.decode(end_of(self.walk(self.noise(n), labels)))
-
-    def noise(self, n: int) -> Tensor:
-        """Scaled latents z_T."""
-        return torch.randn(n, *self.latent_shape, device=self.scale.device)
-
-    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
-        """The sampler's way from noise, z_T or z_start, to scaled latents of images of these labels."""
-        network = self.config.guided(self.diffusion, self.network, labels, self.data.num_classes)
-        return self.config.walk(self.diffusion, self.diffusion.denoiser(network), noise, start)
+        return self.decode(self.diffuser.sample(n, labels))
 
     def decode(self, latents: Tensor) -> Tensor:
         """The images (..., C, H, W) of scaled latents (..., c, h, w)."""
@@ -169,24 +164,20 @@ class LatentDiffusion(Model):
         return images.view(*latents.shape[:-3], *self.data.shape)
 
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        times, latents = forward_chain(self.diffusion, self.mean_latents(images), count)
+        times, latents = self.diffuser.forward_chain(self.mean_latents(images), count)
         return times, self.decode(latents)
 
     def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        times, latents = reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+        times, latents = self.diffuser.reverse_chain(n, count, labels)
         return times, self.decode(latents)
 
     def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
         ends = self.mean_latents(first), self.mean_latents(second)
-        return self.decode(between(self.diffusion, lambda z, t: self.walk(z, labels, t), *ends, weights))
+        return self.decode(self.diffuser.interpolate(*ends, weights, labels))
 
     def mean_latents(self, images: Tensor) -> Tensor:
         """Scaled means of q(z|x)."""
         return self.scale * self.autoencoder.encode(images)[0]
-
-    @property
-    def likelihood_note(self) -> str:
-        return f"one draw of the latents, variational bound over all {self.diffusion.steps} steps"
 
     def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of -log_prob, nats per image (B,), by one draw of the scaled latents u = scale * z, z ~ q(z|x).
@@ -201,12 +192,9 @@ class LatentDiffusion(Model):
         log_std = log_std + self.scale.log()
         entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).double().flatten(1).sum(1)
         own = {"reconstruction": -pixels.double().flatten(1).sum(1), "log q(u|x)": -entropy}
-        return own | self.config.bound(self.diffusion, self.denoiser(labels), self.scale * latents, discrete=False)
-
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
+        return own | self.diffuser.bound(self.scale * latents, labels)
 
     def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The diffusion's L_{t-1}, nats per image (T, B), at about 60 values of t."""
         latents = self.scale * draw(*self.autoencoder.encode(images))
-        return self.diffusion.bound_over_time(self.denoiser(labels), latents, discrete=False)
+        return self.diffuser.bound_over_time(latents, labels)

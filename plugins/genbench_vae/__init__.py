@@ -20,7 +20,7 @@ from genbench.distributions import (
     normal_log_prob,
     standard_normal_kl,
 )
-from genbench.nets import Decoder, Encoder, latent_size
+from genbench.nets import AutoencoderSpec, Decoder, Encoder, latent_size
 from genbench_vae.prior import Prior
 
 CHUNK = 250
@@ -33,6 +33,8 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 class VAEConfig(Config):
+    """The networks, the latent vector and its prior, the pixels' distribution; the defaults are the preset `small`."""
+
     batch_size: int = field(32, "train", "images per update", ge=1)
     learning_rate: float = field(4e-3, "train", "peak learning rate (AdamW)", gt=0)
     beta: float = field(1.0, "train", "weight of the KL term; 1 is the ELBO (Higgins et al. 2017)", ge=0)
@@ -69,10 +71,11 @@ class VAE(Model):
     def __init__(self, data: DataSpec, config: VAEConfig) -> None:
         super().__init__(data, config)
         (channels, height, side), k = data.shape, data.num_classes
-        widths = [config.width * 2**level for level in range(_levels(max(height, side)))]
-        self.encoder = Encoder(channels, widths[-1], widths, config.blocks, num_classes=k)
-        self.decoder = Decoder(widths[-1], 2 * channels, (height, side), widths, config.blocks, num_classes=k)
-        self.map_shape = (widths[-1], *latent_size((height, side), self.encoder.factor))
+        widths = tuple(config.width * 2**level for level in range(_levels(max(height, side))))
+        spec = AutoencoderSpec(widths, config.blocks, num_classes=k)
+        self.encoder = Encoder(channels, widths[-1], spec)
+        self.decoder = Decoder(widths[-1], 2 * channels, (height, side), spec)
+        self.map_shape = (widths[-1], *latent_size((height, side), spec.factor))
         self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * config.latent)
         self.from_latent = nn.Linear(config.latent, math.prod(self.map_shape))
         self.prior = Prior(config.latent, config.couplings, config.prior_width, k)
