@@ -132,9 +132,8 @@ def test_heads_of_a_given_size_are_as_many_as_fit():
         return [layer.heads for layer in net.modules() if isinstance(layer, Attention)]
 
     given = UNet(UNetSpec(1, 1, (8, 16), 1, (0, 1), head_channels=4))
-    assert heads(given) == [2, 4, 4, 4, 4, 2, 2] and set(heads(UNet(UNetSpec(1, 1, (8, 16), 1, (0, 1), heads=8)))) == {
-        8
-    }
+    assert heads(given) == [2, 4, 4, 4, 4, 2, 2]
+    assert set(heads(UNet(UNetSpec(1, 1, (8, 16), 1, (0, 1), heads=8)))) == {8}
 
 
 def test_token_attention_is_softmax_attention_to_the_context():
@@ -227,12 +226,8 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_takes_what_steers_any_of_them(name):
-    layer, x, embedding, context = (
-        stirred(LAYERS[name]),
-        torch.randn(2, 8, 4, 4),
-        torch.randn(2, 6),
-        torch.randn(2, 3, 5),
-    )
+    layer = stirred(LAYERS[name])
+    x, embedding, context = torch.randn(2, 8, 4, 4), torch.randn(2, 6), torch.randn(2, 3, 5)
     size = (2, 2) if name in ("residual", "downsample") else (8, 8)
     out, resizes = layer(x, embedding, context, size), name in ("residual", "upsample", "downsample")
     assert out.shape == (2, 8, *(size if resizes else (4, 4)))
