@@ -50,7 +50,7 @@ class DDPM(SumOfTerms, Model):
         channels = data.shape[0]
         self.net = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
         with torch.no_grad():
-            self.net.stem.weight[:, channels * config.patch**2 :] = 0  # the waves come in as far as they help
+            self.net.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
         self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True)
 
     @property
@@ -70,7 +70,7 @@ class DDPM(SumOfTerms, Model):
         return out
 
     def with_waves(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The image with its waves as further channels, each as faint as noise of the level of t makes it.
+        """The image with its waves as further channels, each attenuated as much as noise at the level of t would.
 
         Sources: Kingma et al. 2021, appendix C; the fading: Barron et al. 2021, equation 14.
         """

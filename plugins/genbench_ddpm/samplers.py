@@ -1,4 +1,4 @@
-"""From noise to data by a `Denoiser`, whatever network is behind it.
+"""From noise to data with a `Denoiser`, whatever the network behind it.
 
 A sampler is a walk: an iterator over (t, x_t) from where it starts down to t = 0, whose end is the sample. Each is one
 entry of `SAMPLERS`, from which its name among the options, its cost and its documentation follow; an option that only
@@ -27,7 +27,7 @@ def end_of(walk: Walk) -> Tensor:
 
 
 def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:
-    """By p(x_{t-1} | x_t) from `noise`, x_T or x_start; the last step adds none. Source: Ho et al. 2020, alg. 2."""
+    """With p(x_{t-1} | x_t) from `noise`, x_T or x_start; the last step adds none. Source: Ho et al. 2020, alg. 2."""
     x, start = noise, diffusion.steps if start is None else start
     yield start, x
     for step in range(start, 0, -1):

@@ -31,12 +31,12 @@ class DiffusionConfig(SamplerConfig):
 
     batch_size: int = field(64, "train", "images per update", ge=1)
     optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for the matrices that images pass, convolutions too"
+        "muon", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
     )
     learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
     matrix_learning_rate: float = field(0.01, "train", "peak learning rate of Muon", gt=0)
     annealing: Literal["cosine", "constant"] = field(
-        "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
+        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
     )
     warmup: int = field(
         0, "train", "steps over which the network's learning rate rises; 0: the first 2 % of its budget", ge=0
@@ -52,24 +52,24 @@ class DiffusionConfig(SamplerConfig):
     beta_end: float = field(0.02, "train", "beta_T of the linear schedules", gt=0, lt=1)
     prediction: Prediction = field("v", "train", "what the network predicts: noise, data, v or the posterior mean")
     objective: Literal["simple", "variational", "hybrid"] = field(
-        "simple", "train", "L_simple, the variational bound, or L_simple with the bound for a learned variance"
+        "simple", "train", "L_simple, the variational bound, or L_simple plus the bound for a learned variance"
     )
     times: Times = field(
-        "logit_normal", "train", "how L_simple draws t: uniformly, or denser where the image takes shape"
+        "logit_normal", "train", "how L_simple draws t: uniformly, or more often where the image takes shape"
     )
     vlb_weight: float = field(1e-3, "train", "lambda, the weight of the bound in the hybrid objective", gt=0)
     variance: Variance = field(
         "beta", "train", "sigma_t^2 of the reverse process: beta_t, the posterior's, or learned between the two"
     )
     label_dropout: float = field(
-        0.0, "train", "share of the labels that training replaces by a null class, for guidance", ge=0, lt=1
+        0.0, "train", "share of labels replaced by a null class in training, for guidance", ge=0, lt=1
     )
 
     widths: tuple[int, ...] = field((32, 64), "train", "channels of each resolution, finest first", min_length=1)
     blocks: int = field(1, "train", "residual blocks of each resolution", ge=1)
-    attention: tuple[int, ...] = field((), "train", "resolutions with self-attention, 0 is the finest")
-    heads: int = field(1, "train", "heads of the self-attention", ge=1)
-    head_channels: int = field(0, "train", "channels of each head, in place of a number of heads; 0: by heads", ge=0)
+    attention: tuple[int, ...] = field((), "train", "resolutions with self-attention; 0 is the finest")
+    heads: int = field(1, "train", "number of attention heads", ge=1)
+    head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
         0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
     )
@@ -84,9 +84,9 @@ class DiffusionConfig(SamplerConfig):
         1.0, "sample", "s of classifier-free guidance, eps_0 + s (eps_label - eps_0); 1 for none", ge=0
     )
 
-    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
+    bound_exact: int = field(4, "sample", "terms of the bound that are summed exactly, from t = 1 up", ge=1)
     bound_strata: int = field(
-        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
+        12, "sample", "ranges of t that estimate the other terms from one t each; 0 sums every t", ge=0
     )
 
     @model_validator(mode="after")
@@ -145,7 +145,7 @@ class DiffusionConfig(SamplerConfig):
     def phase(
         self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
     ) -> Phase:
-        """The phase that moves `module` by these settings' optimizer."""
+        """The phase that trains `module` with the optimizer these settings describe."""
         if self.optimizer == "muon":
             optimizer: AdamW = Muon(
                 module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)

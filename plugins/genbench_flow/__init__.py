@@ -28,13 +28,13 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 class Flow(Model):
     """log p(x) = log p(z) + log |det dz/dx|, z = f(x).
 
-    On the lattice every level first transforms the pixels off its coarser grid, given those on it, then goes on with
-    the grid: a pixel's conditional density is one spline, and the levels run from coarse to fine in sampling. The
-    coarsest pixels come one after the other, each given those before it. Splines keep to the front's box, and z is
+    On the lattice every level transforms the pixels off its coarser grid, given those on it, then passes the grid on: a
+    pixel's conditional density is one spline, and sampling runs through the levels from coarse to fine. The coarsest
+    pixels are drawn one after the other, each given those before it. Splines stay within the front's box, and z is
     uniform on [-1, 1) seen through the front: the density integrates to exactly one on [-1, 1), and an untrained flow
     has 8 bits/dim. Otherwise z is standard normal.
 
-    With variational dequantisation the levels y get noise u ~ q(u|y) of the flow's own, and what is returned for
+    With variational dequantisation the levels y get noise u ~ q(u|y), learned with the flow, and what is returned for
     log p(x) is one draw of log p(x(y, u)) - log q(u|y), whose mean is a lower bound.
     """
 
@@ -47,8 +47,8 @@ class Flow(Model):
         "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
         "small": {},
         "affine": {"coupling": "affine", "learning_rate": 1.2e-2},
-        # Kingma & Dhariwal 2018, the model of CIFAR-10's bits/dim: table 1's layers with affine couplings, Adam at its
-        # own decay rates and a warm-up of ten epochs, pixels without a logit, weights without an average.
+        # Kingma & Dhariwal 2018, the model of CIFAR-10's bits/dim: table 1's layers with affine couplings, Adam with
+        # its default decay rates and a warm-up of ten epochs, no logit on the pixels, no average of the weights.
         "paper": {
             "mixing": "conv", "coupling": "affine", "levels": 3, "steps": 32, "width": 512, "batch_size": 512,
             "learning_rate": 1e-3, "annealing": "constant", "warmup": 977, "betas": (0.9, 0.999), "front": "linear",
@@ -73,12 +73,12 @@ class Flow(Model):
 
     @property
     def nfe(self) -> int:
-        """On the lattice the coarsest pixels are drawn one after the other; every other network is called once."""
+        """On the lattice the coarsest pixels are drawn one after the other; all other networks are called once."""
         last = self.levels[-1]
         return self.config.steps * len(last.leave) if self.config.mixing == "lattice" else 1
 
     def depth(self) -> int:
-        """Levels that the image allows."""
+        """How many levels the sides of the image allow."""
         height, width = self.data.shape[1:]
         return next(n for n in range(self.config.levels + 1) if n == self.config.levels or (height | width) >> n & 1)
 
@@ -88,8 +88,8 @@ class Flow(Model):
     def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """The latents of every level, finest first, and log |det dz/dx| in nats per image (B,).
 
-        Computed in the precision of `images`, networks apart: of float64 images `decode` gives back all but rounding,
-        of float32 images all but about a tenth of a grey level.
+        Computed in the precision of `images`, except for the networks: `decode` inverts it up to rounding for float64
+        images, and up to about a tenth of a grey level for float32 images.
         """
         x, log_det = self.front(images)
         latents = []
@@ -107,14 +107,14 @@ class Flow(Model):
         return self.front.inverse(x)
 
     def base_log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), nats per image (B,): a uniform image's behind the front, or the standard normal."""
+        """log p(z), nats per image (B,): that of a uniform image seen through the front, or of the standard normal."""
         log_prob = self.front.uniform_log_prob(z) if self.boxed else -0.5 * (z * z + math.log(2 * math.pi))
         return log_prob.flatten(1).sum(1)
 
     def base_sample(self, n: int) -> list[Tensor]:
         """Latents of `n` images, in the shapes that `encode` returns, multiplied by the temperature.
 
-        On the lattice those of the coarsest pixels are not: they decide what is drawn, the finer ones how.
+        On the lattice those of the coarsest pixels are not scaled: they decide what is drawn, the finer ones how.
         """
         (_, h, w), device = self.data.shape, next(self.parameters()).device
         latents = []
@@ -133,7 +133,7 @@ class Flow(Model):
         return z
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """log p(x) of dequantised images in nats per image (B,), or one draw of its bound given their levels."""
+        """log p(x) of dequantised images, nats per image (B,), or one draw of its bound given their levels."""
         if self.dequantizer is None:
             return self.log_density(images, labels)
         centres = to_float(to_uint8(images)).to(images.dtype)

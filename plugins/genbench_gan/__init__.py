@@ -19,7 +19,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What the critic minimises, given its scores of real and generated images, (B,) each.
+    """What the critic minimises, given its scores for real and generated images, (B,) each.
 
     `hinge`: Lim & Ye 2017; `non_saturating`: Goodfellow et al. 2014; `wasserstein`: Arjovsky et al. 2017.
     """
@@ -31,7 +31,7 @@ def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: str, fake: Tensor) -> Tensor:
-    """What the generator minimises, given the critic's scores of its images, (B,)."""
+    """What the generator minimises, given the critic's scores for its images, (B,)."""
     return F.softplus(-fake).mean() if kind == "non_saturating" else -fake.mean()
 
 
@@ -79,7 +79,7 @@ class GAN(Model):
 
     @property
     def eager(self) -> tuple[nn.Module, ...]:
-        """The gradient penalty differentiates the critic's gradient, for which torch.compile has no code."""
+        """The gradient penalty differentiates the critic's gradient, which torch.compile does not support."""
         return (self.critic,) if self.config.loss == "wasserstein" else ()
 
     def phases(self) -> list[Phase]:

@@ -24,7 +24,7 @@ def pyramid(size: Size, patch: int, base: int) -> list[Size]:
 
 
 def to_images(maps: Tensor, patch: int, size: Size) -> Tensor:
-    """Images in (-1, 1) of the given size, from maps whose channels hold patches; what is too large is cropped."""
+    """Images in (-1, 1) of the given size, from maps whose channels hold patches; any excess is cropped."""
     return F.pixel_shuffle(maps, patch)[..., : size[0], : size[1]].float().tanh()
 
 
@@ -37,10 +37,10 @@ def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -
 
 
 class NormReLU(nn.Module):
-    """Normalisation, a scale and a shift by class embedding if there are classes, and a ReLU.
+    """Normalisation, a scale and a shift from the class embedding if there are classes, and a ReLU.
 
-    `norm` is "group", or "batch": the statistics of the batch in training and their running averages after it.
-    Source: conditional normalisation as in Miyato & Koyama 2018, section 4; it starts as if there were no classes.
+    `norm` is "group", or "batch": batch statistics in training and their running averages afterwards. Source:
+    conditional normalisation as in Miyato & Koyama 2018, section 4; it starts as if there were no classes.
     """
 
     def __init__(self, channels: int, num_classes: int, norm: str = "group") -> None:
@@ -79,7 +79,7 @@ class Generator(nn.Module, ABC):
     """Latents (B, latent), with labels (B,) if there are classes, to images (B, C, H, W) in (-1, 1).
 
     A linear map makes the coarsest feature maps; a subclass grows them; the head writes patches of `patch` x `patch`
-    pixels. What is too large is cropped. The class enters through the normalisations: a generator that is given it next
+    pixels. Any excess is cropped. The class enters through the normalisations: a generator that is given it next
     to the latent tends to ignore the latent.
     """
 

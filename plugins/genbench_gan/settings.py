@@ -19,29 +19,32 @@ class GANConfig(Config):
     betas: tuple[float, float] = field((0.0, 0.99), "train", "Adam's decay rates")
     loss: Literal["hinge", "non_saturating", "wasserstein"] = field("hinge", "train", "the adversarial loss")
     gradient_penalty: float = field(10.0, "train", "weight of the gradient penalty of the Wasserstein loss", ge=0)
-    spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norms")
-    critic_steps: int = field(1, "train", "updates of the critic for one of the generator", ge=1)
+    spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norm")
+    critic_steps: int = field(1, "train", "critic updates per generator update", ge=1)
     network: Literal["conv", "residual"] = field("conv", "train", "plain convolutions, or residual blocks")
     norm: Literal["group", "batch"] = field(
-        "group", "train", "normalisation in the generator, by class where there are classes; batch asks for ema_decay=0"
+        "group", "train", "normalisation in the generator, by class if there are classes; batch requires ema_decay=0"
     )
     latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
     width: int = field(
         32,
         "train",
-        "channels of the generator: conv, its finest level's, doubled with every halving; residual, all",
+        "channels of the generator: conv, at the finest level, doubled with every halving; residual, throughout",
         ge=1,
     )
     critic_width: int = field(32, "train", "channels of the critic, likewise", ge=1)
-    patch: int = field(2, "train", "pixels a side that are folded into channels", ge=1)
-    base: int = field(8, "train", "sides are halved until none is above this; by the residual critic, twice it", ge=2)
+    patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
+    base: int = field(8, "train", "sides are halved until none exceeds this; in the residual critic, twice this", ge=2)
     depth: int = field(
-        2, "train", "conv: convolutions a level of the critic, the generator has one less; residual: last blocks", ge=1
+        2,
+        "train",
+        "conv: convolutions per level of the critic, the generator has one fewer; residual: last blocks",
+        ge=1,
     )
 
     @model_validator(mode="after")
     def statistics_of_the_sampled_weights(self) -> Self:
-        """Batch statistics are those of the trained weights, and wrong for averages that trail them."""
+        """Batch statistics belong to the trained weights and are wrong for averages that trail them."""
         if self.norm == "batch" and self.ema_decay > 0:
             raise ValueError("norm = 'batch' keeps the statistics of the weights as trained: set ema_decay = 0 too")
         return self

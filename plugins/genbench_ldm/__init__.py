@@ -2,7 +2,7 @@
 
     z = scale * E(x),   z_T ~ N(0, I) -> z_0 by the reverse process of `genbench_ddpm`,   x = D(z_0 / scale)
 
-The first stage is a variational autoencoder with a small weight on its divergence and a trained discretised logistic.
+The first stage is a variational autoencoder with a small weight on its divergence and a learned discretised logistic.
 """
 
 import math
@@ -29,19 +29,19 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 class LDMConfig(DiffusionConfig):
-    """The settings of `ldm`; the defaults are the preset `small`. Those of the network are the latent U-Net's."""
+    """The settings of `ldm`; the defaults are the preset `small`. Network options are those of the latent U-Net."""
 
     widths: tuple[int, ...] = field((64, 64), "train", "channels of each resolution, finest first", min_length=1)
     patch: int = field(1, "train", "side of the squares of latent pixels that are folded into channels", ge=1)
 
-    factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "by how much the first stage shrinks a side")
+    factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "factor by which the first stage shrinks a side")
     latent_channels: int = field(4, "train", "channels of the latent map", ge=1)
     kl_weight: float = field(0.1, "train", "weight of the first stage's divergence from a normal; 1 is the ELBO", ge=0)
     ae_form: Literal["lean", "kl"] = field(
-        "lean", "train", "the first stage's networks: lean, or as the authors' AutoencoderKL, with attention"
+        "lean", "train", "the first stage's networks: lean, or like the authors' AutoencoderKL, with attention"
     )
     ae_widths: tuple[int, ...] = field((32, 64), "train", "the first stage's channels, finest first", min_length=1)
-    ae_blocks: int = field(1, "train", "the first stage's residual blocks of each resolution", ge=1)
+    ae_blocks: int = field(1, "train", "the first stage's residual blocks per resolution", ge=1)
     ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
     ae_share: float = field(0.25, "train", "share of the budget that the first stage takes", gt=0, lt=1)
 
@@ -55,8 +55,8 @@ class LDMConfig(DiffusionConfig):
 class Autoencoder(nn.Module):
     """Images (B, C, H, W) to a Gaussian over latents (B, c, h, w), and latents to a logistic over images.
 
-    In the form `kl` the networks are those of Rombach et al. 2022, appendix G: two blocks with attention between them
-    in the middle, one more block on every level of the decoder, and a 1x1 convolution on either side of the latents.
+    In the form `kl` the networks are those of Rombach et al. 2022, appendix G: in the middle, two blocks with attention
+    between them; one more block on every level of the decoder; a 1x1 convolution on either side of the latents.
     """
 
     def __init__(self, shape: tuple[int, int, int], config: LDMConfig) -> None:
@@ -88,7 +88,7 @@ class Autoencoder(nn.Module):
 
 
 def draw(mean: Tensor, log_std: Tensor) -> Tensor:
-    """A draw of q(z|x)."""
+    """A draw from q(z|x)."""
     return mean + log_std.exp() * torch.randn_like(mean)
 
 
@@ -137,7 +137,7 @@ class LatentDiffusion(SumOfTerms, Model):
         return self.autoencoder_loss(batch.images) if phase == "autoencoder" else self.diffusion_loss(batch)
 
     def autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:
-        """Nats a dimension of the image: the loss, and its parts before the weight."""
+        """Nats per image dimension: the loss, and its parts before weighting."""
         posterior = self.autoencoder.encode(images)
         mean = self.autoencoder.decode(draw(*posterior))
         distortion = -discretized_logistic_log_prob(images, mean, self.autoencoder.log_scale).mean()
@@ -145,7 +145,7 @@ class LatentDiffusion(SumOfTerms, Model):
         return {"loss": distortion + self.config.kl_weight * rate, "distortion": distortion, "rate": rate}
 
     def diffusion_loss(self, batch: Batch) -> Tensor:
-        """The objective of `genbench_ddpm` on latents that are drawn anew every time."""
+        """The objective of `genbench_ddpm` on freshly drawn latents."""
         with torch.no_grad():
             latents = self.scale * draw(*self.autoencoder.encode(batch.images))
         return self.diffuser.loss(latents, batch.labels)
@@ -180,11 +180,11 @@ class LatentDiffusion(SumOfTerms, Model):
         return self.scale * self.autoencoder.encode(images)[0]
 
     def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """The parts of -log_prob, nats per image (B,), by one draw of the scaled latents u = scale * z, z ~ q(z|x).
+        """The parts of -log_prob, nats per image (B,), from one draw of the scaled latents u = scale * z, z ~ q(z|x).
 
-        log P(x) >= E_q[log P(x|z) - log q(u|x) + log p(u)]: the reconstruction, less the entropy of q(u|x), which is
-        that of q(z|x) and the log-determinant of the scale, and the diffusion's bound on the density of u, whose L_0 is
-        Gaussian. Source: Vahdat et al. 2021, eq. 1.
+        log P(x) >= E_q[log P(x|z) - log q(u|x) + log p(u)]: the reconstruction, minus the entropy of q(u|x), which is
+        that of q(z|x) plus the log-determinant of the scale, and the diffusion's bound on the density of u, whose L_0
+        is Gaussian. Source: Vahdat et al. 2021, eq. 1.
         """
         mean, log_std = self.autoencoder.encode(images)
         latents = draw(mean, log_std)

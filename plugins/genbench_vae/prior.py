@@ -11,7 +11,7 @@ from genbench_flow.transforms import Affine
 
 
 class Coupling(nn.Module):
-    """Shifts and scales the second half of z by what a perceptron sees in the first (Dinh et al. 2017, equation 7)."""
+    """Shifts and scales the second half of z as a perceptron of the first half says (Dinh et al. 2017, equation 7)."""
 
     def __init__(self, dims: int, width: int, num_classes: int) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class Coupling(nn.Module):
         """The other half's shifts and scales, (B, dims - kept, 2), from the kept half (B, kept)."""
         if labels is not None:
             kept = torch.cat([kept, F.one_hot(labels, self.num_classes).to(kept.dtype)], 1)
-        found: Tensor = self.net(kept).float()
-        return found.view(len(kept), -1, 2)
+        out: Tensor = self.net(kept).float()
+        return out.view(len(kept), -1, 2)
 
     def forward(self, z: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """z (B, dims) to e (B, dims), its halves swapped, and log |det de/dz| (B,)."""
