@@ -1,4 +1,4 @@
-"""One Gaussian per pixel: the smallest model genbench can compare, and the baseline of every table."""
+"""A Gaussian for every pixel: the smallest model genbench can compare, and the baseline of every table."""
 
 import torch
 from torch import Tensor, nn
