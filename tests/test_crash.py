@@ -157,7 +157,7 @@ try:
     checkpoint.save(folder, {"model": {"w": torch.ones(100000)}}, TrainingState(logged=2))
 except EnvironmentProblem as problem:
     print(problem.message)
-print(checkpoint.load(folder)[1])
+print(checkpoint.load(folder)[1].logged)
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c")], capture_output=True, text=True)
     assert "no space" in done.stdout and "{'step': 1}" in done.stdout, done.stderr
