@@ -126,17 +126,21 @@ class Case:
         outcome = model.loss(phase, self.batch)
         return outcome if isinstance(outcome, dict) else {"loss": outcome}
 
-    def train(self) -> Model:
-        """The model after STEPS steps of the harness's own loop."""
-        job = Job(
+    @cached_property
+    def job(self) -> Job:
+        """STEPS steps of training, as the harness plans them."""
+        return Job(
             model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
             dataset_digest=self.data.digest, conditional=self.conditional, samples=COUNT,
             budget=Budget(unit="steps", amount=STEPS), runtime=Runtime(device=self.device),
         )  # fmt: skip
+
+    def train(self) -> Model:
+        """The model after STEPS steps of the harness's own loop."""
         with tempfile.TemporaryDirectory() as folder:
             meter = Meter(torch.device(self.device))
             with meter.training():
-                return train(job, self.build(), self.data, Path(folder), meter)
+                return train(self.job, self.build(), self.data, Path(folder), meter)
 
     @cached_property
     def trained(self) -> Model:

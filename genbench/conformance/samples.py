@@ -11,6 +11,7 @@ from genbench.capabilities import Chains, Interpolation
 from genbench.conformance.case import CLASSES, COUNT, Case
 from genbench.conformance.process_state import GENERATORS
 from genbench.conformance.promise import Broken, NotApplicable, listed, promise, require, require_images
+from genbench.conformance.resumption import resumed
 from genbench.conformance.training import stored, trains
 from genbench.model import Model
 
@@ -62,6 +63,18 @@ def training_repeats(case: Case) -> None:
     require(not other, f"{listed(other)} differ between two equal trainings")
 
 
+@promise("training that is saved, loaded and continued gives the weights of one that was not", "loss", training_repeats)
+def training_resumes(case: Case) -> None:
+    """What training changes is in the checkpoint, so that a job that was killed goes on as if it had not been."""
+    again = resumed(case)
+    state = again.model.state_dict()
+    other = [name for name, tensor in case.trained.state_dict().items() if not torch.equal(tensor, state[name])]
+    lost = f"state that is not saved: {listed(again.lost)} (keep it in a persistent buffer, register_buffer)"
+    why = lost if again.lost else "does the loss depend on a closure, an iterator or a file?"
+    look = next((place for place in again.lost.values() if place is not None), None)
+    require(not other, f"weights that differ: {listed(other)}; {why}", look)
+
+
 @promise("one seed gives the same samples twice", "sample", generators)
 def samples_repeat(case: Case) -> None:
     same = torch.equal(case.drawn, case.sample(case.trained))
@@ -74,7 +87,7 @@ def samples_vary(case: Case) -> None:
     require(not same, "two seeds give the same samples: is torch's generator seeded here, or not drawn from?")
 
 
-@promise("a saved, loaded or copied model draws the same samples", "__init__", training_repeats, samples_repeat)
+@promise("a saved, loaded or copied model draws the same samples", "__init__", training_resumes, samples_repeat)
 def survives(case: Case) -> None:
     other = case.build(seed=5)
     other.load_state_dict(stored(case.trained))
