@@ -491,7 +491,7 @@ def test_state_outside_the_checkpoint_that_no_weight_depends_on_is_no_broken_pro
 
         def loss(self, phase, batch):
             losses = super().loss(phase, batch)
-            self.losses.append(float(losses["loss"]))
+            self.losses.append(losses["loss"].item())
             return losses
 
     check_model(Logs)

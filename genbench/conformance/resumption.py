@@ -1,4 +1,4 @@
-"""A training interrupted after every step and continued in a freshly built model, and the state that this loses."""
+"""A training that is interrupted and continued in a freshly built model, and the state that is lost on the way."""
 
 from __future__ import annotations
 
@@ -20,26 +20,28 @@ from genbench.model import Model
 from genbench.places import Place, called, own_classes, place_of, real
 from genbench.train import Trainer
 
+STOPS = (1, 4)
+"""Steps after which it is interrupted: within each half of STEPS, and out of step with a count modulo 2, 3 or 5."""
 MODULE = frozenset(vars(nn.Module()))
 """Attributes that every module has: parameters, buffers, submodules, hooks and the mode."""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The model that such a training gives, and where each attribute is set that changed in it without being saved."""
+    """The model that such a training gives; of each attribute that it changed without saving it, where that is set."""
 
     model: Model
     lost: dict[str, Place | None]
 
 
 def resumed(case: Case) -> Resumed:
-    """Train the case, each step in a new model that continues from the checkpoint of the step before."""
+    """Train the case, from each of STOPS on in a new model that continues from the checkpoint."""
     lost: dict[str, Place | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         while True:
             model = case.build()
             before = _unsaved(model)
-            trained = _train_one_step(case, model, Path(folder))
+            trained = _train_on(case, model, Path(folder))
             for name, (kind, content) in _unsaved(model).items():
                 if before.get(name) != (kind, content):
                     lost.setdefault(name, _set_at(kind, name.rpartition(".")[2]))
@@ -50,13 +52,13 @@ def resumed(case: Case) -> Resumed:
 class _Interrupted(Trainer):
     def look_after(self, before: float) -> None:
         super().look_after(before)
-        if self.progress() < 1:
+        if self.meter.steps in STOPS:
             self.save()
-            raise Cancelled("stopped after a step")
+            raise Cancelled(f"stopped after {self.meter.steps} steps")
 
 
-def _train_one_step(case: Case, model: Model, folder: Path) -> Model | None:
-    """The trained model after the last step, None before."""
+def _train_on(case: Case, model: Model, folder: Path) -> Model | None:
+    """Train from the checkpoint in the folder, if there is one; None if it is interrupted."""
     meter = Meter(torch.device(case.device))
     with meter.training():
         try:
@@ -93,7 +95,7 @@ def _content(value: Any, known: dict[int, Any]) -> Any:
         return (
             str(value.dtype),
             tuple(value.shape),
-            value.detach().cpu().contiguous().flatten().view(torch.uint8).tolist(),
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes(),
         )
     if isinstance(value, list | tuple | dict):
         items = value.items() if isinstance(value, dict) else value
