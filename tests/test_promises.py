@@ -318,6 +318,60 @@ class NoNegatives(Toy):
         return super().sample(n, labels).sigmoid()
 
 
+class Energy(Toy):
+    """Draws by Langevin dynamics, and has a likelihood that needs a gradient."""
+
+    def energy(self, images):
+        return (images - self.mean).square().flatten(1).sum(1)
+
+    def slope(self, images):
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.energy(images).sum(), images)
+        return slope
+
+    def sample(self, n, labels=None):
+        images = torch.rand(n, *self.data.shape) - 0.5
+        for _ in range(3):
+            images = images - 0.1 * self.slope(images) + 0.01 * torch.randn_like(images)
+        return images
+
+    def log_prob(self, images, labels=None):
+        return -2e4 - 0 * self.slope(images).flatten(1).sum(1)
+
+
+@breaks("sample leaves no gradients behind")
+class KeepsTheGraph(Energy):
+    def sample(self, n, labels=None):  # look
+        with torch.enable_grad():
+            return super().sample(n, labels) + 0 * self.mean
+
+
+@breaks("sample leaves no gradients behind")
+class GradientsOfSampling(Energy):
+    def sample(self, n, labels=None):  # look
+        images = super().sample(n, labels)
+        with torch.enable_grad():
+            images.requires_grad_()
+            self.energy(images).sum().backward()
+        return (images - 0.1 * images.grad).detach()
+
+
+@breaks("log_prob leaves no gradients behind")
+class GradientsOfLikelihood(Energy):
+    def log_prob(self, images, labels=None):  # look
+        with torch.enable_grad():
+            self.energy(images.detach().requires_grad_()).sum().backward()
+        return super().log_prob(images, labels)
+
+
+@breaks("log_prob leaves no gradients behind")
+class LikelihoodWithItsGraph(Energy):
+    def log_prob(self, images, labels=None):  # look
+        with torch.enable_grad():
+            return super().log_prob(images, labels) + 0 * self.mean.sum()
+
+
 @breaks("Python's and NumPy's generators are left alone")
 class PythonGenerator(Toy):
     def loss(self, phase, batch):  # look
@@ -495,6 +549,10 @@ def test_state_outside_the_checkpoint_that_no_weight_depends_on_is_no_broken_pro
             return losses
 
     check_model(Logs)
+
+
+def test_a_model_whose_methods_need_gradients_keeps_every_promise():
+    check_model(Energy)
 
 
 def test_every_promise_has_a_model_that_breaks_it():

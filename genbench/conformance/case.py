@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -146,18 +147,23 @@ class Case:
     def trained(self) -> Model:
         return self.train()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(self, model: Model, seed: int = 1, labels: Tensor | None = None) -> Tensor:
         """COUNT images, of the classes in turn where no others are asked for."""
         torch.manual_seed(seed)
         return model.eval().sample(COUNT, self.labels if labels is None else labels)
+
+    @property
+    def movable(self) -> Model:
+        """A copy of the trained model whose parameters may have gradients, as those of one that is read back do."""
+        return copy.deepcopy(self.trained).requires_grad_(True)
 
     @cached_property
     def drawn(self) -> Tensor:
         """What the trained model draws from seed 1."""
         return self.sample(self.trained)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def log_prob(self, model: Model, batch: Batch) -> Tensor:
         """Nats per image."""
         assert isinstance(model, Likelihood)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genbench.capabilities import BoundTerms, Likelihood
 from genbench.conformance.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
-from genbench.conformance.promise import NotApplicable, promise, require
+from genbench.conformance.promise import NotApplicable, promise, require, require_no_gradients
 from genbench.conformance.training import trains
 from genbench.images import bits_per_dim
 from genbench.model import Batch
@@ -21,6 +21,13 @@ def likelihood(case: Case) -> str:
     require(tuple(found.shape) == (COUNT,), f"log_prob of {COUNT} images has shape {tuple(found.shape)}")
     require(found.isfinite().all(), "log_prob is not finite")
     return f"{case.trained.likelihood}, {bits(case, found).mean():.2f} bits/dim after {STEPS} steps"
+
+
+@promise("log_prob leaves no gradients behind", "log_prob", likelihood)
+def likelihood_detached(case: Case) -> None:
+    """It is called without gradients, which `torch.enable_grad()` turns on inside."""
+    model = case.movable
+    require_no_gradients(case.log_prob(model, case.batch), model, "log_prob")
 
 
 @promise("an exact likelihood does not depend on the batch", "log_prob", likelihood)
@@ -38,7 +45,7 @@ def bound_parts(case: Case) -> str:
     if not isinstance(case.trained, BoundTerms):
         raise NotApplicable("no bound_terms()")
     torch.manual_seed(1)
-    with torch.inference_mode():
+    with torch.no_grad():
         parts = case.trained.eval().bound_terms(case.batch.images, case.batch.labels)
     whole = -case.nats
     total = torch.stack([part.double() for part in parts.values()]).sum(0)

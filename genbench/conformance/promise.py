@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from genbench.conformance.case import Case
+from genbench.model import Model
 from genbench.places import Place
 
 
@@ -53,6 +54,15 @@ def require_images(found: Tensor, shape: tuple[int, ...], method: str) -> None:
     """Raise Broken where a method did not give finite floats of the shape."""
     require(tuple(found.shape) == shape, f"{method} gives the shape {tuple(found.shape)}, not {shape}", method)
     require(found.is_floating_point() and found.isfinite().all(), f"{method} gives what is not finite", method)
+
+
+def require_no_gradients(found: Tensor, model: Model, method: str) -> None:
+    """Raise Broken if a method gave a tensor with a graph, or left gradients on the model's parameters."""
+    told = f"{method} gives a tensor that requires grad: detach it, or the graph of every call stays in memory"
+    require(not found.requires_grad, told, method)
+    left = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    told = f"{method} leaves a gradient on {listed(left)}: use torch.autograd.grad(energy, images), not backward()"
+    require(not left, told, method)
 
 
 def listed(names: Any) -> str:

@@ -10,7 +10,15 @@ from torch import Tensor
 from genbench.capabilities import Chains, Interpolation
 from genbench.conformance.case import CLASSES, COUNT, Case
 from genbench.conformance.process_state import GENERATORS
-from genbench.conformance.promise import Broken, NotApplicable, listed, promise, require, require_images
+from genbench.conformance.promise import (
+    Broken,
+    NotApplicable,
+    listed,
+    promise,
+    require,
+    require_images,
+    require_no_gradients,
+)
 from genbench.conformance.resumption import resumed
 from genbench.conformance.training import stored, trains
 from genbench.model import Model
@@ -20,7 +28,7 @@ from genbench.model import Model
 def samples(case: Case) -> str:
     model = case.trained.eval()
     for n in (COUNT, 1):
-        with torch.inference_mode():
+        with torch.no_grad():
             images = model.sample(n, None if case.labels is None else case.labels[:n])
         wanted = (n, *case.shape)
         require(isinstance(images, Tensor), f"sample({n}) gives a {type(images).__name__}, not a tensor")
@@ -40,6 +48,13 @@ def pixels(case: Case) -> str:
     require(outside <= 0.5, f"{span}, {outside:.0%} of them outside [-1, 1], where the harness clips them")
     require(low < 0 or high <= 0, f"{span}, none of them negative: black is -1, not 0")
     return span
+
+
+@promise("sample leaves no gradients behind", "sample", samples)
+def samples_detached(case: Case) -> None:
+    """It is called without gradients, which `torch.enable_grad()` turns on inside."""
+    model = case.movable
+    require_no_gradients(case.sample(model), model, "sample")
 
 
 @promise("Python's and NumPy's generators are left alone", "sample", pixels)
@@ -126,7 +141,7 @@ def interpolates(case: Case) -> None:
         raise NotApplicable("no interpolate()")
     torch.manual_seed(1)
     images, weights = case.batch.images, torch.linspace(0, 1, 3, device=case.device)
-    with torch.inference_mode():
+    with torch.no_grad():
         found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.labels)
     require_images(found, (3, *images.shape), "interpolate")
     require(not torch.equal(found[0], found[2]), "interpolate gives the same images at weights 0 and 1")
@@ -137,7 +152,7 @@ def chains(case: Case) -> str:
     if not isinstance(case.trained, Chains):
         raise NotApplicable("no forward_chain() and reverse_chain()")
     torch.manual_seed(1)
-    with torch.inference_mode():
+    with torch.no_grad():
         there, forward = case.trained.eval().forward_chain(case.batch.images, 3)
         back, reverse = case.trained.reverse_chain(COUNT, 3, case.labels)
     require(there[0] == 0 and bool((there.diff() > 0).all()), f"the times of forward_chain are {there.tolist()}")
