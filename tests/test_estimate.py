@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plugin_sources import plugin_source
 from torch import nn
 
 from genbench import Model, Phase
@@ -57,16 +58,7 @@ def trained(session, folder):
         return train(job, model, data, job.folder, meter), meter, parameters
 
 
-LINE = """
-import torch
-from torch import nn
-from genbench import Model, hookimpl
-
-@hookimpl
-def register_models(register):
-    for kind in (Line, Deep, Reads, Broken):
-        register(kind)
-
+LINE = plugin_source("""
 class Line(Model):
     name = "line"
     def __init__(self, data, config):
@@ -97,7 +89,7 @@ class Broken(Line):
         return super().loss(phase, batch).nonsense
     def sample(self, n, labels=None):
         raise RuntimeError("no samples today")
-"""
+""")
 OWN = "\n@hookimpl\ndef train(job, model, data, folder, meter):\n    return model\n"
 
 
