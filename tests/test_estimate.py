@@ -327,7 +327,7 @@ def test_a_model_that_cannot_be_built_is_found_before_anything_starts(genbench, 
 
 def test_what_a_model_misses_on_this_machine_keeps_its_exit_code(genbench, line):
     raises = 'from genbench.errors import EnvironmentProblem\n        raise EnvironmentProblem("no pretrained weights")'
-    line.write_text(LINE.replace("super().__init__(data, config)", raises, 1))
+    line.write_text(LINE.replace("self.layer = nn.Linear(data.dims, 3)", raises, 1))
     result = genbench("run", "--plugin", line, "-m", "line", *FEW)
     assert result.code == 4 and "no pretrained weights" in result.err
 

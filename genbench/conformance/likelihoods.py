@@ -1,4 +1,4 @@
-"""Promises of a model's likelihood: what a normalised density cannot do."""
+"""Promises about a model's likelihood: what no normalised density can do."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def bound_parts(case: Case) -> str:
 
 @promise("images of pure noise cost 8 bits/dim or more", "log_prob", likelihood)
 def noise_costs(case: Case) -> str:
-    """By Gibbs' inequality no normalised density averages less on uniform images."""
+    """By Gibbs' inequality, no normalised density averages less on uniform images."""
     levels = torch.randint(0, 256, (MORE, *case.shape), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
     batch = case.as_batch(levels, torch.arange(MORE) % CLASSES)
     return _costs(case, batch, 8.0, 1e-3, "uniform images have an entropy of")
@@ -64,7 +64,7 @@ def noise_costs(case: Case) -> str:
 
 @promise("images of known entropy cost no less than it", "log_prob", likelihood)
 def known_entropy_costs(case: Case) -> str:
-    """By Gibbs' inequality, on test images from the distribution that the model was trained on."""
+    """By Gibbs' inequality, on test images from the training distribution."""
     limit = entropy(case.shape, case.conditional)
     return _costs(case, case.test, limit.bits_per_dim, limit.error, "their entropy is")
 
@@ -78,5 +78,5 @@ def _costs(case: Case, batch: Batch, limit: float, error: float, what: str) -> s
 
 
 def bits(case: Case, found: Tensor) -> Tensor:
-    """Bits/dim of nats."""
+    """Nats per image as bits/dim."""
     return bits_per_dim(found, case.spec.dims, case.model.discrete)

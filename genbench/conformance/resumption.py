@@ -1,4 +1,4 @@
-"""A training that is interrupted and continued in a freshly built model, and the state that is lost on the way."""
+"""A training that is interrupted and continued in a newly built model, and the state that is lost on the way."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from genbench.places import Place, called, own_classes, place_of, real
 from genbench.train import Trainer
 
 STOPS = (1, 4)
-"""Steps after which it is interrupted: within each half of STEPS, and out of step with a count modulo 2, 3 or 5."""
+"""Steps after which training is interrupted: within each half of STEPS, and no multiples of 2 or 3 apart."""
 MODULE = frozenset(vars(nn.Module()))
 """Attributes that every module has: parameters, buffers, submodules, hooks and the mode."""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """The model that such a training gives; of each attribute that it changed without saving it, where that is set."""
+    """The trained model, and each attribute that training changed but did not save, with the line that sets it."""
 
     model: Model
     lost: dict[str, Place | None]
 
 
 def resumed(case: Case) -> Resumed:
-    """Train the case, from each of STOPS on in a new model that continues from the checkpoint."""
+    """Train the case, interrupted after each of STOPS and continued from the checkpoint in a new model."""
     lost: dict[str, Place | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         while True:
@@ -58,7 +58,7 @@ class _Interrupted(Trainer):
 
 
 def _train_on(case: Case, model: Model, folder: Path) -> Model | None:
-    """Train from the checkpoint in the folder, if there is one; None if it is interrupted."""
+    """Train from the checkpoint in the folder, if there is one. Returns None if interrupted."""
     meter = Meter(torch.device(case.device))
     with meter.training():
         try:
@@ -68,7 +68,7 @@ def _train_on(case: Case, model: Model, folder: Path) -> Model | None:
 
 
 def _unsaved(model: Model) -> dict[str, tuple[type[nn.Module], Any]]:
-    """By name, what the modules hold outside their state: the class of the module, and the content."""
+    """Everything that the modules hold outside their state, by name: the class of the module, and the content."""
     saved: dict[int, Any] = {id(value): value for value in model.state_dict(keep_vars=True).values()}
     saved |= {id(module): module for module in model.modules()}
     return {
@@ -79,13 +79,13 @@ def _unsaved(model: Model) -> dict[str, tuple[type[nn.Module], Any]]:
 
 
 def _members(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Plain attributes and the buffers that are not persistent."""
+    """Plain attributes and non-persistent buffers."""
     yield from ((name, value) for name, value in vars(module).items() if name not in MODULE)
     yield from ((name, module.get_buffer(name)) for name in sorted(module._non_persistent_buffers_set))
 
 
 def _content(value: Any, known: dict[int, Any]) -> Any:
-    """Nested tuples that are equal where values are; what is `known` is left out, and so is what cannot be copied."""
+    """The value as nested tuples that can be compared, without what is `known` and what cannot be copied."""
     if isinstance(value, int | float | complex | str | bytes | None):
         return repr(value)
     if id(value) in known:
@@ -108,12 +108,12 @@ def _content(value: Any, known: dict[int, Any]) -> Any:
 
 
 def _listed(part: Any) -> Any:
-    """Items that `__reduce_ex__` gives as an iterator made for the purpose."""
+    """The items, if `__reduce_ex__` returned them as an iterator."""
     return list(part) if isinstance(part, Iterator) else part
 
 
 def _set_at(kind: type[nn.Module], name: str) -> Place | None:
-    """The first line of the class's own code that sets an attribute; the constructor if no line does."""
+    """The first line of the class's own code that sets an attribute, or else its constructor."""
     for each in own_classes(kind):
         for method in map(inspect.unwrap, filter(callable, vars(each).values())):
             for instruction in dis.get_instructions(method) if inspect.isfunction(method) else ():
