@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from plugin_sources import plugin_source
 
 SMALL = ["-d", "digits", "--budget", "30steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
 
@@ -176,43 +177,27 @@ def test_a_model_in_a_file_of_its_own(genbench, tmp_path, gaussian_plugin):
     assert "checking mine on images of 1x8x8" in result.err
 
 
-CRASH = """
-import os
-import time
-from genbench import Model, hookimpl
-from torch import nn
-import torch
-
-@hookimpl
-def register_models(register):
-    for kind in (Raises, Dies, NaNs, Hangs):
-        register(kind)
-
-class Raises(Model):
+CRASH = plugin_source("""
+class Raises(Mean):
     name = "raises"
-    def __init__(self, data, config):
-        super().__init__(data, config)
-        self.weight = nn.Parameter(torch.zeros(data.shape))
-    def loss(self, phase, batch):
-        return (batch.images - self.weight).square().mean()
     def sample(self, n, labels=None):
         raise RuntimeError("no <samples> today")
 
-class Dies(Raises):
+class Dies(Mean):
     name = "dies"
     def sample(self, n, labels=None):
         os.kill(os.getpid(), 9)
 
-class NaNs(Raises):
+class NaNs(Mean):
     name = "nans"
     def loss(self, phase, batch):
         return super().loss(phase, batch) * float("nan")
 
-class Hangs(Raises):
+class Hangs(Mean):
     name = "hangs"
     def sample(self, n, labels=None):
         time.sleep(1000)
-"""
+""")
 
 
 def test_failures_are_records_and_rows_and_stop_no_other_job(genbench, tmp_path):

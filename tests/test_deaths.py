@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 from finished import SMALL, record_of, run_of
+from plugin_sources import plugin_source
 
 from genbench.records import checkpoint
 from genbench.support import progress, store
@@ -44,17 +45,7 @@ def test_a_lock_keeps_other_threads_of_its_process_out(tmp_path):
         pass
 
 
-WORKER = """
-import time
-import torch
-from torch.utils.data import DataLoader, Dataset
-from genbench import Model, hookimpl
-from torch import nn
-
-@hookimpl
-def register_models(register):
-    register(Loads)
-
+WORKER = plugin_source("""
 class Endless(Dataset):
     def __len__(self):
         return 10**9
@@ -62,20 +53,15 @@ class Endless(Dataset):
         time.sleep(0.01)
         return index
 
-class Loads(Model):
+class Loads(Mean):
     name = "loads"
-    def __init__(self, data, config):
-        super().__init__(data, config)
-        self.weight = nn.Parameter(torch.zeros(data.shape))
     def loss(self, phase, batch):
         if not hasattr(self, "items"):
             loader = DataLoader(Endless(), num_workers=1, multiprocessing_context="fork")
             object.__setattr__(self, "items", iter(loader))
         next(self.items)
-        return (batch.images - self.weight).square().mean()
-    def sample(self, n, labels=None):
-        return self.weight.expand(n, *self.data.shape)
-"""
+        return super().loss(phase, batch)
+""")
 
 
 def started(folder, *words):
@@ -171,32 +157,17 @@ def test_sigterm_and_ctrl_c_leave_a_checkpoint_and_the_second_ctrl_c_waits_for_n
 # Deaths
 
 
-MISHAPS = """
-import ctypes, os, sys
-from genbench import Model, hookimpl
-from torch import nn
-import torch
-
-@hookimpl
-def register_models(register):
-    for kind in (Hangs, Leaves, Faults, Exits, Slips, Stops, Scores):
-        register(kind)
-
-class Hangs(Model):
+MISHAPS = plugin_source("""
+class Hangs(Mean):
     name = "hangs"
     steps = 0
-    def __init__(self, data, config):
-        super().__init__(data, config)
-        self.weight = nn.Parameter(torch.zeros(data.shape))
     def mishap(self):
         ctypes.PyDLL(None).sleep(1000)  # in C, and lets no other thread of Python run
     def loss(self, phase, batch):
         self.steps += 1
         if self.steps == 8:
             self.mishap()
-        return (batch.images - self.weight).square().mean()
-    def sample(self, n, labels=None):
-        return self.weight.expand(n, *self.data.shape)
+        return super().loss(phase, batch)
 
 class Leaves(Hangs):
     name = "leaves"
@@ -223,17 +194,15 @@ class Stops(Hangs):
     def mishap(self):
         raise KeyboardInterrupt
 
-class Scores(Stops):
+class Scores(Mean):
     name = "scores"
-    def loss(self, phase, batch):
-        return (batch.images - self.weight).square().mean()
     def log_prob(self, images, labels=None):
         raise KeyboardInterrupt("no score")
 
 @hookimpl
 def job_finished(job, record):
     raise KeyboardInterrupt
-"""
+""")
 
 
 @pytest.mark.slow

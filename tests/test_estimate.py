@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plugin_sources import plugin_source
 from torch import nn
 
 from genbench import Model, Phase
@@ -66,16 +67,7 @@ def trained(session, folder):
         return train(job, model, data, job.folder, meter), meter, parameters
 
 
-LINE = """
-import torch
-from torch import nn
-from genbench import Model, hookimpl
-
-@hookimpl
-def register_models(register):
-    for kind in (Line, Deep, Reads, Broken):
-        register(kind)
-
+LINE = plugin_source("""
 class Line(Model):
     name = "line"
     def __init__(self, data, config):
@@ -106,7 +98,7 @@ class Broken(Line):
         return super().loss(phase, batch).nonsense
     def sample(self, n, labels=None):
         raise RuntimeError("no samples today")
-"""
+""")
 OWN = "\n@hookimpl\ndef train(job, model, data, folder, meter):\n    return model\n"
 
 
@@ -344,7 +336,7 @@ def test_a_model_that_cannot_be_built_is_found_before_anything_starts(genbench, 
 
 def test_what_a_model_misses_on_this_machine_keeps_its_exit_code(genbench, line):
     raises = 'from genbench import EnvironmentProblem\n        raise EnvironmentProblem("no pretrained weights")'
-    line.write_text(LINE.replace("super().__init__(data, config)", raises, 1))
+    line.write_text(LINE.replace("self.layer = nn.Linear(data.dims, 3)", raises, 1))
     result = genbench("run", "--plugin", line, "-m", "line", *FEW)
     assert result.code == 4 and "no pretrained weights" in result.err
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from finished import SMALL, essence, record_of, run_of
+from plugin_sources import plugin_source
 from toys import toy_job
 
 from genbench import __version__, devices
@@ -125,31 +126,15 @@ def test_needs_come_from_earlier_runs_before_they_come_from_counting(tmp_path):
     assert need(toy_job(tmp_path), Estimate(1)) == Need(None, None)
 
 
-DEADLY = """
-import os
-import torch
-from torch import nn
-from genbench import Model, hookimpl
-
-@hookimpl
-def register_models(register):
-    for kind in (Deadly, Good): register(kind)
-
-class Good(Model):
+DEADLY = plugin_source("""
+class Good(Mean):
     name = "good"
-    def __init__(self, data, config):
-        super().__init__(data, config)
-        self.mean = nn.Parameter(torch.zeros(data.shape))
-    def loss(self, phase, batch):
-        return (batch.images - self.mean).square().mean()
-    def sample(self, n, labels=None):
-        return self.mean.expand(n, *self.data.shape)
 
-class Deadly(Good):
+class Deadly(Mean):
     name = "deadly"
     def loss(self, phase, batch):
         os._exit(3)
-"""
+""")
 
 
 def test_a_plugin_that_dies_while_it_is_counted_has_unknown_needs_and_ends_nothing(tmp_path, digits):
@@ -181,8 +166,8 @@ def test_a_task_is_plain_data_with_absolute_paths(tmp_path, digits, monkeypatch)
     assert Task.from_json(made.to_json()) == made and "\n" not in made.to_json()
     there = {key: made.job["runtime"][key] for key in ("out", "cache", "weights")} | vars(made.context)
     assert there == {
-        "out": f"{tmp_path}/runs", "cache": f"{tmp_path}/c", "weights": f"{tmp_path}/w", "genbench": __version__, "mark": "",
-        "datasets": (f"{tmp_path}/d.toml",), "data_root": f"{tmp_path}/data",
+        "out": f"{tmp_path}/runs", "cache": f"{tmp_path}/c", "weights": f"{tmp_path}/w", "genbench": __version__,
+        "mark": "", "datasets": (f"{tmp_path}/d.toml",), "data_root": f"{tmp_path}/data",
     }  # fmt: skip
     assert made.job["runtime"]["plugins"] == [f"{tmp_path}/mine.py", "package"]
     assert (made.threads, made.gpus, made.memory_bytes, made.seconds) == (3, 0, GB, 2.0)

@@ -84,7 +84,8 @@ def checked(genbench, tmp_path, models, told):
     (tmp_path / "sick.py").write_text(SICK.replace(ALL, models))
     result = genbench("check-plugin", "sick.py", "--hang-timeout", "20")
     assert result.code == 1 and "own words" not in result.out
-    reports = dict(re.findall(r"^(\w+) \(sick.py\), tried on (.*?\n)(?=^\w+ \(sick.py\)|\Z)", result.out, re.M | re.S))
+    report = r"^(\w+) \(sick.py\), checked on (.*?\n)(?=^\w+ \(sick.py\)|\Z)"
+    reports = dict(re.findall(report, result.out, re.M | re.S))
     for name, fault in told.items():
         assert reports[name].count("Broken: ") == 1 and "1 broken" in reports[name] and fault in reports[name], name
         assert f"look at  sick.py:{line_of(name)}, in " in reports[name] and f"# {name}\n" in reports[name]

@@ -180,6 +180,99 @@ class NeverTheSame(Toy):
         return super().loss(phase, batch)["loss"] * (1 + os.urandom(1)[0])
 
 
+RESUMES = "training that is saved, loaded and continued gives the weights of one that was not"
+
+
+@breaks(RESUMES)
+class CountsInPython(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.count = 0  # look
+
+    def loss(self, phase, batch):
+        self.count += 1
+        return super().loss(phase, batch)["loss"] * self.count
+
+
+@breaks(RESUMES)
+class ReplaysAList(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.replay = []  # look
+
+    def loss(self, phase, batch):
+        self.replay.append(batch.images.mean(0))
+        return (torch.stack(self.replay).mean(0) - self.mean).square().mean()
+
+
+@breaks(RESUMES)
+class KeepsNumPy(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.level = np.zeros(())  # look
+
+    def loss(self, phase, batch):
+        self.level += 1
+        return super().loss(phase, batch)["loss"] * float(self.level)
+
+
+@breaks(RESUMES)
+class KeepsAGenerator(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.generator = np.random.default_rng(0)  # look
+
+    def loss(self, phase, batch):
+        return super().loss(phase, batch)["loss"] * (1 + float(self.generator.random()))
+
+
+@breaks(RESUMES)
+class BufferNotSaved(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.register_buffer("level", torch.zeros(()), persistent=False)
+
+    def loss(self, phase, batch):
+        self.level += 1  # look
+        return super().loss(phase, batch)["loss"] * self.level
+
+
+class Counter(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.count = 0  # look
+
+    def forward(self):
+        self.count += 1
+        return self.count
+
+
+@breaks(RESUMES)
+class CountsInAPart(Toy):
+    """In the second half of the training only."""
+
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.part = Counter()
+
+    def loss(self, phase, batch):
+        return super().loss(phase, batch)["loss"] * (self.part() if self.seen > 24 else 1)
+
+
+ABOUT[CountsInAPart] = Counter
+
+
+@breaks(RESUMES)
+class CountsInAClosure(Toy):
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        numbers = iter(range(1, 100))
+        self.next = lambda: next(numbers)
+
+    def loss(self, phase, batch):  # look
+        return super().loss(phase, batch)["loss"] * self.next()
+
+
 # Samples
 
 
@@ -223,6 +316,60 @@ class Levels(Toy):
 class NoNegatives(Toy):
     def sample(self, n, labels=None):  # look
         return super().sample(n, labels).sigmoid()
+
+
+class Energy(Toy):
+    """Draws by Langevin dynamics, and has a likelihood that needs a gradient."""
+
+    def energy(self, images):
+        return (images - self.mean).square().flatten(1).sum(1)
+
+    def slope(self, images):
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.energy(images).sum(), images)
+        return slope
+
+    def sample(self, n, labels=None):
+        images = torch.rand(n, *self.data.shape) - 0.5
+        for _ in range(3):
+            images = images - 0.1 * self.slope(images) + 0.01 * torch.randn_like(images)
+        return images
+
+    def log_prob(self, images, labels=None):
+        return -2e4 - 0 * self.slope(images).flatten(1).sum(1)
+
+
+@breaks("sample leaves no gradients behind")
+class KeepsTheGraph(Energy):
+    def sample(self, n, labels=None):  # look
+        with torch.enable_grad():
+            return super().sample(n, labels) + 0 * self.mean
+
+
+@breaks("sample leaves no gradients behind")
+class GradientsOfSampling(Energy):
+    def sample(self, n, labels=None):  # look
+        images = super().sample(n, labels)
+        with torch.enable_grad():
+            images.requires_grad_()
+            self.energy(images).sum().backward()
+        return (images - 0.1 * images.grad).detach()
+
+
+@breaks("log_prob leaves no gradients behind")
+class GradientsOfLikelihood(Energy):
+    def log_prob(self, images, labels=None):  # look
+        with torch.enable_grad():
+            self.energy(images.detach().requires_grad_()).sum().backward()
+        return super().log_prob(images, labels)
+
+
+@breaks("log_prob leaves no gradients behind")
+class LikelihoodWithItsGraph(Energy):
+    def log_prob(self, images, labels=None):  # look
+        with torch.enable_grad():
+            return super().log_prob(images, labels) + 0 * self.mean.sum()
 
 
 @breaks("Python's and NumPy's generators are left alone")
@@ -372,6 +519,40 @@ def test_the_broken_promise_is_told_with_its_line(model):
     (verdict,) = found
     assert verdict.found and (Path(verdict.place.file), verdict.place.line) == marked(model)
     assert ABOUT.get(model, model).__name__ in verdict.place.within
+
+
+@pytest.mark.parametrize(
+    ("model", "lost"),
+    [
+        (CountsInPython, "count"),
+        (ReplaysAList, "replay"),
+        (KeepsNumPy, "level"),
+        (KeepsAGenerator, "generator"),
+        (BufferNotSaved, "level"),
+        (CountsInAPart, "part.count"),
+    ],
+)
+def test_what_a_resumed_training_has_lost_is_named(model, lost):
+    (verdict,) = [verdict for verdict in merged(check_cases(model)) if verdict.state == "FAIL"]
+    assert verdict.found.startswith(f"weights that differ: mean; state that is not saved: {lost} (")
+
+
+def test_state_outside_the_checkpoint_that_no_weight_depends_on_is_no_broken_promise():
+    class Logs(Toy):
+        def __init__(self, data, config):
+            super().__init__(data, config)
+            self.losses = []
+
+        def loss(self, phase, batch):
+            losses = super().loss(phase, batch)
+            self.losses.append(losses["loss"].item())
+            return losses
+
+    check_model(Logs)
+
+
+def test_a_model_whose_methods_need_gradients_keeps_every_promise():
+    check_model(Energy)
 
 
 def test_every_promise_has_a_model_that_breaks_it():

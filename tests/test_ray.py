@@ -8,41 +8,24 @@ import sys
 
 import pytest
 from finished import essence, record_of, run_of
+from plugin_sources import plugin_source
 
 from genbench.executors import Task
 from genbench.executors.ray import connected, resources_of
 from genbench.records.task import Context
 from genbench.support.errors import EnvironmentProblem
 
-MISHAPS = """
-import ctypes, os
-import torch
-from torch import nn
-from genbench import Model, hookimpl
-
-@hookimpl
-def register_models(register):
-    for kind in (Exits, Faults): register(kind)
-
-class Base(Model):
-    def __init__(self, data, config):
-        super().__init__(data, config)
-        self.mean = nn.Parameter(torch.zeros(data.shape))
-    def loss(self, phase, batch):
-        return (batch.images - self.mean).square().mean()
-    def sample(self, n, labels=None):
-        return self.mean.expand(n, *self.data.shape)
-
-class Exits(Base):
+MISHAPS = plugin_source("""
+class Exits(Mean):
     name = "exits"
     def sample(self, n, labels=None):
         os._exit(3)
 
-class Faults(Base):
+class Faults(Mean):
     name = "faults"
     def loss(self, phase, batch):
         return super().loss(phase, batch) + float(ctypes.string_at(0) == b"")
-"""
+""")
 MODELS = ("ddpm", "ldm", "gan", "vae", "flow", "gaussian")
 SMALL = ["-d", "digits", "--samples", "20", "--likelihood-images", "4", "--precision", "fp32", "--device", "cpu"]
 SUITE = [*(word for name in MODELS for word in ("-m", name)), "--budget", "9steps", *SMALL,

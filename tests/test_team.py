@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from finished import essence, record_of, run_of
+from plugin_sources import plugin_source
 from toys import toy_job
 
 from genbench.devices import group_devices
@@ -27,21 +28,11 @@ from genbench.training import loop
 from genbench.training.loop import build_model
 from genbench.training.train import train
 
-PLUGIN = """
-import os, signal
-import torch
-import torch.distributed as dist
-from torch import nn
-from genbench import Model, hookimpl
-
-@hookimpl
-def register_models(register):
-    for kind in (Fails, Hangs): register(kind)
-
-class Base(Model):
+PLUGIN = plugin_source("""
+class Base(Mean):
     def __init__(self, data, config):
         super().__init__(data, config)
-        self.mean, self.rare = nn.Parameter(torch.zeros(data.shape)), nn.Parameter(torch.zeros(()))
+        self.rare = nn.Parameter(torch.zeros(()))
         self.idle = nn.Parameter(torch.ones(()))
         self.register_buffer("level", torch.zeros(()))
     def loss(self, phase, batch):
@@ -51,13 +42,11 @@ class Base(Model):
         return loss + self.rare if batch.images[0].mean() > -0.3 else loss
     def mishap(self, rank):
         pass
-    def sample(self, n, labels=None):
-        return self.mean.expand(n, *self.data.shape)
 
 class Fails(Base):
     name = "fails"
     class Config(Model.Config):
-        how: str = __import__("genbench").field("", "train", "what befalls the second process")
+        how: str = field("", "train", "what befalls the second process")
     def mishap(self, rank):
         if rank == 1 and self.config.how == "kill": os.kill(os.getpid(), signal.SIGKILL)
         if rank == 1 and self.config.how == "raise": raise ValueError("my mistake")
@@ -67,7 +56,7 @@ class Fails(Base):
 
 class Hangs(Base):
     name = "hangs"
-"""
+""")
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""The conformance kit: what every model promises, tried on small cases, and the report of what became of it."""
+"""The conformance kit: what every model promises, checked on small cases, and the report of the results."""

@@ -1,7 +1,8 @@
-"""What the conformance kit tries a model on: small images of known entropy, and the harness's own training loop."""
+"""What the conformance kit checks a model on: small images of known entropy and the harness's own training loop."""
 
 from __future__ import annotations
 
+import copy
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,28 +33,28 @@ from genbench.training.train import train
 
 STEPS = 6
 COUNT = 6
-"""Images of a batch and of a call of sample()."""
+"""Images per batch and per call of sample()."""
 MORE = 24
-"""Images that a likelihood is averaged over."""
+"""Images over which a likelihood is averaged."""
 CLASSES = 3
 SIDES = {1: (8, 16, 32, 64), 3: (16, 32, 64)}
-"""Sides of gray and of colour images: the first that the model does not refuse."""
+"""Sides of gray and of colour images to try: the first that the model accepts is used."""
 
 
 @cache
 def mixture(shape: tuple[int, int, int]) -> Mixture:
-    """Images whose entropy is known, a component a class."""
+    """A distribution of images of known entropy, one component per class."""
     return make_mixture(shape, CLASSES, rank=3, noise=6.0, seed=0)
 
 
 @cache
 def entropy(shape: tuple[int, int, int], conditional: bool) -> Entropy:
-    """That of `mixture`, bits/dim."""
+    """The entropy of `mixture`, bits/dim."""
     return mixture(shape).entropy(conditional)
 
 
 def drawn_images(shape: tuple[int, int, int], seed: int) -> Part:
-    """48 images of `mixture`."""
+    """48 images drawn from `mixture`."""
     ((levels, labels),) = mixture(shape).draw(48, seed)
     return Part(levels.reshape(-1, *shape), labels.astype(np.int64))
 
@@ -73,7 +74,7 @@ class Case:
 
     @cached_property
     def data(self) -> Dataset:
-        """48 images to train on and 48 to test on, whose appearance depends on the class."""
+        """48 training and 48 test images, whose appearance depends on the class."""
         train, test = (drawn_images(self.shape, seed) for seed in (0, 1))
         return Dataset("kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test)
 
@@ -83,7 +84,7 @@ class Case:
 
     @cached_property
     def labels(self) -> Tensor | None:
-        """The classes that are asked for in samples."""
+        """The classes requested of samples, or None."""
         return torch.arange(COUNT, device=self.device) % CLASSES if self.conditional else None
 
     def as_batch(self, levels: Tensor, labels: Tensor) -> Batch:
@@ -111,7 +112,7 @@ class Case:
         return self.model(self.spec, self.config).to(self.device)
 
     def prepared(self, phase: str) -> Model:
-        """The model, as it is when a phase begins, but for the training of earlier ones."""
+        """The model as it is when a phase begins, except that earlier phases were not trained."""
         model = self.build().train()
         for each in model.phases():
             with torch.no_grad():
@@ -126,34 +127,43 @@ class Case:
         outcome = model.loss(phase, self.batch)
         return outcome if isinstance(outcome, dict) else {"loss": outcome}
 
-    def train(self) -> Model:
-        """The model after STEPS steps of the harness's own loop."""
-        job = Job(
+    @cached_property
+    def job(self) -> Job:
+        """STEPS steps of training, as the harness plans them."""
+        return Job(
             model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
             dataset_digest=self.data.digest, conditional=self.conditional, samples=COUNT,
             budget=Budget(unit="steps", amount=STEPS), runtime=Runtime(device=self.device),
         )  # fmt: skip
+
+    def train(self) -> Model:
+        """The model after STEPS steps of the harness's own loop."""
         with tempfile.TemporaryDirectory() as folder:
             meter = Meter(torch.device(self.device))
             with meter.training():
-                return train(job, self.build(), self.data, Path(folder), meter)
+                return train(self.job, self.build(), self.data, Path(folder), meter)
 
     @cached_property
     def trained(self) -> Model:
         return self.train()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def sample(self, model: Model, seed: int = 1, labels: Tensor | None = None) -> Tensor:
-        """COUNT images, of the classes in turn where no others are asked for."""
+        """COUNT images, by default of the classes in turn."""
         torch.manual_seed(seed)
         return model.eval().sample(COUNT, self.labels if labels is None else labels)
 
+    @property
+    def movable(self) -> Model:
+        """A copy of the trained model whose parameters can receive gradients, as after loading from disk."""
+        return copy.deepcopy(self.trained).requires_grad_(True)
+
     @cached_property
     def drawn(self) -> Tensor:
-        """What the trained model draws from seed 1."""
+        """The trained model's samples from seed 1."""
         return self.sample(self.trained)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def log_prob(self, model: Model, batch: Batch) -> Tensor:
         """Nats per image."""
         assert isinstance(model, Likelihood)
@@ -162,12 +172,12 @@ class Case:
 
     @cached_property
     def nats(self) -> Tensor:
-        """What the trained model gives the training images."""
+        """The trained model's log-likelihood of the training batch, nats per image."""
         return self.log_prob(self.trained, self.batch)
 
     @cached_property
     def touched(self) -> dict[str, str]:
-        """What each method changes of what all code of the process shares: the method's name by the thing's."""
+        """Process-wide state that the model changes, by name, and the first method that does."""
         name = self.build().phases()[0].name
         model, found = self.prepared(name), dict[str, str]()
         calls: dict[str, Callable[[], object]] = {
@@ -188,7 +198,7 @@ class Case:
 
     @contextmanager
     def births(self) -> Iterator[dict[int, Place]]:
-        """Within the block: the line of the model's own code that made a parameter, by the parameter's id."""
+        """Within the block, record the line of the model's own code that made each parameter, by the parameter's id."""
         sources, found = own_sources(self.model), dict[int, Place]()
 
         def note(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
@@ -204,26 +214,26 @@ class Case:
 
 
 def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **options: Any) -> Iterator[Case]:
-    """Gray and colour images, and with labels where the model can; by default in the preset `tiny`, if there is one.
+    """Gray and colour images, and labelled ones if the model can use labels; by default in the preset `tiny`, if any.
 
-    `options` are the model's own, on top of the preset. Sizes are the smallest that `Config.check` does not refuse.
+    `options` are the model's own, on top of the preset. Sizes are the smallest that `Config.check` accepts.
     """
     name = preset or ("tiny" if "tiny" in model.presets else None)
     settings = {**(model.presets[name] if name else {}), **options}
     where = f"preset {name!r}" if name and not options else "the options"
-    config = checked(model.Config, settings, lambda keys: where, "Config says what may be set")
+    config = checked(model.Config, settings, lambda keys: where, "Config lists what can be set")
     config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
     wanted = [(1, False), (3, False), *([(1, True)] if model.conditional else [])]
     shapes = [_smallest(config, channels, conditional) for channels, conditional in wanted]
     if not any(shapes):
-        shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # to be refused, with the model's own reason
+        shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # refused, with the model's own reason
     for shape, (_, conditional) in zip(shapes, wanted):
         if shape is not None:
             yield Case(model, config, shape, conditional, device)
 
 
 def _smallest(config: Config, channels: int, conditional: bool) -> tuple[int, int, int] | None:
-    """The smallest images that the options do not refuse."""
+    """The smallest images that the options accept."""
     for side in SIDES[channels]:
         shape = (channels, side, side)
         try:

@@ -1,4 +1,4 @@
-"""`genbench check-plugin`: the conformance kit in processes of their own, which may hang or die: the check goes on."""
+"""`genbench check-plugin`: the conformance kit in separate processes, so that a plugin may hang or die."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Say = Callable[[Any], object]
 
 
 class Ended(Exception):
-    """A process that ended before its time: how, and what it left of a traceback."""
+    """A process that ended early: how, and the traceback it left, if any."""
 
     def __init__(self, how: str, dump: str) -> None:
         super().__init__(how)
@@ -35,11 +35,11 @@ class Ended(Exception):
 def check_plugin(
     plugin: str, limit: float, device: str = "cpu", tell: Callable[[str], object] = lambda line: None
 ) -> Iterator[Report]:
-    """A report a model, each when it is whole. Raises BadInput for a plugin that is unknown or cannot be loaded.
+    """Yield a report for each model once it is complete.
 
-    `tell` hears which model is tried next, and on which images.
-
-    What makes no progress for `limit` seconds is ended: then that promise is broken, and what follows is not checked.
+    `tell` receives a line when a model is first checked on images of a kind. A check that makes no progress for `limit`
+    seconds is killed: its promise counts as broken, and later ones are not checked.
+    Raises BadInput for a plugin that is unknown or cannot be loaded.
     """
     try:
         (names,) = _said_by(say_models, (plugin,), limit)
@@ -73,7 +73,7 @@ def _check(plugin: str, name: str, limit: float, device: str, tell: Callable[[st
 
 
 def _said_by(task: Callable[..., None], words: tuple[str, ...], limit: float) -> Iterator[Any]:
-    """What a task in a process of its own says, until it ends. Raises Ended, or the error that it told."""
+    """Yield what a task in a separate process sends until it ends. Raises Ended, or the error that it reported."""
     start_forkserver()
     spawn = multiprocessing.get_context("forkserver")
     receiver, sender = spawn.Pipe(duplex=False)
@@ -104,16 +104,16 @@ def _next(receiver: Connection) -> Any:
         return None
 
 
-# In such a process
+# In the separate process
 
 
 def child_main(
     task: Callable[..., None], words: tuple[str, ...], folder: Path, limit: float, sender: Connection
 ) -> None:
-    """Do the task, and leave last words in the folder where that does not end well."""
+    """Do the task, and leave last words in the folder if it does not end normally."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, with whom this process ends
-    os.dup2(2, 1)  # what a plugin prints is no report
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and this process ends with it
+    os.dup2(2, 1)  # what a plugin prints is not part of the report
     watch(folder, limit)
     at("check")
     try:
@@ -124,7 +124,7 @@ def child_main(
 
 
 def say_models(plugin: str, say: Say) -> None:
-    """The names of a plugin's models."""
+    """Send the names of a plugin's models."""
     plugins, names = _opened(plugin)
     for name in names:
         plugins.model(name)
@@ -134,7 +134,7 @@ def say_models(plugin: str, say: Say) -> None:
 
 
 def say_verdicts(plugin: str, name: str, device: str, say: Say) -> None:
-    """All about one model: where it comes from, each promise when its check begins, and the verdict on it."""
+    """Send everything about one model: its origin, each promise as its check begins, and the verdict."""
     model, info = _opened(plugin)[0].model(name)
     say(("model", (info.origin.removeprefix("--plugin "), own_sources(model))))
 
@@ -146,7 +146,7 @@ def say_verdicts(plugin: str, name: str, device: str, say: Say) -> None:
 
 
 def _opened(plugin: str) -> tuple[Plugins, list[str]]:
-    """The plugins, and the names of the models that a file stands for, or a name, which an installed plugin goes by."""
+    """The plugins, and the models to check: those in the file, or the one of the name; installed names come first."""
     known = plugin in {point.name for point in installed()}
     file = not known and (Path(plugin).suffix == ".py" or Path(plugin).exists())
     plugins = load_plugins([plugin] if file else [])

@@ -1,4 +1,4 @@
-"""Promises of a model's likelihood: what a normalised density cannot do."""
+"""Promises about a model's likelihood: what no normalised density can do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genbench.capabilities import BoundTerms, Likelihood
 from genbench.conformance.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
-from genbench.conformance.promise import NotApplicable, promise, require
+from genbench.conformance.promise import NotApplicable, promise, require, require_no_gradients
 from genbench.conformance.training import trains
 from genbench.images import bits_per_dim
 from genbench.model import Batch
@@ -21,6 +21,13 @@ def likelihood(case: Case) -> str:
     require(tuple(found.shape) == (COUNT,), f"log_prob of {COUNT} images has shape {tuple(found.shape)}")
     require(found.isfinite().all(), "log_prob is not finite")
     return f"{case.trained.likelihood}, {bits(case, found).mean():.2f} bits/dim after {STEPS} steps"
+
+
+@promise("log_prob leaves no gradients behind", "log_prob", likelihood)
+def likelihood_detached(case: Case) -> None:
+    """It is called without gradients, which `torch.enable_grad()` turns on inside."""
+    model = case.movable
+    require_no_gradients(case.log_prob(model, case.batch), model, "log_prob")
 
 
 @promise("an exact likelihood does not depend on the batch", "log_prob", likelihood)
@@ -38,7 +45,7 @@ def bound_parts(case: Case) -> str:
     if not isinstance(case.trained, BoundTerms):
         raise NotApplicable("no bound_terms()")
     torch.manual_seed(1)
-    with torch.inference_mode():
+    with torch.no_grad():
         parts = case.trained.eval().bound_terms(case.batch.images, case.batch.labels)
     whole = -case.nats
     total = torch.stack([part.double() for part in parts.values()]).sum(0)
@@ -49,7 +56,7 @@ def bound_parts(case: Case) -> str:
 
 @promise("images of pure noise cost 8 bits/dim or more", "log_prob", likelihood)
 def noise_costs(case: Case) -> str:
-    """By Gibbs' inequality no normalised density averages less on uniform images."""
+    """By Gibbs' inequality, no normalised density averages less on uniform images."""
     levels = torch.randint(0, 256, (MORE, *case.shape), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
     batch = case.as_batch(levels, torch.arange(MORE) % CLASSES)
     return _costs(case, batch, 8.0, 1e-3, "uniform images have an entropy of")
@@ -57,7 +64,7 @@ def noise_costs(case: Case) -> str:
 
 @promise("images of known entropy cost no less than it", "log_prob", likelihood)
 def known_entropy_costs(case: Case) -> str:
-    """By Gibbs' inequality, on test images from the distribution that the model was trained on."""
+    """By Gibbs' inequality, on test images from the training distribution."""
     limit = entropy(case.shape, case.conditional)
     return _costs(case, case.test, limit.bits_per_dim, limit.error, "their entropy is")
 
@@ -71,5 +78,5 @@ def _costs(case: Case, batch: Batch, limit: float, error: float, what: str) -> s
 
 
 def bits(case: Case, found: Tensor) -> Tensor:
-    """Bits/dim of nats."""
+    """Nats per image as bits/dim."""
     return bits_per_dim(found, case.spec.dims, case.model.discrete)

@@ -1,4 +1,4 @@
-"""What all code of a process shares: generators, which a plugin leaves alone, and settings, which a check puts back."""
+"""Process-wide state: generators, which a plugin must leave alone, and settings, which a check restores."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "the working folder": (Path.cwd, os.chdir),
     "the environment": (lambda: dict(os.environ), _set_environment),
 }
-"""Settings by name, each with the functions that get and set it."""
+"""Settings by name, each with its getter and setter."""
 GENERATORS = ("Python's generator", "NumPy's generator")
 
 
 @contextmanager
 def settings_restored() -> Iterator[None]:
-    """Whatever the block changes of the settings is put back."""
+    """Restore all settings after the block."""
     before = {name: get() for name, (get, _) in SETTINGS.items()}
     try:
         yield
@@ -43,7 +43,7 @@ def settings_restored() -> Iterator[None]:
 
 
 def shared_state() -> dict[str, Any]:
-    """Every setting, and the states of the global GENERATORS that are not torch's."""
+    """Every setting, and the state of each of the global GENERATORS."""
     numpy: Any = np.random.get_state(legacy=False)
     position = numpy["state"]["pos"], numpy["has_gauss"], numpy["state"]["key"].tobytes()
     states = dict(zip(GENERATORS, (random.getstate(), position)))

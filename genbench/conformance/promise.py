@@ -1,4 +1,4 @@
-"""A promise of every model: a check on one case, and the method that keeps or breaks it."""
+"""A promise that every model makes: a check on one case, and the method that keeps or breaks it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import Tensor
 
 from genbench.conformance.case import Case
 from genbench.conformance.places import Place
+from genbench.model import Model
 
 
 class Broken(Exception):
-    """A promise that is not kept: what was found, and the method or the line to look at."""
+    """A broken promise: what was found, and the method or the line to look at."""
 
     def __init__(self, found: str, look: str | Place | None = None) -> None:
         super().__init__(found)
@@ -21,16 +22,16 @@ class Broken(Exception):
 
 
 class NotApplicable(Exception):
-    """A promise that this model does not make, and why."""
+    """This model does not make the promise; the message says why."""
 
 
 Check = Callable[[Case], str | None]
-"""Raises Broken, NotApplicable or whatever the model raises; may return in a few words what was found."""
+"""Raises Broken, NotApplicable or whatever the model raises; may return a short description of what was found."""
 
 
 @dataclass(frozen=True)
 class Promise:
-    """`about` is the method that it is about; what needs other promises is not checked where one of them is broken."""
+    """`about` is the method concerned; the check is skipped if one of the promises that it `needs` is broken."""
 
     text: str
     check: Check
@@ -39,7 +40,7 @@ class Promise:
 
 
 def promise(text: str, about: str, *needs: Promise) -> Callable[[Check], Promise]:
-    """A check becomes a promise. Those of a module are checked in the order in which they stand there."""
+    """Make a check a promise. The promises of a module are checked in the order of their definition."""
     return lambda check: Promise(text, check, about, needs)
 
 
@@ -50,12 +51,25 @@ def require(kept: bool | Tensor, found: str, look: str | Place | None = None) ->
 
 
 def require_images(found: Tensor, shape: tuple[int, ...], method: str) -> None:
-    """Raise Broken where a method did not give finite floats of the shape."""
-    require(tuple(found.shape) == shape, f"{method} gives the shape {tuple(found.shape)}, not {shape}", method)
-    require(found.is_floating_point() and found.isfinite().all(), f"{method} gives what is not finite", method)
+    """Raise Broken if a method did not return finite floats of the shape."""
+    require(tuple(found.shape) == shape, f"{method} returns the shape {tuple(found.shape)}, not {shape}", method)
+    require(
+        found.is_floating_point() and found.isfinite().all(),
+        f"{method} returns values that are not finite floats",
+        method,
+    )
+
+
+def require_no_gradients(found: Tensor, model: Model, method: str) -> None:
+    """Raise Broken if a method returned a tensor with a graph, or left gradients on the model's parameters."""
+    told = f"{method} returns a tensor that requires grad: detach it, or its graph stays in memory"
+    require(not found.requires_grad, told, method)
+    left = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
+    told = f"{method} leaves a gradient on {listed(left)}: use torch.autograd.grad(energy, images), not backward()"
+    require(not left, told, method)
 
 
 def listed(names: Any) -> str:
-    """The first few of some names."""
+    """The first four names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

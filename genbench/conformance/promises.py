@@ -1,4 +1,4 @@
-"""What every model promises, in the order in which it is checked."""
+"""All promises, in the order in which they are checked."""
 
 from __future__ import annotations
 

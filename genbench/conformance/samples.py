@@ -1,4 +1,4 @@
-"""Promises of a model's samples and pictures, and of what drawing them leaves alone."""
+"""Promises about a model's samples and pictures, what drawing them leaves unchanged, and what repeats exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from torch import Tensor
 from genbench.capabilities import Chains, Interpolation
 from genbench.conformance.case import CLASSES, COUNT, Case
 from genbench.conformance.process_state import GENERATORS
-from genbench.conformance.promise import Broken, NotApplicable, listed, promise, require, require_images
+from genbench.conformance.promise import (
+    Broken,
+    NotApplicable,
+    listed,
+    promise,
+    require,
+    require_images,
+    require_no_gradients,
+)
+from genbench.conformance.resumption import resumed
 from genbench.conformance.training import stored, trains
 from genbench.model import Model
 
@@ -19,12 +28,15 @@ from genbench.model import Model
 def samples(case: Case) -> str:
     model = case.trained.eval()
     for n in (COUNT, 1):
-        with torch.inference_mode():
+        with torch.no_grad():
             images = model.sample(n, None if case.labels is None else case.labels[:n])
         wanted = (n, *case.shape)
-        require(isinstance(images, Tensor), f"sample({n}) gives a {type(images).__name__}, not a tensor")
+        require(isinstance(images, Tensor), f"sample({n}) returns a {type(images).__name__}, not a tensor")
         require(tuple(images.shape) == wanted, f"sample({n}) has shape {tuple(images.shape)}, not {wanted}")
-        require(images.is_floating_point(), f"sample({n}) is {images.dtype}, not a float: the harness quantises")
+        require(
+            images.is_floating_point(),
+            f"sample({n}) is {images.dtype}, not a float: the harness quantises samples itself",
+        )
     require(model.nfe >= 1, f"nfe = {model.nfe}", "nfe")
     return f"{images.dtype}".removeprefix("torch.")
 
@@ -41,17 +53,24 @@ def pixels(case: Case) -> str:
     return span
 
 
+@promise("sample leaves no gradients behind", "sample", samples)
+def samples_detached(case: Case) -> None:
+    """It is called without gradients, which `torch.enable_grad()` turns on inside."""
+    model = case.movable
+    require_no_gradients(case.sample(model), model, "sample")
+
+
 @promise("Python's and NumPy's generators are left alone", "sample", pixels)
 def generators(case: Case) -> None:
     found = [name for name in case.touched if name in GENERATORS]
-    told = f"{' and '.join(found)} was drawn from or seeded: draw from torch's, which the harness seeds"
+    told = f"{' and '.join(found)} was used or seeded: draw from torch's, which the harness seeds"
     require(not found, told, next((case.touched[name] for name in found), None))
 
 
 @promise("nothing that the whole process shares is changed", "sample", pixels)
 def shared_settings(case: Case) -> None:
     found = [name for name in case.touched if name not in GENERATORS]
-    told = f"{' and '.join(found)} changed: the models that run after it would have it too"
+    told = f"{' and '.join(found)} changed, which affects every model that runs afterwards"
     require(not found, told, next((case.touched[name] for name in found), None))
 
 
@@ -59,26 +78,40 @@ def shared_settings(case: Case) -> None:
 def training_repeats(case: Case) -> None:
     again = case.train().state_dict()
     other = [name for name, tensor in case.trained.state_dict().items() if not torch.equal(tensor, again[name])]
-    require(not other, f"{listed(other)} differ between two equal trainings")
+    require(not other, f"weights that differ between two equal trainings: {listed(other)}")
+
+
+@promise("training that is saved, loaded and continued gives the weights of one that was not", "loss", training_repeats)
+def training_resumes(case: Case) -> None:
+    """All that training changes is in the checkpoint, so that a killed job continues as if it had not been killed."""
+    again = resumed(case)
+    state = again.model.state_dict()
+    other = [name for name, tensor in case.trained.state_dict().items() if not torch.equal(tensor, state[name])]
+    lost = f"state that is not saved: {listed(again.lost)} (keep it in a persistent buffer, register_buffer)"
+    why = lost if again.lost else "does the loss depend on a closure, a generator or a file?"
+    look = next((place for place in again.lost.values() if place is not None), None)
+    require(not other, f"weights that differ: {listed(other)}; {why}", look)
 
 
 @promise("one seed gives the same samples twice", "sample", generators)
 def samples_repeat(case: Case) -> None:
     same = torch.equal(case.drawn, case.sample(case.trained))
-    require(same, "two calls with one seed differ: a generator of its own, or state that sampling changes?")
+    require(
+        same, "two calls with the same seed differ: does it have its own generator, or state that sampling changes?"
+    )
 
 
 @promise("another seed gives other samples", "sample", pixels)
 def samples_vary(case: Case) -> None:
     same = torch.equal(case.drawn, case.sample(case.trained, seed=2))
-    require(not same, "two seeds give the same samples: is torch's generator seeded here, or not drawn from?")
+    require(not same, "two seeds give the same samples: is torch's generator seeded here, or not used?")
 
 
-@promise("a saved, loaded or copied model draws the same samples", "__init__", training_repeats, samples_repeat)
+@promise("a saved, loaded or copied model draws the same samples", "__init__", training_resumes, samples_repeat)
 def survives(case: Case) -> None:
     other = case.build(seed=5)
     other.load_state_dict(stored(case.trained))
-    told = "what the samples depend on is in no parameter and no buffer (register_buffer)"
+    told = "they depend on state that is neither a parameter nor a buffer (register_buffer)"
     require(torch.equal(case.sample(other), case.drawn), f"samples differ after saving and loading: {told}")
     require(torch.equal(case.sample(copy.deepcopy(case.trained)), case.drawn), f"samples differ after deepcopy: {told}")
 
@@ -86,7 +119,7 @@ def survives(case: Case) -> None:
 @promise("samples depend on the labels", "sample", samples_repeat)
 def labels(case: Case) -> None:
     if not case.conditional:
-        raise NotApplicable("drawn without labels" if case.model.conditional else "conditional = False")
+        raise NotApplicable("sampled without labels" if case.model.conditional else "conditional = False")
     asked = case.labels
     assert asked is not None
     for model in (case.trained, shaken(case.trained)):
@@ -100,7 +133,7 @@ def labels(case: Case) -> None:
 
 @torch.no_grad()
 def shaken(model: Model) -> Model:
-    """A copy with noise on every parameter: a layer that starts at zero hides for long what comes before it."""
+    """A copy with noise on every parameter, since a layer that starts at zero hides whatever comes before it."""
     other = copy.deepcopy(model)
     for parameter in other.parameters():
         parameter.add_(0.02 * torch.randn_like(parameter))
@@ -113,7 +146,7 @@ def interpolates(case: Case) -> None:
         raise NotApplicable("no interpolate()")
     torch.manual_seed(1)
     images, weights = case.batch.images, torch.linspace(0, 1, 3, device=case.device)
-    with torch.inference_mode():
+    with torch.no_grad():
         found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.labels)
     require_images(found, (3, *images.shape), "interpolate")
     require(not torch.equal(found[0], found[2]), "interpolate gives the same images at weights 0 and 1")
@@ -124,7 +157,7 @@ def chains(case: Case) -> str:
     if not isinstance(case.trained, Chains):
         raise NotApplicable("no forward_chain() and reverse_chain()")
     torch.manual_seed(1)
-    with torch.inference_mode():
+    with torch.no_grad():
         there, forward = case.trained.eval().forward_chain(case.batch.images, 3)
         back, reverse = case.trained.reverse_chain(COUNT, 3, case.labels)
     require(there[0] == 0 and bool((there.diff() > 0).all()), f"the times of forward_chain are {there.tolist()}")

@@ -1,4 +1,4 @@
-"""Promises of a model's class, of its phases and of its weights."""
+"""Promises about a model's class, its phases and its weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def options(case: Case) -> str:
 @promise("it can be built", "__init__", options)
 def built(case: Case) -> str:
     parameters = sum(parameter.numel() for parameter in case.build().parameters())
-    require(parameters > 0, "it has no parameters: make them torch.nn.Parameters")
+    require(parameters > 0, "it has no parameters: weights must be torch.nn.Parameters")
     return f"{parameters:,} parameters"
 
 
@@ -54,8 +54,8 @@ def phases(case: Case) -> str:
     for phase in found:
         held = {id(parameter) for parameter in phase.module.parameters()}
         names = _names(model, moved(phase.optimizer) - held)
-        told = f"the optimizer of phase {phase.name!r} moves what its module does not hold: {names}"
-        require(not names, f"{told}; no average of these is kept, and samples are drawn from averages")
+        told = f"the optimizer of phase {phase.name!r} moves parameters that its module does not hold: {names}"
+        require(not names, f"{told}; these are not averaged, but samples are drawn from averaged weights")
     return ", ".join(phase.name for phase in found)
 
 
@@ -84,7 +84,7 @@ def gradients(case: Case) -> None:
         require(not bare, told, next((born[key] for key in bare if key in born), None))
         held |= moved(phase.optimizer)
     idle = {id(p): n for n, p in model.named_parameters() if p.requires_grad and id(p) not in held}
-    told = f"in no phase's optimizer: {listed(idle.values())}"
+    told = f"parameters in no phase's optimizer: {listed(idle.values())}"
     require(not idle, told, next((born[key] for key in idle if key in born), "phases"))
 
 
@@ -103,7 +103,7 @@ def updates(case: Case) -> None:
 
 @promise("tensors it keeps are parameters or buffers", "__init__", built)
 def held(case: Case) -> None:
-    """What is neither does not follow the model to a GPU, nor into a checkpoint."""
+    """Other tensors are not moved to a GPU with the model, nor saved in a checkpoint."""
     model, sources = case.build(), own_sources(case.model)
     loose = {
         f"{name}.{key}".removeprefix("."): place_of(type(module), "__init__")
@@ -112,7 +112,7 @@ def held(case: Case) -> None:
         if isinstance(value, Tensor)
     }
     own = next((place for place in loose.values() if place is not None and place.file in sources), None)
-    require(not loose, f"{listed(loose)}: use register_buffer, or torch.nn.Parameter where it is learned", own)
+    require(not loose, f"{listed(loose)}: use register_buffer, or torch.nn.Parameter if it is learned", own)
 
 
 @promise("state is tensors, stored without pickle", "__init__", built)
@@ -120,10 +120,10 @@ def stored_as_tensors(case: Case) -> str:
     state = case.build().state_dict()
     odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
     where = "get_extra_state" if any(name.endswith("_extra_state") for name in odd) else None
-    require(not odd, f"state that is no tensor cannot be stored without pickle: {listed(odd)}", where)
+    require(not odd, f"state that is not a tensor cannot be stored without pickle: {listed(odd)}", where)
     again = stored(case.build())
     lost = [name for name, value in state.items() if not torch.equal(again[name], value.cpu())]
-    require(not lost, f"stored as safetensors and read again it is another: {listed(lost)}")
+    require(not lost, f"state that changes when stored as safetensors and read again: {listed(lost)}")
     return f"{sum(value.numel() for value in state.values()):,} numbers"
 
 
@@ -140,7 +140,7 @@ def training_moves(case: Case) -> None:
     for phase in before.phases():
         names = [n for n, p in before.named_parameters() if id(p) in moved(phase.optimizer)]
         changed = any(not torch.equal(before.get_parameter(n), after[n]) for n in names)
-        require(changed, f"phase {phase.name!r} moved nothing in {STEPS} steps")
+        require(changed, f"phase {phase.name!r} moved no parameter in {STEPS} steps")
 
 
 def moved(optimizer: torch.optim.Optimizer) -> set[int]:
@@ -149,7 +149,7 @@ def moved(optimizer: torch.optim.Optimizer) -> set[int]:
 
 
 def stored(model: Model) -> dict[str, Tensor]:
-    """The model's state, written to disk and read again as a checkpoint is."""
+    """The model's state, written to disk and read again like a checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.safetensors"
         store.write_tensors(file, model.state_dict())

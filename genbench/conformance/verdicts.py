@@ -1,4 +1,4 @@
-"""What became of each promise: kept, broken with the line to look at, or not checked; and the report of it."""
+"""The verdict on each promise (kept, broken with the line to look at, or not checked), and the report."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from genbench.model import Model
 
 State = Literal["pass", "FAIL", "-", "?"]
-"""Kept; broken; not promised by this model; not checked, since something that it needs is broken."""
+"""Kept; broken; not promised by this model; not checked, because a promise that it needs is broken."""
 MEANINGS: dict[State, str] = {"pass": "kept", "FAIL": "broken", "-": "not for this model", "?": "not checked"}
 
 
 Begun = Callable[[str, Promise], object]
-"""Is told the case and the promise."""
+"""Called with the case and the promise."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """On one promise: what was found, where to look, and on which images."""
+    """The verdict on one promise: what was found, where to look, and on which images."""
 
     promise: str
     state: State
@@ -52,7 +52,7 @@ class Verdict:
 def check_cases(
     model: type[Model], preset: str | None = None, begun: Begun | None = None, device: str = "cpu", **options: Any
 ) -> Iterator[Verdict]:
-    """The verdicts on a model in every case; `begun` is told of each promise when its check begins.
+    """Yield the verdicts on a model in every case; `begun` is called as the check of each promise begins.
 
     As everywhere in the harness, a GPU computes float32 in full and chooses deterministic kernels.
     """
@@ -68,7 +68,7 @@ def check_cases(
 
 
 def check_case(case: Case, begun: Begun | None = None) -> Iterator[Verdict]:
-    """A verdict a promise."""
+    """Yield a verdict for each promise."""
     found: dict[Promise, Verdict] = {}
     for promise in PROMISES:
         if begun is not None:
@@ -79,10 +79,10 @@ def check_case(case: Case, begun: Begun | None = None) -> Iterator[Verdict]:
 
 
 def _without(promise: Promise, found: dict[Promise, Verdict], case: Case) -> Verdict | None:
-    """The verdict on a promise that needs one that is broken, was not checked, or is not made."""
+    """The verdict on a promise that needs one that is broken, not checked or not made; None for any other."""
     for need in promise.needs:
         if found[need].state in ("FAIL", "?"):
-            return Verdict(promise.text, "?", f"it needs: {need.text}", cases=(str(case),))
+            return Verdict(promise.text, "?", f"needs: {need.text}", cases=(str(case),))
         if found[need].state == "-":
             return Verdict(promise.text, "-", found[need].found, cases=(str(case),))
     return None
@@ -106,17 +106,14 @@ def _judge(promise: Promise, case: Case) -> Verdict:
 
 
 def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """One verdict a promise, over all cases: the worst, of several that are as bad the first, with the cases it is of.
-
-    What was found of a kept one is that of the first case that has it.
-    """
+    """One verdict per promise over all cases: the first of the worst, with all cases in which it is as bad."""
     order: tuple[State, ...] = ("FAIL", "?", "pass", "-")
     by_promise: dict[str, list[Verdict]] = {promise.text: [] for promise in PROMISES}
     for verdict in verdicts:
         by_promise[verdict.promise].append(verdict)
     found = []
     for text, several in by_promise.items():
-        several = several or [Verdict(text, "?", "the check had ended before")]
+        several = several or [Verdict(text, "?", "the check ended before")]
         worst = min((verdict.state for verdict in several), key=order.index)
         same = [verdict for verdict in several if verdict.state == worst]
         found.append(replace(same[0], cases=tuple(case for verdict in same for case in verdict.cases)))
@@ -128,7 +125,7 @@ def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 @dataclass
 class Report:
-    """The verdicts on one model, and the images that it was tried on."""
+    """The verdicts on one model, and the images that it was checked on."""
 
     model: str
     origin: str
@@ -140,26 +137,26 @@ class Report:
         return [verdict for verdict in self.verdicts if verdict.state == "FAIL"]
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row a promise, as plain data."""
+        """One row per promise, as plain data."""
         return [{"model": self.model, **verdict.as_dict()} for verdict in self.verdicts]
 
     def text(self) -> str:
-        """The report for people: a line a promise; then what is broken, with the line to look at; then the counts."""
+        """The report as text: one line per promise, then each broken one with the line to look at, then the counts."""
         counts = Counter(verdict.state for verdict in self.verdicts)
-        lines = [f"{self.model} ({shown(self.origin)}), tried on images of {', '.join(self.cases)}", ""]
+        lines = [f"{self.model} ({shown(self.origin)}), checked on images of {', '.join(self.cases)}", ""]
         for verdict in self.verdicts:
             found = verdict.found if verdict.state in ("pass", "-") else ""
             if verdict.state != "?":
                 lines.append(f"{verdict.state:6}{verdict.promise:68}{found}".rstrip())
         if counts["?"]:
-            lines.append(f"{'?':6}{counts['?']} more were not checked, for they need what is broken")
+            lines.append(f"{'?':6}{counts['?']} more were not checked: they need a broken one")
         lines += ["", *failures(self.broken, self.cases)]
         lines.append(", ".join(f"{counts[state]} {meaning}" for state, meaning in MEANINGS.items() if counts[state]))
         return "\n".join(lines)
 
 
 def failures(verdicts: Iterable[Verdict], cases: list[str]) -> list[str]:
-    """What is broken: the promise, what was found, the images where it was not on all `cases`, the line to look at."""
+    """Each broken promise: what was found, on which images if not on all `cases`, and the line to look at."""
     lines = []
     for verdict in verdicts:
         if verdict.state == "FAIL":
