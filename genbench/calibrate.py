@@ -18,9 +18,10 @@ from genbench.data import Dataset, cache_root, data_root, known_datasets, prepar
 from genbench.devices import exact_arithmetic, one_device, use_threads
 from genbench.errors import BadInput, EnvironmentProblem
 from genbench.evaluate import fidelity
-from genbench.evaluate.extractors import GENERAL, Features, extractor
+from genbench.evaluate.extractors import GENERAL, extractor
 from genbench.executors.local import threads_for
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
+from genbench.metrics.features import Features
 from genbench.planning.plan import Runtime
 from genbench.references import real_samples
 from genbench.seeds import derive_seed

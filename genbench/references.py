@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from genbench.data import Dataset, Part
-from genbench.evaluate.extractors import LOCAL, Extractor, Features
+from genbench.evaluate.extractors import LOCAL, Extractor
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.evaluate.parts import once
+from genbench.metrics import metrics_against
+from genbench.metrics.features import Features
 from genbench.planning.plan import Job
 from genbench.plugins import Plugins
 from genbench.progress import report, stop_if_requested
@@ -99,5 +101,5 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
             reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
         )
         measured = score(job, data, extractor, extractor.features(held_out.images), {"train": train}, test)
-        found += [m for m in measured if m.metric in ("fid_train", "kid_train", "memorised_share")]
+        found += [m for m in measured if m.metric in metrics_against("train")]
     return found

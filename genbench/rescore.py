@@ -17,8 +17,8 @@ from genbench.lock import locked
 from genbench.planning.plan import Job, Runtime, read_job
 from genbench.record_files import read_record
 from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
+from genbench.slots import slot_of
 from genbench.stored import recorded_samples
-from genbench.tables.groups import slot
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -61,8 +61,8 @@ def in_features(
 
 def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
     """The earlier measurements but those of a metric and extractor that was measured anew."""
-    anew = {slot(protocols, m) for m in new}
-    return [m for m in old if slot(protocols, m) not in anew]
+    anew = {slot_of(m, protocols) for m in new}
+    return [m for m in old if slot_of(m, protocols) not in anew]
 
 
 def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocols) -> Iterator[CurvePoint]:

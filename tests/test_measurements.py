@@ -7,11 +7,11 @@ import pytest
 from test_fidelity import normal
 
 from genbench.evaluate import fidelity
-from genbench.evaluate.extractors import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid
-from genbench.evaluate.frechet import fid_infinity
-from genbench.evaluate.memorisation import memorised_share
 from genbench.evaluate.protocol import EvaluationSettings
+from genbench.metrics.features import Features
+from genbench.metrics.frechet import fid_infinity
+from genbench.metrics.memorisation import memorised_share
 from genbench.records import fingerprint
 
 

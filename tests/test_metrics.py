@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from genbench.errors import CorruptData
-from genbench.evaluate.classes import class_metrics
-from genbench.evaluate.extractors import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements
-from genbench.evaluate.frechet import fid_infinity
-from genbench.evaluate.memorisation import memorised_share
-from genbench.evaluate.neighbours import neighbour_metrics
 from genbench.evaluate.protocol import EvaluationSettings
+from genbench.metrics.classes import class_metrics
+from genbench.metrics.features import Features
+from genbench.metrics.frechet import fid_infinity
+from genbench.metrics.memorisation import memorised_share
+from genbench.metrics.neighbours import neighbour_metrics
 
 
 def normal(n, d, seed=0, scale=1.0, mean=0.0):

@@ -7,10 +7,8 @@ in `describe()`, which travels with every number. Listing and checking names imp
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +17,7 @@ import numpy as np
 
 from genbench import store
 from genbench.errors import BadInput, CorruptData, did_you_mean
+from genbench.metrics.features import Features, require_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,21 +35,6 @@ SHIPPED_FOLDER = Path(__file__).parent.parent / "weights"
 Network = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
 Progress = Callable[[int, int], None]
 Registered = Mapping[str, tuple[Callable[[], Any], str]]
-
-
-@dataclass(frozen=True)
-class Features:
-    """float64 features (N, d) and logits (N, classes), None where the extractor has no classes; on the CPU, finite."""
-
-    features: Tensor
-    logits: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def take(self, indices: np.ndarray) -> Features:
-        """The features of some of the images, in the order of `indices`."""
-        return Features(self.features[indices], None if self.logits is None else self.logits[indices])
 
 
 class Runtime(Protocol):
@@ -123,17 +107,6 @@ class Extractor:
             if shape != expected or (tensor is not None and str(tensor.dtype) != "torch.float32"):
                 dtype = "" if tensor is None else f"{tensor.dtype} "
                 raise CorruptData(f"{self.name}: {what} are {dtype}{shape}, they should be float32 {expected}")
-
-
-def require_finite(features: Tensor, what: str, first: int = 0) -> Tensor:
-    """The features themselves. Raises CorruptData naming the first row, counted from `first`, that is not finite."""
-    if math.isfinite(float(features.sum())):
-        return features
-    finite = features.isfinite().flatten(1).all(1)
-    if not finite.all():
-        bad = first + int((~finite).nonzero()[0])
-        raise CorruptData(f"{what}: those of image {bad} are not finite", "check the extractor's weights")
-    return features
 
 
 @cache

@@ -11,9 +11,9 @@ import torch
 
 from genbench import store
 from genbench.errors import CorruptData
-from genbench.evaluate.extractors import Extractor, Features, extractor, require_finite
-from genbench.evaluate.fidelity import chosen
+from genbench.evaluate.extractors import Extractor, extractor
 from genbench.evaluate.protocol import EvaluationSettings
+from genbench.metrics.features import Features, chosen, require_finite
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
