@@ -15,9 +15,9 @@ from genbench import plots
 from genbench.errors import CorruptData
 from genbench.plots.cost import pareto
 from genbench.plots.panels import MOST_BARS, of_label
+from genbench.plots.sheets import first_samples, sheet
 from genbench.plots.style import COLOURS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
 from genbench.records import Entropy
-from genbench.sheets import first_samples, sheet
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
 

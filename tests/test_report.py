@@ -15,6 +15,7 @@ from records_factory import PAYLOADS, make_record, planted, quick_suite, referen
 
 from genbench import plots
 from genbench.errors import BadInput
+from genbench.plots.sheets import sheet
 from genbench.plots.style import captioned, panels_of
 from genbench.record_files import load_records
 from genbench.report import build_report
@@ -22,7 +23,6 @@ from genbench.report.pages import Pages
 from genbench.report.place import MARKER
 from genbench.report.site import slugs_of
 from genbench.safe_text import printable
-from genbench.sheets import sheet
 from genbench.tables.build import make_tables
 
 

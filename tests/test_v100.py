@@ -7,6 +7,7 @@ import torch
 from records_factory import make_record, write_runs
 
 from genbench.errors import BadInput
+from genbench.slots import Slot
 from genbench.tables.build import make_tables
 from genbench.tables.formats import render
 from genbench.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion, parse_conversion
@@ -14,7 +15,7 @@ from genbench.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion
 
 def cell(records):
     (table,) = [table for table in make_tables(records, "cost") if not table.published]
-    return next(row for row in table.rows if row.kind == "model").cells["overall_v100_days"]
+    return next(row for row in table.rows if row.kind == "model").cells[Slot("overall_v100_days")]
 
 
 def test_days_are_device_seconds_times_the_factor():

@@ -16,8 +16,8 @@ from genbench.plots.cost import cost_by_phase, fid_against_sampling, fid_against
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
 from genbench.plots.panels import Looks, Panel, palette, panels, rows_of
+from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import captioned, panels_of, short, styled
-from genbench.sheets import COUNT, first_samples, sheet
 from genbench.tables.layout import Table
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     tables = list(tables)
     looks = looks or palette(tables)
     with styled():
-        found = [(panel, _with_bits(panel)) for panel in panels(tables, TEST)]
+        found = [(panel, _with_bits(panel)) for panel in panels(tables, TEST.metric)]
         shown, missing = most([(panel, rows) for panel, rows in found if rows])
         tallest = max((min(len(rows), MOST_BARS) for _, rows in shown), default=1)
         figure, axes = panels_of(len(shown), (4.9, 1.1 + 0.55 * tallest), 1, margins=(0.85, 0.2, 0.32, 0.75))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from genbench.safe_text import printable
 from genbench.store import atomic_file
-from genbench.tables.formats import width
+from genbench.tables.wording import width
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from genbench.plots.panels import Panel, panels
-from genbench.tables.columns import COSTS
+from genbench.slots import Slot
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
@@ -23,7 +23,7 @@ class Standing:
 
     @property
     def seconds_per_1000(self) -> float | None:
-        rate = self.row.cells.get("images_per_second", Cell()).value
+        rate = self.row.cells.get(Slot("images_per_second"), Cell()).value
         return 1000 / rate if rate else None
 
 
@@ -117,8 +117,8 @@ def _scale(panel: Panel) -> str:
 
 def cost_words(row: Row) -> str:
     """What a model's training and sampling took, on what device."""
-    cells = {key: row.cells.get(key, Cell()) for key in COSTS}
-    seconds, flops, rate = (cells[key].value for key in ("device_seconds", "flops", "images_per_second"))
+    costs = ("device_seconds", "flops", "images_per_second")
+    seconds, flops, rate = (row.cells.get(Slot(cost), Cell()).value for cost in costs)
     words = [
         f"{number(seconds, 'seconds')} device-seconds of training"
         if seconds is not None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from genbench.errors import CorruptData
+from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.records import Record
-from genbench.sheets import COUNT, first_samples, sheet
 from genbench.store import inside, put, read_array, read_json
 
 if TYPE_CHECKING:

@@ -11,13 +11,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from genbench.records import Measurement, Record
+from genbench.slots import Slot, extractor_name
 from genbench.store import inside, read_lines
 from genbench.tables.cells import cell_of
-from genbench.tables.columns import COLUMNS, COSTS, OVERALL
+from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import caveats
-from genbench.tables.groups import Group, View, comparable, extractor_name, identity, unique, variant
-from genbench.tables.layout import Column, Kind, Layout, Row, Table
-from genbench.tables.limits import doubted, entropy_of, with_limit
+from genbench.tables.groups import Group, View, comparable, identity, unique, variant
+from genbench.tables.layout import Column, Kind, Row, Table
+from genbench.tables.layouts import layouts
+from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
 
@@ -26,11 +28,9 @@ if TYPE_CHECKING:
 
 
 LONGEST_REASON = 200
-ORDER = {"likelihood": "bits_per_dim_test"}
-"""The metric that orders the models of a layout, where it is not FID against test images."""
 
 
-def make_tables(records: Iterable[Record], layout: Layout = "quality", published: bool = False) -> list[Table]:
+def make_tables(records: Iterable[Record], layout: str = "quality", published: bool = False) -> list[Table]:
     """The tables of one layout: one a group of comparable records, then the published ones.
 
     Published rows are added where their dataset is one of the records', or for all datasets with `published=True`.
@@ -38,9 +38,7 @@ def make_tables(records: Iterable[Record], layout: Layout = "quality", published
     return make_layouts(records, [layout], published)[layout]
 
 
-def make_layouts(
-    records: Iterable[Record], layouts: Iterable[Layout], published: bool = False
-) -> dict[Layout, list[Table]]:
+def make_layouts(records: Iterable[Record], names: Iterable[str], published: bool = False) -> dict[str, list[Table]]:
     """The tables of each layout, as `make_tables` gives them, of records that are grouped once."""
     records, spare = unique(records)
     groups = comparable(records)
@@ -48,21 +46,20 @@ def make_layouts(
     return {
         layout: [_table(group, layout, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
         + published_tables(layout, datasets)
-        for layout in layouts
+        for layout in names
     }
 
 
-def _table(group: Group, layout: Layout, index: int, total: int, spare: list[Record]) -> Table:
-    columns, entropy = COLUMNS[layout](group), entropy_of(group)
-    rows = [doubted(row, entropy) for row in _rows(group, columns)]
-    if layout == "likelihood":
-        rows = [with_limit(row, entropy) for row in rows if row.kind == "model"]
-    order = next((c for c in columns if c.metric == ORDER.get(layout, "fid_test")), columns[0])
+def _table(group: Group, name: str, index: int, total: int, spare: list[Record]) -> Table:
+    layout, entropy = layouts()[name], entropy_of(group)
+    columns = layout.columns(group)
+    rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
+    order = next((column for column in columns if column.metric == layout.order), columns[0])
     rows, pairs = ranked(_ordered(rows, order), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
     return Table(
-        layout=layout, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
+        layout=name, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
         footnotes=tuple(caveats(group, columns, rows, doubles, tested=bool(pairs))),
         dataset=group.dataset, digest=group.digest, protocols=dict(sorted(group.settings.items())),
         differs=group.differs, pairs=tuple(pairs),
@@ -118,7 +115,7 @@ def _telling(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
     return ", ".join(telling)
 
 
-def _row(name: str, views: list[View], keys: list[str]) -> Row:
+def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
     first = views[0].record
     kind: Kind = {"real": "real", "noise": "noise"}.get(first.job.model, "model")  # type: ignore[assignment]
     block = "" if kind != "model" else "Conditional" if first.job.conditional else "Unconditional"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from genbench.metrics import is_likelihood
 from genbench.records import Record
+from genbench.slots import feature_dims, sample_count
 from genbench.tables.columns import throughputs
-from genbench.tables.groups import Group, feature_dims, is_reference, sample_count, variant
+from genbench.tables.groups import Group, is_reference, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
@@ -101,7 +103,7 @@ def _intervals(cells: list[Cell]) -> Iterator[str]:
 
 
 def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
-    protocols = [group.settings_of(key) for key in group.protocols if key[0].startswith("fid")]
+    protocols = [group.settings_of(key) for key in group.protocols if key.metric.startswith("fid")]
     if not protocols or not any(metric.startswith("fid") for metric in metrics):
         return
     sides = [side for side in ("test", "train") if f"fid_{side}" in metrics]
@@ -128,7 +130,7 @@ def _inception_score(columns: list[Column]) -> Iterator[str]:
 
 
 def _likelihood(columns: list[Column]) -> Iterator[str]:
-    if any(column.metric.startswith("bits_per_dim") for column in columns):
+    if any(is_likelihood(column.metric) for column in columns):
         yield (
             "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, to which exact densities of dequantised images "
             "belong; ~ marks estimates that may lie on either side, which are not ranked. A uniform model has 8."
@@ -151,7 +153,7 @@ def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
 
 
 def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
-    keys = {key for column in columns for key in column.keys}
+    keys = {key.metric for column in columns for key in column.keys}
     models = [record for record in group.records if not is_reference(record)]
     if not keys & {"device_seconds", "images_per_second"} or not models:
         return

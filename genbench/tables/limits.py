@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from genbench.metrics import likelihood
 from genbench.records import Entropy
+from genbench.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Row
 
-TEST = "bits_per_dim_test"
-TRAIN = "bits_per_dim_train"
-ELBO = "bits_per_dim_elbo_test"
-LIMIT, GAP, KIND, PARTS = "limit", "limit_gap", "likelihood_kind", "likelihood_parts"
-"""Keys of the likelihood layout's own cells."""
+TEST, TRAIN, ELBO = Slot(likelihood.TEST), Slot(likelihood.TRAIN), Slot(likelihood.ELBO)
+LIMIT, GAP, KIND, PARTS = map(Slot, ("limit", "limit_gap", "likelihood_kind", "likelihood_parts"))
+"""Cells that only the likelihood layout has."""
 
 
 def entropy_of(group: Group) -> Entropy | None:

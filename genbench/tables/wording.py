@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable
 
 from genbench.tables.layout import Cell, Column, Row
@@ -108,3 +109,8 @@ def heading_text(column: Column) -> str:
     arrow = ARROWS[column.better]
     head, space, extractor = column.heading.partition(" (") if column.extractor else (column.heading, "", "")
     return f"{head}{NO_BREAK}{arrow}{space}{extractor}" if arrow else column.heading
+
+
+def width(text: str) -> int:
+    """Columns that the text takes on a terminal."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
