@@ -7,9 +7,10 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
 
 from genbench.safe_text import printable
 from genbench.store import atomic_file
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 INK = "#1d1d24"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
 """Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
-SHIPPED = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
-"""Models whose look is the same in every report."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+SPREAD = 2556975575
+"""What a name's checksum is multiplied by; chosen so that models often compared with each other differ in colour."""
 REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
 FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
 """The first comes with matplotlib, so that the layout is the same on every machine."""
@@ -46,16 +47,30 @@ T = TypeVar("T")
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
     """A look for each name; colours repeat after eight, marker and colour together after 72.
 
-    The shipped models have theirs in every report. The others take, by alphabet, what these leave: those that are not
-    among the names leave theirs last.
+    Each name has a favourite colour, in every report the same. Of names with one favourite the first by a checksum gets
+    it; the others share out the colours that are left, or wait for the next eight looks.
     """
-    asked = sorted(dict.fromkeys(names))
-    looks = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
-    found = {name: look for name, look in zip(SHIPPED, looks) if name in asked}
-    absent = [look for name, look in zip(SHIPPED, looks) if name not in asked]
-    rest = [name for name in asked if name not in found]
-    free = looks[len(SHIPPED) : len(COLOURS)] + absent + looks[len(COLOURS) :]
-    return found | dict(zip(rest, cycle(free)))
+    waiting = sorted(dict.fromkeys(names), key=lambda name: (_claim(name), name))
+    found: dict[str, Look] = {}
+    for round_ in count():
+        given: dict[int, str] = {}
+        for name in waiting:
+            given.setdefault(_claim(name)[1], name)
+        waiting = [name for name in waiting if name not in given.values()]
+        left = [colour for colour in range(len(COLOURS)) if colour not in given]
+        given |= dict(zip(left, waiting))
+        waiting = waiting[len(left) :]
+        for colour, name in given.items():
+            found[name] = COLOURS[colour], MARKERS[(round_ * len(COLOURS) + colour) % len(MARKERS)]
+        if not waiting:
+            break
+    return found
+
+
+def _claim(name: str) -> tuple[int, int]:
+    """How early a name gets its favourite colour, and which one that is."""
+    colour, order = divmod(crc32(name.encode()) * SPREAD % 2**32, 2**32 // len(COLOURS))
+    return order, colour
 
 
 @contextmanager

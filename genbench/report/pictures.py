@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from genbench.errors import CorruptData
-from genbench.plots.sheets import COUNT, first_samples, sheet
+from genbench.plots.sheets import COUNT, as_picture, first_samples, sheet
 from genbench.records import Record
 from genbench.store import inside, put, read_array, read_json
 
@@ -141,10 +141,8 @@ def _grid(record: Record, name: str, columns: int) -> np.ndarray:
 
 
 def _write(page: np.ndarray, channels: int, folder: Path, path: str) -> str:
-    """A sheet (H, W, 3) as PNG, grey where images have fewer than three channels; its path in the report."""
-    from PIL import Image
-
+    """Write a sheet (H, W, 3) as PNG and return its path in the report."""
     out = io.BytesIO()
-    Image.fromarray(page[..., 0] if channels < 3 else page).save(out, format="PNG", compress_level=1)
+    as_picture(page, channels).save(out, format="PNG", compress_level=1)
     put(folder / path, out.getvalue())
     return path
