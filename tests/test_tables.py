@@ -219,7 +219,7 @@ def test_quality_has_the_columns_of_the_published_layout_within_120_characters()
     ]  # fmt: skip
     text = render([table], "text")
     assert max(map(len, text.splitlines())) <= 120
-    for words in ("bias FID upwards", "not Inception's", "One seed a model", "all test images"):
+    for words in ("bias FID upwards", "not Inception's", "One seed per model", "all test images"):
         assert words in text
 
 

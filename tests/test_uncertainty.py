@@ -151,8 +151,8 @@ def test_one_seed_has_the_interval_of_its_run_and_says_so(genbench, tmp_path):
     write_runs(records, tmp_path / "runs")
     text = genbench("table", "runs").out
     assert "[75.06, 91.74] #1" in text
-    assert "95 % interval within the one run that finished, and says nothing about other seeds" in text
-    assert "One seed a model" in text
+    assert "95 % interval within the single run that finished, and says nothing about other seeds" in text
+    assert "One seed per model" in text
     assert "A value without an interval is ranked as it stands" in text, "FID against training images has none"
 
 

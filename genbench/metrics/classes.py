@@ -1,4 +1,4 @@
-"""What the extractor's predicted classes tell: inception score, class coverage, distance of the class shares."""
+"""Metrics of the extractor's predicted classes: inception score, class coverage, distance of the class shares."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ BAND = 1024
 """Rows of a symmetric matrix computed at once: only from the diagonal on."""
 GROUP = 16
 SPARE = 8
-"""Nearest candidates beyond those asked for; where they do not suffice, a row is computed in float64 throughout."""
+"""Nearest candidates beyond those asked for; if they do not suffice, a row is computed in float64 throughout."""
 CHUNK = 2**18
 """Numbers gathered at once for exact distances: they stay in the processor's cache."""
 UNIT = 2.0**-24
@@ -55,7 +55,7 @@ class Distances:
             yield start, self._rows[start : start + ROWS] @ self._columns
 
     def nearest(self, count: int) -> tuple[Tensor, Tensor]:
-        """The `count` smallest lower bounds (N, count) of each row, sorted, and their columns; all M where fewer."""
+        """The `count` smallest lower bounds (N, count) of each row, sorted, and their columns; all if M is less."""
         import torch
 
         if not self.symmetric:
@@ -143,7 +143,7 @@ class Nearest:
 
 
 def smallest(block: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest entries of each row, sorted, and their columns; all where there are no more.
+    """The `count` smallest entries of each row, sorted, and their columns; all if there are no more.
 
     They are among the groups of columns with the smallest minima, and a minimum over many columns is fast.
     """

@@ -65,7 +65,7 @@ class Frechet:
         return Moments(len(x), x.sum(0), float(self.squares[images].sum()), _gram(z))
 
     def distance(self, moments: Moments) -> float:
-        """The squared Fréchet distance; slightly negative where rounding makes it so."""
+        """The squared Fréchet distance; slightly negative if rounding makes it so."""
         n, mean = moments.count, moments.total / moments.count
         projected = mean @ self.root
         covariance = (moments.gram - n * np.outer(projected, projected)) / (n - 1)
@@ -80,7 +80,7 @@ def _gram(x: np.ndarray) -> np.ndarray:
 
 
 def root_of(covariance: np.ndarray) -> np.ndarray:
-    """R with R R^T the covariance (d, d): Cholesky's factor, or, where it is singular, by its eigenvectors."""
+    """R with R R^T the covariance (d, d): Cholesky's factor or, if it is singular, by its eigenvectors."""
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -124,7 +124,7 @@ def fid(
 
 
 def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:
-    """The distance, and the sum of both traces, where covariances have no full rank.
+    """The distance, and the sum of both traces, if a covariance has not full rank.
 
     tr (S1 S2)^1/2 is the nuclear norm of F1 F2^T for any F with F^T F = S: no root of a rounding error is taken.
     """

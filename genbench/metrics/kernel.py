@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SUBSET = 1000
 ROWS, STRIP = 64, 1024
-"""Rows of kernels, and of products where there may be many, that are held at once."""
+"""Rows of kernels, and of products if there may be many, that are held at once."""
 COLUMNS = 5000
 """Images at most that a kernel's mean over images is taken of, for the error."""
 
@@ -53,7 +53,7 @@ def kid(generated: Tensor, reference: Tensor, subsets: int = 100, seed: int = 20
 
 
 def kid_subset_size(generated: int, reference: int) -> int:
-    """1,000 where both sets have at least 2,000 images, else half the smaller set."""
+    """1,000 if both sets have at least 2,000 images, else half the smaller set."""
     return min(SUBSET, min(generated, reference) // 2)
 
 

@@ -17,9 +17,9 @@ COUNT = 64
 
 
 def first_samples(record: Record, count: int = COUNT) -> np.ndarray | None:
-    """The first `count` samples of a run, uint8 (n, C, H, W); None where it left none.
+    """The first `count` samples of a run, uint8 (n, C, H, W); or None if it left none.
 
-    Raises CorruptData where samples.npy is not an array of the record's image shape.
+    Raises CorruptData if samples.npy is not an array of the record's image shape.
     """
     file = inside(record.folder, "samples.npy") if record.folder else None
     if file is None or not file.is_file():

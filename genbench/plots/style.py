@@ -1,4 +1,4 @@
-"""How every figure looks: plain text, colours that colour-blind readers tell apart, and bytes that repeat."""
+"""How every figure looks: plain text, colours that colour-blind readers can distinguish, and bytes that repeat."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LETTER, LINE, LEGEND_LINE = 0.075, 0.15, 0.2
 """Inches that a letter of 9 points is wide, a line of 8 points high, and one of a legend."""
 MOST_PANELS = 12
 """Of one figure."""
-MOST_TOLD = 8
+MOST_MISSING = 8
 Look = tuple[str, str]
 """The colour and the marker of a model."""
 T = TypeVar("T")
@@ -180,7 +180,7 @@ def most(panels: list[T], limit: int = MOST_PANELS) -> tuple[list[T], list[str]]
 
 
 def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **style: Any) -> None:
-    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    """A line per run with a mark at each point; in a crowd as pixels and without marks."""
     from matplotlib.collections import LineCollection
 
     colour, marker = look
@@ -194,13 +194,13 @@ def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **sty
 def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
     """The figure, labelled with its description (for `alt` and captions), with what is not drawn written below it.
 
-    Of many things that are not drawn MOST_TOLD are named, and the others counted.
+    Of many things that are not drawn MOST_MISSING are named, and the others counted.
     """
     all_missing = list(dict.fromkeys(missing))
-    more = [f"{len(all_missing) - MOST_TOLD:,} more like these"] if len(all_missing) > MOST_TOLD else []
-    told = "; ".join([*all_missing[:MOST_TOLD], *more])
-    if told:
-        words = printable(f"Not drawn: {told}.")
+    more = [f"{len(all_missing) - MOST_MISSING:,} more like these"] if len(all_missing) > MOST_MISSING else []
+    names = "; ".join([*all_missing[:MOST_MISSING], *more])
+    if names:
+        words = printable(f"Not drawn: {names}.")
         _write_below(figure, textwrap.wrap(words, int(figure.get_figwidth() * 14)))
         text = f"{text} {words}"
     figure.set_label(text)
@@ -253,7 +253,7 @@ def write_above(axes: Axes, height: float, words: str) -> None:
 
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
-    """Axis `x` or `y` with plain numbers: logarithmic where the values span a factor of `wide`, else linear from 0."""
+    """Axis `x` or `y` with plain numbers: logarithmic if the values span a factor of `wide`, else linear from 0."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis = axes.xaxis if name == "x" else axes.yaxis

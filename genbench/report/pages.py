@@ -122,7 +122,7 @@ class Pages:
         return self.environment.get_template(page.template).make_module({"page": page, **links, **page.shown})
 
     def _base(self, title: str, here: str, bodies: Mapping[str, TemplateModule], policy: str) -> str:
-        """A whole file, of the page `here` or, where that is "", of all."""
+        """A whole file, of the page `here` or, if that is "", of all."""
         links = {"to": partial(self.links.page, here), "file": partial(self.links.file, here)}
         return self.environment.get_template("base.html").render(
             title=title, here=here, bodies=bodies, policy=policy, **links

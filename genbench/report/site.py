@@ -32,9 +32,9 @@ from genbench.tables.layouts import FULL, layouts
 from genbench.tables.published import published_tables
 
 MANY = 10
-"""Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""
+"""Runs of a row that are linked one by one, with samples and curves; all are in the list of runs."""
 MOST_FIGURED = 30
-"""Models that have figures of their own."""
+"""Models that have their own figures."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Absent:
 
     @contextmanager
     def spared(self) -> Iterator[None]:
-        """Goes on without what of a run's pictures and curves cannot be read."""
+        """Skip those of a run's pictures and curves that cannot be read."""
         try:
             yield
         except CorruptData as fault:
@@ -109,17 +109,17 @@ class Site:
     @property
     def spoilt(self) -> list[str]:
         """Why pictures and curves of runs are not on the pages, so far."""
-        told = [fault.message for fault in self.absent.spoilt]
+        reasons = [fault.message for fault in self.absent.spoilt]
         for folder in {record.folder.parent for record in self.records if record.folder}:
-            told = [text.replace(f"{folder}/", "") for text in told]
-        return [impersonal(text) for text in told]
+            reasons = [text.replace(f"{folder}/", "") for text in reasons]
+        return [impersonal(text) for text in reasons]
 
     @cached_property
     def failures(self) -> list[Record]:
         return failures(self.records)
 
     def write_tables(self) -> None:
-        """Every layout in every format, of all datasets together; of each in some, where there are several."""
+        """Every layout in every format, of all datasets together; of each in some, if there are several."""
         for layout, tables in self.tables.items():
             _write_tables(tables, layout, self.folder)
             if len(self.dataset_pages) > 1:
@@ -161,7 +161,7 @@ class Site:
         figures = self.figures(tables[FULL], sections, page)
         return {
             "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
-            "stamp": own[0].dataset, "sections": sections, "records": own,
+            "stamp": own[0].dataset, "sections": sections, "everything": layouts()[FULL].title, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
             "failures": failures(own), "published": published_tables(FULL, {name}), "side_by_side": SIDE_BY_SIDE,
             "warned": [record for record in own if record.warnings],

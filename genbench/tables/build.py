@@ -31,9 +31,9 @@ LONGEST_REASON = 200
 
 
 def make_tables(records: Iterable[Record], layout: str = "quality", published: bool = False) -> list[Table]:
-    """The tables of one layout: one a group of comparable records, then the published ones.
+    """The tables of one layout: one per group of comparable records, then the published ones.
 
-    Published rows are added where their dataset is one of the records', or for all datasets with `published=True`.
+    Published rows are added if their dataset is one of the records', with `published=True` for all datasets.
     """
     return make_layouts(records, [layout], published)[layout]
 
@@ -90,20 +90,20 @@ def _rows(group: Group, columns: list[Column]) -> list[Row]:
 
 
 def row_names(records: list[Record]) -> list[str]:
-    """A name for each: its label, and the settings that tell it from others of that label, as few as will do."""
+    """A name for each: its label, and the fewest settings that distinguish it from others of that label."""
     variants: dict[tuple[str, bool], list[dict[str, str]]] = {}
     own = [variant(record) for record in records]
     for record, settings in zip(records, own):
         variants.setdefault((record.job.label, record.job.conditional), []).append(settings)
     names = []
     for record, settings in zip(records, own):
-        words = _telling(settings, variants[record.job.label, record.job.conditional])
+        words = _distinguishing(settings, variants[record.job.label, record.job.conditional])
         names.append(f"{record.job.label} ({words})" if words else record.job.label)
     return names
 
 
-def _telling(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
-    """The settings that tell `own` from its rivals, of which it is one: `budget=60 seconds, steps=100`."""
+def _distinguishing(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
+    """The settings that distinguish `own` from its rivals, of which it is one: `budget=60 seconds, steps=100`."""
     telling = []
     for key, value in own.items():
         if len(rivals) == 1:
@@ -163,7 +163,7 @@ def _ordered(rows: list[Row], order: Column) -> list[Row]:
 
 
 def run_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a record: who, on what, how it ended, and what it cost; None where a number was not measured."""
+    """One row per record: who, on what, how it ended, and what it cost; None if a number was not measured."""
     import pandas as pd
 
     return pd.DataFrame([_run_columns(record) for record in records])
@@ -181,7 +181,7 @@ def _run_columns(record: Record) -> dict[str, Any]:
 
 
 def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a measurement, with its job's columns; a run without measurements is one row whose `metric` is None."""
+    """One row per measurement, with its job's columns; a run without measurements is one row whose `metric` is None."""
     import pandas as pd
 
     lines = []
@@ -196,7 +196,7 @@ def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def progress_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """The learning curves: one row a line of each progress.jsonl (step, images, phase, loss, ...), with its job.
+    """The learning curves: one row per line of each progress.jsonl (step, images, phase, loss, ...), with its job.
 
     A last line cut short by a crash is left out. Raises CorruptData naming file and line of any other that is bad.
     """

@@ -12,7 +12,7 @@ from genbench.tables.groups import View, is_reference
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.tables.layout import Cell, Kind, Relation
 
-NO_MODEL = "no model stands behind a reference row: it has no likelihood and no cost"
+NO_MODEL = "a reference row has no model, and so no likelihood and no cost"
 
 
 def cell_of(slot: Slot, views: list[View], kind: Kind) -> Cell:
@@ -91,7 +91,7 @@ def _measures(record: Record, slot: Slot) -> bool:
 
 
 def _cost_cell(slot: Slot, views: list[View], kind: Kind) -> Cell:
-    """The mean cost of the runs that finished; of those that did not, where none did, which counts as none."""
+    """The mean cost of the runs that finished; if none did, of the others, with `n_ok` 0."""
     read = COSTS[slot.metric][2]
     if slot.metric == "classifier_device_seconds":
         return Cell(n=len(views), status="not_applicable", note="no classifier guidance was used")

@@ -40,7 +40,7 @@ def likelihood_column() -> Column:
 
 
 def throughputs(record: Record) -> list[tuple[int, float]]:
-    """(batch, images a second) of every batch that was measured, that of the samples included, by batch."""
+    """(batch, images per second) of every batch that was measured, that of the samples included, by batch."""
     sample = record.cost.sample
     if sample is None:
         return []
@@ -49,7 +49,7 @@ def throughputs(record: Record) -> list[tuple[int, float]]:
 
 
 def _of(part: str, name: str) -> Callable[[Record], float | None]:
-    """Reads one number of `cost.train` or `cost.sample`; None where the record has no such part."""
+    """Reads one number of `cost.train` or `cost.sample`; None if the record has no such part."""
 
     def read(record: Record) -> float | None:
         found = getattr(record.cost, part)
@@ -93,10 +93,10 @@ OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops
 """What only the cost layout has: its classifier column, and the sum."""
 WITHOUT = {
     "overall_v100_days": "no factor given for this device (--v100-factor)",
-    "train_joules": "not measured: the hardware does not tell its energy",
-    "sample_joules": "not measured: the hardware does not tell its energy",
-    "images_per_second_1": "not measured within the time that is allowed for it",
-    "clamped_share": "made of levels, which need no clamping",
-    "tuning_trials": "not told",
+    "train_joules": "not measured: the hardware does not report its energy",
+    "sample_joules": "not measured: the hardware does not report its energy",
+    "images_per_second_1": "not measured within the time allowed",
+    "clamped_share": "drawn as levels, which need no clamping",
+    "tuning_trials": "not reported",
 }
-"""Why a cost may be missing, where that is not that it was not counted."""
+"""Why a cost may be missing, other than that it was not counted."""

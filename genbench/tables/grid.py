@@ -64,7 +64,7 @@ def _short(name: str) -> str:
 
 
 def _entry(grid: Grid, column: Column, row: Row) -> Entry:
-    """The column's one entry for a row: `a`, or `a (b)` where it has two parts, over the interval and rank of `a`."""
+    """The column's one entry for a row: `a`, or `a (b)` if it has two parts, over the interval and rank of `a`."""
     parts = [_part(grid, row.cells[key], style) for key, style in zip(column.keys, column.styles)]
     value = parts[0] if len(parts) == 1 or len(set(parts)) == 1 else f"{parts[0]} ({parts[1]})"
     detail = grid.ink.escape(detail_text(row.cells[column.key], column.styles[0]))
@@ -83,7 +83,7 @@ def _part(grid: Grid, cell: Cell, style: str) -> str:
 
 
 def in_two(heading: str) -> tuple[str, str]:
-    """What stands before the parenthesis that ends a heading, and what after; all and nothing where none does."""
+    """What stands before the parenthesis that ends a heading, and what after; all and nothing if none does."""
     head, _, rest = heading.partition(" (")
     return (head, rest) if rest.endswith(")") else (heading, "")
 

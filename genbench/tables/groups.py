@@ -69,7 +69,7 @@ class Group:
 
 
 def is_reference(record: Record) -> bool:
-    """Whether the record is `real` or `noise`: no model stands behind it."""
+    """Whether the record is `real` or `noise`, which have no model."""
     return record.job.model in REFERENCES
 
 
@@ -132,7 +132,7 @@ def unique(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def views(record: Record) -> list[View]:
-    """The record's measurements, split where one slot was measured under two protocols."""
+    """The record's measurements, split if a slot was measured under two protocols."""
     slots = {slot_of(measurement, record.protocols): measurement for measurement in record.measurements}
     if len(slots) == len(record.measurements):
         return [View(record, slots)] if slots else []
@@ -149,7 +149,7 @@ def views(record: Record) -> list[View]:
 def comparable(records: Iterable[Record]) -> list[Group]:
     """The records in groups within which every slot has one dataset digest and one protocol.
 
-    Reference rows join every group they fit. A run without a measurement joins the groups of its other seeds, or, where
+    Reference rows join every group they fit. A run without a measurement joins the groups of its other seeds or, if
     there are none, all groups of its dataset: a failure is a row.
     """
     models = [view for record in records if not is_reference(record) for view in views(record)]

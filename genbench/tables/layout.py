@@ -22,9 +22,9 @@ class Cell:
     """One entry: the mean over the finished seeds, or None with the reason.
 
     `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`, and `interval` its
-    95 % interval: within the run where one seed finished, over seeds where several did (`interval_of` says which).
-    `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared where `tied`. `flag` says
-    why a value is not believed, and so not ranked. `printed` is text that stands as it is: a published number, a word.
+    95 % interval: within the run if one seed finished, over seeds if several did (`interval_of` says which).
+    `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared if `tied`. `flag` says
+    why a value is not believed, and so not ranked. `printed` is text shown as it is: a published number, a word.
     """
 
     value: float | None = None
@@ -101,7 +101,7 @@ class Table:
     """One ranked group in one layout, or one published table; `footnotes` are whole sentences.
 
     `differs`: the settings, with their values here, that set it apart from other groups of its dataset.
-    `pairs` are the tests behind the ranks: (column, block, pair), where models have enough seeds in common.
+    `pairs` are the tests behind the ranks: (column, block, pair), if models have enough seeds in common.
     """
 
     layout: str

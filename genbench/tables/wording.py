@@ -79,7 +79,7 @@ def value_text(cell: Cell, style: str) -> str:
 
 
 def detail_text(cell: Cell, style: str) -> str:
-    """`[10.2, 13.8] #1= 2/3`: a value's interval, its rank, and how many runs gave one where some gave none."""
+    """`[10.2, 13.8] #1= 2/3`: a value's interval, its rank, and how many runs gave one if some gave none."""
     if cell.value is None or cell.printed or style in WITHOUT_INTERVAL:
         return ""
     words = []

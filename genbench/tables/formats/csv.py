@@ -1,4 +1,4 @@
-"""CSV: one line a row, numbers as they are."""
+"""CSV: one line per row, numbers as they are."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from genbench.tables.format import Format
 from genbench.tables.layout import Row, Table
 
 PARTS = ("stderr", "spread", "interval_of", "rank", "relation", "count", "n_ok", "n", "status", "flag", "protocol")
-"""What a CSV has beside a value, in columns of their own where any row has it."""
+"""What a CSV has beside a value, each in its own column if any row has it."""
 
 
 def write(tables: list[Table]) -> str:
-    """One line a row: `KEY` holds the value, `KEY.stderr` and so on what belongs to it; empty where there is none."""
+    """One line per row: `KEY` holds the value, `KEY.stderr` and so on what belongs to it; empty if there is none."""
     lines = [_csv_line(index, table, row) for index, table in enumerate(tables, 1) for row in table.rows]
     header = list(dict.fromkeys(key for line in lines for key in line))
     out = io.StringIO()

@@ -50,7 +50,7 @@ def _shortstack(entry: Entry) -> str:
 
 
 def _stacked(heading: str) -> str:
-    """The heading on two lines where it names an extractor or a unit."""
+    """The heading on two lines if it names an extractor or a unit."""
     head, rest = in_two(heading)
     return rf"\shortstack{{{head}\\({rest}}}" if rest else heading
 

@@ -25,7 +25,7 @@ def write(tables: list[Table]) -> str:
 
 
 def _text_table(table: Table) -> str:
-    """The table, cut between columns into pieces below each other where it is too wide, each with the models' names."""
+    """The table, cut between columns into pieces if it is too wide, each with the models' names."""
     grid = grid_of(table, TEXT)
     rows = [row for _, rows in grid.blocks for row in rows]
     contents = [max((width(line) for row in rows for line in row[i]), default=0) for i in range(len(grid.headings))]

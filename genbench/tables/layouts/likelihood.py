@@ -1,4 +1,4 @@
-"""Likelihoods with their parts, and how far they are from the entropy of the images where that is known."""
+"""Likelihoods with their parts, and how far they are from the entropy of the images, if that is known."""
 
 from __future__ import annotations
 
