@@ -78,7 +78,7 @@ def test_a_metric_is_one_file(more_metrics):
 
 
 def test_two_metrics_of_one_name_are_refused(more_metrics):
-    more_metrics("again", "from genbench.metrics.metric import Metric\n\nMETRICS = (Metric('recall'),)\n")
+    more_metrics("again", "from genbench.metrics.metric import Metric\n\nMETRICS = (Metric('recall', 'recall'),)\n")
     with pytest.raises(ValueError, match="same name"):
         metrics()
 

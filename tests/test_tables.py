@@ -107,7 +107,7 @@ def test_the_same_run_twice_counts_once(first, second, ok):
     table = only([*twice, make_record("gan")])
     ddpm = row(table, "ddpm")
     assert (ddpm.n_ok, ddpm.n) == (ok, 1)
-    assert any("ddpm seed 0 is there more than once" in note for note in table.footnotes)
+    assert any("ddpm seed 0 is present more than once" in note for note in table.footnotes)
 
 
 def test_variants_of_one_label_are_rows_named_by_what_differs():

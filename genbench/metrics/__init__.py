@@ -32,7 +32,7 @@ def metrics() -> dict[str, Metric]:
 
 def metric(name: str) -> Metric:
     """The metric of this name; one that the core does not have, a plugin's, has only its name."""
-    return metrics().get(name) or Metric(name)
+    return metrics().get(name) or Metric(name, name.replace("_", " "))
 
 
 def metrics_in(layout: str) -> list[str]:

@@ -113,9 +113,8 @@ METRICS = (
         places={"quality": 10, "cost": 20, "full": 10, "record": 10},
     ),
     Metric(
-        "class_coverage", better="higher", split="test", measure=measure_classes, places={"full": 50, "record": 50}
+        "class_coverage", "class coverage", "higher", split="test", measure=measure_classes,
+        places={"full": 50, "record": 50},
     ),
-    Metric(
-        "class_tv", "class TV", "lower", split="test", measure=measure_classes, places={"full": 51, "record": 51}
-    ),
+    Metric("class_tv", "class TV", split="test", measure=measure_classes, places={"full": 51, "record": 51}),
 )  # fmt: skip

@@ -51,8 +51,4 @@ def measure(case: Case) -> dict[str, Measured]:
     return {"memorised_share": Measured(value, len(case.generated), settings)}
 
 
-METRICS = (
-    Metric(
-        "memorised_share", "memorised", "lower", split="train", measure=measure, places={"full": 60, "record": 60}
-    ),
-)  # fmt: skip
+METRICS = (Metric("memorised_share", "memorised", split="train", measure=measure, places={"full": 60, "record": 60}),)

@@ -36,17 +36,13 @@ class Metric:
     """
 
     name: str
-    heading: str = ""
+    heading: str
     better: Better = "lower"
     style: str = "share"
     split: Split = ""
     family: Literal["fidelity", "likelihood"] = "fidelity"
     places: Mapping[str, int] = field(default_factory=dict)
     measure: Callable[[Case], Mapping[str, Measured]] | None = None
-
-    def __post_init__(self) -> None:
-        if not self.heading:
-            object.__setattr__(self, "heading", self.name.replace("_", " "))
 
     def place(self, where: str) -> int:
         """The position in a layout or in a `record`."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from genbench.records import Measurement, Record
-from genbench.slots import Slot, extractor_name
+from genbench.slots import Slot, slot_of
 from genbench.store import inside, read_lines
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
@@ -188,7 +188,7 @@ def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
     for record in records:
         job = _run_columns(record)
         for m in record.measurements:
-            extractor = extractor_name(record.protocols.get(m.protocol, {}))
+            extractor = slot_of(m, record.protocols).extractor
             lines.append({**job, "extractor": extractor, **m.model_dump(include=set(Measurement.model_fields))})
         if not record.measurements:
             lines.append({**job, "metric": None, "value": None, "status": record.status, "note": ending(record)})
