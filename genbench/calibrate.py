@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.console import plain
+from genbench.support.text import plain
 from genbench.data import Dataset, cache_root, data_root, known_datasets, prepare
 from genbench.devices import exact_arithmetic, one_device, use_threads
-from genbench.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput, EnvironmentProblem
 from genbench.evaluate import fidelity
 from genbench.evaluate.extractors import GENERAL, extractor
 from genbench.executors.local import threads_for
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
 from genbench.metrics.features import Features
-from genbench.planning.plan import Runtime
-from genbench.references import real_samples
-from genbench.seeds import derive_seed
-from genbench.v100 import measure_conversion
+from genbench.records.job import Runtime
+from genbench.running.references import real_samples
+from genbench.support.seeds import derive_seed
+from genbench.records.v100 import measure_conversion
 
 BUNDLED = {"mnist5k": (0.995, 0.52391), "digits": (0.97465, 1.12126)}
 """Accuracy of the shipped classifier on the test images, and FID of as many real training images against them."""

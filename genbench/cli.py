@@ -15,24 +15,16 @@ from typing import Any
 import click
 
 from genbench import __version__
-from genbench.cli_plugins import LISTS, check_plugin, new_plugin
-from genbench.cli_scores import calibrate, evaluate, verify
-from genbench.console import (
-    JobProgress,
-    PreparationProgress,
-    plain,
-    say,
-    show_error,
-    show_json,
-    show_left_out,
-    show_remarks,
-)
-from genbench.errors import BadInput, CorruptData, GenbenchError, did_you_mean
-from genbench.faults import arm
-from genbench.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
-from genbench.safe_text import redacted
-from genbench.signals import exit_code, interrupt_on_signals, is_interruption
-from genbench.store import keep_text
+from genbench.cli.plugins import LISTS, check_plugin, new_plugin
+from genbench.cli.scores import calibrate, evaluate, verify
+from genbench.cli.console import JobProgress, PreparationProgress, show_error, show_json, show_left_out, show_remarks
+from genbench.support.text import plain, say
+from genbench.support.errors import BadInput, CorruptData, GenbenchError, did_you_mean
+from genbench.support.faults import arm
+from genbench.cli.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
+from genbench.support.text import redacted
+from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
+from genbench.support.store import keep_text
 from genbench.tables.formats import FORMATS
 from genbench.tables.layouts import LAYOUTS
 
@@ -53,7 +45,7 @@ def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_request(words: dict[str, Any]) -> Any:
     """The Request of the shared options."""
-    from genbench.config import parse_seeds
+    from genbench.planning.config import parse_seeds
     from genbench.planning.session import Request
 
     given = {
@@ -85,9 +77,9 @@ def run(report_to: Path | None, **words: Any) -> None:
     SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
     """
     from genbench.planning.session import open_session
-    from genbench.record_files import Found
+    from genbench.records.record_files import Found
     from genbench.report.place import check_place
-    from genbench.runner import run_session, worst_exit_code
+    from genbench.commands.run import run_session, worst_exit_code
     from genbench.tables.build import make_tables
     from genbench.tables.formats import render
 
@@ -157,7 +149,7 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
     """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
     from genbench.tables.build import make_tables
     from genbench.tables.formats import render
-    from genbench.v100 import find_converted
+    from genbench.records.v100 import find_converted
 
     found = find_converted(runs, v100)
     click.echo(render(make_tables(found.records, layout, published), format_))
@@ -178,7 +170,7 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
     An overview, and a page for each dataset, model, run and for the protocols. Made from the records alone.
     """
     from genbench.report import build_report
-    from genbench.v100 import find_converted
+    from genbench.records.v100 import find_converted
 
     found = find_converted(runs, v100)
     click.echo(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder"))
@@ -191,8 +183,8 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
 @JSON
 def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     """What differs between two runs: configuration, protocol, environment, numbers."""
-    from genbench.compare import differences
-    from genbench.record_files import load_each
+    from genbench.commands.compare import differences
+    from genbench.records.record_files import load_each
 
     rows = differences(*load_each([run_a, run_b]))
     if as_json:
@@ -217,7 +209,7 @@ def sample(
     run_folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
 ) -> None:
     """Draw further images from a finished run."""
-    from genbench.draw import draw_from_run
+    from genbench.commands.sample import draw_from_run
 
     click.echo(draw_from_run(run_folder, count, labels, steps, out, plugins))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genbench.records import Record
+from genbench.records.record import Record
 from genbench.slots import extractor_name, flatten
 
 IGNORED = ("job.id", "attempts", "evaluation_key", "samples.key", "files")

@@ -9,17 +9,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genbench import checkpoint, store
-from genbench.errors import BadInput, CorruptData
+from genbench.records import checkpoint
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData
 from genbench.images import to_uint8
 from genbench.model import DataSpec, Model
-from genbench.planning.plan import Job, read_job
+from genbench.records.job import Job, read_job
 from genbench.plots.sheets import as_picture, sheet
-from genbench.plugins import load_plugins
-from genbench.record_files import load_one
-from genbench.records import Record
-from genbench.sample import BLOCK, draw
-from genbench.values import checked
+from genbench.running.defaults import load_plugins
+from genbench.records.record_files import load_one
+from genbench.records.record import Record
+from genbench.records.samples import BLOCK
+from genbench.running.sample import draw
+from genbench.support.validation import checked
 
 SCALE = 4
 

@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 
 from genbench.data import Dataset, Part
-from genbench.evaluate.extractors import LOCAL, Extractor
+from genbench.evaluate.extractors import LOCAL
+from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.evaluate.parts import once
 from genbench.metrics import metrics_against
 from genbench.metrics.features import Features
-from genbench.planning.plan import Job
-from genbench.plugins import Plugins
-from genbench.progress import report, stop_if_requested
-from genbench.records import Measurement
-from genbench.sample import Samples
-from genbench.seeds import derive_seed
-from genbench.store import array_digest, release
+from genbench.records.job import Job
+from genbench.extension.registry import Plugins
+from genbench.support.progress import report, stop_if_requested
+from genbench.records.record import Measurement
+from genbench.records.samples import Samples
+from genbench.support.seeds import derive_seed
+from genbench.support.store import array_digest, release
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:

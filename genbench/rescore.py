@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench import store
-from genbench.errors import BadInput
+from genbench.support import store
+from genbench.support.errors import BadInput
 from genbench.evaluate.extractors import extractor_stamps
 from genbench.evaluate.parts import spared_seconds
-from genbench.faults import fault
-from genbench.lock import locked
-from genbench.planning.plan import Job, Runtime, read_job
-from genbench.record_files import read_record
-from genbench.records import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
+from genbench.support.faults import fault
+from genbench.support.lock import locked
+from genbench.records.job import Job, Runtime, read_job
+from genbench.records.record_files import read_record
+from genbench.records.record import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
 from genbench.slots import slot_of
-from genbench.stored import recorded_samples
+from genbench.records.samples import recorded_samples
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.plugins import Plugins
-    from genbench.sample import Samples
+    from genbench.extension.registry import Plugins
+    from genbench.records.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def in_features(
     names: Iterable[str], job: Job, samples: Samples, data: Dataset, plugins: Plugins
 ) -> list[Measurement]:  # fmt: skip
     """The fidelity of a job's samples in the features of the named extractors."""
-    from genbench.references import reference_measurements, sample_measurements
+    from genbench.running.references import reference_measurements
+    from genbench.evaluate.samples import sample_measurements
 
     evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
     job = job.model_copy(update={"evaluation": evaluation})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from genbench.records import Measurement, Protocols
+from genbench.records.record import Measurement, Protocols
 
 
 class Slot(NamedTuple):

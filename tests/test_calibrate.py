@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from genbench import calibrate
-from genbench.calibrate import Place, calibrations, check
+from genbench.commands import calibrate
+from genbench.commands.calibrate import Place, calibrations, check
 from genbench.evaluate import fidelity
 from genbench.metrics.value import Value
 

@@ -78,7 +78,7 @@ def test_the_numbers_are_torch_fidelitys_own(runs, digits):
     from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
     from genbench.evaluate.extractors import extractor
-    from genbench.planning.plan import Runtime
+    from genbench.records.job import Runtime
 
     found = records(runs)["vae"]
     own = extractor("digits-classifier-v1", digits, Runtime(cache=Path(os.environ["GENBENCH_CACHE"])))
@@ -259,7 +259,7 @@ def test_errors_as_json(genbench):
 
 
 def test_a_mistake_of_ours_exits_70(genbench, monkeypatch):
-    from genbench import catalogue
+    from genbench.commands import catalogue
 
     monkeypatch.setattr(catalogue, "doctor_rows", lambda: 1 / 0)
     result = genbench("doctor")
@@ -276,7 +276,7 @@ def test_a_mistake_of_ours_exits_70(genbench, monkeypatch):
 )
 def test_a_signal_interrupts_and_what_a_plugin_raises_itself_does_not(genbench, monkeypatch, number, code, told):
     """Also where a library that waits, as Ray does, raises its own in place of the signal's."""
-    from genbench import catalogue
+    from genbench.commands import catalogue
 
     def stop():
         if number is None:

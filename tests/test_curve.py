@@ -11,11 +11,14 @@ import torch
 from records_factory import full, make_record, measure, with_curve
 from toys import Toy, TwoPhases, toy_job, train_toy
 
-from genbench import checkpoint, curve, plots, store
-from genbench import train as loop
-from genbench.curve import FIRST_SHARE, Keeper, shares
-from genbench.records import CurvePoint
-from genbench.train import Trainer
+from genbench.records import checkpoint
+from genbench.running import curve
+from genbench import plots
+from genbench.support import store
+from genbench.training import loop
+from genbench.training.keeper import FIRST_SHARE, Keeper, shares
+from genbench.records.record import CurvePoint
+from genbench.training.loop import Trainer
 
 SUITE = """
 budget = "40steps"

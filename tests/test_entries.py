@@ -10,7 +10,7 @@ from records_factory import make_record, measure, quick_suite, write_runs
 
 import genbench.metrics
 from genbench.evaluate.fidelity import fidelity_measurements
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.records.protocol import EvaluationSettings
 from genbench.metrics import in_order, metric, metrics, metrics_against, metrics_in
 from genbench.metrics.features import Features
 from genbench.report import build_report
@@ -18,7 +18,7 @@ from genbench.slots import Slot
 from genbench.tables.build import make_tables
 from genbench.tables.formats import FORMATS, formats, render
 from genbench.tables.layouts import FULL, LAYOUTS, layouts
-from genbench.tables.wording import STYLES
+from genbench.support.text import STYLES
 
 MEDIAN = '''
 """How far generated images are from the nearest training image, half of them at most."""

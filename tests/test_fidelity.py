@@ -10,7 +10,7 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from genbench.errors import CorruptData
+from genbench.support.errors import CorruptData
 from genbench.evaluate import fidelity
 from genbench.evaluate.fidelity import fid, inception_score, kid, precision_recall
 from genbench.metrics import distances, frechet

@@ -15,8 +15,8 @@ from genbench import Batch, DataSpec
 from genbench.data import Dataset, Part
 from genbench.evaluate.fidelity import fidelity_measurements, kid
 from genbench.evaluate.likelihood import likelihood_measurements
-from genbench.evaluate.protocol import EvaluationSettings
-from genbench.flops import FlopCounter
+from genbench.records.protocol import EvaluationSettings
+from genbench.metering.flops import FlopCounter
 from genbench.images import bits_per_dim, to_float
 from genbench.metrics.features import Features
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, linear_betas

@@ -10,17 +10,17 @@ import torch
 from records_factory import full, make_record, measure, write_runs
 
 from genbench import Batch, DataSpec, Model
-from genbench.config import Budget
+from genbench.records.job import Budget
 from genbench.data import Dataset, Part
-from genbench.errors import CorruptData
+from genbench.support.errors import CorruptData
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.evaluate.over_time import keep_bound_over_time
-from genbench.evaluate.protocol import EvaluationSettings
-from genbench.planning.plan import Job
+from genbench.records.protocol import EvaluationSettings
+from genbench.records.job import Job
 from genbench.plots import ALL
 from genbench.plots.bound import bound_over_time, read_terms
-from genbench.record_files import load_records
-from genbench.records import PluginStamp
+from genbench.records.record_files import load_records
+from genbench.records.record import PluginStamp
 from genbench.slots import Slot
 from genbench.tables.build import make_tables
 from genbench_ddpm import DDPM

@@ -8,11 +8,11 @@ from test_fidelity import normal
 
 from genbench.evaluate import fidelity
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.records.protocol import EvaluationSettings
 from genbench.metrics.features import Features
 from genbench.metrics.frechet import fid_infinity
 from genbench.metrics.memorisation import memorised_share
-from genbench.records import fingerprint
+from genbench.records.record import fingerprint
 
 
 def features(n, d=6, seed=0, classes=10, **more):

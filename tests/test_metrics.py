@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.errors import CorruptData
+from genbench.support.errors import CorruptData
 from genbench.evaluate.fidelity import fid, fidelity_measurements
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.records.protocol import EvaluationSettings
 from genbench.metrics.classes import class_metrics
 from genbench.metrics.features import Features
 from genbench.metrics.frechet import fid_infinity

@@ -14,15 +14,15 @@ from PIL import Image
 from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
-from genbench.errors import BadInput
+from genbench.support.errors import BadInput
 from genbench.plots.sheets import sheet
 from genbench.plots.style import captioned, panels_of
-from genbench.record_files import load_records
+from genbench.records.record_files import load_records
 from genbench.report import build_report
 from genbench.report.pages import Pages
 from genbench.report.place import MARKER
 from genbench.report.site import slugs_of
-from genbench.safe_text import printable
+from genbench.support.text import printable
 from genbench.tables.build import make_tables
 
 

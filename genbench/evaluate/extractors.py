@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from genbench import store
-from genbench.errors import BadInput, CorruptData, did_you_mean
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData, did_you_mean
 from genbench.metrics.features import Features, require_finite
 
 if TYPE_CHECKING:

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from genbench import store
-from genbench.errors import CorruptData
-from genbench.evaluate.extractors import Extractor, extractor
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.support import store
+from genbench.support.errors import CorruptData
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.extractors import extractor
+from genbench.records.protocol import EvaluationSettings
 from genbench.metrics.features import Features, chosen, require_finite
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.planning.plan import Job
-    from genbench.plugins import Plugins
+    from genbench.records.job import Job
+    from genbench.extension.registry import Plugins
 
 
 PIECE = 1000

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
-from genbench.checkpoint import weights_digest
+from genbench.records.checkpoint import weights_digest
 from genbench.data import Dataset, Part
 from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
 from genbench.metrics.features import chosen
 from genbench.model import Batch, Model
-from genbench.planning.plan import Job
-from genbench.progress import report, stop_if_requested
-from genbench.records import Measurement
-from genbench.seeds import derive_seed
-from genbench.store import release
+from genbench.records.job import Job
+from genbench.support.progress import report, stop_if_requested
+from genbench.records.record import Measurement
+from genbench.support.seeds import derive_seed
+from genbench.support.store import release
 
 Terms = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 """(images, labels) -> parts of minus a log-likelihood, nats per image."""

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from genbench import store
+from genbench.support import store
 from genbench.capabilities import BoundOverTime
 from genbench.data import Dataset
 from genbench.evaluate.likelihood import block_of
 from genbench.images import bits_per_dim
 from genbench.metrics.features import chosen
 from genbench.model import Model
-from genbench.planning.plan import Job
-from genbench.seeds import derive_seed
+from genbench.records.job import Job
+from genbench.support.seeds import derive_seed
 
 IMAGES = 64
 FILE = "bound.json"

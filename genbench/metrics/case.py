@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from genbench.evaluate.protocol import EvaluationSettings
+    from genbench.records.protocol import EvaluationSettings
     from genbench.metrics.features import Features
 
 Split = Literal["", "train", "test"]

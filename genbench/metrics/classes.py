@@ -10,7 +10,7 @@ import numpy as np
 from genbench.metrics.features import checked
 from genbench.metrics.metric import Measured, Metric
 from genbench.metrics.value import Value, not_enough, with_error, with_notes
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.errors import CorruptData
-from genbench.seeds import derive_seed
+from genbench.support.errors import CorruptData
+from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from genbench.metrics.features import checked
 from genbench.metrics.jackknife import jackknife_error, members
 from genbench.metrics.metric import Measured, Metric
 from genbench.metrics.value import Value, not_enough, with_error, with_notes
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.seeds import derive_seed
+from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
     from torch import Tensor

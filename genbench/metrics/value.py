@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from genbench.records import ValueStatus
+from genbench.records.record import ValueStatus
 
 
 @dataclass(frozen=True)

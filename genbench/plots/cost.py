@@ -35,10 +35,11 @@ from genbench.plots.style import (
     styled,
     write_above,
 )
-from genbench.record_files import curve_of
-from genbench.records import CurvePoint, Record
+from genbench.records.record_files import curve_of
+from genbench.records.record import CurvePoint, Record
 from genbench.tables.layout import Cell, Column, Row, Table
-from genbench.tables.wording import NO_BREAK, heading_text, number
+from genbench.tables.wording import NO_BREAK, heading_text
+from genbench.support.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

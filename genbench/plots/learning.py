@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from genbench.plots.cost import curves_of_row
 from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unfinished
 from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled
-from genbench.records import CurvePoint, Record
-from genbench.tables.build import read_progress
+from genbench.records.record import CurvePoint, Record
+from genbench.records.run_folder import read_progress
 from genbench.tables.groups import identity, is_reference
 from genbench.tables.layout import Row, Table
 

@@ -9,7 +9,8 @@ from genbench.plots.panels import BARS, MOST_BARS, Looks, Panel, palette, panels
 from genbench.plots.style import INK, captioned, most, panels_of, room_for_names, short, styled, write_above
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.limits import ELBO, TEST, TRAIN
-from genbench.tables.wording import RELATIONS, number, value_text
+from genbench.tables.wording import RELATIONS, value_text
+from genbench.support.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

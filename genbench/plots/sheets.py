@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from genbench.errors import CorruptData
-from genbench.records import Record
-from genbench.store import inside, read_array
+from genbench.support.errors import CorruptData
+from genbench.records.record import Record
+from genbench.support.store import inside, read_array
 
 if TYPE_CHECKING:
     import numpy as np

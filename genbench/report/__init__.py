@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from genbench.errors import CorruptData
-    from genbench.records import Record
+    from genbench.support.errors import CorruptData
+    from genbench.records.record import Record
 
 Form = Literal["folder", "single_file", "archive"]
 
@@ -34,7 +34,7 @@ def build_report(
     from genbench.report.archive import build_archive
     from genbench.report.build import build, build_single
     from genbench.report.site import Absent
-    from genbench.safe_text import impersonal
+    from genbench.support.text import impersonal
 
     reasons = [
         impersonal(fault.message.replace(str(file), f"{file.parent.name}/{file.name}"))

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from genbench.metrics import is_likelihood
-from genbench.records import Record
+from genbench.records.record import Record
 from genbench.slots import flatten
 from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import budget_words
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
-from genbench.tables.wording import DASH, number
+from genbench.support.text import DASH, number
 
 LIKELIHOOD = "likelihood"
 

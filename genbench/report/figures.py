@@ -8,7 +8,7 @@ from pathlib import Path
 from genbench import plots
 from genbench.plots.panels import Looks
 from genbench.plots.style import INK, png, svg
-from genbench.store import put
+from genbench.support.store import put
 from genbench.tables.layout import Table
 
 NIGHT_INK = "#e4e4ea"

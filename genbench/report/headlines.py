@@ -10,7 +10,8 @@ from genbench.slots import Slot
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.wording import number, value_text
+from genbench.support.text import number
+from genbench.tables.wording import value_text
 
 
 @dataclass(frozen=True)

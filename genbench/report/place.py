@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from genbench.errors import BadInput
+from genbench.support.errors import BadInput
 
 MARKER = "genbench-report.json"
 """What marks a folder as a report and names its files; a folder without it is never replaced."""

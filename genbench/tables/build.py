@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from genbench.records import Measurement, Record
+from genbench.records.record import Measurement, Record
 from genbench.slots import Slot, slot_of
-from genbench.store import inside, read_lines
+from genbench.support.store import inside, read_lines
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import caveats

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from genbench.metrics import is_likelihood
-from genbench.records import Measurement, Record
+from genbench.records.record import Measurement, Record
 from genbench.slots import Slot, slot_of
 from genbench.tables.columns import COSTS, WITHOUT
 from genbench.tables.groups import View, is_reference

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from genbench.metrics import is_likelihood, metric
-from genbench.records import Record, SampleCost, TrainCost
+from genbench.records.record import Record, SampleCost, TrainCost
 from genbench.slots import Slot, sample_count
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from genbench.metrics import is_likelihood
-from genbench.records import Record
+from genbench.records.record import Record
 from genbench.slots import feature_dims, sample_count
 from genbench.tables.columns import throughputs
 from genbench.tables.groups import Group, is_reference, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.wording import number
+from genbench.support.text import number
 
 FEW_SAMPLES = 10_000
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from genbench.records import REFERENCES, Measurement, Record
+from genbench.records.record import REFERENCES, Measurement, Record
 from genbench.slots import Slot, flatten, slot_of
 
 SORTED = json.JSONEncoder(sort_keys=True)

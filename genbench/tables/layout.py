@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from genbench.records import Record
+from genbench.records.record import Record
 from genbench.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from genbench.metrics import likelihood
-from genbench.records import Entropy
+from genbench.records.record import Entropy
 from genbench.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval

@@ -11,7 +11,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
-from genbench.errors import BadInput, did_you_mean
+from genbench.support.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
     from genbench.tables.format import Format

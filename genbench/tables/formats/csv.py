@@ -6,7 +6,7 @@ import csv
 import io
 from typing import Any
 
-from genbench.safe_text import printable
+from genbench.support.text import printable
 from genbench.tables.format import Format
 from genbench.tables.layout import Row, Table
 

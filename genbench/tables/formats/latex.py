@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genbench.safe_text import printable
+from genbench.support.text import printable
 from genbench.tables.format import Format
 from genbench.tables.grid import Entry, Ink, best_words, grid_of, in_two
 from genbench.tables.layout import Table

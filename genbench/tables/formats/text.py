@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from genbench.safe_text import printable
+from genbench.support.text import printable
 from genbench.tables.format import Format
 from genbench.tables.grid import Entry, Grid, Ink, grid_of, in_two
 from genbench.tables.layout import Table
