@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genbench.store import array_pieces
+from genbench.support.store import array_pieces
 
 SIDE, CLASSES, BLOCK = 64, 10, 10_000
 DATASETS = """
@@ -36,7 +36,7 @@ test_fraction = {fraction}
 PREPARE = """
 import sys, time
 from pathlib import Path
-from genbench.console import PreparationProgress
+from genbench.cli.console import PreparationProgress
 from genbench.data import data_root, prepare, read_entries
 began = time.perf_counter()
 data = prepare(read_entries(Path("large.toml"))["large"], data_root(None), progress=PreparationProgress())
@@ -47,7 +47,7 @@ print(seconds, int(status.partition("VmHWM:")[2].split()[0]) * 1024)
 PLUGIN = """
 from torch.nn.functional import avg_pool2d
 from genbench import hookimpl
-from genbench.evaluate.extractors import Extractor
+from genbench.evaluate.extractor import Extractor
 
 @hookimpl
 def register_extractors(register):

@@ -22,17 +22,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genbench.config import Budget, ModelChoice, model_config
-from genbench.cost import Meter
 from genbench.data import Dataset, data_root, known_datasets, prepare
 from genbench.devices import autocast, exact_arithmetic, resolve_devices, resolve_precision, synchronize, use_threads
-from genbench.ema import WeightAverage
-from genbench.feeder import Feeder
+from genbench.metering.meter import Meter
 from genbench.model import Batch, Model, Phase
-from genbench.planning.plan import Job, Runtime
-from genbench.plugins import load_plugins
-from genbench.records import PluginStamp
-from genbench.train import Trainer, build_model
+from genbench.planning.config import ModelChoice, model_config
+from genbench.records.job import Budget, Job, Runtime
+from genbench.records.record import PluginStamp
+from genbench.running.defaults import load_plugins
+from genbench.training.ema import WeightAverage
+from genbench.training.feeder import Feeder
+from genbench.training.loop import Trainer, build_model
 
 BUDGET = 10_000
 """Steps of a usual training, of which the first are timed: points of the learning curve are as far apart as there."""

@@ -6,24 +6,41 @@ The names here are what a plugin may import; they are resolved on first use, so 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from genbench.support.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from genbench.capabilities import Likelihood
+    from genbench.data import Dataset
+    from genbench.evaluate.extractor import Extractor
     from genbench.hookspecs import hookimpl
+    from genbench.metering.meter import Meter
+    from genbench.metrics.features import Features
     from genbench.model import Batch, Config, DataSpec, Model, Phase, field
     from genbench.optimizers import Muon, adamw
-    from genbench.records import Measurement
+    from genbench.records.job import Job
+    from genbench.records.record import Measurement, Record
+    from genbench.records.samples import Samples
     from genbench.schedules import warmup_constant, warmup_cosine, warmup_linear
+    from genbench.support.errors import BadInput, EnvironmentProblem
 
-__version__ = "0.1.0"
 __all__ = [
+    "BadInput",
     "Batch",
     "Config",
     "DataSpec",
+    "Dataset",
+    "EnvironmentProblem",
+    "Extractor",
+    "Features",
+    "Job",
     "Likelihood",
     "Measurement",
+    "Meter",
     "Model",
     "Muon",
     "Phase",
+    "Record",
+    "Samples",
     "adamw",
     "field",
     "hookimpl",
@@ -33,19 +50,26 @@ __all__ = [
 ]
 
 _HOMES = {
-    "genbench.capabilities": {"Likelihood"},
-    "genbench.hookspecs": {"hookimpl"},
-    "genbench.model": {"Batch", "Config", "DataSpec", "Model", "Phase", "field"},
-    "genbench.optimizers": {"Muon", "adamw"},
-    "genbench.records": {"Measurement"},
-    "genbench.schedules": {"warmup_constant", "warmup_cosine", "warmup_linear"},
+    "genbench.capabilities": ("Likelihood",),
+    "genbench.data": ("Dataset",),
+    "genbench.evaluate.extractor": ("Extractor",),
+    "genbench.hookspecs": ("hookimpl",),
+    "genbench.metering.meter": ("Meter",),
+    "genbench.metrics.features": ("Features",),
+    "genbench.model": ("Batch", "Config", "DataSpec", "Model", "Phase", "field"),
+    "genbench.optimizers": ("Muon", "adamw"),
+    "genbench.records.job": ("Job",),
+    "genbench.records.record": ("Measurement", "Record"),
+    "genbench.records.samples": ("Samples",),
+    "genbench.support.errors": ("BadInput", "EnvironmentProblem"),
+    "genbench.schedules": ("warmup_constant", "warmup_cosine", "warmup_linear"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(home), name)
+    if name in _HOME_OF:
+        return getattr(import_module(_HOME_OF[name]), name)
     raise AttributeError(f"module 'genbench' has no attribute {name!r}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from genbench.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput, EnvironmentProblem
 
 
 def resolve_devices(request: str) -> list[torch.device]:

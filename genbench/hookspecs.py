@@ -5,32 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
 
 if TYPE_CHECKING:
-    from genbench.cost import Meter
     from genbench.data import Dataset
-    from genbench.executors import Executor
+    from genbench.metering.meter import Meter
     from genbench.model import Model
-    from genbench.planning.plan import Job
-    from genbench.records import Measurement, Record
-    from genbench.sample import Samples
+    from genbench.records.job import Job
+    from genbench.records.record import Measurement, Record
+    from genbench.records.samples import Samples
+    from genbench.records.task import Executor
 
 API, OLDEST_API = 1, 1
 """Versions of these hooks and of what `genbench` exports: this one, which a plugin may state as `genbench_api`, and the
 oldest whose plugins still work. API rises when a plugin can use what was not there before; OLDEST_API when plugins must
 change."""
+Calibration = Callable[[], Iterable[tuple[str, float, float, float]]]
+"""Checks of numbers with known values, each (what it is, the number, its known value, tolerance)."""
 hookspec = pluggy.HookspecMarker("genbench")
 hookimpl = pluggy.HookimplMarker("genbench")
 
 
 @hookspec
 def register_models(register: Callable[[type[Model]], None]) -> None:
-    """Call `register(cls)` for each model class. Called by `genbench.plugins` when plugins are loaded."""
+    """Call `register(cls)` for each model class. Called by `genbench.extension.registry` when plugins are loaded."""
 
 
 @hookspec
@@ -54,24 +56,38 @@ def register_executors(register: Callable[[str, Callable[[], Executor]], None]) 
     """
 
 
+@hookspec
+def register_calibrations(register: Callable[[str, Calibration], None]) -> None:
+    """Call `register(name, checks)` for each group of exact checks of a model's arithmetic.
+
+    Called by `genbench.commands.calibrate`.
+    """
+
+
 @hookspec(firstresult=True)
 def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model | None:
-    """Train `model` to the job's budget and return the model to sample from. Called by `genbench.run`; timed."""
+    """Train `model` to the job's budget and return the model to sample from; timed.
+
+    Called by `genbench.running.run`.
+    """
 
 
 @hookspec(firstresult=True)
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples | None:
-    """Draw the job's samples from the trained model. Called by `genbench.run`; timed."""
+    """Draw the job's samples from the trained model. Called by `genbench.running.run`; timed."""
 
 
 @hookspec
 def evaluate(job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement] | None:
-    """Measure samples or model. Called by `genbench.run`; two measurements of one (metric, protocol) are an error.
+    """Measure samples or model; two measurements of one (metric, protocol) are an error.
 
-    `model` is None where only samples exist (the reference rows, foreign samples).
+    Called by `genbench.running.run`. `model` is None where only samples exist (the reference rows, foreign samples).
     """
 
 
 @hookspec
 def job_finished(job: Job, record: Record) -> None:
-    """Look at a finished job. Called by `genbench.run` after the record is written; exceptions are only logged."""
+    """Look at a finished job, after its record is written; exceptions are only logged.
+
+    Called by `genbench.running.run`.
+    """

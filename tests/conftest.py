@@ -48,7 +48,7 @@ def session_cache(tmp_path_factory):
 @pytest.fixture
 def genbench(capfd, monkeypatch, tmp_path):
     """Run `genbench ARGUMENTS` in a folder of the test's own."""
-    from genbench.cli import main
+    from genbench.cli.main import main
 
     monkeypatch.chdir(tmp_path)
 
@@ -96,8 +96,8 @@ def finished_runs(tmp_path_factory, gaussian_plugin):
 def prepared(tmp_path_factory, session_cache):
     """A cache with the digits, and finished runs of them: `model`, `real` and `noise`."""
     from genbench.planning.session import Request, open_session
-    from genbench.plugins import load_plugins
-    from genbench.run import run_job
+    from genbench.running.defaults import load_plugins
+    from genbench.running.run import run_job
 
     folder = tmp_path_factory.mktemp("prepared")
     with pytest.MonkeyPatch.context() as patch:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from genbench.records import (
+from genbench.records.record import (
     Cost,
     CurvePoint,
     DatasetStamp,
@@ -197,7 +197,7 @@ def write_runs(records: list[Record], folder: Path, images: np.ndarray | None = 
 
     `images`, uint8 (N, C, H, W), stand in for samples; by default these are noise.
     """
-    from genbench.record_files import load_records
+    from genbench.records.record_files import load_records
 
     for number, record in enumerate(records):
         run = folder / record.job.id

@@ -6,10 +6,10 @@ import zipfile
 
 import pytest
 
-from genbench.errors import BadInput
-from genbench.record_files import load_records
+from genbench.commands.verify import verify_runs
+from genbench.records.record_files import load_records
 from genbench.report import build_report
-from genbench.verify import verify_runs
+from genbench.support.errors import BadInput
 
 
 def archived(runs, out):

@@ -14,7 +14,7 @@ import pytest
 from bad_input import CASES
 from bad_input.case import Case
 
-from genbench.executors.supervise import start_forkserver
+from genbench.support.processes import start_forkserver
 
 JSON_COMMANDS = {"run", "plan", "compare", "models", "datasets", "extractors", "plugins", "check-plugin", "doctor",
                  "evaluate", "verify", "calibrate"}  # fmt: skip
@@ -31,7 +31,7 @@ def given(tmp_path, prepared, monkeypatch):
             shutil.copytree(prepared / "runs", tmp_path / "runs")
         (digits,) = (tmp_path / "cache" / "datasets").iterdir()
         (tmp_path / "cache" / "datasets" / "digits").symlink_to(digits.name)
-        monkeypatch.setattr("genbench.runner.run_session", lambda *_: pytest.fail("it ran"))
+        monkeypatch.setattr("genbench.commands.run.run_session", lambda *_: pytest.fail("it ran"))
         start_forkserver()  # whose own folder goes when these tests end
         (tmp_path / "tmp").mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from genbench.plugins import load_plugins
-from genbench.train import build_model
+from genbench.running.defaults import load_plugins
+from genbench.training.loop import build_model
 
 SCRIPTS = Path(__file__).parent.parent / "benchmarks"
 

@@ -29,6 +29,7 @@ def test_lines_and_exit_code_of_a_failure(genbench, monkeypatch):
         "fid_checks": [check("FID of a set with itself", 1.0, 0.0, 1e-6)],
         "kid_checks": [check("KID", None, 0, 1)],
     }
+    monkeypatch.setattr(calibrate, "plugin_groups", dict)
     for name in [name for name in vars(calibrate) if name.endswith("_checks")]:
         monkeypatch.setattr(calibrate, name, lambda *_, name=name: iter(groups.get(name, [])))
     result = genbench("calibrate", "--device", "cpu")
@@ -38,6 +39,7 @@ def test_lines_and_exit_code_of_a_failure(genbench, monkeypatch):
 
 
 def test_a_measured_device_converts_the_compute_of_its_runs(genbench, monkeypatch, runs):
+    monkeypatch.setattr(calibrate, "plugin_groups", dict)
     for name in [name for name in vars(calibrate) if name.endswith("_checks")]:
         monkeypatch.setattr(calibrate, name, lambda *_: iter([]))
     result = genbench("calibrate", "--device", "cpu", "--v100", "here.json")
@@ -114,19 +116,19 @@ def test_a_forgotten_log_determinant_fails(monkeypatch):
         return latents, log_det - self.front(images)[1]
 
     monkeypatch.setattr(Flow, "encode", forgetful)
-    assert len(failed(calibrate.flow_checks)) == 2
+    assert len(failed(calibrate.plugin_groups()["flow"])) == 2
 
 
 def test_the_other_posterior_variance_fails(monkeypatch):
-    from genbench_ddpm import diffusion
+    from genbench_ddpm import calibration
 
-    made = diffusion.Diffusion
+    made = calibration.Diffusion
 
     def exchanged(betas, prediction, variance):
         return made(betas, prediction, "posterior" if variance == "beta" else "beta")
 
-    monkeypatch.setattr(diffusion, "Diffusion", exchanged)
-    assert len(failed(calibrate.diffusion_checks)) == 2
+    monkeypatch.setattr(calibration, "Diffusion", exchanged)
+    assert len(failed(calibrate.plugin_groups()["diffusion"])) == 2
 
 
 def test_other_pixels_fail(monkeypatch, digits):
@@ -141,7 +143,7 @@ def test_other_pixels_fail(monkeypatch, digits):
 
 def test_what_raises_has_failed_and_what_is_absent_is_skipped(monkeypatch):
     def absent(*_):
-        raise ImportError("no module genbench_flow")
+        raise ImportError("no module of the extractor")
         yield
 
     def broken(*_):
@@ -150,10 +152,11 @@ def test_what_raises_has_failed_and_what_is_absent_is_skipped(monkeypatch):
 
     for name in [name for name in vars(calibrate) if name.endswith("_checks")]:
         monkeypatch.setattr(calibrate, name, lambda *_: iter(()))
-    monkeypatch.setattr(calibrate, "flow_checks", absent)
+    monkeypatch.setattr(calibrate, "bits_checks", absent)
+    monkeypatch.setattr(calibrate, "plugin_groups", dict)
     monkeypatch.setattr(calibrate, "kid_checks", broken)
     found = [(row.name, row.state) for row in calibrations(Place())]
-    assert found == [("fine", "pass"), ("KID", "FAIL"), ("flow", "skipped")]
+    assert found == [("fine", "pass"), ("KID", "FAIL"), ("bits/dim", "skipped")]
 
 
 @pytest.mark.parametrize("found", [None, math.nan, math.inf, 1.1])

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from genbench.data import data_root, known_datasets, prepare
-from genbench.errors import CorruptData
 from genbench.evaluate import classifier
 from genbench.evaluate.classifier import Classifier, accuracy, load_classifier, save_classifier, train_classifier
-from genbench.evaluate.extractors import SHIPPED_FOLDER, Extractor
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.extractors import SHIPPED_FOLDER
 from genbench.evaluate.fidelity import fid, inception_score, precision_recall
+from genbench.support.errors import CorruptData
 
 
 def images(n=4, shape=(1, 8, 8), seed=0):

@@ -306,7 +306,7 @@ def test_lists(genbench, command):
 def test_help_is_fast_and_imports_no_torch():
     script = """
 import sys
-from genbench.cli import cli
+from genbench.cli.main import cli
 cli.main(['--help'], standalone_mode=False)
 print(sorted({'torch', 'pandas', 'matplotlib', 'seaborn', 'numpy', 'pydantic'} & set(sys.modules)))
 """

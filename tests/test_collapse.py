@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from records_factory import make_record, quick_suite
 
-from genbench.collapse import collapse_signs, distinct, spread
-from genbench.records import Measurement
+from genbench.evaluate.collapse import collapse_signs, distinct, spread
+from genbench.records.record import Measurement
 from genbench.report import build_report
 from genbench.tables.build import make_tables
 from genbench.tables.formats import render

@@ -12,15 +12,16 @@ from torch import nn
 from toys import toy_job
 
 from genbench import DataSpec, Model
-from genbench.compare import differences
-from genbench.compilation import compiled, networks
-from genbench.config import ModelChoice, model_config
-from genbench.cost import Meter
-from genbench.planning.plan import Runtime
-from genbench.plugins import load_plugins
-from genbench.sample import sample
+from genbench.commands.compare import differences
+from genbench.metering.meter import Meter
+from genbench.planning.config import ModelChoice, model_config
+from genbench.records.job import Runtime
+from genbench.running.defaults import load_plugins
+from genbench.running.sample import sample
 from genbench.tables.groups import identity
-from genbench.train import build_model, train
+from genbench.training.compilation import compiled, networks
+from genbench.training.loop import build_model
+from genbench.training.train import train
 
 DATA = DataSpec("toy", (1, 8, 8))
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from genbench.config import Budget, make_experiment, model_config, parse_seeds, parse_setting
-from genbench.errors import BadInput
-from genbench.plugins import load_plugins
+from genbench.planning.config import make_experiment, model_config, parse_seeds, parse_setting
+from genbench.records.job import Budget
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from toys import Toy
 from genbench.capabilities import Likelihood
 from genbench.conformance.case import Case
 from genbench.conformance.verdicts import check_case
-from genbench.plugins import load_plugins
+from genbench.running.defaults import load_plugins
 from genbench.testing import check_model
 from genbench_ddpm import DDPM
 from genbench_ldm import LatentDiffusion

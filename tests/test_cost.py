@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from genbench.cost import Meter
-from genbench.flops import FlopCounter
+from genbench.metering.flops import FlopCounter
+from genbench.metering.meter import Meter
 
 
 def count(action):

@@ -12,16 +12,18 @@ import torch
 from finished import run_of
 from toys import Toy, build, toy_job, train_toy
 
-from genbench import checkpoint, faults, run_folder, sample, store
-from genbench import train as loop
-from genbench.cost import Meter
-from genbench.errors import Cancelled, CorruptData, Diverged
+from genbench.commands.verify import verify_run
 from genbench.evaluate.parts import once, spared_seconds
-from genbench.faults import POINTS, InjectedFault
-from genbench.lock import locked
-from genbench.planning.plan import Job
-from genbench.records import Measurement
-from genbench.verify import verify_run
+from genbench.metering.meter import Meter
+from genbench.records import checkpoint, run_folder
+from genbench.records.job import Job
+from genbench.records.record import Measurement
+from genbench.running import sample
+from genbench.support import faults, store
+from genbench.support.errors import Cancelled, CorruptData, Diverged
+from genbench.support.faults import POINTS, InjectedFault
+from genbench.support.lock import locked
+from genbench.training import loop
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,7 +95,7 @@ def test_a_replaced_folder_is_at_every_instant_the_old_one_or_the_new_one(tmp_pa
     script = """
 import sys
 from pathlib import Path
-from genbench import faults, store
+from genbench.support import faults, store
 if sys.argv[3] == "False":
     store._exchange = lambda one, other: False
     Path.replace = lambda self, to, replace=Path.replace: (replace(self, to), faults.fault("report.page"))
@@ -142,8 +144,8 @@ def test_a_full_disk_is_told_as_such_by_whoever_finds_it(tmp_path):
     script = """
 import resource, signal, sys, torch
 from pathlib import Path
-from genbench import checkpoint, store
-from genbench.errors import EnvironmentProblem
+from genbench.records import checkpoint; from genbench.support import store
+from genbench.support.errors import EnvironmentProblem
 folder = Path(sys.argv[1])
 checkpoint.save(folder, {"model": {"w": torch.ones(10)}}, {"step": 1})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -10,12 +10,12 @@ from test_compile import losses, trained
 from test_resume import weights
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from genbench.config import ModelChoice, model_config
 from genbench.devices import exact_arithmetic, one_device
-from genbench.errors import BadInput
 from genbench.images import dequantize
 from genbench.nets import Attention
-from genbench.plugins import load_plugins
+from genbench.planning.config import ModelChoice, model_config
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput
 from genbench.testing import check_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -53,7 +53,7 @@ def test_every_promise_is_kept_at_the_size_of_the_papers(name, preset):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_model_killed_twice_is_the_undisturbed_one_and_counts_as_a_cpu_does(tmp_path, digits, monkeypatch, name):
     whole = weights(tmp_path / "whole", name, digits, device="cuda")
-    monkeypatch.setattr("genbench.train.CHECKPOINT_SECONDS", -1.0)
+    monkeypatch.setattr("genbench.training.loop.CHECKPOINT_SECONDS", -1.0)
     kills = ("train.update:3", "checkpoint.rotated:3", "train.kept:1", "train.end")
     assert weights(tmp_path / "killed", name, digits, kills, device="cuda") == whole
     assert weights(tmp_path / "cpu", name, digits)[2:] == whole[2:]

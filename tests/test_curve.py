@@ -11,13 +11,13 @@ import torch
 from records_factory import full, make_record, measure, with_curve
 from toys import Toy, TwoPhases, toy_job, train_toy
 
-from genbench.records import checkpoint
-from genbench.running import curve
 from genbench import plots
+from genbench.records import checkpoint
+from genbench.records.record import CurvePoint
+from genbench.running import curve
 from genbench.support import store
 from genbench.training import loop
 from genbench.training.keeper import FIRST_SHARE, Keeper, shares
-from genbench.records.record import CurvePoint
 from genbench.training.loop import Trainer
 
 SUITE = """
@@ -238,7 +238,7 @@ def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_pat
 
 CORNERS = """
 from genbench import hookimpl
-from genbench.evaluate.extractors import Extractor
+from genbench.evaluate.extractor import Extractor
 
 @hookimpl
 def register_extractors(register):

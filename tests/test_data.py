@@ -9,7 +9,7 @@ from PIL import Image
 
 from genbench.data import data_root, known_datasets, make_entry, own_files, prepare
 from genbench.data.source import Split
-from genbench.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput, EnvironmentProblem
 
 
 def entry(tmp_path, **table):

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from finished import SMALL, record_of, run_of
 
-from genbench import checkpoint, progress, store
-from genbench.errors import Busy
-from genbench.lock import in_use, locked
+from genbench.records import checkpoint
+from genbench.support import progress, store
+from genbench.support.errors import Busy
+from genbench.support.lock import in_use, locked
 
 SOAK = [sys.executable, str(Path(__file__).parent.parent / "tools" / "soak.py"), "--json"]
 
@@ -263,7 +264,7 @@ def test_a_step_that_is_slow_but_goes_on_is_no_hang(tmp_path):
     script = """
 import sys, time
 from pathlib import Path
-from genbench import progress
+from genbench.support import progress
 progress.watch(Path(sys.argv[1]), 1.0)
 for step in range(8):
     progress.at("train", step)

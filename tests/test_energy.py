@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from genbench.metering.meter import Meter
 from genbench.metering.energy import Rapl, energy_counter, watched
-from genbench.slots import Slot
+from genbench.metering.meter import Meter
+from genbench.records.slots import Slot
 
 CPU = torch.device("cpu")
 
@@ -139,8 +139,8 @@ def test_the_counter_is_read_while_the_clock_runs():
 
 
 def test_joules_and_their_source_reach_the_record_and_the_table(tmp_path, monkeypatch, session_cache):
-    from genbench.running import run
     from genbench.planning.session import Request, open_session
+    from genbench.running import run
     from genbench.tables.build import make_tables
 
     options = {"datasets": ["digits"], "budget": "5steps", "samples": 100, "likelihood_images": 4}

@@ -10,15 +10,15 @@ from records_factory import make_record, measure, quick_suite, write_runs
 
 import genbench.metrics
 from genbench.evaluate.fidelity import fidelity_measurements
-from genbench.records.protocol import EvaluationSettings
 from genbench.metrics import in_order, metric, metrics, metrics_against, metrics_in
 from genbench.metrics.features import Features
+from genbench.records.protocol import EvaluationSettings
+from genbench.records.slots import Slot
 from genbench.report import build_report
-from genbench.slots import Slot
+from genbench.support.text import STYLES
 from genbench.tables.build import make_tables
 from genbench.tables.formats import FORMATS, formats, render
 from genbench.tables.layouts import FULL, LAYOUTS, layouts
-from genbench.support.text import STYLES
 
 MEDIAN = '''
 """How far generated images are from the nearest training image, half of them at most."""
@@ -138,7 +138,7 @@ def test_a_slot_is_text_only_in_files():
     ("statement", "absent"),
     [
         ("from genbench.metrics import metrics; metrics()", ("torch", "scipy", "pandas")),
-        ("import genbench.cli", ("torch", "pandas", "pydantic", "numpy", "genbench.tables.layout")),
+        ("import genbench.cli.main", ("torch", "pandas", "pydantic", "numpy", "genbench.tables.layout")),
     ],
 )
 def test_entries_are_listed_without_what_they_need(statement, absent):

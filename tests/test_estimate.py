@@ -11,23 +11,32 @@ import torch
 from torch import nn
 
 from genbench import Model, Phase
-from genbench.config import Budget
-from genbench.cost import Meter
 from genbench.data import Dataset, Part
 from genbench.devices import peak_memory, reset_peak_memory, resident_memory
-from genbench.environment import environment
-from genbench.errors import BadInput
-from genbench.flops import FlopCounter
+from genbench.metering.flops import FlopCounter
+from genbench.metering.meter import Meter
 from genbench.planning.earlier import earlier_runs, read_earlier
 from genbench.planning.estimate import estimate
 from genbench.planning.session import Request, open_session
 from genbench.planning.shadow import build
 from genbench.planning.spending import Spending, Update, spend
-from genbench.records import Cost, DatasetStamp, EvaluateCost, JobStamp, Record, SampleCost, SamplesStamp, TrainCost
-from genbench.run import parameters_by_phase
-from genbench.sample import draw
-from genbench.train import train
-from genbench.v100 import NOMINAL_FLOPS, nominal_days
+from genbench.records.job import Budget
+from genbench.records.record import (
+    Cost,
+    DatasetStamp,
+    EvaluateCost,
+    JobStamp,
+    Record,
+    SampleCost,
+    SamplesStamp,
+    TrainCost,
+)
+from genbench.records.v100 import NOMINAL_FLOPS, nominal_days
+from genbench.running.environment import environment
+from genbench.running.run import parameters_by_phase
+from genbench.running.sample import draw
+from genbench.support.errors import BadInput
+from genbench.training.train import train
 
 SHIPPED = ("ddpm", "ldm", "gan", "vae", "flow", "gaussian")
 FEW = ["-d", "digits", "--samples", "100", "--likelihood-images", "4", "--device", "cpu"]
@@ -334,7 +343,7 @@ def test_a_model_that_cannot_be_built_is_found_before_anything_starts(genbench, 
 
 
 def test_what_a_model_misses_on_this_machine_keeps_its_exit_code(genbench, line):
-    raises = 'from genbench.errors import EnvironmentProblem\n        raise EnvironmentProblem("no pretrained weights")'
+    raises = 'from genbench import EnvironmentProblem\n        raise EnvironmentProblem("no pretrained weights")'
     line.write_text(LINE.replace("super().__init__(data, config)", raises, 1))
     result = genbench("run", "--plugin", line, "-m", "line", *FEW)
     assert result.code == 4 and "no pretrained weights" in result.err

@@ -16,16 +16,16 @@ from finished import SMALL, essence, record_of, run_of
 from toys import toy_job
 
 from genbench import __version__, devices
-from genbench.console import JobProgress
-from genbench.errors import Busy
+from genbench.cli.console import JobProgress
 from genbench.executors import Task, Work, run_by_command
 from genbench.executors import local as local_executor
 from genbench.executors.local import Local, Queue, as_context
-from genbench.executors.task import as_error, make_task, plain_error
+from genbench.executors.schedule import Pool, forecast, longest_first
 from genbench.planning.needs import FLOPS_PER_SECOND, Need, find_needs, need
-from genbench.planning.plan import Runtime
-from genbench.planning.schedule import Pool, forecast, longest_first
-from genbench.records import PluginStamp
+from genbench.records.job import Runtime
+from genbench.records.record import PluginStamp
+from genbench.records.task import make_task
+from genbench.support.errors import Busy, as_error, plain_error
 
 GB = 10**9
 COMMAND, SLURM = re.findall(
@@ -282,7 +282,7 @@ def record_seconds(folder):
 def planned(folder, digits, plugin, name):
     """A task of a model of the plugin file."""
     from genbench.data import data_root
-    from genbench.plugins import load_plugins
+    from genbench.running.defaults import load_plugins
 
     _, info = load_plugins([str(plugin)]).model(name)
     job = toy_job(

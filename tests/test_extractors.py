@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from genbench.data import Dataset, Part
-from genbench.errors import BadInput, CorruptData, EnvironmentProblem
 from genbench.evaluate import classifier, extractors, pretrained
-from genbench.evaluate.extractors import Extractor, check_extractors, extractor, extractor_names, known_extractors
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.extractors import check_extractors, extractor, extractor_names, known_extractors
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
 
 
 @dataclass

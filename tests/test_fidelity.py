@@ -10,10 +10,10 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from genbench.support.errors import CorruptData
 from genbench.evaluate import fidelity
 from genbench.evaluate.fidelity import fid, inception_score, kid, precision_recall
 from genbench.metrics import distances, frechet
+from genbench.support.errors import CorruptData
 
 
 def normal(n, d, seed=0, scale=1.0, mean=0.0):

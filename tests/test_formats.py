@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from records_factory import DIGEST, make_record, quick_suite
 
-from genbench.errors import BadInput
-from genbench.safe_text import printable
+from genbench.support.errors import BadInput
+from genbench.support.text import printable
 from genbench.tables.build import make_tables
 from genbench.tables.formats import FORMATS, render
 

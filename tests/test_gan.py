@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec
-from genbench.config import make_experiment, model_config
-from genbench.errors import BadInput
+from genbench.planning.config import make_experiment, model_config
+from genbench.support.errors import BadInput
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
 from genbench_gan.networks import Critic, pyramid
 

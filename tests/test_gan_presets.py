@@ -8,11 +8,11 @@ from test_gan import batch
 from toys import train_toy
 
 from genbench import DataSpec
-from genbench import train as loop
 from genbench.conformance.case import Case
 from genbench.data import Dataset
-from genbench.ema import WeightAverage
-from genbench.train import Trainer
+from genbench.training import loop
+from genbench.training.ema import WeightAverage
+from genbench.training.loop import Trainer
 from genbench_gan import GAN, GANConfig
 from genbench_gan.networks import NormReLU
 from genbench_gan.residual import DownBlock, UpBlock

@@ -5,12 +5,13 @@ import torch
 from pydantic import ValidationError
 
 from genbench import Batch, DataSpec
-from genbench.config import Experiment
-from genbench.errors import BadInput
 from genbench.images import to_float
-from genbench.planning.plan import Runtime, make_jobs
+from genbench.planning.config import Experiment
+from genbench.planning.plan import make_jobs
 from genbench.planning.shadow import check_models
-from genbench.plugins import load_plugins
+from genbench.records.job import Runtime
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, linear_betas
 from genbench_ddpm.samplers import ddim, end_of

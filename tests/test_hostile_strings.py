@@ -11,7 +11,7 @@ import re
 import pytest
 from records_factory import PAYLOADS, planted, write_runs
 
-from genbench.safe_text import printable
+from genbench.support.text import printable
 from genbench.tables.build import make_tables
 from genbench.tables.formats import FORMATS, render
 

@@ -9,19 +9,23 @@ import pytest
 import torch
 from toys import toy_job
 
-from genbench import checkpoint, store
 from genbench.data import make_entry, prepare
-from genbench.errors import CorruptData
-from genbench.evaluate import classifier, extractors, features, likelihood, protocol
+from genbench.evaluate import classifier, features
+from genbench.evaluate import extractor as extraction
 from genbench.evaluate.classifier import load_classifier, save_classifier
-from genbench.evaluate.extractors import Extractor, extractor, extractor_stamps
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.extractors import extractor, extractor_stamps
 from genbench.evaluate.features import reference_features
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench.evaluate.samples import score
 from genbench.executors.local import as_context
-from genbench.planning.plan import Runtime, make_jobs
-from genbench.plugins import load_plugins
-from genbench.references import score
-from genbench.run import is_done, run_job
+from genbench.planning.plan import make_jobs
+from genbench.records import checkpoint, protocol
+from genbench.records.job import Runtime
+from genbench.records.protocol import EvaluationSettings
+from genbench.running.defaults import load_plugins
+from genbench.running.run import is_done, run_job
+from genbench.support import store
+from genbench.support.errors import CorruptData
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
 SETTINGS = {"kid_subsets": 3, "isc_splits": 2}
@@ -98,7 +102,7 @@ def test_another_extractor_of_one_name_is_another_protocol_and_a_miss(tmp_path, 
 
 @pytest.mark.parametrize(
     ("module", "name", "moved"),
-    [(protocol, "METRICS", FIDELITY), (extractors, "CODE", FIDELITY)],
+    [(protocol, "METRICS", FIDELITY), (extraction, "CODE", FIDELITY)],
     ids=["metric version", "extraction version"],
 )
 def test_a_new_version_of_the_code_is_another_protocol(tmp_path, monkeypatch, module, name, moved):
@@ -205,7 +209,7 @@ def features_place(folder):
 
 def test_a_dataset_that_changes_while_jobs_wait_is_refused(tmp_path):
     """A job says which images it is of; its process opens the dataset anew."""
-    from genbench.child import prepared
+    from genbench.running.loading import prepared
 
     toml = tmp_path / "mine.toml"
     toml.write_text('[mine]\nsource = "array"\npath = "images.npy"\nshape = [1, 8, 8]\ntest_fraction = 0.4\n')
@@ -250,7 +254,7 @@ def test_another_recipe_or_other_images_are_another_classifier(tmp_path, monkeyp
 
 PLUGIN = """
 from genbench import hookimpl
-from genbench.evaluate.extractors import Extractor
+from genbench.evaluate.extractor import Extractor
 
 @hookimpl
 def register_extractors(register):
@@ -281,15 +285,15 @@ def test_a_plugins_extractor_is_identified_by_its_code_too(tmp_path):
     ("module", "name", "names"),
     [
         (protocol, "METRICS", ["digits-classifier-v1"]),
-        (likelihood, "LIKELIHOOD", ["digits-classifier-v1"]),
-        (extractors, "CODE", ["digits-classifier-v1"]),
+        (protocol, "LIKELIHOOD", ["digits-classifier-v1"]),
+        (extraction, "CODE", ["digits-classifier-v1"]),
         (classifier, "RECIPE", ["local-classifier"]),
     ],
 )
 def test_a_new_version_of_what_measures_scores_again_without_training(
     tmp_path, digits, monkeypatch, module, name, names
 ):
-    from genbench.config import Experiment
+    from genbench.planning.config import Experiment
 
     experiment = Experiment.model_validate({"models": ({"name": "gaussian"},), "extractors": names})
 
@@ -307,7 +311,7 @@ def test_another_version_of_an_extractor_measures_again_and_replaces_its_numbers
     first = gaussian_job(tmp_path, digits)
     old = run_job(first, digits, load_plugins())
     assert is_done(first)
-    monkeypatch.setattr(extractors, "CODE", 99)
+    monkeypatch.setattr(extraction, "CODE", 99)
     second = gaussian_job(tmp_path, digits)
     assert second.id == first.id and not is_done(second)
     new = run_job(second, digits, load_plugins())
@@ -324,7 +328,7 @@ def test_a_model_is_identified_by_the_code_it_borrows():
 
 
 def gaussian_job(folder, digits, **change):
-    from genbench.config import Experiment
+    from genbench.planning.config import Experiment
 
     words = {"models": ({"name": "gaussian"},), "budget": "5steps", "samples": 40, "likelihood_images": 4, **change}
     return make_jobs(Experiment.model_validate(words), load_plugins(), [digits], Runtime(out=folder, cache=folder))[0]

@@ -15,10 +15,10 @@ from genbench import Batch, DataSpec
 from genbench.data import Dataset, Part
 from genbench.evaluate.fidelity import fidelity_measurements, kid
 from genbench.evaluate.likelihood import likelihood_measurements
-from genbench.records.protocol import EvaluationSettings
-from genbench.metering.flops import FlopCounter
 from genbench.images import bits_per_dim, to_float
+from genbench.metering.flops import FlopCounter
 from genbench.metrics.features import Features
+from genbench.records.protocol import EvaluationSettings
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, linear_betas
 from genbench_vae import VAE, VAEConfig
 

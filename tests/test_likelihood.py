@@ -10,18 +10,17 @@ import torch
 from records_factory import full, make_record, measure, write_runs
 
 from genbench import Batch, DataSpec, Model
-from genbench.records.job import Budget
 from genbench.data import Dataset, Part
-from genbench.support.errors import CorruptData
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.evaluate.over_time import keep_bound_over_time
-from genbench.records.protocol import EvaluationSettings
-from genbench.records.job import Job
 from genbench.plots import ALL
 from genbench.plots.bound import bound_over_time, read_terms
-from genbench.records.record_files import load_records
+from genbench.records.job import Budget, Job
+from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import PluginStamp
-from genbench.slots import Slot
+from genbench.records.record_files import load_records
+from genbench.records.slots import Slot
+from genbench.support.errors import CorruptData
 from genbench.tables.build import make_tables
 from genbench_ddpm import DDPM
 from genbench_vae import VAE

@@ -8,10 +8,10 @@ from test_fidelity import normal
 
 from genbench.evaluate import fidelity
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid
-from genbench.records.protocol import EvaluationSettings
 from genbench.metrics.features import Features
 from genbench.metrics.frechet import fid_infinity
 from genbench.metrics.memorisation import memorised_share
+from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import fingerprint
 
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.support.errors import CorruptData
 from genbench.evaluate.fidelity import fid, fidelity_measurements
-from genbench.records.protocol import EvaluationSettings
 from genbench.metrics.classes import class_metrics
 from genbench.metrics.features import Features
 from genbench.metrics.frechet import fid_infinity
 from genbench.metrics.memorisation import memorised_share
 from genbench.metrics.neighbours import neighbour_metrics
+from genbench.records.protocol import EvaluationSettings
+from genbench.support.errors import CorruptData
 
 
 def normal(n, d, seed=0, scale=1.0, mean=0.0):

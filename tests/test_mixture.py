@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal, norm
 
 from genbench.data import data_root, known_datasets, prepare
 from genbench.data.mixture import Mixture, make_mixture
-from genbench.record_files import load_records
+from genbench.records.record_files import load_records
 
 BITS = 64 * math.log(2)
 SMALL = """

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genbench import Muon, adamw, checkpoint
-from genbench.flops import FlopCounter
+from genbench import Muon, adamw
+from genbench.metering.flops import FlopCounter
 from genbench.optimizers import inverse_root, is_matrix
+from genbench.training.optimizer_state import optimizer_tensors, restore_optimizers
 
 
 def network() -> nn.Sequential:
@@ -113,9 +114,9 @@ def test_a_restored_optimizer_goes_on_exactly() -> None:
         first.step()
     give_gradients(stopped, 1)
     second.step()
-    tensors = checkpoint.optimizer_tensors({"train": second})
+    tensors = optimizer_tensors({"train": second})
     third = Muon(stopped, 1e-2)
-    checkpoint.restore_optimizers({"train": third}, tensors)
+    restore_optimizers({"train": third}, tensors)
     give_gradients(stopped, 2)
     third.step()
     assert all(torch.equal(mine, other) for mine, other in zip(going.parameters(), stopped.parameters()))

@@ -11,11 +11,11 @@ from records_factory import make_record, write_runs
 from toys import Toy, build, toy_job
 
 from genbench import DataSpec
-from genbench.errors import CorruptData
-from genbench.pictures import COLUMNS, ROWS, keep_pictures
-from genbench.record_files import load_records
+from genbench.records.record_files import load_records
+from genbench.records.samples import Samples
 from genbench.report import build_report
-from genbench.sample import Samples
+from genbench.running.pictures import COLUMNS, ROWS, keep_pictures
+from genbench.support.errors import CorruptData
 from genbench_ddpm import DDPM
 from genbench_ddpm.chains import between, forward_chain, reverse_chain
 from genbench_ddpm.diffusion import Diffusion, linear_betas

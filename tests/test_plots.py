@@ -12,12 +12,12 @@ from PIL import Image
 from records_factory import full, make_record, quick_suite, reference, seeds_of, with_curve, with_entropy, write_runs
 
 from genbench import plots
-from genbench.support.errors import CorruptData
 from genbench.plots.cost import pareto
 from genbench.plots.panels import MOST_BARS, of_label
 from genbench.plots.sheets import first_samples, sheet
 from genbench.plots.style import COLOURS, MARKERS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
 from genbench.records.record import Entropy
+from genbench.support.errors import CorruptData
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
 

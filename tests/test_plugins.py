@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from genbench import __version__, hookspecs, plugins
-from genbench.errors import BadInput, EnvironmentProblem
-from genbench.plugins import load_plugins
+from genbench import __version__, hookspecs
+from genbench.extension import loading, registry
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput, EnvironmentProblem
 
 GOOD = """
 from genbench import Model, hookimpl
@@ -46,7 +47,7 @@ def install(monkeypatch, tmp_path, **texts):
     for name, text in texts.items():
         write(tmp_path, text, f"{name}_module_{tmp_path.name}.py")
         points.append(EntryPoint(name.split("__")[0], f"{name}_module_{tmp_path.name}", "genbench"))
-    monkeypatch.setattr(plugins, "installed", lambda: points)
+    monkeypatch.setattr(loading, "installed", lambda: points)
 
 
 def test_a_file_is_loaded_and_its_model_found(tmp_path):
@@ -92,13 +93,13 @@ def test_a_plugin_for_another_interface_is_listed_and_refused_when_asked_for(
 
 
 def test_a_slow_import_is_told_of_by_name_and_seconds(genbench, tmp_path, monkeypatch):
-    monkeypatch.setattr(plugins, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(registry, "SLOW_SECONDS", 0.2)
     install(monkeypatch, tmp_path, slow=f"import time\ntime.sleep(0.3)\n{GOOD}", quick=GOOD.replace("toy", "other"))
     result = genbench("plugins", "--json")
     (line,) = result.err.splitlines()
     assert line.startswith("warning: plugin slow (") and re.search(r"its import took \d+\.\d s", line)
     assert [row["state"] for row in result.json] == ["ok", "ok"]
-    monkeypatch.setattr(plugins.multiprocessing, "parent_process", lambda: "the command")
+    monkeypatch.setattr(registry.multiprocessing, "parent_process", lambda: "the command")
     file = write(tmp_path, f"import time\ntime.sleep(0.3)\n{GOOD}")
     assert genbench("plugins", "--plugin", file, "--json").err == ""
 

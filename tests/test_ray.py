@@ -9,9 +9,9 @@ import sys
 import pytest
 from finished import essence, record_of, run_of
 
-from genbench.errors import EnvironmentProblem
 from genbench.executors import Task
 from genbench.executors.ray import connected, resources_of
+from genbench.support.errors import EnvironmentProblem
 
 MISHAPS = """
 import ctypes, os

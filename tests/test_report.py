@@ -14,7 +14,6 @@ from PIL import Image
 from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
-from genbench.support.errors import BadInput
 from genbench.plots.sheets import sheet
 from genbench.plots.style import captioned, panels_of
 from genbench.records.record_files import load_records
@@ -22,6 +21,7 @@ from genbench.report import build_report
 from genbench.report.pages import Pages
 from genbench.report.place import MARKER
 from genbench.report.site import slugs_of
+from genbench.support.errors import BadInput
 from genbench.support.text import printable
 from genbench.tables.build import make_tables
 
@@ -382,10 +382,10 @@ def test_no_torch_and_no_plugin_is_imported(tmp_path):
 import sys
 from pathlib import Path
 from genbench.tables.formats import render
-from genbench.record_files import load_records
+from genbench.records.record_files import load_records
 from genbench.report import build_report
 from genbench.tables.build import make_tables
-from genbench.safe_text import printable
+from genbench.support.text import printable
 records = load_records([Path(sys.argv[1])])
 render(make_tables(records), "text")
 build_report(records, Path(sys.argv[2]))

@@ -10,7 +10,7 @@ from finished import SMALL, numbers, record_of, run_of, times
 EXTRACTOR = """
 import numpy as np
 from genbench import hookimpl
-from genbench.evaluate.extractors import Extractor
+from genbench.evaluate.extractor import Extractor
 
 @hookimpl
 def register_extractors(register):
@@ -167,7 +167,8 @@ def test_a_run_on_other_data_of_that_name_is_not_scored(genbench, runs):
 
 def test_a_busy_run_is_not_scored(genbench, runs):
     run = run_of(runs, "mine")
-    script = f"from genbench.lock import locked; import time\nwith locked(__import__('pathlib').Path({str(run)!r})):\n"
+    script = "import time, pathlib\nfrom genbench.support.lock import locked\n"
+    script += f"with locked(pathlib.Path({str(run)!r})):\n"
     holder = subprocess.Popen([sys.executable, "-c", script + " print('held', flush=True); time.sleep(60)"], stdout=-1)
     try:
         assert holder.stdout.readline().strip() == b"held"

@@ -4,14 +4,16 @@ import pytest
 import torch
 from toys import toy_job
 
-from genbench import checkpoint, faults, store
-from genbench import train as loop
-from genbench.config import ModelChoice, model_config
-from genbench.cost import Meter
-from genbench.faults import InjectedFault
-from genbench.planning.plan import Runtime
-from genbench.plugins import load_plugins
-from genbench.train import build_model, train
+from genbench.metering.meter import Meter
+from genbench.planning.config import ModelChoice, model_config
+from genbench.records import checkpoint
+from genbench.records.job import Runtime
+from genbench.running.defaults import load_plugins
+from genbench.support import faults, store
+from genbench.support.faults import InjectedFault
+from genbench.training import loop
+from genbench.training.loop import build_model
+from genbench.training.train import train
 
 FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian", "vae", "gan", "ldm", "ddpm")]

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from records_factory import make_record, measure, write_runs
 
-from genbench import store
-from genbench.errors import CorruptData
-from genbench.record_files import curve_of, find_records, load_records
-from genbench.records import CurvePoint, is_sealed
+from genbench.records.record import CurvePoint, is_sealed
+from genbench.records.record_files import curve_of, find_records, load_records
+from genbench.support import store
+from genbench.support.errors import CorruptData
 
 SIDE, FEW, MANY = 32, 2_500, 20_000
 IMAGE = SIDE * SIDE
@@ -31,7 +31,7 @@ SMALL = GROWTH // 4
 CHILD = """
 import sys
 from pathlib import Path
-from genbench import store
+from genbench.support import store
 from genbench.data import make_entry, prepare
 
 store.KEPT_BYTES = 0  # release small arrays too

@@ -15,14 +15,15 @@ import torch
 from finished import record_of
 from toys import Toy, toy_job
 
-from genbench import checkpoint, store
-from genbench.cost import Meter
 from genbench.data import known_datasets, make_entry, prepare
-from genbench.errors import BadInput, CorruptData, EnvironmentProblem
-from genbench.lock import locked
-from genbench.record_files import load_records
-from genbench.run import Run, attempt, failure
-from genbench.safe_text import impersonal, redacted
+from genbench.metering.meter import Meter
+from genbench.records import checkpoint
+from genbench.records.record_files import load_records
+from genbench.running.run import Run, attempt, failure
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
+from genbench.support.lock import locked
+from genbench.support.text import impersonal, redacted
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,7 +92,7 @@ def test_in_the_weights_of_extractors(tmp_path, digits):
 
 def test_in_cached_features_and_classifiers(tmp_path, digits):
     from genbench.evaluate import classifier
-    from genbench.evaluate.extractors import Extractor
+    from genbench.evaluate.extractor import Extractor
     from genbench.evaluate.features import reference_features
 
     own = Extractor("own", lambda images: (images.float().flatten(1), None), 64, 0, {})

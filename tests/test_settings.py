@@ -12,13 +12,15 @@ import pytest
 import torch
 from toys import toy_job
 
-from genbench import Batch, DataSpec, store
-from genbench.config import Budget, Experiment, ModelChoice
-from genbench.evaluate.protocol import EvaluationSettings
+from genbench import Batch, DataSpec
 from genbench.images import dequantize, to_float
-from genbench.planning.plan import Job, Runtime, make_jobs
-from genbench.plugins import load_plugins
-from genbench.records import PluginStamp
+from genbench.planning.config import Experiment, ModelChoice
+from genbench.planning.plan import make_jobs
+from genbench.records.job import Budget, Job, Runtime
+from genbench.records.protocol import EvaluationSettings
+from genbench.records.record import PluginStamp
+from genbench.running.defaults import load_plugins
+from genbench.support import store
 
 KEYS = {
     "training": {"id"},

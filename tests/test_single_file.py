@@ -10,10 +10,10 @@ from records_factory import PAYLOADS, make_record, planted, seeds_of, write_runs
 from test_report import suite
 
 from genbench import plots
-from genbench.errors import BadInput
 from genbench.report import build_report
 from genbench.report.build import MOST_RUNS
-from genbench.safe_text import printable
+from genbench.support.errors import BadInput
+from genbench.support.text import printable
 
 
 @pytest.fixture

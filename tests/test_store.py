@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from genbench import checkpoint, store
 from genbench.data.array_file import read_arrays
-from genbench.errors import BadInput, Busy, CorruptData, EnvironmentProblem
-from genbench.lock import locked
+from genbench.records import checkpoint
+from genbench.support import store
+from genbench.support.errors import BadInput, Busy, CorruptData, EnvironmentProblem
+from genbench.support.lock import locked
+from genbench.training.optimizer_state import optimizer_tensors, restore_optimizers
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -44,8 +46,8 @@ def test_a_full_disk_is_an_environment_problem(tmp_path):
     script = f"""
 import resource, numpy as np
 from pathlib import Path
-from genbench import store
-from genbench.errors import EnvironmentProblem
+from genbench.support import store
+from genbench.support.errors import EnvironmentProblem
 import signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
@@ -114,7 +116,7 @@ def test_a_lock_keeps_others_out_and_dies_with_its_holder(tmp_path):
     script = f"""
 import time
 from pathlib import Path
-from genbench.lock import locked
+from genbench.support.lock import locked
 with locked(Path({str(tmp_path)!r})):
     print("locked", flush=True)
     time.sleep(60)
@@ -162,11 +164,11 @@ def test_optimizer_state_survives_as_tensors():
 
     layer, optimizer = make()
     step(layer, optimizer)
-    weights, tensors = layer.state_dict(), checkpoint.optimizer_tensors({"a": optimizer})
+    weights, tensors = layer.state_dict(), optimizer_tensors({"a": optimizer})
     tensors = {name: value.clone() for name, value in tensors.items()}
     other, restored = make()
     other.load_state_dict({name: value.clone() for name, value in weights.items()})
-    checkpoint.restore_optimizers({"a": restored}, tensors)
+    restore_optimizers({"a": restored}, tensors)
     step(layer, optimizer)
     step(other, restored)
     assert torch.equal(layer.weight, other.weight)

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 from records_factory import make_record, measure, quick_suite, reference, seeds_of, values_of, write_runs
 
+from genbench.records.slots import Slot
 from genbench.support.errors import CorruptData
-from genbench.slots import Slot
 from genbench.tables.build import make_tables, measurement_frame, progress_frame, run_frame
 from genbench.tables.formats import render
 

@@ -15,16 +15,17 @@ import torch
 from finished import essence, record_of, run_of
 from toys import toy_job
 
-from genbench import checkpoint
-from genbench import train as loop
-from genbench.config import ModelChoice, model_config
-from genbench.cost import Meter
 from genbench.devices import group_devices
-from genbench.errors import BadInput, Cancelled, Diverged, EnvironmentProblem, ProcessFailed
-from genbench.planning.plan import Runtime
+from genbench.metering.meter import Meter
+from genbench.planning.config import ModelChoice, model_config
 from genbench.planning.session import processes_of_launcher
-from genbench.plugins import load_plugins
-from genbench.train import build_model, train
+from genbench.records import checkpoint
+from genbench.records.job import Runtime
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput, Cancelled, Diverged, EnvironmentProblem, ProcessFailed
+from genbench.training import loop
+from genbench.training.loop import build_model
+from genbench.training.train import train
 
 PLUGIN = """
 import os, signal

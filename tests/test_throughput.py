@@ -7,11 +7,12 @@ import pytest
 import torch
 from toys import Toy, build, toy_job
 
-from genbench.cost import Meter
-from genbench.errors import BadInput
 from genbench.evaluate.likelihood import likelihood_measurements
-from genbench.sample import Samples, sample
-from genbench.throughput import measure_throughput, rates
+from genbench.metering.meter import Meter
+from genbench.records.samples import Samples
+from genbench.running.sample import sample
+from genbench.running.throughput import measure_throughput, rates
+from genbench.support.errors import BadInput
 
 
 def pairs(found):

@@ -9,14 +9,14 @@ import torch
 from toys import Toy, TwoPhases, build, toy_job, train_toy
 
 from genbench import Batch
-from genbench import train as loop
-from genbench.config import ModelChoice, model_config
-from genbench.cost import Meter
-from genbench.ema import WeightAverage
-from genbench.errors import BadInput, Diverged
-from genbench.feeder import Feeder
-from genbench.seeds import derive_seed
-from genbench.train import Trainer
+from genbench.metering.meter import Meter
+from genbench.planning.config import ModelChoice, model_config
+from genbench.support.errors import BadInput, Diverged
+from genbench.support.seeds import derive_seed
+from genbench.training import loop
+from genbench.training.ema import WeightAverage
+from genbench.training.feeder import Feeder
+from genbench.training.loop import Trainer
 
 
 def same(a, b):

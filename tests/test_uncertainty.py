@@ -21,8 +21,8 @@ from records_factory import (
 )
 
 import genbench as package
+from genbench.records.slots import Slot
 from genbench.report.headlines import headlines
-from genbench.slots import Slot
 from genbench.tables.build import make_tables, measurement_frame
 
 FID = Slot("fid_test", "mnist-classifier-v1")

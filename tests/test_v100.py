@@ -6,11 +6,11 @@ import pytest
 import torch
 from records_factory import make_record, write_runs
 
+from genbench.records.slots import Slot
+from genbench.records.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion, parse_conversion
 from genbench.support.errors import BadInput
-from genbench.slots import Slot
 from genbench.tables.build import make_tables
 from genbench.tables.formats import render
-from genbench.records.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion, parse_conversion
 
 
 def cell(records):

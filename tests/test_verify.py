@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
-from genbench import checkpoint, store
-from genbench.store import settings_digest
-from genbench.verify import verify_run
+from genbench.commands.verify import verify_run
+from genbench.records import checkpoint
+from genbench.support import store
+from genbench.support.store import settings_digest
 
 KINDS = [
     "record.json", "job.json", "samples.json", "samples.npy", "labels.npy", "progress.jsonl",
@@ -159,6 +160,7 @@ def test_what_is_no_fault(genbench, run):
 
 
 def test_it_needs_no_torch(made):
-    script = "import sys, pathlib; from genbench.verify import verify_runs; verify_runs([pathlib.Path(sys.argv[1])]); "
+    script = "import sys, pathlib; from genbench.commands.verify import verify_runs; "
+    script += "verify_runs([pathlib.Path(sys.argv[1])]); "
     script += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script, str(made)]).returncode == 0

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genbench import store
+from genbench.support import store
 
 TRAP = """
 from pathlib import Path
 Path(__file__).with_suffix(".imported").touch()
 raise ImportError("not the installed genbench")
 """
-SCRIPT = "from genbench.cli import main\n\nif __name__ == '__main__':\n    main()\n"
+SCRIPT = "from genbench.cli.main import main\n\nif __name__ == '__main__':\n    main()\n"
 SMALL = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood-images", "10", "--device", "cpu"]
 
 

@@ -4,10 +4,9 @@ import torch
 from torch import nn
 
 from genbench import Model, Phase, field
-from genbench.config import Budget
-from genbench.cost import Meter
-from genbench.planning.plan import Job, Runtime
-from genbench.records import PluginStamp
+from genbench.metering.meter import Meter
+from genbench.records.job import Budget, Job, Runtime
+from genbench.records.record import PluginStamp
 
 
 class Toy(Model):
@@ -84,7 +83,7 @@ def build(job, data, model=Toy):
 
 def train_toy(folder, data, model=Toy, meter=None, built=None, **changes):
     """A toy after training, and its meter."""
-    from genbench.train import train
+    from genbench.training.train import train
 
     job = toy_job(folder, model, **changes)
     job.folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from genbench import plots
 from genbench.plots import style
-from genbench.record_files import load_records
+from genbench.records.record_files import load_records
 from genbench.tables.build import make_tables
 
 COUNT = 36

@@ -64,9 +64,9 @@ class Soak:
         os.environ["GENBENCH_CACHE"] = str(folder / "cache")
         os.environ["OMP_NUM_THREADS"] = "1"
         hasten()
-        from genbench.config import Experiment
         from genbench.data import data_root, known_datasets, prepare
-        from genbench.plugins import load_plugins
+        from genbench.planning.config import Experiment
+        from genbench.running.defaults import load_plugins
 
         self.plugins = load_plugins()
         self.data = prepare(known_datasets()["digits"], data_root(None), offline=True)
@@ -80,16 +80,17 @@ class Soak:
     # One life of the work
 
     def jobs(self, out: Path) -> list[Any]:
-        from genbench.planning.plan import Runtime, make_jobs
+        from genbench.planning.plan import make_jobs
+        from genbench.records.job import Runtime
 
         return make_jobs(self.experiment, self.plugins, [self.data], Runtime(out=out, cache=self.folder / "cache"))
 
     def live(self, out: Path, wish: str = "") -> None:
         """All work that is not done yet, in this process."""
-        from genbench import faults, progress
         from genbench.report import build_report
-        from genbench.rescore import open_finished, score_again
-        from genbench.run import is_done, run_job
+        from genbench.running.rescore import open_finished, score_again
+        from genbench.running.run import is_done, run_job
+        from genbench.support import faults, progress
 
         faults.arm(wish)
         signal.signal(signal.SIGTERM, lambda *_: progress.request_stop())
@@ -153,7 +154,7 @@ class Soak:
 
     def strike(self, wish: str) -> None:
         """A life with a fault, one without, and the comparison."""
-        from genbench.faults import parse
+        from genbench.support.faults import parse
 
         out, action = self.fresh("struck"), parse(wish).action
         self.count.points += 1
@@ -177,7 +178,7 @@ class Soak:
 
     def examine(self, out: Path, known: set[str], when: str) -> set[str]:
         """Look for what is not whole, and for records that were there and are gone; the records that are there."""
-        from genbench.verify import verify_runs
+        from genbench.commands.verify import verify_runs
 
         faults = []
         if any(out.glob("*/job.json")):
@@ -210,8 +211,9 @@ class Soak:
 
 def hasten() -> None:
     """Everything that happens every minute happens every step, and what only takes time is left out."""
-    from genbench import run, sample, train
     from genbench.evaluate import classifier
+    from genbench.running import run, sample
+    from genbench.training import loop as train
 
     train.CHECKPOINT_SECONDS = sample.SHARD_SECONDS = -1.0
     sample.BLOCK = 20
@@ -234,7 +236,7 @@ def ended(pid: int, seconds: float) -> tuple[bool, bool]:
 
 def outcome(out: Path) -> dict[str, Any]:
     """What each run has come to, apart from what the clock says: digests of weights and samples, and all numbers."""
-    from genbench.store import file_digest
+    from genbench.support.store import file_digest
 
     found = {}
     for folder in sorted(out.glob("*-*")):
@@ -262,7 +264,7 @@ def timeless(value: Any) -> Any:
 
 def all_points() -> list[str]:
     """Every point by every action, once."""
-    from genbench.faults import POINTS
+    from genbench.support.faults import POINTS
 
     return [f"{name}:{LATER.get(name, 1)}:{action}" for name in POINTS for action in ACTIONS]
 

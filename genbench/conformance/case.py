@@ -17,18 +17,17 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from genbench.capabilities import Likelihood
-from genbench.config import Budget
+from genbench.conformance.places import Place, innermost, own_sources
 from genbench.conformance.process_state import shared_state
-from genbench.cost import Meter
 from genbench.data import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
 from genbench.images import dequantize, to_float
+from genbench.metering.meter import Meter
 from genbench.model import Batch, Config, DataSpec, Model
-from genbench.places import Place, innermost, own_sources
-from genbench.planning.plan import Job, Runtime
-from genbench.records import Entropy, PluginStamp
-from genbench.train import train
-from genbench.values import checked
+from genbench.records.job import Budget, Job, Runtime
+from genbench.records.record import Entropy, PluginStamp
+from genbench.support.validation import checked
+from genbench.training.train import train
 
 STEPS = 6
 COUNT = 6

@@ -11,15 +11,15 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from genbench.child import die_with_parent
+from genbench.conformance.places import Place, dumped_at, own_sources, place_of, real
 from genbench.conformance.promise import Promise
 from genbench.conformance.verdicts import Report, Verdict, check_cases, merged
-from genbench.errors import BadInput, GenbenchError
-from genbench.executors.supervise import ending, start_forkserver
-from genbench.executors.task import as_error, plain_error
-from genbench.places import Place, dumped_at, own_sources, place_of, real
-from genbench.plugins import Plugins, installed, load_plugins
-from genbench.progress import at, last_words, unwatch, watch
+from genbench.extension.loading import installed
+from genbench.extension.registry import Plugins
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput, GenbenchError, as_error, plain_error
+from genbench.support.processes import die_with_parent, ending, start_forkserver
+from genbench.support.progress import at, last_words, unwatch, watch
 
 Say = Callable[[Any], object]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from genbench.conformance.case import Case
-from genbench.places import Place
+from genbench.conformance.places import Place
 
 
 class Broken(Exception):

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genbench import store
 from genbench.conformance.case import STEPS, Case
+from genbench.conformance.places import own_sources, place_of
 from genbench.conformance.promise import Broken, listed, promise, require
-from genbench.errors import BadInput, describe
 from genbench.model import Model
-from genbench.names import check_name
-from genbench.places import own_sources, place_of
-from genbench.records import REFERENCES
-from genbench.train import checked_loss, checked_phases, give_gradients
-from genbench.values import checked
+from genbench.records.record import REFERENCES
+from genbench.support import store
+from genbench.support.errors import BadInput, describe
+from genbench.support.names import check_name
+from genbench.support.validation import checked
+from genbench.training.loop import checked_loss, checked_phases, give_gradients
 
 
 @promise("it has a name of its own", "name")

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.conformance.case import Case, cases
+from genbench.conformance.places import Place, own_sources, place_of, raised_at, shown
 from genbench.conformance.process_state import settings_restored
 from genbench.conformance.promise import Broken, NotApplicable, Promise
 from genbench.conformance.promises import PROMISES
 from genbench.conformance.training import options as OPTIONS
 from genbench.devices import exact_arithmetic
-from genbench.errors import describe
-from genbench.places import Place, own_sources, place_of, raised_at, shown
-from genbench.progress import at
-from genbench.signals import is_interruption
+from genbench.support.errors import describe
+from genbench.support.progress import at
+from genbench.support.signals import is_interruption
 
 if TYPE_CHECKING:
     from genbench.model import Model

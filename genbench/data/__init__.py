@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genbench import store
 from genbench.data.source import Place, Source, Split
 from genbench.data.sources import SOURCES
-from genbench.errors import BadInput, CorruptData, GenbenchError, did_you_mean, together
-from genbench.names import check_name
-from genbench.safe_text import printable
-from genbench.seeds import derive_seed
-from genbench.toml_file import Keys, read_toml
-from genbench.values import checked
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData, GenbenchError, did_you_mean, together
+from genbench.support.names import check_name
+from genbench.support.seeds import derive_seed
+from genbench.support.text import printable
+from genbench.support.toml_file import Keys, read_toml
+from genbench.support.validation import checked
 
 if TYPE_CHECKING:
     from genbench.model import DataSpec
-    from genbench.records import Entropy
+    from genbench.records.record import Entropy
 
 PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from genbench.errors import BadInput, EnvironmentProblem
-from genbench.store import UNREADABLE
+from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.store import UNREADABLE
 
 IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
 MOST_MEMBERS = 100

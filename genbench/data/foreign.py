@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench import store
 from genbench.data import Dataset
 from genbench.data.array_file import read_arrays
 from genbench.data.own_files import Array, Files, Folder
-from genbench.errors import BadInput
-from genbench.names import check_name
-from genbench.records import REFERENCES
-from genbench.seeds import derive_seed
+from genbench.records.record import REFERENCES
+from genbench.support import store
+from genbench.support.errors import BadInput
+from genbench.support.names import check_name
+from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
     from PIL.Image import Image

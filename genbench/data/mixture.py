@@ -15,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from genbench.records import Entropy
-from genbench.seeds import derive_seed
+from genbench.records.record import Entropy
+from genbench.support.seeds import derive_seed
 
 FREQUENCIES = 3
 CONTRAST = 72.0

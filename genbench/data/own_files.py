@@ -18,7 +18,7 @@ from pydantic import Field
 
 from genbench.data.array_file import read_arrays
 from genbench.data.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
-from genbench.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput, EnvironmentProblem
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 IGNORED_NAMES = {".DS_Store", "Thumbs.db", "__MACOSX"}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from genbench.errors import BadInput
-from genbench.records import Entropy
-from genbench.store import release
+from genbench.records.record import Entropy
+from genbench.support.errors import BadInput
+from genbench.support.store import release
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,9 +14,9 @@ from pydantic import Field, field_validator
 from genbench.data.mixture import FREQUENCIES, Mixture, make_mixture
 from genbench.data.own_files import Array, Folder
 from genbench.data.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean
-from genbench.records import Entropy
-from genbench.seeds import derive_seed
+from genbench.records.record import Entropy
+from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean
+from genbench.support.seeds import derive_seed
 
 GENBENCHS_OWN = {"root", "download", "transform", "target_transform", "transforms", "loader"}
 """Arguments of torchvision's datasets that are not a datasets file's: genbench decides on places and pixels."""

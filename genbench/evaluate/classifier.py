@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import store
-from genbench.errors import Busy, CorruptData
 from genbench.images import to_float
-from genbench.lock import locked
 from genbench.optimizers import adamw
-from genbench.progress import report, stop_if_requested
 from genbench.schedules import warmup_cosine
-from genbench.seeds import derive_seed
+from genbench.support import store
+from genbench.support.errors import Busy, CorruptData
+from genbench.support.lock import locked
+from genbench.support.progress import report, stop_if_requested
+from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
     from genbench.data import Dataset

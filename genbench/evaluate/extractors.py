@@ -15,25 +15,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from genbench.evaluate.extractor import SHIPPED_FOLDER, Extractor, Progress, stamped
+from genbench.evaluate.pretrained import pinned
+from genbench.metrics.features import Features
 from genbench.support import store
-from genbench.support.errors import BadInput, CorruptData, did_you_mean
-from genbench.metrics.features import Features, require_finite
+from genbench.support.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from genbench.data import Dataset
 
-CODE = 3
-"""Version of the extraction; raise it when the same weights would give other features."""
-BATCH, CPU_BATCH = 250, 64
-"""Images at once: many keep a GPU busy, a few stay in a processor's cache."""
 LOCAL = "local-classifier"
 GENERAL = "inception-v3-compat"
-SHIPPED_FOLDER = Path(__file__).parent.parent / "weights"
 
-Network = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
-Progress = Callable[[int, int], None]
 Registered = Mapping[str, tuple[Callable[[], Any], str]]
 
 
@@ -48,72 +41,6 @@ class Runtime(Protocol):
     def weights(self) -> Path | None: ...
     @property
     def offline(self) -> bool: ...
-
-
-class Extractor:
-    """A network from uint8 images (B, C, H, W) on `device` to features (B, d) and logits (B, classes) or None.
-
-    `identity` holds all that tells it from another: weights' digest, layer, resize rule; `batch` is how many images it
-    takes at once, which changes features by rounding alone.
-    """
-
-    def __init__(
-        self, name: str, network: Network, dim: int, num_classes: int, identity: Mapping[str, Any],
-        device: str = "cpu", batch: int | None = None,
-    ) -> None:  # fmt: skip
-        self.name, self.dim, self.num_classes = name, dim, num_classes
-        self._network, self._identity, self._device = network, dict(identity), device
-        self._batch = batch or (CPU_BATCH if device == "cpu" else BATCH)
-
-    def describe(self) -> dict[str, Any]:
-        """Plain data that is equal for two extractors only where they give the same features."""
-        return {
-            "name": self.name, "dim": self.dim, "num_classes": self.num_classes, "dtype": "float32", "code": CODE,
-            **self._identity,
-        }  # fmt: skip
-
-    def features(self, images: np.ndarray, batch: int | None = None, progress: Progress | None = None) -> Features:
-        """Features of uint8 images (N, C, H, W), in batches, in full float32 precision, returned as float64.
-
-        Raises BadInput for anything but uint8 images, CorruptData naming the first image whose features are not finite.
-        """
-        import torch
-
-        from genbench.devices import exact_arithmetic
-
-        if images.dtype != np.uint8 or images.ndim != 4:
-            raise BadInput(f"{self.name} takes uint8 images (N, C, H, W), not {images.dtype} of shape {images.shape}")
-        exact_arithmetic()
-        batch = batch or self._batch
-        features, logits = [], []
-        with torch.inference_mode():
-            for start in range(0, len(images), batch):
-                block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(self._device)
-                found, classes = self._network(block)
-                self._check(found, classes, len(block))
-                features.append(require_finite(found.cpu().double(), f"{self.name}: features", start))
-                if classes is not None:
-                    logits.append(require_finite(classes.cpu().double(), f"{self.name}: logits", start))
-                store.release(images)
-                if progress is not None:
-                    progress(start + len(block), len(images))
-        empty = torch.empty(0, self.dim, dtype=torch.float64)
-        return Features(torch.cat(features) if features else empty, torch.cat(logits) if logits else None)
-
-    def _check(self, features: Tensor, logits: Tensor | None, count: int) -> None:
-        for what, tensor, width in (("features", features, self.dim), ("logits", logits, self.num_classes)):
-            shape = None if tensor is None else tuple(tensor.shape)
-            expected = (count, width) if width else None
-            if shape != expected or (tensor is not None and str(tensor.dtype) != "torch.float32"):
-                dtype = "" if tensor is None else f"{tensor.dtype} "
-                raise CorruptData(f"{self.name}: {what} are {dtype}{shape}, they should be float32 {expected}")
-
-
-@cache
-def pinned() -> dict[str, dict[str, Any]]:
-    """torch-fidelity's extractors by name: file, address and SHA-256 of the weights, layer, dimension, input side."""
-    table: dict[str, dict[str, Any]] = json.loads((SHIPPED_FOLDER / "pinned.json").read_text(encoding="utf-8"))
-    return table
 
 
 @cache
@@ -206,7 +133,7 @@ def extractor_stamps(names: Iterable[str], registered: Registered | None = None)
 
     known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
     own = {name: source_digest(build) for name, (build, _) in (registered or {}).items()}
-    return {name: f"{CODE} {own.get(name) or known.get(name) or RECIPE}" for name in names}
+    return {name: stamped(own.get(name) or known.get(name) or str(RECIPE)) for name in names}
 
 
 def source_digest(build: Callable[[], Any]) -> str:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from genbench.support import store
-from genbench.support.errors import CorruptData
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import extractor
-from genbench.records.protocol import EvaluationSettings
 from genbench.metrics.features import Features, chosen, require_finite
+from genbench.records.protocol import EvaluationSettings
+from genbench.support import store
+from genbench.support.errors import CorruptData
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.records.job import Job
     from genbench.extension.registry import Plugins
+    from genbench.records.job import Job
 
 
 PIECE = 1000

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from genbench.records.protocol import EvaluationSettings, versions
 from genbench.metrics import metrics
 from genbench.metrics.case import Case
 from genbench.metrics.classes import inception_score
@@ -20,6 +19,7 @@ from genbench.metrics.frechet import fid
 from genbench.metrics.kernel import kid, kid_subset_size
 from genbench.metrics.metric import Measured
 from genbench.metrics.neighbours import precision_recall
+from genbench.records.protocol import EvaluationSettings, versions
 from genbench.records.record import Measurement
 
 __all__ = ["chosen", "fid", "fidelity_measurements", "inception_score", "kid", "kid_subset_size", "precision_recall"]

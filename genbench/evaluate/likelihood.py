@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
-from genbench.records.checkpoint import weights_digest
 from genbench.data import Dataset, Part
 from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
 from genbench.metrics.features import chosen
 from genbench.model import Batch, Model
+from genbench.records.checkpoint import weights_digest
 from genbench.records.job import Job
-from genbench.support.progress import report, stop_if_requested
+from genbench.records.protocol import LIKELIHOOD
 from genbench.records.record import Measurement
+from genbench.support.progress import report, stop_if_requested
 from genbench.support.seeds import derive_seed
 from genbench.support.store import release
 
@@ -27,8 +28,6 @@ Terms = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 """(images, labels) -> parts of minus a log-likelihood, nats per image."""
 ELBO_NOTE = "evidence lower bound, by one draw of the latents an image"
 BLOCK = 250
-LIKELIHOOD = 1
-"""Version of the convention; raise it when the same model would get another number."""
 
 
 def likelihood_measurements(job: Job, model: Model, data: Dataset) -> list[Measurement]:

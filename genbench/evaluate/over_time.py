@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from genbench.support import store
 from genbench.capabilities import BoundOverTime
 from genbench.data import Dataset
 from genbench.evaluate.likelihood import block_of
@@ -17,6 +16,7 @@ from genbench.images import bits_per_dim
 from genbench.metrics.features import chosen
 from genbench.model import Model
 from genbench.records.job import Job
+from genbench.support import store
 from genbench.support.seeds import derive_seed
 
 IMAGES = 64

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from genbench import store
-from genbench.faults import fault
-from genbench.records import Measurement
+from genbench.records.record import Measurement
+from genbench.support import store
+from genbench.support.faults import fault
 
 if TYPE_CHECKING:
-    from genbench.planning.plan import Job
+    from genbench.records.job import Job
 
 _spared = 0.0
 

@@ -6,17 +6,19 @@ torch-fidelity unpickles weight files, so a file is handed to it only after its 
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench import store
-from genbench.errors import BadInput, CorruptData, EnvironmentProblem
-from genbench.evaluate.extractors import BATCH, Extractor, Network, pinned
+from genbench.evaluate.extractor import BATCH, SHIPPED_FOLDER, Extractor, Network
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
 
 if TYPE_CHECKING:
     import torch
@@ -207,3 +209,10 @@ def code_digest(folder: Path) -> str:
     for file in sorted(folder.rglob("*.py")):
         content.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
     return content.hexdigest()
+
+
+@cache
+def pinned() -> dict[str, dict[str, Any]]:
+    """torch-fidelity's extractors by name: file, address and SHA-256 of the weights, layer, dimension, input side."""
+    table: dict[str, dict[str, Any]] = json.loads((SHIPPED_FOLDER / "pinned.json").read_text(encoding="utf-8"))
+    return table

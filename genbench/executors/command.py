@@ -10,8 +10,8 @@ from contextlib import suppress
 from subprocess import PIPE
 from typing import IO
 
-from genbench.errors import EnvironmentProblem
-from genbench.executors.task import Task, Tell, is_last
+from genbench.records.task import Task, Tell, is_last
+from genbench.support.errors import EnvironmentProblem
 
 ARGUMENTS = ("-P", "-m", "genbench.executors.supervise", "-")
 LOOK_SECONDS = 0.2

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from genbench import __version__
-from genbench.executors.supervise import start_forkserver, supervise
-from genbench.executors.task import Task, Tell, Work
-from genbench.planning.schedule import Pool
-from genbench.tables.wording import number
+from genbench.executors.schedule import Pool
+from genbench.executors.supervise import supervise
+from genbench.records.task import Task, Tell, Work
+from genbench.support.processes import start_forkserver
+from genbench.support.text import number
+from genbench.support.version import __version__
 
 GRACE_SECONDS = 30.0
 """How long an interruption waits for the checkpoints of the running jobs."""

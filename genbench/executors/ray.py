@@ -19,11 +19,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from genbench.errors import EnvironmentProblem, GenbenchError
 from genbench.executors.command import run_by_command
 from genbench.executors.local import GRACE_SECONDS, alone
 from genbench.executors.supervise import record_death
-from genbench.executors.task import News, Task, Tell, Work, is_last
+from genbench.records.task import News, Task, Tell, Work, is_last
+from genbench.support.errors import EnvironmentProblem, GenbenchError
 
 TRIES = 3
 """How often a job is begun whose node, or whose Ray process, is lost."""

@@ -15,13 +15,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from genbench import store
-from genbench.errors import EnvironmentProblem, GenbenchError
-from genbench.executors.task import News, Task, Tell
-from genbench.lock import locked
+from genbench.records.task import News, Task, Tell
+from genbench.support import store
+from genbench.support.errors import EnvironmentProblem, GenbenchError
+from genbench.support.lock import locked
+from genbench.support.processes import ending, start_forkserver
 
 LOOK_SECONDS = 0.2
-_starting = threading.Lock()
 
 
 def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
@@ -57,7 +57,7 @@ class Child:
     """The process of a task."""
 
     def __init__(self, task: Task, tell: Tell) -> None:
-        from genbench.child import child_main
+        from genbench.executors.child import child_main
 
         start_forkserver()
         spawn = multiprocessing.get_context("forkserver")
@@ -89,7 +89,7 @@ class Child:
 
     def died(self) -> bool:
         """Whether it has ended without speaking for itself, be it with exit code 0."""
-        from genbench.progress import WHERE
+        from genbench.support.progress import WHERE
 
         return bool(self.process.exitcode) or (self.task.folder / WHERE).exists()
 
@@ -104,26 +104,18 @@ class Child:
         return None
 
 
-def ending(code: int) -> str:
-    """How a process ended, by its exit code."""
-    if code >= 0:
-        return f"exited with code {code}"
-    hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{hint}"
-
-
 def record_death(task: Task, message: str, late: str = "") -> None:
     """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended."""
     import torch
 
-    from genbench import progress
-    from genbench.child import prepared
-    from genbench.cost import Meter
-    from genbench.planning.plan import Job
-    from genbench.plugins import load_plugins
-    from genbench.records import Failure
-    from genbench.run import TRACEBACK, Run
-    from genbench.run_folder import earlier_attempts, end
+    from genbench.metering.meter import Meter
+    from genbench.records.job import Job
+    from genbench.records.record import Failure
+    from genbench.records.run_folder import TRACEBACK, earlier_attempts, end
+    from genbench.running.defaults import load_plugins
+    from genbench.running.loading import prepared
+    from genbench.running.run import Run
+    from genbench.support import progress
 
     job = Job.model_validate(task.job)
     plugins = load_plugins(job.runtime.plugins)
@@ -140,30 +132,6 @@ def record_death(task: Task, message: str, late: str = "") -> None:
         )  # fmt: skip
         store.sweep(job.folder)
         end(job, run.record("failed", failure, earlier_attempts(job.folder)))
-
-
-def start_forkserver() -> None:
-    """Start the process that children are forked from, with torch loaded.
-
-    It is started without the working folder on its path, where a folder called `genbench` would hide the package, and
-    deaf to SIGTERM: a signal to the whole process group must not end it before the jobs have had their checkpoints.
-    """
-    from multiprocessing import forkserver
-
-    with _starting:
-        forkserver.set_forkserver_preload(["torch", "genbench.child"])
-        before = os.environ.get("PYTHONSAFEPATH")
-        os.environ["PYTHONSAFEPATH"] = "1"
-        mine = threading.current_thread() is threading.main_thread()
-        handler = signal.signal(signal.SIGTERM, signal.SIG_IGN) if mine else None
-        try:
-            forkserver.ensure_running()
-        finally:
-            if mine:
-                signal.signal(signal.SIGTERM, handler)
-            del os.environ["PYTHONSAFEPATH"]
-            if before is not None:
-                os.environ["PYTHONSAFEPATH"] = before
 
 
 def main(source: str) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from genbench.records.protocol import EvaluationSettings
     from genbench.metrics.features import Features
+    from genbench.records.protocol import EvaluationSettings
 
 Split = Literal["", "train", "test"]
 """The real images that generated ones are compared with; "" for none."""

@@ -8,12 +8,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from genbench.errors import CorruptData
-from genbench.records import Record
+from genbench.records.record import Record
+from genbench.support.errors import CorruptData
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.planning.plan import Job
+    from genbench.records.job import Job
 
 
 @dataclass

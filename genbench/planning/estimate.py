@@ -17,20 +17,20 @@ from torch import Tensor
 
 from genbench.data import Dataset
 from genbench.devices import autocast, resident_memory
-from genbench.errors import GenbenchError
-from genbench.feeder import Feeder
-from genbench.flops import FlopCounter
+from genbench.extension.registry import Plugins
+from genbench.metering.flops import FlopCounter
 from genbench.model import Batch, Model, Phase
 from genbench.planning.earlier import Earlier, earlier_runs
-from genbench.planning.plan import Job
 from genbench.planning.shadow import as_shadow, build_job, remember_calls, shadow_mode, unchecked_distributions
 from genbench.planning.spending import Spending, Update, spend
-from genbench.plugins import Plugins
-from genbench.records import Record
-from genbench.sample import BLOCK
-from genbench.seeds import derive_seed
-from genbench.train import checked_loss, checked_phases, give_gradients
-from genbench.v100 import nominal_days, nominal_words
+from genbench.records.job import Job
+from genbench.records.record import Record
+from genbench.records.samples import BLOCK
+from genbench.records.v100 import nominal_days, nominal_words
+from genbench.support.errors import GenbenchError
+from genbench.support.seeds import derive_seed
+from genbench.training.feeder import Feeder
+from genbench.training.loop import checked_loss, checked_phases, give_gradients
 
 TRIED_IMAGES = (2, 4)
 TRIED_PARAMETERS = 50_000_000

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from genbench.executors.supervise import start_forkserver
-from genbench.planning.plan import Job
+from genbench.records.job import Job
+from genbench.support.processes import start_forkserver
 
 if TYPE_CHECKING:
     from genbench.planning.estimate import Estimate
@@ -100,10 +100,11 @@ def _answer(receiver: Connection) -> Need | None:
 
 def needs_main(plain: Iterable[dict[str, Any]], context: dict[str, Any], sender: Connection) -> None:
     """The process: it says of one job after the other what it needs."""
-    from genbench.child import die_with_parent, prepared
     from genbench.planning.earlier import read_earlier
     from genbench.planning.estimate import estimate
-    from genbench.plugins import load_plugins
+    from genbench.running.defaults import load_plugins
+    from genbench.running.loading import prepared
+    from genbench.support.processes import die_with_parent
 
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

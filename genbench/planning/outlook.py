@@ -7,20 +7,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from genbench.curve import plan_note
-from genbench.errors import GenbenchError
 from genbench.executors.local import alone, pools_here
-from genbench.executors.task import Task, make_task
+from genbench.executors.schedule import Forecast, Pool, forecast, longest_first
 from genbench.planning.earlier import read_earlier
 from genbench.planning.estimate import Estimate, estimate
 from genbench.planning.needs import alike, need
-from genbench.planning.plan import Job
-from genbench.planning.schedule import Forecast, Pool, forecast, longest_first
 from genbench.planning.session import Session
-from genbench.run import is_done
-from genbench.safe_text import printable
-from genbench.tables.wording import DASH, number
-from genbench.v100 import nominal_words
+from genbench.records.job import Job
+from genbench.records.task import Task, make_task
+from genbench.records.v100 import nominal_words
+from genbench.running.run import is_done
+from genbench.support.errors import GenbenchError
+from genbench.support.text import DASH, number, printable
+from genbench.training.keeper import plan_note
 
 WIDTH = 100
 HEADINGS = ("model", "parameters", "FLOPs/\nupdate", "training\nFLOPs", "peak\nmemory", "FLOPs/\nsample", "NFE",

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.config import Experiment, make_experiment, model_config
 from genbench.data import Dataset, Progress, as_folder, cache_root, data_root, known_datasets, prepare, stand_in
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
 from genbench.executors import Executor, local
-from genbench.planning.plan import Job, Runtime, make_jobs
-from genbench.plugins import Plugins, check_known, load_plugins
+from genbench.executors.built_in import BuiltIn
+from genbench.extension.loading import check_known
+from genbench.extension.registry import Plugins
+from genbench.planning.config import Experiment, make_experiment, model_config
+from genbench.planning.plan import make_jobs
+from genbench.records.job import Job, Runtime
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
 
     groups = find_groups(request, experiment)
     plugins = load_plugins(request.plugins)
+    plugins.add_core(BuiltIn(), "genbench executors")
     executor = make_executor(request.executor, plugins)
     if request.strict_plugins:
         plugins.require_whole()

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from genbench.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
 from genbench.model import DataSpec, Model
-from genbench.signals import is_interruption
+from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
+from genbench.support.signals import is_interruption
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.planning.plan import Job
-    from genbench.plugins import Plugins
+    from genbench.extension.registry import Plugins
+    from genbench.records.job import Job
 
 SMALL = 2**18
 """Numbers of a parameter that keeps them while its model is built: they take no time, and building may look at them."""

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genbench.errors import EnvironmentProblem
 from genbench.planning.shadow import build_job
+from genbench.support.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
-    from genbench.planning.plan import Job
-    from genbench.plugins import Plugins
+    from genbench.extension.registry import Plugins
+    from genbench.records.job import Job
 
 COPIES = 4
 """Numbers that a checkpoint has for each of a model's: its weight, its average, and two moments of an optimizer."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
-from genbench.support.errors import CorruptData
 from genbench.plots.style import Look, captioned, legend, looks_of, most, panels_of, scale, short, styled
 from genbench.records.record import Record
+from genbench.support.errors import CorruptData
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
 

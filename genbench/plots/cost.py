@@ -35,11 +35,11 @@ from genbench.plots.style import (
     styled,
     write_above,
 )
-from genbench.records.record_files import curve_of
 from genbench.records.record import CurvePoint, Record
+from genbench.records.record_files import curve_of
+from genbench.support.text import number
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.wording import NO_BREAK, heading_text
-from genbench.support.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.plots.panels import BARS, MOST_BARS, Looks, Panel, palette, panels, too_many
 from genbench.plots.style import INK, captioned, most, panels_of, room_for_names, short, styled, write_above
+from genbench.support.text import number
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.limits import ELBO, TEST, TRAIN
 from genbench.tables.wording import RELATIONS, value_text
-from genbench.support.text import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

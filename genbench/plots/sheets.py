@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from genbench.support.errors import CorruptData
 from genbench.records.record import Record
+from genbench.support.errors import CorruptData
 from genbench.support.store import inside, read_array
 
 if TYPE_CHECKING:

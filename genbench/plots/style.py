@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
-from genbench.support.text import printable
 from genbench.support.store import atomic_file
+from genbench.support.text import printable
 from genbench.tables.wording import width
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from genbench.support.errors import CorruptData
     from genbench.records.record import Record
+    from genbench.support.errors import CorruptData
 
 Form = Literal["folder", "single_file", "archive"]
 

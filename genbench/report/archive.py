@@ -8,14 +8,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from genbench import __version__
 from genbench.records.checkpoint import MANIFEST
 from genbench.records.record import Record
+from genbench.records.run_folder import own_files
 from genbench.report.build import build, sorted_records
 from genbench.report.place import place_of
 from genbench.report.site import Absent, slugs_of
 from genbench.support.store import atomic_file, check_links
-from genbench.records.run_folder import own_files
+from genbench.support.version import __version__
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the archive, so that the same runs give the same bytes."""

@@ -6,15 +6,15 @@ import json
 import tempfile
 from pathlib import Path
 
-from genbench import __version__
-from genbench.support.errors import BadInput
-from genbench.support.faults import fault
 from genbench.records.record import Record
 from genbench.report.links import FileLinks, FolderLinks
 from genbench.report.pages import Pages
 from genbench.report.place import MARKER, check_place, place_of
 from genbench.report.site import Absent, Page, Site
+from genbench.support.errors import BadInput
+from genbench.support.faults import fault
 from genbench.support.store import atomic_folder, put, write_text
+from genbench.support.version import __version__
 
 MOST_DRAWN_TWICE = 1000
 """Runs of a report whose figures are there as PNG, too, which takes as long again."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from genbench.metrics import is_likelihood
 from genbench.records.record import Record
-from genbench.slots import flatten
+from genbench.records.slots import flatten
+from genbench.support.text import DASH, number
 from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import budget_words
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
-from genbench.support.text import DASH, number
 
 LIKELIHOOD = "likelihood"
 

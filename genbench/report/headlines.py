@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from genbench.plots.panels import Panel, panels
-from genbench.slots import Slot
+from genbench.records.slots import Slot
+from genbench.support.text import number
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.support.text import number
 from genbench.tables.wording import value_text
 
 

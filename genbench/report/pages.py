@@ -14,19 +14,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
-from genbench import __version__
-from genbench.support.faults import fault
 from genbench.plots.style import COLOURS
+from genbench.records.slots import Slot
 from genbench.report.links import Links
 from genbench.report.site import MANY, Page, Site, files_of
-from genbench.support.text import printable
-from genbench.slots import Slot
+from genbench.support.faults import fault
 from genbench.support.store import put
+from genbench.support.text import number, printable
+from genbench.support.version import __version__
 from genbench.tables.build import ending
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.notes import Notes
 from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
-from genbench.support.text import number
 
 POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src {images}; base-uri 'none'; form-action 'none'"

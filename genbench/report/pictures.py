@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from genbench.support.errors import CorruptData
 from genbench.plots.sheets import COUNT, as_picture, first_samples, sheet
 from genbench.records.record import Record
+from genbench.support.errors import CorruptData
 from genbench.support.store import inside, put, read_array, read_json
 
 if TYPE_CHECKING:

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from genbench import plots
-from genbench.support.errors import CorruptData
 from genbench.plots.panels import of_label, palette
 from genbench.plots.style import Look
-from genbench.records.record_files import curve_of
 from genbench.records.record import Record
+from genbench.records.record_files import curve_of
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
 from genbench.report.figures import Figure, write_figure
 from genbench.report.headlines import Headline, Standing, headlines
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
-from genbench.support.text import impersonal
+from genbench.support.errors import CorruptData
 from genbench.support.store import put
+from genbench.support.text import impersonal
 from genbench.tables.build import make_layouts
 from genbench.tables.format import Format
 from genbench.tables.formats import formats

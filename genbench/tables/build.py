@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement, Record
-from genbench.slots import Slot, slot_of
-from genbench.support.store import inside, read_lines
+from genbench.records.run_folder import read_progress
+from genbench.records.slots import Slot, slot_of
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import caveats
@@ -207,11 +207,3 @@ def progress_frame(records: Iterable[Record]) -> pd.DataFrame:
         who = {"job": record.job.id, "label": record.job.label, "seed": record.job.seed}
         lines += [{**who, "phase": "train", **line} for line in read_progress(record)]
     return pd.DataFrame(lines, columns=None if lines else ["job", "label", "seed", "phase", "images", "loss"])
-
-
-def read_progress(record: Record) -> list[dict[str, Any]]:
-    """The objects of a run's progress.jsonl, in order; none where the run has no folder or no such file."""
-    file = inside(record.folder, "progress.jsonl") if record.folder else None
-    if file is None or not file.is_file():
-        return []
-    return read_lines(file)

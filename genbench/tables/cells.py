@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from genbench.metrics import is_likelihood
 from genbench.records.record import Measurement, Record
-from genbench.slots import Slot, slot_of
+from genbench.records.slots import Slot, slot_of
 from genbench.tables.columns import COSTS, WITHOUT
 from genbench.tables.groups import View, is_reference
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread

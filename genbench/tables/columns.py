@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from genbench.metrics import is_likelihood, metric
 from genbench.records.record import Record, SampleCost, TrainCost
-from genbench.slots import Slot, sample_count
+from genbench.records.slots import Slot, sample_count
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column
 from genbench.tables.limits import TEST, TRAIN

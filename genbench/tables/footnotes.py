@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 
 from genbench.metrics import is_likelihood
 from genbench.records.record import Record
-from genbench.slots import feature_dims, sample_count
+from genbench.records.slots import feature_dims, sample_count
+from genbench.support.text import number
 from genbench.tables.columns import throughputs
 from genbench.tables.groups import Group, is_reference, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.support.text import number
 
 FEW_SAMPLES = 10_000
 

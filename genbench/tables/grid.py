@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from genbench.support.text import printable
+from genbench.support.text import DASH, printable
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.notes import Notes
-from genbench.support.text import DASH
 from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
 
 LONGEST_NAME = 40

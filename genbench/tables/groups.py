@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from genbench.records.record import REFERENCES, Measurement, Record
-from genbench.slots import Slot, flatten, slot_of
+from genbench.records.slots import Slot, flatten, slot_of
 
 SORTED = json.JSONEncoder(sort_keys=True)
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, Literal
 
 from genbench.records.record import Record
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
 from genbench.tables.ranking import Pair

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from genbench.metrics import likelihood
 from genbench.records.record import Entropy
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Row

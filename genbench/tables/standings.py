@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.ranking import Entrant, Pair, Seed, rank
 

@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections.abc import Callable
 
+from genbench.support.text import DASH, STYLES, number
 from genbench.tables.layout import Cell, Column, Row
 
-DASH = "–"
 NO_BREAK = "\xa0"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 RELATIONS = {"<=": "≤ ", "~": "~ ", "": ""}
 
 
-def significant(value: float, digits: int = 3) -> int:
-    """Decimals that show `digits` significant digits, at most six."""
-    return 2 if value == 0 else min(6, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
-
-
-def _with_decimals(decimals: Callable[[float], int], unit: str = "", scale: float = 1) -> Callable[[float, float], str]:
-    def write(value: float, like: float) -> str:
-        return f"{value / scale:,.{decimals(abs(like) / scale)}f}{unit}"
-
-    return write
-
-
-def _parameters(value: float, like: float) -> str:
-    for scale, unit in ((1e9, " G"), (1e5, " M"), (1e3, " k")):
-        if abs(like) >= scale:
-            scale = {1e5: 1e6}.get(scale, scale)
-            return f"{value / scale:,.{significant(like / scale)}f}{unit}"
-    return f"{value:,.0f}"
-
-
-STYLES: dict[str, Callable[[float, float], str]] = {
-    "fid": _with_decimals(lambda a: 0 if a >= 1000 else 1 if a >= 100 else 2),
-    "score": _with_decimals(lambda a: 2),
-    "bits": _with_decimals(lambda a: 3),
-    "share": _with_decimals(lambda a: 3),
-    "kid": _with_decimals(significant),
-    "rate": _with_decimals(significant),
-    "seconds": _with_decimals(lambda a: 0 if a >= 1000 else 1),
-    "count": _with_decimals(lambda a: 0 if a >= 1000 or a == int(a) else 1),
-    "bytes": _with_decimals(lambda a: 0, " MiB", 2**20),
-    "si": _parameters,
-    "days": lambda value, like: f"{value:.3g}",
-    "flops": lambda value, like: f"{value:.2e}".replace("e+", "e").replace("e0", "e") if value else "0",
-}
-"""How a number is written, with the decimals that suit the second, so that an error matches its value."""
-
-
 WITHOUT_ERROR = ("si", "flops", "count", "bytes")
 WITHOUT_INTERVAL = (*WITHOUT_ERROR, "seconds")
-
-
-def number(value: float, style: str) -> str:
-    return STYLES[style](value, value)
 
 
 def value_text(cell: Cell, style: str) -> str:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench.hookspecs import Calibration
+from genbench_ddpm.calibration import gaussian_bounds
 from genbench_ddpm.chains import between, forward_chain, reverse_chain
 from genbench_ddpm.diffusion import Denoiser, Network
 from genbench_ddpm.presets import PRESETS
@@ -24,6 +26,11 @@ from genbench_ddpm.settings import DiffusionConfig
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
     register(DDPM)
+
+
+@hookimpl
+def register_calibrations(register: Callable[[str, Calibration], None]) -> None:
+    register("diffusion", gaussian_bounds)
 
 
 class DDPMConfig(DiffusionConfig):

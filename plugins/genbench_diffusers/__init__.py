@@ -17,8 +17,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from genbench import Config, DataSpec, Model, field, hookimpl
-from genbench.cost import Meter
-from genbench.store import file_digest
+from genbench.metering.meter import Meter
+from genbench.support.store import file_digest
 
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "LDMPipeline")
 INDEX = "model_index.json"

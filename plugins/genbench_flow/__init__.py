@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl
+from genbench.hookspecs import Calibration
 from genbench.images import bits_per_dim, to_float, to_uint8
 from genbench.schedules import annealed
+from genbench_flow.calibration import log_determinants
 from genbench_flow.dequantizer import Dequantizer
 from genbench_flow.glow import glow_levels
 from genbench_flow.lattice import lattice_levels
@@ -22,6 +24,11 @@ CLIP = 10.0
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
     register(Flow)
+
+
+@hookimpl
+def register_calibrations(register: Callable[[str, Calibration], None]) -> None:
+    register("flow", lambda: log_determinants(Flow))
 
 
 class FlowConfig(Config):

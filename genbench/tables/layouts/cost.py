@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genbench.metrics import metrics_in
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.columns import slot_columns
 from genbench.tables.groups import Group, is_reference
 from genbench.tables.layout import Column, Layout

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genbench.metrics import in_order
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.columns import COSTS, OVERALL, slot_columns
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column, Layout

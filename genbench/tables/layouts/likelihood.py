@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.columns import likelihood_column, slot_columns
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column, Layout, Row, Table

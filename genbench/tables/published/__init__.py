@@ -6,7 +6,7 @@ import csv
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 
-from genbench.slots import Slot
+from genbench.records.slots import Slot
 from genbench.tables.columns import likelihood_column
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.layouts import layouts

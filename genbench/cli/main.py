@@ -1,0 +1,278 @@
+"""The command line: options in, exit codes out; no logic, and no heavy import before a command needs it."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+
+from genbench.cli.console import JobProgress, PreparationProgress, show_error, show_json, show_left_out, show_remarks
+from genbench.cli.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
+from genbench.cli.plugins import LISTS, check_plugin, new_plugin
+from genbench.cli.scores import calibrate, evaluate, verify
+from genbench.support.errors import BadInput, CorruptData, GenbenchError, did_you_mean
+from genbench.support.faults import arm
+from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
+from genbench.support.store import keep_text
+from genbench.support.text import plain, redacted, say
+from genbench.support.version import __version__
+from genbench.tables.formats import FORMATS
+from genbench.tables.layouts import LAYOUTS
+
+SUITE_OPTIONS = (
+    "budget", "samples", "precision", "compile", "conditional", "likelihood_images", "allow_rank_deficient", "curve"
+)  # fmt: skip
+V100 = click.option(
+    "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."
+)
+
+
+def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The arguments that `run` and `plan` share."""
+    for option in reversed(EXPERIMENT):
+        command = option(command)
+    return command
+
+
+def make_request(words: dict[str, Any]) -> Any:
+    """The Request of the shared options."""
+    from genbench.planning.config import parse_seeds
+    from genbench.planning.session import Request
+
+    given = {
+        "datasets": list(words["dataset"]) or None,
+        "seeds": list(parse_seeds(words["seeds"])) if words["seeds"] else None,
+        "extractors": list(words["extractors"]) or None,
+        **{key: words[key] for key in SUITE_OPTIONS},
+    }  # fmt: skip
+    same = ("suite", "models", "settings", "device", "jobs", "processes", "executor", "plugins", "strict_plugins",
+            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
+    return Request(options=given, **{key: words[key] for key in same})
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="genbench")
+def cli() -> None:
+    """Which family of generative models is better, on these images, at what cost?
+
+    `genbench run` with no argument compares five families on a bundled dataset in about ten minutes.
+    """
+
+
+@cli.command()
+@experiment_options
+@click.option("--report", "report_to", type=PATH, metavar="DIR", help="Also write the report pages there.")
+def run(report_to: Path | None, **words: Any) -> None:
+    """Train, sample and score every model; again does only what is missing.
+
+    SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
+    """
+    from genbench.commands.run import run_session, worst_exit_code
+    from genbench.planning.session import open_session
+    from genbench.records.record_files import Found
+    from genbench.report.place import check_place
+    from genbench.tables.build import make_tables
+    from genbench.tables.formats import render
+
+    as_json = words["as_json"]
+    if words["suite"] is None and not words["models"] and report_to is None:
+        report_to = Path("reports/quick")
+    if report_to is not None:
+        check_place(report_to)
+    session = open_session(make_request(words), None if as_json else PreparationProgress())
+    if not as_json:
+        show_remarks(session.datasets.values())
+    spoilt: list[CorruptData] = []
+    with JobProgress(len(session.jobs), quiet=as_json) as progress:
+        records = run_session(session, progress.update)
+    if as_json:
+        click.echo(render(make_tables(records, "full"), "json"))
+    else:
+        for layout in ("quality", "cost"):
+            click.echo(render(make_tables(records, layout), "text"))
+    if report_to is not None:
+        from genbench.report import build_report
+
+        say(f"report: {build_report(records, report_to, spoilt=spoilt)}")
+    for record in records:
+        if record.error is not None:
+            where = words["out"] / record.job.id / record.error.traceback
+            say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
+    left_out = show_left_out(Found(spoilt=spoilt), as_json)
+    raise SystemExit(worst_exit_code(records) or left_out)
+
+
+@cli.command()
+@experiment_options
+@click.option(
+    "--v100-utilisation", type=FiniteRange(0, 1, min_open=True), default=0.3, show_default=True, metavar="SHARE",
+    help="Of its nominal float32 rate that a V100 is assumed to sustain.",
+)  # fmt: skip
+def plan(v100_utilisation: float, **words: Any) -> None:
+    """What `run` with the same arguments would do, what it would cost, what is done, and what cannot run.
+
+    Trains nothing: parameters, FLOPs, peak memory and V100-days are estimates, each with its method, and seconds are
+    those of earlier runs in the output folder. A dataset may be absent.
+    """
+    from genbench.planning.outlook import as_rows, as_text, prospects
+    from genbench.planning.session import open_session
+
+    progress = None if words["as_json"] else PreparationProgress()
+    session = open_session(make_request(words), progress, incomplete=True)
+    if not words["as_json"]:
+        show_remarks(session.datasets.values())
+    found = prospects(session, v100_utilisation)
+    show_json(as_rows(found, session)) if words["as_json"] else click.echo(as_text(found, v100_utilisation, session))
+    problems = [problem for several in session.missing.values() for problem in several]
+    if problems and not words["as_json"]:
+        raise problems[0]
+    if problems:
+        raise SystemExit(problems[0].exit_code)
+
+
+@cli.command()
+@RUNS
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
+@click.option("--published", is_flag=True, help="Also the published rows, marked and never ranked.")
+@V100
+def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v100: str | None) -> None:
+    """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
+    from genbench.records.v100 import find_converted
+    from genbench.tables.build import make_tables
+    from genbench.tables.formats import render
+
+    found = find_converted(runs, v100)
+    click.echo(render(make_tables(found.records, layout, published), format_))
+    raise SystemExit(show_left_out(found, format_ == "json"))
+
+
+@cli.command()
+@RUNS
+@click.option("-o", "--out", type=PATH, required=True, help="The report's folder, or its file.")
+@click.option("--single-file", "form", flag_value="single_file", help="One HTML file, for mail, instead of a folder.")
+@click.option(
+    "--archive", "form", flag_value="archive", help="One .zip of pages, records and samples, for a supplement."
+)
+@V100
+def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> None:
+    """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number.
+
+    An overview, and a page for each dataset, model, run and for the protocols. Made from the records alone.
+    """
+    from genbench.records.v100 import find_converted
+    from genbench.report import build_report
+
+    found = find_converted(runs, v100)
+    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder"))
+    raise SystemExit(show_left_out(found))
+
+
+@cli.command()
+@click.argument("run_a", type=PATH)
+@click.argument("run_b", type=PATH)
+@JSON
+def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
+    """What differs between two runs: configuration, protocol, environment, numbers."""
+    from genbench.commands.compare import differences
+    from genbench.records.record_files import load_each
+
+    rows = differences(*load_each([run_a, run_b]))
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        click.echo(plain(f"{row['key']:48} {row['a']!s:>28} {row['b']!s:>28}"))
+    if not rows:
+        click.echo("no difference")
+
+
+@cli.command()
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Images.")
+@click.option("--labels", metavar="0,1,...", help="Classes to draw, in turn; for a conditional run.")
+@click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
+@click.option(
+    "-o", "--out", type=PATH, default=Path("samples.png"), show_default=True, help="FILE.png (a sheet) or FILE.npy."
+)
+@PLUGIN
+def sample(
+    run_folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
+) -> None:
+    """Draw further images from a finished run."""
+    from genbench.commands.sample import draw_from_run
+
+    click.echo(draw_from_run(run_folder, count, labels, steps, out, plugins))
+
+
+for command in (evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script: runs a command and turns what it raises into an exit code."""
+    as_json, out = asks_for_json(sys.argv), sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = result_of(as_json)
+        if sys.stdout is not out:  # click's answer to a reader that went away
+            raise BrokenPipeError
+        out.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        code = 141
+    gc.freeze()  # else the collections of an interpreter that ends walk all of torch, for a second or more
+    sys.exit(code)
+
+
+def result_of(as_json: bool) -> int:
+    """The exit code of the command, its error told."""
+    try:
+        arm()
+        interrupt_on_signals()
+        cli.main(standalone_mode=False)
+        return 0
+    except GenbenchError as error:
+        show_error(error, as_json)
+        if "--traceback" in sys.argv:
+            traceback.print_exc()
+        return error.exit_code
+    except click.ClickException as error:
+        near = did_you_mean(sys.argv[1], set(cli.commands)) if "No such command" in error.format_message() else ""
+        show_error(BadInput(error.format_message(), near or "see --help"), as_json)
+        return 2
+    except (KeyboardInterrupt, click.Abort) as stop:
+        cause = stop if stop.__cause__ is None else stop.__cause__  # click makes an Abort of it
+        if not is_interruption(cause):
+            return report_bug(cause, as_json)
+        say("genbench: interrupted; the same command goes on from here")
+        return exit_code()
+    except BrokenPipeError:
+        raise
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except Exception as error:
+        return report_bug(error, as_json)
+
+
+def asks_for_json(words: list[str]) -> bool:
+    """Whether the command line asks for JSON, whatever else is wrong with it."""
+    return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
+
+
+def report_bug(error: BaseException, as_json: bool) -> int:
+    """Keep the traceback of a mistake of ours in a file, and say where."""
+    kept = keep_text(redacted("".join(traceback.format_exception(error))))
+    told = f"{type(error).__name__}: {error}"
+    show_error(GenbenchError(told, f"please report it with the traceback in {kept}"), as_json)
+    return 70

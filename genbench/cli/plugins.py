@@ -1,0 +1,112 @@
+"""The commands about plugins: what there is, a new one to start from, and whether one keeps its promises."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from genbench.cli.console import show_json
+from genbench.cli.options import DATASETS, JSON, PATH, PLUGIN, FiniteRange
+from genbench.support.text import plain
+
+
+@click.command()
+@PLUGIN
+@JSON
+def models(plugins: tuple[str, ...], as_json: bool) -> None:
+    """The models, with what each can do and its options."""
+    from genbench.commands.catalogue import model_rows, model_text
+
+    rows = model_rows(plugins)
+    show_json(rows) if as_json else click.echo(model_text(rows))
+
+
+@click.command()
+@DATASETS
+@PLUGIN
+@JSON
+def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> None:
+    """The datasets by name."""
+    from genbench.commands.catalogue import as_lines, dataset_rows
+
+    rows = dataset_rows(datasets, plugins)
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "shape", "num_classes", "source", "title"]))
+
+
+@click.command()
+@PLUGIN
+@JSON
+def extractors(plugins: tuple[str, ...], as_json: bool) -> None:
+    """The feature extractors by name."""
+    from genbench.commands.catalogue import as_lines, extractor_rows
+
+    rows = extractor_rows(plugins)
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "kind", "about"]))
+
+
+@click.command("plugins")
+@PLUGIN
+@JSON
+def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
+    """The plugins, where each comes from, and why one does not work."""
+    from genbench.commands.catalogue import as_lines, plugin_rows
+
+    rows = plugin_rows(plugins)
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "state", "origin", "models", "reason"]))
+
+
+@click.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Devices, weights, caches, plugins, versions and free space of this machine."""
+    from genbench.commands.catalogue import as_lines, doctor_rows
+
+    rows = doctor_rows()
+    show_json(rows) if as_json else click.echo(as_lines(rows, ["what", "state"]))
+
+
+LISTS = (models, datasets, extractors, plugins_command, doctor)
+
+
+@click.command("new-plugin")
+@click.argument("name")
+@click.option("-o", "--out", type=PATH, metavar="DIR", help="The package's folder; default genbench-NAME.")
+def new_plugin(name: str, out: Path | None) -> None:
+    """Write a package with a model NAME that trains, to start from: its code, its test, a README with three commands.
+
+    The model is one file, which `--plugin FILE` also runs without installing it.
+    """
+    from genbench.commands.new_plugin import write_plugin
+
+    click.echo(plain(write_plugin(name, out)))
+
+
+@click.command("check-plugin")
+@click.argument("plugin", metavar="NAME|FILE")
+@click.option(
+    "--hang-timeout", type=FiniteRange(1), default=60.0, show_default=True, metavar="SECONDS",
+    help="End the check of a model that makes no progress for so long.",
+)  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="Where the models are tried: auto, cpu or cuda:0.")
+@JSON
+def check_plugin(plugin: str, hang_timeout: float, device: str, as_json: bool) -> None:
+    """What each promise of a plugin's models has come to: kept or broken, what was found, and the line to look at.
+
+    The models are built, trained for a few steps, sampled, saved and scored on small images. NAME is an installed
+    model's, FILE a plugin as of `--plugin`. In a test of your own: genbench.testing.check_model. Exit code 1: a promise
+    is broken.
+    """
+    from genbench.conformance.check import check_plugin as check
+    from genbench.devices import one_device
+
+    reports, tell = [], partial(click.echo, err=True)
+    for report in check(plugin, hang_timeout, str(one_device(device)), lambda line: tell(plain(line))):
+        reports.append(report)
+        if not as_json:
+            click.echo(plain(report.text() + "\n"))
+    if as_json:
+        show_json([row for report in reports for row in report.rows()])
+    if any(report.broken for report in reports):
+        raise SystemExit(1)

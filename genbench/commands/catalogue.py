@@ -1,0 +1,141 @@
+"""What there is: models, datasets, extractors, plugins, this machine: rows for people and programs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from genbench.data import cache_root, data_root, known_datasets
+from genbench.data.source import Source
+from genbench.running.defaults import load_plugins
+from genbench.support.text import plain
+from genbench.support.version import __version__
+
+Row = dict[str, Any]
+
+
+def model_rows(files: Iterable[str]) -> list[Row]:
+    """One row a model: abilities, presets and options, from the classes themselves."""
+    from genbench.capabilities import capabilities
+
+    plugins = load_plugins(files)
+    rows = []
+    for name in plugins.model_names:
+        model, info = plugins.model(name)
+        options = [
+            {"name": key, "default": field.default, "role": model.Config.role(key), "about": field.description or ""}
+            for key, field in model.Config.model_fields.items()
+        ]
+        rows.append(
+            {"name": name, "plugin": info.origin, "conditional": model.conditional, "capabilities": capabilities(model),
+             "likelihood": model.likelihood if "likelihood" in capabilities(model) else None,
+             "presets": sorted(model.presets), "about": first_line(model.__doc__), "options": options}
+        )  # fmt: skip
+    return rows
+
+
+def model_text(rows: list[Row]) -> str:
+    """Models with their options, indented."""
+    lines = []
+    for row in rows:
+        able = [f"likelihood: {row['likelihood'] or 'none'}"] + (["conditional"] if row["conditional"] else [])
+        lines.append(f"{row['name']:10} {row['about']}  [{'; '.join(able)}]")
+        if row["presets"]:
+            lines.append(f"{'':12}presets: {', '.join(row['presets'])}")
+        lines += [f"{'':12}{o['name']} = {o['default']}  ({o['role']}) {o['about']}" for o in row["options"]]
+    return plain_lines(lines)
+
+
+def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
+    """One row a dataset."""
+    registered = load_plugins(files).registered("register_datasets")
+    entries = known_datasets([file] if file else [], registered)
+    return [
+        {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source)}
+        for name, entry in sorted(entries.items())
+    ]
+
+
+def _entropy_words(source: Source) -> Row:
+    """The entropy of images whose distribution is known, told in the title too."""
+    entropy = source.entropy(False)
+    if entropy is None:
+        return {}
+    words = f"{source.title} ({entropy.bits_per_dim:.4f} ± {entropy.error:.4f} bits/dim)"
+    return {"title": words, "entropy": entropy.model_dump()}
+
+
+def extractor_rows(files: Iterable[str]) -> list[Row]:
+    """One row a feature extractor."""
+    from genbench.evaluate.extractors import known_extractors
+
+    registered = load_plugins(files).registered("register_extractors")
+    own = [{"name": name, "kind": "plugin", "about": origin} for name, (_, origin) in registered.items()]
+    return [*known_extractors(), *own]
+
+
+def plugin_rows(files: Iterable[str]) -> list[Row]:
+    """One row a plugin, working or not."""
+    return [
+        {"name": info.name, "state": info.state, "origin": info.origin, "version": info.version,
+         "models": info.models, "reason": info.reason}
+        for info in load_plugins(files).infos
+    ]  # fmt: skip
+
+
+def doctor_rows() -> list[Row]:
+    """What a report of trouble should begin with."""
+    import torch
+
+    from genbench.devices import device_name, has_bf16
+
+    cuda = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    devices = [torch.device("cpu"), *cuda]
+    rows = [
+        {"what": "genbench", "state": __version__},
+        {"what": "python", "state": f"{platform.python_version()} on {platform.system()} {platform.machine()}"},
+        {"what": "torch", "state": torch.__version__},
+        {"what": "cores", "state": str(os.cpu_count())},
+    ]
+    rows += [{"what": str(d), "state": device_name(d) + (", bf16" if has_bf16(d) else ", no bf16")} for d in devices]
+    rows += [
+        {"what": "plugin " + row["name"], "state": f"{row['state']} {row['reason']}".strip()} for row in plugin_rows(())
+    ]
+    for what, path in (("cache", cache_root()), ("data root", data_root(None))):
+        existing = next(parent for parent in (path, *path.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free / 2**30
+        rows.append(
+            {"what": what, "state": f"{path}{'' if path.exists() else ' (not there yet)'}, {free:.0f} GiB free"}
+        )
+    rows.append(
+        {
+            "what": "weights",
+            "state": os.environ.get("GENBENCH_WEIGHTS", "torch hub's cache (GENBENCH_WEIGHTS is not set)"),
+        }
+    )
+    return rows
+
+
+def as_lines(rows: list[Row], columns: Sequence[str]) -> str:
+    """Rows as aligned text."""
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
+    widths = [max(len(row[i]) for row in [list(columns), *cells]) for i in range(len(columns))]
+    return plain_lines(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in [list(columns), *cells]
+    )
+
+
+def plain_lines(lines: Iterable[str]) -> str:
+    return "\n".join(plain(line) for line in lines)
+
+
+def first_line(text: str | None) -> str:
+    return (text or "").strip().split("\n")[0]
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,256 @@
+"""`genbench evaluate`: a row of samples made elsewhere, and finished runs in further features; in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genbench.data import Dataset, Progress, cache_root, known_datasets
+from genbench.data.foreign import Stack, open_samples, row_name
+from genbench.devices import exact_arithmetic, one_device, use_threads
+from genbench.evaluate.extractors import check_extractors, extractor_names, extractor_stamps, known_extractors
+from genbench.evaluate.likelihood import protocol
+from genbench.executors.local import threads_for
+from genbench.extension.registry import Plugins
+from genbench.metering.meter import Meter
+from genbench.planning.session import Request, check_out, open_datasets
+from genbench.records.job import Budget, Job, Runtime
+from genbench.records.protocol import EvaluationSettings
+from genbench.records.record import REFERENCES, Measurement, PluginStamp, Record
+from genbench.records.record_files import load_records, read_record
+from genbench.records.run_folder import begin, end, previous_record
+from genbench.records.samples import Samples
+from genbench.running.defaults import load_plugins
+from genbench.running.rescore import Finished, open_finished, score_again, with_references
+from genbench.running.run import Run, is_done, run_job
+from genbench.support import progress, store
+from genbench.support.errors import BadInput
+from genbench.support.lock import locked
+from genbench.support.text import say
+
+ELSEWHERE = "the samples were made elsewhere: no model is here to have a likelihood"
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of the command line."""
+
+    target: Path
+    dataset: str | None = None
+    name: str | None = None
+    extractors: tuple[str, ...] = ()
+    samples: int | None = None
+    conditional: bool = False
+    labels: Path | None = None
+    span: str | None = None
+    allow_rank_deficient: bool = False
+    device: str = "auto"
+    plugins: tuple[str, ...] = ()
+    datasets: Path | None = None
+    data_root: Path | None = None
+    weights: Path | None = None
+    out: Path = Path("runs")
+    offline: bool = False
+    quiet: bool = False
+    preparing: Progress | None = None
+    """Hears how far the preparation of a dataset is."""
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.datasets] if self.datasets else []
+
+    def runtime(self) -> Runtime:
+        """Where things are, on the device that was asked for."""
+        return Runtime(
+            device=str(one_device(self.device)), threads=threads_for(1), out=self.out, cache=cache_root(),
+            weights=self.weights, offline=self.offline, plugins=self.plugins,
+        )  # fmt: skip
+
+    def open_dataset(self, name: str, plugins: Plugins) -> Dataset:
+        """The named dataset, prepared. Raises BadInput with the nearest names for an unknown one."""
+        request = Request(None, {}, (), (), data_root=self.data_root, offline=self.offline)
+        return open_datasets([name], self.files, plugins, request, self.preparing)[name]
+
+
+# Samples made elsewhere
+
+
+def score_samples(words: Words) -> list[Record]:
+    """A row of samples made elsewhere, and the rows `real` and `noise` beside it where there are none."""
+    if words.dataset is None:
+        raise BadInput(
+            f"{words.target}: which dataset do the samples imitate?", "say it by -d DATASET; see `genbench datasets`"
+        )
+    name = row_name(words.name, words.target)
+    check_out(words.out)
+    runtime, plugins = words.runtime(), load_plugins(words.plugins)
+    data = words.open_dataset(words.dataset, plugins)
+    evaluation = evaluation_of(words, data)
+    stack = open_samples(words.target, data, words.conditional, words.labels, words.span)
+    stack = stack.subset(words.samples, evaluation.seed)
+    check_extractors(evaluation.extractors, data, runtime, plugins.registered("register_extractors"))
+    job = foreign_job(name, stack, data, evaluation, runtime, plugins)
+    with scoring(runtime, words.quiet):
+        if not is_done(job):
+            add_row(job, stack, data, plugins)
+        references = [reference for reference in reference_jobs(job) if usable(reference, data, words.quiet)]
+        for reference in references:
+            if not is_done(reference):
+                run_job(reference, data, plugins)
+    return load_records([each.folder for each in (job, *references)])
+
+
+def evaluation_of(words: Words, data: Dataset) -> EvaluationSettings:
+    """The settings of the dataset's other rows in the same folder, so that a table can rank them together."""
+    changes: dict[str, Any] = {"extractors": extractor_names(words.extractors, data)}
+    settings = EvaluationSettings()
+    for run in siblings(words.out, data.digest):
+        settings = run.job.evaluation
+        changes["extractors"] = words.extractors or tuple(run.record.extractors) or changes["extractors"]
+    if words.allow_rank_deficient:
+        changes["allow_rank_deficient"] = True
+    return settings.model_copy(update=changes)
+
+
+def siblings(out: Path, digest: str) -> Iterator[Finished]:
+    """The finished reference rows of a dataset in a folder of runs."""
+    for file in sorted(out.glob("*/record.json")):
+        record = read_record(file)
+        if record.job.model in REFERENCES and record.dataset.digest == digest and record.status == "complete":
+            yield open_finished(file.parent)
+
+
+def foreign_job(
+    name: str, stack: Stack, data: Dataset, evaluation: EvaluationSettings, runtime: Runtime, plugins: Plugins
+) -> Job:
+    """The job that a row of foreign samples stands for: known by their content, and never trained."""
+    digest = stack.digest
+    return Job(
+        model=name, label=name, config={"samples": digest[:12]}, plugin=PluginStamp(name="elsewhere", version=""),
+        dataset=data.name, dataset_digest=data.digest, conditional=stack.labels is not None, samples=len(stack),
+        budget=Budget(unit="images", amount=0), evaluation=evaluation, runtime=runtime, foreign=digest,
+        external_data=(stack.source,),
+        extractor_stamps=extractor_stamps(evaluation.extractors, plugins.registered("register_extractors")),
+        measurers=plugins.measurers(),
+    )  # fmt: skip
+
+
+def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
+    """Score foreign samples, then write their run folder; the record comes last."""
+    run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)), previous=previous_record(job))
+    run.samples = Samples(stack.images, stack.labels)
+    run.evaluate()
+    likelihoods = {m.metric for m in run.measurements}
+    run.measurements += [m for m in no_likelihood(job, data) if m.metric not in likelihoods]
+    with locked(job.folder):
+        store.sweep(job.folder)
+        begin(job)
+        run.keep_samples()
+        end(job, run.record("complete", None, []))
+
+
+def no_likelihood(job: Job, data: Dataset) -> list[Measurement]:
+    """That there is no bits/dim, under the protocol of the rows that have one."""
+    return [
+        Measurement(
+            metric=f"bits_per_dim_{split}", value=None, better="lower", status="not_applicable", note=ELSEWHERE,
+            settings=protocol(job, data, split, part),
+        )
+        for split, part in (("test", data.test), ("train", data.train))
+    ]  # fmt: skip
+
+
+def reference_jobs(job: Job) -> list[Job]:
+    """The jobs of `real` and `noise` under the protocol of a foreign row."""
+    stamp = PluginStamp(name="genbench", version="")
+    changes: dict[str, Any] = {"config": {}, "conditional": False, "foreign": "", "external_data": (), "plugin": stamp}
+    plain = {name: getattr(job, name) for name in Job.model_fields} | changes
+    return [Job(**(plain | {"model": name, "label": name})) for name in REFERENCES]
+
+
+def usable(reference: Job, data: Dataset, quiet: bool) -> bool:
+    """Whether the reference row is there with as many samples, or can be made without changing another."""
+    if reference.samples > len(data.train):
+        told = f"{reference.label}: {data.name} has {len(data.train)} training images, too few for a row of as many"
+    elif (there := finished_count(reference)) not in (None, reference.samples):
+        told = (
+            f"{reference.label} is there with {there} samples, not {reference.samples}: tables keep rows of different "
+            f"numbers apart; --samples {there} takes a subset"
+        )
+    else:
+        return True
+    if not quiet:
+        say(told)
+    return False
+
+
+def finished_count(job: Job) -> int | None:
+    """The number of samples of the job's finished record, if it has one."""
+    if not (job.folder / "record.json").exists():
+        return None
+    record = load_records([job.folder])[0]
+    return record.samples.count if record.status == "complete" else None
+
+
+# Finished runs
+
+
+def score_runs(words: Words) -> list[Record]:
+    """Finished runs, and the reference rows beside them, in the features of further extractors."""
+    unused = {"-d": words.dataset, "--name": words.name, "--samples": words.samples, "--labels": words.labels,
+              "--range": words.span, "--conditional": words.conditional or None,
+              "--allow-rank-deficient": words.allow_rank_deficient or None}  # fmt: skip
+    for option, value in unused.items():
+        if value is not None:
+            raise BadInput(f"{option}: {words.target} is a finished run, which has that already", "leave it out")
+    if not words.extractors:
+        raise BadInput(f"{words.target}: a finished run: in whose features?", "say it by --extractor NAME")
+    folders = [record.folder for record in load_records([words.target]) if record.folder]
+    one = (words.target / "record.json").is_file()
+    runs = with_references(open_finished(f) for f in folders if one or finished(f, words.quiet))
+    names, runtime = list(dict.fromkeys(words.extractors)), words.runtime()
+    plugins = light_plugins(words, {run.record.dataset.name for run in runs})
+    datasets = {name: words.open_dataset(name, plugins) for name in {run.record.dataset.name for run in runs}}
+    for data in datasets.values():
+        check_extractors(names, data, runtime, plugins.registered("register_extractors"))
+    with scoring(runtime, words.quiet):
+        return [score_again(run, names, datasets[run.record.dataset.name], plugins, runtime) for run in runs]
+
+
+def finished(folder: Path, quiet: bool) -> bool:
+    """Whether a run among several has samples to score; one that has none is told and left out."""
+    record = load_records([folder])[0]
+    if record.status != "complete" and not quiet:
+        say(f"{folder}: {record.status}: left out")
+    return record.status == "complete"
+
+
+def light_plugins(words: Words, datasets: Iterable[str]) -> Plugins:
+    """No plugin where the extractors and datasets need none, so that a run can be scored without its model's."""
+    known = {row["name"] for row in known_extractors()}
+    enough = known.issuperset(words.extractors) and set(known_datasets(words.files)).issuperset(datasets)
+    return Plugins() if enough and not words.plugins else load_plugins(words.plugins)
+
+
+@contextmanager
+def scoring(runtime: Runtime, quiet: bool) -> Iterator[None]:
+    """Threads and arithmetic as jobs have them, and lines on stderr while it goes on."""
+    use_threads(runtime.threads)
+    exact_arithmetic()
+    said: set[str] = set()
+
+    def tell(stage: str, share: float, text: str) -> None:
+        if stage == "evaluate" and text and text not in said:
+            said.add(text)
+            say(f"scoring: {text}")
+
+    progress.listen(None if quiet else tell)
+    try:
+        yield
+    finally:
+        progress.listen(None)

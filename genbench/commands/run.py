@@ -1,0 +1,104 @@
+"""Running a session: the jobs that are not done, by its executor, then the records of all of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from genbench.executors.schedule import longest_first
+from genbench.planning.needs import Need, find_needs
+from genbench.planning.session import Session
+from genbench.planning.space import check_space
+from genbench.records.job import Job
+from genbench.records.record import Record
+from genbench.records.record_files import load_records
+from genbench.records.task import News, Task, Work, is_last, make_task
+from genbench.running.run import is_done
+from genbench.support import store
+from genbench.support.errors import EnvironmentProblem, as_error
+from genbench.support.lock import in_use
+
+Update = Callable[[Job, str, float, str], None]
+
+
+def run_session(session: Session, update: Update) -> list[Record]:
+    """Run what is missing; the records of all jobs, in the order of the plan.
+
+    `update(job, stage, share, text)` is called as jobs go on. Raises what kept a job from leaving a record, when the
+    others have ended: Busy where a folder is in use, which is tried last.
+    """
+    missing = []
+    for job in session.jobs:
+        if is_done(job):
+            update(job, "end", 1.0, "")
+        else:
+            missing.append(job)
+    if missing:
+        check_space(missing, session.plugins, session.datasets)
+        run_missing(missing, session, update)
+    return [load_records([job.folder])[0] for job in session.jobs]
+
+
+def run_missing(jobs: list[Job], session: Session, update: Update) -> None:
+    """Hand the jobs to the executor, and hear of them to their end."""
+    known, errors, one_by_one = {job.id: job for job in jobs}, [], threading.Lock()
+    unheard = dict.fromkeys(known)
+
+    def tell(news: News) -> None:
+        with one_by_one:
+            if "error" in news:
+                errors.append(as_error(news["error"]))
+            else:
+                update(known[news["id"]], news["stage"], news["share"], news["text"])
+            if is_last(news):
+                unheard.pop(news["id"], None)
+
+    with marked(session) as context:
+        session.executor.run(Work(make_tasks(jobs, session, context), session.groups, session.at_once), tell)
+    if errors:
+        raise errors[0]
+    if unheard:
+        name = session.jobs[0].runtime.executor
+        raise EnvironmentProblem(f"--executor {name} has ended without a word of {', '.join(unheard)}", "run again")
+
+
+def make_tasks(jobs: list[Job], session: Session, context: dict[str, Any]) -> list[Task]:
+    """The jobs as tasks, the longest first; in their order, without estimates, where one place has to do them all.
+
+    Those whose folders are in use come last: when they are reached, nothing else is left to do.
+    """
+    here = session.jobs[0].runtime.executor == "local"
+    alone = here and session.at_once * len(session.groups) == 1
+    needs = [Need()] * len(jobs) if alone else find_needs(jobs, session.context)
+    tasks = longest_first(make_task(job, context, *need) for job, need in zip(jobs, needs))
+    taken = {job.id for job in jobs if in_use(job.folder)}
+    return sorted(tasks, key=lambda task: task.id in taken)
+
+
+@contextmanager
+def marked(session: Session) -> Iterator[dict[str, Any]]:
+    """The context of tasks; where other machines may run them, with a file by which they know the output folder."""
+    runtime = session.jobs[0].runtime
+    if runtime.executor == "local":
+        yield session.context
+        return
+    mark = runtime.out.absolute() / f"{store.TEMPORARY}{os.uname().nodename}_{os.getpid()}_shared"
+    store.write_text(mark, "")
+    try:
+        yield {**session.context, "mark": str(mark)}
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def worst_exit_code(records: Iterable[Record]) -> int:
+    """0 when every job is complete, 130 when one was cancelled, 4 when one lacked space or the like, else 1."""
+    records = list(records)
+    states = {record.status for record in records}
+    if "cancelled" in states:
+        return 130
+    if any(record.error is not None and record.error.type == EnvironmentProblem.__name__ for record in records):
+        return EnvironmentProblem.exit_code
+    return 0 if states <= {"complete"} else 1

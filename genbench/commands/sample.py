@@ -1,0 +1,119 @@
+"""Further images from a finished run: `genbench sample`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from genbench.images import to_uint8
+from genbench.model import DataSpec, Model
+from genbench.plots.sheets import as_picture, sheet
+from genbench.records import checkpoint
+from genbench.records.job import Job, read_job
+from genbench.records.record import Record
+from genbench.records.record_files import load_one
+from genbench.records.samples import BLOCK
+from genbench.running.defaults import load_plugins
+from genbench.running.sample import draw
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData
+from genbench.support.validation import checked
+
+SCALE = 4
+
+
+def draw_from_run(
+    folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
+) -> Path:
+    """Write `count` images of a run to a .png sheet or a .npy array. Raises BadInput for what the run cannot do."""
+    if out.suffix not in (".png", ".npy"):
+        raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
+    record = load_one(folder)
+    job = read_job(folder)
+    job = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": "cpu"})})
+    model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
+    classes = parse_labels(labels, count, record)
+    blocks = []
+    for start in range(0, count, BLOCK):
+        blocks.append(to_uint8(draw(job, model, classes, start, min(BLOCK, count - start))))
+    images = torch.cat(blocks)
+    if out.suffix == ".npy":
+        store.write_array(out, images.numpy())
+    else:
+        write_sheet(images, out)
+    return out
+
+
+def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any], plugins: tuple[str, ...]) -> Model:
+    """The trained model of a run, with some of its sampling options overridden."""
+    if job.is_reference or job.foreign:
+        raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from", "give a run of a model")
+    kind = model_class(job, folder, plugins)
+    for key in overrides:
+        if key not in kind.Config.model_fields or kind.Config.role(key) != "sample":
+            raise BadInput(
+                f"--{key}: model {job.model!r} has no such option of sampling", "`genbench models` lists them"
+            )
+    spec = DataSpec(record.dataset.name, record.dataset.shape, record.dataset.num_classes if job.conditional else 0)
+    where = folder / "job.json"
+    try:
+        config = checked(kind.Config, {**job.config, **overrides}, lambda keys: str(where), "run the job again")
+    except BadInput as error:
+        raise CorruptData(error.message, f"the model's options are others now? {error.hint}") from error
+    model = kind(spec, config)
+    loaded = checkpoint.load(folder / "checkpoint")
+    if loaded is None or "ema" not in loaded[0]:
+        raise BadInput(f"{folder}: no trained weights here", "run the job first")
+    restore(model, loaded[0]["ema"], folder / "checkpoint")
+    return model.eval()
+
+
+def model_class(job: Job, folder: Path, files: tuple[str, ...]) -> type[Model]:
+    """The class of the job's model. Only `files` and installed plugins are loaded: what a run folder names is data."""
+    plugins = load_plugins(files)
+    if job.runtime.plugins and job.model not in plugins.model_names:
+        told = f"{folder}: model {job.model!r} came from {', '.join(job.runtime.plugins)}"
+        raise BadInput(told, "name it again by --plugin: code that a run folder names is not run by itself")
+    return plugins.model(job.model)[0]
+
+
+def restore(model: Model, weights: dict[str, torch.Tensor], origin: Path) -> None:
+    """Give the model its weights. Raises CorruptData where they are another model's, or not finite."""
+    bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise CorruptData(f"{origin}: {bad[0]} of the averaged weights (ema) is not finite", "run the job again")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        raise CorruptData(
+            f"{origin}: the averaged weights (ema) are another model's: {said}", "run it again"
+        ) from error
+
+
+def parse_labels(text: str | None, count: int, record: Record) -> np.ndarray | None:
+    """`count` labels that repeat those of the text, int64; all classes in turn where none are given."""
+    if not record.job.conditional:
+        if text is not None:
+            raise BadInput("--labels: the run is unconditional", "run it with --conditional")
+        return None
+    classes = list(range(record.dataset.num_classes))
+    if text is not None:
+        parts = text.split(",")
+        if not all(part.strip().isdigit() and int(part) in classes for part in parts):
+            raise BadInput(f"--labels {text}", f"whole numbers from 0 to {len(classes) - 1}, separated by commas")
+        classes = [int(part) for part in parts]
+    return np.resize(np.array(classes, np.int64), count)
+
+
+def write_sheet(images: torch.Tensor, out: Path) -> None:
+    """A PNG of all images, row by row, each pixel drawn SCALE times as large."""
+    columns = max(1, min(16, int(np.ceil(np.sqrt(len(images))))))
+    picture = as_picture(sheet(images.numpy(), columns), images.shape[1])
+    picture = picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
+    with store.atomic_file(out) as temporary:
+        picture.save(temporary, format="PNG")

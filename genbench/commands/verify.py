@@ -1,0 +1,206 @@
+"""What a run folder holds against what vouches for it: schema, fingerprints, digests. Only reads, without torch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from genbench.records.checkpoint import MANIFEST, read_manifest
+from genbench.records.record import CHANGED, Record, is_sealed
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData
+from genbench.support.version import __version__
+
+TOLERANCE = 1e-6
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with which file of a run."""
+
+    file: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A run folder and its faults; `state` is ok, wrong, or unfinished where there is no record yet."""
+
+    run: str
+    state: str
+    faults: list[Fault] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def line(self) -> str:
+        """One line: `ok     runs/x`, or `wrong  runs/x  samples.npy: ...; job.json: ...`."""
+        told = "; ".join(f"{fault.file}: {fault.what}" for fault in self.faults)
+        return f"{self.state:10} {self.run}{'  ' + told if told else ''}"
+
+
+def verify_runs(paths: Iterable[Path]) -> list[Verdict]:
+    """The verdict on every run folder at or one below the given paths. Raises BadInput where a path holds none."""
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        files = [f for name in ("record.json", "job.json") for f in (*path.glob(name), *path.glob(f"*/{name}"))]
+        if not files:
+            raise BadInput(f"{path}: no run here or one folder down", "give a run folder, or the folder of run folders")
+        folders |= {file.parent.resolve(): file.parent for file in files}
+    return [verify_run(folder) for _, folder in sorted(folders.items())]
+
+
+def verify_run(folder: Path) -> Verdict:
+    """The verdict on one run folder."""
+    if not (folder / "record.json").exists():
+        return Verdict(str(folder), "unfinished", [Fault("record.json", "none yet: interrupted, or still running")])
+    faults: list[Fault] = []
+    _guarded(faults, "links", lambda: store.check_links(folder))
+    record = _guarded(faults, "record.json", lambda: _record(folder, faults))
+    if record is not None:
+        checks = {"record.json": _numbers, "samples.json": _samples, "job.json": _job, "progress.jsonl": _progress}
+        for file, check in checks.items():
+            faults += _guarded(faults, file, lambda check=check: list(check(folder, record))) or []  # type: ignore[misc]
+        if record.status == "complete":
+            faults += _guarded(faults, "record.json", lambda: list(_listed(folder, record))) or []
+    for manifest in sorted(folder.rglob(MANIFEST)):
+        name = manifest.relative_to(folder)
+        if store.is_temporary(name):
+            continue
+        faults += _guarded(faults, name.as_posix(), lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
+    faults = list(dict.fromkeys(faults))
+    return Verdict(str(folder), "wrong" if faults else "ok", faults)
+
+
+def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None:
+    """What `check` returns; where it raises, that the file cannot be read is a fault, and None."""
+    try:
+        return check()
+    except CorruptData as error:
+        faults.append(Fault(file, error.message))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        faults.append(Fault(file, f"not readable: {type(error).__name__}: {first[:200]}"))
+    return None
+
+
+def _record(folder: Path, faults: list[Fault]) -> Record:
+    """The record, its own digest compared."""
+    text = (folder / "record.json").read_bytes()
+    record = Record.from_json(text.decode("utf-8"), folder / "record.json")
+    if "digest" not in json.loads(text) and record.files:
+        faults.append(Fault("record.json", "its digest is missing"))
+    elif not is_sealed(text):
+        faults.append(Fault("record.json", CHANGED))
+    return record
+
+
+def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
+    """Protocols against their fingerprints, measurements against their protocols."""
+    for key, settings in record.protocols.items():
+        if store.settings_digest(settings)[: len(key)] != key or len(key) < 12:
+            yield Fault("record.json", f"protocol {key}: not the fingerprint of its settings")
+        if settings.get("dataset", record.dataset.digest) != record.dataset.digest:
+            yield Fault("record.json", f"protocol {key}: of another dataset")
+    keys = Counter((m.metric, m.protocol) for m in record.measurements)
+    for metric, protocol in keys:
+        if protocol not in record.protocols:
+            yield Fault("record.json", f"{metric}: its protocol {protocol} is not in the record")
+        if keys[metric, protocol] > 1:
+            yield Fault("record.json", f"{metric}: measured twice under protocol {protocol}")
+    for unused in record.protocols.keys() - {protocol for _, protocol in keys}:
+        yield Fault("record.json", f"protocol {unused}: no measurement has it")
+    for m in record.measurements:
+        value = m.value
+        if m.stderr is not None and m.stderr < 0:
+            yield Fault("record.json", f"{m.metric}: a negative standard error")
+        if value is not None and m.interval and not m.interval[0] <= value <= m.interval[1]:
+            yield Fault("record.json", f"{m.metric}: outside its interval")
+        if value is not None and m.parts and abs(math.fsum(m.parts.values()) - value) > TOLERANCE * max(1, abs(value)):
+            yield Fault("record.json", f"{m.metric}: its parts do not sum to it")
+
+
+def _samples(folder: Path, record: Record) -> Iterator[Fault]:
+    """samples.npy and labels.npy against samples.json and the record."""
+    if not (folder / "samples.json").exists():
+        if record.status == "complete":
+            yield Fault("samples.json", "missing, though the run is complete")
+        return
+    about = store.read_json(folder / "samples.json")
+    if record.status == "complete" and about["key"] != record.samples.key:
+        yield Fault("samples.json", "of other samples than record.json")
+    file = folder / "samples.npy"
+    if not file.exists():
+        yield Fault("samples.npy", "missing")
+        return
+    if store.file_digest(file) != about["sha256"]:
+        yield Fault("samples.npy", "its SHA-256 is not what samples.json says")
+        return
+    images = store.read_array(file)
+    wanted = (record.samples.count, *record.dataset.shape)
+    if record.status == "complete" and (images.dtype != np.uint8 or images.shape != wanted):
+        yield Fault("samples.npy", f"{images.dtype} {images.shape}, the record says uint8 {wanted}")
+    yield from _labels(folder, record, len(images))
+
+
+def _labels(folder: Path, record: Record, count: int) -> Iterator[Fault]:
+    file = folder / "labels.npy"
+    if not file.exists():
+        if record.samples.labels != "none":
+            yield Fault("labels.npy", "missing")
+        return
+    try:
+        labels = store.read_array(file)
+    except (CorruptData, OSError) as error:
+        yield Fault("labels.npy", f"not readable: {error}")
+        return
+    sound = labels.dtype.kind in "iu" and labels.shape == (count,)
+    if not sound or (count and not 0 <= labels.min() <= labels.max() < record.dataset.num_classes):
+        yield Fault("labels.npy", f"not {count} classes of {record.dataset.num_classes}")
+
+
+def _job(folder: Path, record: Record) -> Iterator[Fault]:
+    """job.json against the record; ids are compared where this version made them."""
+    from genbench.records.job import Job
+
+    job = Job.model_validate(json.loads((folder / "job.json").read_bytes().decode("utf-8")))
+    if record.environment.genbench == __version__ and job.id != record.job.id:
+        yield Fault("job.json", f"its id is {job.id}, the record's {record.job.id}")
+    if (job.model, job.seed, job.dataset_digest) != (record.job.model, record.job.seed, record.dataset.digest):
+        yield Fault("job.json", "of another model, seed or dataset than record.json")
+
+
+def _progress(folder: Path, record: Record) -> Iterator[Fault]:
+    """The lines of progress.jsonl; a last line cut short is no fault."""
+    from genbench.records.run_folder import read_progress
+
+    read_progress(record)
+    yield from ()
+
+
+def _listed(folder: Path, record: Record) -> Iterator[Fault]:
+    """Every file against the digest that the record has of it; a checkpoint may have been removed whole."""
+    for name, expected in record.files.items():
+        file = store.inside(folder, name)
+        if file.is_file():
+            if store.file_digest(file) != expected:
+                yield Fault(name, "its SHA-256 is not what record.json says")
+        elif file.name != MANIFEST or file.parent.exists():
+            yield Fault(name, "missing")
+
+
+def _manifest(folder: Path, manifest: Path) -> Iterator[Fault]:
+    """The files that a manifest lists, against its digests."""
+    for name, expected in read_manifest(manifest.parent)["files"].items():
+        file = store.inside(manifest.parent, name)
+        if not file.is_file() or store.file_digest(file) != expected:
+            where = file.relative_to(folder).as_posix()
+            yield Fault(where, f"{'not what' if file.is_file() else 'missing, but in'} {MANIFEST}")

@@ -1,0 +1,71 @@
+"""How any samples are scored, whatever they were drawn from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genbench.data import Dataset
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.extractors import LOCAL
+from genbench.evaluate.features import job_extractors, reference_features
+from genbench.evaluate.fidelity import fidelity_measurements
+from genbench.evaluate.parts import once
+from genbench.extension.registry import Plugins
+from genbench.metrics.features import Features
+from genbench.records.job import Job
+from genbench.records.record import Measurement
+from genbench.records.samples import Samples
+from genbench.support.progress import report, stop_if_requested
+from genbench.support.store import array_digest
+
+
+def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
+    """Fidelity of samples in the features of every extractor of the job."""
+    found = []
+    content = array_digest(samples.images)
+    for extractor in job_extractors(job, data, plugins):
+        stop_if_requested()
+        report("evaluate", 0.0, extractor.name)
+
+        def measure(extractor: Extractor = extractor) -> list[Measurement]:
+            features = extractor.features(samples.images)
+            references = {
+                split: reference_features(extractor, data, split, job.runtime.cache, job.evaluation)
+                for split in wanted(job)
+            }
+            return score(job, data, extractor, features, references)
+
+        found += once(job, {"samples": content, "extractor": extractor.describe()}, measure)
+    return found
+
+
+def wanted(job: Job) -> tuple[str, ...]:
+    """The splits that a row may be compared with: `real` is made of training images, so only with the test split."""
+    return ("test",) if job.model == "real" else ("train", "test")
+
+
+def score(
+    job: Job, data: Dataset, extractor: Extractor, features: Features, references: dict[str, Features],
+    held_out: Features | None = None,
+) -> list[Measurement]:  # fmt: skip
+    """The measurements of one set of features under the job's settings."""
+
+    def protocol(settings: dict[str, Any]) -> dict[str, Any]:
+        return {**settings, "dataset": data.digest, "extractor": extractor.describe()}
+
+    return fidelity_measurements(
+        features, references.get("train"), references.get("test"), job.evaluation, protocol, held_out,
+        foreign_classes(extractor, data),
+    )  # fmt: skip
+
+
+def foreign_classes(extractor: Extractor, data: Dataset) -> str:
+    """Why the extractor's classes are not the dataset's; "" where they are.
+
+    They are for the local classifier, and for the classifier that the dataset names as its own.
+    """
+    if not data.num_classes or not extractor.num_classes:
+        return f"{data.name} has no classes" if not data.num_classes else f"{extractor.name} has no classes"
+    if extractor.num_classes == data.num_classes and extractor.name in (LOCAL, *data.extractors):
+        return ""
+    return f"the classes of {extractor.name} are not those of {data.name}"

@@ -1,0 +1,1 @@
+"""What work costs: seconds, FLOPs, energy."""

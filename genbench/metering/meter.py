@@ -1,0 +1,231 @@
+"""The meter: seconds, images, updates, FLOPs and joules of training, by phase, and of sampling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from genbench.devices import peak_memory, reset_peak_memory, synchronize, wake
+from genbench.metering.energy import EnergyCounter, watched
+from genbench.records.record import Energy, PhaseCost, SampleCost, Throughput, TrainCost
+
+
+@dataclass
+class Ledger:
+    """What one phase has taken so far."""
+
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+    images: int = 0
+    updates: int = 0
+    flops: float = 0.0
+
+
+@dataclass
+class Meter:
+    """The clock of one job. `pause` stops it for what a budget does not pay: checkpoints, preparation, scoring.
+
+    A device-second is a second of one of the `processes` that train; their number may change while the clock stands.
+    `peer_bytes` is the peak memory of the others. A plugin whose model was trained `elsewhere` says so in its `train`:
+    what that cost is not known here.
+    """
+
+    device: torch.device
+    processes: int = 1
+    counter: EnergyCounter | None = None
+    elsewhere: bool = False
+    phases: dict[str, Ledger] = field(default_factory=dict)
+    steps: int = 0
+    flops_known: bool = True
+    uncounted_ops: set[str] = field(default_factory=set)
+    peak_bytes: int = 0
+    peak_source: str = ""
+    peer_bytes: int = 0
+    train_seconds: float | None = None
+    train_device_seconds: float = 0.0
+    sample_seconds: float = 0.0
+    sampled: int = 0
+    train_energy: Energy | None = None
+    sample_energy: Energy | None = None
+    _elapsed: float = 0.0
+    _peers_elapsed: float = 0.0
+    _started: float | None = None
+    _joules: float | None = 0.0
+    _joules_before: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the running clock, pauses taken out; the caller has synchronised the device."""
+        running = time.perf_counter() - self._started if self._started is not None else 0.0
+        return self._elapsed + running
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds on the clock of all processes together; taken while the clock stands."""
+        return self._elapsed + self._peers_elapsed
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """The clock of `train`; the time counts also where training fails."""
+        wake(self.device)
+        reset_peak_memory(self.device)
+        self._start()
+        try:
+            with watched(self.counter):
+                yield
+        finally:
+            self._stop()
+            self.train_seconds, self.train_energy = self._elapsed, self._energy()
+            self.train_device_seconds = self.device_seconds
+            peak, self.peak_source = peak_memory(self.device)
+            self.peak_bytes = max(self.peak_bytes, peak + self.peer_bytes)
+            if self.peer_bytes:
+                self.peak_source += f", of {self.processes} processes together"
+
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        """The clock of `sample`."""
+        self._elapsed, self._joules = 0.0, 0.0
+        self._start()
+        try:
+            with watched(self.counter):
+                yield
+        finally:
+            self._stop()
+            self.sample_seconds, self.sample_energy = self._elapsed, self._energy()
+
+    def take_over(self, images: int, seconds: float, joules: float | None) -> None:
+        """Add what an earlier attempt at this sampling has drawn, and what that cost; the clock stands."""
+        self.sampled += images
+        self._elapsed += seconds
+        self._joules = None if joules is None or self._joules is None else self._joules + joules
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stop the clock for the block."""
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Ledger]:
+        """Book the block's seconds on a phase."""
+        ledger = self.phases.setdefault(name, Ledger())
+        before = self.seconds
+        yield ledger
+        synchronize(self.device)
+        seconds = self.seconds - before
+        ledger.seconds += seconds
+        ledger.device_seconds += seconds * self.processes
+
+    def _start(self) -> None:
+        synchronize(self.device)
+        self._joules_before = self.counter.joules() if self.counter else None
+        self._started = time.perf_counter()
+
+    def _stop(self) -> None:
+        synchronize(self.device)
+        if self._started is not None:
+            seconds = time.perf_counter() - self._started
+            self._elapsed += seconds
+            self._peers_elapsed += seconds * (self.processes - 1)
+            self._started = None
+            self._joules = self._joules_now()
+
+    def _joules_now(self) -> float | None:
+        """Joules on the clock that just stopped, pauses taken out; None where any part of them was not measured."""
+        now = self.counter.joules() if self.counter else None
+        if now is None or self._joules is None or self._joules_before is None:
+            return None
+        return self._joules + now - self._joules_before
+
+    def _energy(self) -> Energy | None:
+        """What a stopped clock has counted."""
+        if self._joules is None or self.counter is None:
+            return None
+        return Energy(joules=self._joules, source=self.counter.source)
+
+    @property
+    def joules(self) -> float | None:
+        """Joules on the clock, which stands; None where they are not measured."""
+        return self._joules
+
+    @property
+    def images(self) -> int:
+        return sum(ledger.images for ledger in self.phases.values())
+
+    @property
+    def flops(self) -> float:
+        return sum(ledger.flops for ledger in self.phases.values())
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, so that a resumed job pays for all its segments; taken while the clock stands."""
+        trained = self.train_seconds is not None
+        peak = 0 if trained else peak_memory(self.device)[0] + self.peer_bytes
+        energy = self.train_energy if trained else self._energy()
+        return {
+            "seconds": self.seconds, "device_seconds": self.device_seconds, "processes": self.processes,
+            "elsewhere": self.elsewhere, "steps": self.steps, "peak_bytes": max(self.peak_bytes, peak),
+            "uncounted_ops": sorted(self.uncounted_ops), "energy": energy.model_dump() if energy else None,
+            "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        running = self._started is not None
+        if running:
+            self._stop()
+        self._elapsed = state["seconds"]
+        self._peers_elapsed = state.get("device_seconds", state["seconds"]) - state["seconds"]
+        energy = state.get("energy")
+        self.train_energy = Energy(**energy) if energy else None
+        self._joules = energy["joules"] if energy else None
+        self.elsewhere = state.get("elsewhere", False)
+        self.steps, self.peak_bytes = state["steps"], state["peak_bytes"]
+        self.uncounted_ops = set(state["uncounted_ops"])
+        self.phases = {
+            name: Ledger(**{"device_seconds": ledger["seconds"], **ledger}) for name, ledger in state["phases"].items()
+        }
+        if running:
+            self._start()
+
+    def restore_finished(self, state: dict[str, Any]) -> None:
+        """Take over what a finished training has cost."""
+        self.restore(state)
+        self.train_seconds, self.train_device_seconds = self.seconds, self.device_seconds
+        self.processes = state.get("processes", 1)
+
+    def train_cost(self) -> TrainCost | None:
+        """The record's `cost.train`; numbers that a plugin's own loop did not report are None."""
+        if self.train_seconds is None or self.elsewhere:
+            return None
+        counted = self.steps > 0
+        return TrainCost(
+            seconds=self.train_seconds,
+            device_seconds=self.train_device_seconds,
+            images=self.images if counted else None,
+            steps=self.steps if counted else None,
+            flops=self.flops if counted and self.flops_known else None,
+            uncounted_ops=sorted(self.uncounted_ops),
+            peak_bytes=self.peak_bytes or None,
+            peak_source=self.peak_source,
+            energy=self.train_energy,
+            phases={name: PhaseCost(**vars(ledger)) for name, ledger in self.phases.items()},
+        )
+
+    def sample_cost(self, batch: int, nfe: int, throughput: list[Throughput] | None = None) -> SampleCost | None:
+        """The record's `cost.sample`: throughput in stated batches, conversion to uint8 included."""
+        if not self.sampled or not self.sample_seconds:
+            return None
+        rate = self.sampled / self.sample_seconds
+        return SampleCost(
+            seconds=self.sample_seconds, images=self.sampled, images_per_second=rate, batch=batch, nfe=nfe,
+            throughput=throughput or [], energy=self.sample_energy,
+        )  # fmt: skip

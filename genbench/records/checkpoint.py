@@ -1,0 +1,124 @@
+"""Checkpoints: weights, their average and the optimizers as safetensors, with a manifest of digests. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench.support import store
+from genbench.support.errors import CorruptData
+from genbench.support.faults import fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+MANIFEST = "manifest.json"
+MEND = "remove the checkpoint, and run again"
+NAMES = ("next", "latest", "previous")
+"""Where a checkpoint may be, the newest first; `next` only until it has become the latest."""
+log = logging.getLogger("genbench")
+
+
+def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Write one safetensors file a group as `folder`/latest; what was latest becomes previous.
+
+    At every instant the newest of `NAMES` that is there is whole, so that a kill loses nothing that was written.
+    """
+    fault("checkpoint.begin")
+    settle(folder)
+    write(folder / "next", tensors, state)
+    fault("checkpoint.written")
+    settle(folder)
+    fault("checkpoint.end")
+
+
+def settle(folder: Path) -> None:
+    """Let the checkpoint that was written last be the latest; only the holder of the run's lock may."""
+    new, latest, previous = (folder / name for name in NAMES)
+    if not new.exists():
+        return
+    with store.disk_errors(folder):
+        if latest.exists():
+            store.remove(previous)
+            latest.replace(previous)
+        fault("checkpoint.rotated")
+        new.replace(latest)
+        store.sync(folder)
+
+
+def write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+    """Make `folder` hold one safetensors file a group, and a manifest of their digests with the state."""
+    with store.atomic_folder(folder) as temporary:
+        for group, members in tensors.items():
+            store.write_tensors(temporary / f"{group}.safetensors", members)
+        files = {file.name: store.file_digest(file) for file in sorted(temporary.iterdir())}
+        store.write_json(temporary / MANIFEST, {"files": files, "state": dict(state)})
+
+
+def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """Tensors and state of the newest checkpoint whose digests agree; None where there is none.
+
+    Raises CorruptData where there are checkpoints, but none is whole.
+    """
+    faults = []
+    for name in NAMES:
+        if not (folder / name / MANIFEST).exists():
+            continue
+        try:
+            found = read(folder / name)
+        except CorruptData as error:
+            faults.append(error.message)
+            continue
+        for damage in faults:
+            log.warning("%s; going on from %s", damage, folder / name)
+        return found
+    if faults:
+        raise CorruptData("; ".join(faults), f"remove {folder} to train again from the start")
+    return None
+
+
+def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """What `write` wrote. Raises CorruptData where a file is missing or has changed."""
+    if not (folder / MANIFEST).exists():
+        raise CorruptData(f"{folder / MANIFEST}: missing", MEND)
+    manifest = read_manifest(folder)
+    groups = {}
+    for name, expected in manifest["files"].items():
+        file = store.inside(folder, name)
+        if not file.is_file() or store.file_digest(file) != expected:
+            raise CorruptData(f"{file}: missing, or not what its manifest says", MEND)
+        groups[file.stem] = store.read_tensors(file)
+    return groups, manifest["state"]
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """`files`, their digests by name, and `state`. Raises CorruptData where the manifest is none."""
+    plain = store.read_json(folder / MANIFEST)
+    parts = [plain.get(key) for key in ("files", "state")] if isinstance(plain, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise CorruptData(f"{folder / MANIFEST}: not a manifest of files and a state", MEND)
+    return {"files": plain["files"], "state": plain["state"]}
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state of the newest checkpoint, its tensors unread and unchecked; None where there is none."""
+    for name in NAMES:
+        if (folder / name / MANIFEST).exists():
+            return read_manifest(folder / name)["state"]
+    return None
+
+
+def weights_digest(model: Module) -> str:
+    """SHA-256 of all that the model keeps in its state, by which samples are known to be of these weights."""
+    import torch
+
+    content = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        plain = tensor.detach().cpu().contiguous()
+        content.update(f"{name} {plain.dtype} {tuple(plain.shape)}".encode())
+        content.update(plain.flatten().view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()

@@ -1,0 +1,181 @@
+"""A job: one model on one dataset with one seed, its budget, and where it runs."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+
+from genbench.records import protocol
+from genbench.records.protocol import EvaluationSettings, versions
+from genbench.records.record import REFERENCES, PluginStamp
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData
+
+Unit = Literal["images", "steps", "seconds", "flops"]
+SUFFIXES: dict[str, Unit] = {"images": "images", "steps": "steps", "s": "seconds", "flops": "flops"}
+
+
+class Budget(BaseModel):
+    """What an experiment holds equal for all its models; everything else is reported. 0: not trained here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    unit: Unit
+    amount: FiniteFloat = Field(ge=0)
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """`180s`, `200000images`, `2000steps` or `1e15flops`."""
+        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text)
+        form = "use 180s, 200000images, 2000steps or 1e15flops"
+        if not match or match[2] not in SUFFIXES:
+            raise BadInput(f"budget {text!r}", form)
+        try:
+            budget = cls(unit=SUFFIXES[match[2]], amount=float(match[1]))
+        except ValueError as error:
+            raise BadInput(f"budget {text!r}: the amount must be a positive number", form) from error
+        if not budget.amount:
+            raise BadInput(f"budget {text!r}: the amount must be a positive number", form)
+        if budget.unit in ("images", "steps") and budget.amount != int(budget.amount):
+            raise BadInput(f"budget {text!r}: {budget.unit} are whole numbers", form)
+        return budget
+
+    def as_dict(self) -> dict[str, float]:
+        """`{"seconds": 180}`, as records keep it; `{}` for what is not trained here."""
+        if not self.amount:
+            return {}
+        whole = self.amount == int(self.amount)
+        return {self.unit: int(self.amount) if whole else self.amount}
+
+
+TRAINING = 1
+"""Version of the core's training; raise it when the same job would train to other weights."""
+SAMPLING = 1
+"""Version of the core's sampling; raise it when the same weights would give other samples."""
+
+
+class Runtime(BaseModel):
+    """Where and how a job runs: nothing here changes what it is, apart from what Job.identity takes from it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    device: str = "cpu"
+    peers: tuple[str, ...] = ()
+    """Devices of the further processes that train the model together with this one."""
+    threads: int = 1
+    """CPU threads of the job; its processes divide them."""
+    executor: str = "local"
+    out: Path = Path("runs")
+    cache: Path = Path(".cache")
+    weights: Path | None = None
+    offline: bool = False
+    plugins: tuple[str, ...] = ()
+    timeout: float | None = None
+    hang_timeout: float | None = None
+    """Seconds without any progress after which the job is ended; None for none."""
+
+    @property
+    def processes(self) -> int:
+        return 1 + len(self.peers)
+
+    @property
+    def process_threads(self) -> int:
+        """CPU threads of one of the processes."""
+        return max(1, self.threads // self.processes)
+
+
+class Job(BaseModel):
+    """One model on one dataset with one seed; immutable, and equal in every process."""
+
+    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+
+    model: str
+    label: str
+    config: dict[str, Any] = {}
+    train_config: dict[str, Any] = {}
+    sample_config: dict[str, Any] = {}
+    plugin: PluginStamp
+    dataset: str
+    dataset_digest: str
+    conditional: bool = False
+    seed: int = 0
+    budget: Budget
+    precision: str = "fp32"
+    compile: bool = False
+    samples: int
+    evaluation: EvaluationSettings = EvaluationSettings()
+    extractor_stamps: dict[str, str] = {}
+    measurers: dict[str, str] = {}
+    """The plugins that measure beside the core, each with the digest of its source."""
+    curve: int = 0
+    tuning_trials: int | None = None
+    runtime: Runtime = Runtime()
+    foreign: str = ""
+    """The digest of samples made elsewhere; empty for a model that is trained here."""
+    external_data: tuple[str, ...] = ()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is `real` or `noise`, a row that no model stands behind."""
+        return self.model in REFERENCES
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that training depends on, and nothing else: not the number of workers, not paths."""
+        device = self.runtime.device.split(":")[0]
+        config = {key: value for key, value in self.train_config.items() if (key, value) != ("micro_batch", 0)}
+        return {
+            "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": config,
+            "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,
+            "budget": self.budget.as_dict(), "precision": self.precision, "device": device,
+            "threads": self.runtime.threads if self.budget.unit == "seconds" else None,
+            **({"compile": True} if self.compile else {}),
+        }  # fmt: skip
+
+    @cached_property
+    def id(self) -> str:
+        """The run folder's name: readable in front, the identity's digest behind."""
+        if self.is_reference:
+            key = store.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
+        elif self.foreign:
+            key = store.settings_digest({"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model})
+        else:
+            key = store.settings_digest(self.identity)
+        conditional = "-cond" if self.conditional else ""
+        return f"{self.label}-{self.dataset}{conditional}-seed{self.seed}-{key[:10]}"
+
+    @cached_property
+    def samples_key(self) -> str:
+        """What the samples depend on beyond the weights: their number, the sampler, the label plan."""
+        return store.settings_digest(
+            {"sampling": SAMPLING, "count": self.samples, "config": self.sample_config, "conditional": self.conditional}
+        )[:16]
+
+    @cached_property
+    def evaluation_key(self) -> str:
+        """What the measurements depend on beyond samples and extractors: settings, versions of what measures.
+
+        Each extractor has its own stamp, since each can be added alone.
+        """
+        behind = {"samples": self.samples_key, "likelihood": protocol.LIKELIHOOD, "versions": versions()}
+        behind |= self.evaluation.model_dump(mode="json", exclude={"extractors"})
+        return store.settings_digest(behind)[:16]
+
+    @property
+    def folder(self) -> Path:
+        return self.runtime.out / self.id
+
+
+def read_job(folder: Path) -> Job:
+    """The job of a run folder. Raises CorruptData."""
+    file = folder / "job.json"
+    try:
+        return Job.model_validate(store.read_json(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        raise CorruptData(f"{file}: not a job: {told}", "run the job again") from error

@@ -1,0 +1,318 @@
+"""record.json: what one job measured, as strict JSON that any later version can read without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+from genbench.support.errors import CorruptData
+from genbench.support.store import digest, settings_digest
+
+SCHEMA = 1
+SEAL, END = ',\n "digest": "', '"\n}\n'
+"""Round the digest of a record, its last key."""
+MEND = "`genbench verify` says what else is wrong; remove it and run its job again, which uses what is stored beside it"
+CHANGED = "changed since it was written: it has not the digest that it says"
+REFERENCES = ("real", "noise")
+RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
+Protocols = dict[str, dict[str, Any]]
+"""Settings by their fingerprint."""
+ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "diverged"]
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """The first 12 hex digits of the SHA-256 of the settings as canonical JSON; equal settings, equal fingerprints."""
+    return settings_digest(settings)[:12]
+
+
+class Stored(BaseModel):
+    """A part of a record; keys of newer versions are kept, non-finite numbers are refused."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+class Measurement(Stored):
+    """One number and all that is needed to read it: `value` is finite, or None with a status and a sentence.
+
+    `protocol` is the fingerprint of `settings`, all that stands behind the number; a record keeps each protocol once.
+    `parts` are named summands of the value, in its unit (the terms of a bound). `discrete` says of a likelihood that it
+    is that of the 256 levels themselves, not a density of dequantised images, which bounds it.
+    """
+
+    metric: str
+    value: FiniteFloat | None
+    stderr: FiniteFloat | None = None
+    interval: tuple[FiniteFloat, FiniteFloat] | None = None
+    count: int = 0
+    parts: dict[str, FiniteFloat] = {}
+    better: Literal["lower", "higher"]
+    kind: Literal["exact", "bound", "estimate"] = "estimate"
+    discrete: bool = False
+    protocol: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict, exclude=True)
+    status: ValueStatus = "ok"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def value_or_reason(self) -> Measurement:
+        if not self.protocol:
+            self.protocol = fingerprint(self.settings)
+        if (self.value is None) != (self.status != "ok"):
+            raise ValueError(f"{self.metric}: a value is a finite number, or null with a status")
+        if self.value is None and not self.note:
+            raise ValueError(f"{self.metric}: say in `note` why there is no value")
+        return self
+
+
+class JobStamp(Stored):
+    """The identity of a job as its record keeps it."""
+
+    id: str
+    model: str
+    label: str
+    config: dict[str, Any] = {}
+    dataset: str
+    seed: int
+    budget: dict[str, float] = {}
+    precision: str = "fp32"
+    compile: bool = False
+    conditional: bool = False
+
+
+class SamplesStamp(Stored):
+    key: str = ""
+    count: int = 0
+    config: dict[str, Any] = {}
+    labels: str = "none"
+    clamped_share: FiniteFloat | None = None
+
+
+class Entropy(Stored):
+    """The entropy of the distribution that images were drawn from, bits/dim: no model's NLL can be below it.
+
+    The true value lies within `error` of `bits_per_dim`; `note` says how it was found.
+    """
+
+    bits_per_dim: FiniteFloat
+    error: FiniteFloat
+    note: str = ""
+
+
+class DatasetStamp(Stored):
+    """The images of a run; `entropy` only where their distribution is known."""
+
+    name: str
+    digest: str
+    shape: tuple[int, int, int]
+    num_classes: int
+    counts: dict[str, int]
+    entropy: Entropy | None = None
+
+
+class PluginStamp(Stored):
+    name: str
+    version: str
+    digest: str = ""
+
+
+class Environment(Stored):
+    genbench: str
+    plugin: PluginStamp
+    torch: str
+    python: str
+    device: str
+    threads: int
+    processes: int = 1
+    executor: str = "local"
+    precision: str
+    platform: str = ""
+    packages: dict[str, str] = {}
+    git_commit: str | None = None
+
+
+class Energy(Stored):
+    """Joules, and what counted them."""
+
+    joules: FiniteFloat
+    source: str
+
+
+class PhaseCost(Stored):
+    """What one phase took of the training: images handed to it, its updates, seconds and FLOPs."""
+
+    seconds: FiniteFloat
+    device_seconds: FiniteFloat | None = None
+    images: int
+    updates: int
+    flops: FiniteFloat | None = None
+
+
+class TrainCost(Stored):
+    """Training inside the clock: scoring, checkpoints and preparation are outside.
+
+    `v100_days` is a conversion that a reader asked for, and never stored.
+    """
+
+    seconds: FiniteFloat
+    device_seconds: FiniteFloat
+    images: int | None = None
+    steps: int | None = None
+    flops: FiniteFloat | None = None
+    uncounted_ops: list[str] = []
+    peak_bytes: int | None = None
+    peak_source: str = ""
+    energy: Energy | None = None
+    phases: dict[str, PhaseCost] = {}
+    v100_days: FiniteFloat | None = Field(default=None, exclude=True)
+    v100_basis: str = Field(default="", exclude=True)
+
+
+class Throughput(Stored):
+    """Images a second in calls of one batch; None with a note where the model could not draw such a batch."""
+
+    batch: int
+    images_per_second: FiniteFloat | None
+    note: str = ""
+
+
+class SampleCost(Stored):
+    """Drawing the samples in calls of `batch`; `throughput` has what other batches were measured to give."""
+
+    seconds: FiniteFloat
+    images: int
+    images_per_second: FiniteFloat
+    batch: int
+    nfe: int
+    throughput: list[Throughput] = []
+    energy: Energy | None = None
+
+
+class EvaluateCost(Stored):
+    """Scoring, outside every budget; `curve_seconds` is drawing and scoring the points of the curve."""
+
+    seconds: FiniteFloat
+    curve_seconds: FiniteFloat | None = None
+
+
+class CurvePoint(Stored):
+    """The model as it was when `share` of its budget was spent: what that had cost, and how its samples scored.
+
+    No measurements: `status` and `note` say why.
+    """
+
+    share: FiniteFloat
+    seconds: FiniteFloat | None = None
+    device_seconds: FiniteFloat | None = None
+    images: int | None = None
+    steps: int | None = None
+    flops: FiniteFloat | None = None
+    measurements: list[Measurement] = []
+    status: ValueStatus = "ok"
+    note: str = ""
+
+    @model_validator(mode="after")
+    def measured_or_reason(self) -> CurvePoint:
+        if bool(self.measurements) != (self.status == "ok") or not (self.measurements or self.note):
+            raise ValueError("a point of a curve has measurements, or a status and a note")
+        return self
+
+
+class Cost(Stored):
+    parameters: int | None = None
+    parameters_by_phase: dict[str, int] = {}
+    train: TrainCost | None = None
+    sample: SampleCost | None = None
+    evaluate: EvaluateCost | None = None
+
+
+class Failure(Stored):
+    """Why a job has no result: the exception, the hook and plugin it came from, and the step of a training."""
+
+    type: str
+    message: str
+    hook: str = ""
+    step: int | None = None
+    plugin: str = ""
+    traceback: str = ""
+
+
+class Record(Stored):
+    """All that one job left: who, on what, where, at what cost, and what was measured under which protocol.
+
+    `extractors` are those that the samples were scored with, each with the stamp of its version, and `measurers` the
+    plugins that measured beside the core, each with the digest of its source; `files` has the SHA-256 of each other
+    file of the run. `warnings` are signs that the model has collapsed, a sentence each.
+    `capabilities` are what the model can do beside sampling; None where nobody told.
+    """
+
+    schema_version: int = SCHEMA
+    status: RunStatus
+    error: Failure | None = None
+    job: JobStamp
+    samples: SamplesStamp = SamplesStamp()
+    artifacts: list[str] = []
+    attempts: list[dict[str, Any]] = []
+    external_data: list[str] = []
+    tuning_trials: int | None = None
+    capabilities: list[str] | None = None
+    dataset: DatasetStamp
+    environment: Environment
+    cost: Cost = Cost()
+    measurements: list[Measurement] = []
+    warnings: list[str] = []
+    curve: list[CurvePoint] = []
+    protocols: Protocols = {}
+    extractors: dict[str, str] = {}
+    measurers: dict[str, str] = {}
+    files: dict[str, str] = {}
+    folder: Path | None = None
+
+    @property
+    def place(self) -> str:
+        """What no two records share that were read: two runs of one job may lie in two folders."""
+        return str(self.folder or self.job.id)
+
+    def to_json(self) -> str:
+        """Strict JSON, indented; the schema's version stands first, last the digest of the text before it."""
+        plain = {"schema": self.schema_version, **self.model_dump(mode="json", exclude={"folder", "schema_version"})}
+        text = json.dumps(plain, indent=1, allow_nan=False).removesuffix("\n}")
+        return f"{text}{SEAL}{digest(text.encode())}{END}"
+
+    @classmethod
+    def from_json(cls, text: str, path: Path) -> Record:
+        """The record in `text`, read from `path`. Raises CorruptData naming the file and the first key at fault."""
+        try:
+            plain = json.loads(text, parse_constant=_refuse_constant)
+            if not isinstance(plain, dict):
+                raise ValueError("the top level is not an object")
+            version = plain.pop("schema", None)
+            plain.pop("digest", None)
+            if not isinstance(version, int) or version > SCHEMA:
+                raise CorruptData(f"{path}: schema {version!r}, this genbench reads up to {SCHEMA}", "upgrade genbench")
+            return cls(schema_version=version, folder=path.parent, **plain)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            said = "missing" if first["type"] == "missing" else first["msg"]
+            raise CorruptData(f"{path}: {key}: {said}", MEND) from error
+        except RecursionError:
+            raise CorruptData(f"{path}: not a record: nested too deeply", MEND) from None
+        except (ValueError, TypeError) as error:
+            raise CorruptData(f"{path}: not a record: {error}", MEND) from error
+
+
+def is_sealed(text: bytes) -> bool:
+    """Whether a record has the digest that it says, of its text or of its content, or says none."""
+    body, _, said = text.rpartition(SEAL.encode())
+    if said == (digest(body) + END).encode():
+        return True
+    plain = json.loads(text)
+    return plain.pop("digest", None) in (None, settings_digest(plain))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

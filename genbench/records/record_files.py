@@ -1,0 +1,221 @@
+"""Records on disk: one or all of a folder's, whole or without their curves."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from genbench.records.record import CHANGED, MEND, SCHEMA, CurvePoint, Protocols, Record, Stored, is_sealed
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, together
+
+
+def read_record(file: Path) -> Record:
+    """The record in a file. Raises CorruptData naming it and the first key at fault, or EnvironmentProblem."""
+    return _parsed(_bytes_of(file), file)
+
+
+def _parsed(text: bytes, file: Path) -> Record:
+    try:
+        return Record.from_json(text.decode(), file)
+    except UnicodeDecodeError as error:
+        raise CorruptData(f"{file}: not UTF-8 at byte {error.start}", MEND) from error
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except IsADirectoryError:
+        raise CorruptData(f"{file}: a folder, not a record", MEND) from None
+    except OSError as error:
+        raise EnvironmentProblem(f"{file}: {error.strerror}", "make it readable") from error
+
+
+class Summary(Record):
+    """A record as tables need it: the curve, which is most of it, stays in the file, where `curve_of` finds it.
+
+    So do keys of newer versions. Its protocols are those of its measurements, the same object in all summaries.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: int = Field(alias="schema", le=SCHEMA, strict=True)
+    curve: list[CurvePoint] = Field(default=[], init=False, alias="no curve")
+    protocols: Protocols = Field(default={}, init=False, alias="no protocols")
+
+    def to_json(self) -> str:
+        raise TypeError("a summary is not the whole record")
+
+
+class _Curve(Stored):
+    """What a record says of its curve."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    curve: list[CurvePoint] = []
+
+
+class _Protocols(Stored):
+    """What a record says of its protocols."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    protocols: Protocols = {}
+
+
+def _summary(text: bytes, file: Path, known: Protocols) -> Record:
+    """The record in `text` without its curve; protocols that are not `known` yet become so."""
+    try:
+        summary = Summary.model_validate_json(_finite(_without_long_parts(text)))
+        used = {measurement.protocol for measurement in summary.measurements}
+        if not used <= known.keys():
+            known |= {**_Protocols.model_validate_json(_finite(text)).protocols, **known}
+    except ValueError:  # _parsed says what is wrong, and where
+        return _parsed(text, file)
+    summary.folder = file.parent
+    summary.protocols = {key: known[key] for key in used & known.keys()}
+    return summary
+
+
+def _finite(text: bytes) -> bytes:
+    """The text. Raises ValueError for numbers that are not JSON's, which pydantic reads where they are settings."""
+    if b"NaN" in text or b"Infinity" in text:
+        raise ValueError("not finite")
+    return text
+
+
+def _without_long_parts(text: bytes) -> bytes:
+    """A record's JSON without curve and protocols, two thirds of it, where they stand as `Record.to_json` writes them.
+
+    One space before a key is its top level, and no string has a line break in it.
+    """
+    for begin, end in ((b'\n "curve": [\n', b"\n ],"), (b'\n "protocols": {\n', b"\n },")):
+        start = text.find(begin)
+        stop = text.find(end, start)
+        if 0 <= start < stop:
+            text = text[:start] + text[stop + len(end) :]
+    return text
+
+
+def curve_of(record: Record) -> list[CurvePoint]:
+    """The record's curve, from its file where it was left there. Raises as `read_record`."""
+    if not isinstance(record, Summary) or record.folder is None:
+        return record.curve
+    file = record.folder / "record.json"
+    try:
+        return _Curve.model_validate_json(_bytes_of(file)).curve
+    except ValidationError:
+        return read_record(file).curve
+
+
+@dataclass
+class Found:
+    """What some folders hold: records, ordered by job id; why other files are none; runs that have none yet.
+
+    `spoilt` is for what else of the records' runs cannot be read.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    corrupt: dict[Path, CorruptData] = field(default_factory=dict)
+    unfinished: list[Path] = field(default_factory=list)
+    spoilt: list[CorruptData] = field(default_factory=list)
+
+
+def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
+    """Every record that `find_records` finds. Raises CorruptData naming all that cannot be read."""
+    found = find_records(paths, curves)
+    if found.corrupt:
+        raise together(list(found.corrupt.values()))
+    return found.records
+
+
+def find_records(paths: Iterable[Path], curves: bool = True, sealed: bool = False) -> Found:
+    """Every record below the given run folders (or folders of run folders), and what is wrong with the others.
+
+    Without `curves` they take a third of the time and of the memory, and `curve_of` gives the curve of each. Where they
+    must be `sealed`, one that was changed since it was written is corrupt. Raises BadInput where a path holds none,
+    CorruptData where none can be read.
+    """
+    enabled = gc.isenabled()
+    gc.disable()  # records have no cycles, and a collector that looks for some walks all of them again and again
+    try:
+        found = _found(paths, curves, sealed)
+    finally:
+        if enabled:
+            gc.enable()
+    if not curves:
+        gc.freeze()
+    return found
+
+
+def _found(paths: Iterable[Path], curves: bool, sealed: bool) -> Found:
+    """Each file is read once, whatever paths lead to it."""
+    found, seen = Found(), set()
+    known: Protocols = {}
+    for path in paths:
+        files, unfinished = _files(path)
+        for file in files:
+            about = file.stat()
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            try:
+                found.records.append(_sound(file, None if curves else known, sealed))
+            except CorruptData as fault:
+                found.corrupt[file] = fault
+        found.unfinished += [folder for folder in unfinished if folder not in found.unfinished]
+    if found.corrupt and not found.records:
+        raise together(list(found.corrupt.values()))
+    found.records.sort(key=lambda record: record.job.id)
+    return found
+
+
+def _files(path: Path) -> tuple[list[Path], list[Path]]:
+    """The records at a path or one below, and the run folders there that have none yet."""
+    if path.name == "record.json":
+        return [path], []
+    files, unfinished = [], []
+    for folder in [path, *sorted(path.glob("*/"))]:
+        if (folder / "record.json").exists():
+            files.append(folder / "record.json")
+        elif (folder / "job.json").exists():
+            unfinished.append(folder)
+    if not files:
+        raise BadInput(
+            f"{path}: no record.json here or one folder down", "give a run folder, or the folder of run folders"
+        )
+    return files, unfinished
+
+
+def _sound(file: Path, known: Protocols | None, sealed: bool) -> Record:
+    """The record of a file, without its curve where protocols are `known`."""
+    text = _bytes_of(file)
+    record = _parsed(text, file) if known is None else _summary(text, file, known)
+    if sealed and not is_sealed(text):
+        raise CorruptData(f"{file}: {CHANGED}", MEND)
+    return record
+
+
+def load_one(path: Path, sealed: bool = False) -> Record:
+    """The record of one run folder. Raises BadInput where the path holds none, or several."""
+    found = find_records([path], sealed=sealed)
+    count = len(found.records) + len(found.corrupt)
+    if count > 1:
+        raise BadInput(f"{path}: {count} runs", "give one run folder")
+    return found.records[0]
+
+
+def load_each(paths: Iterable[Path]) -> list[Record]:
+    """The record of each of some run folders, as it was written. Raises as `load_one`, naming all that are corrupt."""
+    found, faults = [], []
+    for path in paths:
+        try:
+            found.append(load_one(path, sealed=True))
+        except CorruptData as fault:
+            faults += fault.problems or [fault]
+    if faults:
+        raise together(faults)
+    return found

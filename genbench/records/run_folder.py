@@ -1,0 +1,95 @@
+"""A run folder from one attempt to the next: the record, and the one that was taken back while its job runs again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from genbench.records.checkpoint import MANIFEST
+from genbench.records.job import Job
+from genbench.records.record import Record
+from genbench.records.record_files import read_record
+from genbench.support import store
+from genbench.support.faults import fault
+from genbench.support.store import inside, read_lines
+
+EARLIER = "earlier.json"
+"""The record of before, while what it vouches for is being changed."""
+
+
+def begin(job: Job) -> None:
+    """Take back a complete record, since what it vouches for may change from now on, and write the job."""
+    file = job.folder / "record.json"
+    if file.exists() and read_record(file).status == "complete":
+        file.replace(job.folder / EARLIER)
+    store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
+    fault("job.begun")
+
+
+def end(job: Job, record: Record) -> None:
+    """Write the record, last of all; a complete one that was taken back stays beside one that is not complete."""
+    fault("record.begin")
+    store.write_text(job.folder / "record.json", record.to_json())
+    if record.status == "complete":
+        (job.folder / EARLIER).unlink(missing_ok=True)
+        store.remove(job.folder / store.MEASURED)
+    fault("record.end")
+
+
+def last_record(folder: Path) -> Record | None:
+    """The record of a run folder, or the one that was taken back when its job was begun again."""
+    for name in ("record.json", EARLIER):
+        if (folder / name).exists():
+            return read_record(folder / name)
+    return None
+
+
+def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
+    """How earlier tries at this job ended."""
+    old = last_record(folder)
+    if old is None or old.status == "complete":
+        return old.attempts if old else []
+    return [*old.attempts, {"status": old.status, "error": old.error.message if old.error else ""}]
+
+
+def previous_record(job: Job) -> Record | None:
+    """The finished record of the job whose samples, by their key, are those that the job asks for."""
+    for name in ("record.json", EARLIER):
+        if (job.folder / name).exists():
+            old = read_record(job.folder / name)
+            if old.status == "complete" and old.samples.key == job.samples_key:
+                return old
+    return None
+
+
+UNLISTED = {"record.json", "earlier.json", ".lock"}
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a run, by its path in the folder; those that a manifest lists are the manifest's."""
+    return {file.relative_to(folder).as_posix(): store.file_digest(file) for file in own_files(folder)}
+
+
+def own_files(folder: Path) -> Iterator[Path]:
+    """The files of a run that neither a manifest lists nor an interruption has left; without the record itself.
+
+    Where a manifest is, only that: it vouches for the others.
+    """
+    for file in sorted(folder.rglob("*")):
+        relative = file.relative_to(folder)
+        temporary = store.is_temporary(relative) or not {store.DRAWN, store.MEASURED}.isdisjoint(relative.parts)
+        listed = file.name != MANIFEST and (file.parent / MANIFEST).exists()
+        if file.is_file() and file.name not in UNLISTED and not temporary and not listed:
+            yield file
+
+
+def read_progress(record: Record) -> list[dict[str, Any]]:
+    """The objects of a run's progress.jsonl, in order; none where the run has no folder or no such file."""
+    file = inside(record.folder, "progress.jsonl") if record.folder else None
+    if file is None or not file.is_file():
+        return []
+    return read_lines(file)
+
+
+TRACEBACK = "traceback.txt"

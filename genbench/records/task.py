@@ -1,0 +1,105 @@
+"""What an executor is handed and what it says: plain data, so that both may cross machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from genbench.support.errors import GenbenchError, plain_error
+
+if TYPE_CHECKING:
+    from genbench.records.job import Job
+
+News = dict[str, Any]
+"""{id, stage, share, text}: how far a task is; `end` is the last stage, and `warning` one that only says `text`.
+
+Or {id, error}: what kept a task from leaving a record.
+"""
+Tell = Callable[[News], object]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job to run, and what it needs.
+
+    `threads` are CPU cores for all its processes together, `gpus` how many of them it takes. `memory_bytes`, an
+    estimate, is main memory or, with GPUs, that of each of them. `seconds` is a guess. None: not known.
+    """
+
+    id: str
+    job: dict[str, Any]
+    context: dict[str, Any]
+    threads: int
+    gpus: int = 0
+    memory_bytes: int | None = None
+    seconds: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.job["runtime"]["out"]) / self.id
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Task:
+        """What `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def on(self, group: tuple[str, ...]) -> Task:
+        """The task on these devices, one for each of its processes."""
+        runtime = {**self.job["runtime"], "device": group[0], "peers": list(group[1:])}
+        return replace(self, job={**self.job, "runtime": runtime})
+
+    def news(self, stage: str, share: float = 0.0, text: str = "") -> News:
+        """News of this task."""
+        return {"id": self.id, "stage": stage, "share": share, "text": text}
+
+    def problem(self, error: GenbenchError) -> News:
+        """The news that an error kept this task from leaving a record."""
+        return {"id": self.id, "error": plain_error(error)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that there is to do, longest first.
+
+    `at_once` is --jobs. `groups` are the devices of this machine as jobs may have them, one group for each device; an
+    executor that works elsewhere finds one group there, which says only of which kind they are.
+    """
+
+    tasks: list[Task]
+    groups: list[tuple[str, ...]]
+    at_once: int = 1
+
+
+class Executor(Protocol):
+    """Where jobs run. Making one raises EnvironmentProblem where it cannot work here."""
+
+    def run(self, work: Work, tell: Tell) -> None:
+        """Run every task to its record, and tell how far they are; `tell` may be called from any thread.
+
+        KeyboardInterrupt asks the running tasks to checkpoint, waits for them and is raised again.
+        """
+
+
+def is_last(news: News) -> bool:
+    """Whether no news of the task follow."""
+    return "error" in news or news["stage"] == "end"
+
+
+def make_task(job: Job, context: dict[str, Any], memory_bytes: int | None, seconds: float | None) -> Task:
+    """The job as a task; its paths are absolute, since another process may have another working folder."""
+    runtime = job.runtime
+    paths = {"out": runtime.out.absolute(), "cache": runtime.cache.absolute()}
+    if runtime.weights is not None:
+        paths["weights"] = runtime.weights.absolute()
+    plugins = tuple(str(Path(file).absolute()) if Path(file).exists() else file for file in runtime.plugins)
+    there = job.model_copy(update={"runtime": runtime.model_copy(update={**paths, "plugins": plugins})})
+    gpus = runtime.processes if runtime.device.startswith("cuda") else 0
+    return Task(job.id, there.model_dump(mode="json"), context, runtime.threads, gpus, memory_bytes, seconds)

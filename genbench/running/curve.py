@@ -1,0 +1,114 @@
+"""Quality against cost: averaged weights kept along a training, outside its clock, and scored when it is over.
+
+The grid is fixed when a training begins; its last point is the trained model itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genbench.data import Dataset
+from genbench.extension.registry import Plugins
+from genbench.metering.meter import Meter
+from genbench.model import Model
+from genbench.records import checkpoint
+from genbench.records.job import Job
+from genbench.records.record import CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
+from genbench.running import shards
+from genbench.support import store
+from genbench.support.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.support.progress import report, stop_if_requested
+from genbench.training.keeper import shares
+
+log = logging.getLogger("genbench")
+NOT_KEPT = "no weights were kept here: a curve is asked for when a training begins, by --curve in a new run folder"
+
+
+def missing_curve(count: int) -> list[CurvePoint]:
+    """The points of a curve that was asked for after the training had begun."""
+    return [CurvePoint(share=share, status="not_applicable", note=NOT_KEPT) for share in shares(count)]
+
+
+def final_point(cost: TrainCost | None, measurements: list[Measurement]) -> CurvePoint:
+    """The end of the curve: what the job itself cost and measured."""
+    costs = cost.model_dump(include={"seconds", "device_seconds", "images", "steps", "flops"}) if cost else {}
+    if measurements:
+        return CurvePoint(share=1.0, **costs, measurements=measurements)
+    return CurvePoint(share=1.0, **costs, status="failed", note="nothing was measured")
+
+
+def scored_points(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[dict[str, Any]]
+) -> tuple[list[CurvePoint], Protocols]:
+    """The kept points, sampled and scored as the job's own samples are, and the protocols of their numbers.
+
+    A point that fails is a point without measurements that says why. What is scored is stored beside the weights, so
+    that it is done once for each evaluation.
+    """
+    found: list[CurvePoint] = []
+    protocols: Protocols = {}
+    for number, about in enumerate(kept, start=1):
+        stop_if_requested()
+        report("evaluate", number / (len(kept) + 1), f"curve, point {number} of {len(kept)}")
+        point, behind = _point(job, model, data, plugins, about)
+        found.append(point)
+        protocols |= behind
+    return found, protocols
+
+
+def _point(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, about: dict[str, Any]
+) -> tuple[CurvePoint, Protocols]:
+    folder = job.folder / "curve" / str(about["point"])
+    costs = {name: about[name] for name in ("share", "seconds", "images", "steps", "flops")}
+    costs["device_seconds"] = about.get("device_seconds", about["seconds"])
+    if about["waiting"]:
+        note = f"cannot be sampled: {', '.join(about['waiting'])} had not begun"
+        return CurvePoint(**costs, status="not_applicable", note=note), {}
+    try:
+        measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
+        shards.clear(folder)
+    except (Busy, Cancelled):
+        raise
+    except Exception as error:
+        log.exception("%s: point %s of the curve failed", job.id, about["point"])
+        status: ValueStatus = "diverged" if isinstance(error, Diverged) else "failed"
+        message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+        return CurvePoint(**costs, status=status, note=message), {}
+    return CurvePoint(**costs, measurements=measurements), protocols
+
+
+def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | None:
+    """The scores of an earlier pass, where they answer the job's evaluation."""
+    file = folder / "scores.json"
+    if not file.exists() or (plain := store.read_json(file))["key"] != _key(job):
+        return None
+    return [Measurement(**measurement) for measurement in plain["measurements"]], plain["protocols"]
+
+
+def _scored(
+    job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Path
+) -> tuple[list[Measurement], Protocols]:
+    """Measurements of samples from the weights in `folder`, by the hooks that the job's own samples go through."""
+    tensors, _ = checkpoint.read(folder)
+    earlier = copy.deepcopy(model)
+    earlier.load_state_dict(tensors["ema"])
+    hook, device = plugins.manager.hook, torch.device(job.runtime.device)
+    samples = hook.sample(job=job, model=earlier.eval(), data=data, folder=folder, meter=Meter(device))
+    lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
+    measurements = [measurement for found in lists for measurement in found]
+    protocols = {m.protocol: m.settings for m in measurements}
+    plain = [m.model_dump(mode="json") for m in measurements]
+    store.write_json(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})
+    return measurements, protocols
+
+
+def _key(job: Job) -> str:
+    """What the scores of a point depend on beyond its weights: the evaluation, and whatever measures in its version."""
+    behind = {"evaluation": job.evaluation_key, "extractors": job.extractor_stamps}
+    return store.settings_digest({**behind, "measurers": job.measurers} if job.measurers else behind)

@@ -1,0 +1,70 @@
+"""The core as a plugin: the default train, sample and evaluate, called last, and the cost meter round them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genbench.extension.loading import load_into
+from genbench.extension.registry import Plugins
+from genbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from genbench.data import Dataset
+    from genbench.metering.meter import Meter
+    from genbench.model import Model
+    from genbench.records.job import Job
+    from genbench.records.record import Measurement
+    from genbench.records.samples import Samples
+
+
+class Defaults:
+    """What happens to a model whose plugin implements no verb itself."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self.plugins = plugins
+
+    @hookimpl(trylast=True)
+    def train(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+        from genbench.training.train import train
+
+        return train(job, model, data, folder, meter)
+
+    @hookimpl(trylast=True)
+    def sample(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
+        from genbench.running.sample import sample
+
+        return sample(job, model, data, folder, meter)
+
+    @hookimpl(trylast=True)
+    def evaluate(self, job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement]:
+        from genbench.evaluate.likelihood import likelihood_measurements
+        from genbench.evaluate.samples import sample_measurements
+        from genbench.running.references import reference_measurements
+
+        measure = reference_measurements if job.is_reference else sample_measurements
+        measurements = measure(job, samples, data, self.plugins)
+        return measurements if model is None else [*measurements, *likelihood_measurements(job, model, data)]
+
+
+class CostMeter:
+    """Meters every model, also one that takes over its own training, and also one that fails."""
+
+    @hookimpl(wrapper=True)
+    def train(self, meter: Meter) -> Generator[None, Model, Model]:
+        with meter.training():
+            return (yield)
+
+    @hookimpl(wrapper=True)
+    def sample(self, meter: Meter) -> Generator[None, Samples, Samples]:
+        with meter.sampling():
+            return (yield)
+
+
+def load_plugins(files: Iterable[str] = ()) -> Plugins:
+    """All plugins: the core's hooks (called last), every installed entry point, and the given files or packages."""
+    plugins = Plugins()
+    plugins.add_core(Defaults(plugins), "genbench defaults")
+    plugins.add_core(CostMeter(), "genbench cost")
+    return load_into(plugins, files)

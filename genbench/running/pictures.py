@@ -1,0 +1,152 @@
+"""Pictures that need the model or the training images: drawn once after sampling, so that a report needs neither.
+
+A picture is a grid of images, uint8 (rows, columns, C, H, W), in `pictures/NAME.npy`; `pictures.json` says what stands
+in its columns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.capabilities import Chains, Interpolation
+from genbench.data import Dataset, Part
+from genbench.devices import autocast
+from genbench.evaluate.likelihood import block_of
+from genbench.images import to_uint8
+from genbench.model import Batch, Model
+from genbench.records.job import Job
+from genbench.records.samples import Samples
+from genbench.support import store
+from genbench.support.errors import Cancelled
+from genbench.support.progress import stop_if_requested
+from genbench.support.seeds import derive_seed
+
+FOLDER, INDEX = "pictures", "pictures.json"
+ROWS, COLUMNS, NEIGHBOURS = 4, 10, 3
+BLOCK = 4096
+"""Training images that are compared at a time."""
+Grid = tuple[np.ndarray, list[float]]
+"""Images, uint8 (rows, columns, C, H, W), and a number for each column: a time, a weight, a rank."""
+log = logging.getLogger("genbench")
+
+
+def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples, weights: str) -> None:
+    """Write the job's pictures, unless those of the same samples and weights are there.
+
+    What a model fails to draw is not drawn, and pictures.json says why: no picture costs a run its numbers.
+    """
+    of = {"samples": job.samples_key, "weights": weights}
+    index = job.folder / INDEX
+    if index.exists() and store.read_json(index).get("of") == of:
+        return
+    index.unlink(missing_ok=True)
+    store.remove(job.folder / FOLDER)
+    drawn: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
+    for name, draw in (
+        ("neighbours", _neighbours),
+        ("forward", _forward),
+        ("reverse", _reverse),
+        ("between", _between),
+    ):
+        stop_if_requested()
+        try:
+            found = draw(job, model, data, samples)
+        except Cancelled:
+            raise
+        except Exception as error:
+            log.warning("%s: the picture %s is not drawn: %s", job.id, name, error)
+            failed[name] = f"{type(error).__name__}: {error}"
+            continue
+        if found is not None:
+            images, drawn[name] = found
+            store.write_array(job.folder / FOLDER / f"{name}.npy", images)
+    store.write_json(index, {"of": of, "columns": drawn, "failed": failed})
+
+
+def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid:
+    """The first samples, each before the training images that are nearest to it, by squared differences of levels."""
+    first = samples.images[: 2 * ROWS]
+    wanted = torch.from_numpy(first).flatten(1).double()
+    count = min(NEIGHBOURS, len(data.train))
+    best, places = torch.full((len(first), 0), torch.inf), torch.zeros((len(first), 0), dtype=torch.int64)
+    for start in range(0, len(data.train), BLOCK):
+        images = torch.from_numpy(data.train.images[start : start + BLOCK]).flatten(1).double()
+        found = torch.cdist(wanted, images, compute_mode="donot_use_mm_for_euclid_dist")
+        best = torch.cat([best, found], 1)
+        places = torch.cat([places, torch.arange(start, start + len(images)).expand(len(first), -1)], 1)
+        best, order = best.topk(min(count, best.shape[1]), largest=False)
+        places = places.gather(1, order)
+        store.release(data.train.images)
+    rows = [np.concatenate([image[None], data.train.images[place.numpy()]]) for image, place in zip(first, places)]
+    return np.stack(rows), [float(rank) for rank in range(count + 1)]
+
+
+def _forward(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid | None:
+    """Test images on their way to noise."""
+    if not isinstance(model, Chains):
+        return None
+    with _drawing(job, "forward"):
+        times, states = model.forward_chain(_given(job, model, data.test)[0].images, COLUMNS)
+    return _grid(states), times.tolist()
+
+
+def _reverse(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid | None:
+    """Samples on their way from noise."""
+    if not isinstance(model, Chains):
+        return None
+    labels = None
+    if samples.labels is not None:
+        labels = torch.from_numpy(samples.labels[:ROWS]).to(job.runtime.device)
+    with _drawing(job, "reverse"):
+        times, states = model.reverse_chain(ROWS, COLUMNS, labels)
+    return _grid(states), times.tolist()
+
+
+def _between(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid | None:
+    """Pairs of test images, of one class where the model is told it, and the model's way from one to the other."""
+    if not isinstance(model, Interpolation):
+        return None
+    first, second = _given(job, model, data.test)
+    weights = torch.linspace(0, 1, COLUMNS - 2, device=first.images.device)
+    with _drawing(job, "between"):
+        strip = _grid(model.interpolate(first.images, second.images, weights, first.labels))
+    before, after = (_grid(batch.images[None]) for batch in (first, second))
+    return np.concatenate([before, strip, after], axis=1), [0.0, *weights.tolist(), 1.0]
+
+
+@contextmanager
+def _drawing(job: Job, name: str) -> Iterator[None]:
+    """The state in which a model draws: seeded by the picture's name, without gradients, in the job's precision."""
+    torch.manual_seed(derive_seed(job.seed, "picture", name))
+    with torch.inference_mode(), autocast(torch.device(job.runtime.device), job.precision):
+        yield
+
+
+def _given(job: Job, model: Model, test: Part) -> tuple[Batch, Batch]:
+    """ROWS pairs of test images, the same for every model; of one class each where the job is conditional."""
+    seed = job.evaluation.seed
+    order = np.random.default_rng(derive_seed(seed, "pictures")).permutation(len(test))
+    if job.conditional and test.labels is not None:
+        by_class = (order[test.labels[order] == label] for label in np.unique(test.labels))
+        pairs = np.array([members[:2] for members in by_class if len(members) > 1][:ROWS])
+    else:
+        pairs = order[: 2 * ROWS].reshape(-1, 2)
+    first, second = (
+        block_of(job, model, test, side, derive_seed(seed, "pictures", i)) for i, side in enumerate(pairs.T)
+    )
+    return first, second
+
+
+def _grid(states: Tensor) -> np.ndarray:
+    """Images (columns, rows, C, H, W) as levels (rows, columns, C, H, W). Raises ValueError unless finite."""
+    if not states.isfinite().all():
+        raise ValueError("an image is not finite")
+    levels: np.ndarray = to_uint8(states.float()).transpose(0, 1).cpu().numpy()
+    return levels

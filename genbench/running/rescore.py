@@ -1,0 +1,143 @@
+"""A finished run in the features of further extractors: from its stored samples, without its model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genbench.evaluate.extractors import extractor_stamps
+from genbench.evaluate.parts import spared_seconds
+from genbench.records.job import Job, Runtime, read_job
+from genbench.records.record import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
+from genbench.records.record_files import read_record
+from genbench.records.samples import recorded_samples
+from genbench.records.slots import slot_of
+from genbench.support import store
+from genbench.support.errors import BadInput
+from genbench.support.faults import fault
+from genbench.support.lock import locked
+
+if TYPE_CHECKING:
+    from genbench.data import Dataset
+    from genbench.extension.registry import Plugins
+    from genbench.records.samples import Samples
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run as it lies on disk."""
+
+    folder: Path
+    record: Record
+    job: Job
+
+
+def missing_extractors(job: Job, record: Record) -> list[str] | None:
+    """The job's extractors that a finished record of it lacks or used in another version.
+
+    None where its other settings were different, or a plugin that measures was not there or another.
+    """
+    measured = job.measurers.items() <= record.measurers.items()
+    if not measured or (record.model_extra or {}).get("evaluation_key") != job.evaluation_key:
+        return None
+    stamps = job.extractor_stamps
+    return [name for name in job.evaluation.extractors if record.extractors.get(name) != stamps.get(name)]
+
+
+def in_features(
+    names: Iterable[str], job: Job, samples: Samples, data: Dataset, plugins: Plugins
+) -> list[Measurement]:  # fmt: skip
+    """The fidelity of a job's samples in the features of the named extractors."""
+    from genbench.evaluate.samples import sample_measurements
+    from genbench.running.references import reference_measurements
+
+    evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
+    job = job.model_copy(update={"evaluation": evaluation})
+    measure = reference_measurements if job.is_reference else sample_measurements
+    return measure(job, samples, data, plugins)
+
+
+def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
+    """The earlier measurements but those of a metric and extractor that was measured anew."""
+    anew = {slot_of(m, protocols) for m in new}
+    return [m for m in old if slot_of(m, protocols) not in anew]
+
+
+def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocols) -> Iterator[CurvePoint]:
+    """The points, each with what was measured at it earlier and not anew."""
+    earlier = {point.share: point.measurements for point in old.curve}
+    for point in points:
+        new = point.measurements
+        before = kept(earlier.get(point.share, ()), new, protocols) if new else []
+        yield point.model_copy(update={"measurements": before + new})
+
+
+def open_finished(folder: Path) -> Finished:
+    """A finished run. Raises BadInput where it did not finish, CorruptData where its job is not readable."""
+    file = folder / "record.json"
+    record = read_record(file)
+    if record.status != "complete":
+        raise BadInput(f"{folder}: the run {record.status}: it has no samples to score", "run it again first")
+    return Finished(folder, record, read_job(folder))
+
+
+def with_references(runs: Iterable[Finished]) -> list[Finished]:
+    """The runs, and the finished reference rows of their datasets and numbers of samples beside them."""
+    found = {run.folder.resolve(): run for run in runs}
+    wanted = {(run.folder.resolve().parent, images_and_count(run.record)) for run in found.values()}
+    for parent in {run.folder.parent for run in found.values()}:
+        for file in sorted(parent.glob("*/record.json")):
+            folder, record = file.parent, read_record(file)
+            reference = record.job.model in REFERENCES and record.status == "complete"
+            if reference and (parent.resolve(), images_and_count(record)) in wanted:
+                found.setdefault(folder.resolve(), open_finished(folder))
+    return list(found.values())
+
+
+def images_and_count(record: Record) -> tuple[str, int]:
+    """What two rows must have in common for one to be the other's floor."""
+    return record.dataset.digest, record.samples.count
+
+
+def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins, runtime: Runtime) -> Record:
+    """Score a finished run in the features of the named extractors, and add that to its record.
+
+    Raises CorruptData where samples are missing or changed, Busy where another process has the run.
+    """
+    if data.digest != run.record.dataset.digest:
+        raise BadInput(
+            f"{run.folder}: made on {data.name} with digest {run.record.dataset.digest[:12]}, here it has "
+            f"{data.digest[:12]}",
+            "give the same data by --data-root or --datasets",
+        )
+    with locked(run.folder):
+        record = open_finished(run.folder).record
+        samples = recorded_samples(run.folder, record)
+        store.sweep(run.folder)
+        began = time.perf_counter()
+        spared_seconds()
+        job = run.job.model_copy(update={"runtime": runtime})
+        new = in_features(names, job, samples, data, plugins)
+        stamps = extractor_stamps(names, plugins.registered("register_extractors"))
+        record = extended(record, new, stamps, time.perf_counter() - began + spared_seconds())
+        fault("rescore.measured")
+        store.write_text(run.folder / "record.json", record.to_json())
+        store.remove(run.folder / store.MEASURED)
+    return record
+
+
+def extended(record: Record, new: list[Measurement], stamps: dict[str, str], seconds: float) -> Record:
+    """The record with further measurements, in the stamped extractors; one of the same protocol is replaced."""
+    replaced = {(m.metric, m.protocol) for m in new}
+    old = [m for m in record.measurements if (m.metric, m.protocol) not in replaced]
+    before = record.cost.evaluate.seconds if record.cost.evaluate else 0.0
+    changes: dict[str, Any] = {
+        "measurements": [*old, *new],
+        "protocols": {**record.protocols, **{m.protocol: m.settings for m in new}},
+        "extractors": {**record.extractors, **stamps},
+        "cost": record.cost.model_copy(update={"evaluate": EvaluateCost(seconds=before + seconds)}),
+    }
+    return record.model_copy(update=changes)

@@ -1,0 +1,66 @@
+"""The images that a sampling has drawn so far, in parts, so that a crash costs the part it falls in."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from genbench.records import checkpoint
+from genbench.support import store
+from genbench.support.errors import CorruptData
+from genbench.support.faults import fault
+
+if TYPE_CHECKING:
+    from genbench.metering.meter import Meter
+    from genbench.model import Model
+    from genbench.records.job import Job
+
+log = logging.getLogger("genbench")
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Folders of images, each named by the place of its first; `key` is all that they depend on."""
+
+    folder: Path
+    key: str = ""
+
+    @classmethod
+    def of(cls, folder: Path, job: Job, model: Model) -> Shards:
+        """Those of a run folder, or of a point of a curve."""
+        behind = {"samples": job.samples_key, "seed": job.seed, "weights": checkpoint.weights_digest(model)}
+        return cls(folder / store.DRAWN, store.settings_digest(behind))
+
+    def restore(self, images: np.ndarray, meter: Meter) -> tuple[int, int]:
+        """Put what is kept into `images` and its cost on the meter; how many images that are, and clamped values."""
+        done, state = 0, {"clamped": 0, "seconds": 0.0, "joules": 0.0}
+        while (part := self.folder / str(done)).exists():
+            try:
+                tensors, found = checkpoint.read(part)
+            except CorruptData as error:
+                log.warning("%s; drawing from there on", error.message)
+                break
+            if found["key"] != self.key:
+                break
+            drawn, state = tensors["images"]["images"].numpy(), found
+            images[done : done + len(drawn)] = drawn
+            done += len(drawn)
+        if done:
+            meter.take_over(done, state["seconds"], state["joules"])
+        return done, int(state["clamped"])
+
+    def keep(self, images: np.ndarray, start: int, clamped: int, meter: Meter) -> None:
+        """Store `images`, which begin at `start`, with what all up to them have cost; the clock stands."""
+        state = {"key": self.key, "clamped": clamped, "seconds": meter.seconds, "joules": meter.joules}
+        checkpoint.write(self.folder / str(start), {"images": {"images": torch.from_numpy(images)}}, state)
+        fault("sample.shard")
+
+
+def clear(folder: Path) -> None:
+    """Remove the parts, once all samples of a run folder are stored."""
+    store.remove(folder / store.DRAWN)

@@ -1,0 +1,75 @@
+"""Samples a second in batches other than the one that the samples were drawn in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from genbench.images import to_uint8
+from genbench.model import Model
+from genbench.records.job import Job
+from genbench.records.record import Throughput
+from genbench.records.samples import Samples
+from genbench.running.sample import draw
+from genbench.support.progress import report, stop_requested
+from genbench.training.compilation import compiled
+
+BATCHES = (1, 16, 64, 1000)
+ALLOWANCE_SECONDS = 10.0
+"""For all batches of a model together: a batch whose calls do not fit in is left out."""
+BATCH_SECONDS = 0.1
+"""Calls of one batch are repeated for so long."""
+
+
+def measure_throughput(job: Job, model: Model, samples: Samples) -> list[Throughput]:
+    """Rates of `model.sample`, conversion to uint8 and conditioning included, in the batches of a small grid.
+
+    No batch above that of the samples on a CPU, where the memory it takes would end the process.
+    """
+    labels = samples.labels
+
+    def call(batch: int) -> None:
+        wanted = None if labels is None else np.resize(labels, batch)
+        to_uint8(draw(job, model, wanted, 0, batch)).cpu().numpy()
+
+    roomy = torch.device(job.runtime.device).type == "cuda"
+    batches = [batch for batch in BATCHES if batch < samples.batch or (roomy and batch > samples.batch)]
+    with compiled(model, job.compile):
+        return rates(call, batches)
+
+
+def rates(call: Callable[[int], None], batches: list[int], allowance: float = ALLOWANCE_SECONDS) -> list[Throughput]:
+    """Images a second of `call(batch)`, which returns when they are there: one call to warm up, then whole calls.
+
+    What is not measured within `allowance` seconds is left out; what raises has no rate and says why.
+    """
+    end, warm_up = time.perf_counter() + allowance, 0.0
+    found: list[Throughput] = []
+    for batch in batches:
+        # A larger batch takes at least as long as the one before, and its first call only warms up.
+        if stop_requested() or time.perf_counter() + 2 * warm_up > end:
+            break
+        report("sample", 1.0, f"throughput at batch {batch}")
+        try:
+            warm_up = _seconds(call, batch)
+            if time.perf_counter() + warm_up > end:
+                break
+            calls, seconds = 0, 0.0
+            while not calls or (seconds < BATCH_SECONDS and time.perf_counter() + warm_up <= end):
+                seconds += _seconds(call, batch)
+                calls += 1
+            found.append(Throughput(batch=batch, images_per_second=calls * batch / seconds))
+        except Exception as error:
+            text = str(error).splitlines()
+            note = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+            found.append(Throughput(batch=batch, images_per_second=None, note=note))
+    return found
+
+
+def _seconds(call: Callable[[int], None], batch: int) -> float:
+    began = time.perf_counter()
+    call(batch)
+    return time.perf_counter() - began

@@ -1,0 +1,1 @@
+"""What knows no model: errors, text, seeds, files, locks, processes."""

@@ -1,0 +1,67 @@
+"""The lock that keeps a second process out of a run folder, and dies with its holder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from genbench.support.errors import Busy
+from genbench.support.store import check_links, disk_errors, make_folder
+
+_held: set[Path] = set()
+_guard = threading.Lock()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; raises Busy, naming the holder, where a live process has it, or this one already.
+
+    A POSIX record lock dies with its process even when children live on (flock would not). It also goes when the
+    process closes any other descriptor of the file: nothing but this opens it, and never twice.
+    """
+    with _alone(folder):
+        with disk_errors(folder):
+            make_folder(folder)
+            check_links(folder)
+            file = (folder / ".lock").open("a+")
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise Busy(f"{folder}: in use by {holder}", "wait for it, or use another --out") from error
+            file.truncate(0)
+            file.write(f"{socket.gethostname()}, process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+            file.flush()
+            yield
+            file.truncate(0)
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a live process holds the folder's lock."""
+    try:
+        with locked(folder) if folder.exists() else nullcontext():
+            return False
+    except Busy:
+        return True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other threads of this process out, whom a record lock lets pass."""
+    place = folder.resolve()
+    with _guard:
+        if place in _held:
+            raise Busy(f"{folder}: in use by this process, {os.getpid()}", "wait for it, or use another --out")
+        _held.add(place)
+    try:
+        yield
+    finally:
+        _held.discard(place)

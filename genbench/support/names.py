@@ -1,0 +1,18 @@
+"""Names of models, datasets, labels and folders: one pattern, safe in a path, a page and a shell."""
+
+import re
+
+from genbench.support.errors import BadInput
+
+PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+
+
+def check_name(name: object, where: str) -> str:
+    """The name itself, if it may be one; else BadInput, with the name's control characters escaped."""
+    if isinstance(name, str) and PATTERN.fullmatch(name) and name.lower() not in RESERVED and not name.endswith("."):
+        return name
+    raise BadInput(
+        f"{where}: {name!r} cannot be a name",
+        "letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit",
+    )

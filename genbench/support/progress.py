@@ -1,0 +1,132 @@
+"""Progress of this process's job, its last words where it dies, and the wish to stop that a signal leaves behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from genbench.support.errors import Cancelled
+from genbench.support.store import TEMPORARY, scratch_file
+
+Listener = Callable[[str, float, str], None]
+WHERE, DUMP = f"{TEMPORARY}where", f"{TEMPORARY}dump"
+WIDTH = 64
+_listener: Listener | None = None
+_stop = False
+_watch: Watch | None = None
+
+
+def listen(listener: Listener | None) -> None:
+    """Send (stage, share done in [0, 1], text) of this process's job to `listener` from now on."""
+    global _listener
+    _listener = listener
+
+
+def report(stage: str, share: float, text: str = "") -> None:
+    """Tell the listener, if there is one, how far the job is."""
+    alive()
+    if _listener is not None:
+        _listener(stage, share, text)
+
+
+def request_stop() -> None:
+    """Ask the job of this process to checkpoint and stop."""
+    global _stop
+    _stop = True
+
+
+def stop_requested() -> bool:
+    """Whether the job should stop at the next step."""
+    alive()
+    return _stop
+
+
+def stop_if_requested() -> None:
+    """Raise Cancelled where a signal asked for it; called between blocks of work that are cheap to do again."""
+    if stop_requested():
+        raise Cancelled("stopped between two blocks", "run again to go on from there")
+
+
+# The last words of a process that dies without any
+
+
+class Watch:
+    """Two files in the run folder: where the job is, and its traceback when it crashes or makes no progress.
+
+    `limit` is the longest time without progress, seconds; None sets none. The interpreter's own thread keeps it, which
+    ends the process also where Python itself hangs.
+    """
+
+    def __init__(self, folder: Path, limit: float | None) -> None:
+        self.where, self.dump = scratch_file(folder / WHERE), scratch_file(folder / DUMP)
+        self.limit, self.armed = limit, float("-inf")
+        faulthandler.enable(self.dump)
+
+    def at(self, hook: str, step: int | None) -> None:
+        text = hook if step is None else f"{hook} {step}"
+        os.pwrite(self.where.fileno(), text.encode().ljust(WIDTH)[:WIDTH], 0)
+        self.alive()
+
+    def alive(self) -> None:
+        if self.limit is not None and time.monotonic() > self.armed + self.limit / 20:
+            self.armed = time.monotonic()
+            faulthandler.dump_traceback_later(self.limit, exit=True, file=self.dump)
+
+    def end(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.disable()
+        for file in (self.where, self.dump):
+            file.close()
+            Path(os.fsdecode(file.name)).unlink(missing_ok=True)
+
+
+def watch(folder: Path, limit: float | None) -> None:
+    """Leave last words in the folder from now on; only the holder of its lock may."""
+    global _watch
+    _watch = Watch(folder, limit)
+
+
+def unwatch() -> None:
+    """The job has spoken for itself."""
+    global _watch
+    if _watch is not None:
+        _watch.end()
+        _watch = None
+
+
+def at(hook: str, step: int | None = None) -> None:
+    """Say in which hook the job is, and at which step of its training."""
+    if _watch is not None:
+        _watch.at(hook, step)
+
+
+def alive() -> None:
+    """Say that there is progress."""
+    if _watch is not None:
+        _watch.alive()
+
+
+@dataclass(frozen=True)
+class LastWords:
+    """What a dead process has left: the hook and the step it was at, and a traceback where it has one."""
+
+    hook: str = ""
+    step: int | None = None
+    traceback: str = ""
+
+    @property
+    def hung(self) -> bool:
+        """Whether it was ended because it made no progress."""
+        return self.traceback.startswith("Timeout (")
+
+
+def last_words(folder: Path) -> LastWords:
+    """The last words in a run folder; only the holder of its lock may ask, before it sweeps."""
+    words, dump = (folder / name for name in (WHERE, DUMP))
+    hook, _, step = (words.read_bytes().decode().strip() if words.exists() else "").partition(" ")
+    text = dump.read_text(encoding="utf-8", errors="replace") if dump.exists() else ""
+    return LastWords(hook, int(step) if step else None, text)

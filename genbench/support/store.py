@@ -1,0 +1,403 @@
+"""All writing to disk: temporary file, fsync, rename; and the lock that keeps a second process out of a run folder."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import json
+import mmap
+import os
+import re
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from tokenize import TokenError
+from typing import TYPE_CHECKING, Any
+
+from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError
+from genbench.support.faults import fault
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+TEMPORARY = ".genbench_tmp_"
+OLD = "old"
+DRAWN, MEASURED = "drawn", "measured"
+"""Folders of a run that hold parts of what is under way: samples, and measurements."""
+REFUSED = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY
+)  # fmt: skip
+UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError)
+"""What numpy raises of a file that is no array: it reads the header as Python text."""
+KEPT_BYTES = 2**28
+"""Memory-mapped arrays up to this size keep the pages that were read."""
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 of an array's numbers and shape, in hex."""
+    import numpy as np
+
+    content = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
+    content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of settings as canonical JSON, so that equal settings have equal digests."""
+    return digest(json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the many faces of a full, read-only or forbidden disk into one EnvironmentProblem naming the path."""
+    try:
+        yield
+    except GenbenchError:
+        raise
+    except Exception as error:
+        number = _error_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise EnvironmentProblem(f"{path}: no space left to write", "free some space, then run again") from error
+        if number in REFUSED:
+            reason = os.strerror(number)
+            raise EnvironmentProblem(f"{path}: cannot write: {reason}", "choose another folder") from error
+        if isinstance(error, OSError) and number is None:  # NumPy's report of a short write
+            raise EnvironmentProblem(f"{path}: no space left to write ({error})", "free some space") from error
+        raise
+
+
+def _error_number(error: Exception) -> int | None:
+    """The system's number of an error; safetensors only writes it into its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
+
+
+def sync(path: Path) -> None:
+    """Flush a file or folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, each of which outlasts a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def _temporary(path: Path) -> Path:
+    """A new name beside `path`, which `sweep` knows, and `_sweep_dead` as one of that path."""
+    return path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{path.name}")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write in, which nobody else sweeps while this process lives, and removed at the end.
+
+    A folder also for a single file: what a library makes beside the file that it was told to write is removed with it.
+    """
+    import fcntl
+
+    fault("store.begin")
+    make_folder(path.parent)
+    _sweep_dead(path)
+    while True:
+        folder = _temporary(path)
+        folder.mkdir()
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # swept before it was locked
+            continue
+        with suppress(OSError):  # a file system without such locks: then nobody sweeps here
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():  # and was not swept meanwhile
+            break
+        os.close(descriptor)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _sweep_dead(path: Path) -> None:
+    """Remove what a killed process has left beside `path` of its attempt to write it."""
+    import fcntl
+
+    for leftover in path.parent.iterdir():
+        own = re.fullmatch(rf"{re.escape(TEMPORARY)}\d+_[0-9a-f]+_(.*)", leftover.name, re.DOTALL)
+        if own is None or own[1] != path.name:
+            continue
+        with suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _clear(leftover, path)
+            finally:
+                os.close(descriptor)
+
+
+def _clear(leftover: Path, path: Path) -> None:
+    """Remove a leftover; a folder that was moved aside, and whose successor never came, goes back to its place."""
+    if (leftover / OLD).exists() and not path.exists():
+        (leftover / OLD).replace(path)
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary path that becomes `path`, flushed and renamed, when the block ends without exception."""
+    with disk_errors(path), _beside(path) as folder:
+        temporary = folder / path.name
+        yield temporary
+        fault("store.written")
+        sync(temporary)
+        temporary.replace(path)
+        fault("store.renamed")
+        sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path, flushed: bool = True) -> Iterator[Path]:
+    """A temporary folder that takes the place of `path` when the block ends without exception.
+
+    Where it is not `flushed`, the kernel writes its files when it likes: for what can be made again after a power cut.
+    """
+    with disk_errors(path), _beside(path) as folder:
+        temporary = folder / path.name
+        temporary.mkdir()
+        yield temporary
+        fault("store.folder_written")
+        for file in (*temporary.rglob("*"), temporary) if flushed else ():
+            sync(file)
+        if not _placed(temporary, path) and not _exchange(temporary, path):
+            path.replace(folder / OLD)
+            temporary.replace(path)
+        fault("store.folder_renamed")
+        sync(path.parent)
+
+
+def _placed(folder: Path, path: Path) -> bool:
+    """Rename a folder to where nothing is; False where something is, which another process may just have put there."""
+    try:
+        folder.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places at one instant; False where system or file system cannot."""
+    libc, swap, here = ctypes.CDLL(None), 2, -100 if sys.platform == "linux" else -2
+    rename = getattr(libc, "renameat2", None) or getattr(libc, "renameatx_np", None)
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of a file that data names, below `folder`. Raises CorruptData where it, or a link, leads out of it."""
+    path = folder / name
+    lexical = Path(name)
+    if lexical.is_absolute() or ".." in lexical.parts or not path.resolve().is_relative_to(folder.resolve()):
+        raise CorruptData(f"{path}: a link or a path out of {folder}", "remove it: nothing outside is read or written")
+    return path
+
+
+def check_links(folder: Path) -> None:
+    """Raise CorruptData where a link below `folder` leads out of it, by which something else would be overwritten."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink():
+                inside(folder, str(path.relative_to(folder)))
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a path leads into what a writing or a removal has not finished."""
+    return any(part.startswith(TEMPORARY) for part in path.parts)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder; only the holder of its lock may."""
+    for leftover in folder.rglob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and all that is in it, where it is there; a kill leaves it whole, or what `sweep` removes."""
+    aside = _temporary(folder)
+    with suppress(OSError):
+        folder.replace(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put(path: Path, content: str | bytes) -> None:
+    """Write into a folder of `atomic_folder`, which flushes and renames it as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def scratch_file(path: Path) -> FileIO:
+    """An unbuffered file to write in: what it holds outlasts its process, though no power cut."""
+    with disk_errors(path):
+        return path.open("wb", buffering=0)
+
+
+def keep_text(text: str) -> Path:
+    """A new file among the system's temporary ones, which stays, for what has no other place."""
+    told = text.encode(errors="replace")
+    with tempfile.NamedTemporaryFile(prefix="genbench-", suffix=".txt", delete=False) as file:
+        file.write(told)
+    return Path(file.name)
+
+
+def write_json(path: Path, plain: Any) -> None:
+    """Strict JSON: a number that is not finite raises ValueError instead of being written."""
+    write_text(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
+
+
+def append_json(path: Path, plain: Mapping[str, Any]) -> None:
+    """One JSON object as a further line; readers tolerate a last line cut short by a crash."""
+    with disk_errors(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(plain, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Parsed JSON; CorruptData names the file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorruptData(f"{path}: missing", "run again") from None
+    except (ValueError, RecursionError) as error:
+        raise CorruptData(f"{path}: not JSON: {error}", "remove it and run again") from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that `append_json` wrote, numbers that are not finite as None.
+
+    A last line cut short by a crash is left out. CorruptData names file and line of any other that is bad.
+    """
+    found: list[dict[str, Any]] = []
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = json.loads(text, parse_constant=lambda name: None)
+            if not isinstance(line, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            if number == len(texts) and not text.endswith("\n"):
+                break
+            raise CorruptData(f"{path}:{number}: {error}", "remove the line, or run the job again") from error
+        found.append(line)
+    return found
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    import numpy as np
+
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def array_pieces(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[bytes], object]]:
+    """Write the .npy file of an array, in a folder of `atomic_folder`, by a function that takes its bytes in pieces.
+
+    No more of it than a piece is ever in memory.
+    """
+    import numpy as np
+
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, about)
+        yield file.write
+
+
+def release(array: np.ndarray) -> None:
+    """Let go of the pages of a large memory-mapped array that were read: the system's cache keeps them while it can.
+
+    Otherwise they would count as memory of this process, which is all of the array once all of it was read.
+    """
+    import numpy as np
+
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and len(owner) > KEPT_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """A memory-mapped array, copied on write; CorruptData names the file."""
+    import numpy as np
+
+    try:
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        if isinstance(array, np.ndarray):
+            return array
+        raise ValueError("an archive")
+    except FileNotFoundError:
+        raise CorruptData(f"{path}: missing", "run again") from None
+    except UNREADABLE as error:
+        what = "objects, which are never read" if "ickle" in str(error) or "Python objects" in str(error) else error
+        raise CorruptData(f"{path}: not an array: {what}", "remove it and run again") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Tensors by name as safetensors; tensors that share memory are stored once each."""
+    from safetensors.torch import save_file
+
+    with atomic_file(path) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+        temporary.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    """The process's file mode mask, which safetensors ignores: its files are the owner's alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors by name, on the CPU; CorruptData names the file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CorruptData(f"{path}: not safetensors: {error}", "remove it and run again") from error

@@ -1,0 +1,98 @@
+"""Text that came from elsewhere, made fit to be shown or kept: control characters visible, credentials out."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+SECRET_NAME = re.compile(r"(?:^|[_-])(?:token|secret|password|passwd|credentials?|auth|api_?key|access_?key)$", re.I)
+"""Names of options and environment variables whose text is a secret."""
+HIDDEN = "***"
+_USER_OF_URL = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^\s/@:]+:)))[^\s/@]+@", re.I)
+"""Also of an address whose second slash a path has taken away."""
+_SHORTEST = 8
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""The text with control and direction characters made visible (`\x1b`): it changes no terminal and no page."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def redacted(text: str) -> str:
+    """The text without user and password in URLs, and without the values of environment variables with secrets."""
+    text = _USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST and SECRET_NAME.search(name):
+            text = text.replace(value, HIDDEN)
+    return text
+
+
+def impersonal(text: str) -> str:
+    """What a record may keep of a message: redacted, and with `~` for the home folder."""
+    home = str(Path.home())
+    return redacted(text).replace(home, "~") if len(home) > 1 else redacted(text)
+
+
+def is_secret(name: str, value: object) -> bool:
+    """Whether a text that somebody gives under this name would be kept where it can be read, and should not be."""
+    return isinstance(value, str) and bool(value) and (bool(SECRET_NAME.search(name)) or redacted(value) != value)
+
+
+def plain(text: str) -> str:
+    """Text that cannot move the cursor, whatever names and messages are in it; lines and columns stay."""
+    return printable(text, "\n\t\xa0")
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(printable(redacted(text), "\t\xa0"), file=sys.stderr, flush=True)
+
+
+DASH = "–"
+
+
+def significant(value: float, digits: int = 3) -> int:
+    """Decimals that show `digits` significant digits, at most six."""
+    return 2 if value == 0 else min(6, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
+
+
+def _with_decimals(decimals: Callable[[float], int], unit: str = "", scale: float = 1) -> Callable[[float, float], str]:
+    def write(value: float, like: float) -> str:
+        return f"{value / scale:,.{decimals(abs(like) / scale)}f}{unit}"
+
+    return write
+
+
+def _parameters(value: float, like: float) -> str:
+    for scale, unit in ((1e9, " G"), (1e5, " M"), (1e3, " k")):
+        if abs(like) >= scale:
+            scale = {1e5: 1e6}.get(scale, scale)
+            return f"{value / scale:,.{significant(like / scale)}f}{unit}"
+    return f"{value:,.0f}"
+
+
+STYLES: dict[str, Callable[[float, float], str]] = {
+    "fid": _with_decimals(lambda a: 0 if a >= 1000 else 1 if a >= 100 else 2),
+    "score": _with_decimals(lambda a: 2),
+    "bits": _with_decimals(lambda a: 3),
+    "share": _with_decimals(lambda a: 3),
+    "kid": _with_decimals(significant),
+    "rate": _with_decimals(significant),
+    "seconds": _with_decimals(lambda a: 0 if a >= 1000 else 1),
+    "count": _with_decimals(lambda a: 0 if a >= 1000 or a == int(a) else 1),
+    "bytes": _with_decimals(lambda a: 0, " MiB", 2**20),
+    "si": _parameters,
+    "days": lambda value, like: f"{value:.3g}",
+    "flops": lambda value, like: f"{value:.2e}".replace("e+", "e").replace("e0", "e") if value else "0",
+}
+"""How a number is written, with the decimals that suit the second, so that an error matches its value."""
+
+
+def number(value: float, style: str) -> str:
+    return STYLES[style](value, value)

@@ -1,0 +1,41 @@
+"""The training images as batches on the device."""
+
+from __future__ import annotations
+
+import torch
+
+from genbench.data import Dataset
+from genbench.images import dequantize, to_float
+from genbench.model import Batch
+from genbench.records.job import Job
+from genbench.support import store
+from genbench.support.seeds import derive_seed
+
+
+class Feeder:
+    """Batches of the training images on the device, dequantised, in an order that depends on seed and images seen."""
+
+    RESIDENT_BYTES = 4 * 2**30
+
+    def __init__(self, job: Job, data: Dataset, discrete: bool, device: torch.device) -> None:
+        self.job, self.data, self.discrete, self.device = job, data, discrete, device
+        self.images = torch.from_numpy(data.train.images)
+        if device.type != "cpu" and self.images.numel() <= self.RESIDENT_BYTES:
+            self.images = self.images.to(device)
+            store.release(data.train.images)
+        labels = data.train.labels
+        self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
+        self.generator = torch.Generator(device)
+
+    def batch(self, seen: int, size: int) -> Batch:
+        """The `size` images that follow after `seen`, float32 (size, C, H, W)."""
+        indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
+        levels = self.images[indices.to(self.images.device)].to(self.device)
+        if self.images.device.type == "cpu":
+            store.release(self.data.train.images)
+        if self.discrete:
+            images = to_float(levels)
+        else:
+            self.generator.manual_seed(derive_seed(self.job.seed, "dequantize", seen))
+            images = dequantize(levels, self.generator)
+        return Batch(images, None if self.labels is None else self.labels[indices.to(self.device)])

@@ -1,0 +1,375 @@
+"""The default `train`: one loop for one optimizer or several, side by side or end to end, to a budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.data import Dataset
+from genbench.devices import autocast, peak_memory, seed_generators, synchronize
+from genbench.extension.registry import Plugins
+from genbench.metering.flops import FlopCounter
+from genbench.metering.meter import Ledger, Meter
+from genbench.model import Model, Phase
+from genbench.records import checkpoint
+from genbench.records.job import Job
+from genbench.support import store
+from genbench.support.errors import BadInput, Cancelled, Diverged
+from genbench.support.faults import fault
+from genbench.support.progress import alive, at, report, stop_requested
+from genbench.support.seeds import derive_seed
+from genbench.training.compilation import compiled, uncompiled
+from genbench.training.ema import WeightAverage
+from genbench.training.feeder import Feeder
+from genbench.training.keeper import Keeper
+from genbench.training.optimizer_state import optimizer_tensors, restore_optimizers
+from genbench.training.team import Team
+
+CHECKPOINT_SECONDS = 60.0
+PREPARE_IMAGES = 512
+LOG_POINTS = 200
+LOG = "progress.jsonl"
+
+
+class Trainer:
+    """The state of one training: what is in it is in the checkpoint, or follows from (seed, images seen)."""
+
+    def __init__(
+        self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, team: Team | None = None
+    ) -> None:
+        self.job, self.model, self.folder, self.meter, self.team = job, model, folder, meter, team or Team()
+        self.device = torch.device(job.runtime.device)
+        self.feeder = Feeder(job, data, model.discrete, self.device)
+        self.phases = checked_phases(model)
+        self.rates = {phase.name: [group["lr"] for group in phase.optimizer.param_groups] for phase in self.phases}
+        self.ema = WeightAverage(model, self.phases, model.config.ema_decay)
+        self.started: set[str] = set()
+        self.ended: set[str] = set()
+        self.phase_steps = dict.fromkeys([phase.name for phase in self.phases], 0)
+        self.flops_per_update: dict[str, float] = {}
+        self.moving: Phase | None = None
+        self.logged = -1
+        self.totals: dict[str, list[float]] = {}
+        self.saved_at = 0.0
+        self.curve = Keeper(folder / "curve", job.curve)
+
+    def run(self) -> Model:
+        """Train to the budget; the returned model has the averaged weights."""
+        with self.meter.pause():
+            self.resume()
+            self.team.share(self.model, self.ema.model)
+        self.model.train()
+        while (progress := self.team.agree(self.progress())) < 1:
+            self.step(progress)
+            fault("train.step")
+            if self.team.leads:
+                self.look_after(progress)
+        for phase in self.phases:
+            self.end(phase)
+        self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
+        if self.team.leads:
+            self.save(last=True)
+            fault("train.end")
+        return self.ema.model
+
+    def look_after(self, before: float) -> None:
+        """What follows a step that began at the progress `before`: logs, points of the curve, checkpoints, a stop."""
+        if self.progress() == before:
+            raise BadInput(
+                f"{self.model.name}: a step takes no {self.job.budget.unit} that are counted, so that the budget "
+                f"would never be spent",
+                "give the budget in seconds or steps",
+            )
+        self.log()
+        self.keep()
+        if self.meter.seconds - self.saved_at > CHECKPOINT_SECONDS or stop_requested():
+            self.save()
+        if stop_requested():
+            raise Cancelled(f"stopped after {self.meter.steps} steps", "run again to go on from there")
+
+    def progress(self) -> float:
+        """The spent share of the budget."""
+        unit = self.job.budget.unit
+        spent = {"images": self.meter.images, "steps": self.meter.steps, "flops": self.meter.flops}
+        return (self.meter.seconds if unit == "seconds" else spent[unit]) / self.job.budget.amount
+
+    def step(self, progress: float) -> None:
+        """One pass over all active phases with their repeats."""
+        at("train", self.meter.steps)
+        active = []
+        for phase in self.phases:
+            if progress >= phase.span[1]:
+                self.end(phase)
+            elif progress >= phase.span[0]:
+                self.start(phase)
+                active.append(phase)
+        for phase in active:
+            within = (progress - phase.span[0]) / (phase.span[1] - phase.span[0])
+            with self.meter.phase(phase.name) as ledger:
+                for _ in range(phase.repeats):
+                    self.update(phase, within, ledger)
+                self.phase_steps[phase.name] += 1
+                self.ema.update(phase.name, self.phase_steps[phase.name])
+        self.ema.copy_buffers(self.model)
+        self.meter.steps += 1
+
+    def start(self, phase: Phase) -> None:
+        """Let the model prepare from data when a phase begins; outside the clock."""
+        if phase.name in self.started:
+            return
+        with self.meter.pause(), torch.no_grad():
+            if self.team.leads:
+                count = min(PREPARE_IMAGES, len(self.feeder.data.train))
+                batch = self.feeder.batch(0, count)
+                torch.manual_seed(derive_seed(self.job.seed, phase.name, "prepare"))
+                with uncompiled(self.model):
+                    self.model.prepare(phase.name, batch)
+            self.team.share(self.model)
+            self.ema.reset(phase.name)
+            self.ema.copy_buffers(self.model)
+            self.started.add(phase.name)
+
+    def end(self, phase: Phase) -> None:
+        """When a phase ends its average becomes its weights, which then no longer move."""
+        if phase.name in self.started and phase.name not in self.ended:
+            self.ema.replace(phase.name)
+            self.ended.add(phase.name)
+
+    def update(self, phase: Phase, within: float, ledger: Ledger) -> None:
+        """One batch through one optimizer. Raises Diverged before a step that is not finite would be taken."""
+        self.move(phase)
+        phase.optimizer.zero_grad(set_to_none=True)
+        counted = phase.name in self.flops_per_update or not self.team.leads
+        losses = self.gradients(phase)
+        factor = phase.factor(within, self.phase_steps[phase.name])
+        for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
+            group["lr"] = rate * factor
+        fault("train.update")
+        if counted:
+            phase.optimizer.step()
+        else:
+            with FlopCounter() as counter:
+                phase.optimizer.step()
+            self.flops_per_update[phase.name] += counter.flops
+        ledger.images += self.model.config.batch_size
+        ledger.updates += 1
+        if self.team.leads:
+            ledger.flops += self.flops_per_update[phase.name]
+            for name, value in losses.items():
+                self.totals.setdefault(f"{phase.name}.{name}", []).append(value)
+
+    def move(self, phase: Phase) -> None:
+        """Give gradients to this phase's parameters and to no others."""
+        if self.moving is not phase:
+            give_gradients(self.model, phase)
+            self.moving = phase
+
+    def gradients(self, phase: Phase) -> dict[str, float]:
+        """Mean losses and gradients, clipped, of an update's micro-batches, of which each process takes its share.
+
+        Each micro-batch finds the buffers as the update found them; those that its first one left stay.
+        """
+        size, count = self.model.config.pieces
+        mine = count // self.team.size
+        first = self.meter.images + self.team.rank * mine * size
+        sums = self.accumulate(phase, range(first, first + mine * size, size), count)
+        parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+        sums = self.team.add_up(parameters, sums)
+        self.team.share_buffers(self.model)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if count > 1 and gradients:
+            torch._foreach_mul_(gradients, 1 / count)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if phase.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, phase.clip, norm)
+        *values, length = torch.stack([*(value.to(norm.device).reshape(()) for value in sums.values()), norm]).tolist()
+        losses = {name: value / count for name, value in zip(sums, values)}
+        if not math.isfinite(losses["loss"]) or not math.isfinite(length):
+            what = "loss" if not math.isfinite(losses["loss"]) else "gradient"
+            raise Diverged(f"the {what} of phase {phase.name!r} is not finite at step {self.meter.steps}")
+        return losses
+
+    def accumulate(self, phase: Phase, starts: range, count: int) -> dict[str, Tensor]:
+        """Sums of losses and gradients over the micro-batches, of `count`, that begin at `starts`.
+
+        FLOPs are counted on a phase's first micro-batch, all later ones being equal.
+        """
+        buffers = list(self.model.buffers()) if len(starts) > 1 else []
+        found = [buffer.clone() for buffer in buffers]
+        if self.team.leads and phase.name not in self.flops_per_update:
+            with uncompiled(self.model), FlopCounter() as counter:
+                sums = self.backward(phase, starts[0], starts.step)
+            self.flops_per_update[phase.name] = counter.flops * count
+            self.meter.uncounted_ops |= counter.uncounted
+        else:
+            sums = self.backward(phase, starts[0], starts.step)
+        left = [buffer.clone() for buffer in buffers]
+        for start in starts[1:]:
+            _put_back(buffers, found)
+            losses = self.backward(phase, start, starts.step)
+            sums = {name: value + losses[name] for name, value in sums.items()}
+        _put_back(buffers, left)
+        return sums
+
+    def backward(self, phase: Phase, first: int, size: int) -> dict[str, Tensor]:
+        """Losses of the `size` images from `first` on, their gradients added to what is there."""
+        alive()
+        batch = self.feeder.batch(first, size)
+        seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))
+        with autocast(self.device, self.job.precision):
+            outcome = self.model.loss(phase.name, batch)
+        losses = outcome if isinstance(outcome, dict) else {"loss": outcome}
+        loss = checked_loss(losses, phase)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {name: value.detach() for name, value in losses.items()}
+
+    def log(self) -> None:
+        """A point of the learning curve at each of LOG_POINTS equal shares of the budget: means since the last one."""
+        progress = min(self.progress(), 1.0)
+        point = int(progress * LOG_POINTS)
+        if point <= self.logged:
+            return
+        self.logged = point
+        with self.meter.pause():
+            for phase in self.phases:
+                means = {
+                    key.split(".", 1)[1]: sum(values) / len(values)
+                    for key, values in self.totals.items()
+                    if key.split(".", 1)[0] == phase.name
+                }
+                if means:
+                    line = {
+                        "step": self.meter.steps, "images": self.meter.images, "seconds": round(self.meter.seconds, 3),
+                        "phase": phase.name, "learning_rate": phase.optimizer.param_groups[0]["lr"], **means,
+                    }  # fmt: skip
+                    store.append_json(self.folder / LOG, {k: v for k, v in line.items() if _finite(v)})
+            self.totals.clear()
+            report("train", progress, f"step {self.meter.steps}")
+
+    def keep(self) -> None:
+        """Keep the averaged weights for the curve where a point of its grid is reached; outside the clock."""
+        if self.curve.is_due(self.progress()):
+            with self.meter.pause():
+                waiting = [phase.name for phase in self.phases if phase.name not in self.started]
+                self.curve.keep(self.progress(), self.ema.model, waiting, self.meter)
+
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint, outside the clock; the last one without optimizer. Raises Diverged for spoilt weights."""
+        with self.meter.pause():
+            if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+                raise Diverged(f"a weight is not finite after step {self.meter.steps}")
+            tensors = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
+            if not last:
+                tensors["optimizer"] = optimizer_tensors({p.name: p.optimizer for p in self.phases})
+            totals = {name: [x if math.isfinite(x) else None for x in values] for name, values in self.totals.items()}
+            state = {
+                "job": self.job.id, "meter": self.meter.state(), "logged": self.logged,
+                "started": sorted(self.started), "ended": sorted(self.ended), "phase_steps": self.phase_steps,
+                "flops_per_update": self.flops_per_update, "totals": totals, "curve": self.curve.state(),
+            }  # fmt: skip
+            if (self.folder / LOG).exists():
+                store.sync(self.folder / LOG)
+            checkpoint.save(self.folder / "checkpoint", tensors, state)
+        self.saved_at = self.meter.seconds
+
+    def resume(self) -> None:
+        """Go on from the newest whole checkpoint, if there is one."""
+        loaded = checkpoint.load(self.folder / "checkpoint")
+        if loaded is None:
+            if self.team.leads:
+                (self.folder / LOG).unlink(missing_ok=True)
+                self.curve.restore(None)
+            return
+        tensors, state = loaded
+        self.model.load_state_dict(tensors["model"])
+        self.ema.model.load_state_dict(tensors["ema"])
+        if "optimizer" in tensors:
+            restore_optimizers({p.name: p.optimizer for p in self.phases}, tensors["optimizer"])
+        self.meter.restore(state["meter"])
+        self.saved_at = self.meter.seconds
+        self.started, self.ended = set(state["started"]), set(state["ended"])
+        self.phase_steps, self.flops_per_update = state["phase_steps"], state["flops_per_update"]
+        self.logged = state["logged"]
+        self.totals = {name: [math.nan if x is None else x for x in many] for name, many in state["totals"].items()}
+        if self.team.leads:
+            self.curve.restore(state.get("curve", {"count": 0, "passed": 0, "kept": []}))
+            _cut_log(self.folder / LOG, self.meter.steps)
+
+
+def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device) -> Model:
+    """The job's model, untrained: its weights are a function of the seed."""
+    kind, _ = plugins.model(job.model)
+    torch.manual_seed(derive_seed(job.seed, "init"))
+    return kind(data.spec(job.conditional), kind.Config(**job.config)).to(device)
+
+
+def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+    """The part of one process of the team in a training."""
+    with compiled(model, job.compile):
+        trained = Trainer(job, model, data, folder, meter, team).run()
+    synchronize(meter.device)
+    return trained
+
+
+def checked_phases(model: Model) -> list[Phase]:
+    """The model's phases. Raises BadInput where one is not sound or two move the same parameter."""
+    phases = model.phases()
+    names = [phase.name for phase in phases]
+    if not phases or len(set(names)) < len(names):
+        raise BadInput(f"{model.name}: phases() must give at least one phase, each with its own name")
+    owner: dict[int, str] = {}
+    for phase in phases:
+        begin, end = phase.span
+        if not 0 <= begin < end <= 1 or phase.repeats < 1 or "." in phase.name:
+            raise BadInput(
+                f"{model.name}: phase {phase.name!r}: a span within [0, 1], repeats from 1, no dot in the name"
+            )
+        for parameter in (p for group in phase.optimizer.param_groups for p in group["params"]):
+            if owner.setdefault(id(parameter), phase.name) != phase.name:
+                raise BadInput(
+                    f"{model.name}: phases {owner[id(parameter)]!r} and {phase.name!r} move the same parameter"
+                )
+    return phases
+
+
+def give_gradients(model: Model, phase: Phase) -> None:
+    """Let the phase's parameters have gradients, and no others of the model."""
+    model.requires_grad_(False)
+    for group in phase.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.requires_grad_(True)
+
+
+def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
+    """The scalar to minimise. Raises BadInput where it is missing, not a scalar or without gradient."""
+    loss = losses.get("loss")
+    if loss is None or loss.dim() != 0 or not loss.is_floating_point() or not loss.requires_grad:
+        got = (
+            "nothing"
+            if loss is None
+            else f"{loss.dtype} of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+        )
+        raise BadInput(f"loss({phase.name!r}) must give a floating-point scalar with a gradient, it gave {got}")
+    return loss
+
+
+@torch.no_grad()
+def _put_back(tensors: list[Tensor], values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors, values):
+        tensor.copy_(value)
+
+
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _cut_log(path: Path, steps: int) -> None:
+    """Drop the points after the checkpoint, which a resumed run writes again, and a last one that was cut short."""
+    if path.exists():
+        kept = [line for line in store.read_lines(path) if line["step"] <= steps]
+        store.write_text(path, "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in kept))

@@ -1,0 +1,240 @@
+"""A team: the processes that train one model together, joined by torch.distributed for the time of a training.
+
+Each computes the gradients of its share of an update's micro-batches; the sum of them all moves every copy of the model
+alike. What decides (the clock, a wish to stop, checkpoints, logs) is the first process's, which starts the others.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from genbench.devices import communication, use_device, use_threads
+from genbench.support import errors
+from genbench.support.errors import GenbenchError, ProcessFailed
+from genbench.support.processes import ending, start_forkserver
+
+if TYPE_CHECKING:
+    from genbench.data import Dataset
+    from genbench.metering.meter import Meter
+    from genbench.records.job import Job
+
+TIMEOUT = timedelta(minutes=10)
+"""How long one process waits for the others, which may compile or write a checkpoint meanwhile."""
+FAREWELL_SECONDS = 10.0
+Main = Callable[[int, int, dict[str, Any], "Dataset", Path, Connection], None]
+"""What a further process runs: (rank, port, job as plain data, dataset, run folder, where it reports)."""
+
+
+class PeerLost(Exception):
+    """Another process of the team did not answer."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """The place of this process among `size` that train a model together; alone it sends nothing."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that decides."""
+        return self.rank == 0
+
+    def agree(self, number: float) -> float:
+        """The leader's number, on every process."""
+        if self.size == 1:
+            return number
+        message = torch.tensor(number, dtype=torch.float64)
+        _answered(lambda: dist.broadcast(message, 0))
+        return float(message)
+
+    def total(self, number: float) -> float:
+        """The sum of every process's number."""
+        if self.size == 1:
+            return number
+        message = torch.tensor(number, dtype=torch.float64)
+        _answered(lambda: dist.all_reduce(message))
+        return float(message)
+
+    def share(self, *modules: nn.Module) -> None:
+        """Take over the leader's weights and buffers."""
+        for tensor in (t for module in modules if self.size > 1 for t in module.state_dict().values()):
+            self._take_over([tensor])
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Take over the leader's buffers, as one message."""
+        if self.size > 1:
+            self._take_over(list(module.buffers()))
+
+    @torch.no_grad()
+    def _take_over(self, tensors: list[Tensor]) -> None:
+        if not tensors:
+            return
+        flat = torch.cat([tensor.detach().reshape(-1).view(torch.uint8) for tensor in tensors])
+        _answered(lambda: dist.broadcast(flat, 0))
+        if not self.leads:
+            parts = torch.split(flat, [tensor.nbytes for tensor in tensors])
+            for tensor, part in zip(tensors, parts):
+                tensor.copy_(part.clone().view(tensor.dtype).view(tensor.shape))
+
+    @torch.no_grad()
+    def add_up(self, parameters: list[Tensor], losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sum all processes' gradients, in place, and losses (scalars), by one all-reduce of one flat tensor.
+
+        A missing gradient counts as zero; one that no process has stays missing.
+        """
+        if self.size == 1:
+            return losses
+        gradients = [p.new_zeros(p.shape) if p.grad is None else p.grad for p in parameters]
+        present = torch.tensor([float(p.grad is not None) for p in parameters], device=gradients[0].device)
+        flat = torch.cat([*(g.reshape(-1) for g in gradients), present, *(v.reshape(1) for v in losses.values())])
+        _answered(lambda: dist.all_reduce(flat))
+        *sums, present, values = torch.split(flat, [*(g.numel() for g in gradients), len(parameters), len(losses)])
+        for parameter, gradient, total, some in zip(parameters, gradients, sums, present.tolist()):
+            if some:
+                parameter.grad = gradient.copy_(total.view(gradient.shape))
+        return dict(zip(losses, values))
+
+
+def _answered(message: Callable[[], object]) -> None:
+    """Exchange a message. Raises PeerLost where one of the others has ended, or is later than TIMEOUT."""
+    try:
+        message()
+    except (RuntimeError, ValueError) as error:  # the latter where the group has been broken off
+        raise PeerLost(str(error)) from error
+
+
+@dataclass
+class Worker:
+    """A process that the leader started, and what it says: nothing when it is ready, later its failure."""
+
+    rank: int
+    process: BaseProcess
+    receiver: Connection
+
+    def failure(self, size: int) -> GenbenchError | None:
+        """Why it ended, if it has ended, in the class of its own error."""
+        name = f"process {self.rank + 1} of {size}"
+        with suppress(EOFError, OSError):
+            while self.receiver.poll():
+                if (said := self.receiver.recv()) is not None:
+                    kind, message, text = said
+                    error: GenbenchError = getattr(errors, kind, ProcessFailed)(f"{name}: {message}")
+                    error.add_note(text)
+                    return error
+        code = self.process.exitcode
+        return None if not code else ProcessFailed(f"{name} {ending(code)}")
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.join()
+        self.receiver.close()
+
+
+@contextmanager
+def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: Main) -> Iterator[Team]:
+    """The team of a job, as its leader sees it, for the time of the block; its processes run `main` and end with it.
+
+    Raises the failure of a process that ended before its time.
+    """
+    size = job.runtime.processes
+    if size == 1:
+        yield Team()
+        return
+    workers: list[Worker] = []
+    leaving = threading.Event()
+    threads = torch.get_num_threads()
+    try:
+        with meter.pause():
+            store = meeting_point()
+            _start(workers, job, data, folder, store.port, main)
+            use_threads(job.runtime.process_threads)
+            team = join(0, size, store, meter.device)
+            threading.Thread(target=_watch, args=(workers, leaving), daemon=True).start()
+            meter.processes = size
+        yield team
+    except PeerLost as lost:
+        raise _fault(workers, size) from lost
+    finally:
+        leaving.set()
+        for worker in workers:
+            worker.end()
+        break_off()
+        use_threads(threads)
+
+
+def _start(workers: list[Worker], job: Job, data: Dataset, folder: Path, port: int, main: Main) -> None:
+    """Start all but the leader, and wait until each has its model. Raises PeerLost where one ends instead."""
+    start_forkserver()
+    spawn = multiprocessing.get_context("forkserver")
+    for rank, device in enumerate(job.runtime.peers, start=1):
+        receiver, sender = spawn.Pipe(duplex=False)
+        own = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": device})})
+        arguments = (rank, port, own.model_dump(mode="json"), data, folder, sender)
+        process = spawn.Process(target=main, args=arguments, name=f"{job.id} {rank}")
+        process.start()
+        sender.close()
+        workers.append(Worker(rank, process, receiver))
+    for worker in workers:
+        wait([worker.receiver, worker.process.sentinel])
+        try:
+            ready = worker.receiver.recv() is None if worker.receiver.poll() else False
+        except EOFError:
+            ready = False
+        if not ready:
+            raise PeerLost("ended before it was ready")
+
+
+def _watch(workers: list[Worker], leaving: threading.Event) -> None:
+    """Break off what the leader waits for when a process ends with an error: NCCL would wait for its timeout."""
+    running = {worker.process.sentinel: worker for worker in workers}
+    while running and not leaving.is_set():
+        for sentinel in wait(list(running), timeout=0.5):
+            worker = running.pop(sentinel)  # type: ignore[arg-type]
+            if worker.process.exitcode and not leaving.is_set():
+                break_off()
+                return
+
+
+def break_off() -> None:
+    """Leave the group without a word to the others, whom an orderly end would wait for."""
+    with suppress(Exception):
+        dist.distributed_c10d._abort_process_group()
+    with suppress(Exception):
+        dist.destroy_process_group()
+
+
+def _fault(workers: list[Worker], size: int) -> GenbenchError:
+    """What ended the team: a process's own error before one that was only left alone."""
+    wait([worker.process.sentinel for worker in workers], timeout=FAREWELL_SECONDS)
+    found = [failure for worker in workers if (failure := worker.failure(size)) is not None]
+    found.sort(key=lambda failure: type(failure) is ProcessFailed)
+    return found[0] if found else ProcessFailed(f"a process did not answer within {TIMEOUT}")
+
+
+def meeting_point(port: int | None = None) -> Any:
+    """Where the processes find each other: the leader's own, or that at a port of this machine."""
+    leads, place = port is None, ("127.0.0.1", port or 0)
+    return dist.TCPStore(*place, is_master=leads, wait_for_workers=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
+
+
+def join(rank: int, size: int, store: Any, device: torch.device) -> Team:
+    """Join the group; returns when all have."""
+    use_device(device)
+    dist.init_process_group(communication(device), store=store, rank=rank, world_size=size, timeout=TIMEOUT)
+    return Team(rank, size)

@@ -1,0 +1,55 @@
+"""The default `train`: this process, and the further ones that train the model with it."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import traceback
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genbench.data import Dataset
+from genbench.devices import exact_arithmetic, use_threads
+from genbench.extension.loading import load_into
+from genbench.extension.registry import Plugins
+from genbench.metering.meter import Meter
+from genbench.model import Model
+from genbench.records.job import Job
+from genbench.support.errors import GenbenchError
+from genbench.support.processes import die_with_parent
+from genbench.training.loop import build_model, train_with
+from genbench.training.team import PeerLost, gathered, join, meeting_point
+
+
+def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+    """Train `model` to the job's budget, resuming where a checkpoint is; returns it with averaged weights."""
+    with gathered(job, data, folder, meter, worker_main) as team:
+        return train_with(team, job, model, data, folder, meter)
+
+
+def worker_main(rank: int, port: int, plain: dict[str, Any], data: Dataset, folder: Path, sender: Connection) -> None:
+    """A process that the leader started: it builds the model, joins, trains along, and writes nothing."""
+    die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the leader decides, and its end is this process's
+    logging.captureWarnings(True)
+    try:
+        job = Job.model_validate(plain)
+        device = torch.device(job.runtime.device)
+        use_threads(job.runtime.process_threads)
+        exact_arithmetic()
+        model = build_model(job, load_into(Plugins(), job.runtime.plugins), data, device)
+        sender.send(None)
+        team = join(rank, job.runtime.processes, meeting_point(port), device)
+        meter = Meter(device)
+        with meter.training():
+            train_with(team, job, model, data, folder, meter)
+    except PeerLost:
+        raise SystemExit(1) from None
+    except BaseException as error:
+        message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+        sender.send((type(error).__name__, message, traceback.format_exc()))
+        raise SystemExit(1) from None
