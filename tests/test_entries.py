@@ -10,7 +10,7 @@ from records_factory import make_record, measure, quick_suite, write_runs
 
 import genbench.metrics
 from genbench.evaluate.fidelity import fidelity_measurements
-from genbench.metrics import in_order, metric, metrics, metrics_against, metrics_in
+from genbench.metrics import in_order, metric_named, metrics, metrics_against, metrics_in
 from genbench.metrics.features import Features
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.slots import Slot
@@ -79,7 +79,7 @@ def test_a_metric_is_one_file(more_metrics):
 
 def test_two_metrics_of_one_name_are_refused(more_metrics):
     more_metrics("again", "from genbench.metrics.metric import Metric\n\nMETRICS = (Metric('recall', 'recall'),)\n")
-    with pytest.raises(ValueError, match="same name"):
+    with pytest.raises(ValueError, match="the name recall"):
         metrics()
 
 
@@ -100,7 +100,7 @@ def test_every_metric_is_written_in_a_known_style_and_measured_somewhere():
 
 
 def test_a_plugins_metric_has_a_column_of_its_own_name():
-    assert (metric("left_right").heading, metric("left_right").style) == ("left right", "share")
+    assert (metric_named("left_right").heading, metric_named("left_right").style) == ("left right", "share")
     record = make_record("ddpm")
     record.measurements.append(measure("left_right", 0.25, record.protocols))
     (table,) = make_tables([record], FULL)

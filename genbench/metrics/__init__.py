@@ -13,7 +13,7 @@ from pkgutil import iter_modules
 from genbench.metrics.case import Split
 from genbench.metrics.metric import Metric
 
-__all__ = ["Metric", "in_order", "is_likelihood", "metric", "metrics", "metrics_against", "metrics_in"]
+__all__ = ["Metric", "in_order", "is_likelihood", "metric_named", "metrics", "metrics_against", "metrics_in"]
 
 
 @cache
@@ -25,12 +25,12 @@ def metrics() -> dict[str, Metric]:
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     entries = [entry for module in modules for entry in getattr(module, "METRICS", ())]
     found = {entry.name: entry for entry in entries}
-    if len(found) < len(entries):
-        raise ValueError(f"metrics of the same name: {sorted(entry.name for entry in entries)}")
+    if repeated := [entry.name for entry in entries if found[entry.name] is not entry]:
+        raise ValueError(f"two metrics have the name {', '.join(repeated)}")
     return {name: found[name] for name in _sorted(found.values(), "record")}
 
 
-def metric(name: str) -> Metric:
+def metric_named(name: str) -> Metric:
     """The metric of this name; one that the core does not have, a plugin's, has only its name."""
     return metrics().get(name) or Metric(name, name.replace("_", " "))
 
@@ -47,12 +47,12 @@ def metrics_against(split: Split) -> list[str]:
 
 def in_order(names: Iterable[str], layout: str) -> list[str]:
     """The names, those that have a place in the layout first, the others by alphabet."""
-    return _sorted(map(metric, set(names)), layout)
+    return _sorted(map(metric_named, set(names)), layout)
 
 
 def is_likelihood(name: str) -> bool:
     """Whether the metric is a likelihood, which is of the model itself and not of its samples."""
-    return metric(name).family == "likelihood"
+    return metric_named(name).family == "likelihood"
 
 
 def _sorted(entries: Iterable[Metric], where: str) -> list[str]:

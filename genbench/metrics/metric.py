@@ -27,7 +27,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: `heading` is what a table says for its name, `style` a key of `genbench.tables.wording.STYLES`.
+    """A metric: `heading` is what a table says for its name, `style` a key of `genbench.support.text.STYLES`.
 
     `split` is that of the real images it needs: `real`, whose samples are training images, is measured with test
     images in their stead against `train`. `places` are positions by layout, and in a `record`; every metric stands in

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from genbench.metrics import is_likelihood, metric
+from genbench.metrics import is_likelihood, metric_named
 from genbench.records.record import Record, SampleCost, TrainCost
 from genbench.records.slots import Slot, sample_count
 from genbench.tables.groups import Group
@@ -20,7 +20,7 @@ def slot_columns(group: Group, metrics: Iterable[str]) -> list[Column]:
 
 def _slot_column(group: Group, slot: Slot) -> Column:
     """The column of one metric in one extractor's features, named with both and the sample count."""
-    entry, count = metric(slot.metric), _sample_count(group, slot)
+    entry, count = metric_named(slot.metric), _sample_count(group, slot)
     better = next(view.slots[slot].better for view in group.views if slot in view.slots)
     heading = entry.heading + (f"@{count}" if count else "") + (f" ({slot.extractor})" if slot.extractor else "")
     return Column((slot,), heading, (entry.style,), slot.metric, slot.extractor, better)
