@@ -26,8 +26,9 @@ from genbench.data import Dataset, data_root, known_datasets, prepare
 from genbench.devices import autocast, exact_arithmetic, resolve_devices, resolve_precision, synchronize, use_threads
 from genbench.metering.meter import Meter
 from genbench.model import Batch, Model, Phase
-from genbench.planning.config import ModelChoice, model_config
-from genbench.records.job import Budget, Job, Runtime
+from genbench.planning.config import ModelChoice, configure
+from genbench.records.budget import Budget
+from genbench.records.job import Job, Runtime
 from genbench.records.record import PluginStamp
 from genbench.running.defaults import load_plugins
 from genbench.training.ema import WeightAverage
@@ -43,7 +44,7 @@ Times = tuple[float, float]
 def make_job(name: str, preset: str | None, dataset: Dataset, device: torch.device, out: Path) -> Job:
     """A job of BUDGET steps."""
     kind, info = load_plugins().model(name)
-    config = model_config(kind, ModelChoice(name=name, preset=preset))
+    config = configure(kind, ModelChoice(name=name, preset=preset))
     return Job(
         model=name, label=name, config=config.model_dump(mode="json"), train_config=config.of_role("train"),
         plugin=PluginStamp(name=info.name, version=info.version), dataset=dataset.name, dataset_digest=dataset.digest,

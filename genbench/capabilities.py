@@ -1,7 +1,8 @@
-"""Optional abilities of a model, known by its methods alone: nothing is declared."""
+"""Optional abilities of a model, recognised by its methods alone: nothing is declared."""
 
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -10,17 +11,25 @@ class Likelihood(Protocol):
     """A model with a likelihood, exact, bounded or estimated (see `Model.likelihood`)."""
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Nats per image, (B,), of dequantised images (B, C, H, W), or of bin centres where the model is discrete."""
+        """Nats per image, (B,), of dequantised images (B, C, H, W), or of bin centres if the model is discrete."""
         ...
 
 
 @runtime_checkable
 class BoundTerms(Protocol):
-    """A model whose likelihood bound has parts; the record keeps them beside the value."""
+    """A model whose likelihood bound has parts; the record keeps them with the value."""
 
     def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """The parts of -log_prob by name, nats per image (B,): under one seed they sum to it."""
         ...
+
+
+class SumOfTerms:
+    """A mixin that gives a model with `bound_terms` its `log_prob`: minus their sum."""
+
+    def log_prob(self: BoundTerms, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Nats per image, (B,)."""
+        return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
 
 
 @runtime_checkable
@@ -43,7 +52,7 @@ class EvidenceBound(Protocol):
 
 @runtime_checkable
 class Interpolation(Protocol):
-    """A model that leads from one given image to another; the report draws a strip of it."""
+    """A model that can lead from one given image to another; the report draws this as a strip."""
 
     def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
         """Images (S, B, C, H, W) in [-1, 1] from `first` to `second`, (B, C, H, W), at weights in [0, 1], (S,).
@@ -57,11 +66,11 @@ class Interpolation(Protocol):
 class Chains(Protocol):
     """A model whose samples come about step by step; the report draws the way to noise and the way back.
 
-    What is not an image on the way, such as a latent, is decoded.
+    Intermediate states that are not images, such as latents, are decoded.
     """
 
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """About `count` times ascending from 0, int64 (S,), and what the images have become, (S, B, C, H, W)."""
+        """About `count` times ascending from 0, int64 (S,), and what the images become at each, (S, B, C, H, W)."""
         ...
 
     def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -80,5 +89,5 @@ CAPABILITIES: dict[str, type] = {
 
 
 def capabilities(model: type) -> list[str]:
-    """The names of the abilities that a model class has."""
+    """The names of a model class's abilities."""
     return [name for name, protocol in CAPABILITIES.items() if issubclass(model, protocol)]

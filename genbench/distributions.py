@@ -1,4 +1,4 @@
-"""Densities, draws and bounds that several likelihood models share: nats, float32, no state."""
+"""Densities, draws and bounds that several likelihood models share: in nats, float32 unless stated, stateless."""
 
 import math
 from collections.abc import Callable
@@ -14,11 +14,12 @@ BIN = 2 / LEVELS
 
 
 def discretized_logistic_log_prob(centres: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """Log probability, nats, of the levels whose bin centres (`images.to_float`) are given; element by element.
+    """Log probability, nats, of the levels with the given bin centres (`images.to_float`), elementwise.
 
-    A logistic of location `mean` and scale exp(`log_scale`) is integrated over the bin; the two outer bins take the
-    tails, so the 256 probabilities sum to 1. Arguments broadcast. Written as sigmoid(b) sigmoid(-a) (1 - exp(a - b))
-    for the bin [a, b), which loses no digits however small the scale. Source: Salimans et al. 2017, section 2.1.
+    A logistic with location `mean` and scale exp(`log_scale`) is integrated over the bin; the two outer bins take the
+    tails, so the 256 probabilities sum to 1. Arguments broadcast. For the bin [a, b) it is computed as
+    sigmoid(b) sigmoid(-a) (1 - exp(a - b)), which loses no digits however small the scale. Source: Salimans et al.
+    2017, section 2.1.
     """
     scale = log_scale.float().clamp(-20, 20).exp()
     lower = (centres.float() - BIN / 2 - mean.float()) / scale
@@ -30,13 +31,13 @@ def discretized_logistic_log_prob(centres: Tensor, mean: Tensor, log_scale: Tens
 
 
 def logistic_draw(mean: Tensor, log_scale: Tensor) -> Tensor:
-    """A draw of the same logistic, clamped to [-1, 1]: `images.to_uint8` of it has the discretised distribution."""
+    """A draw from the same logistic, clamped to [-1, 1]: its `images.to_uint8` has the discretised distribution."""
     uniform = torch.rand_like(mean, dtype=torch.float32).clamp(1e-7, 1 - 1e-7)
     return (mean.float() + log_scale.float().exp() * uniform.logit()).clamp(-1, 1)
 
 
 def log_interval(low: Tensor, high: Tensor) -> Tensor:
-    """log(Phi(high) - Phi(low)) of the standard normal, for low < high, exact also far out in either tail."""
+    """log(Phi(high) - Phi(low)) of the standard normal for low < high, accurate even far out in either tail."""
     flip = low + high > 0
     low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
     top: Tensor = torch.special.log_ndtr(high)
@@ -44,7 +45,7 @@ def log_interval(low: Tensor, high: Tensor) -> Tensor:
 
 
 def discretized_gaussian(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Log-probabilities of the levels at the bin centres `images`, elementwise and float64; the outer bins are open.
+    """Log probability, nats, of the levels at the bin centres `images`, elementwise, float64; the outer bins are open.
 
     Source: Ho et al. 2020, eq. 13, with the bins of `genbench.images`.
     """
@@ -56,26 +57,26 @@ def discretized_gaussian(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def normal_draw(mean: Tensor, log_std: Tensor) -> Tensor:
-    """A draw of a normal, clamped to [-1, 1]: `images.to_uint8` of it has the distribution `discretized_gaussian`."""
+    """A draw from a normal, clamped to [-1, 1]: its `images.to_uint8` is distributed as in `discretized_gaussian`."""
     mean, std = mean.float(), log_std.float().exp()
     return (mean + std * torch.randn_like(mean)).clamp(-1, 1)
 
 
 def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log density, nats, of a normal distribution; element by element."""
+    """Log density, nats, of a normal distribution, elementwise."""
     return -0.5 * ((x - mean) * (-log_std).exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
 
 
 def standard_normal_kl(mean: Tensor, log_std: Tensor) -> Tensor:
-    """KL(N(mean, exp(log_std)^2) || N(0, 1)), nats; element by element (Kingma & Welling 2014, appendix B)."""
+    """KL(N(mean, exp(log_std)^2) || N(0, 1)), nats, elementwise (Kingma & Welling 2014, appendix B)."""
     return 0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std
 
 
 def importance_bound(log_weight: Callable[[], Tensor], k: int) -> Tensor:
-    """log(1/k sum_i w_i): in expectation a lower bound on log p(x) that does not fall as `k` grows.
+    """log(1/k sum_i w_i): in expectation a lower bound on log p(x) that never decreases as `k` grows.
 
-    `log_weight()` draws z ~ q(z|x) and returns log w = log p(x, z) - log q(z|x) for each image, (B,). One draw is held
-    at a time, so memory does not grow with k. k = 1 estimates the ELBO. Source: Burda et al. 2016, equation 8.
+    `log_weight()` draws z ~ q(z|x) and returns log w = log p(x, z) - log q(z|x) for each image, (B,). Only one draw is
+    held at a time, so memory does not grow with k. k = 1 estimates the ELBO. Source: Burda et al. 2016, equation 8.
     """
     total = log_weight()
     for _ in range(k - 1):

@@ -1,4 +1,4 @@
-"""Times and labels as vectors, for the networks that they steer."""
+"""Times and labels as vectors, for the networks they steer."""
 
 import math
 
@@ -15,7 +15,7 @@ def sinusoidal(time: Tensor, dims: int, longest: float = 10_000.0) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Times (B,), best of the order of 0 to 1,000, to vectors (B, dims): sinusoids and a two-layer network."""
+    """Times (B,), ideally between 0 and 1,000, to vectors (B, dims): sinusoids, then a two-layer network."""
 
     def __init__(self, dims: int, frequencies: int) -> None:
         super().__init__()
@@ -28,9 +28,9 @@ class TimeEmbedding(nn.Module):
 
 
 class LabelEmbedding(nn.Module):
-    """Labels, int64 (B,), to vectors (B, dims); with `num_classes` = 0 there are no labels and the vector is zero.
+    """Labels, int64 (B,), to vectors (B, dims); with `num_classes` = 0 there are no labels and the vectors are zero.
 
-    Raises ValueError where classes are expected and no labels are given.
+    Raises ValueError if classes are expected and no labels are given.
     """
 
     def __init__(self, num_classes: int, dims: int) -> None:

@@ -1,11 +1,11 @@
-"""Shared convolutional networks, so that what is compared is the family of models, not its backbone.
+"""Convolutional networks that the model families share, so that a comparison is of the families, not of backbones.
 
-A network knows no sampler, no loss and no data set. All take images of any side: what does not divide is padded at the
-bottom and the right, and cropped again. There is no batch normalisation, hence no state but the parameters.
+A network knows no sampler, no loss and no dataset. All take images of any size: sides that do not divide are padded at
+the bottom and the right, and the result is cropped. There is no batch normalisation, hence no state but the parameters.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +16,11 @@ from genbench.embeddings import LabelEmbedding, TimeEmbedding
 from genbench.transformer import TransformerBlock
 
 Size = tuple[int, int]
+Maybe = Tensor | None
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    """The convolution with weight and bias at zero: a residual branch, or an output, that starts as nothing."""
+    """The convolution with weight and bias set to zero, for a residual branch or an output that starts at zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -27,12 +28,12 @@ def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
 
 
 def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
-    """Group normalisation (Wu & He 2018): `groups` groups, or fewer, so that each has at least four channels."""
+    """Group normalisation (Wu & He 2018) with `groups` groups, or fewer, so that each has at least four channels."""
     return nn.GroupNorm(math.gcd(channels, max(1, min(groups, channels // 4))), channels)
 
 
 def pad_to_multiple(images: Tensor, factor: int) -> Tensor:
-    """Images (B, C, H, W), grown at the bottom and the right by their edge until `factor` divides both sides."""
+    """Images (B, C, H, W), edge-padded at the bottom and the right until `factor` divides both sides."""
     height, width = images.shape[-2:]
     if height % factor == 0 and width % factor == 0:
         return images
@@ -40,14 +41,55 @@ def pad_to_multiple(images: Tensor, factor: int) -> Tensor:
 
 
 def resized(x: Tensor, size: Size) -> Tensor:
-    """Feature maps (B, C, H, W) of a smaller size by means, or of a larger one by nearest neighbours."""
+    """Feature maps (B, C, H, W) at a smaller size by averaging, or at a larger one by nearest neighbours."""
     return F.adaptive_avg_pool2d(x, size) if size < x.shape[-2:] else F.interpolate(x, size=size, mode="nearest")
 
 
-class ResBlock(nn.Module):
-    """Two convolutions round a skip connection; an embedding (B, embedding), if any, scales and shifts in between.
+def latent_size(size: Size, factor: int) -> Size:
+    """Height and width of images of `size` after a reduction by `factor`, rounded up."""
+    return -(-size[0] // factor), -(-size[1] // factor)
 
-    A `size` resizes on either path before the first convolution. The last convolution starts at zero.
+
+class Layer(nn.Module):
+    """What the networks here are made of: feature maps (B, C, H, W) in, feature maps out; on its own, the identity.
+
+    Every layer takes the same arguments and ignores those it does not use: `embedding` (B, E) of time and label, which
+    steers residual blocks; `context` (B, M, D), which attention sees; `size`, the height and width to resize to.
+    """
+
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+        return x
+
+
+class Conv(nn.Conv2d):
+    """A convolution as a `Layer`."""
+
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+        return super().forward(x)
+
+
+def downsample(in_channels: int, out_channels: int) -> Conv:
+    """A convolution with stride 2: sides are halved, rounded up."""
+    return Conv(in_channels, out_channels, 3, stride=2, padding=1)
+
+
+class Upsample(Layer):
+    """Nearest neighbours to `size`, or to twice the sides, then a convolution (Odena et al. 2016)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+        size = size or (2 * x.shape[-2], 2 * x.shape[-1])
+        out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
+        return out
+
+
+class ResBlock(Layer):
+    """Two convolutions with a skip connection; an embedding (B, embedding), if any, scales and shifts between them.
+
+    With a `size`, both paths are resized before the first convolution. The last convolution starts at zero.
     Source: He et al. 2016 in the pre-activation form of Ho et al. 2020; scale-shift and resizing of Dhariwal & Nichol
     2021, or with `scale_shift=False` the plain addition of Ho et al.
     """
@@ -65,7 +107,7 @@ class ResBlock(nn.Module):
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
         h = F.silu(self.norm1(x))
         if size is not None:
             x, h = resized(x, size), resized(h, size)
@@ -82,14 +124,14 @@ class ResBlock(nn.Module):
 
 
 def steering(network: nn.Module) -> list[nn.Parameter]:
-    """The weights that embed times and labels, and those by which residual blocks read them: no image passes these."""
+    """The weights that embed times and labels and those with which residual blocks read them: no image passes these."""
     embedders = [m for m in network.modules() if isinstance(m, TimeEmbedding | LabelEmbedding)]
     readers = [m.embed for m in network.modules() if isinstance(m, ResBlock) and m.embed is not None]
     return [p for module in (*embedders, *readers) for p in module.parameters()]
 
 
-class Attention(nn.Module):
-    """Self-attention over all places of a feature map, with a residual connection (Vaswani et al. 2017)."""
+class Attention(Layer):
+    """Self-attention over all positions of a feature map, with a residual connection (Vaswani et al. 2017)."""
 
     def __init__(self, channels: int, heads: int = 1) -> None:
         super().__init__()
@@ -98,7 +140,7 @@ class Attention(nn.Module):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(3, 4)
         query, key, value = for_attention(qkv).unbind(1)
@@ -107,8 +149,8 @@ class Attention(nn.Module):
         return out
 
 
-class SpatialTransformer(nn.Module):
-    """A transformer block over all places of a feature map, which sees a context (B, M, context) too.
+class SpatialTransformer(Layer):
+    """A transformer block over all positions of a feature map and a context (B, M, `context`).
 
     Source: Rombach et al. 2022, appendix E.2.1. The last projection starts at zero.
     """
@@ -120,126 +162,111 @@ class SpatialTransformer(nn.Module):
         self.block = TransformerBlock(channels, context, heads)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
         tokens = self.tokens(self.norm(x)).flatten(2).transpose(1, 2)
         out: Tensor = x + self.out(self.block(tokens, context).transpose(1, 2).unflatten(2, x.shape[2:]))
         return out
 
 
-class Block(nn.Module):
-    """A residual block, followed by attention where `attention` says so: to a context too if it has channels."""
+class Block(Layer):
+    """A residual block followed by attention, if any; never resizes."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        attention: bool = False,
-        heads: int = 1,
-        embedding: int = 0,
-        dropout: float = 0.0,
-        scale_shift: bool = True,
-        context: int = 0,
-    ) -> None:
+    def __init__(self, res: ResBlock, attention: Layer | None = None) -> None:
         super().__init__()
-        self.res = ResBlock(in_channels, out_channels, embedding, dropout, scale_shift)
-        self.attention: nn.Module = nn.Identity()
-        if attention:
-            self.attention = (
-                SpatialTransformer(out_channels, context, heads) if context else Attention(out_channels, heads)
-            )
+        self.res = res
+        self.attention = Layer() if attention is None else attention
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None, context: Tensor | None = None) -> Tensor:
-        x = self.res(x, embedding)
-        seen = [context] if isinstance(self.attention, SpatialTransformer) else []
-        out: Tensor = self.attention(x, *seen)
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+        out: Tensor = self.attention(self.res(x, embedding), embedding, context)
         return out
 
 
-class Upsample(nn.Module):
-    """Nearest neighbours to the given size, then a convolution (Odena et al. 2016)."""
+@dataclass(frozen=True)
+class UNetSpec:
+    """The settings of a `UNet`. Raises ValueError for a context without classes.
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    One entry of `widths` is one resolution, with `blocks` residual blocks on the way down and one more on the way up.
+    `attention` lists the levels (0 is the finest) that have it, apart from the middle. `patch` first folds squares of
+    that side into channels: `patch=2` takes a quarter of the work. `head_channels` fixes the size of the attention
+    heads instead of their number, `heads`. With `context` the class is a token of that many channels that attention
+    sees; otherwise it is added to the time. `resample` halves and doubles the sides in residual blocks instead of
+    convolutions.
+    """
 
-    def forward(self, x: Tensor, size: Size) -> Tensor:
-        out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
-        return out
+    in_channels: int
+    out_channels: int
+    widths: tuple[int, ...] = (64, 128)
+    blocks: int = 2
+    attention: tuple[int, ...] = ()
+    patch: int = 1
+    heads: int = 1
+    head_channels: int = 0
+    num_classes: int = 0
+    context: int = 0
+    dropout: float = 0.0
+    scale_shift: bool = True
+    resample: bool = False
 
+    def __post_init__(self) -> None:
+        if self.context and not self.num_classes:
+            raise ValueError(f"a context of {self.context} channels needs classes")
 
-def downsample(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """A convolution with stride 2: sides are halved, rounded up."""
-    return nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+    @property
+    def embedding(self) -> int:
+        """Dimensions of the embedded time."""
+        return 4 * self.widths[0]
+
+    def res_block(self, in_channels: int, out_channels: int) -> ResBlock:
+        """A residual block that reads the embedding."""
+        return ResBlock(in_channels, out_channels, self.embedding, self.dropout, self.scale_shift)
+
+    def block(self, in_channels: int, out_channels: int, attends: bool) -> Block:
+        """A block whose attention, if it `attends`, sees the context, if there is one."""
+        res = self.res_block(in_channels, out_channels)
+        if not attends:
+            return Block(res)
+        heads = out_channels // self.head_channels if self.head_channels else self.heads
+        if self.context:
+            return Block(res, SpatialTransformer(out_channels, self.context, heads))
+        return Block(res, Attention(out_channels, heads))
 
 
 class UNet(nn.Module):
     """Images (B, in_channels, H, W) at times (B,), with labels (B,) if it has classes, to (B, out_channels, H, W).
 
-    One entry of `widths` is one resolution, with `blocks` residual blocks on the way down and one more on the way up.
-    `attention` lists the levels (0 is the finest) that have it, apart from the middle. `patch` folds that many pixels a
-    side into channels first: a quarter of the work at `patch=2`. `head_channels` gives the heads of attention their
-    size instead of `heads` their number. With `context` the class is a token of so many channels that the attention
-    sees, else it is added to the time. `resample` halves and doubles the sides in residual blocks instead of
-    convolutions. The output starts at zero. Raises ValueError for a context without classes.
-    Source: Ho et al. 2020, appendix B, which is `patch=1, widths=(128, 256, 256, 256), attention=(1,), dropout=.1,
-    scale_shift=False`; context: Rombach et al. 2022, section 3.3.
+    The output starts at zero. Source: Ho et al. 2020, appendix B, which is `patch=1, widths=(128, 256, 256, 256),
+    attention=(1,), dropout=.1, scale_shift=False`; context: Rombach et al. 2022, section 3.3.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        widths: Sequence[int] = (64, 128),
-        blocks: int = 2,
-        attention: Sequence[int] = (),
-        *,
-        patch: int = 1,
-        heads: int = 1,
-        head_channels: int = 0,
-        embedding: int = 0,
-        num_classes: int = 0,
-        context: int = 0,
-        dropout: float = 0.0,
-        scale_shift: bool = True,
-        resample: bool = False,
-    ) -> None:
+    def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
-        if context and not num_classes:
-            raise ValueError(f"a context of {context} channels needs classes")
-        self.patch, self.context = patch, context
-        embedding = embedding or 4 * widths[0]
-        self.time = TimeEmbedding(embedding, widths[0])
-        self.label = LabelEmbedding(num_classes, context or embedding)
-
-        def block(wide: int, narrow: int, attend: bool) -> Block:
-            count = narrow // head_channels if head_channels else heads
-            return Block(wide, narrow, attend, count, embedding, dropout, scale_shift, context)
-
-        def change(width: int, layer: Callable[[int, int], nn.Module]) -> nn.Module:
-            return ResBlock(width, width, embedding, dropout, scale_shift) if resample else layer(width, width)
-
-        width = widths[0]
-        self.stem = nn.Conv2d(in_channels * patch**2, width, 3, padding=1)
+        self.patch, self.context = spec.patch, spec.context
+        self.time = TimeEmbedding(spec.embedding, spec.widths[0])
+        self.label = LabelEmbedding(spec.num_classes, spec.context or spec.embedding)
+        width = spec.widths[0]
+        self.stem = nn.Conv2d(spec.in_channels * spec.patch**2, width, 3, padding=1)
         skips = [width]
         self.down = nn.ModuleList()
-        for level, wide in enumerate(widths):
+        for level, wide in enumerate(spec.widths):
             if level:
-                self.down.append(change(width, downsample))
+                self.down.append(spec.res_block(width, width) if spec.resample else downsample(width, width))
                 skips.append(width)
-            for _ in range(blocks):
-                self.down.append(block(width, wide, level in attention))
+            for _ in range(spec.blocks):
+                self.down.append(spec.block(width, wide, level in spec.attention))
                 width = wide
                 skips.append(width)
-        self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
+        self.middle = nn.ModuleList([spec.block(width, width, True), spec.block(width, width, False)])
         self.up = nn.ModuleList()
-        for level, wide in reversed(list(enumerate(widths))):
-            for _ in range(blocks + 1):
-                self.up.append(block(width + skips.pop(), wide, level in attention))
+        self.joins: list[bool] = []
+        for level, wide in reversed(list(enumerate(spec.widths))):
+            for _ in range(spec.blocks + 1):
+                self.up.append(spec.block(width + skips.pop(), wide, level in spec.attention))
                 width = wide
             if level:
-                self.up.append(change(width, Upsample))
+                self.up.append(spec.res_block(width, width) if spec.resample else Upsample(width, width))
+            self.joins += [True] * (spec.blocks + 1) + [False] * (level > 0)
         self.norm = group_norm(width)
-        self.head = zeroed(nn.Conv2d(width, out_channels * patch**2, 3, padding=1))
+        self.head = zeroed(nn.Conv2d(width, spec.out_channels * spec.patch**2, 3, padding=1))
 
     def forward(self, images: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
         height, width = images.shape[-2:]
@@ -252,131 +279,119 @@ class UNet(nn.Module):
         x = self.stem(F.pixel_unshuffle(pad_to_multiple(images, self.patch), self.patch))
         skips = [x]
         for layer in self.down:
-            if isinstance(layer, Block):
-                x = layer(x, embedding, context)
-            elif isinstance(layer, ResBlock):
-                x = layer(x, embedding, latent_size(x.shape[-2:], 2))
-            else:
-                x = layer(x)
+            x = layer(x, embedding, context, latent_size(x.shape[-2:], 2))
             skips.append(x)
         for layer in self.middle:
             x = layer(x, embedding, context)
-        for layer in self.up:
-            if isinstance(layer, Block):
-                x = layer(torch.cat([x, skips.pop()], dim=1), embedding, context)
-            elif isinstance(layer, ResBlock):
-                x = layer(x, embedding, skips[-1].shape[-2:])
-            else:
-                x = layer(x, skips[-1].shape[-2:])
+        for layer, joins in zip(self.up, self.joins):
+            skip = skips.pop() if joins else skips[-1]
+            x = layer(torch.cat([x, skip], dim=1) if joins else x, embedding, context, skip.shape[-2:])
         out = F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
         return out[..., :height, :width]
 
 
-def reduction(widths: Sequence[int], patch: int) -> int:
-    """By how much an `Encoder` or `Decoder` of these widths shrinks or grows a side."""
-    return int(patch * 2 ** (len(widths) - 1))
+@dataclass(frozen=True)
+class AutoencoderSpec:
+    """The settings of an `Encoder` and of the `Decoder` that mirrors it.
 
-
-def latent_size(size: Size, factor: int) -> Size:
-    """Height and width of what an encoder makes of images of `size` with a reduction by `factor`."""
-    return -(-size[0] // factor), -(-size[1] // factor)
-
-
-class Encoder(nn.Module):
-    """Images (B, in_channels, H, W) to a map (B, out_channels, h, w), each side divided by `factor` and rounded up.
-
-    `factor` is patch * 2 ** (levels - 1): the patch is folded into channels, the rest are strided convolutions.
-    `widths` goes from the finest level to the coarsest, where the middle has `middle` residual blocks, with attention
-    behind the first where `attention` says so. With `num_classes` the labels (B,) scale and shift every block.
+    `widths` goes from the finest level to the coarsest, with `blocks` residual blocks each. `patch` folds squares of
+    that side into channels; the other halvings are strided convolutions. The coarsest level has `middle` more residual
+    blocks, the first of them followed by attention if `attention` is set. With `num_classes` the labels (B,) scale and
+    shift in every block.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        widths: Sequence[int] = (32, 64),
-        blocks: int = 1,
-        *,
-        patch: int = 2,
-        middle: int = 1,
-        attention: bool = False,
-        num_classes: int = 0,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.patch, self.factor = patch, reduction(widths, patch)
-        embedding = 2 * widths[0] if num_classes else 0
-        self.label = LabelEmbedding(num_classes, embedding)
-        width = widths[0]
-        layers: list[nn.Module] = [nn.Conv2d(in_channels * patch**2, width, 3, padding=1)]
-        for level, wide in enumerate(widths):
-            if level:
-                layers.append(downsample(width, width))
-            for _ in range(blocks):
-                layers.append(Block(width, wide, embedding=embedding, dropout=dropout))
-                width = wide
-        for place in range(middle):
-            layers.append(Block(width, width, attention and place == 0, embedding=embedding, dropout=dropout))
-        self.layers = nn.ModuleList(layers)
-        self.norm = group_norm(width)
-        self.head = nn.Conv2d(width, out_channels, 3, padding=1)
+    widths: tuple[int, ...] = (32, 64)
+    blocks: int = 1
+    patch: int = 2
+    middle: int = 1
+    attention: bool = False
+    num_classes: int = 0
+    dropout: float = 0.0
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding = self.label(images, labels)
-        x = F.pixel_unshuffle(pad_to_multiple(images, self.factor), self.patch)
+    @property
+    def factor(self) -> int:
+        """By how much a side shrinks."""
+        return int(self.patch * 2 ** (len(self.widths) - 1))
+
+    @property
+    def embedding(self) -> int:
+        """Dimensions of an embedded label; 0 without classes."""
+        return 2 * self.widths[0] if self.num_classes else 0
+
+    def block(self, in_channels: int, out_channels: int, attends: bool = False) -> Block:
+        """A block that reads the label."""
+        res = ResBlock(in_channels, out_channels, self.embedding, self.dropout)
+        return Block(res, Attention(out_channels) if attends else None)
+
+    def middle_blocks(self) -> list[Block]:
+        """Those of the coarsest level."""
+        width = self.widths[-1]
+        return [self.block(width, width, self.attention and index == 0) for index in range(self.middle)]
+
+
+class Chain(nn.Module):
+    """What `Encoder` and `Decoder` share: layers that read the label, then normalisation and a last convolution."""
+
+    layers: nn.ModuleList
+    norm: nn.GroupNorm
+    head: nn.Conv2d
+
+    def __init__(self, spec: AutoencoderSpec) -> None:
+        super().__init__()
+        self.patch, self.factor = spec.patch, spec.factor
+        self.label = LabelEmbedding(spec.num_classes, spec.embedding)
+
+    def run(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """Feature maps of the first layer's channels to those of the head's."""
+        embedding = self.label(x, labels)
         for layer in self.layers:
-            x = layer(x, embedding) if isinstance(layer, Block) else layer(x)
+            x = layer(x, embedding)
         out: Tensor = self.head(F.silu(self.norm(x)))
         return out
 
 
-class Decoder(nn.Module):
+class Encoder(Chain):
+    """Images (B, in_channels, H, W) to a map (B, out_channels, h, w), each side divided by `factor` and rounded up."""
+
+    def __init__(self, in_channels: int, out_channels: int, spec: AutoencoderSpec) -> None:
+        super().__init__(spec)
+        width = spec.widths[0]
+        layers: list[nn.Module] = [Conv(in_channels * spec.patch**2, width, 3, padding=1)]
+        for level, wide in enumerate(spec.widths):
+            if level:
+                layers.append(downsample(width, width))
+            for _ in range(spec.blocks):
+                layers.append(spec.block(width, wide))
+                width = wide
+        self.layers = nn.ModuleList([*layers, *spec.middle_blocks()])
+        self.norm = group_norm(width)
+        self.head = nn.Conv2d(width, out_channels, 3, padding=1)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.run(F.pixel_unshuffle(pad_to_multiple(images, self.factor), self.patch), labels)
+
+
+class Decoder(Chain):
     """The mirror of `Encoder`: a map (B, in_channels, h, w) to images (B, out_channels, H, W) of the given `size`.
 
-    `widths` has the encoder's order, finest level first; (h, w) is `latent_size(size, factor)`.
+    (h, w) is `latent_size(size, factor)`.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        size: Size,
-        widths: Sequence[int] = (32, 64),
-        blocks: int = 1,
-        *,
-        patch: int = 2,
-        middle: int = 1,
-        attention: bool = False,
-        num_classes: int = 0,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.size, self.patch, self.factor = size, patch, reduction(widths, patch)
-        embedding = 2 * widths[0] if num_classes else 0
-        self.label = LabelEmbedding(num_classes, embedding)
-        width = widths[-1]
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1)]
-        for place in range(middle):
-            layers.append(Block(width, width, attention and place == 0, embedding=embedding, dropout=dropout))
-        for level, wide in reversed(list(enumerate(widths))):
-            for _ in range(blocks):
-                layers.append(Block(width, wide, embedding=embedding, dropout=dropout))
+    def __init__(self, in_channels: int, out_channels: int, size: Size, spec: AutoencoderSpec) -> None:
+        super().__init__(spec)
+        self.size = size
+        width = spec.widths[-1]
+        layers: list[nn.Module] = [Conv(in_channels, width, 3, padding=1), *spec.middle_blocks()]
+        for level, wide in reversed(list(enumerate(spec.widths))):
+            for _ in range(spec.blocks):
+                layers.append(spec.block(width, wide))
                 width = wide
             if level:
                 layers.append(Upsample(width, width))
         self.layers = nn.ModuleList(layers)
         self.norm = group_norm(width)
-        self.head = nn.Conv2d(width, out_channels * patch**2, 3, padding=1)
+        self.head = nn.Conv2d(width, out_channels * spec.patch**2, 3, padding=1)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding = self.label(latents, labels)
-        x = latents
-        for layer in self.layers:
-            if isinstance(layer, Block):
-                x = layer(x, embedding)
-            elif isinstance(layer, Upsample):
-                x = layer(x, (2 * x.shape[-2], 2 * x.shape[-1]))
-            else:
-                x = layer(x)
-        out = F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
+        out = F.pixel_shuffle(self.run(latents, labels), self.patch)
         return out[..., : self.size[0], : self.size[1]]

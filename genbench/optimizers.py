@@ -1,4 +1,4 @@
-"""The optimizers that models share: AdamW, and Muon, which moves matrices by orthogonal steps."""
+"""The optimizers that models share: AdamW, and Muon, which updates matrices by orthogonal steps."""
 
 from collections.abc import Callable, Iterable
 from functools import reduce
@@ -22,21 +22,21 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.99),
     weight_decay: float = 0.0,
 ) -> torch.optim.AdamW:
-    """Fused AdamW, over the parameters that take a gradient: one kernel instead of several per parameter."""
+    """Fused AdamW over the parameters that take a gradient: one kernel instead of several per parameter."""
     return torch.optim.AdamW(trained(parameters), lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
 
 
 def is_matrix(parameter: Tensor, least: int = 16) -> bool:
-    """Whether a weight, a convolution's as (out, in x height x width), has at least `least` rows and columns."""
+    """Whether a weight, read as (out, in x height x width), has at least `least` rows and columns."""
     return parameter.dim() >= 2 and min(len(parameter), parameter[0].numel()) >= least
 
 
 class Muon(torch.optim.AdamW):
-    """Steps along the nearest orthogonal matrix to a weight's momentum, so that all directions are learned alike.
+    """Steps along the orthogonal matrix nearest to a weight's momentum, so that all directions learn equally fast.
 
-    What is not a matrix, too small a one, or one of the `others` (embeddings, best) is moved by AdamW. Source: Jordan
-    et al. 2024, "Muon: an optimizer for hidden layers in neural networks". torch.optim.Muon takes two-dimensional
-    parameters only, one at a time.
+    Weights that are not matrices, are too small, or are among the `others` (usually embeddings) are updated by AdamW.
+    Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". torch.optim.Muon takes
+    two-dimensional parameters only, one at a time.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One update of all parameters that have a gradient. The matrices' gradients are gone afterwards."""
+        """Update all parameters that have a gradient once. The gradients of matrices are None afterwards."""
         loss = closure() if closure else None
         group = self.param_groups[1]
         moved = [p for p in group["params"] if p.grad is not None]
         if moved:
             self._move(moved, group["lr"], 1 - group["lr"] * group["weight_decay"])
         for p in moved:
-            p.grad = None  # so that AdamW passes them over
+            p.grad = None  # so that AdamW skips them
         super().step()
         return loss
 
     def _move(self, moved: list[Tensor], rate: float, kept: float) -> None:
-        """Each weight W becomes kept * W - rate * scale * F X, with the factors F of one shorter side as one stack."""
+        """Each weight W becomes kept * W - rate * scale * F X; the F of one shorter side are computed as one stack."""
         sides: dict[int, list[tuple[Tensor, Tensor, float]]] = {}
         matrices = [as_matrix(p) for p in moved]
         for weight, ahead in zip(matrices, self._ahead(moved)):
@@ -88,7 +88,7 @@ class Muon(torch.optim.AdamW):
                 p.copy_(weight.view_as(p))
 
     def _ahead(self, moved: list[Tensor]) -> list[Tensor]:
-        """The momenta, moved on by the gradients, and by them once more (Nesterov): X, in the gradients' memory."""
+        """The updated momenta with Nesterov's look-ahead, X, stored in the gradients' memory."""
         gradients = [p.grad for p in moved if p.grad is not None]
         momenta = [self._momentum_of(p) for p in moved]
         torch._foreach_lerp_(momenta, gradients, 1 - self.momentum)
@@ -104,16 +104,17 @@ class Muon(torch.optim.AdamW):
 
 
 def as_matrix(x: Tensor) -> Tensor:
-    """A weight as (out, in x height x width), in float32 at least: the same memory where it can be."""
+    """A weight as (out, in x height x width) in at least float32, sharing memory if possible."""
     return x.to(torch.promote_types(x.dtype, torch.float32)).flatten(1)
 
 
 def inverse_root(gram: Tensor, iterations: int = 5) -> Tensor:
     """F (B, n, n), about (X X^T)^(-1/2), of X X^T: the singular values of F X are near 1, between about 0.7 and 1.2.
 
-    The quintic Newton-Schulz iteration X <- Q(X X^T) X, whose coefficients rather spread the large singular values than
-    leave the small ones behind, is a product of polynomials in X X^T alone: X's longer side takes part in no iteration.
-    Its small eigenvalues grow 12-fold in each, and so would bfloat16's rounding. Source: Jordan et al. 2024.
+    The quintic Newton-Schulz iteration X <- Q(X X^T) X has coefficients that spread the large singular values rather
+    than leave small ones behind. It is a product of polynomials in X X^T alone, so X's longer side takes part in no
+    iteration. Small eigenvalues grow 12-fold in each, and so would bfloat16's rounding errors. Source: Jordan et al.
+    2024.
     """
     norm = gram.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].sqrt() + 1e-7
     gram = gram / norm**2

@@ -1,4 +1,4 @@
-"""Learning-rate schedules, stateless: progress in, factor out."""
+"""Stateless learning-rate schedules: progress in [0, 1] in, factor out."""
 
 import math
 from collections.abc import Callable
@@ -27,6 +27,6 @@ def warmup_constant(progress: float, warmup: float = 0.02) -> float:
 
 
 def annealed(how: Literal["cosine", "constant"], warmup: int) -> Callable[[float], float]:
-    """The schedule of a phase with this `Phase.warmup`; where that is 0, the first 2 % of the span warm up instead."""
+    """The schedule for a phase with this `Phase.warmup`; if that is 0, the first 2 % of the span warm up instead."""
     schedule = {"cosine": warmup_cosine, "constant": warmup_constant}[how]
     return partial(schedule, warmup=0.0) if warmup else schedule

@@ -1,11 +1,11 @@
-"""A transformer block over tokens that look at each other and at a context; it knows no images."""
+"""A transformer block over tokens that attend to each other and to a context; it knows no images."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class TokenAttention(nn.Module):
-    """Tokens (B, N, channels) attend to a context (B, M, context), which may be themselves (Vaswani et al. 2017)."""
+    """Tokens (B, N, channels) attend to a context (B, M, context), possibly themselves (Vaswani et al. 2017)."""
 
     def __init__(self, channels: int, context: int, heads: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class TokenAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Each token apart, (B, N, channels), through four times as many gated units (Shazeer 2020: GEGLU)."""
+    """Each token (B, N, channels) separately through four times as many gated units (GEGLU, Shazeer 2020)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,9 +39,9 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, attention to the context, feed-forward; each normalised first, on a residual branch.
+    """Self-attention, attention to the context and a feed-forward layer, each a residual branch with its own norm.
 
-    Source: Rombach et al. 2022, appendix E.2.1 with one block (its depth 1).
+    Source: Rombach et al. 2022, appendix E.2.1 with one block (depth 1).
     """
 
     def __init__(self, channels: int, context: int, heads: int) -> None:

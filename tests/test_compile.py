@@ -14,7 +14,7 @@ from toys import toy_job
 from genbench import DataSpec, Model
 from genbench.commands.compare import differences
 from genbench.metering.meter import Meter
-from genbench.planning.config import ModelChoice, model_config
+from genbench.planning.config import ModelChoice, configure
 from genbench.records.job import Runtime
 from genbench.running.defaults import load_plugins
 from genbench.running.sample import sample
@@ -29,7 +29,7 @@ DATA = DataSpec("toy", (1, 8, 8))
 def tiny(name, **config):
     kind, _ = load_plugins().model(name)
     preset = "tiny" if "tiny" in kind.presets else None
-    return kind(DATA, model_config(kind, ModelChoice(name=name, preset=preset, config=config)))
+    return kind(DATA, configure(kind, ModelChoice(name=name, preset=preset, config=config)))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_compiled_run_is_another_variant_and_several_processes_share_a_budget_
     assert identity(plain) != identity(other)
     assert [row["key"] for row in differences(plain, other)] == ["job.compile"]
     together = plain.model_copy(update={"environment": plain.environment.model_copy(update={"processes": 2})})
-    assert ("seconds" in plain.job.budget) == (identity(plain) != identity(together))
+    assert plain.job.budget.is_timed == (identity(plain) != identity(together))
 
 
 def losses(job):
@@ -116,7 +116,7 @@ def trained(folder, name, digits, device="cpu", config=None, **changes):
     """The job of a tiny model, after six steps, and 20 samples of it."""
     kind, _ = load_plugins().model(name)
     preset = "tiny" if "tiny" in kind.presets else None
-    made = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 8, **(config or {})}))
+    made = configure(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 8, **(config or {})}))
     plain = {"config": made.model_dump(mode="json"), "train_config": made.of_role("train"), "samples": 20}
     job = toy_job(folder, kind, budget="6steps", runtime=Runtime(out=folder, device=device), **plain, **changes)
     job.folder.mkdir(parents=True)
@@ -142,7 +142,7 @@ def test_a_compiled_gradient_penalty_trains(tmp_path, digits):
     """Its gradient is differentiated again, which compiled code refuses."""
     kind, _ = load_plugins().model("gan")
     choice = ModelChoice(name="gan", preset="tiny", config={"loss": "wasserstein", "batch_size": 8})
-    config = model_config(kind, choice).model_dump(mode="json")
+    config = configure(kind, choice).model_dump(mode="json")
     job = toy_job(tmp_path, kind, budget="3steps", compile=True, config=config, runtime=Runtime(out=tmp_path))
     job.folder.mkdir(parents=True)
     meter = Meter(torch.device("cpu"))

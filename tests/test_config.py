@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from genbench.planning.config import make_experiment, model_config, parse_seeds, parse_setting
-from genbench.records.job import Budget
+from genbench.planning.config import configure, make_experiment, parse_seeds, parse_setting
+from genbench.records.budget import Budget
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput
 
@@ -81,7 +81,7 @@ def test_the_suites_of_the_benchmarks_say_what_the_shipped_models_know(suite):
     choices = [c for c in make_experiment(suite, {}, [], []).models if c.name in plugins.model_names]
     assert len(choices) > 5
     for choice in choices:
-        model_config(plugins.model(choice.name)[0], choice)
+        configure(plugins.model(choice.name)[0], choice)
 
 
 MODELS = '[[models]]\nname = "vae"\n'

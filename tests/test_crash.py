@@ -18,6 +18,7 @@ from genbench.metering.meter import Meter
 from genbench.records import checkpoint, run_folder
 from genbench.records.job import Job
 from genbench.records.record import Measurement
+from genbench.records.training_state import TrainingState
 from genbench.running import sample
 from genbench.support import faults, store
 from genbench.support.errors import Cancelled, CorruptData, Diverged
@@ -144,17 +145,19 @@ def test_a_full_disk_is_told_as_such_by_whoever_finds_it(tmp_path):
     script = """
 import resource, signal, sys, torch
 from pathlib import Path
-from genbench.records import checkpoint; from genbench.support import store
+from genbench.records import checkpoint
+from genbench.records.training_state import TrainingState
+from genbench.support import store
 from genbench.support.errors import EnvironmentProblem
 folder = Path(sys.argv[1])
-checkpoint.save(folder, {"model": {"w": torch.ones(10)}}, {"step": 1})
+checkpoint.save(folder, {"model": {"w": torch.ones(10)}}, TrainingState(logged=1))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
 try:
-    checkpoint.save(folder, {"model": {"w": torch.ones(100000)}}, {"step": 2})
+    checkpoint.save(folder, {"model": {"w": torch.ones(100000)}}, TrainingState(logged=2))
 except EnvironmentProblem as problem:
     print(problem.message)
-print(checkpoint.load(folder)[1])
+print(checkpoint.load(folder)[1].logged)
 """
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "c")], capture_output=True, text=True)
     assert "no space" in done.stdout and "{'step': 1}" in done.stdout, done.stderr
@@ -177,7 +180,7 @@ def test_a_line_cut_short_is_left_out_and_a_bad_one_is_named(tmp_path):
 
 
 def save(folder, value):
-    checkpoint.save(folder, {"model": {"w": torch.full((3,), float(value))}}, {"step": value})
+    checkpoint.save(folder, {"model": {"w": torch.full((3,), float(value))}}, TrainingState(logged=value))
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -192,9 +195,9 @@ def test_whenever_it_is_killed_the_newest_whole_checkpoint_is_found(tmp_path, po
     with pytest.raises(InjectedFault):
         save(tmp_path, 3)
     before = 1 if damaged else 2
-    assert checkpoint.load(tmp_path)[1] == {"step": before if point == "checkpoint.begin" else 3}
+    assert checkpoint.load(tmp_path)[1].logged == (before if point == "checkpoint.begin" else 3)
     save(tmp_path, 4)
-    assert checkpoint.load(tmp_path)[1] == {"step": 4}
+    assert checkpoint.load(tmp_path)[1].logged == 4
     assert {path.name for path in tmp_path.iterdir()} == {"latest", "previous"}
 
 
@@ -233,14 +236,14 @@ def test_spoilt_weights_are_a_divergence_and_are_never_stored(tmp_path, digits, 
     with pytest.raises(Diverged, match="after step 7"):
         train_toy(tmp_path, digits)
     tensors, state = checkpoint.load(toy_job(tmp_path).folder / "checkpoint")
-    assert state["meter"]["steps"] == 6 and tensors["model"]["mean"].isfinite().all()
+    assert state.meter.steps == 6 and tensors["model"]["mean"].isfinite().all()
 
 
 def test_a_checkpoint_knows_the_peak_of_memory(tmp_path, digits, monkeypatch):
     faults.arm("train.end:raise")
     with pytest.raises(InjectedFault):
         train_toy(tmp_path, digits)
-    assert checkpoint.read_state(toy_job(tmp_path).folder / "checkpoint")["meter"]["peak_bytes"] > 10_000_000
+    assert checkpoint.read_state(toy_job(tmp_path).folder / "checkpoint").meter.peak_bytes > 10_000_000
 
 
 # Samples and measurements

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from genbench.devices import exact_arithmetic, one_device
 from genbench.images import dequantize
 from genbench.nets import Attention
-from genbench.planning.config import ModelChoice, model_config
+from genbench.planning.config import ModelChoice, configure
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput
 from genbench.testing import check_model
@@ -63,7 +63,7 @@ def test_a_model_killed_twice_is_the_undisturbed_one_and_counts_as_a_cpu_does(tm
 def test_an_exact_likelihood_is_the_cpu_s(digits, name):
     kind, _ = load_plugins().model(name)
     torch.manual_seed(0)
-    model = kind(digits.spec(False), model_config(kind, ModelChoice(name=name))).eval()
+    model = kind(digits.spec(False), configure(kind, ModelChoice(name=name))).eval()
     images = dequantize(torch.from_numpy(digits.test.images[:50]), torch.Generator().manual_seed(0))
     with torch.inference_mode():
         here = model.log_prob(images)

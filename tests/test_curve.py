@@ -14,6 +14,7 @@ from toys import Toy, TwoPhases, toy_job, train_toy
 from genbench import plots
 from genbench.records import checkpoint
 from genbench.records.record import CurvePoint
+from genbench.records.training_state import CurveState, KeptPoint
 from genbench.running import curve
 from genbench.support import store
 from genbench.training import loop
@@ -74,8 +75,8 @@ def test_the_grid_is_logarithmic_and_ends_at_the_budget():
 def kept(folder, model=Toy, **changes):
     """The kept weights by point, and what the checkpoint says of them."""
     run = toy_job(folder, model, **changes).folder
-    about = checkpoint.read_state(run / "checkpoint")["curve"]["kept"]
-    names = [point["point"] for point in about if not point["waiting"]]
+    about = checkpoint.read_state(run / "checkpoint").curve.kept
+    names = [point.point for point in about if not point.waiting]
     assert {path.name for path in run.glob("curve/*")} == {str(name) for name in names}
     return {name: checkpoint.read(run / "curve" / str(name))[0]["ema"] for name in names}, about
 
@@ -90,26 +91,26 @@ def test_the_averaged_weights_of_their_step_are_kept(tmp_path, digits, monkeypat
     monkeypatch.setattr(Trainer, "log", watching)
     train_toy(tmp_path, digits, budget="100steps", curve=3)
     weights, about = kept(tmp_path, budget="100steps", curve=3)
-    assert [(point["point"], point["steps"], point["share"]) for point in about] == [(1, 1, 0.01), (2, 10, 0.1)]
+    assert [(point.point, point.steps, point.share) for point in about] == [(1, 1, 0.01), (2, 10, 0.1)]
     for point in about:
-        average, raw = averages[point["steps"]]
-        assert torch.equal(weights[point["point"]]["mean"], average) and not torch.equal(average, raw)
-    assert [point["images"] for point in about] == [8, 80]
+        average, raw = averages[point.steps]
+        assert torch.equal(weights[point.point]["mean"], average) and not torch.equal(average, raw)
+    assert [point.images for point in about] == [8, 80]
 
 
 def test_points_of_one_step_are_one_point(tmp_path, digits):
     train_toy(tmp_path, digits, budget="4steps", curve=9)
     _, about = kept(tmp_path, budget="4steps", curve=9)
-    assert [(point["point"], point["steps"]) for point in about] == [(6, 1), (7, 2), (8, 3)]
+    assert [(point.point, point.steps) for point in about] == [(6, 1), (7, 2), (8, 3)]
 
 
 def test_a_model_whose_phases_have_not_all_begun_is_not_kept(tmp_path, digits):
     train_toy(tmp_path, digits, TwoPhases, curve=4)
     weights, about = kept(tmp_path, TwoPhases, curve=4)
-    assert [point["waiting"] for point in about] == [["second"], ["second"]] and not weights
+    assert [point.waiting for point in about] == [["second"], ["second"]] and not weights
     train_toy(tmp_path, digits, TwoPhases, curve=20, budget="100steps")
     weights, about = kept(tmp_path, TwoPhases, curve=20, budget="100steps")
-    begun = [point["steps"] for point in about if not point["waiting"]]
+    begun = [point.steps for point in about if not point.waiting]
     assert begun and min(begun) > 50 and len(begun) == len(weights)
 
 
@@ -133,8 +134,9 @@ def test_weights_that_the_checkpoint_does_not_know_are_removed(tmp_path):
     for name in ("1", "2", "3"):
         (tmp_path / name).mkdir()
     keeper = Keeper(tmp_path, 9)
-    keeper.restore({"count": 4, "passed": 2, "kept": [{"point": 1}, {"point": 2}]})
-    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"} and keeper.state()["count"] == 4
+    cost = dict.fromkeys(("share", "seconds", "device_seconds", "images", "steps", "flops"), 0)
+    keeper.restore(CurveState(count=4, passed=2, kept=[KeptPoint(point=point, **cost) for point in (1, 2)]))
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"} and keeper.state().count == 4
     assert not keeper.is_due(shares(4)[2] - 0.01) and keeper.is_due(shares(4)[2]) and not keeper.is_due(1.0)
     keeper.restore(None)
     assert not list(tmp_path.iterdir()) and keeper.is_due(FIRST_SHARE)
@@ -167,7 +169,7 @@ def test_a_resumed_training_keeps_the_same(tmp_path, digits, monkeypatch, model,
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[n][key], resumed[n][key]) for n in whole for key in whole[n])
     timeless = [
-        [{k: v for k, v in point.items() if "seconds" not in k} for point in about] for about in (first, second)
+        [point.model_dump(exclude={"seconds", "device_seconds"}) for point in about] for about in (first, second)
     ]
     assert timeless[0] == timeless[1] and len(timeless[0]) > 5
 

@@ -1,6 +1,7 @@
 """The diffusion model against closed forms: process, posterior, bound, decoder, samplers."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from genbench.images import to_float
 from genbench.optimizers import is_matrix
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, discretized_gaussian, linear_betas, strata_of
-from genbench_ddpm.samplers import ancestral, ddim, ddim_times, ddim_variance, end_of
+from genbench_ddpm.samplers import SAMPLERS, Sampler, ancestral, ddim, ddim_times, ddim_variance, end_of
 
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 SCHEDULES = {
@@ -287,7 +288,7 @@ def test_samplers_draw_the_data(sampler, variance):
 
 def test_ddim_is_a_function_of_its_noise():
     model, noise = tiny(), torch.randn(2, 1, 8, 8)
-    denoise = model.diffusion.denoiser(model.network(None))
+    denoise = model.diffuser.denoiser(None)
     first = end_of(ddim(model.diffusion, denoise, noise, steps=5))
     torch.manual_seed(9)
     assert torch.equal(end_of(ddim(model.diffusion, denoise, noise, steps=5)), first)
@@ -341,13 +342,44 @@ def test_the_mean_of_a_wave_under_noise_is_the_faded_wave():
     assert torch.sin(frequency * x_t).mean() == pytest.approx(fading * clean, abs=0.01)
 
 
-@pytest.mark.parametrize("config", [{}, {"steps": 3, "eta": 0.5}, {"sampler": "ancestral"}])
+@pytest.mark.parametrize("config", [{"steps": 3, "eta": 0.5}, *({"sampler": name} for name in SAMPLERS)])
 def test_nfe_counts_network_calls(config):
     model, calls = tiny(**config), []
     model.net.register_forward_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
         assert model.sample(2).shape == (2, 1, 8, 8)
     assert len(calls) == model.nfe
+
+
+def test_the_table_of_samplers_has_their_names_their_options_and_their_words():
+    assert set(get_args(DDPM.Config.model_fields["sampler"].annotation)) == set(SAMPLERS)
+    with pytest.raises(ValidationError, match=f"'{next(iter(SAMPLERS))}'"):
+        tiny(sampler="none of them")
+    for name, sampler in SAMPLERS.items():
+        assert set(sampler.options) <= set(DDPM.Config.model_fields)
+        assert f"{name}, {sampler.about}" in DDPM.Config.model_fields["sampler"].description
+
+
+def test_one_more_entry_of_the_table_is_one_more_sampler(monkeypatch):
+    seen = {}
+
+    def walk(diffusion, denoise, noise, start, steps):
+        seen.update(start=start, steps=steps)
+        yield 0, 0 * noise + 0.25
+
+    monkeypatch.setitem(SAMPLERS, "quarter", Sampler("a quarter", walk, ("steps",), calls=lambda steps: 2 * steps - 1))
+    config = DDPM.Config(timesteps=50, steps=9, guidance=2.0, label_dropout=0.1).model_copy(
+        update={"sampler": "quarter"}
+    )
+    model = DDPM(DataSpec("toy", (1, 8, 8), 3), config)
+    assert (model.sample(2, torch.tensor([0, 1])) == 0.25).all()
+    assert seen == {"start": None, "steps": 9} and model.nfe == 2 * 17
+
+
+def test_steps_are_at_most_the_noise_levels_where_the_sampler_takes_them():
+    with pytest.raises(ValidationError, match="51 is more than the 50 timesteps"):
+        tiny(steps=51)
+    assert tiny(steps=51, sampler="ancestral").nfe == 50
 
 
 def test_labels_change_samples_and_likelihood():

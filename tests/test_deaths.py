@@ -156,9 +156,9 @@ def test_sigterm_and_ctrl_c_leave_a_checkpoint_and_the_second_ctrl_c_waits_for_n
     run.send_signal(signal.SIGTERM)
     assert run.wait(120) == 143 and "goes on from here" in run.stderr.read()
     state = checkpoint.read_state(folder / "checkpoint")
-    assert state["meter"]["steps"] > 0 and record_of(folder)["status"] == "cancelled"
+    assert state.meter.steps > 0 and record_of(folder)["status"] == "cancelled"
     run, holder, folder, _ = started(tmp_path, "--set", "loads.batch_size=8")
-    assert checkpoint.read_state(folder / "checkpoint")["meter"]["steps"] == state["meter"]["steps"]
+    assert checkpoint.read_state(folder / "checkpoint").meter.steps == state.meter.steps
     holder.suspend()
     run.send_signal(signal.SIGINT)
     time.sleep(0.5)

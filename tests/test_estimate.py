@@ -20,7 +20,7 @@ from genbench.planning.estimate import estimate
 from genbench.planning.session import Request, open_session
 from genbench.planning.shadow import build
 from genbench.planning.spending import Spending, Update, spend
-from genbench.records.job import Budget
+from genbench.records.budget import Budget
 from genbench.records.record import (
     Cost,
     DatasetStamp,

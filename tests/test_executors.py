@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,22 +20,23 @@ from genbench import __version__, devices
 from genbench.cli.console import JobProgress
 from genbench.executors import Task, Work, run_by_command
 from genbench.executors import local as local_executor
-from genbench.executors.local import Local, Queue, as_context
+from genbench.executors.local import Local, Queue
 from genbench.executors.schedule import Pool, forecast, longest_first
-from genbench.planning.needs import FLOPS_PER_SECOND, Need, find_needs, need
+from genbench.planning.needs import FLOPS_PER_SECOND, find_needs, need
 from genbench.records.job import Runtime
 from genbench.records.record import PluginStamp
-from genbench.records.task import make_task
+from genbench.records.task import Context, Need, make_task
 from genbench.support.errors import Busy, as_error, plain_error
 
 GB = 10**9
+NOWHERE = Context((), "")
 COMMAND, SLURM = re.findall(
     r"```python \w+\.py\n(.*?)```", (Path(__file__).parent.parent / "docs" / "clusters.md").read_text(), re.DOTALL
 )
 
 
 def task(name, memory=GB, seconds=1.0):
-    return Task(name, {}, {}, 1, memory_bytes=memory, seconds=seconds)
+    return Task(name, {}, {}, NOWHERE, 1, memory_bytes=memory, seconds=seconds)
 
 
 def names(tasks):
@@ -158,7 +160,7 @@ def test_a_plugin_that_dies_while_it_is_counted_has_unknown_needs_and_ends_nothi
     plain = {"dataset_digest": digits.digest, "runtime": runtime, "config": {"batch_size": 8}}
     names = (("good", 0), ("deadly", 0), ("good", 1), ("real", 0))
     jobs = [toy_job(tmp_path, seed=seed, **plain).model_copy(update={"model": name}) for name, seed in names]
-    good, deadly, again, real = find_needs(jobs, as_context([], data_root(None)))
+    good, deadly, again, real = find_needs(jobs, Context.of([], data_root(None)))
     assert deadly == Need() and good == again
     assert min(good.memory_bytes, real.memory_bytes) > 50 * 10**6 and good.seconds >= 0 == real.seconds
 
@@ -166,21 +168,26 @@ def test_a_plugin_that_dies_while_it_is_counted_has_unknown_needs_and_ends_nothi
 # What crosses
 
 
-def test_a_task_is_plain_data_with_absolute_paths(tmp_path, monkeypatch):
+def test_a_task_is_plain_data_with_absolute_paths(tmp_path, digits, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").touch()
     runtime = Runtime(out=Path("runs"), cache=Path("c"), threads=3, plugins=("mine.py", "package"), weights=Path("w"))
-    made = make_task(toy_job(tmp_path, runtime=runtime), as_context([Path("d.toml")], Path("data")), GB, 2.0)
+    made = make_task(
+        toy_job(tmp_path, runtime=runtime),
+        digits.stamp(False),
+        Context.of([Path("d.toml")], Path("data")),
+        Need(GB, 2.0),
+    )
     assert Task.from_json(made.to_json()) == made and "\n" not in made.to_json()
-    there = {key: made.job["runtime"][key] for key in ("out", "cache", "weights")} | made.context
+    there = {key: made.job["runtime"][key] for key in ("out", "cache", "weights")} | vars(made.context)
     assert there == {
-        "out": f"{tmp_path}/runs", "cache": f"{tmp_path}/c", "weights": f"{tmp_path}/w", "genbench": __version__,
-        "datasets": [f"{tmp_path}/d.toml"], "data_root": f"{tmp_path}/data",
+        "out": f"{tmp_path}/runs", "cache": f"{tmp_path}/c", "weights": f"{tmp_path}/w", "genbench": __version__, "mark": "",
+        "datasets": (f"{tmp_path}/d.toml",), "data_root": f"{tmp_path}/data",
     }  # fmt: skip
     assert made.job["runtime"]["plugins"] == [f"{tmp_path}/mine.py", "package"]
     assert (made.threads, made.gpus, made.memory_bytes, made.seconds) == (3, 0, GB, 2.0)
     on_gpus = toy_job(tmp_path, runtime=Runtime(device="cuda:0", peers=("cuda:1",)))
-    assert make_task(on_gpus, {}, None, None).gpus == 2
+    assert make_task(on_gpus, digits.stamp(False), NOWHERE, Need()).gpus == 2
     assert made.on(("cuda:3",)).job["runtime"]["device"] == "cuda:3" and made.job["runtime"]["device"] == "cpu"
 
 
@@ -192,7 +199,7 @@ def test_an_error_keeps_its_kind_on_the_way():
 def test_a_bug_in_the_executors_own_code_is_not_lost(monkeypatch):
     monkeypatch.setattr(local_executor, "supervise", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        Local().run(Work([Task("a", {"runtime": {}}, {}, 1)], [("cpu",)], 2), lambda news: None)
+        Local().run(Work([Task("a", {"runtime": {}}, {}, NOWHERE, 1)], [("cpu",)], 2), lambda news: None)
 
 
 # The command line
@@ -290,7 +297,7 @@ def planned(folder, digits, plugin, name):
         runtime=Runtime(out=folder, plugins=(str(plugin),)),
         plugin=PluginStamp(name=info.name, version="", digest=info.digest),
     ).model_copy(update={"model": name, "label": name})  # fmt: skip
-    return make_task(job, as_context([], data_root(None)), None, None)
+    return make_task(job, digits.stamp(False), Context.of([], data_root(None)), Need())
 
 
 def told(made, **changes):
@@ -303,7 +310,7 @@ def told(made, **changes):
 def test_code_or_folders_that_are_not_the_plans_are_refused(tmp_path, digits):
     (tmp_path / "deadly.py").write_text(DEADLY)
     made = planned(tmp_path / "runs", digits, tmp_path / "deadly.py", "good")
-    (elsewhere,) = told(made, context={**made.context, "mark": str(tmp_path / "runs" / "mark")})
+    (elsewhere,) = told(made, context=replace(made.context, mark=str(tmp_path / "runs" / "mark")))
     assert elsewhere["error"]["kind"] == "EnvironmentProblem" and "all machines share" in elsewhere["error"]["hint"]
     (tmp_path / "deadly.py").write_text(DEADLY + "\n")
     *_, last = told(made)
@@ -327,7 +334,10 @@ def test_the_srun_of_the_documentation_asks_for_what_a_job_needs(tmp_path, monke
     made = {}
     exec_module(SLURM, made)
     said = []
-    tasks = [Task("a", {}, {}, 4, memory_bytes=3 * 2**30), Task("b", {}, {}, 2, gpus=1, memory_bytes=1)]
+    tasks = [
+        Task("a", {}, {}, NOWHERE, 4, memory_bytes=3 * 2**30),
+        Task("b", {}, {}, NOWHERE, 2, gpus=1, memory_bytes=1),
+    ]
     made["Slurm"]().run(Work(tasks, [("cpu",)]), said.append)
     calls = (tmp_path / "calls").read_text()
     assert "--cpus-per-task=2 --job-name=b --gpus=1 python -P -m genbench" in calls

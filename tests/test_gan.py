@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec
-from genbench.planning.config import make_experiment, model_config
+from genbench.planning.config import configure, make_experiment
 from genbench.support.errors import BadInput
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
-from genbench_gan.networks import Critic, pyramid
+from genbench_gan.networks import pyramid
 
 
 def make(side: int = 8, channels: int = 1, classes: int = 0, **config: object) -> GAN:
@@ -39,7 +39,7 @@ def test_samples_have_the_shape_of_the_data_and_stay_in_range(side: int, channel
 def chosen(*settings: str) -> GANConfig:
     """The configuration that these `--set` texts choose."""
     (choice,) = make_experiment(None, {}, ["gan"], [f"gan.{setting}" for setting in settings]).models
-    return model_config(GAN, choice)
+    return configure(GAN, choice)
 
 
 def test_batch_normalisation_refuses_averaged_weights_before_anything_runs() -> None:
@@ -183,7 +183,7 @@ def test_labels_change_the_images_and_the_scores() -> None:
 
 
 def test_projection_adds_the_inner_product_of_features_and_embedding() -> None:
-    critic = Critic((1, 8, 8), 8, 2, 8, 1, num_classes=3).eval()
+    critic = make(classes=3, patch=2, depth=1).critic.eval()
     images, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 0])
     features = critic.features(torch.nn.functional.pixel_unshuffle(images, 2))
     expected = critic.head(features.flatten(1)).squeeze(1) + (critic.embed.weight[labels] * features.sum((2, 3))).sum(1)

@@ -45,10 +45,10 @@ def images(n=4):
 @each_model
 @pytest.mark.parametrize("sampler", [{"steps": 3}, {"sampler": "ancestral", "timesteps": 4, "steps": 1}])
 def test_a_scale_of_one_is_the_conditional_model(model, sampler, monkeypatch):
-    wanted, labels = drawn(tiny(model, **sampler, guidance=1.0)), torch.zeros(2, dtype=torch.int64)
+    wanted = drawn(tiny(model, **sampler, guidance=1.0))
     assert not torch.equal(drawn(tiny(model, **sampler, guidance=2.0)), wanted)
     plain = tiny(model, **sampler)
-    monkeypatch.setattr(type(plain.config), "guided", lambda *_: plain.network(labels))
+    monkeypatch.setattr(plain.diffuser, "guided", lambda labels: plain.diffuser.network(labels))
     assert torch.equal(drawn(plain), wanted)
 
 
@@ -125,7 +125,7 @@ def test_a_learned_variance_is_the_conditional_models():
 @each_model
 def test_labels_are_dropped_in_training_at_the_rate(model, monkeypatch):
     dropping, seen = tiny(model, label_dropout=0.3), []
-    monkeypatch.setattr(dropping, "network", lambda labels: seen.append(labels) or (lambda x, t: 0 * x))
+    monkeypatch.setattr(dropping.diffuser, "network", lambda labels: seen.append(labels) or (lambda x, t: 0 * x))
     labels = torch.arange(3000) % CLASSES
     phase = dropping.phases()[-1].name
     dropping.loss(phase, Batch(images(1).expand(3000, -1, -1, -1), labels))
@@ -143,9 +143,9 @@ def test_without_dropout_there_is_no_null_class_and_no_other_draw(model):
     labels = torch.arange(4)
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    assert plain.config.kept(labels, CLASSES) is labels and torch.equal(torch.get_rng_state(), state)
+    assert plain.diffuser.kept(labels) is labels and torch.equal(torch.get_rng_state(), state)
     assert tiny(model, num_classes=0).net.label.table is None
-    assert tiny(model).config.kept(None, 0) is None
+    assert tiny(model).diffuser.kept(None) is None
 
 
 @each_model

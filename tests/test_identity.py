@@ -17,11 +17,11 @@ from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import extractor, extractor_stamps
 from genbench.evaluate.features import reference_features
 from genbench.evaluate.samples import score
-from genbench.executors.local import as_context
 from genbench.planning.plan import make_jobs
 from genbench.records import checkpoint, protocol
 from genbench.records.job import Runtime
 from genbench.records.protocol import EvaluationSettings
+from genbench.records.task import Context
 from genbench.running.defaults import load_plugins
 from genbench.running.run import is_done, run_job
 from genbench.support import store
@@ -214,10 +214,10 @@ def test_a_dataset_that_changes_while_jobs_wait_is_refused(tmp_path):
     toml = tmp_path / "mine.toml"
     toml.write_text('[mine]\nsource = "array"\npath = "images.npy"\nshape = [1, 8, 8]\ntest_fraction = 0.4\n')
     job = toy_job(tmp_path, dataset="mine", dataset_digest=mine(tmp_path).digest)
-    assert prepared(job, as_context([toml], tmp_path)).digest == job.dataset_digest
+    assert prepared(job, Context.of([toml], tmp_path)).digest == job.dataset_digest
     np.save(tmp_path / "images.npy", changed_pixel())
     with pytest.raises(CorruptData, match=f"'mine' has changed.*{job.dataset_digest[:12]}"):
-        prepared(job, as_context([toml], tmp_path))
+        prepared(job, Context.of([toml], tmp_path))
 
 
 # Extractors and classifiers

@@ -78,7 +78,7 @@ def test_diffusion_sees_latents_of_unit_variance(monkeypatch):
 def test_scaling_is_undone_before_decoding(monkeypatch):
     model, wanted = tiny(), torch.randn(2, 4, 4, 4)
     model.scale.fill_(5.0)
-    monkeypatch.setattr(type(model.config), "walk", lambda *arguments: iter([(0, wanted * 5)]))
+    monkeypatch.setattr(model.diffuser, "walk", lambda *arguments: iter([(0, wanted * 5)]))
     assert torch.allclose(model.sample(2), model.autoencoder.decode(wanted).clamp(-1, 1), atol=1e-5)
 
 
@@ -197,7 +197,7 @@ def toy(scale: float, monkeypatch) -> LatentDiffusion:
         x0 = scale**2 * signal / (scale**2 * signal**2 + noise**2) * u
         return (signal * u - x0) / noise
 
-    monkeypatch.setattr(model, "network", lambda labels: network)
+    monkeypatch.setattr(model.diffuser, "network", lambda labels: network)
     return model
 
 
@@ -242,8 +242,8 @@ def test_a_worse_encoder_decoder_or_denoiser_has_a_larger_bound(monkeypatch):
             if fault == "decoder":
                 patch.setattr(model.autoencoder, "decode", lambda z: z * Toy().weight + 0.05)
             if fault == "denoiser":
-                exact = model.network(None)
-                patch.setattr(model, "network", lambda labels, f=exact: lambda u, t: f(u, t) + 0.3)
+                exact = model.diffuser.network(None)
+                patch.setattr(model.diffuser, "network", lambda labels, f=exact: lambda u, t: f(u, t) + 0.3)
             torch.manual_seed(1)
             found[fault] = -float(model.log_prob(images).mean())
     assert all(found[fault] > found["none"] + 0.1 for fault in ("encoder", "decoder", "denoiser"))

@@ -15,7 +15,8 @@ from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.plots import ALL
 from genbench.plots.bound import bound_over_time, read_terms
-from genbench.records.job import Budget, Job
+from genbench.records.budget import Budget
+from genbench.records.job import Job
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import PluginStamp
 from genbench.records.record_files import load_records

@@ -9,11 +9,18 @@ from torch import nn
 from genbench.embeddings import LabelEmbedding, sinusoidal
 from genbench.nets import (
     Attention,
+    AutoencoderSpec,
+    Block,
+    Conv,
     Decoder,
     Encoder,
+    Layer,
     ResBlock,
     SpatialTransformer,
     UNet,
+    UNetSpec,
+    Upsample,
+    downsample,
     group_norm,
     latent_size,
     pad_to_multiple,
@@ -36,7 +43,7 @@ def stirred(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("side", SIDES)
 def test_unet_keeps_the_shape(side, patch):
     for channels in (1, 3):
-        net = UNet(channels, 2 * channels, (8, 12, 8), 1, (1,), patch=patch)
+        net = UNet(UNetSpec(channels, 2 * channels, (8, 12, 8), 1, (1,), patch=patch))
         out = net(torch.randn(2, channels, side, side), torch.tensor([1, 1000]))
         assert out.shape == (2, 2 * channels, side, side)
 
@@ -44,28 +51,30 @@ def test_unet_keeps_the_shape(side, patch):
 @pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize("side", SIDES)
 def test_decoder_mirrors_the_encoder(side, patch):
-    encoder = Encoder(3, 5, (8, 12), patch=patch, attention=True)
-    decoder = Decoder(5, 3, (side, side), (8, 12), patch=patch, attention=True)
+    spec = AutoencoderSpec((8, 12), patch=patch, attention=True)
+    encoder = Encoder(3, 5, spec)
+    decoder = Decoder(5, 3, (side, side), spec)
     latents = encoder(torch.randn(2, 3, side, side))
-    assert encoder.factor == decoder.factor == 2 * patch
+    assert spec.factor == encoder.factor == decoder.factor == 2 * patch
     assert latents.shape == (2, 5, *latent_size((side, side), encoder.factor))
     assert decoder(latents).shape == (2, 3, side, side)
 
 
 def test_oblong_images():
-    assert UNet(1, 1, (8, 8), patch=2)(torch.randn(1, 1, 9, 14), torch.ones(1)).shape == (1, 1, 9, 14)
-    assert Decoder(4, 1, (9, 14), (8, 8))(Encoder(1, 4, (8, 8))(torch.randn(1, 1, 9, 14))).shape == (1, 1, 9, 14)
+    assert UNet(UNetSpec(1, 1, (8, 8), patch=2))(torch.randn(1, 1, 9, 14), torch.ones(1)).shape == (1, 1, 9, 14)
+    spec = AutoencoderSpec((8, 8))
+    assert Decoder(4, 1, (9, 14), spec)(Encoder(1, 4, spec)(torch.randn(1, 1, 9, 14))).shape == (1, 1, 9, 14)
 
 
 def test_the_unet_of_the_paper_has_its_parameters():
     with torch.device("meta"):
-        net = UNet(3, 3, (128, 256, 256, 256), 2, (1,), dropout=0.1, scale_shift=False)
+        net = UNet(UNetSpec(3, 3, (128, 256, 256, 256), 2, (1,), dropout=0.1, scale_shift=False))
     assert sum(p.numel() for p in net.parameters()) == 35_746_307  # 35.7 million in Ho et al. 2020, appendix B
 
 
 def test_unet_starts_at_zero_and_depends_on_all_its_inputs():
     images, time, labels = torch.randn(2, 1, 8, 8), torch.tensor([10.0, 500.0]), torch.tensor([0, 1])
-    net = UNet(1, 1, (8, 8), num_classes=2).eval()
+    net = UNet(UNetSpec(1, 1, (8, 8), num_classes=2)).eval()
     assert not net(images, time, labels).any()
     out = stirred(net)(images, time, labels)
     assert not torch.allclose(out, net(images + 0.1, time, labels))
@@ -81,7 +90,8 @@ def test_the_embedding_reaches_the_block(scale_shift):
 
 
 def test_conditional_encoder_and_decoder_use_labels():
-    encoder, decoder = stirred(Encoder(1, 4, num_classes=3)), stirred(Decoder(4, 1, (8, 8), num_classes=3))
+    spec = AutoencoderSpec(num_classes=3)
+    encoder, decoder = stirred(Encoder(1, 4, spec)), stirred(Decoder(4, 1, (8, 8), spec))
     images, zero, two = torch.randn(1, 1, 8, 8), torch.tensor([0]), torch.tensor([2])
     assert not torch.allclose(encoder(images, zero), encoder(images, two))
     latents = encoder(images, zero)
@@ -89,7 +99,7 @@ def test_conditional_encoder_and_decoder_use_labels():
 
 
 def test_one_image_does_not_see_another():
-    net = stirred(UNet(1, 1, (8, 8), 1, (0,), patch=2))
+    net = stirred(UNet(UNetSpec(1, 1, (8, 8), 1, (0,), patch=2)))
     images, time = torch.randn(3, 1, 8, 8), torch.tensor([1.0, 2.0, 3.0])
     torch.testing.assert_close(net(images, time)[1:2], net(images[1:2], time[1:2]), rtol=1e-4, atol=1e-5)
 
@@ -121,8 +131,9 @@ def test_heads_of_a_given_size_are_as_many_as_fit():
     def heads(net):
         return [layer.heads for layer in net.modules() if isinstance(layer, Attention)]
 
-    given = UNet(1, 1, (8, 16), 1, (0, 1), head_channels=4)
-    assert heads(given) == [2, 4, 4, 4, 4, 2, 2] and set(heads(UNet(1, 1, (8, 16), 1, (0, 1), heads=8))) == {8}
+    given = UNet(UNetSpec(1, 1, (8, 16), 1, (0, 1), head_channels=4))
+    assert heads(given) == [2, 4, 4, 4, 4, 2, 2]
+    assert set(heads(UNet(UNetSpec(1, 1, (8, 16), 1, (0, 1), heads=8)))) == {8}
 
 
 def test_token_attention_is_softmax_attention_to_the_context():
@@ -139,18 +150,18 @@ def test_token_attention_is_softmax_attention_to_the_context():
 def test_a_transformer_starts_as_nothing_and_sees_all_places_and_the_context():
     x, context = torch.randn(2, 8, 3, 5), torch.randn(2, 1, 6)
     block = SpatialTransformer(8, 6, heads=2)
-    assert torch.equal(block(x, context), x)
-    out, other = stirred(block)(x, context), x.clone()
+    assert torch.equal(block(x, context=context), x)
+    out, other = stirred(block)(x, context=context), x.clone()
     other[:, :, 2, 4] += 1
     assert out.shape == x.shape
-    assert (block(other, context) - out)[:, :, 0, 0].abs().min() > 0  # the far corner is seen
-    assert (block(x, context + 1) - out).abs().flatten(1).max(1).values.min() > 0
-    alone = block(x[:1], context[:1])
+    assert (block(other, context=context) - out)[:, :, 0, 0].abs().min() > 0  # the far corner is seen
+    assert (block(x, context=context + 1) - out).abs().flatten(1).max(1).values.min() > 0
+    alone = block(x[:1], context=context[:1])
     torch.testing.assert_close(alone, out[:1], rtol=1e-4, atol=1e-5)  # and no other image
 
 
 def test_a_context_brings_the_class_into_the_unet_by_attention_alone():
-    net = stirred(UNet(1, 1, (8, 8), 1, (1,), num_classes=3, context=6))
+    net = stirred(UNet(UNetSpec(1, 1, (8, 8), 1, (1,), num_classes=3, context=6)))
     images, time = torch.randn(2, 1, 8, 8), torch.tensor([10.0, 500.0])
     first, second = (net(images, time, torch.full((2,), label)) for label in (0, 1))
     assert net.label.table.weight.shape == (3, 6) and not torch.allclose(first, second)
@@ -159,7 +170,7 @@ def test_a_context_brings_the_class_into_the_unet_by_attention_alone():
             nn.init.zeros_(layer.cross.value.weight)
     assert torch.equal(*(net(images, time, torch.full((2,), label)) for label in (0, 1)))
     with pytest.raises(ValueError, match="context of 6 channels needs classes"):
-        UNet(1, 1, (8, 8), context=6)
+        UNet(UNetSpec(1, 1, (8, 8), context=6))
 
 
 def test_sinusoids():
@@ -184,14 +195,14 @@ def test_resizing_takes_means_or_neighbours():
 
 def test_a_block_that_resizes_starts_as_the_resizing_and_then_sees_more():
     block, x = ResBlock(8, 8, embedding=4), torch.randn(2, 8, 6, 6)
-    assert torch.equal(block(x, torch.zeros(2, 4), (3, 3)), resized(x, (3, 3)))
+    assert torch.equal(block(x, torch.zeros(2, 4), size=(3, 3)), resized(x, (3, 3)))
     stirred(block)
-    assert not torch.allclose(block(x, torch.zeros(2, 4), (12, 12)), block(x, torch.ones(2, 4), (12, 12)))
+    assert not torch.allclose(block(x, torch.zeros(2, 4), size=(12, 12)), block(x, torch.ones(2, 4), size=(12, 12)))
 
 
 @pytest.mark.parametrize("side", SIDES)
 def test_a_unet_that_resamples_in_residual_blocks_keeps_the_shape(side):
-    net = stirred(UNet(1, 2, (8, 12, 8), 1, (1,), resample=True))
+    net = stirred(UNet(UNetSpec(1, 2, (8, 12, 8), 1, (1,), resample=True)))
     assert not any(isinstance(layer, nn.Conv2d) and layer.stride != (1, 1) for layer in net.modules())
     assert net(torch.randn(2, 1, side, side), torch.ones(2)).shape == (2, 2, side, side)
 
@@ -201,6 +212,35 @@ def test_padding_repeats_the_edge():
     assert padded.tolist() == [[[[0, 1, 2, 2], [0, 1, 2, 2]]]]
 
 
+LAYERS = {
+    "identity": Layer(),
+    "convolution": Conv(8, 8, 3, padding=1),
+    "downsample": downsample(8, 8),
+    "upsample": Upsample(8, 8),
+    "residual": ResBlock(8, 8, embedding=6),
+    "attention": Attention(8),
+    "transformer": SpatialTransformer(8, 5),
+    "block": Block(ResBlock(8, 8, embedding=6), SpatialTransformer(8, 5)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_takes_what_steers_any_of_them(name):
+    layer = stirred(LAYERS[name])
+    x, embedding, context = torch.randn(2, 8, 4, 4), torch.randn(2, 6), torch.randn(2, 3, 5)
+    size = (2, 2) if name in ("residual", "downsample") else (8, 8)
+    out, resizes = layer(x, embedding, context, size), name in ("residual", "upsample", "downsample")
+    assert out.shape == (2, 8, *(size if resizes else (4, 4)))
+    assert torch.equal(layer(x, embedding + 1, context, size), out) == (name not in ("residual", "block"))
+    assert torch.equal(layer(x, embedding, context + 1, size), out) == (name not in ("transformer", "block"))
+    assert torch.equal(out, x) == (name == "identity")
+
+
+def test_an_upsampling_of_no_given_size_doubles_the_sides():
+    layer, x = Upsample(8, 8), torch.randn(1, 8, 3, 5)
+    assert torch.equal(layer(x), layer(x, size=(6, 10)))
+
+
 def test_no_state_but_parameters():
-    for net in (UNet(1, 1), Encoder(1, 2), Decoder(2, 1, (8, 8))):
+    for net in (UNet(UNetSpec(1, 1)), Encoder(1, 2, AutoencoderSpec()), Decoder(2, 1, (8, 8), AutoencoderSpec())):
         assert not list(net.buffers())

@@ -11,6 +11,7 @@ from finished import essence, record_of, run_of
 
 from genbench.executors import Task
 from genbench.executors.ray import connected, resources_of
+from genbench.records.task import Context
 from genbench.support.errors import EnvironmentProblem
 
 MISHAPS = """
@@ -169,7 +170,7 @@ def test_a_cluster_that_does_not_answer_is_found_at_once(monkeypatch):
 
 def test_a_job_asks_for_what_it_needs():
     def task(**needs):
-        return Task("a", {}, {}, **needs)
+        return Task("a", {}, {}, Context((), ""), **needs)
 
     nodes, said = [{"CPU": 4, "memory": 8e9}, {"CPU": 2, "GPU": 2, "memory": 4e9}], []
     assert resources_of(task(threads=4, memory_bytes=10**9), nodes, said.append) == {

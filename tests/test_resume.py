@@ -5,7 +5,7 @@ import torch
 from toys import toy_job
 
 from genbench.metering.meter import Meter
-from genbench.planning.config import ModelChoice, model_config
+from genbench.planning.config import ModelChoice, configure
 from genbench.records import checkpoint
 from genbench.records.job import Runtime
 from genbench.running.defaults import load_plugins
@@ -23,7 +23,7 @@ def weights(folder, name, digits, kills=(), device="cpu"):
     """Digests of all that a training of ten steps leaves, and what it counted."""
     kind, _ = load_plugins().model(name)
     preset = "tiny" if "tiny" in kind.presets else None
-    config = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, "micro_batch": 8}))
+    config = configure(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, "micro_batch": 8}))
     plain, role = config.model_dump(mode="json"), config.of_role("train")
     runtime = Runtime(out=folder, cache=folder / "cache", device=device)
     job = toy_job(folder, kind, budget="10steps", config=plain, train_config=role, curve=4, runtime=runtime)

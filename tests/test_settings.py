@@ -16,7 +16,8 @@ from genbench import Batch, DataSpec
 from genbench.images import dequantize, to_float
 from genbench.planning.config import Experiment, ModelChoice
 from genbench.planning.plan import make_jobs
-from genbench.records.job import Budget, Job, Runtime
+from genbench.records.budget import Budget
+from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import PluginStamp
 from genbench.running.defaults import load_plugins

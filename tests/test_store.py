@@ -13,6 +13,7 @@ import torch
 
 from genbench.data.array_file import read_arrays
 from genbench.records import checkpoint
+from genbench.records.training_state import TrainingState
 from genbench.support import store
 from genbench.support.errors import BadInput, Busy, CorruptData, EnvironmentProblem
 from genbench.support.lock import locked
@@ -132,20 +133,20 @@ with locked(Path({str(tmp_path)!r})):
 
 
 def save(folder, value):
-    checkpoint.save(folder, {"model": {"w": torch.full((3,), float(value))}}, {"step": value})
+    checkpoint.save(folder, {"model": {"w": torch.full((3,), float(value))}}, TrainingState(logged=value))
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     assert checkpoint.load(tmp_path) is None
     save(tmp_path, 1)
     save(tmp_path, 2)
-    assert checkpoint.load(tmp_path)[1] == {"step": 2}
+    assert checkpoint.load(tmp_path)[1].logged == 2
     file = tmp_path / "latest" / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
     tensors, state = checkpoint.load(tmp_path)
-    assert state == {"step": 1} and tensors["model"]["w"].tolist() == [1, 1, 1]
+    assert state.logged == 1 and tensors["model"]["w"].tolist() == [1, 1, 1]
     (tmp_path / "previous" / "manifest.json").write_text("{")
     with pytest.raises(CorruptData, match=r"model\.safetensors"):
         checkpoint.load(tmp_path)

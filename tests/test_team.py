@@ -17,7 +17,7 @@ from toys import toy_job
 
 from genbench.devices import group_devices
 from genbench.metering.meter import Meter
-from genbench.planning.config import ModelChoice, model_config
+from genbench.planning.config import ModelChoice, configure
 from genbench.planning.session import processes_of_launcher
 from genbench.records import checkpoint
 from genbench.records.job import Runtime
@@ -81,7 +81,7 @@ def team_job(folder, name, processes=2, plugin=(), budget="8steps", **config):
     plugins = load_plugins(plugin)
     kind, _ = plugins.model(name)
     preset = "tiny" if "tiny" in kind.presets else None
-    made = model_config(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, **config}))
+    made = configure(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, **config}))
     runtime = Runtime(out=folder, peers=("cpu",) * (processes - 1), plugins=tuple(plugin))
     config, role = made.model_dump(mode="json"), made.of_role("train")
     job = toy_job(folder, kind, budget=budget, config=config, train_config=role, runtime=runtime)
@@ -176,7 +176,7 @@ def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, mo
         patch.setattr(loop, "stop_requested", lambda: len(steps) == 3)
         with pytest.raises(Cancelled):
             trained(job, plugins, digits)
-    assert checkpoint.read_state(job.folder / "checkpoint")["meter"]["steps"] == 3
+    assert checkpoint.read_state(job.folder / "checkpoint").meter.steps == 3
     resumed, meter = trained(job, plugins, digits)
     assert meter.steps == 8 and same(resumed, whole)
 

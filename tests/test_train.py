@@ -10,7 +10,7 @@ from toys import Toy, TwoPhases, build, toy_job, train_toy
 
 from genbench import Batch
 from genbench.metering.meter import Meter
-from genbench.planning.config import ModelChoice, model_config
+from genbench.planning.config import ModelChoice, configure
 from genbench.support.errors import BadInput, Diverged
 from genbench.support.seeds import derive_seed
 from genbench.training import loop
@@ -181,7 +181,7 @@ def test_micro_batches_count_what_a_whole_batch_counts(tmp_path, digits, size):
 
 def test_a_micro_batch_divides_the_batch():
     with pytest.raises(BadInput, match="micro_batch: 3 does not divide batch_size, 8"):
-        model_config(Toy, ModelChoice(name="toy", config={"batch_size": 8, "micro_batch": 3}))
+        configure(Toy, ModelChoice(name="toy", config={"batch_size": 8, "micro_batch": 3}))
 
 
 def test_the_average_warms_up(digits, tmp_path):

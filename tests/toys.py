@@ -5,7 +5,8 @@ from torch import nn
 
 from genbench import Model, Phase, field
 from genbench.metering.meter import Meter
-from genbench.records.job import Budget, Job, Runtime
+from genbench.records.budget import Budget
+from genbench.records.job import Job, Runtime
 from genbench.records.record import PluginStamp
 
 

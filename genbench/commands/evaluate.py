@@ -19,7 +19,8 @@ from genbench.executors.local import threads_for
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
 from genbench.planning.session import Request, check_out, open_datasets
-from genbench.records.job import Budget, Job, Runtime
+from genbench.records.budget import Budget
+from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import REFERENCES, Measurement, PluginStamp, Record
 from genbench.records.record_files import load_records, read_record
@@ -141,14 +142,14 @@ def foreign_job(
 
 
 def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
-    """Score foreign samples, then write their run folder; the record comes last."""
-    run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)), previous=previous_record(job))
-    run.samples = Samples(stack.images, stack.labels)
-    run.evaluate()
-    likelihoods = {m.metric for m in run.measurements}
-    run.measurements += [m for m in no_likelihood(job, data) if m.metric not in likelihoods]
+    """Score foreign samples, and write their run folder; the record comes last."""
     with locked(job.folder):
         store.sweep(job.folder)
+        run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)), previous=previous_record(job))
+        run.samples = Samples(stack.images, stack.labels)
+        run.evaluate()
+        measured = {m.metric for m in run.known.measurements}
+        run.known.measurements += [m for m in no_likelihood(job, data) if m.metric not in measured]
         begin(job)
         run.keep_samples()
         end(job, run.record("complete", None, []))

@@ -6,16 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
 
 from genbench.executors.schedule import longest_first
-from genbench.planning.needs import Need, find_needs
+from genbench.planning.needs import find_needs
 from genbench.planning.session import Session
 from genbench.planning.space import check_space
 from genbench.records.job import Job
 from genbench.records.record import Record
 from genbench.records.record_files import load_records
-from genbench.records.task import News, Task, Work, is_last, make_task
+from genbench.records.task import Context, Need, News, Task, Work, is_last
 from genbench.running.run import is_done
 from genbench.support import store
 from genbench.support.errors import EnvironmentProblem, as_error
@@ -65,7 +65,7 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> None:
         raise EnvironmentProblem(f"--executor {name} has ended without a word of {', '.join(unheard)}", "run again")
 
 
-def make_tasks(jobs: list[Job], session: Session, context: dict[str, Any]) -> list[Task]:
+def make_tasks(jobs: list[Job], session: Session, context: Context) -> list[Task]:
     """The jobs as tasks, the longest first; in their order, without estimates, where one place has to do them all.
 
     Those whose folders are in use come last: when they are reached, nothing else is left to do.
@@ -73,13 +73,13 @@ def make_tasks(jobs: list[Job], session: Session, context: dict[str, Any]) -> li
     here = session.jobs[0].runtime.executor == "local"
     alone = here and session.at_once * len(session.groups) == 1
     needs = [Need()] * len(jobs) if alone else find_needs(jobs, session.context)
-    tasks = longest_first(make_task(job, context, *need) for job, need in zip(jobs, needs))
+    tasks = longest_first(replace(session.task(job, need), context=context) for job, need in zip(jobs, needs))
     taken = {job.id for job in jobs if in_use(job.folder)}
     return sorted(tasks, key=lambda task: task.id in taken)
 
 
 @contextmanager
-def marked(session: Session) -> Iterator[dict[str, Any]]:
+def marked(session: Session) -> Iterator[Context]:
     """The context of tasks; where other machines may run them, with a file by which they know the output folder."""
     runtime = session.jobs[0].runtime
     if runtime.executor == "local":
@@ -88,7 +88,7 @@ def marked(session: Session) -> Iterator[dict[str, Any]]:
     mark = runtime.out.absolute() / f"{store.TEMPORARY}{os.uname().nodename}_{os.getpid()}_shared"
     store.write_text(mark, "")
     try:
-        yield {**session.context, "mark": str(mark)}
+        yield replace(session.context, mark=str(mark))
     finally:
         mark.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from genbench.records.checkpoint import MANIFEST, read_manifest
 from genbench.records.record import CHANGED, Record, is_sealed
+from genbench.records.samples import read_about
 from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData
 from genbench.support.version import __version__
@@ -130,18 +131,18 @@ def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
 
 def _samples(folder: Path, record: Record) -> Iterator[Fault]:
     """samples.npy and labels.npy against samples.json and the record."""
-    if not (folder / "samples.json").exists():
+    about = read_about(folder)
+    if about is None:
         if record.status == "complete":
             yield Fault("samples.json", "missing, though the run is complete")
         return
-    about = store.read_json(folder / "samples.json")
-    if record.status == "complete" and about["key"] != record.samples.key:
+    if record.status == "complete" and about.key != record.samples.key:
         yield Fault("samples.json", "of other samples than record.json")
     file = folder / "samples.npy"
     if not file.exists():
         yield Fault("samples.npy", "missing")
         return
-    if store.file_digest(file) != about["sha256"]:
+    if store.file_digest(file) != about.sha256:
         yield Fault("samples.npy", "its SHA-256 is not what samples.json says")
         return
     images = store.read_array(file)

@@ -24,7 +24,8 @@ from genbench.data.mixture import Mixture, make_mixture
 from genbench.images import dequantize, to_float
 from genbench.metering.meter import Meter
 from genbench.model import Batch, Config, DataSpec, Model
-from genbench.records.job import Budget, Job, Runtime
+from genbench.records.budget import Budget
+from genbench.records.job import Job, Runtime
 from genbench.records.record import Entropy, PluginStamp
 from genbench.support.validation import checked
 from genbench.training.train import train

@@ -14,6 +14,7 @@ import numpy as np
 
 from genbench.data.source import Place, Source, Split
 from genbench.data.sources import SOURCES
+from genbench.records.record import DatasetStamp, Entropy
 from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, did_you_mean, together
 from genbench.support.names import check_name
@@ -24,7 +25,6 @@ from genbench.support.validation import checked
 
 if TYPE_CHECKING:
     from genbench.model import DataSpec
-    from genbench.records.record import Entropy
 
 PREPARATION = 1
 """Version of the preparation; raise it when the same source gives other pixels."""
@@ -100,6 +100,14 @@ class Dataset:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state | _parts(state["folder"], state["num_classes"]))
+
+    def stamp(self, conditional: bool) -> DatasetStamp:
+        """What a record keeps of the dataset."""
+        return DatasetStamp(
+            name=self.name, digest=self.digest, shape=self.shape, num_classes=self.num_classes,
+            counts={"train": len(self.train), "test": len(self.test)},
+            entropy=self.entropy_given_label if conditional else self.entropy,
+        )  # fmt: skip
 
     def spec(self, conditional: bool) -> DataSpec:
         """What a model is built for."""

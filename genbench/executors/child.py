@@ -10,6 +10,7 @@ from typing import Any
 
 from genbench.extension.registry import Plugins
 from genbench.records.job import Job
+from genbench.records.task import Context
 from genbench.running.defaults import load_plugins
 from genbench.running.loading import prepared
 from genbench.support import progress
@@ -19,7 +20,7 @@ from genbench.support.processes import die_with_parent
 from genbench.support.version import __version__
 
 
-def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connection) -> None:
+def child_main(plain: dict[str, Any], context: Context, sender: Connection) -> None:
     """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent."""
     die_with_parent()
     arm()
@@ -45,10 +46,10 @@ def child_main(plain: dict[str, Any], context: dict[str, Any], sender: Connectio
         sender.send({"error": plain_error(error)})
 
 
-def check_code(job: Job, context: dict[str, Any], plugins: Plugins) -> None:
+def check_code(job: Job, context: Context, plugins: Plugins) -> None:
     """Raise EnvironmentProblem where this process would run other code than the job was planned with."""
     digest = "" if job.is_reference else plugins.model(job.model)[1].digest
-    if (context["genbench"], job.plugin.digest) != (__version__, digest):
+    if (context.genbench, job.plugin.digest) != (__version__, digest):
         what = f"genbench {__version__}, or plugin {job.plugin.name!r}, on {os.uname().nodename}"
         raise EnvironmentProblem(
             f"{job.id}: {what} is not what the job was planned with",

@@ -7,15 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 from genbench.executors.schedule import Pool
 from genbench.executors.supervise import supervise
 from genbench.records.task import Task, Tell, Work
 from genbench.support.processes import start_forkserver
 from genbench.support.text import number
-from genbench.support.version import __version__
 
 GRACE_SECONDS = 30.0
 """How long an interruption waits for the checkpoints of the running jobs."""
@@ -120,9 +117,3 @@ def available_cores() -> int:
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wished = os.environ.get("OMP_NUM_THREADS", "")
     return min(bound, int(wished)) if wished.isdigit() and int(wished) else bound
-
-
-def as_context(datasets: Iterable[Path], data_root: Path) -> dict[str, Any]:
-    """What a child needs beside its job, as plain data."""
-    files = [str(file.absolute()) for file in datasets]
-    return {"genbench": __version__, "datasets": files, "data_root": str(data_root.absolute())}

@@ -15,8 +15,12 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from genbench.records.job import Job
+from genbench.records.outcome import Outcome, make_record
+from genbench.records.record import DatasetStamp, Failure
+from genbench.records.run_folder import TRACEBACK, earlier_attempts, end
 from genbench.records.task import News, Task, Tell
-from genbench.support import store
+from genbench.support import progress, store
 from genbench.support.errors import EnvironmentProblem, GenbenchError
 from genbench.support.lock import locked
 from genbench.support.processes import ending, start_forkserver
@@ -45,7 +49,7 @@ def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
 
 def check_here(task: Task) -> None:
     """Raise EnvironmentProblem where this machine does not see the output folder of the one that planned the task."""
-    mark = task.context.get("mark")
+    mark = task.context.mark
     if mark and not Path(mark).exists():
         raise EnvironmentProblem(
             f"--out {Path(mark).parent} is not the same folder on {os.uname().nodename}",
@@ -105,21 +109,13 @@ class Child:
 
 
 def record_death(task: Task, message: str, late: str = "") -> None:
-    """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended."""
-    import torch
+    """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended.
 
-    from genbench.metering.meter import Meter
-    from genbench.records.job import Job
-    from genbench.records.record import Failure
-    from genbench.records.run_folder import TRACEBACK, earlier_attempts, end
-    from genbench.running.defaults import load_plugins
-    from genbench.running.loading import prepared
-    from genbench.running.run import Run
-    from genbench.support import progress
+    Neither plugin nor dataset is loaded for it: whatever killed the process is not met again here.
+    """
+    from genbench.running.environment import environment
 
     job = Job.model_validate(task.job)
-    plugins = load_plugins(job.runtime.plugins)
-    run = Run(job, prepared(job, task.context, plugins), plugins, Meter(torch.device("cpu")))
     with store.disk_errors(job.folder), locked(job.folder):
         last = progress.last_words(job.folder)
         if last.hung:
@@ -131,7 +127,8 @@ def record_death(task: Task, message: str, late: str = "") -> None:
             step=last.step, plugin=job.plugin.name, traceback=TRACEBACK if last.traceback else "",
         )  # fmt: skip
         store.sweep(job.folder)
-        end(job, run.record("failed", failure, earlier_attempts(job.folder)))
+        stamp, attempts = DatasetStamp.model_validate(task.dataset), earlier_attempts(job.folder)
+        end(job, make_record(job, stamp, environment(job), Outcome(), "failed", failure, attempts))
 
 
 def main(source: str) -> None:

@@ -6,24 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from genbench.devices import peak_memory, reset_peak_memory, synchronize, wake
 from genbench.metering.energy import EnergyCounter, watched
 from genbench.records.record import Energy, PhaseCost, SampleCost, Throughput, TrainCost
-
-
-@dataclass
-class Ledger:
-    """What one phase has taken so far."""
-
-    seconds: float = 0.0
-    device_seconds: float = 0.0
-    images: int = 0
-    updates: int = 0
-    flops: float = 0.0
+from genbench.records.training_state import Ledger, MeterState
 
 
 @dataclass
@@ -165,42 +154,37 @@ class Meter:
     def flops(self) -> float:
         return sum(ledger.flops for ledger in self.phases.values())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> MeterState:
         """What a checkpoint keeps, so that a resumed job pays for all its segments; taken while the clock stands."""
         trained = self.train_seconds is not None
         peak = 0 if trained else peak_memory(self.device)[0] + self.peer_bytes
         energy = self.train_energy if trained else self._energy()
-        return {
-            "seconds": self.seconds, "device_seconds": self.device_seconds, "processes": self.processes,
-            "elsewhere": self.elsewhere, "steps": self.steps, "peak_bytes": max(self.peak_bytes, peak),
-            "uncounted_ops": sorted(self.uncounted_ops), "energy": energy.model_dump() if energy else None,
-            "phases": {name: vars(ledger) for name, ledger in self.phases.items()},
-        }  # fmt: skip
+        return MeterState(
+            seconds=self.train_seconds if trained else self.seconds, device_seconds=self.device_seconds,
+            processes=self.processes, elsewhere=self.elsewhere, steps=self.steps,
+            peak_bytes=max(self.peak_bytes, peak), peak_source=self.peak_source,
+            uncounted_ops=sorted(self.uncounted_ops), energy=energy, phases=self.phases,
+        )  # fmt: skip
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: MeterState) -> None:
         """Go on from `state`."""
         running = self._started is not None
         if running:
             self._stop()
-        self._elapsed = state["seconds"]
-        self._peers_elapsed = state.get("device_seconds", state["seconds"]) - state["seconds"]
-        energy = state.get("energy")
-        self.train_energy = Energy(**energy) if energy else None
-        self._joules = energy["joules"] if energy else None
-        self.elsewhere = state.get("elsewhere", False)
-        self.steps, self.peak_bytes = state["steps"], state["peak_bytes"]
-        self.uncounted_ops = set(state["uncounted_ops"])
-        self.phases = {
-            name: Ledger(**{"device_seconds": ledger["seconds"], **ledger}) for name, ledger in state["phases"].items()
-        }
+        self._elapsed = state.seconds
+        self._peers_elapsed = state.device_seconds - state.seconds
+        self.train_energy = state.energy
+        self._joules = state.energy.joules if state.energy else None
+        self.elsewhere, self.steps, self.peak_bytes = state.elsewhere, state.steps, state.peak_bytes
+        self.uncounted_ops, self.phases = set(state.uncounted_ops), dict(state.phases)
         if running:
             self._start()
 
-    def restore_finished(self, state: dict[str, Any]) -> None:
+    def restore_finished(self, state: MeterState) -> None:
         """Take over what a finished training has cost."""
         self.restore(state)
         self.train_seconds, self.train_device_seconds = self.seconds, self.device_seconds
-        self.processes = state.get("processes", 1)
+        self.processes, self.peak_source = state.processes, state.peak_source
 
     def train_cost(self) -> TrainCost | None:
         """The record's `cost.train`; numbers that a plugin's own loop did not report are None."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from genbench.records.job import Budget
+from genbench.records.budget import Budget
 from genbench.support.errors import BadInput, did_you_mean
 from genbench.support.names import check_name
 from genbench.support.seeds import MAX_SEED
@@ -163,7 +163,7 @@ def _apply_settings(experiment: Experiment, settings: Iterable[str]) -> Experime
     return experiment.model_copy(update={"models": tuple(models.values())})
 
 
-def model_config(model: Any, choice: ModelChoice) -> Any:
+def configure(model: Any, choice: ModelChoice) -> Any:
     """The model's Config: its defaults, then the preset, then what is set. Raises BadInput naming model and key."""
     where = f"model {choice.label!r}"
     if choice.preset is not None and choice.preset not in model.presets:

@@ -35,7 +35,7 @@ class Earlier:
     def add_seconds(self, job: Job, images: int | None) -> None:
         """The seconds of a job that trains on so many images (None: not known)."""
         self.train_seconds = self.same_budget_seconds
-        if job.budget.unit == "seconds":
+        if job.budget.is_timed:
             self.train_seconds = job.budget.amount
         elif images is not None and self.images_per_second:
             self.train_seconds = images / self.images_per_second
@@ -75,9 +75,7 @@ def earlier_runs(job: Job, data: Dataset, records: Iterable[Record]) -> Earlier 
         if record.cost.evaluate and record.dataset.name == job.dataset and record.samples.count == job.samples
     ]
     peaks = [cost.peak_bytes for cost in trained if cost.peak_bytes]
-    alike = [
-        record.cost.train.seconds for record in same if record.cost.train and record.job.budget == job.budget.as_dict()
-    ]
+    alike = [record.cost.train.seconds for record in same if record.cost.train and record.job.budget == job.budget]
     return Earlier(
         runs=len(same),
         images_per_second=_median([cost.images / cost.seconds for cost in trained if cost.images and cost.seconds]),

@@ -285,7 +285,7 @@ def _add_totals(found: Estimate, job: Job) -> None:
     if "train_flops" in found.reasons:
         return
     planned = _planned(found, job)
-    if job.budget.unit == "seconds":
+    if job.budget.is_timed:
         rates = found.earlier
         if rates is None or rates.images_per_second is None:
             found.reasons["train_flops"] = "a budget in seconds, and no earlier run tells images per second"
@@ -303,7 +303,7 @@ def _add_totals(found: Estimate, job: Job) -> None:
 
 
 def _planned(found: Estimate, job: Job) -> Spending | None:
-    if job.budget.unit == "seconds":
+    if job.budget.is_timed:
         return None
     if job.budget.unit == "flops" and any(phase.flops_per_update is None for phase in found.phases.values()):
         return None

@@ -9,9 +9,10 @@ import multiprocessing
 import signal
 from collections.abc import Iterable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from genbench.records.job import Job
+from genbench.records.task import Context, Need
 from genbench.support.processes import start_forkserver
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ PATIENCE_SECONDS = 60.0
 """How long an estimate may take."""
 FLOPS_PER_SECOND = {"cpu": 1e10, "cuda": 1e13}
 """Of a CPU thread and of a GPU, where no earlier run tells: good enough for an order, and shown nowhere."""
-
-
-class Need(NamedTuple):
-    """Bytes of main memory or, on a GPU, of each of its devices; and seconds, a guess. None: not known."""
-
-    memory_bytes: int | None = None
-    seconds: float | None = None
 
 
 def need(job: Job, about: Estimate | None) -> Need:
@@ -55,8 +49,9 @@ def _seconds(job: Job, about: Estimate) -> float | None:
         return about.earlier.seconds
     threads = job.runtime.threads if job.runtime.device == "cpu" else job.runtime.processes
     rate = FLOPS_PER_SECOND[job.runtime.device.partition(":")[0]] * threads
-    timed = job.budget.unit == "seconds"
-    train = job.budget.amount if timed else None if about.train_flops is None else about.train_flops / rate
+    train = (
+        job.budget.amount if job.budget.is_timed else None if about.train_flops is None else about.train_flops / rate
+    )
     return None if train is None else train + (about.sample_flops or 0.0) / rate
 
 
@@ -65,7 +60,7 @@ def alike(job: Job) -> str:
     return job.model_copy(update={"seed": 0, "tuning_trials": None}).model_dump_json()
 
 
-def find_needs(jobs: list[Job], context: dict[str, Any]) -> list[Need]:
+def find_needs(jobs: list[Job], context: Context) -> list[Need]:
     """What each job will need; nothing is known of one whose estimate ends its process, or takes too long."""
     start_forkserver()
     spawn = multiprocessing.get_context("forkserver")
@@ -98,7 +93,7 @@ def _answer(receiver: Connection) -> Need | None:
         return None
 
 
-def needs_main(plain: Iterable[dict[str, Any]], context: dict[str, Any], sender: Connection) -> None:
+def needs_main(plain: Iterable[dict[str, Any]], context: Context, sender: Connection) -> None:
     """The process: it says of one job after the other what it needs."""
     from genbench.planning.earlier import read_earlier
     from genbench.planning.estimate import estimate

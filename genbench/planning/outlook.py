@@ -14,7 +14,7 @@ from genbench.planning.estimate import Estimate, estimate
 from genbench.planning.needs import alike, need
 from genbench.planning.session import Session
 from genbench.records.job import Job
-from genbench.records.task import Task, make_task
+from genbench.records.task import Task
 from genbench.records.v100 import nominal_words
 from genbench.running.run import is_done
 from genbench.support.errors import GenbenchError
@@ -86,7 +86,7 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
     waiting = {p.job.id: p for p in found if p.state == "to do"}
     if not waiting or session.jobs[0].runtime.executor != "local":
         return None
-    tasks = longest_first(make_task(p.job, session.context, *need(p.job, p.estimate)) for p in waiting.values())
+    tasks = longest_first(session.task(p.job, need(p.job, p.estimate)) for p in waiting.values())
     past = {name: p.estimate.earlier for name, p in waiting.items() if p.estimate is not None}
     known = [replace(task, seconds=about.seconds if (about := past.get(task.id)) else None) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
@@ -147,7 +147,7 @@ def as_text(found: list[Prospect], utilisation: float, session: Session) -> str:
     lines = []
     for prospect in found:
         job = prospect.job
-        budget = "" if job.is_reference else " ".join(f"{v:g} {k}" for k, v in job.budget.as_dict().items())
+        budget = "" if job.is_reference else job.budget.words()
         name = job.id if job.dataset_digest else job.id.rpartition("-")[0]
         note = f"; {prospect.note}" if prospect.note else ""
         lines.append(f"{prospect.state:6} {name:56} {job.precision:5} {budget}{note}".rstrip())

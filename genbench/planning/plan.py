@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genbench.data import Dataset
 from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.extension.registry import PluginInfo, Plugins
-from genbench.planning.config import Experiment, ModelChoice, model_config
+from genbench.planning.config import Experiment, ModelChoice, configure
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import REFERENCES, PluginStamp
@@ -27,29 +27,35 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
     """The jobs of an experiment, reference rows last. Raises BadInput for what cannot run, before anything does."""
     jobs: list[Job] = []
     for dataset in datasets:
-        samples = experiment.samples or default_samples(dataset)
-        _check_samples(samples, dataset)
-        evaluation = EvaluationSettings(
-            extractors=extractor_names(experiment.extractors, dataset),
-            allow_rank_deficient=experiment.allow_rank_deficient,
-            likelihood_images=experiment.likelihood_images,
-        )
-        common: dict[str, Any] = {
-            "dataset": dataset.name, "dataset_digest": dataset.digest, "samples": samples,
-            "evaluation": evaluation, "runtime": runtime, "budget": experiment.budget,
-            "extractor_stamps": extractor_stamps(evaluation.extractors, plugins.registered("register_extractors")),
-            "measurers": plugins.measurers(),
-        }  # fmt: skip
+        references = reference_jobs(experiment, plugins, dataset, runtime)
         for choice in experiment.models:
-            jobs += [_model_job(choice, seed, experiment, plugins, dataset, common) for seed in experiment.seeds]
-        stamp = PluginStamp(name="genbench", version="")
-        jobs += [Job(model=name, label=name, plugin=stamp, **common) for name in REFERENCES]
+            jobs += [model_job(choice, seed, experiment, plugins, references[0]) for seed in experiment.seeds]
+        jobs += references
     return jobs
 
 
-def _model_job(
-    choice: ModelChoice, seed: int, experiment: Experiment, plugins: Plugins, dataset: Dataset, common: dict[str, Any]
-) -> Job:
+def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, runtime: Runtime) -> list[Job]:
+    """The rows that no model stands behind, scored as the models of the experiment are on this dataset."""
+    samples = experiment.samples or default_samples(dataset)
+    _check_samples(samples, dataset)
+    evaluation = EvaluationSettings(
+        extractors=extractor_names(experiment.extractors, dataset),
+        allow_rank_deficient=experiment.allow_rank_deficient,
+        likelihood_images=experiment.likelihood_images,
+    )
+    stamps = extractor_stamps(evaluation.extractors, plugins.registered("register_extractors"))
+    return [
+        Job(
+            model=name, label=name, plugin=PluginStamp(name="genbench", version=""), dataset=dataset.name,
+            dataset_digest=dataset.digest, samples=samples, budget=experiment.budget, evaluation=evaluation,
+            extractor_stamps=stamps, measurers=plugins.measurers(), runtime=runtime,
+        )
+        for name in REFERENCES
+    ]  # fmt: skip
+
+
+def model_job(choice: ModelChoice, seed: int, experiment: Experiment, plugins: Plugins, reference: Job) -> Job:
+    """A model's job on the dataset, and under the protocol, of a reference row."""
     import torch
 
     from genbench.devices import resolve_precision
@@ -58,18 +64,17 @@ def _model_job(
     if choice.name in REFERENCES or choice.label in REFERENCES:
         raise BadInput(f"model {choice.label!r}: the name is that of a reference row", "choose another label")
     _check_methods(choice, model, info, plugins)
-    config = model_config(model, choice)
-    _check_pieces(choice, config, common["runtime"].processes)
-    device = torch.device(common["runtime"].device)
-    return Job(
-        model=choice.name, label=choice.label, seed=seed, config=config.model_dump(mode="json"),
-        train_config=config.of_role("train"), sample_config=config.of_role("sample"),
-        conditional=experiment.conditional and model.conditional,
-        precision=resolve_precision(experiment.precision, device, model.bf16), compile=experiment.compile,
-        plugin=PluginStamp(name=info.name, version=info.version, digest=info.digest),
-        curve=experiment.curve, tuning_trials=choice.tuning_trials,
-        **common,
-    )  # fmt: skip
+    config, runtime = configure(model, choice), reference.runtime
+    _check_pieces(choice, config, runtime.processes)
+    own = {
+        "model": choice.name, "label": choice.label, "seed": seed, "config": config.model_dump(mode="json"),
+        "train_config": config.of_role("train"), "sample_config": config.of_role("sample"),
+        "conditional": experiment.conditional and model.conditional,
+        "precision": resolve_precision(experiment.precision, torch.device(runtime.device), model.bf16),
+        "compile": experiment.compile, "curve": experiment.curve, "tuning_trials": choice.tuning_trials,
+        "plugin": PluginStamp(name=info.name, version=info.version, digest=info.digest),
+    }  # fmt: skip
+    return Job(**dict(reference) | own)
 
 
 def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, plugins: Plugins) -> None:

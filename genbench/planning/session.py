@@ -13,9 +13,10 @@ from genbench.executors import Executor, local
 from genbench.executors.built_in import BuiltIn
 from genbench.extension.loading import check_known
 from genbench.extension.registry import Plugins
-from genbench.planning.config import Experiment, make_experiment, model_config
+from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.plan import make_jobs
 from genbench.records.job import Job, Runtime
+from genbench.records.task import Context, Need, Task, make_task
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
 
@@ -31,9 +32,13 @@ class Session:
     executor: Executor
     groups: list[tuple[str, ...]]
     at_once: int
-    context: dict[str, Any]
+    context: Context
     missing: dict[str, list[GenbenchError]]
     """What keeps a dataset's jobs from running, by its name; only where it was asked for to plan nevertheless."""
+
+    def task(self, job: Job, need: Need) -> Task:
+        """A job of the session as an executor is handed it."""
+        return make_task(job, self.datasets[job.dataset].stamp(job.conditional), self.context, need)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
             if not incomplete:
                 raise
             missing.setdefault(dataset.name, []).append(problem)
-    context = local.as_context(files, data_root(request.data_root))
+    context = Context.of(files, data_root(request.data_root))
     return Session(experiment, plugins, datasets, jobs, executor, groups, request.jobs, context, missing)
 
 
@@ -162,7 +167,7 @@ def check_configs(experiment: Experiment, plugins: Plugins) -> None:
     faults: list[GenbenchError] = []
     for choice in experiment.models:
         try:
-            model_config(plugins.model(choice.name)[0], choice)
+            configure(plugins.model(choice.name)[0], choice)
         except BadInput as fault:
             faults += fault.problems or [fault]
     if faults:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from genbench.records.job import Budget
+from genbench.records.budget import Budget
 
 
 @dataclass(frozen=True)

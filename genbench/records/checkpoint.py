@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from genbench.records.training_state import TrainingState
 from genbench.support import store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
@@ -20,17 +23,19 @@ MANIFEST = "manifest.json"
 MEND = "remove the checkpoint, and run again"
 NAMES = ("next", "latest", "previous")
 """Where a checkpoint may be, the newest first; `next` only until it has become the latest."""
+Tensors = Mapping[str, Mapping[str, "Tensor"]]
+"""Tensors by name, in groups: a file each."""
 log = logging.getLogger("genbench")
 
 
-def save(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+def save(folder: Path, tensors: Tensors, state: TrainingState) -> None:
     """Write one safetensors file a group as `folder`/latest; what was latest becomes previous.
 
     At every instant the newest of `NAMES` that is there is whole, so that a kill loses nothing that was written.
     """
     fault("checkpoint.begin")
     settle(folder)
-    write(folder / "next", tensors, state)
+    write(folder / "next", tensors, state.model_dump(mode="json"))
     fault("checkpoint.written")
     settle(folder)
     fault("checkpoint.end")
@@ -50,7 +55,7 @@ def settle(folder: Path) -> None:
         store.sync(folder)
 
 
-def write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
+def write(folder: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
     """Make `folder` hold one safetensors file a group, and a manifest of their digests with the state."""
     with store.atomic_folder(folder) as temporary:
         for group, members in tensors.items():
@@ -59,7 +64,7 @@ def write(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapp
         store.write_json(temporary / MANIFEST, {"files": files, "state": dict(state)})
 
 
-def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | None:
     """Tensors and state of the newest checkpoint whose digests agree; None where there is none.
 
     Raises CorruptData where there are checkpoints, but none is whole.
@@ -69,7 +74,8 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | 
         if not (folder / name / MANIFEST).exists():
             continue
         try:
-            found = read(folder / name)
+            tensors, state = read(folder / name)
+            found = tensors, _training_state(state, folder / name)
         except CorruptData as error:
             faults.append(error.message)
             continue
@@ -104,12 +110,20 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     return {"files": plain["files"], "state": plain["state"]}
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
+def read_state(folder: Path) -> TrainingState | None:
     """The state of the newest checkpoint, its tensors unread and unchecked; None where there is none."""
     for name in NAMES:
         if (folder / name / MANIFEST).exists():
-            return read_manifest(folder / name)["state"]
+            return _training_state(read_manifest(folder / name)["state"], folder / name)
     return None
+
+
+def _training_state(plain: dict[str, Any], folder: Path) -> TrainingState:
+    try:
+        return TrainingState.model_validate(plain)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CorruptData(f"{folder / MANIFEST}: {key}: not the state of a training", MEND) from error
 
 
 def weights_digest(model: Module) -> str:

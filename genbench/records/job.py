@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from genbench.records import protocol
+from genbench.records.budget import Budget
 from genbench.records.protocol import EvaluationSettings, versions
-from genbench.records.record import REFERENCES, PluginStamp
+from genbench.records.record import REFERENCES, JobStamp, PluginStamp
 from genbench.support import store
-from genbench.support.errors import BadInput, CorruptData
-
-Unit = Literal["images", "steps", "seconds", "flops"]
-SUFFIXES: dict[str, Unit] = {"images": "images", "steps": "steps", "s": "seconds", "flops": "flops"}
-
-
-class Budget(BaseModel):
-    """What an experiment holds equal for all its models; everything else is reported. 0: not trained here."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    unit: Unit
-    amount: FiniteFloat = Field(ge=0)
-
-    @classmethod
-    def parse(cls, text: str) -> Budget:
-        """`180s`, `200000images`, `2000steps` or `1e15flops`."""
-        match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text)
-        form = "use 180s, 200000images, 2000steps or 1e15flops"
-        if not match or match[2] not in SUFFIXES:
-            raise BadInput(f"budget {text!r}", form)
-        try:
-            budget = cls(unit=SUFFIXES[match[2]], amount=float(match[1]))
-        except ValueError as error:
-            raise BadInput(f"budget {text!r}: the amount must be a positive number", form) from error
-        if not budget.amount:
-            raise BadInput(f"budget {text!r}: the amount must be a positive number", form)
-        if budget.unit in ("images", "steps") and budget.amount != int(budget.amount):
-            raise BadInput(f"budget {text!r}: {budget.unit} are whole numbers", form)
-        return budget
-
-    def as_dict(self) -> dict[str, float]:
-        """`{"seconds": 180}`, as records keep it; `{}` for what is not trained here."""
-        if not self.amount:
-            return {}
-        whole = self.amount == int(self.amount)
-        return {self.unit: int(self.amount) if whole else self.amount}
-
+from genbench.support.errors import CorruptData
 
 TRAINING = 1
 """Version of the core's training; raise it when the same job would train to other weights."""
@@ -132,7 +95,7 @@ class Job(BaseModel):
             "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": config,
             "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,
             "budget": self.budget.as_dict(), "precision": self.precision, "device": device,
-            "threads": self.runtime.threads if self.budget.unit == "seconds" else None,
+            "threads": self.runtime.threads if self.budget.is_timed else None,
             **({"compile": True} if self.compile else {}),
         }  # fmt: skip
 
@@ -164,6 +127,10 @@ class Job(BaseModel):
         behind = {"samples": self.samples_key, "likelihood": protocol.LIKELIHOOD, "versions": versions()}
         behind |= self.evaluation.model_dump(mode="json", exclude={"extractors"})
         return store.settings_digest(behind)[:16]
+
+    def stamp(self) -> JobStamp:
+        """What a record keeps of the job."""
+        return JobStamp(**{name: getattr(self, name) for name in JobStamp.model_fields})
 
     @property
     def folder(self) -> Path:

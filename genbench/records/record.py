@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_serializer, model_validator
 
+from genbench.records.budget import Budget
 from genbench.support.errors import CorruptData
 from genbench.support.store import digest, settings_digest
 
@@ -77,10 +78,14 @@ class JobStamp(Stored):
     config: dict[str, Any] = {}
     dataset: str
     seed: int
-    budget: dict[str, float] = {}
+    budget: Budget = Budget()
     precision: str = "fp32"
     compile: bool = False
     conditional: bool = False
+
+    @field_serializer("budget")
+    def _plain_budget(self, budget: Budget) -> dict[str, float]:
+        return budget.as_dict()
 
 
 class SamplesStamp(Stored):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
-from genbench.records.record import Record
+from genbench.records.record import Energy, Record, Throughput
 from genbench.support import store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 
+AGAIN = "run the job again"
 BLOCK = 250
 """Images a call: part of what the samples depend on, since each block has its own seed."""
 
@@ -31,7 +32,22 @@ class Samples:
         return len(self.images)
 
 
-def write_samples(folder: Path, samples: Samples, about: dict[str, Any]) -> None:
+class StoredSamples(BaseModel):
+    """samples.json: what the samples depend on (`key`, `weights`), what drawing them cost, and their digests."""
+
+    key: str
+    weights: str = ""
+    seconds: float = 0.0
+    energy: Energy | None = None
+    throughput: list[Throughput] | None = None
+    clamped_share: float | None = None
+    batch: int = BLOCK
+    nfe: int = 1
+    sha256: str = ""
+    labels_sha256: str | None = None
+
+
+def write_samples(folder: Path, samples: Samples, about: StoredSamples) -> None:
     """Store samples and labels, then samples.json, since it vouches for them."""
     (folder / "samples.json").unlink(missing_ok=True)
     store.write_array(folder / "samples.npy", samples.images)
@@ -42,10 +58,11 @@ def write_samples(folder: Path, samples: Samples, about: dict[str, Any]) -> None
     vouch(folder, samples, about)
 
 
-def vouch(folder: Path, samples: Samples, about: dict[str, Any]) -> None:
-    """Write samples.json: `about` (key, weights, and what drawing them cost), the samples' facts and their digest."""
+def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
+    """Write samples.json: what `about` says, the samples' facts and the digests of their files."""
     facts = {"clamped_share": samples.clamped_share, "batch": samples.batch, "nfe": samples.nfe}
-    store.write_json(folder / "samples.json", {**about, **facts, **_digests(folder)})
+    about = about.model_copy(update={**facts, **_digests(folder)})
+    store.write_json(folder / "samples.json", about.model_dump(mode="json"))
 
 
 def _digests(folder: Path) -> dict[str, str | None]:
@@ -56,44 +73,51 @@ def _digests(folder: Path) -> dict[str, str | None]:
     }
 
 
-def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, dict[str, Any]] | None:
-    """Stored samples of this key, drawn from these weights, and what samples.json says; None where there are no such.
+def read_about(folder: Path) -> StoredSamples | None:
+    """What samples.json says; None if it is not there. Raises CorruptData if it does not describe samples."""
+    file = folder / "samples.json"
+    if not file.exists():
+        return None
+    try:
+        return StoredSamples.model_validate(store.read_json(file))
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise CorruptData(f"{file}: not a description of samples{f': {key}' if key else ''}", AGAIN) from error
 
-    None too where their bytes have changed.
+
+def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, StoredSamples] | None:
+    """Stored samples of this key, drawn from these weights, and what samples.json says; None if there are none.
+
+    None too if their bytes have changed.
     """
-    if not (folder / "samples.json").exists() or not (folder / "samples.npy").exists():
+    about = read_about(folder)
+    if about is None or not (folder / "samples.npy").exists() or (about.key, about.weights) != (key, weights):
         return None
-    about = store.read_json(folder / "samples.json")
-    if (about["key"], about.get("weights")) != (key, weights):
-        return None
-    found = _digests(folder)
-    if any(about.get(name, found[name]) != found[name] for name in found):
+    if _digests(folder) != {"sha256": about.sha256, "labels_sha256": about.labels_sha256}:
         return None
     return _load(folder, about), about
 
 
 def recorded_samples(folder: Path, record: Record) -> Samples:
-    """The samples that a record was made of. Raises CorruptData where they are gone or have changed."""
-    mend = "run the job again"
-    for name in ("samples.json", "samples.npy"):
-        if not (folder / name).is_file():
-            raise CorruptData(f"{folder / name}: missing, though the run is complete", mend)
-    about = store.read_json(folder / "samples.json")
-    if not isinstance(about, dict):
-        raise CorruptData(f"{folder / 'samples.json'}: not a description of samples", mend)
-    if about.get("key") != record.samples.key:
-        raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", mend)
-    if store.file_digest(folder / "samples.npy") != about.get("sha256"):
-        raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", mend)
+    """The samples that a record was made of. Raises CorruptData if they are gone or have changed."""
+    about = read_about(folder)
+    for name, there in (("samples.json", about is not None), ("samples.npy", (folder / "samples.npy").is_file())):
+        if not there:
+            raise CorruptData(f"{folder / name}: missing, though the run is complete", AGAIN)
+    assert about is not None
+    if about.key != record.samples.key:
+        raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", AGAIN)
+    if store.file_digest(folder / "samples.npy") != about.sha256:
+        raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", AGAIN)
     labels, expected = folder / "labels.npy", record.files.get("labels.npy")
     if expected and (not labels.is_file() or store.file_digest(labels) != expected):
-        raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", mend)
+        raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", AGAIN)
     return _load(folder, about)
 
 
-def _load(folder: Path, about: dict[str, Any]) -> Samples:
+def _load(folder: Path, about: StoredSamples) -> Samples:
     labels = folder / "labels.npy"
     return Samples(
         store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.is_file() else None,
-        about["clamped_share"], about["batch"], about["nfe"],
+        about.clamped_share, about.batch, about.nfe,
     )  # fmt: skip

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from genbench.records.job import Job
+from genbench.records.record import DatasetStamp
 from genbench.support.errors import GenbenchError, plain_error
-
-if TYPE_CHECKING:
-    from genbench.records.job import Job
+from genbench.support.version import __version__
 
 News = dict[str, Any]
 """{id, stage, share, text}: how far a task is; `end` is the last stage, and `warning` one that only says `text`.
@@ -22,16 +22,44 @@ Tell = Callable[[News], object]
 
 
 @dataclass(frozen=True)
+class Context:
+    """What the process of a job needs to know beside it.
+
+    `genbench` is the version that planned the job, `datasets` are datasets files beside the bundled one. `mark` is a
+    file in the output folder by which another machine knows that it sees the same one; "" on this machine.
+    """
+
+    datasets: tuple[str, ...]
+    data_root: str
+    genbench: str = __version__
+    mark: str = ""
+
+    @classmethod
+    def of(cls, datasets: Iterable[Path], data_root: Path) -> Context:
+        """With absolute paths, since another process may have another working folder."""
+        return cls(tuple(str(file.absolute()) for file in datasets), str(data_root.absolute()))
+
+
+class Need(NamedTuple):
+    """Bytes of main memory or, on a GPU, of each of its devices; and seconds, a guess. None: not known."""
+
+    memory_bytes: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """A job to run, and what it needs.
 
-    `threads` are CPU cores for all its processes together, `gpus` how many of them it takes. `memory_bytes`, an
-    estimate, is main memory or, with GPUs, that of each of them. `seconds` is a guess. None: not known.
+    `job` and `dataset` (what a record keeps of the dataset) are plain data. `threads` are CPU cores for all its
+    processes together, `gpus` how many of them it takes. `memory_bytes`, an estimate, is main memory or, with GPUs,
+    that of each of them. `seconds` is a guess. None: not known.
     """
 
     id: str
     job: dict[str, Any]
-    context: dict[str, Any]
+    dataset: dict[str, Any]
+    context: Context
     threads: int
     gpus: int = 0
     memory_bytes: int | None = None
@@ -49,7 +77,9 @@ class Task:
     @classmethod
     def from_json(cls, text: str) -> Task:
         """What `to_json` wrote."""
-        return cls(**json.loads(text))
+        plain = json.loads(text)
+        context = plain.pop("context")
+        return cls(**plain, context=Context(**{**context, "datasets": tuple(context["datasets"])}))
 
     def on(self, group: tuple[str, ...]) -> Task:
         """The task on these devices, one for each of its processes."""
@@ -93,7 +123,7 @@ def is_last(news: News) -> bool:
     return "error" in news or news["stage"] == "end"
 
 
-def make_task(job: Job, context: dict[str, Any], memory_bytes: int | None, seconds: float | None) -> Task:
+def make_task(job: Job, dataset: DatasetStamp, context: Context, need: Need) -> Task:
     """The job as a task; its paths are absolute, since another process may have another working folder."""
     runtime = job.runtime
     paths = {"out": runtime.out.absolute(), "cache": runtime.cache.absolute()}
@@ -102,4 +132,5 @@ def make_task(job: Job, context: dict[str, Any], memory_bytes: int | None, secon
     plugins = tuple(str(Path(file).absolute()) if Path(file).exists() else file for file in runtime.plugins)
     there = job.model_copy(update={"runtime": runtime.model_copy(update={**paths, "plugins": plugins})})
     gpus = runtime.processes if runtime.device.startswith("cuda") else 0
-    return Task(job.id, there.model_dump(mode="json"), context, runtime.threads, gpus, memory_bytes, seconds)
+    plain, about = there.model_dump(mode="json"), dataset.model_dump(mode="json")
+    return Task(job.id, plain, about, context, runtime.threads, gpus, *need)

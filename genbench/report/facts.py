@@ -12,7 +12,6 @@ from genbench.records.record import Record
 from genbench.records.slots import flatten
 from genbench.support.text import DASH, number
 from genbench.tables.columns import COSTS, OVERALL
-from genbench.tables.footnotes import budget_words
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
 
@@ -82,7 +81,11 @@ def _shared(described: Iterable[tuple[Record, str, dict[str, str]]]) -> list[Sha
 def job_words(record: Record) -> dict[str, str]:
     """A job's choices and its model's configuration."""
     plugin = record.environment.plugin
-    words = {"model": record.job.model, "plugin": f"{plugin.name} {plugin.version}", "budget": budget_words(record)}
+    words = {
+        "model": record.job.model,
+        "plugin": f"{plugin.name} {plugin.version}",
+        "budget": record.job.budget.words(),
+    }
     words |= {"precision": record.job.precision, "conditional": plain_words(record.job.conditional)}
     words |= {"compile": plain_words(True)} if record.job.compile else {}
     return words | _words(record.job.config)

@@ -196,7 +196,7 @@ def _standings(found: Iterable[Headline], label: str) -> list[Standing]:
 
 def _leading(records: list[Record], figures: dict[str, Figure]) -> list[Figure]:
     """The two figures that say what quality costs: over sampling, and over training in what its budget leaves open."""
-    timed = all("seconds" in record.job.budget for record in records if not is_reference(record))
+    timed = all(record.job.budget.is_timed for record in records if not is_reference(record))
     first = "fid-training-flops" if timed and "fid-training-flops" in figures else "fid-training-seconds"
     return [figures[name] for name in (first, "fid-sampling") if name in figures]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import logging
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,9 +18,10 @@ from genbench.model import Model
 from genbench.records import checkpoint
 from genbench.records.job import Job
 from genbench.records.record import CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
+from genbench.records.training_state import KeptPoint
 from genbench.running import shards
 from genbench.support import store
-from genbench.support.errors import Busy, Cancelled, Diverged, GenbenchError
+from genbench.support.errors import Busy, Cancelled, Diverged, described
 from genbench.support.progress import report, stop_if_requested
 from genbench.training.keeper import shares
 
@@ -43,7 +43,7 @@ def final_point(cost: TrainCost | None, measurements: list[Measurement]) -> Curv
 
 
 def scored_points(
-    job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[dict[str, Any]]
+    job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[KeptPoint]
 ) -> tuple[list[CurvePoint], Protocols]:
     """The kept points, sampled and scored as the job's own samples are, and the protocols of their numbers.
 
@@ -61,14 +61,11 @@ def scored_points(
     return found, protocols
 
 
-def _point(
-    job: Job, model: Model, data: Dataset, plugins: Plugins, about: dict[str, Any]
-) -> tuple[CurvePoint, Protocols]:
-    folder = job.folder / "curve" / str(about["point"])
-    costs = {name: about[name] for name in ("share", "seconds", "images", "steps", "flops")}
-    costs["device_seconds"] = about.get("device_seconds", about["seconds"])
-    if about["waiting"]:
-        note = f"cannot be sampled: {', '.join(about['waiting'])} had not begun"
+def _point(job: Job, model: Model, data: Dataset, plugins: Plugins, about: KeptPoint) -> tuple[CurvePoint, Protocols]:
+    folder = job.folder / "curve" / str(about.point)
+    costs = about.model_dump(exclude={"point", "waiting"})
+    if about.waiting:
+        note = f"cannot be sampled: {', '.join(about.waiting)} had not begun"
         return CurvePoint(**costs, status="not_applicable", note=note), {}
     try:
         measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
@@ -76,10 +73,9 @@ def _point(
     except (Busy, Cancelled):
         raise
     except Exception as error:
-        log.exception("%s: point %s of the curve failed", job.id, about["point"])
+        log.exception("%s: point %s of the curve failed", job.id, about.point)
         status: ValueStatus = "diverged" if isinstance(error, Diverged) else "failed"
-        message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
-        return CurvePoint(**costs, status=status, note=message), {}
+        return CurvePoint(**costs, status=status, note=described(error)), {}
     return CurvePoint(**costs, measurements=measurements), protocols
 
 

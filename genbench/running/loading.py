@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from genbench.data import Dataset, known_datasets, prepare
 from genbench.extension.registry import Plugins
 from genbench.records.job import Job
+from genbench.records.task import Context
 from genbench.support.errors import CorruptData
 
 
-def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) -> Dataset:
+def prepared(job: Job, context: Context, plugins: Plugins | None = None) -> Dataset:
     """The job's dataset, which the plan has prepared. Raises CorruptData where its images have changed since."""
     registered = plugins.registered("register_datasets") if plugins else {}
-    entries = known_datasets([Path(file) for file in context["datasets"]], registered)
-    dataset = prepare(entries[job.dataset], Path(context["data_root"]), offline=True)
+    entries = known_datasets([Path(file) for file in context.datasets], registered)
+    dataset = prepare(entries[job.dataset], Path(context.data_root), offline=True)
     if dataset.digest != job.dataset_digest:
         was, now = job.dataset_digest[:12], dataset.digest[:12]
         raise CorruptData(f"dataset {job.dataset!r} has changed since the plan: digest {was}, now {now}", "run again")

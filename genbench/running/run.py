@@ -23,24 +23,19 @@ from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.records import checkpoint
 from genbench.records.job import Job
+from genbench.records.outcome import Outcome, make_record
 from genbench.records.record import (
-    Cost,
-    CurvePoint,
-    DatasetStamp,
-    Energy,
     EvaluateCost,
     Failure,
-    JobStamp,
     Measurement,
-    Protocols,
     Record,
     RunStatus,
-    SamplesStamp,
     Throughput,
 )
 from genbench.records.record_files import read_record
-from genbench.records.run_folder import TRACEBACK, begin, earlier_attempts, end, file_digests, previous_record
-from genbench.records.samples import Samples, read_samples, vouch, write_samples
+from genbench.records.run_folder import TRACEBACK, begin, earlier_attempts, end, previous_record
+from genbench.records.samples import Samples, StoredSamples, read_samples, vouch, write_samples
+from genbench.records.training_state import CurveState, TrainingState
 from genbench.running import shards
 from genbench.running.curve import final_point, missing_curve, scored_points
 from genbench.running.environment import environment
@@ -58,7 +53,6 @@ from genbench.support.text import impersonal, redacted
 from genbench.training.loop import build_model
 
 log = logging.getLogger("genbench")
-ARTIFACTS = ("bound.json", "labels.npy", "pictures.json", "progress.jsonl", "samples.npy")
 
 
 def is_done(job: Job) -> bool:
@@ -78,27 +72,21 @@ def is_done(job: Job) -> bool:
 
 @dataclass
 class Run:
-    """What a job has so far; the record is made from it, also when the job fails half-way."""
+    """The steps of a job; what each finds out is in `known`, of which the record is made, also when a step fails."""
 
     job: Job
     data: Dataset
     plugins: Plugins
     meter: Meter
+    previous: Record | None = None
+    """The finished record of the same samples, whose measurements stay where they are still valid."""
+    known: Outcome = field(default_factory=Outcome)
     model: Model | None = None
     samples: Samples | None = None
     throughput: list[Throughput] | None = None
-    measurements: list[Measurement] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
     weights: str = ""
-    extractors: dict[str, str] = field(default_factory=dict)
-    evaluate_seconds: float | None = None
-    kept: dict[str, Any] = field(default_factory=dict)
-    curve: list[CurvePoint] = field(default_factory=list)
-    protocols: Protocols = field(default_factory=dict)
-    curve_seconds: float | None = None
-    parameters: dict[str, int] = field(default_factory=dict)
+    kept: CurveState = field(default_factory=CurveState)
     hook: str = ""
-    previous: Record | None = None
 
     def enter(self, hook: str) -> None:
         """Say where an exception from now on comes from."""
@@ -124,26 +112,24 @@ class Run:
         """Build the model, and train it unless its finished weights are there."""
         job, folder = self.job, self.job.folder
         model = build_model(job, self.plugins, self.data, self.meter.device)
-        self.parameters = parameters_by_phase(model)
+        self.known.parameters = parameters_by_phase(model)
         checkpoint.settle(folder / "checkpoint")
         loaded = checkpoint.load(folder / "checkpoint")
-        if loaded is not None and loaded[1].get("finished"):
+        if loaded is not None and loaded[1].finished:
             tensors, state = loaded
             model.load_state_dict(tensors["ema"])
-            self.meter.restore_finished(state["meter"])
-            self.meter.peak_source = state.get("peak_source", "")
-            self.kept = state.get("curve", {})
+            self.meter.restore_finished(state.meter)
+            self.kept = state.curve
             self.model = model.eval()
             return
         self.enter("train")
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
         self.model = trained.eval()
-        loaded = checkpoint.load(folder / "checkpoint")
-        state = {**(loaded[1] if loaded else {}), "finished": True, "peak_source": self.meter.peak_source}
-        state["meter"] = {**self.meter.state(), "seconds": self.meter.train_seconds}
-        self.kept = state.get("curve", {})
-        tensors = {**(loaded[0] if loaded else {}), "ema": trained.state_dict()}
-        checkpoint.save(folder / "checkpoint", {k: v for k, v in tensors.items() if k != "optimizer"}, state)
+        tensors, state = checkpoint.load(folder / "checkpoint") or ({}, TrainingState())
+        state = state.model_copy(update={"finished": True, "meter": self.meter.state()})
+        self.kept = state.curve
+        tensors = {**{k: v for k, v in tensors.items() if k != "optimizer"}, "ema": trained.state_dict()}
+        checkpoint.save(folder / "checkpoint", tensors, state)
 
     def sample(self) -> None:
         """Draw and store the samples, unless those of the same key are there."""
@@ -154,10 +140,8 @@ class Run:
         if stored is not None:
             shards.clear(folder)
             self.samples, about = stored
-            self.meter.sampled, self.meter.sample_seconds = len(self.samples), about["seconds"]
-            self.meter.sample_energy = Energy(**about["energy"]) if about.get("energy") else None
-            if about.get("throughput") is not None:
-                self.throughput = [Throughput(**rate) for rate in about["throughput"]]
+            self.meter.sampled, self.meter.sample_seconds = len(self.samples), about.seconds
+            self.meter.sample_energy, self.throughput = about.energy, about.throughput
             return
         self.previous = None
         self.samples = self.plugins.manager.hook.sample(
@@ -172,14 +156,12 @@ class Run:
         shards.clear(self.job.folder)
         fault("sample.end")
 
-    def about_samples(self) -> dict[str, Any]:
-        """What samples.json says of the samples beyond themselves: what they depend on, and what drawing them cost."""
-        energy, rates = self.meter.sample_energy, self.throughput
-        return {
-            "key": self.job.samples_key, "weights": self.weights, "seconds": self.meter.sample_seconds,
-            "energy": energy.model_dump() if energy else None,
-            "throughput": None if rates is None else [rate.model_dump() for rate in rates],
-        }  # fmt: skip
+    def about_samples(self) -> StoredSamples:
+        """What samples.json says of the samples: what they depend on, and what drawing them cost."""
+        return StoredSamples(
+            key=self.job.samples_key, weights=self.weights, seconds=self.meter.sample_seconds,
+            energy=self.meter.sample_energy, throughput=self.throughput,
+        )  # fmt: skip
 
     def measure_throughput(self) -> None:
         """Rates in other batches, once the samples are on disk; outside every clock, and once for these samples."""
@@ -198,30 +180,27 @@ class Run:
         self.enter("evaluate")
         fault("evaluate.begin")
         assert self.samples is not None
+        job, known, old = self.job, self.known, self.previous
         began = time.perf_counter()
         spared_seconds()
-        old = self.previous
-        missing = missing_extractors(self.job, old) if old else None
+        missing = missing_extractors(job, old) if old else None
         if missing is not None:
-            self.measurements = in_features(missing, self.job, self.samples, self.data, self.plugins)
+            measured = in_features(missing, job, self.samples, self.data, self.plugins)
         else:
-            lists = self.plugins.manager.hook.evaluate(
-                job=self.job, model=self.model, samples=self.samples, data=self.data
-            )
-            self.measurements = [measurement for found in lists for measurement in found]
-        keys = [(m.metric, m.protocol) for m in self.measurements]
-        twice = {key for key in keys if keys.count(key) > 1}
-        if twice:
-            raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
-        keep_bound_over_time(self.job, self.model, self.data, self.job.folder)
-        self.evaluate_seconds = time.perf_counter() - began + spared_seconds()
-        self.protocols = {m.protocol: m.settings for m in self.measurements}
+            lists = self.plugins.manager.hook.evaluate(job=job, model=self.model, samples=self.samples, data=self.data)
+            measured = [measurement for found in lists for measurement in found]
+        refuse_twice(measured)
+        keep_bound_over_time(job, self.model, self.data, job.folder)
+        known.evaluate = EvaluateCost(seconds=time.perf_counter() - began + spared_seconds())
+        known.protocols = {m.protocol: m.settings for m in measured}
         if old is not None:
-            self.protocols = {**old.protocols, **self.protocols}
-            self.measurements = kept(old.measurements, self.measurements, self.protocols) + self.measurements
-            self.extractors = old.extractors if missing is not None else {}
-        if not self.job.is_reference:
-            self.warnings = collapse_signs(self.samples.images, self.data.test.images, self.measurements)
+            known.protocols = {**old.protocols, **known.protocols}
+            measured = kept(old.measurements, measured, known.protocols) + measured
+            known.extractors = old.extractors if missing is not None else {}
+            known.measurers = old.measurers
+        known.measurements = measured
+        if not job.is_reference:
+            known.warnings = collapse_signs(self.samples.images, self.data.test.images, measured)
         fault("evaluate.end")
 
     def draw(self) -> None:
@@ -232,73 +211,40 @@ class Run:
 
     def score_curve(self) -> None:
         """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""
-        count = self.kept.get("count", 0)
+        count, known = self.kept.count, self.known
         if self.job.is_reference or not (count or self.job.curve):
             return
         if not count:
-            self.curve = missing_curve(self.job.curve)
+            known.curve = missing_curve(self.job.curve)
             return
         self.enter("curve")
-        assert self.model is not None
+        assert self.model is not None and known.evaluate is not None
         began = time.perf_counter()
-        points, protocols = scored_points(self.job, self.model, self.data, self.plugins, self.kept["kept"])
-        self.protocols |= protocols
-        self.curve = list(kept_on_curve(self.previous, points, self.protocols)) if self.previous else points
-        self.curve.append(final_point(self.meter.train_cost(), self.measurements))
-        self.curve_seconds = time.perf_counter() - began
-
-    def used_protocols(self) -> Protocols:
-        """The settings behind each measurement, by their fingerprint."""
-        measured = [*self.measurements, *(m for point in self.curve for m in point.measurements)]
-        return {m.protocol: m.settings or self.protocols[m.protocol] for m in measured}
+        points, protocols = scored_points(self.job, self.model, self.data, self.plugins, self.kept.kept)
+        known.protocols |= protocols
+        known.curve = list(kept_on_curve(self.previous, points, known.protocols)) if self.previous else points
+        known.curve.append(final_point(self.meter.train_cost(), known.measurements))
+        known.evaluate = known.evaluate.model_copy(update={"curve_seconds": time.perf_counter() - began})
 
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
-        """The record of what there is."""
-        job, data = self.job, self.data
-        samples = self.samples
-        cost = Cost(
-            parameters=sum(self.parameters.values()) if self.parameters else None,
-            parameters_by_phase=self.parameters,
-            train=None if job.is_reference else self.meter.train_cost(),
-            sample=self.meter.sample_cost(samples.batch, samples.nfe, self.throughput) if samples else None,
-            evaluate=None
-            if self.evaluate_seconds is None
-            else EvaluateCost(seconds=self.evaluate_seconds, curve_seconds=self.curve_seconds),
-        )
-        return Record(
-            status=status, error=error, attempts=attempts,
-            job=JobStamp(
-                id=job.id, model=job.model, label=job.label, config=job.config, dataset=job.dataset, seed=job.seed,
-                budget=job.budget.as_dict(), precision=job.precision, compile=job.compile,
-                conditional=job.conditional,
-            ),
-            samples=SamplesStamp(
-                key=job.samples_key, count=len(samples) if samples else 0, config=job.sample_config,
-                labels=label_words(job, samples),
-                clamped_share=samples.clamped_share if samples else None,
-            ),
-            artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
-            external_data=[*job.external_data, *map(redacted, self.model.external_data if self.model else ())],
-            tuning_trials=job.tuning_trials,
-            capabilities=None if self.model is None else capabilities_told(type(self.model)),
-            dataset=DatasetStamp(
-                name=data.name, digest=data.digest, shape=data.shape, num_classes=data.num_classes,
-                counts={"train": len(data.train), "test": len(data.test)},
-                entropy=data.entropy_given_label if job.conditional else data.entropy,
-            ),
-            environment=environment(job, self.meter.processes),
-            cost=cost,
-            measurements=self.measurements,
-            warnings=self.warnings,
-            curve=self.curve,
-            protocols=self.used_protocols(),
-            evaluation_key=job.evaluation_key,
-            extractors={**self.extractors, **job.extractor_stamps} if self.measurements else {},
-            measurers={**(self.previous.measurers if self.previous else {}), **job.measurers}
-            if self.measurements
-            else {},
-            files=file_digests(job.folder),
-        )  # fmt: skip
+        """The record of what is known."""
+        job, meter, known, model, samples = self.job, self.meter, self.known, self.model, self.samples
+        known.samples = samples
+        known.train = None if job.is_reference else meter.train_cost()
+        known.sample = meter.sample_cost(samples.batch, samples.nfe, self.throughput) if samples else None
+        if model is not None:
+            known.external_data = tuple(map(redacted, model.external_data))
+            known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.conditional else [])]
+        stamp = self.data.stamp(job.conditional)
+        return make_record(job, stamp, environment(job, meter.processes), known, status, error, attempts)
+
+
+def refuse_twice(measurements: list[Measurement]) -> None:
+    """Raise ValueError if two measurements are of one metric and protocol."""
+    keys = [(m.metric, m.protocol) for m in measurements]
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
 
 
 def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) -> Record:
@@ -361,18 +307,6 @@ def failure(error: BaseException, run: Run) -> Failure:
         type=type(error).__name__, message=impersonal(message), hook=run.hook,
         step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
     )  # fmt: skip
-
-
-def capabilities_told(model: type[Model]) -> list[str]:
-    """What the record keeps of the model's abilities: its optional methods, and whether it can be conditional."""
-    return [*capabilities(model), *(["conditional"] if model.conditional else [])]
-
-
-def label_words(job: Job, samples: Samples | None) -> str:
-    """Where the labels of the samples come from."""
-    if samples is None or samples.labels is None:
-        return "none"
-    return "as given" if job.foreign else "training proportions"
 
 
 def notify(plugins: Plugins, job: Job, record: Record) -> None:

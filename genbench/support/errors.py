@@ -109,6 +109,11 @@ def message_of(error: BaseException) -> str:
         return type(error).__name__
 
 
+def described(error: BaseException) -> str:
+    """What one of our errors says; of any other exception, its type too."""
+    return error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line, with the file and line of a syntax error."""
     if isinstance(error, BadInput):

@@ -199,7 +199,7 @@ def _sampling(models: list[Record]) -> Iterator[str]:
 
 def _conditions(group: Group) -> Iterator[str]:
     models = [record for record in group.records if not is_reference(record)]
-    budgets = sorted({budget_words(record) for record in models if record.job.budget})
+    budgets = sorted({record.job.budget.words() for record in models} - {""})
     if len(budgets) == 1:
         yield f"Training budget of every model: {budgets[0]}."
     elif budgets:
@@ -272,11 +272,6 @@ def device_words(record: Record) -> str:
     threads, processes = environment.threads, environment.processes
     together = f", {processes} processes" if processes > 1 else ""
     return f"{environment.device} ({threads} thread{'s' if threads != 1 else ''}{together})"
-
-
-def budget_words(record: Record) -> str:
-    """`60 seconds`, `200,000 images`."""
-    return ", ".join(f"{amount:,.10g} {unit}" for unit, amount in sorted(record.job.budget.items()))
 
 
 def list_words(words: Iterable[str]) -> str:

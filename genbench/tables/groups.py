@@ -80,7 +80,7 @@ def variant(record: Record) -> dict[str, str]:
     settings = {key: _readable(value) for key, value in flatten(job.config).items()}
     settings |= {
         "model": job.model,
-        "budget": ", ".join(f"{amount:g} {unit}" for unit, amount in sorted(job.budget.items())),
+        "budget": job.budget.words(),
         "precision": job.precision,
         "device": environment.device.split(":")[0],
         "plugin": f"{plugin.name} {plugin.version}",
@@ -88,7 +88,7 @@ def variant(record: Record) -> dict[str, str]:
     }
     if job.compile:
         settings["compile"] = "true"
-    if "seconds" in job.budget:
+    if job.budget.is_timed:
         settings["threads"], settings["processes"] = str(environment.threads), str(environment.processes)
     return settings
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.records import checkpoint
 from genbench.records.job import Job
+from genbench.records.training_state import CurveState, KeptPoint
 from genbench.support import store
 from genbench.support.faults import fault
 
@@ -29,7 +29,7 @@ class Keeper:
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count, self.passed = folder, count, 0
-        self.kept: list[dict[str, Any]] = []
+        self.kept: list[KeptPoint] = []
 
     def is_due(self, share: float) -> bool:
         """Whether a share of the grid has been reached, and the budget is not spent."""
@@ -40,22 +40,23 @@ class Keeper:
         self.passed = sum(point <= share for point in shares(self.count))
         if not waiting:
             checkpoint.write(self.folder / str(self.passed), {"ema": model.state_dict()}, {"share": share})
-        cost = {
-            "seconds": meter.seconds, "device_seconds": meter.device_seconds, "images": meter.images,
-            "steps": meter.steps, "flops": meter.flops,
-        }  # fmt: skip
         fault("train.kept")
-        self.kept.append({"point": self.passed, "share": share, **cost, "waiting": waiting})
+        self.kept.append(
+            KeptPoint(
+                point=self.passed, share=share, seconds=meter.seconds, device_seconds=meter.device_seconds,
+                images=meter.images, steps=meter.steps, flops=meter.flops, waiting=waiting,
+            )
+        )  # fmt: skip
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> CurveState:
         """What a checkpoint keeps."""
-        return {"count": self.count, "passed": self.passed, "kept": self.kept}
+        return CurveState(count=self.count, passed=self.passed, kept=self.kept)
 
-    def restore(self, state: dict[str, Any] | None) -> None:
+    def restore(self, state: CurveState | None) -> None:
         """Go on from a checkpoint, whose count stands; None begins anew. Weights that it does not know are removed."""
-        state = state or {"count": self.count, "passed": 0, "kept": []}
-        self.count, self.passed, self.kept = state["count"], state["passed"], list(state["kept"])
-        known = {str(point["point"]) for point in self.kept}
+        state = state or CurveState(count=self.count)
+        self.count, self.passed, self.kept = state.count, state.passed, list(state.kept)
+        known = {str(point.point) for point in self.kept}
         for folder in self.folder.glob("*"):
             if folder.name not in known:
                 store.remove(folder)
@@ -66,7 +67,7 @@ def plan_note(job: Job) -> str:
     state = checkpoint.read_state(job.folder / "checkpoint") if job.curve else None
     if state is None:
         return f"a curve of {job.curve} points" if job.curve else ""
-    count = state.get("curve", {}).get("count", 0)
+    count = state.curve.count
     if not count:
         return "no curve: its training began without one (remove the run folder to train again)"
     return f"a curve of {count} points" + (", as its training began" if count != job.curve else "")

@@ -14,10 +14,11 @@ from genbench.data import Dataset
 from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter
-from genbench.metering.meter import Ledger, Meter
+from genbench.metering.meter import Meter
 from genbench.model import Model, Phase
 from genbench.records import checkpoint
 from genbench.records.job import Job
+from genbench.records.training_state import Ledger, TrainingState
 from genbench.support import store
 from genbench.support.errors import BadInput, Cancelled, Diverged
 from genbench.support.faults import fault
@@ -94,9 +95,10 @@ class Trainer:
 
     def progress(self) -> float:
         """The spent share of the budget."""
-        unit = self.job.budget.unit
-        spent = {"images": self.meter.images, "steps": self.meter.steps, "flops": self.meter.flops}
-        return (self.meter.seconds if unit == "seconds" else spent[unit]) / self.job.budget.amount
+        meter = self.meter
+        return self.job.budget.spent(
+            images=meter.images, steps=meter.steps, seconds=meter.seconds, flops=meter.flops
+        )  # fmt: skip
 
     def step(self, progress: float) -> None:
         """One pass over all active phases with their repeats."""
@@ -267,11 +269,11 @@ class Trainer:
             if not last:
                 tensors["optimizer"] = optimizer_tensors({p.name: p.optimizer for p in self.phases})
             totals = {name: [x if math.isfinite(x) else None for x in values] for name, values in self.totals.items()}
-            state = {
-                "job": self.job.id, "meter": self.meter.state(), "logged": self.logged,
-                "started": sorted(self.started), "ended": sorted(self.ended), "phase_steps": self.phase_steps,
-                "flops_per_update": self.flops_per_update, "totals": totals, "curve": self.curve.state(),
-            }  # fmt: skip
+            state = TrainingState(
+                job=self.job.id, meter=self.meter.state(), logged=self.logged, started=sorted(self.started),
+                ended=sorted(self.ended), phase_steps=self.phase_steps, flops_per_update=self.flops_per_update,
+                totals=totals, curve=self.curve.state(),
+            )  # fmt: skip
             if (self.folder / LOG).exists():
                 store.sync(self.folder / LOG)
             checkpoint.save(self.folder / "checkpoint", tensors, state)
@@ -290,14 +292,14 @@ class Trainer:
         self.ema.model.load_state_dict(tensors["ema"])
         if "optimizer" in tensors:
             restore_optimizers({p.name: p.optimizer for p in self.phases}, tensors["optimizer"])
-        self.meter.restore(state["meter"])
+        self.meter.restore(state.meter)
         self.saved_at = self.meter.seconds
-        self.started, self.ended = set(state["started"]), set(state["ended"])
-        self.phase_steps, self.flops_per_update = state["phase_steps"], state["flops_per_update"]
-        self.logged = state["logged"]
-        self.totals = {name: [math.nan if x is None else x for x in many] for name, many in state["totals"].items()}
+        self.started, self.ended = set(state.started), set(state.ended)
+        self.phase_steps, self.flops_per_update = state.phase_steps, state.flops_per_update
+        self.logged = state.logged
+        self.totals = {name: [math.nan if x is None else x for x in many] for name, many in state.totals.items()}
         if self.team.leads:
-            self.curve.restore(state.get("curve", {"count": 0, "passed": 0, "kept": []}))
+            self.curve.restore(state.curve)
             _cut_log(self.folder / LOG, self.meter.steps)
 
 

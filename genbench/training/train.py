@@ -18,7 +18,7 @@ from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.records.job import Job
-from genbench.support.errors import GenbenchError
+from genbench.support.errors import described
 from genbench.support.processes import die_with_parent
 from genbench.training.loop import build_model, train_with
 from genbench.training.team import PeerLost, gathered, join, meeting_point
@@ -50,6 +50,5 @@ def worker_main(rank: int, port: int, plain: dict[str, Any], data: Dataset, fold
     except PeerLost:
         raise SystemExit(1) from None
     except BaseException as error:
-        message = error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
-        sender.send((type(error).__name__, message, traceback.format_exc()))
+        sender.send((type(error).__name__, described(error), traceback.format_exc()))
         raise SystemExit(1) from None

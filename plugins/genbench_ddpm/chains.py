@@ -12,7 +12,7 @@ from genbench_ddpm.samplers import Walk, end_of
 def forward_chain(diffusion: Diffusion, x0: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """`count` times from 0 to T, int64, and x_t at each, (count, B, ...): one draw of the chain q.
 
-    From x_s to x_t in one step by q(x_t | x_s), which is q(x_t | x_0) with alpha_bar_t / alpha_bar_s.
+    Each step from x_s to x_t draws from q(x_t | x_s), which is q(x_t | x_0) with alpha_bar_t / alpha_bar_s.
     """
     times = torch.unique(torch.linspace(0, diffusion.steps, count, device=x0.device).round().long())
     states, before = [x0], diffusion.alpha_bar[0]
@@ -25,11 +25,11 @@ def forward_chain(diffusion: Diffusion, x0: Tensor, count: int) -> tuple[Tensor,
 
 def reverse_chain(walk: Walk, total: int, count: int) -> tuple[Tensor, Tensor]:
     """About `count` of a sampler's times, from T to 0, int64, and x_t at each, (times, B, ...)."""
-    found: list[tuple[int, Tensor]] = []
+    kept: list[tuple[int, Tensor]] = []
     for t, x in walk:
-        if t == 0 or not found or total - t >= len(found) * total / (count - 1):
-            found.append((t, x))
-    times, states = zip(*found)
+        if t == 0 or not kept or total - t >= len(kept) * total / (count - 1):
+            kept.append((t, x))
+    times, states = zip(*kept)
     return torch.tensor(times, device=states[0].device), torch.stack(states)
 
 
@@ -38,7 +38,7 @@ def between(
 ) -> Tensor:
     """From `first` to `second`, (B, ...), at weights in [0, 1], (S,): (S, B, ...).
 
-    Both are diffused to t = T / 2 by the same noise, mixed there, and led back by `walk`, which is given x_t and t.
+    Both are diffused to t = T / 2 with the same noise, mixed there, and taken back by `walk`, given x_t and t.
     Source: Ho et al. 2020, section 4.3.
     """
     middle = max(1, diffusion.steps // 2)

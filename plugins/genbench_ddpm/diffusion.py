@@ -1,8 +1,8 @@
 """Diffusion as in Ho et al. 2020: the forward process, its posterior, the objectives and the variational bound.
 
-Nothing here knows a network: it is handed a `Network`, the raw prediction for (x_t, t), or a `Denoiser`, which
-`Diffusion.denoiser` makes of it. Time runs over t = 1..T as in the paper and t = 0 is the data. Tables are float64,
-indexed by t.
+Nothing here knows how a network is built: a `Network` is the raw prediction for (x_t, t), and `Diffusion.denoiser`
+turns it into a `Denoiser`. Time runs over t = 1..T as in the paper, and t = 0 is the data. Tables are float64, indexed
+by t.
 """
 
 import math
@@ -17,18 +17,18 @@ from torch.nn import functional as F
 from genbench.distributions import discretized_gaussian, normal_log_prob
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""(x_t, t) -> what the network predicts: x_t is (B, C, ...), t is int64 (B,); twice C where it learns the variance."""
+"""(x_t, t) -> what the network predicts: x_t is (B, C, ...), t is int64 (B,); 2C channels if it learns the variance."""
 
 
 class Estimate(NamedTuple):
-    """What is known of x_{t-1} from x_t: the estimate of x_0, and the variance sigma_t^2, broadcastable with it."""
+    """What x_t says of x_{t-1}: the estimate of x_0, and the variance sigma_t^2, which broadcasts with it."""
 
     x0: Tensor
     variance: Tensor
 
 
 Denoiser = Callable[[Tensor, Tensor], Estimate]
-"""(x_t, t) -> the two parts of the reverse step."""
+"""(x_t, t) -> both parts of the reverse step."""
 Prediction = Literal["eps", "x0", "v", "mean"]
 Variance = Literal["beta", "posterior", "learned"]
 Times = Literal["uniform", "logit_normal"]
@@ -40,7 +40,7 @@ def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
 
 
 def scaled_linear_betas(steps: int, start: float, end: float) -> Tensor:
-    """beta_1 = start to beta_T = end in equal steps of the square root, float64 (T,): latent diffusion's schedule."""
+    """beta_1 = start to beta_T = end, equal steps of the square root, float64 (T,): latent diffusion's schedule."""
     return torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float64) ** 2
 
 
@@ -60,8 +60,8 @@ class Diffusion(nn.Module):
     """The process that `betas`, float64 (T,), define; what the network predicts; and the reverse variance sigma_t^2.
 
     `variance` is `beta`, sigma_t^2 = beta_t, or `posterior`, that of q(x_{t-1} | x_t, x_0) with beta_1 at t = 1, where
-    the posterior's is 0: the two extremes of Ho et al. 2020, section 3.2. Or it is `learned`: for every dimension the
-    network has one more output, which leads from the posterior's (at t = 1 that of t = 2) at -1 to beta_t at 1.
+    the posterior's is 0: the two extremes of Ho et al. 2020, section 3.2. If it is `learned`, the network has one more
+    output per dimension, which leads from the posterior's variance (at t = 1 that of t = 2) at -1 to beta_t at 1.
     """
 
     beta: Tensor
@@ -103,11 +103,15 @@ class Diffusion(nn.Module):
             self.register_buffer(name, table, persistent=False)
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        """The entries of `table` at times (B,), in the dtype of `like` and broadcastable with it."""
+        """The entries of `table` at times (B,), with the dtype of `like`, shaped to broadcast with it."""
         return table[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
 
+    def per_mille(self, t: Tensor) -> Tensor:
+        """Times (B,) on a scale of 0 to 1,000, which suits a network's embedding of time whatever T is."""
+        return t * (1000 / self.steps)
+
     def diffuse(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """x_t ~ q(x_t | x_0) from standard normal noise. Source: Ho et al. 2020, eq. 4."""
+        """x_t ~ q(x_t | x_0), given standard normal noise. Source: Ho et al. 2020, eq. 4."""
         return self.at(self.signal, t, x0) * x0 + self.at(self.noise, t, x0) * eps
 
     def posterior_mean(self, x0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -125,16 +129,16 @@ class Diffusion(nn.Module):
         return self.posterior_mean(x0, self.diffuse(x0, t, eps), t)
 
     def parts(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A network's output as prediction and, where it learns the variance, what it says of that."""
+        """A network's output, split into the prediction and, if the variance is learned, its fraction."""
         if not self.learned:
             return output, None
         prediction, fraction = output.chunk(2, dim=1)
         return prediction, fraction
 
     def variance(self, x_t: Tensor, t: Tensor, fraction: Tensor | None) -> Tensor:
-        """sigma_t^2, from the table or between its extremes in the logarithm. Source: Nichol & Dhariwal 2021, eq. 15.
+        """sigma_t^2, from the table or log-interpolated between its extremes. Source: Nichol & Dhariwal 2021, eq. 15.
 
-        Their v is (1 + `fraction`) / 2, so that a network which starts at 0 starts half-way.
+        Their v is (1 + `fraction`) / 2, so that a network that starts at 0 starts half-way.
         """
         if fraction is None:
             return self.at(self.sigma2, t, x_t)
@@ -142,7 +146,7 @@ class Diffusion(nn.Module):
         return torch.lerp(least, most, (1 + fraction) / 2).exp()
 
     def denoiser(self, network: Network, clip: bool = False) -> Denoiser:
-        """The estimates that a network's output stands for, x_0 clipped to [-1, 1] where the data are images."""
+        """The estimates that a network's output stands for; `clip` keeps x_0 in [-1, 1], for images."""
 
         def denoise(x_t: Tensor, t: Tensor) -> Estimate:
             predicted, fraction = self.parts(network(x_t, t).to(x_t.dtype))
@@ -159,9 +163,9 @@ class Diffusion(nn.Module):
         return denoise
 
     def guided(self, network: Network, unconditional: Network, scale: float) -> Network:
-        """The prediction led away from the unconditional one; 1 leaves it as it is. Source: Ho & Salimans 2022, eq. 6.
+        """The prediction pushed away from the unconditional one; 1 leaves it as is. Source: Ho & Salimans 2022, eq. 6.
 
-        Their weight w is `scale` - 1. Every prediction is affine in the noise, so that it holds for all of them. A
+        Their weight w is `scale` - 1. Every kind of prediction is affine in the noise, so this holds for all. A
         learned variance is that of `network`.
         """
 
@@ -177,20 +181,20 @@ class Diffusion(nn.Module):
         return self.times_at(self.even_shares(x0))
 
     def draw_simple_times(self, x0: Tensor) -> Tensor:
-        """Times in 1..T, int64 (B,), for L_simple, which is free to weigh them as it likes.
+        """Times in 1..T, int64 (B,), for L_simple, which may weight them freely.
 
-        `logit_normal` has t / T = sigmoid(z), z ~ N(0, 1), and so dwells where the image takes shape. Source: Esser
-        et al. 2024, equation 19.
+        `logit_normal` has t / T = sigmoid(z), z ~ N(0, 1), and so favours the times at which the image takes shape.
+        Source: Esser et al. 2024, equation 19.
         """
         shares = self.even_shares(x0)
         return self.times_at(shares if self.times == "uniform" else torch.special.ndtri(shares).sigmoid())
 
     def even_shares(self, x0: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1), float32 (B,), spread evenly over the batch and in random order."""
+        """Uniform numbers in [0, 1), float32 (B,), spread evenly over the batch, in random order."""
         return (torch.randperm(len(x0), device=x0.device) + torch.rand((), device=x0.device)) / len(x0)
 
     def times_at(self, shares: Tensor) -> Tensor:
-        """The times in 1..T, int64 (B,), at these shares of the way from the data to the noise."""
+        """The times in 1..T, int64 (B,), at these fractions of the way from the data to the noise."""
         return (shares * self.steps).long().clamp(max=self.steps - 1) + 1
 
     def simple_loss(self, network: Network, x0: Tensor) -> Tensor:
@@ -200,14 +204,14 @@ class Diffusion(nn.Module):
         return F.mse_loss(prediction.float(), self.target(x0, eps, t))
 
     def variational_loss(self, network: Network, x0: Tensor, discrete: bool = True) -> Tensor:
-        """The bound less the constant L_T, nats a dimension, by one t per image. Source: Ho et al. 2020, eq. 5."""
+        """The bound less the constant L_T, nats per dimension, from one t per image. Source: Ho et al. 2020, eq. 5."""
         terms = self.bound_term(self.denoiser(network), x0, self.draw_times(x0), discrete)
         return self.steps * terms.mean().float() / x0[0].numel()
 
     def hybrid_loss(self, network: Network, x0: Tensor, discrete: bool = True, weight: float = 1e-3) -> Tensor:
         """L_simple, which trains the prediction, and `weight` times the bound, which trains the learned variance alone.
 
-        Both by one t and one network call per image. Source: Nichol & Dhariwal 2021, eq. 16.
+        Both from one t and one network call per image. Source: Nichol & Dhariwal 2021, eq. 16.
         """
         t, eps = self.draw_times(x0), torch.randn_like(x0)
         x_t = self.diffuse(x0, t, eps)
@@ -224,13 +228,13 @@ class Diffusion(nn.Module):
         return per_image(last * x0.double() ** 2 - last - torch.log1p(-last)) / 2
 
     def bound_term(self, denoise: Denoiser, x0: Tensor, t: Tensor, discrete: bool = True) -> Tensor:
-        """L_{t-1} at times (B,) by one draw of x_t, float64 nats (B,)."""
+        """L_{t-1} at times (B,) from one draw of x_t, float64 nats (B,)."""
         return self.term(denoise(self.diffuse(x0, t, torch.randn_like(x0)), t), x0, t, discrete)
 
     def term(self, estimate: Estimate, x0: Tensor, t: Tensor, discrete: bool = True) -> Tensor:
         """L_{t-1} of a reverse step, float64 nats (B,): a KL divergence; -log p(x_0 | x_1) at t = 1.
 
-        The latter, L_0, is of the 256 levels (`x0` holds bin centres) where `discrete`, else the Gaussian's density.
+        The latter, L_0, is that of the 256 levels (`x0` holds bin centres) if `discrete`, else the Gaussian's density.
         Source: Ho et al. 2020, eq. 5, 8 and 13.
         """
         sigma2, tilde = estimate.variance.double(), self.at(self.posterior_variance, t, x0).double()
@@ -248,9 +252,9 @@ class Diffusion(nn.Module):
     ) -> dict[str, Tensor]:
         """L_T, the sum of L_{t-1} over t = 2..T, and L_0: float64 nats (B,) each, estimated without bias.
 
-        t = 1..`exact` are summed; the rest is cut into `strata` geometric ranges of t, each estimated by one t drawn
-        for every image apart; `strata=0` sums all T terms. Every term takes one draw of x_t. The sum of the three is an
-        upper bound on -log p(x_0).
+        t = 1..`exact` are summed; the rest is divided into `strata` geometric ranges of t, each estimated from one t
+        drawn per image; `strata=0` sums all T terms. Every term takes one draw of x_t. The three sum to an upper bound
+        on -log p(x_0).
         """
         inner = torch.zeros(len(x0), dtype=torch.float64, device=x0.device)
         for low, high in strata_of(self.steps, exact, strata)[1:]:
@@ -260,20 +264,20 @@ class Diffusion(nn.Module):
         return {"L_T": self.prior_term(x0), "L_t": inner, "L_0": self.bound_term(denoise, x0, ones, discrete)}
 
     def bound_over_time(self, denoise: Denoiser, x0: Tensor, discrete: bool = True) -> tuple[Tensor, Tensor]:
-        """Times `times_of(T)` and the term L_{t-1} of each by one draw of x_t, float64 nats (times, B)."""
+        """The times `times_of(T)` and the term L_{t-1} of each from one draw of x_t, float64 nats (times, B)."""
         times = torch.tensor(times_of(self.steps), device=x0.device)
         return times, torch.stack([self.bound_term(denoise, x0, t.expand(len(x0)), discrete) for t in times])
 
 
 def times_of(steps: int, count: int = 60) -> list[int]:
-    """At most `count` times from 1 to T, ascending, in geometric progression where whole numbers allow it."""
+    """At most `count` times from 1 to T, ascending, in geometric progression as far as whole numbers allow."""
     return sorted({round(steps ** (k / (count - 1))) for k in range(count)})
 
 
 def strata_of(steps: int, exact: int, strata: int) -> list[tuple[int, int]]:
     """Half-open ranges that cover 1..T: one time each up to `exact`, then up to `strata` in geometric progression.
 
-    The terms of the bound fall roughly like 1/t, so that ranges of equal ratio carry equal shares of it.
+    The terms of the bound fall roughly as 1/t, so ranges of equal ratio carry equal shares of it.
     """
     exact = min(exact, steps) if strata else steps
     borders = list(range(1, exact + 2))

@@ -1,9 +1,9 @@
-"""Named settings of `ddpm`; an empty one is the defaults.
+"""Presets of `ddpm`; an empty one is the defaults.
 
 `paper` and `paper-lsun` are the networks and processes of Ho et al. 2020, appendix B: 35,746,307 parameters on 32x32x3
-and 113,673,219 on 256x256x3. The reverse variances are those of the authors' programs. Their optimizer was Adam; ours
-differs from it by nothing, as long as there is no weight decay. They flipped images at random (CIFAR-10, bedrooms,
-churches, CelebA-HQ), which no model does here.
+and 113,673,219 on 256x256x3. The reverse variances are those of the authors' code. Their optimizer was Adam, which is
+AdamW without weight decay. They flipped images at random (CIFAR-10, bedrooms, churches, CelebA-HQ), which no preset
+does.
 """
 
 from collections.abc import Mapping

@@ -1,15 +1,20 @@
-"""From noise to data by a `Denoiser`, whatever network is behind it.
+"""From noise to data with a `Denoiser`, whatever the network behind it.
 
-A sampler is a walk: an iterator over (t, x_t) from where it starts down to t = 0, whose end is the sample.
+A sampler is a walk: an iterator over (t, x_t) from where it starts down to t = 0, whose end is the sample. Each is one
+entry of `SAMPLERS`, from which its name among the options, its cost and its documentation follow; an option that only
+samplers have is a field of `SamplerConfig`.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from genbench import Config, field
 from genbench_ddpm.diffusion import Denoiser, Diffusion
 
 Walk = Iterator[tuple[int, Tensor]]
@@ -22,7 +27,7 @@ def end_of(walk: Walk) -> Tensor:
 
 
 def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:
-    """By p(x_{t-1} | x_t) from `noise`, x_T or x_start; the last step adds none. Source: Ho et al. 2020, alg. 2."""
+    """With p(x_{t-1} | x_t) from `noise`, x_T or x_start; the last step adds none. Source: Ho et al. 2020, alg. 2."""
     x, start = noise, diffusion.steps if start is None else start
     yield start, x
     for step in range(start, 0, -1):
@@ -35,7 +40,7 @@ def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int
 
 
 def ddim_times(total: int, steps: int) -> list[int]:
-    """`steps` times from T down, evenly spread, and 0 behind them."""
+    """`steps` times from T down, evenly spaced, followed by 0."""
     return [round(total * k / steps) for k in range(steps, -1, -1)]
 
 
@@ -48,7 +53,7 @@ def ddim_variance(diffusion: Diffusion, now: int, then: int, eta: float) -> Tens
 def ddim(
     diffusion: Diffusion, denoise: Denoiser, noise: Tensor, steps: int = 50, eta: float = 0.0, start: int | None = None
 ) -> Walk:
-    """By `steps` network calls from `noise`, which is x_T or x_start, and the only noise at eta = 0.
+    """In `steps` network calls from `noise`, which is x_T or x_start, and the only noise at eta = 0.
 
     Source: Song et al. 2021, eq. 12.
     """
@@ -63,3 +68,48 @@ def ddim(
         if eta > 0 and then > 0:
             x = x + variance.sqrt().to(x.dtype) * torch.randn_like(x)
         yield then, x
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One way from noise to data: `walk(diffusion, denoise, noise, start=..., **options)` yields (t, x_t).
+
+    `options` names the fields of `SamplerConfig` that it reads. One without `steps` visits all T noise levels. `calls`
+    gives the network calls of so many steps.
+    """
+
+    about: str
+    walk: Callable[..., Walk]
+    options: tuple[str, ...] = ()
+    calls: Callable[[int], int] = int
+
+
+SAMPLERS = {
+    "ddim": Sampler("`steps` steps with the noise `eta` (Song et al. 2021)", ddim, ("steps", "eta")),
+    "ancestral": Sampler("every noise level, by the learned reverse process (Ho et al. 2020)", ancestral),
+}
+if TYPE_CHECKING:
+    Name = str
+else:
+    Name = Literal[tuple(SAMPLERS)]
+ABOUT = "how samples are drawn: " + "; ".join(f"{name}, {sampler.about}" for name, sampler in SAMPLERS.items())
+
+
+class SamplerConfig(Config):
+    """How samples are drawn."""
+
+    sampler: Name = field("ddim", "sample", ABOUT)
+    steps: int = field(50, "sample", "steps of the sampler, if it takes fewer than there are noise levels", ge=1)
+    eta: float = field(
+        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
+    )
+
+    @property
+    def chosen(self) -> Sampler:
+        """The entry of `SAMPLERS`."""
+        return SAMPLERS[self.sampler]
+
+    @property
+    def sampler_options(self) -> dict[str, Any]:
+        """The options that the chosen sampler reads, by name."""
+        return {name: getattr(self, name) for name in self.chosen.options}

@@ -1,20 +1,16 @@
 """The settings that diffusion in pixels and in latents share, and what follows from them alone."""
 
-from collections.abc import Callable
 from typing import Literal, Self
 
-import torch
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import AdamW
 
-from genbench import Config, DataSpec, Muon, Phase, adamw, field
-from genbench.nets import UNet, steering
+from genbench import DataSpec, Muon, Phase, adamw, field
+from genbench.nets import UNet, UNetSpec, steering
 from genbench.schedules import annealed
 from genbench_ddpm.diffusion import (
-    Denoiser,
     Diffusion,
-    Network,
     Prediction,
     Times,
     Variance,
@@ -22,20 +18,25 @@ from genbench_ddpm.diffusion import (
     linear_betas,
     scaled_linear_betas,
 )
-from genbench_ddpm.samplers import Walk, ancestral, ddim
+from genbench_ddpm.samplers import SamplerConfig
+
+NETWORK = (
+    "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
+)  # fmt: skip
+"""The options that a `UNetSpec` takes as they are."""
 
 
-class DiffusionConfig(Config):
-    """The settings of the process, the network and the sampler."""
+class DiffusionConfig(SamplerConfig):
+    """The settings of the process, the network, the objective and the bound, beside those of the sampler."""
 
     batch_size: int = field(64, "train", "images per update", ge=1)
     optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for the matrices that images pass, convolutions too"
+        "muon", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
     )
     learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
     matrix_learning_rate: float = field(0.01, "train", "peak learning rate of Muon", gt=0)
     annealing: Literal["cosine", "constant"] = field(
-        "cosine", "train", "the learning rate behind its warm-up: down by half a cosine, or constant, as published"
+        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
     )
     warmup: int = field(
         0, "train", "steps over which the network's learning rate rises; 0: the first 2 % of its budget", ge=0
@@ -51,24 +52,24 @@ class DiffusionConfig(Config):
     beta_end: float = field(0.02, "train", "beta_T of the linear schedules", gt=0, lt=1)
     prediction: Prediction = field("v", "train", "what the network predicts: noise, data, v or the posterior mean")
     objective: Literal["simple", "variational", "hybrid"] = field(
-        "simple", "train", "L_simple, the variational bound, or L_simple with the bound for a learned variance"
+        "simple", "train", "L_simple, the variational bound, or L_simple plus the bound for a learned variance"
     )
     times: Times = field(
-        "logit_normal", "train", "how L_simple draws t: uniformly, or denser where the image takes shape"
+        "logit_normal", "train", "how L_simple draws t: uniformly, or more often where the image takes shape"
     )
     vlb_weight: float = field(1e-3, "train", "lambda, the weight of the bound in the hybrid objective", gt=0)
     variance: Variance = field(
         "beta", "train", "sigma_t^2 of the reverse process: beta_t, the posterior's, or learned between the two"
     )
     label_dropout: float = field(
-        0.0, "train", "share of the labels that training replaces by a null class, for guidance", ge=0, lt=1
+        0.0, "train", "share of labels replaced by a null class in training, for guidance", ge=0, lt=1
     )
 
     widths: tuple[int, ...] = field((32, 64), "train", "channels of each resolution, finest first", min_length=1)
     blocks: int = field(1, "train", "residual blocks of each resolution", ge=1)
-    attention: tuple[int, ...] = field((), "train", "resolutions with self-attention, 0 is the finest")
-    heads: int = field(1, "train", "heads of the self-attention", ge=1)
-    head_channels: int = field(0, "train", "channels of each head, in place of a number of heads; 0: by heads", ge=0)
+    attention: tuple[int, ...] = field((), "train", "resolutions with self-attention; 0 is the finest")
+    heads: int = field(1, "train", "number of attention heads", ge=1)
+    head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
         0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
     )
@@ -79,23 +80,18 @@ class DiffusionConfig(Config):
         False, "train", "residual blocks halve and double the sides; else convolutions do, as in the paper"
     )
 
-    sampler: Literal["ddim", "ancestral"] = field("ddim", "sample", "how samples are drawn")
-    steps: int = field(50, "sample", "steps of the DDIM sampler", ge=1)
-    eta: float = field(
-        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
-    )
     guidance: float = field(
         1.0, "sample", "s of classifier-free guidance, eps_0 + s (eps_label - eps_0); 1 for none", ge=0
     )
 
-    bound_exact: int = field(4, "sample", "terms of the bound, from t = 1 up, that are summed exactly", ge=1)
+    bound_exact: int = field(4, "sample", "terms of the bound that are summed exactly, from t = 1 up", ge=1)
     bound_strata: int = field(
-        12, "sample", "ranges of t that estimate the other terms, by one t each; 0 sums every t", ge=0
+        12, "sample", "ranges of t that estimate the other terms from one t each; 0 sums every t", ge=0
     )
 
     @model_validator(mode="after")
     def process_is_consistent(self) -> Self:
-        if self.sampler == "ddim" and self.steps > self.timesteps:
+        if self.sampler_steps > self.timesteps:
             raise ValueError(f"steps: {self.steps} is more than the {self.timesteps} timesteps")
         if self.objective == "hybrid" and self.variance != "learned":
             raise ValueError(f"objective: hybrid trains a learned variance, and variance is {self.variance}")
@@ -133,31 +129,23 @@ class DiffusionConfig(Config):
             betas = make(self.timesteps, self.beta_start, self.beta_end)
         return Diffusion(betas, self.prediction, self.variance, self.times)
 
-    def unet(self, inputs: int, channels: int, num_classes: int) -> UNet:
-        """The network that these settings describe: from `inputs` channels to what is predicted for so many.
+    def unet(self, in_channels: int, channels: int, num_classes: int) -> UNet:
+        """The network that these settings describe: from `in_channels` to a prediction for `channels`.
 
-        The null class, where there is one, is the last.
+        The null class, if there is one, is the last.
         """
-        return UNet(
-            inputs,
-            channels * (2 if self.variance == "learned" else 1),
-            self.widths,
-            self.blocks,
-            self.attention,
-            heads=self.heads,
-            head_channels=self.head_channels,
-            patch=self.patch,
+        spec = UNetSpec(
+            in_channels=in_channels,
+            out_channels=channels * (2 if self.variance == "learned" else 1),
             num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
-            context=self.context,
-            dropout=self.dropout,
-            scale_shift=self.scale_shift,
-            resample=self.resample,
+            **{name: getattr(self, name) for name in NETWORK},
         )
+        return UNet(spec)
 
     def phase(
         self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
     ) -> Phase:
-        """The phase that moves `module` by these settings' optimizer."""
+        """The phase that trains `module` with the optimizer these settings describe."""
         if self.optimizer == "muon":
             optimizer: AdamW = Muon(
                 module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)
@@ -168,40 +156,12 @@ class DiffusionConfig(Config):
         return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0, warmup=warmup)
 
     @property
+    def sampler_steps(self) -> int:
+        """Steps of the chosen sampler: `steps`, or one per noise level."""
+        return int(self.sampler_options.get("steps", self.timesteps))
+
+    @property
     def network_calls(self) -> int:
-        """What one sample costs."""
-        steps = self.timesteps if self.sampler == "ancestral" else self.steps
-        return steps if self.guidance == 1 else 2 * steps
-
-    def kept(self, labels: Tensor | None, num_classes: int) -> Tensor | None:
-        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
-        if labels is None or not self.label_dropout:
-            return labels
-        dropped = torch.rand(len(labels), device=labels.device) < self.label_dropout
-        return labels.masked_fill(dropped, num_classes)
-
-    def loss(self, diffusion: Diffusion, network: Network, x0: Tensor, discrete: bool) -> Tensor:
-        """The chosen objective; `discrete` where x0 holds bin centres."""
-        if self.objective == "simple":
-            return diffusion.simple_loss(network, x0)
-        if self.objective == "hybrid":
-            return diffusion.hybrid_loss(network, x0, discrete, self.vlb_weight)
-        return diffusion.variational_loss(network, x0, discrete)
-
-    def bound(self, diffusion: Diffusion, denoise: Denoiser, x0: Tensor, discrete: bool) -> dict[str, Tensor]:
-        """The parts of the bound on -log p(x0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
-        return diffusion.bound(denoise, x0, self.bound_exact, self.bound_strata, discrete)
-
-    def guided(
-        self, diffusion: Diffusion, network: Callable[[Tensor | None], Network], labels: Tensor | None, num_classes: int
-    ) -> Network:
-        """The network that samples of these labels (B,) are drawn by, made of `network` for given labels."""
-        if self.guidance == 1 or labels is None:
-            return network(labels)
-        return diffusion.guided(network(labels), network(torch.full_like(labels, num_classes)), self.guidance)
-
-    def walk(self, diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:
-        """The chosen sampler's way from noise, x_T or x_start, to a sample."""
-        if self.sampler == "ancestral":
-            return ancestral(diffusion, denoise, noise, start)
-        return ddim(diffusion, denoise, noise, self.steps, self.eta, start)
+        """Network calls that one sample costs."""
+        calls = self.chosen.calls(self.sampler_steps)
+        return calls if self.guidance == 1 else 2 * calls

@@ -1,8 +1,4 @@
-"""Variational dequantisation: noise within the bins, by a flow that sees the levels (Ho et al. 2019, section 3.1)."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""Variational dequantisation: noise within the bins from a flow that sees the levels (Ho et al. 2019, section 3.1)."""
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +6,15 @@ from torch import Tensor, nn
 from genbench import DataSpec
 from genbench.images import LEVELS
 from genbench_flow.layers import Coupling, Network, squeeze, unsqueeze
+from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Spline
-
-if TYPE_CHECKING:
-    from genbench_flow import FlowConfig
 
 
 class Dequantizer(nn.Module):
-    """q(u|y) of noise u in [0, 1)^D for levels y: uniform noise through splines that look at the levels around it.
+    """q(u|y) of noise u in [0, 1)^D for levels y: uniform noise through splines that see the levels around it.
 
-    Two couplings, each of one half of a chequerboard given the other half and all levels. They start as the identity,
-    hence as uniform dequantisation, and keep the noise inside its bin, so that the bound is one on P(y).
+    Two couplings, each transforming one half of a chequerboard given the other half and all levels. They start as the
+    identity, hence as uniform dequantisation, and keep the noise inside its bin, so that the bound is on P(y).
     """
 
     def __init__(self, data: DataSpec, config: FlowConfig) -> None:
@@ -49,7 +43,7 @@ class Dequantizer(nn.Module):
         return unsqueeze(x.chunk(2, dim=1)[0], self.factor), log_det
 
     def forward(self, centres: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) dequantised by one draw of u ~ q(u|y), and -log q(u|y) in nats per image (B,).
+        """Images (B, C, H, W) dequantised with one draw of u ~ q(u|y), and -log q(u|y) in nats per image (B,).
 
         `centres` are the bin centres of the levels y. q is a density on the unit cube: uniform noise has log q = 0.
         """

@@ -1,9 +1,6 @@
 """Glow's levels: activation normalisation, invertible 1x1 convolution, coupling of halves (Kingma & Dhariwal 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +9,12 @@ from torch.nn import functional as F
 from genbench import DataSpec
 from genbench.nets import zeroed
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level
+from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Affine, Spline
-
-if TYPE_CHECKING:
-    from genbench_flow import FlowConfig
 
 
 class InvertibleConv(nn.Module):
-    """A 1x1 convolution that starts as a random rotation (3.2); float32 also under autocast, as its determinant is."""
+    """A 1x1 convolution that starts as a random rotation (3.2); float32 even under autocast, as is its determinant."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -39,7 +34,7 @@ class InvertibleConv(nn.Module):
 
 
 class GlowNetwork(nn.Module):
-    """3x3, 1x1 and 3x3 convolutions with ReLU, the last zero at first (appendix B); labels shift the first's."""
+    """3x3, 1x1 and 3x3 convolutions with ReLU, the last starting at zero (appendix B); labels shift the first."""
 
     def __init__(self, channels: int, outputs: int, width: int, num_classes: int) -> None:
         super().__init__()
@@ -57,7 +52,7 @@ class GlowNetwork(nn.Module):
 
 
 class SplitPrior(nn.Module):
-    """One 3x3 convolution that starts at zero, of what goes on: mean and scale of what a split lets go."""
+    """A 3x3 convolution that starts at zero: from what goes on, the mean and scale of what a split factors out."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -71,7 +66,7 @@ class SplitPrior(nn.Module):
 def glow_levels(
     data: DataSpec, config: FlowConfig, depth: int, transform: Callable[[], Affine | Spline]
 ) -> list[Level]:
-    """`depth` levels of `steps` steps. What a split lets go, and what is left last, have learned Gaussian priors.
+    """`depth` levels of `steps` steps. What a split factors out, and what is left last, have learned Gaussian priors.
 
     Such a prior is a coupling too: with z2 ~ N(mean(z1), scale(z1)), it maps z2, given z1, to a standard normal.
     """

@@ -1,25 +1,20 @@
-"""Levels that go from coarse to fine pixels: every pixel's density given coarser ones is one elementwise transform."""
-
-from __future__ import annotations
+"""Levels from coarse to fine pixels: a pixel's density given the coarser ones is one elementwise transform."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from genbench import DataSpec
 from genbench_flow.layers import ActNorm, Coupling, Level, Network
 from genbench_flow.masked import Autoregression, Reversal
+from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Affine, Spline
-
-if TYPE_CHECKING:
-    from genbench_flow import FlowConfig
 
 Transform = Callable[[], Affine | Spline]
 
 
 def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Transform) -> list[Level]:
-    """`depth` levels that each keep one pixel of four, and one for the coarsest pixels, all of them."""
+    """`depth` levels that each keep one pixel of four, and a last one for all of the coarsest pixels."""
     (c, h, w), levels = data.shape, []
     for level in range(depth):
         h, w = h // 2, w // 2
@@ -42,8 +37,8 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
 def _places(colours: int) -> list[tuple[list[int], list[int]]]:
     """Targets and contexts among the 4C channels of 2x2 patches, in the order of the layers.
 
-    Place 0 of a patch is on the coarser grid. Places 1 and 2 are given 0 and 3, then place 3 is given 0: a chequerboard
-    given the other one, twice. A colour also sees the colours before it, and so is transformed before they are.
+    Place 0 of a patch is on the coarser grid. Places 1 and 2 are given 0 and 3, then place 3 is given 0: twice a
+    chequerboard given the other one. A colour also sees the colours before it, and so is transformed before them.
     """
     couplings = []
     for places, known in (([1, 2], [0, 3]), ([3], [0])):

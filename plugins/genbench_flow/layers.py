@@ -1,4 +1,4 @@
-"""Couplings, their networks, and the levels they make up.
+"""Couplings, their networks, and the levels built of them.
 
 A layer maps `x, labels` to `y, log_det`, with log |det dy/dx| in nats per image (B,), and its `inverse` maps back.
 """
@@ -15,7 +15,7 @@ from genbench_flow.transforms import Affine, Spline
 class Network(nn.Module):
     """A small residual network: `channels` (B, c, H, W) to `outputs` (B, o, H, W), which start at zero.
 
-    It knows where it is (a learned bias for every position) and, where `num_classes` > 0, what it draws.
+    It knows its position (a learned bias for every pixel) and, with `num_classes` > 0, the class.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Network(nn.Module):
 
 
 class Constant(nn.Module):
-    """The network of a coupling without context: `outputs` numbers, of a class where there are classes."""
+    """The network of a coupling without context: `outputs` learned numbers, per class if there are classes."""
 
     def __init__(self, outputs: int, num_classes: int) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ class Constant(nn.Module):
 
 
 class ActNorm(nn.Module):
-    """y = (x + bias) exp(log_scale), a channel each (Kingma & Dhariwal 2018, section 3.1).
+    """y = (x + bias) exp(log_scale), per channel (Kingma & Dhariwal 2018, section 3.1).
 
-    Where `pending` is set, the next batch chooses both, so that it comes out standardised.
+    If `pending` is set, both are chosen from the next batch, so that it comes out standardised.
     """
 
     def __init__(self, channels: int) -> None:
@@ -66,23 +66,29 @@ class ActNorm(nn.Module):
         self.pending = False
 
     def fit(self, x: Tensor) -> None:
+        """Choose bias and scale so that each channel of `x` (B, C, H, W) comes out with mean 0 and deviation 1."""
         deviation, mean = torch.std_mean(x, dim=(0, 2, 3), keepdim=True)
         self.bias.data = -mean[0]
         self.log_scale.data = -deviation[0].clamp_min(1e-3).log()
         self.pending = False
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B, C, H, W) to y of the same shape, and log |det dy/dx| (B,), the same for every image."""
         if self.pending:
             self.fit(x)
         log_det = self.log_scale.sum() * (x.shape[2] * x.shape[3])
         return (x + self.bias) * self.log_scale.exp(), log_det.expand(len(x))
 
     def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The x (B, C, H, W) that `forward` maps to y."""
         return y * (-self.log_scale).exp() - self.bias
 
 
 class Coupling(nn.Module):
-    """Transforms the channels `target`, elementwise, as a network of the channels `context` says (Dinh et al. 2015)."""
+    """Transforms the channels `target`, elementwise, by parameters from a network of the channels `context`.
+
+    All other channels pass as they are. Source: Dinh et al. 2015. Raises ValueError if the two overlap.
+    """
 
     target: Tensor
     context: Tensor
@@ -108,18 +114,21 @@ class Coupling(nn.Module):
         return target, parameters.reshape(*target.shape, self.transform.parameters_each)
 
     def put(self, x: Tensor, target: Tensor) -> Tensor:
+        """x (B, C, H, W) with the target channels replaced by `target` (B, H, W, T)."""
         return x.index_copy(1, self.target, target.permute(0, 3, 1, 2))
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x (B, C, H, W) to y of the same shape, and log |det dy/dx| (B,)."""
         y, log_slope = self.transform(*self.parts(x, labels))
         return self.put(x, y), log_slope.flatten(1).sum(1)
 
     def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The x (B, C, H, W) that `forward` maps to y: the context is the same in both, and so are the parameters."""
         return self.put(y, self.transform.inverse(*self.parts(y, labels)))
 
 
 class Level(nn.Module):
-    """Squeeze, layers, split: of the squeezed channels `keep` go on to the next level, the others are latents."""
+    """Squeeze, layers, split: the squeezed channels `keep` go on to the next level, the others are latents."""
 
     keep: Tensor
     leave: Tensor
@@ -134,7 +143,7 @@ class Level(nn.Module):
         self.factor, self.layers = factor, nn.ModuleList(layers)
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """`x` (B, C, H, W) to what goes on, the latents, and the log-determinant (B,)."""
+        """x (B, C, H, W) to what goes on (B, K, H/f, W/g), the latents (B, L, H/f, W/g) and log |det| (B,)."""
         x, log_det = squeeze(x, self.factor), x.new_zeros(len(x))
         for layer in self.layers:
             x, change = layer(x, labels)
@@ -142,6 +151,7 @@ class Level(nn.Module):
         return x[:, self.keep], x[:, self.leave], log_det
 
     def inverse(self, kept: Tensor, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The x (B, C, H, W) that `forward` maps to these two."""
         channels = len(self.keep) + len(self.leave)
         y = latents.new_empty(len(latents), channels, *latents.shape[2:])
         y = y.index_copy(1, self.leave, latents).index_copy(1, self.keep, kept)

@@ -1,4 +1,4 @@
-"""Autoregression in one pass: a value's density given those before it, by a masked network (Germain et al. 2015)."""
+"""Autoregression in one pass: a value's density given those before it, from a masked network (Germain et al. 2015)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from genbench_flow.transforms import Affine, Spline
 
 
 class MaskedLinear(nn.Linear):
-    """A linear map of which output o sees input i only where reach[o] >= degree[i]."""
+    """A linear map whose output o sees input i only if reach[o] >= degree[i]."""
 
     mask: Tensor
 
@@ -22,11 +22,10 @@ class MaskedLinear(nn.Linear):
 
 
 class Autoregression(nn.Module):
-    """Transforms x_1 ... x_D elementwise, x_i as the label and a masked network of x_1 ... x_(i-1) say.
+    """Transforms x_1 ... x_D elementwise, x_i with parameters from the label and a masked network of x_1 ... x_(i-1).
 
-    One pass in one direction, D passes back (Papamakarios et al. 2017, section 3). The hidden units are of degrees 1
-    to D - 1: one of degree k sees x_1 ... x_k. Of x_1 there is only a learned marginal, of a class where there are
-    classes.
+    One pass forward, D passes back (Papamakarios et al. 2017, section 3). The hidden units have degrees 1 to D - 1: one
+    of degree k sees x_1 ... x_k. x_1 has only a learned marginal, per class if there are classes.
     """
 
     def __init__(self, dims: int, width: int, transform: Affine | Spline, num_classes: int) -> None:
@@ -42,7 +41,7 @@ class Autoregression(nn.Module):
         self.marginal = Constant(dims * each, num_classes)
 
     def parameters_of(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """Of the transforms of x (B, D, 1, 1), (B, D, P), in the precision of x."""
+        """Parameters (B, D, P) of the transforms of x (B, D, 1, 1), in the precision of x."""
         h: Tensor = self.first(x.flatten(1).to(self.first.weight.dtype) * 0.3)
         if self.labels is not None:
             h = h + self.labels(labels)
@@ -63,7 +62,7 @@ class Autoregression(nn.Module):
 
 
 class Reversal(nn.Module):
-    """The channels (B, D, 1, 1) in the other order, for the next autoregression to begin where the last one ended."""
+    """Reverses the channels (B, D, 1, 1), so that the next autoregression begins where the last one ended."""
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.flip(1), x.new_zeros(len(x))

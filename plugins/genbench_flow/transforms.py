@@ -1,4 +1,4 @@
-"""Elementwise maps of a flow: its front, logit or linear, and the transforms of couplings, affine or spline."""
+"""Elementwise maps of a flow: the front, logit or linear, and the transforms of couplings, affine or spline."""
 
 import math
 
@@ -79,13 +79,13 @@ class Spline(nn.Module):
         self.parameters_each = 3 * bins + 1
 
     def knots(self, raw: Tensor) -> Tensor:
-        """Edges (..., K + 1) of bins (..., K). Softmax by hand: over a short axis it is faster."""
+        """Edges (..., K + 1) of bins (..., K). The softmax is written out: over a short axis it is faster."""
         weight = raw.clamp(-12, 12).exp()
         share = MIN_BIN + (1 - MIN_BIN * self.bins) * weight / weight.sum(-1, keepdim=True)
         return 2 * self.bound * F.pad(share.cumsum(-1), (1, 0)) - self.bound
 
     def bin(self, value: Tensor, parameters: Tensor, inverse: bool) -> tuple[Tensor, ...]:
-        """Of the bin that holds `value`: left x and y, width, height, and the slopes at its two ends."""
+        """The bin that holds `value`: its left x and y, width, height, and the slopes at its two ends."""
         sizes, slopes = torch.split_with_sizes(parameters, (2 * self.bins, self.bins + 1), -1)
         edges = self.knots(sizes.reshape(*value.shape, 2, self.bins))
         inner = edges[..., int(inverse), 1:-1].detach().contiguous()
@@ -109,7 +109,7 @@ class Spline(nn.Module):
         return torch.where(within, y, x), torch.where(within, log_slope, 0.0)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
-        """The root of equation 6 in the form that does not cancel."""
+        """The x (...) that `forward` maps to y: the root of equation 6, in the form without cancellation."""
         inside = y.clamp(-self.bound, self.bound)
         left, bottom, width, height, d0, d1 = self.bin(inside, parameters, inverse=True)
         s, rise = height / width, inside - bottom

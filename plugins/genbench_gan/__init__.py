@@ -1,16 +1,16 @@
 """GAN: a generator against a spectrally normalised critic, convolutional or residual (Miyato et al. 2018)."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar
 
 import torch
-from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import Batch, Config, DataSpec, Model, Phase, adamw, field, hookimpl, warmup_linear
-from genbench_gan.networks import Critic, Generator
+from genbench import Batch, DataSpec, Model, Phase, adamw, hookimpl, warmup_linear
+from genbench_gan.networks import ConvCritic, ConvGenerator
 from genbench_gan.residual import ResidualCritic, ResidualGenerator
+from genbench_gan.settings import GANConfig
 
 
 @hookimpl
@@ -19,7 +19,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What the critic minimises, given its scores of real and generated images, (B,) each.
+    """What the critic minimises, given its scores for real and generated images, (B,) each.
 
     `hinge`: Lim & Ye 2017; `non_saturating`: Goodfellow et al. 2014; `wasserstein`: Arjovsky et al. 2017.
     """
@@ -31,7 +31,7 @@ def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
 
 
 def generator_loss(kind: str, fake: Tensor) -> Tensor:
-    """What the generator minimises, given the critic's scores of its images, (B,)."""
+    """What the generator minimises, given the critic's scores for its images, (B,)."""
     return F.softplus(-fake).mean() if kind == "non_saturating" else -fake.mean()
 
 
@@ -44,43 +44,11 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (norms - 1).square().mean()
 
 
-class GANConfig(Config):
-    batch_size: int = field(32, "train", "images per update, of the critic and of the generator", ge=1)
-    learning_rate: float = field(2e-3, "train", "peak learning rate of the generator (Adam)", gt=0)
-    critic_learning_rate: float = field(1e-3, "train", "peak learning rate of the critic (Adam)", gt=0)
-    betas: tuple[float, float] = field((0.0, 0.99), "train", "Adam's decay rates")
-    loss: Literal["hinge", "non_saturating", "wasserstein"] = field("hinge", "train", "the adversarial loss")
-    gradient_penalty: float = field(10.0, "train", "weight of the gradient penalty of the Wasserstein loss", ge=0)
-    spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norms")
-    critic_steps: int = field(1, "train", "updates of the critic for one of the generator", ge=1)
-    network: Literal["conv", "residual"] = field("conv", "train", "plain convolutions, or residual blocks")
-    norm: Literal["group", "batch"] = field(
-        "group", "train", "normalisation in the generator, by class where there are classes; batch asks for ema_decay=0"
-    )
-    latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
-    width: int = field(
-        32,
-        "train",
-        "channels of the generator: conv, its finest level's, doubled with every halving; residual, all",
-        ge=1,
-    )
-    critic_width: int = field(32, "train", "channels of the critic, likewise", ge=1)
-    patch: int = field(2, "train", "pixels a side that are folded into channels", ge=1)
-    base: int = field(8, "train", "sides are halved until none is above this; by the residual critic, twice it", ge=2)
-    depth: int = field(
-        2, "train", "conv: convolutions a level of the critic, the generator has one less; residual: last blocks", ge=1
-    )
-
-    @model_validator(mode="after")
-    def statistics_of_the_sampled_weights(self) -> Self:
-        """Batch statistics are those of the trained weights, and wrong for averages that trail them."""
-        if self.norm == "batch" and self.ema_decay > 0:
-            raise ValueError("norm = 'batch' keeps the statistics of the weights as trained: set ema_decay = 0 too")
-        return self
+NETWORKS = {"conv": (ConvGenerator, ConvCritic), "residual": (ResidualGenerator, ResidualCritic)}
 
 
 class GAN(Model):
-    """Two players, two phases of a step: the critic tells real from fake, the generator makes the critic wrong."""
+    """Two players, two phases of a step: the critic tells real from fake, the generator tries to fool it."""
 
     name = "gan"
     Config = GANConfig
@@ -105,19 +73,13 @@ class GAN(Model):
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         super().__init__(data, config)
-        c, k = config, data.num_classes
-        self.generator: Generator | ResidualGenerator
-        self.critic: Critic | ResidualCritic
-        if c.network == "residual":
-            self.generator = ResidualGenerator(data.shape, c.latent, c.width, c.patch, c.base, k, c.norm)
-            self.critic = ResidualCritic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
-        else:
-            self.generator = Generator(data.shape, c.latent, c.width, c.patch, c.base, c.depth, k, c.norm)
-            self.critic = Critic(data.shape, c.critic_width, c.patch, c.base, c.depth, k, c.spectral_norm)
+        generator, critic = NETWORKS[config.network]
+        self.generator = generator(data, config)
+        self.critic = critic(data, config)
 
     @property
     def eager(self) -> tuple[nn.Module, ...]:
-        """The gradient penalty differentiates the critic's gradient, for which torch.compile has no code."""
+        """The gradient penalty differentiates the critic's gradient, which torch.compile does not support."""
         return (self.critic,) if self.config.loss == "wasserstein" else ()
 
     def phases(self) -> list[Phase]:

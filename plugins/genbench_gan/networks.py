@@ -1,19 +1,22 @@
-"""Generator and critic: plain convolutions, as in the standard networks of Miyato et al. 2018 (tables 3a and 3b)."""
+"""Generator and critic: what all have, and those of plain convolutions, Miyato et al. 2018 (tables 3a and 3b)."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from genbench import DataSpec
 from genbench.nets import group_norm, pad_to_multiple
+from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
 
 
 def pyramid(size: Size, patch: int, base: int) -> list[Size]:
-    """Heights and widths of the feature maps, finest first: patches, then halves until no side is above `base`."""
+    """Heights and widths of the feature maps, finest first: patches, then halved until no side is above `base`."""
     sizes = [(math.ceil(size[0] / patch), math.ceil(size[1] / patch))]
     while max(sizes[-1]) > base:
         sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
@@ -21,7 +24,7 @@ def pyramid(size: Size, patch: int, base: int) -> list[Size]:
 
 
 def to_images(maps: Tensor, patch: int, size: Size) -> Tensor:
-    """Images in (-1, 1) of the given size, from maps whose channels hold patches; what is too large is cropped."""
+    """Images in (-1, 1) of the given size, from maps whose channels hold patches; any excess is cropped."""
     return F.pixel_shuffle(maps, patch)[..., : size[0], : size[1]].float().tanh()
 
 
@@ -34,10 +37,10 @@ def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -
 
 
 class NormReLU(nn.Module):
-    """Normalisation, a scale and a shift by class embedding if there are classes, and a ReLU.
+    """Normalisation, a scale and a shift from the class embedding if there are classes, and a ReLU.
 
-    `norm` is "group", or "batch": the statistics of the batch in training and their running averages after it.
-    Source: conditional normalisation as in Miyato & Koyama 2018, section 4; it starts as if there were no classes.
+    `norm` is "group", or "batch": batch statistics in training and their running averages afterwards. Source:
+    conditional normalisation as in Miyato & Koyama 2018, section 4; it starts as if there were no classes.
     """
 
     def __init__(self, channels: int, num_classes: int, norm: str = "group") -> None:
@@ -55,86 +58,124 @@ class NormReLU(nn.Module):
         return F.relu(x)
 
 
-class Generator(nn.Module):
+class Conv(nn.Conv2d):
+    """A convolution that labels have no effect on."""
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        return super().forward(x)
+
+
+class Doubling(nn.ConvTranspose2d):
+    """A transposed convolution that doubles the sides; labels have no effect on it."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 4, 2, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+class Generator(nn.Module, ABC):
     """Latents (B, latent), with labels (B,) if there are classes, to images (B, C, H, W) in (-1, 1).
 
-    The coarsest map is a linear function of the latent; the class enters by the normalisations, since a generator that
-    gets it beside the latent tends to ignore the latent. Each level doubles the sides and halves the channels, down to
-    `width`; the last one writes patches of `patch` x `patch` pixels. `depth - 1` convolutions a level. What is too
-    large is cropped. Every layer but the last is followed by `norm` and a ReLU.
+    A linear map makes the coarsest feature maps; a subclass grows them; the head writes patches of `patch` x `patch`
+    pixels. Any excess is cropped. The class enters through the normalisations: a generator that is given it next
+    to the latent tends to ignore the latent.
     """
 
-    def __init__(
-        self,
-        shape: tuple[int, int, int],
-        latent: int,
-        width: int,
-        patch: int,
-        base: int,
-        depth: int,
-        num_classes: int,
-        norm: str = "group",
-    ) -> None:
+    head: nn.Conv2d
+
+    def __init__(self, data: DataSpec, config: GANConfig, coarsest: Size, width: int) -> None:
         super().__init__()
-        channels, *size = shape
-        self.size, self.patch = (size[0], size[1]), patch
-        sizes = pyramid(self.size, patch, base)
-        self.coarsest = sizes[-1]
-        widths = [width * 2**level for level in reversed(range(len(sizes)))]
-        self.stem = nn.Linear(latent, widths[0] * math.prod(self.coarsest))
-        self.layers = nn.ModuleList()
-        for above, wide in zip([0, *widths], widths):
-            if above:
-                self.layers.append(nn.ConvTranspose2d(above, wide, 4, 2, 1))
-            for _ in range(depth - 1):
-                self.layers += [NormReLU(wide, num_classes, norm), nn.Conv2d(wide, wide, 3, padding=1)]
-            self.layers.append(NormReLU(wide, num_classes, norm))
-        self.head = nn.Conv2d(width, channels * patch**2, 3, padding=1)
+        self.size, self.patch, self.coarsest = data.shape[1:], config.patch, coarsest
+        self.stem = nn.Linear(config.latent, width * math.prod(coarsest))
+
+    @abstractmethod
+    def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        """The coarsest feature maps to the finest, (B, C, h, w) each."""
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = self.stem(z).unflatten(1, (-1, *self.coarsest))
-        for layer in self.layers:
-            x = layer(x, labels) if isinstance(layer, NormReLU) else layer(x)
+        x = self.grow(self.stem(z).unflatten(1, (-1, *self.coarsest)), labels)
         return to_images(self.head(x), self.patch, self.size)
 
 
-class Critic(nn.Module):
+class ConvGenerator(Generator):
+    """Each level doubles the sides and halves the channels, down to `width`, with `depth - 1` more convolutions.
+
+    Every layer but the last is followed by `norm` and a ReLU.
+    """
+
+    def __init__(self, data: DataSpec, config: GANConfig) -> None:
+        sizes = pyramid(data.shape[1:], config.patch, config.base)
+        widths = [config.width * 2**level for level in reversed(range(len(sizes)))]
+        super().__init__(data, config, sizes[-1], widths[0])
+        self.layers = nn.ModuleList()
+        for above, wide in zip([0, *widths], widths):
+            if above:
+                self.layers.append(Doubling(above, wide))
+            for _ in range(config.depth - 1):
+                self.layers += [NormReLU(wide, data.num_classes, config.norm), Conv(wide, wide, 3, padding=1)]
+            self.layers.append(NormReLU(wide, data.num_classes, config.norm))
+        self.head = nn.Conv2d(config.width, data.shape[0] * config.patch**2, 3, padding=1)
+
+    def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, labels)
+        return x
+
+
+def normalised(config: GANConfig) -> Callable[[nn.Module], nn.Module]:
+    """Divides a layer's weights by their spectral norm, if that is asked for (Miyato et al. 2018, algorithm 1)."""
+    return spectral_norm if config.spectral_norm else nn.Identity()
+
+
+class Critic(nn.Module, ABC):
     """Images (B, C, H, W), with labels (B,) if there are classes, to scores (B,).
 
-    `depth` convolutions a level, of which the first doubles the channels, and one of stride 2 between levels. The class
-    enters by `projection` of the features, summed over all places. With `spectral` every weight is divided by its
-    spectral norm (Miyato et al. 2018, algorithm 1).
+    The head scores `inputs` numbers of what `features` makes of the patches, (B, `channels`, h, w). The class enters by
+    `projection` of the features, summed over all positions.
     """
 
     def __init__(
-        self,
-        shape: tuple[int, int, int],
-        width: int,
-        patch: int,
-        base: int,
-        depth: int,
-        num_classes: int,
-        spectral: bool = True,
+        self, data: DataSpec, config: GANConfig, features: list[nn.Module], inputs: int, channels: int
     ) -> None:
         super().__init__()
-        normed: Callable[[nn.Module], nn.Module] = spectral_norm if spectral else nn.Identity()
-        channels, *size = shape
-        self.patch = patch
-        sizes = pyramid((size[0], size[1]), patch, base)
-        layers: list[nn.Module] = []
-        wide = channels * patch**2
-        for level in range(len(sizes)):
-            if level:
-                layers += [normed(nn.Conv2d(wide, wide, 4, 2, 1)), nn.LeakyReLU(0.1)]
-            for _ in range(depth):
-                layers += [normed(nn.Conv2d(wide, width * 2**level, 3, padding=1)), nn.LeakyReLU(0.1)]
-                wide = width * 2**level
-        self.features = nn.Sequential(*layers)
-        count = wide * math.prod(side >> (len(sizes) - 1) for side in sizes[0])
-        self.head = normed(nn.Linear(count, 1))
-        self.embed = normed(nn.Embedding(num_classes, wide)) if num_classes else None
+        normed, classes = normalised(config), data.num_classes
+        self.patch = config.patch
+        self.features = nn.Sequential(*features)
+        self.head = normed(nn.Linear(inputs, 1))
+        self.embed = normed(nn.Embedding(classes, channels)) if classes else None
+
+    @abstractmethod
+    def scored(self, features: Tensor, pooled: Tensor) -> Tensor:
+        """What the head sees, (B, inputs), of the features and of their sums over all positions, (B, channels)."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         features = self.features(F.pixel_unshuffle(pad_to_multiple(images, self.patch), self.patch))
-        scores: Tensor = self.head(features.flatten(1)).squeeze(1).float()
-        return scores + projection(self.embed, features.float().sum((2, 3)), labels)
+        pooled = features.float().sum((2, 3))
+        scores: Tensor = self.head(self.scored(features, pooled)).squeeze(1).float()
+        return scores + projection(self.embed, pooled, labels)
+
+
+class ConvCritic(Critic):
+    """`depth` convolutions a level, the first of which doubles the channels, and one of stride 2 between levels.
+
+    The head sees all features.
+    """
+
+    def __init__(self, data: DataSpec, config: GANConfig) -> None:
+        normed = normalised(config)
+        sizes = pyramid(data.shape[1:], config.patch, config.base)
+        layers: list[nn.Module] = []
+        wide = data.shape[0] * config.patch**2
+        for level in range(len(sizes)):
+            if level:
+                layers += [normed(nn.Conv2d(wide, wide, 4, 2, 1)), nn.LeakyReLU(0.1)]
+            for _ in range(config.depth):
+                layers += [normed(nn.Conv2d(wide, config.critic_width * 2**level, 3, padding=1)), nn.LeakyReLU(0.1)]
+                wide = config.critic_width * 2**level
+        inputs = wide * math.prod(side >> (len(sizes) - 1) for side in sizes[0])
+        super().__init__(data, config, layers, inputs, wide)
+
+    def scored(self, features: Tensor, pooled: Tensor) -> Tensor:
+        return features.flatten(1)

@@ -1,12 +1,13 @@
-"""Latent diffusion (Rombach et al. 2022): an autoencoder learns to fold images small, then diffusion models the rest.
+"""Latent diffusion (Rombach et al. 2022): an autoencoder learns to compress images, then diffusion models its latents.
 
     z = scale * E(x),   z_T ~ N(0, I) -> z_0 by the reverse process of `genbench_ddpm`,   x = D(z_0 / scale)
 
-The first stage is a variational autoencoder with a small weight on its divergence and a trained discretised logistic.
+The first stage is a variational autoencoder with a small weight on its divergence and a learned discretised logistic.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -14,11 +15,10 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench.capabilities import SumOfTerms
 from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
-from genbench.nets import Decoder, Encoder, latent_size
-from genbench_ddpm.chains import between, forward_chain, reverse_chain
-from genbench_ddpm.diffusion import Denoiser, Network
-from genbench_ddpm.samplers import Walk, end_of
+from genbench.nets import AutoencoderSpec, Decoder, Encoder, latent_size
+from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.settings import DiffusionConfig
 from genbench_ldm.presets import PRESETS
 
@@ -29,19 +29,19 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 class LDMConfig(DiffusionConfig):
-    """The settings of `ldm`; the defaults are the preset `small`. Those of the network are the latent U-Net's."""
+    """The settings of `ldm`; the defaults are the preset `small`. Network options are those of the latent U-Net."""
 
     widths: tuple[int, ...] = field((64, 64), "train", "channels of each resolution, finest first", min_length=1)
     patch: int = field(1, "train", "side of the squares of latent pixels that are folded into channels", ge=1)
 
-    factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "by how much the first stage shrinks a side")
+    factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "factor by which the first stage shrinks a side")
     latent_channels: int = field(4, "train", "channels of the latent map", ge=1)
     kl_weight: float = field(0.1, "train", "weight of the first stage's divergence from a normal; 1 is the ELBO", ge=0)
     ae_form: Literal["lean", "kl"] = field(
-        "lean", "train", "the first stage's networks: lean, or as the authors' AutoencoderKL, with attention"
+        "lean", "train", "the first stage's networks: lean, or like the authors' AutoencoderKL, with attention"
     )
     ae_widths: tuple[int, ...] = field((32, 64), "train", "the first stage's channels, finest first", min_length=1)
-    ae_blocks: int = field(1, "train", "the first stage's residual blocks of each resolution", ge=1)
+    ae_blocks: int = field(1, "train", "the first stage's residual blocks per resolution", ge=1)
     ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
     ae_share: float = field(0.25, "train", "share of the budget that the first stage takes", gt=0, lt=1)
 
@@ -55,20 +55,23 @@ class LDMConfig(DiffusionConfig):
 class Autoencoder(nn.Module):
     """Images (B, C, H, W) to a Gaussian over latents (B, c, h, w), and latents to a logistic over images.
 
-    In the form `kl` the networks are those of Rombach et al. 2022, appendix G: two blocks with attention between them
-    in the middle, one more block on every level of the decoder, and a 1x1 convolution on either side of the latents.
+    In the form `kl` the networks are those of Rombach et al. 2022, appendix G: in the middle, two blocks with attention
+    between them; one more block on every level of the decoder; a 1x1 convolution on either side of the latents.
     """
 
     def __init__(self, shape: tuple[int, int, int], config: LDMConfig) -> None:
         super().__init__()
-        channels, height, width = shape
-        widths, blocks = config.ae_widths, config.ae_blocks
-        latents, patch, kl = config.latent_channels, config.factor // 2 ** (len(widths) - 1), config.ae_form == "kl"
-        middle, more = (2, 1) if kl else (1, 0)
-        self.encoder = Encoder(channels, 2 * latents, widths, blocks, patch=patch, middle=middle, attention=kl)
-        self.decoder = Decoder(
-            latents, channels, (height, width), widths, blocks + more, patch=patch, middle=middle, attention=kl
+        channels, *size = shape
+        latents, kl = config.latent_channels, config.ae_form == "kl"
+        spec = AutoencoderSpec(
+            widths=config.ae_widths,
+            blocks=config.ae_blocks,
+            patch=config.factor // 2 ** (len(config.ae_widths) - 1),
+            middle=2 if kl else 1,
+            attention=kl,
         )
+        self.encoder = Encoder(channels, 2 * latents, spec)
+        self.decoder = Decoder(latents, channels, (size[0], size[1]), replace(spec, blocks=spec.blocks + kl))
         self.to_latents = nn.Conv2d(2 * latents, 2 * latents, 1) if kl else nn.Identity()
         self.from_latents = nn.Conv2d(latents, latents, 1) if kl else nn.Identity()
         self.log_scale = nn.Parameter(torch.full((channels, 1, 1), -2.0))
@@ -85,11 +88,11 @@ class Autoencoder(nn.Module):
 
 
 def draw(mean: Tensor, log_std: Tensor) -> Tensor:
-    """A draw of q(z|x)."""
+    """A draw from q(z|x)."""
     return mean + log_std.exp() * torch.randn_like(mean)
 
 
-class LatentDiffusion(Model):
+class LatentDiffusion(SumOfTerms, Model):
     """Diffusion in the latent space of an autoencoder that is trained first, on the same budget."""
 
     name = "ldm"
@@ -108,10 +111,15 @@ class LatentDiffusion(Model):
         self.diffusion = config.process()
         self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
         self.register_buffer("scale", torch.ones(()))
+        self.diffuser = Diffuser(self.predict, self.diffusion, config, replace(data, shape=self.latent_shape))
 
     @property
     def nfe(self) -> int:
         return self.config.network_calls + 1
+
+    @property
+    def likelihood_note(self) -> str:
+        return f"one draw of the latents, {self.diffuser.bound_note}"
 
     def phases(self) -> list[Phase]:
         config = self.config
@@ -129,7 +137,7 @@ class LatentDiffusion(Model):
         return self.autoencoder_loss(batch.images) if phase == "autoencoder" else self.diffusion_loss(batch)
 
     def autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:
-        """Nats a dimension of the image: the loss, and its parts before the weight."""
+        """Nats per image dimension: the loss, and its parts before weighting."""
         posterior = self.autoencoder.encode(images)
         mean = self.autoencoder.decode(draw(*posterior))
         distortion = -discretized_logistic_log_prob(images, mean, self.autoencoder.log_scale).mean()
@@ -137,31 +145,18 @@ class LatentDiffusion(Model):
         return {"loss": distortion + self.config.kl_weight * rate, "distortion": distortion, "rate": rate}
 
     def diffusion_loss(self, batch: Batch) -> Tensor:
-        """The objective of `genbench_ddpm` on latents that are drawn anew every time."""
+        """The objective of `genbench_ddpm` on freshly drawn latents."""
         with torch.no_grad():
             latents = self.scale * draw(*self.autoencoder.encode(batch.images))
-        labels = self.config.kept(batch.labels, self.data.num_classes)
-        return self.config.loss(self.diffusion, self.network(labels), latents, discrete=False)
+        return self.diffuser.loss(latents, batch.labels)
 
-    def network(self, labels: Tensor | None) -> Network:
-        """The U-Net as a function of z_t and t alone; it sees t on a scale of 0 to 1,000 whatever T is."""
-        return lambda z_t, t: self.net(z_t, t * (1000 / self.diffusion.steps), labels)
-
-    def denoiser(self, labels: Tensor | None) -> Denoiser:
-        """The network's estimates of the scaled latents and of their variance, without guidance."""
-        return self.diffusion.denoiser(self.network(labels))
+    def predict(self, z_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """What the U-Net predicts; it sees t on a scale of 0 to 1,000 whatever T is."""
+        out: Tensor = self.net(z_t, self.diffusion.per_mille(t), labels)
+        return out
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.decode(end_of(self.walk(self.noise(n), labels)))
-
-    def noise(self, n: int) -> Tensor:
-        """Scaled latents z_T."""
-        return torch.randn(n, *self.latent_shape, device=self.scale.device)
-
-    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
-        """The sampler's way from noise, z_T or z_start, to scaled latents of images of these labels."""
-        network = self.config.guided(self.diffusion, self.network, labels, self.data.num_classes)
-        return self.config.walk(self.diffusion, self.diffusion.denoiser(network), noise, start)
+        return self.decode(self.diffuser.sample(n, labels))
 
     def decode(self, latents: Tensor) -> Tensor:
         """The images (..., C, H, W) of scaled latents (..., c, h, w)."""
@@ -169,31 +164,27 @@ class LatentDiffusion(Model):
         return images.view(*latents.shape[:-3], *self.data.shape)
 
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        times, latents = forward_chain(self.diffusion, self.mean_latents(images), count)
+        times, latents = self.diffuser.forward_chain(self.mean_latents(images), count)
         return times, self.decode(latents)
 
     def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        times, latents = reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+        times, latents = self.diffuser.reverse_chain(n, count, labels)
         return times, self.decode(latents)
 
     def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
         ends = self.mean_latents(first), self.mean_latents(second)
-        return self.decode(between(self.diffusion, lambda z, t: self.walk(z, labels, t), *ends, weights))
+        return self.decode(self.diffuser.interpolate(*ends, weights, labels))
 
     def mean_latents(self, images: Tensor) -> Tensor:
         """Scaled means of q(z|x)."""
         return self.scale * self.autoencoder.encode(images)[0]
 
-    @property
-    def likelihood_note(self) -> str:
-        return f"one draw of the latents, variational bound over all {self.diffusion.steps} steps"
-
     def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """The parts of -log_prob, nats per image (B,), by one draw of the scaled latents u = scale * z, z ~ q(z|x).
+        """The parts of -log_prob, nats per image (B,), from one draw of the scaled latents u = scale * z, z ~ q(z|x).
 
-        log P(x) >= E_q[log P(x|z) - log q(u|x) + log p(u)]: the reconstruction, less the entropy of q(u|x), which is
-        that of q(z|x) and the log-determinant of the scale, and the diffusion's bound on the density of u, whose L_0 is
-        Gaussian. Source: Vahdat et al. 2021, eq. 1.
+        log P(x) >= E_q[log P(x|z) - log q(u|x) + log p(u)]: the reconstruction, minus the entropy of q(u|x), which is
+        that of q(z|x) plus the log-determinant of the scale, and the diffusion's bound on the density of u, whose L_0
+        is Gaussian. Source: Vahdat et al. 2021, eq. 1.
         """
         mean, log_std = self.autoencoder.encode(images)
         latents = draw(mean, log_std)
@@ -201,12 +192,9 @@ class LatentDiffusion(Model):
         log_std = log_std + self.scale.log()
         entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).double().flatten(1).sum(1)
         own = {"reconstruction": -pixels.double().flatten(1).sum(1), "log q(u|x)": -entropy}
-        return own | self.config.bound(self.diffusion, self.denoiser(labels), self.scale * latents, discrete=False)
-
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
+        return own | self.diffuser.bound(self.scale * latents, labels)
 
     def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The diffusion's L_{t-1}, nats per image (T, B), at about 60 values of t."""
         latents = self.scale * draw(*self.autoencoder.encode(images))
-        return self.diffusion.bound_over_time(self.denoiser(labels), latents, discrete=False)
+        return self.diffuser.bound_over_time(latents, labels)

@@ -1,8 +1,8 @@
-"""Named settings of `ldm`; an empty one is the defaults.
+"""Presets of `ldm`; an empty one is the defaults.
 
-The `paper` ones have the U-Nets of Rombach et al. 2022, tables 12 to 15 and 18, for 256x256x3, with the batches, rates,
-schedules, guidance and DDIM steps of these tables and of the authors' configurations. Their U-Nets have, without the
-embedding of the classes:
+Those named `paper` have the U-Nets of Rombach et al. 2022, tables 12 to 15 and 18, for 256x256x3, with the batch sizes,
+rates, schedules, guidance and DDIM steps of these tables and of the authors' configurations. Their U-Nets have, without
+the class embedding, these numbers of parameters:
 
     paper                    LDM-4, CelebA-HQ      274,056,163
     paper-ffhq               LDM-4, FFHQ           274,056,163
@@ -12,9 +12,9 @@ embedding of the classes:
     paper-imagenet           LDM-4, ImageNet       400,920,579, and 512,512 for the classes
     paper-imagenet-8         LDM-8, ImageNet       394,984,196, and 512,000 for the classes
 
-The first stages of all but Churches had a codebook, and all were trained apart, on other images, with perceptual and
-adversarial losses. They are not claimed: ours are the networks of the authors' KL-regularised first stages of the same
-factor and latent channels (55,312,063 parameters at f = 4, 83,653,863 at f = 8), trained on the job's own images.
+The first stages of all but Churches had a codebook, and all were trained separately, on other images, with perceptual
+and adversarial losses. These are not reproduced: ours are the networks of the authors' KL-regularised first stages with
+the same factor and latent channels (55,312,063 parameters at f = 4, 83,653,863 at f = 8), trained on the job's images.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ KL_F4: Mapping[str, Any] = {
     "ae_form": "kl",
     "ae_widths": (128, 256, 512),
     "ae_blocks": 2,
-    "ae_learning_rate": 1.08e-4,  # 4.5e-6 an image, and 24 images an update
+    "ae_learning_rate": 1.08e-4,  # 4.5e-6 per image, 24 images per update
 }
 KL_F8: Mapping[str, Any] = {**KL_F4, "factor": 8, "latent_channels": 4, "ae_widths": (128, 256, 512, 512)}
 
@@ -73,10 +73,10 @@ CHURCHES: Mapping[str, Any] = {
     "steps": 100,
 }
 
-# Its loss was of absolute errors, which the papers do not say; ours is of squares.
+# Its loss was the absolute error, which the papers do not say; ours is the squared error.
 CHURCHES_RELEASED: Mapping[str, Any] = {**CHURCHES, "scale_shift": True, "resample": True, "steps": 400}
 
-# The null class makes the 1,001 classes of the released model; the paper gives no rate, this is Ho & Salimans'.
+# With the null class, the released model's 1,001 classes; the paper gives no dropout rate: this is Ho & Salimans'.
 IMAGENET: Mapping[str, Any] = {
     **DIFFUSION,
     **KL_F4,

@@ -1,6 +1,6 @@
 """VAE: convolutional encoder and decoder, Gaussian posterior, discretised pixels (Kingma & Welling 2014).
 
-The prior is learned with the rest (Chen et al. 2017): samples then come from where the encoder puts the data.
+The prior is learned too (Chen et al. 2017), so that samples come from where the encoder puts the data.
 """
 
 import math
@@ -20,11 +20,11 @@ from genbench.distributions import (
     normal_log_prob,
     standard_normal_kl,
 )
-from genbench.nets import Decoder, Encoder, latent_size
+from genbench.nets import AutoencoderSpec, Decoder, Encoder, latent_size
 from genbench_vae.prior import Prior
 
 CHUNK = 250
-"""Images whose bound is computed at a time."""
+"""How many images' bounds are computed at a time."""
 
 
 @hookimpl
@@ -33,23 +33,25 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 class VAEConfig(Config):
+    """The networks, the latent vector and its prior, the pixels' distribution; the defaults are the preset `small`."""
+
     batch_size: int = field(32, "train", "images per update", ge=1)
     learning_rate: float = field(4e-3, "train", "peak learning rate (AdamW)", gt=0)
     beta: float = field(1.0, "train", "weight of the KL term; 1 is the ELBO (Higgins et al. 2017)", ge=0)
     likelihood: Literal["logistic", "gaussian"] = field(
         "logistic",
         "train",
-        "distribution of a pixel, discretised to the 256 levels; its scale is learned, a pixel each",
+        "distribution of a pixel, discretised to the 256 levels; its scale is learned per pixel",
     )
     latent: int = field(16, "train", "dimensions of the latent vector", ge=1)
-    width: int = field(16, "train", "channels at the finest level, doubled at each of the coarser ones", ge=1)
-    blocks: int = field(1, "train", "residual blocks a level", ge=1)
+    width: int = field(16, "train", "channels at the finest level, doubled at each coarser one", ge=1)
+    blocks: int = field(1, "train", "residual blocks per level", ge=1)
     couplings: int = field(
         4, "train", "couplings of the flow that is the prior of z; 0 for a standard normal (Chen et al. 2017)", ge=0
     )
     prior_width: int = field(128, "train", "units of the prior's networks", ge=1)
-    iwae: int = field(64, "sample", "k, the draws of the likelihood bound IWAE-k; 1 is the ELBO", ge=1)
-    draw: bool = field(False, "sample", "samples are draws of the pixels' distribution instead of its means")
+    iwae: int = field(64, "sample", "k, the number of draws in the likelihood bound IWAE-k; 1 is the ELBO", ge=1)
+    draw: bool = field(False, "sample", "sample from the pixels' distribution instead of taking its mean")
 
 
 class VAE(Model):
@@ -69,10 +71,11 @@ class VAE(Model):
     def __init__(self, data: DataSpec, config: VAEConfig) -> None:
         super().__init__(data, config)
         (channels, height, side), k = data.shape, data.num_classes
-        widths = [config.width * 2**level for level in range(_levels(max(height, side)))]
-        self.encoder = Encoder(channels, widths[-1], widths, config.blocks, num_classes=k)
-        self.decoder = Decoder(widths[-1], 2 * channels, (height, side), widths, config.blocks, num_classes=k)
-        self.map_shape = (widths[-1], *latent_size((height, side), self.encoder.factor))
+        widths = tuple(config.width * 2**level for level in range(_levels(max(height, side))))
+        spec = AutoencoderSpec(widths, config.blocks, num_classes=k)
+        self.encoder = Encoder(channels, widths[-1], spec)
+        self.decoder = Decoder(widths[-1], 2 * channels, (height, side), spec)
+        self.map_shape = (widths[-1], *latent_size((height, side), spec.factor))
         self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * config.latent)
         self.from_latent = nn.Linear(config.latent, math.prod(self.map_shape))
         self.prior = Prior(config.latent, config.couplings, config.prior_width, k)
@@ -102,9 +105,9 @@ class VAE(Model):
         return log_prob.flatten(1).sum(1).float()
 
     def elbo(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p). ELBO: their difference.
+        """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p); the ELBO is the difference.
 
-        The second is exact under a standard normal prior, and else that draw's log q(z|y) - log p(z).
+        The second is exact under a standard normal prior; otherwise it is log q(z|y) - log p(z) at that draw.
         """
         mean, log_std = self.encode(images, labels)
         z = mean + log_std.exp() * torch.randn_like(mean)
@@ -130,7 +133,7 @@ class VAE(Model):
         return {"reconstruction": -reconstruction, "rate": rate}
 
     def bound(self, images: Tensor, labels: Tensor | None) -> Tensor:
-        """IWAE-k of images that fit into memory together."""
+        """IWAE-k, nats per image (B,), of images that fit into memory together."""
         mean, log_std = self.encode(images, labels)
 
         def log_weight() -> Tensor:
@@ -154,5 +157,5 @@ class VAE(Model):
 
 
 def _levels(side: int, patch: int = 2, base: int = 8) -> int:
-    """Resolutions of the networks: halved, after the patch, until no side is above `base`."""
+    """Number of resolutions: after the patch, sides are halved until none exceeds `base`."""
     return 1 + max(0, math.ceil(math.log2(side / patch / base)))

@@ -1,0 +1,105 @@
+"""What is known of a job when it ends, and the record that is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from genbench.records.job import Job
+from genbench.records.record import (
+    Cost,
+    CurvePoint,
+    DatasetStamp,
+    Environment,
+    EvaluateCost,
+    Failure,
+    Measurement,
+    Protocols,
+    Record,
+    RunStatus,
+    SampleCost,
+    SamplesStamp,
+    TrainCost,
+)
+from genbench.records.run_folder import file_digests
+from genbench.records.samples import Samples
+
+ARTIFACTS = ("bound.json", "labels.npy", "pictures.json", "progress.jsonl", "samples.npy")
+
+
+@dataclass
+class Outcome:
+    """All of it after a complete run, nothing after the death of a process; each step of a run adds its part.
+
+    `protocols` are the settings behind the measurements, those of the curve's points included. `extractors` and
+    `measurers` are those of an earlier evaluation whose measurements were kept.
+    """
+
+    parameters: dict[str, int] = field(default_factory=dict)
+    capabilities: list[str] | None = None
+    external_data: tuple[str, ...] = ()
+    train: TrainCost | None = None
+    sample: SampleCost | None = None
+    evaluate: EvaluateCost | None = None
+    samples: Samples | None = None
+    measurements: list[Measurement] = field(default_factory=list)
+    protocols: Protocols = field(default_factory=dict)
+    extractors: dict[str, str] = field(default_factory=dict)
+    measurers: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    curve: list[CurvePoint] = field(default_factory=list)
+
+    def used_protocols(self) -> Protocols:
+        """The settings behind each measurement, by their fingerprint."""
+        measured = [*self.measurements, *(m for point in self.curve for m in point.measurements)]
+        return {m.protocol: m.settings or self.protocols[m.protocol] for m in measured}
+
+
+def make_record(
+    job: Job,
+    dataset: DatasetStamp,
+    environment: Environment,
+    known: Outcome,
+    status: RunStatus,
+    error: Failure | None = None,
+    attempts: list[dict[str, Any]] | None = None,
+) -> Record:
+    """The record of a job of which so much is known; digests are those of the files in its folder."""
+    measured = bool(known.measurements)
+    return Record(
+        status=status,
+        error=error,
+        attempts=attempts or [],
+        job=job.stamp(),
+        samples=samples_stamp(job, known.samples),
+        artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
+        external_data=[*job.external_data, *known.external_data],
+        tuning_trials=job.tuning_trials,
+        capabilities=known.capabilities,
+        dataset=dataset,
+        environment=environment,
+        cost=Cost(
+            parameters=sum(known.parameters.values()) if known.parameters else None,
+            parameters_by_phase=known.parameters,
+            train=known.train,
+            sample=known.sample,
+            evaluate=known.evaluate,
+        ),
+        measurements=known.measurements,
+        warnings=known.warnings,
+        curve=known.curve,
+        protocols=known.used_protocols(),
+        evaluation_key=job.evaluation_key,
+        extractors={**known.extractors, **job.extractor_stamps} if measured else {},
+        measurers={**known.measurers, **job.measurers} if measured else {},
+        files=file_digests(job.folder),
+    )
+
+
+def samples_stamp(job: Job, samples: Samples | None) -> SamplesStamp:
+    """What a record says of its samples."""
+    stamp = SamplesStamp(key=job.samples_key, config=job.sample_config)
+    if samples is None:
+        return stamp
+    labels = "none" if samples.labels is None else "as given" if job.foreign else "training proportions"
+    return stamp.model_copy(update={"count": len(samples), "clamped_share": samples.clamped_share, "labels": labels})

@@ -1,0 +1,72 @@
+"""What a checkpoint says beside its tensors: how far a training was, and what it had cost."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from genbench.records.record import Energy
+
+
+class Ledger(BaseModel):
+    """What one phase has taken so far."""
+
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+    images: int = 0
+    updates: int = 0
+    flops: float = 0.0
+
+
+class MeterState(BaseModel):
+    """What a training had cost, so that a resumed one pays for all its segments."""
+
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+    processes: int = 1
+    elsewhere: bool = False
+    steps: int = 0
+    peak_bytes: int = 0
+    peak_source: str = ""
+    uncounted_ops: list[str] = []
+    energy: Energy | None = None
+    phases: dict[str, Ledger] = {}
+
+
+class KeptPoint(BaseModel):
+    """Weights kept along a training: when that was, what it had cost, and which phases had not begun."""
+
+    point: int
+    share: float
+    seconds: float
+    device_seconds: float
+    images: int
+    steps: int
+    flops: float
+    waiting: list[str] = []
+
+
+class CurveState(BaseModel):
+    """The points of a curve that are kept so far; `passed` counts the shares of its grid of `count` behind them."""
+
+    count: int = 0
+    passed: int = 0
+    kept: list[KeptPoint] = []
+
+
+class TrainingState(BaseModel):
+    """The state of a training. Only `meter` and `finished` where a plugin trains by a loop of its own.
+
+    `logged` is the last point of the learning curve, `started` and `ended` are phases, `totals` the losses since that
+    point by "phase.name", None where one was not finite.
+    """
+
+    job: str = ""
+    meter: MeterState = MeterState()
+    finished: bool = False
+    logged: int = -1
+    started: list[str] = []
+    ended: list[str] = []
+    phase_steps: dict[str, int] = {}
+    flops_per_update: dict[str, float] = {}
+    totals: dict[str, list[float | None]] = {}
+    curve: CurveState = CurveState()

@@ -1,0 +1,99 @@
+"""What diffusion in pixels and in latents both have: a network on a diffusion process, used as the settings say."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from genbench import DataSpec
+from genbench_ddpm.chains import between, forward_chain, reverse_chain
+from genbench_ddpm.diffusion import Denoiser, Diffusion, Network
+from genbench_ddpm.samplers import Walk, end_of
+from genbench_ddpm.settings import DiffusionConfig
+
+Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x_t, t, labels) -> what the network predicts."""
+
+
+class Diffuser:
+    """Objective, sampler and bound of a network that predicts on a diffusion process; it holds no parameters.
+
+    `data` describes what is diffused, x: images or latents. If it is `discrete`, x holds the bin centres of images:
+    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels.
+    """
+
+    def __init__(
+        self, predict: Predict, diffusion: Diffusion, config: DiffusionConfig, data: DataSpec, discrete: bool = False
+    ) -> None:
+        self.predict, self.diffusion, self.config = predict, diffusion, config
+        self.data, self.discrete = data, discrete
+
+    @property
+    def bound_note(self) -> str:
+        """What `bound` computes, in a few words."""
+        return f"variational bound over all {self.diffusion.steps} steps"
+
+    def network(self, labels: Tensor | None) -> Network:
+        """The prediction given labels (B,), as a function of x_t and t alone."""
+        return lambda x_t, t: self.predict(x_t, t, labels)
+
+    def denoiser(self, labels: Tensor | None) -> Denoiser:
+        """The network's estimates of x_0 and of the variance, without guidance."""
+        return self.diffusion.denoiser(self.network(labels), clip=self.discrete)
+
+    def loss(self, x0: Tensor, labels: Tensor | None) -> Tensor:
+        """The chosen objective, with some of the labels replaced by the null class if there is one."""
+        network, objective = self.network(self.kept(labels)), self.config.objective
+        if objective == "simple":
+            return self.diffusion.simple_loss(network, x0)
+        if objective == "hybrid":
+            return self.diffusion.hybrid_loss(network, x0, self.discrete, self.config.vlb_weight)
+        return self.diffusion.variational_loss(network, x0, self.discrete)
+
+    def kept(self, labels: Tensor | None) -> Tensor | None:
+        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
+        if labels is None or not self.config.label_dropout:
+            return labels
+        dropped = torch.rand(len(labels), device=labels.device) < self.config.label_dropout
+        return labels.masked_fill(dropped, self.data.num_classes)
+
+    def noise(self, n: int) -> Tensor:
+        """x_T, (n, ...)."""
+        return torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
+
+    def guided(self, labels: Tensor | None) -> Network:
+        """The network that samples of these labels (B,) are drawn with."""
+        if self.config.guidance == 1 or labels is None:
+            return self.network(labels)
+        unconditional = self.network(torch.full_like(labels, self.data.num_classes))
+        return self.diffusion.guided(self.network(labels), unconditional, self.config.guidance)
+
+    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
+        """The chosen sampler's way from noise, x_T or x_start, to samples of these labels (B,)."""
+        denoise = self.diffusion.denoiser(self.guided(labels), clip=self.discrete)
+        return self.config.chosen.walk(self.diffusion, denoise, noise, start=start, **self.config.sampler_options)
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        """x_0, (n, ...)."""
+        return end_of(self.walk(self.noise(n), labels))
+
+    def forward_chain(self, x0: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """See `chains.forward_chain`."""
+        return forward_chain(self.diffusion, x0, count)
+
+    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `chains.reverse_chain`, from fresh noise."""
+        return reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        """See `chains.between`; `labels` (B,) are those of both."""
+        return between(self.diffusion, lambda x, t: self.walk(x, labels, t), first, second, weights)
+
+    def bound(self, x0: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+        """The parts of the bound on -log p(x_0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
+        c = self.config
+        return self.diffusion.bound(self.denoiser(labels), x0, c.bound_exact, c.bound_strata, self.discrete)
+
+    def bound_over_time(self, x0: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """About 60 times, int64 (times,), and the term L_{t-1} of each, nats (times, B)."""
+        return self.diffusion.bound_over_time(self.denoiser(labels), x0, self.discrete)

@@ -1,0 +1,41 @@
+"""The settings of `flow`."""
+
+from typing import Literal
+
+from genbench import Config, field
+
+
+class FlowConfig(Config):
+    """The front, the levels with their couplings, dequantisation and the optimizer; the defaults are `small`.
+
+    Levels are numbered from the finest; on each a lattice keeps one pixel of four, `conv` half of the channels.
+    """
+
+    batch_size: int = field(32, "train", "images per update", ge=1)
+    learning_rate: float = field(5e-3, "train", "peak learning rate (AdamW)", gt=0)
+    annealing: Literal["cosine", "constant"] = field(
+        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
+    )
+    warmup: int = field(0, "train", "steps over which the learning rate rises; 0: the first 2 % of the budget", ge=0)
+    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    dequantization: Literal["uniform", "variational"] = field(
+        "uniform", "train", "noise that makes levels continuous: uniform, or learned, for a bound (Ho et al. 2019)"
+    )
+    front: Literal["logit", "linear"] = field(
+        "logit", "train", "first transform of the pixels: a logit, or only a factor, as in Glow"
+    )
+    mixing: Literal["lattice", "conv"] = field(
+        "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
+    )
+    coupling: Literal["affine", "spline"] = field("spline", "train", "elementwise transform of a coupling")
+    levels: int = field(3, "train", "most halvings of the resolution; sides are halved only while even", ge=1)
+    steps: int = field(1, "train", "autoregressions of the coarsest pixels (lattice), or steps per level (conv)", ge=1)
+    width: int = field(
+        32, "train", "channels of a network; on the lattice, those of the finest level, doubled below it", ge=1
+    )
+    blocks: int = field(2, "train", "residual convolutions of a network; on the lattice, doubled likewise", ge=0)
+    bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
+    alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
+    temperature: float = field(
+        1.0, "sample", "scale of the latents drawn, on the lattice the finer pixels' only; 1 is the density", gt=0
+    )
