@@ -33,9 +33,10 @@ from torch_fidelity.utils import get_featuresdict_from_dataset
 
 from genbench.evaluate import pretrained
 from genbench.evaluate.classifier import Classifier, load_classifier
-from genbench.evaluate.extractor import Extractor, Features
+from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import SHIPPED_FOLDER
 from genbench.evaluate.fidelity import fid, inception_score, kid, precision_recall
+from genbench.metrics.features import Features
 
 BATCH = 64
 """torch-fidelity's default."""

@@ -11,9 +11,10 @@ from genbench.support.version import __version__ as __version__
 if TYPE_CHECKING:
     from genbench.capabilities import Likelihood
     from genbench.data import Dataset
-    from genbench.evaluate.extractor import Extractor, Features
+    from genbench.evaluate.extractor import Extractor
     from genbench.hookspecs import hookimpl
     from genbench.metering.meter import Meter
+    from genbench.metrics.features import Features
     from genbench.model import Batch, Config, DataSpec, Model, Phase, field
     from genbench.optimizers import Muon, adamw
     from genbench.records.job import Job
@@ -51,9 +52,10 @@ __all__ = [
 _HOMES = {
     "genbench.capabilities": ("Likelihood",),
     "genbench.data": ("Dataset",),
-    "genbench.evaluate.extractor": ("Extractor", "Features"),
+    "genbench.evaluate.extractor": ("Extractor",),
     "genbench.hookspecs": ("hookimpl",),
     "genbench.metering.meter": ("Meter",),
+    "genbench.metrics.features": ("Features",),
     "genbench.model": ("Batch", "Config", "DataSpec", "Model", "Phase", "field"),
     "genbench.optimizers": ("Muon", "adamw"),
     "genbench.records.job": ("Job",),

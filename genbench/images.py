@@ -40,14 +40,3 @@ def bits_per_dim(log_prob: Tensor, dims: int, discrete: bool) -> Tensor:
     """
     bits = -log_prob.double() / (dims * math.log(2))
     return bits if discrete else bits + math.log2(LEVELS / 2)
-
-
-def grid(levels: Tensor, columns: int, padding: int = 1) -> Tensor:
-    """A uint8 sheet (C, H', W') of the uint8 images (N, C, H, W), row by row, on a mid-grey ground."""
-    n, c, h, w = levels.shape
-    rows = math.ceil(n / columns)
-    sheet = torch.full((c, rows * (h + padding) + padding, columns * (w + padding) + padding), 128, dtype=torch.uint8)
-    for i, image in enumerate(levels):
-        top, left = (i // columns) * (h + padding) + padding, (i % columns) * (w + padding) + padding
-        sheet[:, top : top + h, left : left + w] = image
-    return sheet

@@ -10,6 +10,7 @@ import pytest
 from genbench.commands import calibrate
 from genbench.commands.calibrate import Place, calibrations, check
 from genbench.evaluate import fidelity
+from genbench.metrics.value import Value
 
 
 def failed(group):
@@ -62,7 +63,7 @@ def uncentred(metric):
     """Distances of points far from the origin in float32, as without centring."""
     from torch_fidelity.metric_prc import calculate_precision_recall_full as theirs
 
-    return lambda g, r, k=3: tuple(fidelity.Value(float(v)) for v in theirs(g.float(), r.float(), k))
+    return lambda g, r, k=3: tuple(Value(float(v)) for v in theirs(g.float(), r.float(), k))
 
 
 def halved(metric):

@@ -9,6 +9,7 @@ import torch
 
 from genbench.metering.energy import Rapl, energy_counter, watched
 from genbench.metering.meter import Meter
+from genbench.records.slots import Slot
 
 CPU = torch.device("cpu")
 
@@ -155,5 +156,5 @@ def test_joules_and_their_source_reach_the_record_and_the_table(tmp_path, monkey
     assert again.cost.train.energy == cost.train.energy and again.cost.sample.energy == cost.sample.energy
     assert again.cost.sample.throughput == cost.sample.throughput != []
     (table,) = make_tables([again], "full")
-    assert table.rows[0].cells["train_joules"].value == cost.train.energy.joules
+    assert table.rows[0].cells[Slot("train_joules")].value == cost.train.energy.joules
     assert "Energy: a test." in table.footnotes

@@ -10,8 +10,9 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
-from genbench.evaluate import distances, fidelity, frechet
+from genbench.evaluate import fidelity
 from genbench.evaluate.fidelity import fid, inception_score, kid, precision_recall
+from genbench.metrics import distances, frechet
 from genbench.support.errors import CorruptData
 
 

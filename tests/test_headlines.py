@@ -16,7 +16,7 @@ def test_the_headline_names_the_lowest_fid_its_cost_and_the_scale():
         ("real", None), ("gan", 1.0), ("ddpm", 1.41),
     ]  # fmt: skip
     assert "real images score 20.90 and noise 4,612" in head.scale
-    assert "One seed a model" in head.sure
+    assert "One seed per model" in head.sure
 
 
 def test_a_model_with_a_failed_seed_is_never_the_winner():

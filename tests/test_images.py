@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from genbench.images import bits_per_dim, dequantize, grid, to_float, to_uint8
+from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -43,10 +43,3 @@ def test_a_uniform_model_has_eight_bits(dims):
 def test_a_narrower_density_has_fewer_bits():
     """All mass on one level of 256: a density of 128 on its bin, and no bits at all."""
     assert bits_per_dim(torch.tensor([64 * math.log(128.0)]), 64, discrete=False).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_a_sheet_keeps_the_images_in_order():
-    images = torch.arange(6, dtype=torch.uint8)[:, None, None, None].expand(6, 1, 2, 2)
-    sheet = grid(images, columns=3)
-    assert sheet.shape == (1, 7, 10)
-    assert [sheet[0, 1, 1].item(), sheet[0, 1, 4].item(), sheet[0, 4, 1].item()] == [0, 1, 3]

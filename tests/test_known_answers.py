@@ -13,11 +13,11 @@ from toys import Toy, toy_job
 
 from genbench import Batch, DataSpec
 from genbench.data import Dataset, Part
-from genbench.evaluate.extractor import Features
 from genbench.evaluate.fidelity import fidelity_measurements, kid
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.images import bits_per_dim, to_float
 from genbench.metering.flops import FlopCounter
+from genbench.metrics.features import Features
 from genbench.records.protocol import EvaluationSettings
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, linear_betas
 from genbench_vae import VAE, VAEConfig
@@ -195,9 +195,9 @@ class Labelled(UniformLevels):
 
 def test_an_image_is_scored_under_its_own_label(tmp_path, digits):
     found = bits(tmp_path, Labelled, digits, conditional=True)["bits_per_dim_test"]
-    from genbench.evaluate.likelihood import chosen
+    from genbench.metrics.features import chosen
 
-    labels = digits.test.labels[chosen(digits.test, 300, 2020, "test")]
+    labels = digits.test.labels[chosen(len(digits.test), 300, 2020, "likelihood", "test")]
     assert found.value == pytest.approx(labels.mean(), abs=1e-6)
     assert found.stderr == pytest.approx(labels.std(ddof=1) / math.sqrt(300), rel=1e-6)
 

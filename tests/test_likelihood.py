@@ -20,12 +20,14 @@ from genbench.records.job import Job
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import PluginStamp
 from genbench.records.record_files import load_records
+from genbench.records.slots import Slot
 from genbench.support.errors import CorruptData
 from genbench.tables.build import make_tables
 from genbench_ddpm import DDPM
 from genbench_vae import VAE
 
 DIMS = 64
+NLL = Slot("bits_per_dim_test")
 SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "60", "--likelihood-images", "40", "--device", "cpu"]
 
 
@@ -179,7 +181,7 @@ def test_only_an_exact_likelihood_of_the_levels_stands_without_a_sign(kind, disc
     record.measurements.append(measure("bits_per_dim_test", 2.0, record.protocols, kind=kind, discrete=discrete))
     del record.measurements[-3:-1]
     (table,) = make_tables([record])
-    assert table.rows[0].cells["bits_per_dim_test"].relation == relation
+    assert table.rows[0].cells[NLL].relation == relation
 
 
 def test_discrete_and_continuous_models_share_a_column():
@@ -191,7 +193,10 @@ def test_discrete_and_continuous_models_share_a_column():
         record.protocols = {m.protocol: m.settings for m in record.measurements}
         records.append(record)
     (table,) = make_tables(records)
-    assert {row.name: row.cells["bits_per_dim_test"].relation for row in table.rows} == {"levels": "", "density": "<="}
+    assert {row.name: row.cells[NLL].relation for row in table.rows} == {
+        "levels": "",
+        "density": "<=",
+    }
 
 
 # Terms over time.

@@ -17,8 +17,7 @@ from records_factory import (
 
 from genbench.report import build_report
 from genbench.tables.build import make_tables
-
-NLL = "bits_per_dim_test"
+from genbench.tables.limits import GAP, PARTS, TEST, TRAIN
 
 
 def known(bits=1.40, error=0.005):
@@ -61,13 +60,13 @@ def test_every_format_has_limit_gap_and_parts(genbench, tmp_path, format):
     if format == "json":
         (table,) = result.json["tables"]
         rows = {row["name"]: row["cells"] for row in table["rows"]}
-        assert rows["ddpm"][NLL]["parts"] == {"L_T": 0.001, "L_t": 1.3, "L_0": 0.149}
+        assert rows["ddpm"][str(TEST)]["parts"] == {"L_T": 0.001, "L_t": 1.3, "L_0": 0.149}
         assert rows["flow"]["likelihood_kind"]["text"] == "exact"
         assert rows["flow"]["limit_gap"]["value"] == pytest.approx(0.03)
         assert rows["gan"]["limit_gap"]["value"] is None
     elif format == "csv":
         lines = {line["model"]: line for line in csv.DictReader(io.StringIO(result.out))}
-        assert float(lines["ddpm"][f"{NLL}.parts.L_t"]) == 1.3
+        assert float(lines["ddpm"][f"{TEST}.parts.L_t"]) == 1.3
         assert (lines["vae"]["likelihood_kind"], lines["vae"]["limit"]) == ("bound", "1.4")
         assert float(lines["flow"]["limit_gap"]) == pytest.approx(0.03)
     else:
@@ -75,7 +74,7 @@ def test_every_format_has_limit_gap_and_parts(genbench, tmp_path, format):
 
 
 def test_the_gaps_interval_includes_the_limits_error():
-    cell = cells_of(known())["flow"]["limit_gap"]
+    cell = cells_of(known())["flow"][GAP]
     half = 1.959964 * 0.004
     assert cell.interval == pytest.approx((0.03 - half - 0.005, 0.03 + half + 0.005), abs=1e-6)
 
@@ -85,7 +84,7 @@ def test_parts_over_seeds_are_means_and_add_up_to_the_value():
         with_parts(make_record("ddpm", seed, bits=bits), L_t=bits - 0.2, L_0=0.2)
         for seed, bits in enumerate((1.4, 1.6))
     ]
-    cell = cells_of(records)["ddpm"][NLL]
+    cell = cells_of(records)["ddpm"][TEST]
     assert cell.parts == pytest.approx({"L_t": 1.3, "L_0": 0.2})
     assert sum(cell.parts.values()) == pytest.approx(cell.value)
 
@@ -93,7 +92,7 @@ def test_parts_over_seeds_are_means_and_add_up_to_the_value():
 def test_the_parts_of_an_elbo_are_said_to_be_its():
     record = with_elbo(make_record("vae", bits=1.62), 1.66)
     record.measurements[-1] = record.measurements[-1].model_copy(update={"parts": {"KL": 0.46, "rest": 1.2}})
-    assert cells_of([record])["vae"]["likelihood_parts"].printed == "ELBO: KL 0.460 + rest 1.200"
+    assert cells_of([record])["vae"][PARTS].printed == "ELBO: KL 0.460 + rest 1.200"
 
 
 # What cannot be
@@ -103,10 +102,10 @@ def test_the_parts_of_an_elbo_are_said_to_be_its():
 def test_a_value_below_the_limit_is_flagged_and_not_ranked(layout):
     records = [*known(), with_entropy(make_record("liar", bits=1.30))]
     cells = cells_of(records, layout)
-    assert "impossible" in cells["liar"][NLL].flag
-    assert cells["liar"][NLL].rank is None
-    assert cells["flow"][NLL].rank == 1
-    assert not cells["flow"][NLL].flag
+    assert "impossible" in cells["liar"][TEST].flag
+    assert cells["liar"][TEST].rank is None
+    assert cells["flow"][TEST].rank == 1
+    assert not cells["flow"][TEST].flag
 
 
 def test_the_flag_is_a_footnote_in_every_layout_that_shows_the_value(genbench, tmp_path):
@@ -124,29 +123,27 @@ def test_the_flag_is_a_footnote_in_every_layout_that_shows_the_value(genbench, t
 )
 def test_a_value_below_the_limit_by_less_than_its_error_is_not(bits, error, impossible):
     records = [with_entropy(make_record("flow", bits=bits, kind="exact"), 1.4, error)]
-    assert bool(cells_of(records)["flow"][NLL].flag) == impossible
+    assert bool(cells_of(records)["flow"][TEST].flag) == impossible
 
 
-@pytest.mark.parametrize(
-    ("bits", "flagged"), [(-0.5, {NLL, "bits_per_dim_train"}), (0.01, {"bits_per_dim_train"}), (0.013, set())]
-)
+@pytest.mark.parametrize(("bits", "flagged"), [(-0.5, {TEST, TRAIN}), (0.01, {TRAIN}), (0.013, set())])
 def test_without_a_known_entropy_nothing_is_below_zero_by_more_than_its_error(bits, flagged):
     """The records' training images cost 0.02 less; the standard error is 0.004."""
     records = [make_record("liar", bits=bits), make_record("flow", bits=3.0), make_record("vae", bits=4.0)]
     cells = cells_of(records, "quality")
     assert {key for key, cell in cells["liar"].items() if cell.flag} == flagged
-    assert cells["flow"][NLL].rank == (1 if NLL in flagged else 2) and not cells["flow"][NLL].flag
+    assert cells["flow"][TEST].rank == (1 if TEST in flagged else 2) and not cells["flow"][TEST].flag
 
 
 def test_seeds_do_not_shrink_the_error_of_the_images_that_they_share():
     records = [with_entropy(make_record("flow", seed, bits=1.393), 1.4, 0.0) for seed in range(8)]
-    assert not cells_of(records)["flow"][NLL].flag
+    assert not cells_of(records)["flow"][TEST].flag
 
 
 def test_on_training_images_a_model_may_be_below_the_limit():
     cells = cells_of([with_entropy(make_record("flow", bits=1.41), 1.4, 0.0)])["flow"]
-    assert cells["bits_per_dim_train"].value < 1.40
-    assert not cells["bits_per_dim_train"].flag
+    assert cells[TRAIN].value < 1.40
+    assert not cells[TRAIN].flag
 
 
 # Without a limit
@@ -162,7 +159,7 @@ def test_without_a_known_entropy_there_is_no_limit_and_no_gap(genbench, tmp_path
 
 def test_a_model_with_a_diverged_seed_is_counted_here_too():
     cells = cells_of([*seeds_of("a", [1.0, 1.0, None], bits=1.1), *seeds_of("b", [2.0, 2.0, 2.0], bits=1.9)])
-    assert {name: (cell[NLL].rank, cell[NLL].n_ok, cell[NLL].n) for name, cell in cells.items()} == {
+    assert {name: (cell[TEST].rank, cell[TEST].n_ok, cell[TEST].n) for name, cell in cells.items()} == {
         "b": (1, 3, 3), "a": (2, 2, 3),
     }  # fmt: skip
 

@@ -7,10 +7,10 @@ import pytest
 from test_fidelity import normal
 
 from genbench.evaluate import fidelity
-from genbench.evaluate.extractor import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements, inception_score, kid
-from genbench.evaluate.frechet import fid_infinity
-from genbench.evaluate.memorisation import memorised_share
+from genbench.metrics.features import Features
+from genbench.metrics.frechet import fid_infinity
+from genbench.metrics.memorisation import memorised_share
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import fingerprint
 

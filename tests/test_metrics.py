@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.evaluate.classes import class_metrics
-from genbench.evaluate.extractor import Features
 from genbench.evaluate.fidelity import fid, fidelity_measurements
-from genbench.evaluate.frechet import fid_infinity
-from genbench.evaluate.memorisation import memorised_share
-from genbench.evaluate.neighbours import neighbour_metrics
+from genbench.metrics.classes import class_metrics
+from genbench.metrics.features import Features
+from genbench.metrics.frechet import fid_infinity
+from genbench.metrics.memorisation import memorised_share
+from genbench.metrics.neighbours import neighbour_metrics
 from genbench.records.protocol import EvaluationSettings
 from genbench.support.errors import CorruptData
 

@@ -14,9 +14,9 @@ from records_factory import full, make_record, quick_suite, reference, seeds_of,
 from genbench import plots
 from genbench.plots.cost import pareto
 from genbench.plots.panels import MOST_BARS, of_label
-from genbench.plots.style import COLOURS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
+from genbench.plots.sheets import first_samples, sheet
+from genbench.plots.style import COLOURS, MARKERS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
 from genbench.records.record import Entropy
-from genbench.sheets import first_samples, sheet
 from genbench.support.errors import CorruptData
 
 AWKWARD = ["_hidden", "$\\frac{$", "$^$", "<b>&", "a_b"]
@@ -84,12 +84,22 @@ def test_looks_stay_distinct_beyond_the_colours():
     assert {colour for colour, _ in looks.values()} == set(COLOURS)
 
 
-def test_a_shipped_model_looks_the_same_in_every_report():
+def test_a_model_looks_the_same_in_every_report():
+    shipped = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
+    assert looks_of(shipped) == dict(zip(shipped, zip(COLOURS, MARKERS))), "as in every report before"
+    assert all(looks_of([name]) == {name: look} for name, look in looks_of(shipped).items())
     alone, beside = looks_of(["gan", "mine"]), looks_of(["ddpm", "gan", "mine", "other", "vae"])
-    assert alone["gan"] == beside["gan"] and alone["mine"] == beside["mine"]
+    assert alone["gan"] == beside["gan"]
     assert len({colour for colour, _ in beside.values()}) == 5
-    many = looks_of(["gan", *(f"m{i}" for i in range(71))])
-    assert len(set(many.values())) == 72 and many["gan"] == alone["gan"]
+
+
+def test_two_models_with_one_favourite_colour_differ_in_colour_and_the_first_keeps_its_own():
+    names = [f"m{i}" for i in range(9)]
+    alone = {name: looks_of([name])[name] for name in names}
+    first, second = next((a, b) for a in names for b in names if a < b and alone[a] == alone[b])
+    both = looks_of([second, first])
+    assert both == looks_of([first, second]) and both[first][0] != both[second][0]
+    assert (both[first] == alone[first]) + (both[second] == alone[second]) == 1
 
 
 def test_conditional_models_have_a_panel_of_their_own():

@@ -14,13 +14,13 @@ from PIL import Image
 from records_factory import PAYLOADS, make_record, planted, quick_suite, reference, seeds_of, write_runs
 
 from genbench import plots
+from genbench.plots.sheets import sheet
 from genbench.plots.style import captioned, panels_of
 from genbench.records.record_files import load_records
 from genbench.report import build_report
 from genbench.report.pages import Pages
 from genbench.report.place import MARKER
 from genbench.report.site import slugs_of
-from genbench.sheets import sheet
 from genbench.support.errors import BadInput
 from genbench.support.text import printable
 from genbench.tables.build import make_tables
@@ -99,7 +99,7 @@ def test_the_overview_says_who_won_by_how_much_at_what_cost_and_how_sure(tmp_pat
     page = Page(build_report(quick_suite(), tmp_path / "out"))
     for words in (
         "mnist5k, unconditional: lowest FID test@1000 (mnist-classifier-v1)", "gan 83.40",
-        "ddpm, 118.0, is next: 1.41 times as high", "One seed a model", "real images score 20.90 and noise 4,612",
+        "ddpm, 118.0, is next: 1.41 times as high", "One seed per model", "real images score 20.90 and noise 4,612",
         "60.0 device-seconds of training, 8.34e13 FLOPs, 0.435 s per 1,000 samples", "What each model can do",
     ):  # fmt: skip
         assert words in page.text, words

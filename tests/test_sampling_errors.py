@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.evaluate.classes import class_metrics
 from genbench.evaluate.fidelity import fid, inception_score, kid
-from genbench.evaluate.frechet import fid_infinity
-from genbench.evaluate.jackknife import jackknife_error, members
-from genbench.evaluate.memorisation import memorised_share
-from genbench.evaluate.neighbours import neighbour_metrics
-from genbench.evaluate.value import Value, share, with_error
+from genbench.metrics.classes import class_metrics
+from genbench.metrics.frechet import fid_infinity
+from genbench.metrics.jackknife import jackknife_error, members
+from genbench.metrics.memorisation import memorised_share
+from genbench.metrics.neighbours import neighbour_metrics
+from genbench.metrics.value import Value, share, with_error
 
 DRAWS = 50
 

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 from records_factory import make_record, measure, quick_suite, reference, seeds_of, values_of, write_runs
 
+from genbench.records.slots import Slot
 from genbench.support.errors import CorruptData
 from genbench.tables.build import make_tables, measurement_frame, progress_frame, run_frame
 from genbench.tables.formats import render
 
-FID = "fid_test:mnist-classifier-v1"
+FID = Slot("fid_test", "mnist-classifier-v1")
 
 
 def only(records, layout="quality"):
@@ -48,7 +49,7 @@ def test_seeds_give_mean_deviation_and_error():
 
 
 def test_one_seed_keeps_its_own_standard_error():
-    cell = row(only([make_record("ddpm")]), "ddpm").cells["inception_score:mnist-classifier-v1"]
+    cell = row(only([make_record("ddpm")]), "ddpm").cells[Slot("inception_score", "mnist-classifier-v1")]
     assert (cell.stderr, cell.spread) == (0.12, None)
 
 
@@ -95,7 +96,7 @@ def test_measurements_of_a_failed_run_do_not_count():
 def test_the_cost_of_an_unfinished_run_does_not_lower_the_mean():
     stopped = make_record("ddpm", 1, status="failed")
     stopped.cost.train.device_seconds = 1.0
-    assert row(only([make_record("ddpm", 0), stopped], "cost"), "ddpm").cells["device_seconds"].value == 60.0
+    assert row(only([make_record("ddpm", 0), stopped], "cost"), "ddpm").cells[Slot("device_seconds")].value == 60.0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,7 @@ def test_the_same_run_twice_counts_once(first, second, ok):
     table = only([*twice, make_record("gan")])
     ddpm = row(table, "ddpm")
     assert (ddpm.n_ok, ddpm.n) == (ok, 1)
-    assert any("ddpm seed 0 is there more than once" in note for note in table.footnotes)
+    assert any("ddpm seed 0 is present more than once" in note for note in table.footnotes)
 
 
 def test_variants_of_one_label_are_rows_named_by_what_differs():
@@ -163,8 +164,8 @@ def test_two_extractors_are_two_columns_of_one_table():
     )
     table = only([record, make_record("gan", fid=11.0)])
     cells = row(table, "ddpm").cells
-    assert (cells["fid_test:inception-v3-compat"].value, cells[FID].value) == (3.0, 10.0)
-    assert row(table, "gan").cells["fid_test:inception-v3-compat"].status == "not_measured"
+    assert (cells[Slot("fid_test", "inception-v3-compat")].value, cells[FID].value) == (3.0, 10.0)
+    assert row(table, "gan").cells[Slot("fid_test", "inception-v3-compat")].status == "not_measured"
     assert any("1,000 samples in 2,048 feature dimensions" in note for note in table.footnotes)
 
 
@@ -185,10 +186,8 @@ def test_a_reference_row_stays_where_only_one_of_its_protocols_differs():
     table = only([make_record("ddpm"), real])
     cells = row(table, "real").cells
     assert cells[FID].value == 20.9
-    assert (cells["fid_train:mnist-classifier-v1"].value, cells["fid_train:mnist-classifier-v1"].status) == (
-        None,
-        "not_comparable",
-    )
+    train = cells[Slot("fid_train", "mnist-classifier-v1")]
+    assert (train.value, train.status) == (None, "not_comparable")
 
 
 # Likelihoods and layouts
@@ -197,9 +196,9 @@ def test_a_reference_row_stays_where_only_one_of_its_protocols_differs():
 def test_bounds_and_estimates_are_marked():
     kinds = {"ddpm": ("bound", 1.5), "flow": ("exact", 1.6), "odd": ("estimate", 0.5)}
     table = only([make_record(name, kind=kind, bits=bits) for name, (kind, bits) in kinds.items()])
-    relations = {row.name: row.cells["bits_per_dim_test"].relation for row in table.rows}
+    relations = {row.name: row.cells[Slot("bits_per_dim_test")].relation for row in table.rows}
     assert relations == {"ddpm": "<=", "flow": "<=", "odd": "~"}
-    assert [row.name for row in table.rows if row.cells["bits_per_dim_test"].best] == ["ddpm"]
+    assert [row.name for row in table.rows if row.cells[Slot("bits_per_dim_test")].best] == ["ddpm"]
     text = render([table], "text")
     assert "≤ 1.500 ± 0.004 se* (≤ 1.480 ± 0.004 se)" in text
     assert "~ 0.500" in text
@@ -220,7 +219,7 @@ def test_quality_has_the_columns_of_the_published_layout_within_120_characters()
     ]  # fmt: skip
     text = render([table], "text")
     assert max(map(len, text.splitlines())) <= 120
-    for words in ("bias FID upwards", "not Inception's", "One seed a model", "all test images"):
+    for words in ("bias FID upwards", "not Inception's", "One seed per model", "all test images"):
         assert words in text
 
 
@@ -263,8 +262,8 @@ def test_published_numbers_stand_as_printed_and_are_never_best():
         assert printed in text
     assert not any(cell.best for table in tables for row in table.rows for cell in row.cells.values())
     cells = {row.name: row.cells for row in tables[1].rows}
-    assert cells["BigGAN-deep"]["generator_v100_days"].interval == (128.0, 256.0)
-    assert cells["BigGAN-deep"]["generator_v100_days"].value is None
+    assert cells["BigGAN-deep"][Slot("generator_v100_days")].interval == (128.0, 256.0)
+    assert cells["BigGAN-deep"][Slot("generator_v100_days")].value is None
 
 
 # Frames

@@ -6,6 +6,7 @@ import pytest
 import torch
 from records_factory import make_record, write_runs
 
+from genbench.records.slots import Slot
 from genbench.records.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion, parse_conversion
 from genbench.support.errors import BadInput
 from genbench.tables.build import make_tables
@@ -14,7 +15,7 @@ from genbench.tables.formats import render
 
 def cell(records):
     (table,) = [table for table in make_tables(records, "cost") if not table.published]
-    return next(row for row in table.rows if row.kind == "model").cells["overall_v100_days"]
+    return next(row for row in table.rows if row.kind == "model").cells[Slot("overall_v100_days")]
 
 
 def test_days_are_device_seconds_times_the_factor():

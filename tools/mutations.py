@@ -120,8 +120,8 @@ MUTATIONS = (
     ),
     Mutation(
         "FID against the training images labelled test",
-        '        scores.against("test", test)\n',
-        '        scores.against("test", train or test)\n',
+        "Case(generated, settings, train, test, held_out or test, no_classes)",
+        "Case(generated, settings, train, train or test, held_out or test, no_classes)",
         "a model that memorises would win",
         ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),

@@ -24,12 +24,12 @@ from genbench.support.signals import exit_code, interrupt_on_signals, is_interru
 from genbench.support.store import keep_text
 from genbench.support.text import plain, redacted, say
 from genbench.support.version import __version__
+from genbench.tables.formats import FORMATS
+from genbench.tables.layouts import LAYOUTS
 
-FORMATS = ("text", "markdown", "latex", "csv", "json")
 SUITE_OPTIONS = (
     "budget", "samples", "precision", "compile", "conditional", "likelihood_images", "allow_rank_deficient", "curve"
 )  # fmt: skip
-LAYOUTS = ("quality", "cost", "full", "likelihood")
 V100 = click.option(
     "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."
 )

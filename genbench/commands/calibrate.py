@@ -16,11 +16,11 @@ from torch import Tensor
 from genbench.data import Dataset, cache_root, data_root, known_datasets, prepare
 from genbench.devices import exact_arithmetic, one_device, use_threads
 from genbench.evaluate import fidelity
-from genbench.evaluate.extractor import Features
 from genbench.evaluate.extractors import GENERAL, extractor
 from genbench.executors.local import threads_for
 from genbench.hookspecs import Calibration
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
+from genbench.metrics.features import Features
 from genbench.records.job import Runtime
 from genbench.records.v100 import measure_conversion
 from genbench.running.defaults import load_plugins

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genbench.images import grid, to_uint8
+from genbench.images import to_uint8
 from genbench.model import DataSpec, Model
+from genbench.plots.sheets import as_picture, sheet
 from genbench.records import checkpoint
 from genbench.records.job import Job, read_job
 from genbench.records.record import Record
@@ -112,8 +113,7 @@ def parse_labels(text: str | None, count: int, record: Record) -> np.ndarray | N
 def write_sheet(images: torch.Tensor, out: Path) -> None:
     """A PNG of all images, row by row, each pixel drawn SCALE times as large."""
     columns = max(1, min(16, int(np.ceil(np.sqrt(len(images))))))
-    sheet = grid(images, columns).permute(1, 2, 0).numpy()
-    picture = Image.fromarray(sheet[:, :, 0] if sheet.shape[2] == 1 else sheet)
+    picture = as_picture(sheet(images.numpy(), columns), images.shape[1])
     picture = picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)
     with store.atomic_file(out) as temporary:
         picture.save(temporary, format="PNG")

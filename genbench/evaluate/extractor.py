@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genbench.metrics.features import Features, require_finite
 from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData
 
@@ -23,21 +22,6 @@ BATCH, CPU_BATCH = 250, 64
 SHIPPED_FOLDER = Path(__file__).parent.parent / "weights"
 Network = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Features:
-    """float64 features (N, d) and logits (N, classes), None where the extractor has no classes; on the CPU, finite."""
-
-    features: Tensor
-    logits: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def take(self, indices: np.ndarray) -> Features:
-        """The features of some of the images, in the order of `indices`."""
-        return Features(self.features[indices], None if self.logits is None else self.logits[indices])
 
 
 class Extractor:
@@ -97,17 +81,6 @@ class Extractor:
             if shape != expected or (tensor is not None and str(tensor.dtype) != "torch.float32"):
                 dtype = "" if tensor is None else f"{tensor.dtype} "
                 raise CorruptData(f"{self.name}: {what} are {dtype}{shape}, they should be float32 {expected}")
-
-
-def require_finite(features: Tensor, what: str, first: int = 0) -> Tensor:
-    """The features themselves. Raises CorruptData naming the first row, counted from `first`, that is not finite."""
-    if math.isfinite(float(features.sum())):
-        return features
-    finite = features.isfinite().flatten(1).all(1)
-    if not finite.all():
-        bad = first + int((~finite).nonzero()[0])
-        raise CorruptData(f"{what}: those of image {bad} are not finite", "check the extractor's weights")
-    return features
 
 
 def stamped(identity: str) -> str:

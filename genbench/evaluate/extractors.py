@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from genbench.evaluate.extractor import SHIPPED_FOLDER, Extractor, Features, Progress, stamped
+from genbench.evaluate.extractor import SHIPPED_FOLDER, Extractor, Progress, stamped
 from genbench.evaluate.pretrained import pinned
+from genbench.metrics.features import Features
 from genbench.support import store
 from genbench.support.errors import BadInput, did_you_mean
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from genbench.evaluate.extractor import Extractor, Features, require_finite
+from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import extractor
-from genbench.evaluate.fidelity import chosen
+from genbench.metrics.features import Features, chosen, require_finite
 from genbench.records.protocol import EvaluationSettings
 from genbench.support import store
 from genbench.support.errors import CorruptData

@@ -14,6 +14,7 @@ from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
 from genbench.data import Dataset, Part
 from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
+from genbench.metrics.features import chosen
 from genbench.model import Batch, Model
 from genbench.records.checkpoint import weights_digest
 from genbench.records.job import Job
@@ -110,15 +111,6 @@ def note(model: Model) -> str:
     return f"{model.likelihood_note}: {words}" if model.likelihood_note else words
 
 
-def chosen(part: Part, count: int, seed: int, split: str) -> np.ndarray:
-    """Sorted indices of `count` images, or of all; the same for every model."""
-    if count >= len(part):
-        return np.arange(len(part))
-    return np.sort(
-        np.random.default_rng(derive_seed(seed, "likelihood", split)).choice(len(part), count, replace=False)
-    )
-
-
 @torch.inference_mode()
 def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, purpose: str) -> dict[str, Tensor]:
     """The terms in bits/dim, float64 (n,) each, of each chosen image of a split; the model runs in float32.
@@ -126,7 +118,7 @@ def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, pur
     A density's 7 bits of the convention are a part of their own, `levels`, where it has others.
     """
     seed = job.evaluation.seed
-    indices = chosen(part, job.evaluation.likelihood_images, seed, split)
+    indices = chosen(len(part), job.evaluation.likelihood_images, seed, "likelihood", split)
     found: dict[str, list[Tensor]] = {}
     for start in range(0, len(indices), BLOCK):
         stop_if_requested()

@@ -11,8 +11,9 @@ import torch
 
 from genbench.capabilities import BoundOverTime
 from genbench.data import Dataset
-from genbench.evaluate.likelihood import block_of, chosen
+from genbench.evaluate.likelihood import block_of
 from genbench.images import bits_per_dim
+from genbench.metrics.features import chosen
 from genbench.model import Model
 from genbench.records.job import Job
 from genbench.support import store
@@ -39,7 +40,7 @@ def keep_bound_over_time(job: Job, model: Model | None, data: Dataset, folder: P
 def _bound_over_time(job: Job, model: BoundOverTime, data: Dataset) -> dict[str, Any] | None:
     assert isinstance(model, Model)
     seed = job.evaluation.seed
-    indices: np.ndarray = chosen(data.test, IMAGES, seed, "over time")
+    indices: np.ndarray = chosen(len(data.test), IMAGES, seed, "likelihood", "over time")
     batch = block_of(job, model, data.test, indices, derive_seed(seed, "over time"))
     torch.manual_seed(derive_seed(job.seed, "over time"))
     times, nats = model.bound_over_time(batch.images, batch.labels)

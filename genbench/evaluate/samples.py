@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from genbench.data import Dataset
-from genbench.evaluate.extractor import Extractor, Features
+from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import LOCAL
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.evaluate.parts import once
 from genbench.extension.registry import Plugins
+from genbench.metrics.features import Features
 from genbench.records.job import Job
 from genbench.records.record import Measurement
 from genbench.records.samples import Samples

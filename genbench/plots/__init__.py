@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from genbench.plots.bound import bound_over_time
 from genbench.plots.cost import cost_by_phase, fid_against_sampling, fid_against_training
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
 from genbench.plots.panels import Looks, Panel, palette, panels, rows_of
+from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import captioned, panels_of, short, styled
-from genbench.sheets import COUNT, first_samples, sheet
 from genbench.tables.layout import Table
 
 if TYPE_CHECKING:
@@ -49,19 +49,17 @@ def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
         return captioned(figure, f"The first {count} samples of every model, not chosen.", missing)
 
 
-Section = Literal["quality", "likelihood", "cost", "model"]
-
-
 @dataclass(frozen=True)
 class Plot:
-    """One figure of a report: its heading, what draws it from full tables, and the section that it stands in.
+    """One figure of a report: its heading, what draws it from full tables, and its section.
 
-    The tables are those of one dataset, or, in the section `model`, cut to one model.
+    That is a layout, on the page of a dataset, whose tables it is given; or `model`, on the page of a model, to which
+    they are cut.
     """
 
     title: str
     draw: Callable[[list[Table], Looks], Figure]
-    section: Section = "quality"
+    section: str = "quality"
 
 
 def _against_flops(tables: list[Table], looks: Looks) -> Figure:

@@ -41,7 +41,7 @@ class Terms(BaseModel):
 
 
 def read_terms(record: Record) -> Terms | None:
-    """The terms that a run kept; None where it kept none. Raises CorruptData naming the file."""
+    """The terms that a run kept, or None. Raises CorruptData naming the file."""
     file = record.folder / FILE if record.folder else None
     if file is None or FILE not in record.artifacts or not file.is_file():
         return None
@@ -52,7 +52,7 @@ def read_terms(record: Record) -> Terms | None:
 
 
 def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = None) -> Figure:
-    """L_{t-1} in bits per dimension over t, both axes logarithmic: a line a run, a panel a dataset."""
+    """L_{t-1} in bits per dimension over t, both axes logarithmic: a line per run, a panel per dataset."""
     rows = [row for table in tables if not table.published for row in table.rows]
     looks = looks or looks_of(row.name for row in rows if row.kind == "model")
     runs = {record.place: (row.name, record) for row in rows for record in row.records}

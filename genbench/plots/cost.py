@@ -60,9 +60,9 @@ Spent = Callable[[CurvePoint], float | None]
 def fid_against_training(
     tables: Iterable[Table], unit: Literal["device_seconds", "flops"] = "device_seconds", looks: Looks | None = None
 ) -> Figure:
-    """FID over what training cost: a mark a model (its mean; small: its seeds), `real` and `noise` as lines.
+    """FID over what training cost: a mark per model (its mean; small: its seeds), `real` and `noise` as lines.
 
-    Runs that kept a curve lead up to their mark in a thin line, one a seed.
+    Runs that kept a curve lead up to their mark in a thin line, one per seed.
     """
     label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
     text = f"Lower and further left is better. {FRONTS} {BARS}"
@@ -96,7 +96,7 @@ def _against(
             missing += [*_draw_against(ax, panel, label, cost, looks, paths), *gaps]
             curved = curved or bool(paths or gaps)
         if curved:
-            text += f" Thin lines: the same runs at earlier shares of their budgets, one a seed{first_seeds(tables)}."
+            text += f" Thin lines: the same runs at earlier shares of their budgets, one per seed{first_seeds(tables)}."
         return captioned(figure, text, missing)
 
 
@@ -141,7 +141,7 @@ def _draw_against(
 
 
 def pareto(points: Points) -> Points:
-    """Those of (cost, value) that none undercuts in both, by cost; none where all cost about the same."""
+    """Those of (cost, value) that none undercuts in both, by cost; none if all cost about the same."""
     front: Points = []
     if not points or max(points)[0] < DIFFERENT * min(points)[0]:
         return []
@@ -172,7 +172,7 @@ def _stacked(heading: str) -> str:
 
 
 def curves(panel: Panel, spent: Spent) -> tuple[dict[str, list[Points]], list[str]]:
-    """By row (cost, value) along each finished run's curve, where it was measured under the panel's protocol.
+    """By row (cost, value) along each finished run's curve, if it was measured under the panel's protocol.
 
     Of the first MOST_LINES runs, by seed. Then which points of the curves have no number, and why.
     """
@@ -214,7 +214,7 @@ def _points(row: Row, cell: Cell, cost: Cost) -> Points:
 
 
 def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
-    """A small mark a run, where there are several, and a large one with the interval at their mean."""
+    """A small mark per run, if there are several, and a large one with the interval at their mean."""
     xs, ys = zip(*points)
     look: Any = {"color": colour, "marker": marker, "linestyle": ""}
     if len(points) > 1:
@@ -230,7 +230,7 @@ def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any
 
 
 def cost_by_phase(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """Device-seconds of training, a bar a model, its phases in shades of the model's colour; means over its runs."""
+    """Device-seconds of training, a bar per model, its phases in shades of the model's colour; means over its runs."""
     tables = list(tables)
     looks = looks or palette(tables)
     with styled():
@@ -250,7 +250,7 @@ def cost_by_phase(tables: Iterable[Table], looks: Looks | None = None) -> Figure
 
 
 def _split(table: Table, block: str) -> dict[str, dict[str, float]]:
-    """By model and phase the mean device-seconds over its finished runs that tell them, the cheapest model first."""
+    """By model and phase the mean device-seconds over its finished runs that have them, the cheapest model first."""
     found = {row.name: _phases(row) for row in table.rows if row.kind == "model" and row.block == block}
     return dict(
         sorted(((name, split) for name, split in found.items() if split), key=lambda pair: sum(pair[1].values()))
@@ -269,7 +269,7 @@ def _phases(row: Row) -> dict[str, float]:
 
 
 def _draw_phases(ax: Axes, split: Mapping[str, Mapping[str, float]], looks: Looks) -> None:
-    """A bar a model from the bottom up; behind it the share of each phase, where there are several."""
+    """A bar per model from the bottom up, with the share of each phase if there are several."""
     for i, (name, phases) in enumerate(split.items()):
         left, total = 0.0, sum(phases.values())
         for k, seconds in enumerate(phases.values()):

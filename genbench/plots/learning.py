@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 TITLE = 30
 MOST_CURVES = 6
-"""Panels of a figure, which is one a model, before no further row is drawn."""
+"""Panels of a figure, which is one per model, before no further row is drawn."""
 MOST_POINTS = 200
-"""Of a line: more could not be told apart."""
+"""Of a line: more could not be distinguished."""
 STEEP = 20
 """The factor between highest and lowest loss beyond which the axis is logarithmic."""
 
@@ -43,9 +43,9 @@ class Curves:
 
 
 def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """Loss, and where it was scored on the way FID, over images: a line a seed and a band over several.
+    """Loss, and FID if it was scored along the way, over images: a line per seed and a band over several.
 
-    A panel a row and phase: losses of different models do not compare, so that they never share one.
+    A panel per row and phase: losses of different models do not compare, so they never share one.
     """
     tables = list(tables)
     looks = looks or palette(tables)
@@ -118,7 +118,7 @@ def _several(lines: list[np.ndarray]) -> bool:
 
 
 def _title(panel: Curves, shown: list[Curves]) -> str:
-    """What tells a panel from the others: its model, its phase or extractor, its dataset where there are several."""
+    """What distinguishes a panel: its model, its phase or extractor, and its dataset if there are several."""
     parts = {other.part for other in shown if (other.title, other.what) == (panel.title, panel.what)}
     words = f", {panel.part}" if len(parts) > 1 else ""
     words += f", {panel.row.dataset}" if any(other.row.dataset != panel.row.dataset for other in shown) else ""
@@ -140,7 +140,7 @@ def _losses_of(record: Record) -> tuple[dict[str, np.ndarray], int]:
 
 
 def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
-    """A line a run; of several runs thin ones, and a band with their mean as far as all of them go."""
+    """A line per run; of several runs thin ones, and a band with their mean as far as all of them go."""
     from matplotlib.ticker import MaxNLocator
 
     look = (colour, "")

@@ -1,4 +1,4 @@
-"""Tables -> the figure of likelihoods: bits/dim above the limit, exact values and bounds told apart."""
+"""Tables -> the figure of likelihoods: bits/dim above the limit, with exact values and bounds distinguished."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ HATCH = {"exact": "", "bound": "////", "estimate": "...."}
 
 
 def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """Bits per dimension: a bar a model on test images with its error, a thin one on training images.
+    """Bits per dimension: a bar per model on test images with its error, a thin one on training images.
 
-    Where the entropy of the images is known, bars begin at this limit, so that their length is the gap.
+    If the entropy of the images is known, bars begin at this limit, so that their length is the gap.
     """
     tables = list(tables)
     looks = looks or palette(tables)
     with styled():
-        found = [(panel, _with_bits(panel)) for panel in panels(tables, TEST)]
+        found = [(panel, _with_bits(panel)) for panel in panels(tables, TEST.metric)]
         shown, missing = most([(panel, rows) for panel, rows in found if rows])
         tallest = max((min(len(rows), MOST_BARS) for _, rows in shown), default=1)
         figure, axes = panels_of(len(shown), (4.9, 1.1 + 0.55 * tallest), 1, margins=(0.85, 0.2, 0.32, 0.75))
@@ -36,8 +36,8 @@ def likelihoods(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
             _draw_panel(ax, panel, rows[-MOST_BARS:], looks)
             missing += [*panel.missing({row.name for row in rows}), *too_many(len(rows), panel.title)]
         limits = any(rows[0].records[0].dataset.entropy for _, rows in shown)
-        text = "Bits per dimension on test images, thin on training images; solid where exact, hatched where a bound"
-        gap = "; from the entropy of the images' distribution on (dotted), which is the limit" if limits else ""
+        text = "Bits per dimension on test images, thin on training images; solid if exact, hatched if a bound"
+        gap = "; bars begin at the entropy of the images' distribution (dotted), the limit" if limits else ""
         text = f"{text}{gap}; lower is better. ≤ marks upper bounds, ~ estimates. {BARS}"
         return captioned(figure, text, missing)
 

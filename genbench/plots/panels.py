@@ -1,4 +1,4 @@
-"""What figures are made of: a panel for each group of models that a table ranks together, and one look a model."""
+"""What figures are made of: a panel for each group of models that a table ranks together, and one look per model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from genbench.plots.style import Look, looks_of, short
 from genbench.tables.layout import Cell, Column, Row, Table
 
 MOST_LINES = 10
-"""Runs of a row whose curves are drawn: more could not be told apart."""
+"""Runs of a row whose curves are drawn: more could not be distinguished."""
 CROWD = 50
 """Lines in a panel beyond which they are drawn as pixels: files stay small."""
 MOST_BARS = 20
 """Of one panel; the table has the others."""
 MOST_DIFFERING = 40
-BARS = "Bars: 95 % intervals, over seeds where several finished, else within the one run."
+BARS = "Bars: 95 % intervals, over seeds if several finished, else within the single run."
 Looks = Mapping[str, Look]
 Points = list[tuple[float, float]]
 
@@ -64,10 +64,10 @@ class Panel:
         return next((self.cell(row).value for row in self.table.rows if row.kind == kind), None)
 
     def missing(self, drawn: set[str]) -> list[str]:
-        """Which runs are not drawn, and why: a failure never leaves a plot without a word."""
-        told = unfinished(self.rows)
+        """Which runs are not drawn, and why: no failure leaves a plot silently."""
+        reasons = unfinished(self.rows)
         lacking = [row for row in self.rows if row.n_ok == row.n and row.name not in drawn]
-        return told + [f"{row.name} ({self.cell(row).note or 'no such cost counted'})" for row in lacking]
+        return reasons + [f"{row.name} ({self.cell(row).note or 'no such cost counted'})" for row in lacking]
 
 
 def panels(tables: Iterable[Table], metric: str) -> list[Panel]:
@@ -103,11 +103,11 @@ def unfinished(rows: Iterable[Row]) -> list[str]:
 
 
 def first_seeds(tables: Iterable[Table]) -> str:
-    """That of rows with many runs the first ones' curves are drawn, where there are such rows."""
+    """A remark that only the first runs' curves are drawn, if any row has many."""
     some = any(len(row.records) > MOST_LINES for row in rows_of(tables))
     return f" (of the first {MOST_LINES} seeds)" if some else ""
 
 
 def too_many(rows: int, title: str) -> list[str]:
-    """How many models of a panel have no bar for want of room."""
-    return [f"{rows - MOST_BARS} more models of {title}, which its table has"] if rows > MOST_BARS else []
+    """How many models of a panel have no bar, for lack of room."""
+    return [f"{rows - MOST_BARS} more models of {title}, see its table"] if rows > MOST_BARS else []

@@ -1,4 +1,4 @@
-"""How every figure looks: plain text, colours that colour-blind readers tell apart, and bytes that repeat."""
+"""How every figure looks: plain text, colours that colour-blind readers can distinguish, and bytes that repeat."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import math
 import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from zlib import crc32
 
 from genbench.support.store import atomic_file
 from genbench.support.text import printable
-from genbench.tables.formats import width
+from genbench.tables.wording import width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 INK = "#1d1d24"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c510a", "#7b7b7b")
 """Okabe and Ito's colours; brown and grey instead of their yellow and black, which print and dark pages swallow."""
-SHIPPED = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
-"""Models whose look is the same in every report."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+SPREAD = 2556975575
+"""What a name's checksum is multiplied by; chosen so that models often compared with each other differ in colour."""
 REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
 FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
 """The first comes with matplotlib, so that the layout is the same on every machine."""
@@ -37,7 +38,7 @@ LETTER, LINE, LEGEND_LINE = 0.075, 0.15, 0.2
 """Inches that a letter of 9 points is wide, a line of 8 points high, and one of a legend."""
 MOST_PANELS = 12
 """Of one figure."""
-MOST_TOLD = 8
+MOST_MISSING = 8
 Look = tuple[str, str]
 """The colour and the marker of a model."""
 T = TypeVar("T")
@@ -46,16 +47,30 @@ T = TypeVar("T")
 def looks_of(names: Iterable[str]) -> dict[str, Look]:
     """A look for each name; colours repeat after eight, marker and colour together after 72.
 
-    The shipped models have theirs in every report. The others take, by alphabet, what these leave: those that are not
-    among the names leave theirs last.
+    Each name has a favourite colour, in every report the same. Of names with one favourite the first by a checksum gets
+    it; the others share out the colours that are left, or wait for the next eight looks.
     """
-    asked = sorted(dict.fromkeys(names))
-    looks = [(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(len(COLOURS) * len(MARKERS))]
-    found = {name: look for name, look in zip(SHIPPED, looks) if name in asked}
-    absent = [look for name, look in zip(SHIPPED, looks) if name not in asked]
-    rest = [name for name in asked if name not in found]
-    free = looks[len(SHIPPED) : len(COLOURS)] + absent + looks[len(COLOURS) :]
-    return found | dict(zip(rest, cycle(free)))
+    waiting = sorted(dict.fromkeys(names), key=lambda name: (_claim(name), name))
+    found: dict[str, Look] = {}
+    for round_ in count():
+        given: dict[int, str] = {}
+        for name in waiting:
+            given.setdefault(_claim(name)[1], name)
+        waiting = [name for name in waiting if name not in given.values()]
+        left = [colour for colour in range(len(COLOURS)) if colour not in given]
+        given |= dict(zip(left, waiting))
+        waiting = waiting[len(left) :]
+        for colour, name in given.items():
+            found[name] = COLOURS[colour], MARKERS[(round_ * len(COLOURS) + colour) % len(MARKERS)]
+        if not waiting:
+            break
+    return found
+
+
+def _claim(name: str) -> tuple[int, int]:
+    """How early a name gets its favourite colour, and which one that is."""
+    colour, order = divmod(crc32(name.encode()) * SPREAD % 2**32, 2**32 // len(COLOURS))
+    return order, colour
 
 
 @contextmanager
@@ -165,7 +180,7 @@ def most(panels: list[T], limit: int = MOST_PANELS) -> tuple[list[T], list[str]]
 
 
 def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **style: Any) -> None:
-    """A line a run with a mark at each point; in a crowd as pixels and without marks, which nobody could tell apart."""
+    """A line per run with a mark at each point; in a crowd as pixels and without marks."""
     from matplotlib.collections import LineCollection
 
     colour, marker = look
@@ -179,13 +194,13 @@ def draw_lines(ax: Axes, lines: Iterable[Line], look: Look, crowded: bool, **sty
 def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
     """The figure, labelled with its description (for `alt` and captions), with what is not drawn written below it.
 
-    Of many things that are not drawn MOST_TOLD are named, and the others counted.
+    Of many things that are not drawn MOST_MISSING are named, and the others counted.
     """
     all_missing = list(dict.fromkeys(missing))
-    more = [f"{len(all_missing) - MOST_TOLD:,} more like these"] if len(all_missing) > MOST_TOLD else []
-    told = "; ".join([*all_missing[:MOST_TOLD], *more])
-    if told:
-        words = printable(f"Not drawn: {told}.")
+    more = [f"{len(all_missing) - MOST_MISSING:,} more like these"] if len(all_missing) > MOST_MISSING else []
+    names = "; ".join([*all_missing[:MOST_MISSING], *more])
+    if names:
+        words = printable(f"Not drawn: {names}.")
         _write_below(figure, textwrap.wrap(words, int(figure.get_figwidth() * 14)))
         text = f"{text} {words}"
     figure.set_label(text)
@@ -238,7 +253,7 @@ def write_above(axes: Axes, height: float, words: str) -> None:
 
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
-    """Axis `x` or `y` with plain numbers: logarithmic where the values span a factor of `wide`, else linear from 0."""
+    """Axis `x` or `y` with plain numbers: logarithmic if the values span a factor of `wide`, else linear from 0."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis = axes.xaxis if name == "x" else axes.yaxis

@@ -26,20 +26,20 @@ def build_report(
     As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other; an `archive`, `out` or
     `out`.zip, has them beside the run folders, without weights.
 
-    They say which files are `corrupt` and which folders `unfinished`, so that they are without their records. Where
-    pictures or curves of a run cannot be read, the pages are without these and say so, and `spoilt` is added to.
-    It is built beside and swapped in, so that no viewer sees half a report; a report that stood there is replaced.
-    Raises BadInput where `out` holds anything but a report, or no record is given.
+    They say which files are `corrupt` and which folders `unfinished`, whose records are missing from them. Pictures and
+    curves of a run that cannot be read are left out, which the pages say, and added to `spoilt`. The report is built
+    beside `out` and swapped in, so that no viewer sees half of it; an earlier report is replaced. Raises BadInput if
+    `out` holds anything but a report, or if there is no record.
     """
     from genbench.report.archive import build_archive
     from genbench.report.build import build, build_single
     from genbench.report.site import Absent
     from genbench.support.text import impersonal
 
-    told = [
+    reasons = [
         impersonal(fault.message.replace(str(file), f"{file.parent.name}/{file.name}"))
         for file, fault in (corrupt or {}).items()
     ]
-    absent = Absent(told, [folder.name for folder in unfinished], [] if spoilt is None else spoilt)
+    absent = Absent(reasons, [folder.name for folder in unfinished], [] if spoilt is None else spoilt)
     writers = {"folder": build, "single_file": build_single, "archive": build_archive}
     return writers[form](list(records), out, absent)

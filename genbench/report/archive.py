@@ -22,7 +22,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 README = """# Runs of genbench {version}
 
 `report/index.html` opens in a browser, from disk: tables, plots, samples, settings, and the protocol of every number.
-`runs/` has a folder a run: its record, its samples, how it learned; not its weights.
+`runs/` has a folder per run: its record, samples and learning curve, but not its weights.
 
     pip install genbench=={version}
     genbench verify runs                  # every record and file against its digest
@@ -35,7 +35,7 @@ licence of these data.
 
 
 def build_archive(records: list[Record], out: Path, absent: Absent) -> Path:
-    """The archive `out`, or `out`.zip. Raises BadInput where something stands there that is no archive of ours."""
+    """The archive `out`, or `out`.zip. Raises BadInput if anything else is already there."""
     out = place_of(out, ".zip")
     records = sorted_records(records)
     with tempfile.TemporaryDirectory() as temporary, atomic_file(out) as unfinished:

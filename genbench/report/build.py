@@ -19,7 +19,7 @@ from genbench.support.version import __version__
 MOST_DRAWN_TWICE = 1000
 """Runs of a report whose figures are there as PNG, too, which takes as long again."""
 MOST_RUNS = 100
-"""Runs that have a page of their own in a single file."""
+"""Runs that have their own page in a single file."""
 
 
 def build(records: list[Record], out: Path, absent: Absent) -> Path:
@@ -41,7 +41,7 @@ def build(records: list[Record], out: Path, absent: Absent) -> Path:
 
 
 def build_single(records: list[Record], out: Path, absent: Absent) -> Path:
-    """The same pages as one file; those of single runs only where there are at most MOST_RUNS of them."""
+    """The same pages as one file; those of single runs only if there are at most MOST_RUNS of them."""
     out = place_of(out, ".html")
     with tempfile.TemporaryDirectory() as temporary:
         site = Site(sorted_records(records), Path(temporary), absent)
@@ -58,7 +58,7 @@ def _within(site: Site) -> list[Page]:
 
 
 def sorted_records(records: list[Record]) -> list[Record]:
-    """The records by job. Raises BadInput where there are none."""
+    """The records by job. Raises BadInput if there are none."""
     if not records:
         raise BadInput("no records to report on", "give a folder of run folders")
     return sorted(records, key=lambda record: record.job.id)

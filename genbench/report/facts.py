@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from genbench.metrics import is_likelihood
 from genbench.records.record import Record
+from genbench.records.slots import flatten
 from genbench.support.text import DASH, number
 from genbench.tables.columns import COSTS, OVERALL
-from genbench.tables.groups import flatten, is_likelihood, is_reference
+from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
 
 LIKELIHOOD = "likelihood"
@@ -86,14 +88,14 @@ def job_words(record: Record) -> dict[str, str]:
     }
     words |= {"precision": record.job.precision, "conditional": plain_words(record.job.conditional)}
     words |= {"compile": plain_words(True)} if record.job.compile else {}
-    return words | _told(record.job.config)
+    return words | _words(record.job.config)
 
 
 def environment_words(record: Record, without: set[str] | None = None) -> dict[str, str]:
-    return _told(record.environment.model_dump(mode="json", exclude=without))
+    return _words(record.environment.model_dump(mode="json", exclude=without))
 
 
-def _told(settings: dict[str, Any]) -> dict[str, str]:
+def _words(settings: dict[str, Any]) -> dict[str, str]:
     """Nested settings as words, those without a value left out."""
     return {key: plain_words(value) for key, value in flatten(settings).items() if value not in (None, "")}
 
@@ -114,8 +116,8 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
     return {
         "Cost": cost,
         "Settings": {} if is_reference(record) else job_words(record),
-        "Dataset": _told(record.dataset.model_dump(mode="json")),
-        "Samples": _told(record.samples.model_dump(mode="json")),
+        "Dataset": _words(record.dataset.model_dump(mode="json")),
+        "Samples": _words(record.samples.model_dump(mode="json")),
         "Environment": environment_words(record),
     }
 
@@ -123,21 +125,21 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
 def abilities(records: Iterable[Record]) -> tuple[list[str], dict[str, dict[str, str]]]:
     """The abilities that any model has, and by label what each can do: `yes`, `no`, a kind of likelihood, or a dash.
 
-    A dash: its records were written before they told.
+    A dash: its records were written by a version that did not say.
     """
-    told: dict[str, set[str] | None] = {}
+    able: dict[str, set[str] | None] = {}
     kinds: dict[str, set[str]] = {}
     for record in records:
         if is_reference(record):
             continue
         label = record.job.label
-        known = told.setdefault(label, None)
+        known = able.setdefault(label, None)
         if record.capabilities is not None:
-            told[label] = (known or set()) | set(record.capabilities)
+            able[label] = (known or set()) | set(record.capabilities)
         measured = {m.kind for m in record.measurements if is_likelihood(m.metric) and m.value is not None}
         kinds.setdefault(label, set()).update(measured)
-    names = [LIKELIHOOD, *sorted({name for known in told.values() for name in known or ()} - {LIKELIHOOD})]
-    return names, {label: {name: _able(name, told[label], kinds[label]) for name in names} for label in sorted(told)}
+    names = [LIKELIHOOD, *sorted({name for known in able.values() for name in known or ()} - {LIKELIHOOD})]
+    return names, {label: {name: _able(name, able[label], kinds[label]) for name in names} for label in sorted(able)}
 
 
 def _able(name: str, known: set[str] | None, kinds: set[str]) -> str:

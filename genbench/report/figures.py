@@ -33,9 +33,9 @@ class Figure:
 def write_figure(
     name: str, tables: list[Table], looks: Looks, slug: str, folder: Path, formats: tuple[str, ...]
 ) -> Figure | None:
-    """The figure of this name, as SVG with dark ink and with light ink; None where it has nothing to show.
+    """The figure of this name, as SVG with dark ink and with light ink; None if it has nothing to show.
 
-    Where `formats` has it, as PNG too, which takes as long again. Raises CorruptData where it cannot read a run.
+    As PNG too if `formats` has it, which takes as long again. Raises CorruptData if it cannot read a run.
     """
     plot = plots.ALL[name]
     figure = plot.draw(tables, looks)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from genbench.plots.panels import Panel, panels
+from genbench.records.slots import Slot
 from genbench.support.text import number
-from genbench.tables.columns import COSTS
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
@@ -16,7 +16,7 @@ from genbench.tables.wording import value_text
 
 @dataclass(frozen=True)
 class Standing:
-    """A row as the overview shows it; `ratio` is its FID as a multiple of the lowest, None where neither counts."""
+    """A row as the overview shows it; `ratio` is its FID as a multiple of the lowest, None if neither counts."""
 
     panel: Panel
     row: Row
@@ -24,7 +24,7 @@ class Standing:
 
     @property
     def seconds_per_1000(self) -> float | None:
-        rate = self.row.cells.get("images_per_second", Cell()).value
+        rate = self.row.cells.get(Slot("images_per_second"), Cell()).value
         return 1000 / rate if rate else None
 
 
@@ -52,7 +52,7 @@ class Headline:
 
 
 def headlines(tables: Iterable[Table]) -> list[Headline]:
-    """One a group, block and extractor of the full tables.
+    """One per group, block and extractor of the full tables.
 
     One none of whose models has an FID over all its seeds says so.
     """
@@ -65,7 +65,7 @@ def _headline(panel: Panel) -> Headline:
     ranked = [row for row in measured if panel.cell(row).rank is not None]
     first = [row for row in whole if panel.cell(row).best] if ranked else whole
     if not first:
-        sure = "No model has this FID for all of its seeds, and for all that others were run with."
+        sure = "No model has this FID for all its seeds and for all those that others were run with."
         return Headline(panel, scale=_scale(panel), sure=sure, rows=standings(panel, None))
     best = first[0]
     cell, tied = panel.cell(best), _tied(panel, best, whole)
@@ -118,8 +118,8 @@ def _scale(panel: Panel) -> str:
 
 def cost_words(row: Row) -> str:
     """What a model's training and sampling took, on what device."""
-    cells = {key: row.cells.get(key, Cell()) for key in COSTS}
-    seconds, flops, rate = (cells[key].value for key in ("device_seconds", "flops", "images_per_second"))
+    costs = ("device_seconds", "flops", "images_per_second")
+    seconds, flops, rate = (row.cells.get(Slot(cost), Cell()).value for cost in costs)
     words = [
         f"{number(seconds, 'seconds')} device-seconds of training"
         if seconds is not None
@@ -132,25 +132,25 @@ def cost_words(row: Row) -> str:
 
 def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str:
     """How far the first place can be trusted."""
-    told = []
+    sentences = []
     for row in measured:
         if _value(panel, row) < _value(panel, best) and not panel.cell(row).best:
             part = f"over the {row.n_ok} of {row.n} runs that finished" if row.n_ok < row.n else "over fewer seeds"
-            told.append(f"{row.name} is lower {part}, and is therefore not counted.")
+            sentences.append(f"{row.name} is lower {part}, and is therefore not counted.")
     rivals = [row for row in whole if row is not best]
     if not rivals:
-        told.append("There is no other model to compare with.")
+        sentences.append("There is no other model to compare with.")
     elif min(best.n, max(row.n for row in rivals)) == 1:
         tied = [row.name for row in _tied(panel, best, whole)]
-        told += [f"Within the one run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
-        told.append("One seed a model: the order of close models may be due to the seed alone.")
+        sentences += [f"Within the single run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
+        sentences.append("One seed per model: the order of close models may be due to the seed alone.")
     else:
-        told.append(_how_known(panel, best, rivals))
-    return " ".join(told)
+        sentences.append(_how_known(panel, best, rivals))
+    return " ".join(sentences)
 
 
 def _how_known(panel: Panel, best: Row, rivals: list[Row]) -> str:
-    """Which models tie with the best, or how the next one is told from it: by a test, or by intervals without claim."""
+    """Which models tie with the best, or what sets the next one apart: a test, or intervals that prove nothing."""
     tied = [row.name for row in _tied(panel, best, rivals)]
     against = list_words(tied or [rivals[0].name])
     pairs = [p for key, block, p in panel.table.pairs if key == panel.column.key and block == panel.block]

@@ -22,7 +22,7 @@ class Links(Protocol):
     repeats: bool
 
     def page(self, here: str, there: str, anchor: str = "") -> str:
-        """From one page to another, or to an anchor on it; "" where that page is not in the report."""
+        """From one page to another, or to an anchor on it; "" if that page is not in the report."""
         ...
 
     def id(self, here: str, anchor: str) -> str:
@@ -30,7 +30,7 @@ class Links(Protocol):
         ...
 
     def file(self, here: str, path: str) -> str:
-        """From a page to a file, to be shown or saved; "" where the report does not carry it."""
+        """From a page to a file, to be shown or saved; "" if the report does not carry it."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from genbench.plots.style import COLOURS
+from genbench.records.slots import Slot
 from genbench.report.links import Links
 from genbench.report.site import MANY, Page, Site, files_of
 from genbench.support.faults import fault
@@ -23,6 +24,7 @@ from genbench.support.text import number, printable
 from genbench.support.version import __version__
 from genbench.tables.build import ending
 from genbench.tables.layout import Cell, Column, Row
+from genbench.tables.notes import Notes
 from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
 
 POLICY = (
@@ -39,20 +41,8 @@ def visible(value: Any) -> Any:
     return printable(value, "\n\t" + NO_BREAK)
 
 
-@dataclass
-class Notes:
-    """The footnotes of one table's dashes, numbered in the order in which they appear, each written once."""
-
-    texts: list[str] = field(default_factory=list)
-
-    def mark(self, text: str) -> int:
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
-
-
-def cells(row: Row, keys: Iterable[str]) -> list[Cell]:
-    """The row's cells under some keys; a dash where its table has no such column."""
+def cells(row: Row, keys: Iterable[Slot]) -> list[Cell]:
+    """The row's cells in some columns; a dash if its table has no such column."""
     return [row.cells.get(key, Cell(note="not measured")) for key in keys]
 
 
@@ -92,7 +82,8 @@ class Pages:
             "version": __version__, "site": self.site, "value_text": value_text, "number": number,
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
-            "Notes": Notes, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS, "files_of": files_of,
+            "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
+            "files_of": files_of,
         }  # fmt: skip
         return environment
 
@@ -131,7 +122,7 @@ class Pages:
         return self.environment.get_template(page.template).make_module({"page": page, **links, **page.shown})
 
     def _base(self, title: str, here: str, bodies: Mapping[str, TemplateModule], policy: str) -> str:
-        """A whole file, of the page `here` or, where that is "", of all."""
+        """A whole file, of the page `here` or, if that is "", of all."""
         links = {"to": partial(self.links.page, here), "file": partial(self.links.file, here)}
         return self.environment.get_template("base.html").render(
             title=title, here=here, bodies=bodies, policy=policy, **links

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
+from genbench.plots.sheets import COUNT, as_picture, first_samples, sheet
 from genbench.records.record import Record
-from genbench.sheets import COUNT, first_samples, sheet
 from genbench.support.errors import CorruptData
 from genbench.support.store import inside, put, read_array, read_json
 
@@ -27,7 +27,7 @@ A_CLASS = 8
 class Picture:
     """One sheet: what it shows, in a heading, a sentence, and words for who does not see it; its path in the report.
 
-    The path is "" where it could not be drawn, and the sentence says why.
+    The path is "" if it could not be drawn, and the sentence says why.
     """
 
     kind: str
@@ -38,7 +38,7 @@ class Picture:
 
 
 class Drawn(BaseModel):
-    """What pictures.json tells: for each picture a number for each of its columns, and why others were not drawn."""
+    """What pictures.json says: for each picture a number for each of its columns, and why others were not drawn."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -68,7 +68,7 @@ SIDE_BY_SIDE = {
 
 
 def write_pictures(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
-    """The pictures of a run, samples first; none where its folder holds none. Raises CorruptData naming the file."""
+    """The pictures of a run, samples first; none if its folder holds none. Raises CorruptData naming the file."""
     for picture in _samples(record, slug, folder):
         yield picture
         yield from _classes(record, slug, folder)
@@ -86,7 +86,7 @@ def _samples(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
 
 
 def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
-    """The first samples of each class, a row a class, where the run drew them for their labels."""
+    """The first samples of each class, a row per class, if the run drew them for their labels."""
     import numpy as np
 
     file = inside(record.folder, "labels.npy") if record.folder else None
@@ -101,7 +101,7 @@ def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     if not full:
         return
     path = _write(sheet(np.concatenate(full), A_CLASS), images.shape[1], folder, f"samples/{slug}-classes.png")
-    text = f"The first {A_CLASS} samples of each class, a row a class."
+    text = f"The first {A_CLASS} samples of each class, a row per class."
     yield Picture("classes", "Samples by class", text, f"{text[:-1]}, of {record.job.label}", path)
 
 
@@ -110,17 +110,17 @@ def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     if record.folder is None or INDEX not in record.artifacts or not (record.folder / INDEX).is_file():
         return
     try:
-        told = Drawn.model_validate(read_json(record.folder / INDEX))
+        drawn = Drawn.model_validate(read_json(record.folder / INDEX))
     except ValidationError as error:
         raise CorruptData(f"{record.folder / INDEX}: {error.errors()[0]['msg']}", "run the job again") from error
     for name, (title, sentence) in KINDS.items():
-        if name in told.failed:
-            yield Picture(name, title, f"Not drawn: {told.failed[name]}", "", "")
-        if name not in told.columns:
+        if name in drawn.failed:
+            yield Picture(name, title, f"Not drawn: {drawn.failed[name]}", "", "")
+        if name not in drawn.columns:
             continue
-        images = _grid(record, name, len(told.columns[name]))
+        images = _grid(record, name, len(drawn.columns[name]))
         rows, columns = images.shape[:2]
-        numbers = ", ".join(f"{number:,.0f}" for number in told.columns[name])
+        numbers = ", ".join(f"{number:,.0f}" for number in drawn.columns[name])
         page = sheet(images.reshape(-1, *images.shape[2:]), columns)
         path = _write(page, images.shape[2], folder, f"samples/{slug}-{name}.png")
         text = sentence.format(numbers, rows=rows)
@@ -141,10 +141,8 @@ def _grid(record: Record, name: str, columns: int) -> np.ndarray:
 
 
 def _write(page: np.ndarray, channels: int, folder: Path, path: str) -> str:
-    """A sheet (H, W, 3) as PNG, grey where images have fewer than three channels; its path in the report."""
-    from PIL import Image
-
+    """Write a sheet (H, W, 3) as PNG and return its path in the report."""
     out = io.BytesIO()
-    Image.fromarray(page[..., 0] if channels < 3 else page).save(out, format="PNG", compress_level=1)
+    as_picture(page, channels).save(out, format="PNG", compress_level=1)
     put(folder / path, out.getvalue())
     return path

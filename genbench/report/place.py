@@ -1,4 +1,4 @@
-"""Where a report may be written: where nothing is, or in the place of an earlier one."""
+"""Where a report may be written: in an empty place, or in that of an earlier report."""
 
 from __future__ import annotations
 
@@ -9,42 +9,46 @@ from pathlib import Path
 from genbench.support.errors import BadInput
 
 MARKER = "genbench-report.json"
-"""What tells a report of ours, and names its files; a folder without it is never replaced."""
+"""What marks a folder as a report and names its files; a folder without it is never replaced."""
 
 
 GENERATOR = b'<meta name="generator" content="genbench'
-"""What tells a report in one file, near its beginning."""
+"""What marks a file as a report, near its beginning."""
 READ = 2048
 
 
 def check_place(out: Path) -> None:
-    """Raise BadInput where `out` is there and is not wholly a report of ours."""
+    """Raise BadInput if `out` exists and is anything but a report."""
     if not out.exists():
         return
     if not out.is_dir():
-        raise BadInput(f"{out}: not a folder", "give a new folder, or that of an earlier report")
+        raise BadInput(f"{out}: not a folder", "choose a new folder, or that of an earlier report")
     found = {str(file.relative_to(out)) for file in out.rglob("*") if not file.is_dir()}
     if not found:
         return
     if MARKER not in found:
-        raise BadInput(f"{out}: not a report: it holds no {MARKER}", "give a new folder, or that of an earlier report")
+        raise BadInput(
+            f"{out}: not a report: it holds no {MARKER}", "choose a new folder, or that of an earlier report"
+        )
     foreign = sorted(found - {MARKER} - set(_listed(out / MARKER)))
     if foreign:
-        raise BadInput(f"{out}: would delete {foreign[0]}, which is not of the report", "move it, or give a new folder")
+        raise BadInput(
+            f"{out}: would delete {foreign[0]}, which is not part of the report", "move it, or choose a new folder"
+        )
 
 
 def place_of(out: Path, suffix: str) -> Path:
-    """Where a report in one file is written, `.html` or `.zip`: `out`, the suffix added where it has another.
+    """Where a report in one file is written, `.html` or `.zip`: `out`, with the suffix added if it has another.
 
-    Raises BadInput where something stands there that is no such report of ours.
+    Raises BadInput if something else is already there.
     """
     out = out.absolute()
     out = out if out.suffix == suffix else out.with_name(f"{out.name}{suffix}")
     if out.is_dir():
-        raise BadInput(f"{out}: a folder, not a file", f"give the name of a new {suffix} file")
+        raise BadInput(f"{out}: a folder, not a file", f"choose the name of a new {suffix} file")
     what, ours = {".html": ("a report", _is_page), ".zip": ("an archive of a report", _is_archive)}[suffix]
     if out.exists() and not ours(out):
-        raise BadInput(f"{out}: not {what}", "give a new file, or that of an earlier report")
+        raise BadInput(f"{out}: not {what}", "choose a new file, or that of an earlier report")
     return out
 
 

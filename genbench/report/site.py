@@ -24,23 +24,17 @@ from genbench.support.errors import CorruptData
 from genbench.support.store import put
 from genbench.support.text import impersonal
 from genbench.tables.build import make_layouts
-from genbench.tables.formats import FORMATS, render
+from genbench.tables.format import Format
+from genbench.tables.formats import formats
 from genbench.tables.groups import is_reference
-from genbench.tables.layout import Layout, Table
-from genbench.tables.limits import TEST
+from genbench.tables.layout import Table
+from genbench.tables.layouts import FULL, layouts
 from genbench.tables.published import published_tables
 
 MANY = 10
-"""Runs of a row that are linked one by one, and whose samples and curves are shown; all are in the list of runs."""
+"""Runs of a row that are linked one by one, with samples and curves; all are in the list of runs."""
 MOST_FIGURED = 30
-"""Models that have figures of their own."""
-BRIEF = ("markdown", "latex", "csv")
-"""The formats in which each of several datasets has tables of its own."""
-SUFFIXES = {"markdown": "md", "latex": "tex", "csv": "csv", "json": "json", "text": "txt"}
-LAYOUTS: tuple[Layout, ...] = ("quality", "likelihood", "cost", "full")
-
-SECTIONS: dict[str, str] = {"quality": "Quality", "likelihood": "Likelihoods", "cost": "Cost"}
-"""Of the page of a dataset: a table and the figures that go with it."""
+"""Models that have their own figures."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Absent:
 
     @contextmanager
     def spared(self) -> Iterator[None]:
-        """Goes on without what of a run's pictures and curves cannot be read."""
+        """Skip those of a run's pictures and curves that cannot be read."""
         try:
             yield
         except CorruptData as fault:
@@ -85,16 +79,15 @@ class Site:
         self.dataset_pages = pages_of("datasets", (record.dataset.name for record in self.records))
         labels = sorted({record.job.label for record in self.models})
         self.model_pages = pages_of("models", labels)
-        self.tables: dict[Layout, list[Table]] = {
-            layout: [table for table in tables if not table.published]
-            for layout, tables in make_layouts(self.records, LAYOUTS).items()
+        self.tables: dict[str, list[Table]] = {
+            name: [table for table in tables if not table.published and layouts()[name].is_shown(table)]
+            for name, tables in make_layouts(self.records, layouts()).items()
         }
-        self.tables["likelihood"] = [table for table in self.tables["likelihood"] if _has_likelihood(table)]
-        self.published = published_tables("full", None)
-        self.headlines = headlines(self.tables["full"])
-        self.looks: dict[str, Look] = palette(self.tables["full"])
-        self.protocols: dict[str, Protocol] = number_protocols(self.tables["full"])
-        shown = [record for table in self.tables["full"] for row in table.rows for record in row.records[:MANY]]
+        self.published = published_tables(FULL, None)
+        self.headlines = headlines(self.full)
+        self.looks: dict[str, Look] = palette(self.full)
+        self.protocols: dict[str, Protocol] = number_protocols(self.full)
+        shown = [record for table in self.full for row in table.rows for record in row.records[:MANY]]
         self.pictured = {record.place for record in shown}
         self.write_tables()
         self.pictures: dict[str, list[Picture]] = {}
@@ -105,35 +98,40 @@ class Site:
                         self.pictures.setdefault(record.place, []).append(picture)
 
     @property
+    def full(self) -> list[Table]:
+        """The tables with all that was measured."""
+        return self.tables[FULL]
+
+    @property
     def models(self) -> list[Record]:
         return [record for record in self.records if not is_reference(record)]
 
     @property
     def spoilt(self) -> list[str]:
         """Why pictures and curves of runs are not on the pages, so far."""
-        told = [fault.message for fault in self.absent.spoilt]
+        reasons = [fault.message for fault in self.absent.spoilt]
         for folder in {record.folder.parent for record in self.records if record.folder}:
-            told = [text.replace(f"{folder}/", "") for text in told]
-        return [impersonal(text) for text in told]
+            reasons = [text.replace(f"{folder}/", "") for text in reasons]
+        return [impersonal(text) for text in reasons]
 
     @cached_property
     def failures(self) -> list[Record]:
         return failures(self.records)
 
     def write_tables(self) -> None:
-        """Every layout in every format, of all datasets together; of each in some, where there are several."""
+        """Every layout in every format, of all datasets together; of each in some, if there are several."""
         for layout, tables in self.tables.items():
             _write_tables(tables, layout, self.folder)
             if len(self.dataset_pages) > 1:
                 for name, page in self.dataset_pages.items():
-                    _write_tables(_of_dataset(tables, name), f"{Path(page).name}-{layout}", self.folder, BRIEF)
+                    _write_tables(_of_dataset(tables, name), f"{Path(page).name}-{layout}", self.folder, several=True)
         _write_tables(self.published, "published", self.folder)
 
     def table_files(self, dataset: str, layout: str) -> list[str]:
         """The paths of a dataset's table."""
         several = len(self.dataset_pages) > 1
         slug = f"{Path(self.dataset_pages[dataset]).name}-" if several else ""
-        return files_of(f"{slug}{layout}", BRIEF if several else FORMATS)
+        return files_of(f"{slug}{layout}", several)
 
     def pages(self) -> Iterator[Page]:
         """Every page, the overview first; those of runs last."""
@@ -159,18 +157,19 @@ class Site:
         tables = {layout: _of_dataset(some, name) for layout, some in self.tables.items()}
         page = Path(self.dataset_pages[name]).name
         own = [record for record in self.records if record.dataset.name == name]
-        figures = self.figures(tables["full"], SECTIONS, page)
+        sections = {layout: entry.title for layout, entry in layouts().items() if layout != FULL}
+        figures = self.figures(tables[FULL], sections, page)
         return {
             "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
-            "stamp": own[0].dataset, "sections": SECTIONS, "records": own,
+            "stamp": own[0].dataset, "sections": sections, "everything": layouts()[FULL].title, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
-            "failures": failures(own), "published": published_tables("full", {name}), "side_by_side": SIDE_BY_SIDE,
+            "failures": failures(own), "published": published_tables(FULL, {name}), "side_by_side": SIDE_BY_SIDE,
             "warned": [record for record in own if record.warnings],
         }  # fmt: skip
 
     def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:
         """What the page of a model shows."""
-        tables = of_label(self.tables["full"], label)
+        tables = of_label(self.full, label)
         own = [record for record in self.models if record.job.label == label]
         page = f"model-{Path(self.model_pages[label]).name}"
         figures = self.figures(tables, ["model"], page) if figured else {}
@@ -202,23 +201,25 @@ def _leading(records: list[Record], figures: dict[str, Figure]) -> list[Figure]:
     return [figures[name] for name in (first, "fid-sampling") if name in figures]
 
 
-def _has_likelihood(table: Table) -> bool:
-    return any(row.cells[TEST].value is not None for row in table.rows)
-
-
 def _of_dataset(tables: Iterable[Table], name: str) -> list[Table]:
     return [table for table in tables if table.dataset == name]
 
 
-def _write_tables(tables: list[Table], name: str, folder: Path, formats: Iterable[str] = tuple(FORMATS)) -> None:
-    """The tables in some formats, by default in every one; nothing where there are none."""
-    for format in formats if tables else ():
-        put(folder / "tables" / f"{name}.{SUFFIXES[format]}", render(tables, format))
+def _write_tables(tables: list[Table], name: str, folder: Path, several: bool = False) -> None:
+    """Write the tables in every format, or in those that each of several datasets has; nothing if there are none."""
+    for file, format in _formats(name, several).items() if tables else ():
+        put(folder / file, format.write(tables))
 
 
-def files_of(name: str, formats: Iterable[str] = tuple(FORMATS)) -> list[str]:
-    """The paths of a table in some formats, by default in every one."""
-    return [f"tables/{name}.{SUFFIXES[format]}" for format in formats]
+def files_of(name: str, several: bool = False) -> list[str]:
+    """The paths of a table in every format, or in those that each of several datasets has."""
+    return list(_formats(name, several))
+
+
+def _formats(name: str, several: bool) -> dict[str, Format]:
+    """The formats of a table by the file's path."""
+    own = [format for format in formats().values() if format.per_dataset or not several]
+    return {f"tables/{name}{format.suffix}": format for format in own}
 
 
 def slugs_of(records: list[Record]) -> dict[str, str]:

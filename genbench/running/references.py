@@ -8,6 +8,7 @@ from genbench.data import Dataset, Part
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.samples import sample_measurements, score
 from genbench.extension.registry import Plugins
+from genbench.metrics import metrics_against
 from genbench.records.job import Job
 from genbench.records.record import Measurement
 from genbench.records.samples import Samples
@@ -42,5 +43,5 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
             reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
         )
         measured = score(job, data, extractor, extractor.features(held_out.images), {"train": train}, test)
-        found += [m for m in measured if m.metric in ("fid_train", "kid_train", "memorised_share")]
+        found += [m for m in measured if m.metric in metrics_against("train")]
     return found

@@ -14,11 +14,11 @@ from genbench.records.job import Job, Runtime, read_job
 from genbench.records.record import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
 from genbench.records.record_files import read_record
 from genbench.records.samples import recorded_samples
+from genbench.records.slots import slot_of
 from genbench.support import store
 from genbench.support.errors import BadInput
 from genbench.support.faults import fault
 from genbench.support.lock import locked
-from genbench.tables.groups import slot
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -62,8 +62,8 @@ def in_features(
 
 def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
     """The earlier measurements but those of a metric and extractor that was measured anew."""
-    anew = {slot(protocols, m) for m in new}
-    return [m for m in old if slot(protocols, m) not in anew]
+    anew = {slot_of(m, protocols) for m in new}
+    return [m for m in old if slot_of(m, protocols) not in anew]
 
 
 def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocols) -> Iterator[CurvePoint]:

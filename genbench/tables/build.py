@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement, Record
 from genbench.records.run_folder import read_progress
+from genbench.records.slots import Slot, slot_of
 from genbench.tables.cells import cell_of
-from genbench.tables.columns import COLUMNS, COSTS, OVERALL
+from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.footnotes import caveats
-from genbench.tables.groups import Group, View, comparable, extractor_name, identity, unique, variant
-from genbench.tables.layout import Column, Kind, Layout, Row, Table
-from genbench.tables.limits import doubted, entropy_of, with_limit
+from genbench.tables.groups import Group, View, comparable, identity, unique, variant
+from genbench.tables.layout import Column, Kind, Row, Table
+from genbench.tables.layouts import layouts
+from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
 
@@ -26,21 +28,17 @@ if TYPE_CHECKING:
 
 
 LONGEST_REASON = 200
-ORDER = {"likelihood": "bits_per_dim_test"}
-"""The metric that orders the models of a layout, where it is not FID against test images."""
 
 
-def make_tables(records: Iterable[Record], layout: Layout = "quality", published: bool = False) -> list[Table]:
-    """The tables of one layout: one a group of comparable records, then the published ones.
+def make_tables(records: Iterable[Record], layout: str = "quality", published: bool = False) -> list[Table]:
+    """The tables of one layout: one per group of comparable records, then the published ones.
 
-    Published rows are added where their dataset is one of the records', or for all datasets with `published=True`.
+    Published rows are added if their dataset is one of the records', with `published=True` for all datasets.
     """
     return make_layouts(records, [layout], published)[layout]
 
 
-def make_layouts(
-    records: Iterable[Record], layouts: Iterable[Layout], published: bool = False
-) -> dict[Layout, list[Table]]:
+def make_layouts(records: Iterable[Record], names: Iterable[str], published: bool = False) -> dict[str, list[Table]]:
     """The tables of each layout, as `make_tables` gives them, of records that are grouped once."""
     records, spare = unique(records)
     groups = comparable(records)
@@ -48,21 +46,20 @@ def make_layouts(
     return {
         layout: [_table(group, layout, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
         + published_tables(layout, datasets)
-        for layout in layouts
+        for layout in names
     }
 
 
-def _table(group: Group, layout: Layout, index: int, total: int, spare: list[Record]) -> Table:
-    columns, entropy = COLUMNS[layout](group), entropy_of(group)
-    rows = [doubted(row, entropy) for row in _rows(group, columns)]
-    if layout == "likelihood":
-        rows = [with_limit(row, entropy) for row in rows if row.kind == "model"]
-    order = next((c for c in columns if c.metric == ORDER.get(layout, "fid_test")), columns[0])
+def _table(group: Group, name: str, index: int, total: int, spare: list[Record]) -> Table:
+    layout, entropy = layouts()[name], entropy_of(group)
+    columns = layout.columns(group)
+    rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
+    order = next((column for column in columns if column.metric == layout.order), columns[0])
     rows, pairs = ranked(_ordered(rows, order), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
     return Table(
-        layout=layout, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
+        layout=name, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
         footnotes=tuple(caveats(group, columns, rows, doubles, tested=bool(pairs))),
         dataset=group.dataset, digest=group.digest, protocols=dict(sorted(group.settings.items())),
         differs=group.differs, pairs=tuple(pairs),
@@ -93,20 +90,20 @@ def _rows(group: Group, columns: list[Column]) -> list[Row]:
 
 
 def row_names(records: list[Record]) -> list[str]:
-    """A name for each: its label, and the settings that tell it from others of that label, as few as will do."""
+    """A name for each: its label, and the fewest settings that distinguish it from others of that label."""
     variants: dict[tuple[str, bool], list[dict[str, str]]] = {}
     own = [variant(record) for record in records]
     for record, settings in zip(records, own):
         variants.setdefault((record.job.label, record.job.conditional), []).append(settings)
     names = []
     for record, settings in zip(records, own):
-        words = _telling(settings, variants[record.job.label, record.job.conditional])
+        words = _distinguishing(settings, variants[record.job.label, record.job.conditional])
         names.append(f"{record.job.label} ({words})" if words else record.job.label)
     return names
 
 
-def _telling(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
-    """The settings that tell `own` from its rivals, of which it is one: `budget=60 seconds, steps=100`."""
+def _distinguishing(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
+    """The settings that distinguish `own` from its rivals, of which it is one: `budget=60 seconds, steps=100`."""
     telling = []
     for key, value in own.items():
         if len(rivals) == 1:
@@ -118,7 +115,7 @@ def _telling(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
     return ", ".join(telling)
 
 
-def _row(name: str, views: list[View], keys: list[str]) -> Row:
+def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
     first = views[0].record
     kind: Kind = {"real": "real", "noise": "noise"}.get(first.job.model, "model")  # type: ignore[assignment]
     block = "" if kind != "model" else "Conditional" if first.job.conditional else "Unconditional"
@@ -166,7 +163,7 @@ def _ordered(rows: list[Row], order: Column) -> list[Row]:
 
 
 def run_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a record: who, on what, how it ended, and what it cost; None where a number was not measured."""
+    """One row per record: who, on what, how it ended, and what it cost; None if a number was not measured."""
     import pandas as pd
 
     return pd.DataFrame([_run_columns(record) for record in records])
@@ -184,14 +181,14 @@ def _run_columns(record: Record) -> dict[str, Any]:
 
 
 def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a measurement, with its job's columns; a run without measurements is one row whose `metric` is None."""
+    """One row per measurement, with its job's columns; a run without measurements is one row whose `metric` is None."""
     import pandas as pd
 
     lines = []
     for record in records:
         job = _run_columns(record)
         for m in record.measurements:
-            extractor = extractor_name(record.protocols.get(m.protocol, {}))
+            extractor = slot_of(m, record.protocols).extractor
             lines.append({**job, "extractor": extractor, **m.model_dump(include=set(Measurement.model_fields))})
         if not record.measurements:
             lines.append({**job, "metric": None, "value": None, "status": record.status, "note": ending(record)})
@@ -199,7 +196,7 @@ def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def progress_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """The learning curves: one row a line of each progress.jsonl (step, images, phase, loss, ...), with its job.
+    """The learning curves: one row per line of each progress.jsonl (step, images, phase, loss, ...), with its job.
 
     A last line cut short by a crash is left out. Raises CorruptData naming file and line of any other that is bad.
     """

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from genbench.metrics import is_likelihood
 from genbench.records.record import Measurement, Record
+from genbench.records.slots import Slot, slot_of
 from genbench.tables.columns import COSTS, WITHOUT
-from genbench.tables.groups import View, is_likelihood, is_reference, slot, slot_key
+from genbench.tables.groups import View, is_reference
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.tables.layout import Cell, Kind, Relation
 
-NO_MODEL = "no model stands behind a reference row: it has no likelihood and no cost"
+NO_MODEL = "a reference row has no model, and so no likelihood and no cost"
 
 
-def cell_of(key: str, views: list[View], kind: Kind) -> Cell:
-    """The cell of a row (its runs, by seed) under a column's key: a cost, or a metric and its extractor."""
-    return _cost_cell(key, views, kind) if key in COSTS else _metric_cell(key, views)
+def cell_of(slot: Slot, views: list[View], kind: Kind) -> Cell:
+    """The cell of a row (its runs, by seed) in a column: a cost, or a metric in an extractor's features."""
+    return _cost_cell(slot, views, kind) if slot.metric in COSTS else _metric_cell(slot, views)
 
 
-def _metric_cell(key: str, views: list[View]) -> Cell:
+def _metric_cell(slot: Slot, views: list[View]) -> Cell:
     """The mean over the runs that finished with a value, and how many did."""
-    found = [view.by_key.get(key) for view in views]
+    found = [view.slots.get(slot) for view in views]
     measured = [m if view.record.status == "complete" else None for m, view in zip(found, views)]
     values = tuple(m.value if m else None for m in measured)
     ok = [m for m in measured if m and m.value is not None]
     if not ok:
-        return _dash(key, views, [m for m in found if m], values)
+        return _dash(slot, views, [m for m in found if m], values)
     ranges = tuple(_range(m) if m else None for m in measured)
     return replace(
         _mean([float(m.value) for m in ok if m.value is not None], Cell(stderr=ok[0].stderr, interval=_range(ok[0]))),
@@ -65,7 +67,7 @@ def _relation(measurement: Measurement) -> Relation:
     return "~" if measurement.kind == "estimate" else "<="
 
 
-def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:
+def _dash(slot: Slot, views: list[View], found: list[Measurement], values: tuple[float | None, ...]) -> Cell:
     """A cell without a value: why, from the measurement, else from the failed run, else that it was not measured."""
     failed = [view.record for view in views if view.record.status != "complete"]
     status: str
@@ -73,9 +75,9 @@ def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[f
         status, note = found[0].status, found[0].note
     elif len(failed) == len(views):
         status, note = failed[0].status, f"no run of {failed[0].job.label} finished"
-    elif any(_measures(view.record, key) for view in views):
+    elif any(_measures(view.record, slot) for view in views):
         status, note = "not_comparable", "measured, but under another protocol"
-    elif is_reference(views[0].record) and is_likelihood(key):
+    elif is_reference(views[0].record) and is_likelihood(slot.metric):
         status, note = "not_applicable", NO_MODEL
     else:
         status, note = "not_measured", "not measured"
@@ -83,16 +85,15 @@ def _dash(key: str, views: list[View], found: list[Measurement], values: tuple[f
     return Cell(values=values, n=len(views), status=status, note=note, protocol=protocol)
 
 
-def _measures(record: Record, key: str) -> bool:
-    """Whether the record has a measurement for the column of this key, under whatever protocol."""
-    metric = key.partition(":")[0]
-    return any(m.metric == metric and slot_key(slot(record.protocols, m)) == key for m in record.measurements)
+def _measures(record: Record, slot: Slot) -> bool:
+    """Whether the record has a measurement of this slot, under whatever protocol."""
+    return any(slot_of(measurement, record.protocols) == slot for measurement in record.measurements)
 
 
-def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:
-    """The mean cost of the runs that finished; of those that did not, where none did, which counts as none."""
-    read = COSTS[key][2]
-    if key == "classifier_device_seconds":
+def _cost_cell(slot: Slot, views: list[View], kind: Kind) -> Cell:
+    """The mean cost of the runs that finished; if none did, of the others, with `n_ok` 0."""
+    read = COSTS[slot.metric][2]
+    if slot.metric == "classifier_device_seconds":
         return Cell(n=len(views), status="not_applicable", note="no classifier guidance was used")
     values = tuple(read(view.record) for view in views)
     finished = tuple(value if _complete(view.record) else None for view, value in zip(views, values))
@@ -106,8 +107,8 @@ def _cost_cell(key: str, views: list[View], kind: Kind) -> Cell:
         return Cell(value=mean, spread=spread, values=values, n=len(views), kind="exact", note=note)
     if kind != "model":
         return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
-    cell = _dash(key, views, [], values)
-    return replace(cell, note=WITHOUT.get(key, "not counted")) if cell.status == "not_measured" else cell
+    cell = _dash(slot, views, [], values)
+    return replace(cell, note=WITHOUT.get(slot.metric, "not counted")) if cell.status == "not_measured" else cell
 
 
 def _complete(record: Record) -> bool:

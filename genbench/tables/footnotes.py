@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from genbench.metrics import is_likelihood
 from genbench.records.record import Record
+from genbench.records.slots import feature_dims, sample_count
 from genbench.support.text import number
 from genbench.tables.columns import throughputs
-from genbench.tables.groups import Group, feature_dims, is_reference, sample_count, variant
+from genbench.tables.groups import Group, is_reference, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
@@ -52,16 +54,16 @@ def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
         return
     if any(cell.best for cell in cells):
         yield "* rank 1: no model of its column and block is known to be better."
-    apart = "whose interval lies wholly on the better side, which is no claim of significance"
+    apart = "whose interval lies entirely on the better side, which is no claim of significance"
     test = (
         f"that a paired t-test over at least {LEAST_SEEDS} common seeds finds better (p ≤ 0.05 after Holm's correction "
-        f"for all pairs of the column and block) or, where there are fewer, {apart}"
+        f"for all pairs of the column and block) or, with fewer seeds, {apart}"
     )
-    yield f"#: rank in its column and block, = shared: 1 + the number of models {test if tested else apart}."
+    yield f"#: rank within its column and block, = if shared: 1 + the number of models {test if tested else apart}."
     if any(cell.rank and cell.interval is None for cell in cells):
-        yield "A value without an interval is ranked as it stands: its own error is not known."
+        yield "A value without an interval is ranked as it stands: its error is unknown."
     if any(cell.rank and cell.n_ok < cell.n for cell in cells):
-        yield "A model with an unfinished seed ranks behind all models without one, and is never ranked 1."
+        yield "A model with an unfinished seed ranks after all models without one, and is never ranked 1."
     asked: dict[str, set[int]] = {}
     for row in models:
         asked.setdefault(row.block, set()).update(r.job.seed for r in row.records if r.status == "complete")
@@ -79,13 +81,13 @@ def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
     if any(cell.spread is not None for cell in cells):
         yield "± is the standard deviation over seeds."
     if any(cell.spread is None and cell.stderr is not None for cell in cells):
-        yield "± ... se is the standard error within the one run; it says nothing about other seeds."
+        yield "± ... se is the standard error within a single run; it says nothing about other seeds."
     yield from _intervals(cells)
     if any(row.n > 1 for row in rows):
-        yield "runs: finished of all seeds; means are over the finished ones."
+        yield "runs: seeds finished, of all; means are over those that finished."
     most = max((row.n for row in rows if row.kind == "model"), default=0)
     if most == 1:
-        yield "One seed a model: differences may be due to the seed alone."
+        yield "One seed per model: differences may be due to the seed alone."
     elif most < LEAST_SEEDS:
         yield f"Fewer than {LEAST_SEEDS} seeds: no claim of significance."
 
@@ -93,15 +95,15 @@ def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
 def _intervals(cells: list[Cell]) -> Iterator[str]:
     over_seeds, in_run = (any(cell.interval_of == what for cell in cells) for what in ("seeds", "run"))
     several = "of the mean over seeds (Student's t)"
-    one = "within the one run that finished, and says nothing about other seeds"
+    one = "within the single run that finished, and says nothing about other seeds"
     if over_seeds and in_run:
-        yield f"[low, high] is the 95 % interval {several} where several finished; where one did, it is {one}."
+        yield f"[low, high] is the 95 % interval {several} if several finished; if one did, it is {one}."
     elif over_seeds or in_run:
         yield f"[low, high] is the 95 % interval {several if over_seeds else one}."
 
 
 def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
-    protocols = [group.settings_of(key) for key in group.protocols if key[0].startswith("fid")]
+    protocols = [group.settings_of(key) for key in group.protocols if key.metric.startswith("fid")]
     if not protocols or not any(metric.startswith("fid") for metric in metrics):
         return
     sides = [side for side in ("test", "train") if f"fid_{side}" in metrics]
@@ -128,10 +130,10 @@ def _inception_score(columns: list[Column]) -> Iterator[str]:
 
 
 def _likelihood(columns: list[Column]) -> Iterator[str]:
-    if any(column.metric.startswith("bits_per_dim") for column in columns):
+    if any(is_likelihood(column.metric) for column in columns):
         yield (
-            "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, to which exact densities of dequantised images "
-            "belong; ~ marks estimates that may lie on either side, which are not ranked. A uniform model has 8."
+            "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, among them exact densities of dequantised "
+            "images; ~ marks estimates, which may lie on either side and are not ranked. A uniform model scores 8."
         )
 
 
@@ -142,16 +144,16 @@ def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
     if LIMIT in keys and entropy:
         how = f" ({entropy.note.rstrip('.')})" if entropy.note else ""
         yield (
-            f"limit: the entropy of the distribution that the images were drawn from{how}, ± the most it may be wrong "
-            "by: no model's NLL on test images can be below it."
+            f"limit: the entropy of the distribution that the images were drawn from{how}, ± its largest possible "
+            "error: no model's NLL on test images can be below it."
         )
-        yield "gap: NLL test less the limit; its interval includes the limit's error."
+        yield "gap: NLL test minus the limit; its interval includes the limit's error."
     elif KIND in keys:
         yield f"The entropy of {group.dataset} is not known: there is no limit to compare with."
 
 
 def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
-    keys = {key for column in columns for key in column.keys}
+    keys = {key.metric for column in columns for key in column.keys}
     models = [record for record in group.records if not is_reference(record)]
     if not keys & {"device_seconds", "images_per_second"} or not models:
         return
@@ -162,7 +164,7 @@ def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
         else ""
     )
     yield (
-        "Compute is training in all its phases (first stage and critic included), without scoring, checkpoints and "
+        "Compute covers every phase of training (first stage and critic included) but not scoring, checkpoints or "
         f"preparation, on {', '.join(devices)}{apart}."
     )
     if "overall_v100_days" in keys:
@@ -172,7 +174,7 @@ def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
     energies = sorted(
         {cost.energy.source for r in models for cost in (r.cost.train, r.cost.sample) if cost and cost.energy}
     )
-    yield f"Energy: {'; '.join(energies) if energies else 'not measured, the hardware does not tell it'}."
+    yield f"Energy: {'; '.join(energies) if energies else 'not measured, the hardware does not report it'}."
     missing = sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops})
     if missing:
         yield f"FLOPs leave out operators that could not be counted: {', '.join(missing)}."
@@ -183,16 +185,16 @@ def _sampling(models: list[Record]) -> Iterator[str]:
     batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
     if batches:
         yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
-    told = []
+    rates = []
     for record in models:
         found = throughputs(record)
         if len(found) > 1:
             best = max(found, key=lambda pair: pair[1])
             first = f"{number(found[0][1], 'rate')} at batch 1, " if found[0][0] == 1 else ""
-            told.append(f"{record.job.label} {first}{number(best[1], 'rate')} at batch {best[0]}")
-    if told:
-        seeds = "" if len(told) == len({record.job.label for record in models}) else ", each seed"
-        yield f"samples/s one by one and at the best batch that was tried{seeds}: {'; '.join(told)}."
+            rates.append(f"{record.job.label} {first}{number(best[1], 'rate')} at batch {best[0]}")
+    if rates:
+        seeds = "" if len(rates) == len({record.job.label for record in models}) else ", each seed"
+        yield f"samples/s one at a time and at the best batch size tried{seeds}: {'; '.join(rates)}."
 
 
 def _conditions(group: Group) -> Iterator[str]:
@@ -203,15 +205,15 @@ def _conditions(group: Group) -> Iterator[str]:
     elif budgets:
         yield f"Training budgets differ: {'; '.join(budgets)}."
     if models:
-        yield "Every model is scored as it is when its budget is spent, from its averaged weights: no best checkpoint."
+        yield "Every model is scored with its averaged weights when its budget is spent: no best checkpoint is picked."
     trials = sorted({(r.job.label, str(r.tuning_trials)) for r in models if r.tuning_trials is not None})
     if trials:
         silent = sorted({record.job.label for record in models if record.tuning_trials is None})
-        untold = f"; not told of {', '.join(silent)}" if silent else ""
+        untold = f"; not reported for {', '.join(silent)}" if silent else ""
         yield f"Configurations tried beforehand: {', '.join(map(' '.join, trials))}{untold}."
     for name in sorted({record.job.label for record in models if record.external_data}):
         data = sorted({part for record in models if record.job.label == name for part in record.external_data})
-        yield f"{name} uses data or weights from elsewhere: {', '.join(data)}."
+        yield f"{name} uses external data or weights: {', '.join(data)}."
 
 
 def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
@@ -247,7 +249,7 @@ def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:
     for label, settings in variants(row.records[0] for row in rows if row.kind == "model").items():
         yield f"The rows of {label} differ in {', '.join(settings)}."
     for name in sorted({f"{record.job.label} seed {record.job.seed}" for record in spare}):
-        yield f"{name} is there more than once and is counted once."
+        yield f"{name} is present more than once and counted once."
 
 
 def variants(records: Iterable[Record]) -> dict[str, list[str]]:
@@ -265,7 +267,7 @@ def variants(records: Iterable[Record]) -> dict[str, list[str]]:
 
 
 def device_words(record: Record) -> str:
-    """`AMD EPYC (2 threads)`, and the processes where several trained a model."""
+    """`AMD EPYC (2 threads)`, and the processes if several trained a model."""
     environment = record.environment
     threads, processes = environment.threads, environment.processes
     together = f", {processes} processes" if processes > 1 else ""

@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from genbench.records.record import REFERENCES, Measurement, Protocols, Record
+from genbench.records.record import REFERENCES, Measurement, Record
+from genbench.records.slots import Slot, flatten, slot_of
 
-Slot = tuple[str, str]
-"""A metric and its extractor: what may stand in two columns of one table."""
 SORTED = json.JSONEncoder(sort_keys=True)
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted keys: {"a": {"b": 1}} -> {"a.b": 1}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def extractor_name(protocol: Mapping[str, Any]) -> str:
-    """The feature extractor's name, or "" where none is involved."""
-    extractor = protocol.get("extractor") or ""
-    return str(extractor.get("name", "")) if isinstance(extractor, dict) else str(extractor)
-
-
-def sample_count(protocol: dict[str, Any]) -> int:
-    """The number of generated images of a protocol; 0 where it is not told."""
-    samples = protocol.get("samples")
-    count = samples.get("count") if isinstance(samples, dict) else samples
-    return count if isinstance(count, int) else 0
-
-
-def feature_dims(protocol: dict[str, Any]) -> int:
-    """The dimension of a protocol's features; 0 where it is not told."""
-    extractor = protocol.get("extractor")
-    dim = extractor.get("dim") if isinstance(extractor, dict) else None
-    return dim if isinstance(dim, int) else 0
-
-
-def is_likelihood(metric: str) -> bool:
-    return metric.startswith("bits_per_dim")
-
-
-def slot_key(key: Slot) -> str:
-    """A slot as the key of its column: `fid_test:inception-v3-compat`."""
-    return f"{key[0]}:{key[1]}" if key[1] else key[0]
-
-
-def slot(protocols: Protocols, measurement: Measurement) -> Slot:
-    return measurement.metric, extractor_name(protocols.get(measurement.protocol, {}))
 
 
 @dataclass
@@ -70,11 +25,6 @@ class View:
     @cached_property
     def identity(self) -> tuple[Any, ...]:
         return identity(self.record)
-
-    @cached_property
-    def by_key(self) -> dict[str, Measurement]:
-        """The measurements by the keys of their columns; asked for once the view is whole."""
-        return {slot_key(key): measurement for key, measurement in self.slots.items()}
 
 
 @dataclass
@@ -104,11 +54,8 @@ class Group:
         """The record's measurements that were taken under this group's protocols."""
         if (record.dataset.name, record.dataset.digest) != (self.dataset, self.digest):
             return {}
-        return {
-            slot(record.protocols, measurement): measurement
-            for measurement in record.measurements
-            if self.protocols.get(slot(record.protocols, measurement)) == measurement.protocol
-        }
+        slots = ((slot_of(measurement, record.protocols), measurement) for measurement in record.measurements)
+        return {slot: measurement for slot, measurement in slots if self.protocols.get(slot) == measurement.protocol}
 
     def add(self, view: View) -> None:
         self.views.append(view)
@@ -122,7 +69,7 @@ class Group:
 
 
 def is_reference(record: Record) -> bool:
-    """Whether the record is `real` or `noise`: no model stands behind it."""
+    """Whether the record is `real` or `noise`, which have no model."""
     return record.job.model in REFERENCES
 
 
@@ -185,13 +132,13 @@ def unique(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
 
 
 def views(record: Record) -> list[View]:
-    """The record's measurements, split where one slot was measured under two protocols."""
-    slots = {slot(record.protocols, measurement): measurement for measurement in record.measurements}
+    """The record's measurements, split if a slot was measured under two protocols."""
+    slots = {slot_of(measurement, record.protocols): measurement for measurement in record.measurements}
     if len(slots) == len(record.measurements):
         return [View(record, slots)] if slots else []
     split: list[View] = []
     for measurement in record.measurements:
-        key = slot(record.protocols, measurement)
+        key = slot_of(measurement, record.protocols)
         fitting = next((view for view in split if key not in view.slots), None)
         if fitting is None:
             split.append(fitting := View(record))
@@ -202,7 +149,7 @@ def views(record: Record) -> list[View]:
 def comparable(records: Iterable[Record]) -> list[Group]:
     """The records in groups within which every slot has one dataset digest and one protocol.
 
-    Reference rows join every group they fit. A run without a measurement joins the groups of its other seeds, or, where
+    Reference rows join every group they fit. A run without a measurement joins the groups of its other seeds or, if
     there are none, all groups of its dataset: a failure is a row.
     """
     models = [view for record in records if not is_reference(record) for view in views(record)]

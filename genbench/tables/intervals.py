@@ -35,7 +35,7 @@ def interval_over_seeds(values: Sequence[float]) -> Interval:
 
 
 def interval_in_run(value: float, stderr: float | None, interval: Interval | None) -> Interval | None:
-    """The measurement's own 95 % interval, or 1.96 of its standard errors to each side; None where it has neither."""
+    """The measurement's own 95 % interval, or 1.96 of its standard errors to each side; None if it has neither."""
     if interval is not None or stderr is None:
         return interval
     return value - NORMAL * stderr, value + NORMAL * stderr

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
 from genbench.records.record import Record
+from genbench.records.slots import Slot
+from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
 from genbench.tables.ranking import Pair
 
-Layout = Literal["quality", "cost", "full", "likelihood"]
 Relation = Literal["", "<=", "~"]
 Kind = Literal["model", "real", "noise", "published"]
 
@@ -20,9 +22,9 @@ class Cell:
     """One entry: the mean over the finished seeds, or None with the reason.
 
     `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`, and `interval` its
-    95 % interval: within the run where one seed finished, over seeds where several did (`interval_of` says which).
-    `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared where `tied`. `flag` says
-    why a value is not believed, and so not ranked. `printed` is text that stands as it is: a published number, a word.
+    95 % interval: within the run if one seed finished, over seeds if several did (`interval_of` says which).
+    `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared if `tied`. `flag` says
+    why a value is not believed, and so not ranked. `printed` is text shown as it is: a published number, a word.
     """
 
     value: float | None = None
@@ -56,7 +58,7 @@ class Cell:
 class Column:
     """A heading over one cell of each row, or over two of which the second is printed in parentheses."""
 
-    keys: tuple[str, ...]
+    keys: tuple[Slot, ...]
     heading: str
     styles: tuple[str, ...]
     metric: str = ""
@@ -64,7 +66,7 @@ class Column:
     better: Literal["lower", "higher"] | None = None
 
     @property
-    def key(self) -> str:
+    def key(self) -> Slot:
         return self.keys[0]
 
 
@@ -77,7 +79,7 @@ class Row:
     model: str
     kind: Kind
     block: str
-    cells: dict[str, Cell]
+    cells: dict[Slot, Cell]
     dataset: str = ""
     conditional: bool | None = None
     seeds: tuple[int, ...] = ()
@@ -99,10 +101,10 @@ class Table:
     """One ranked group in one layout, or one published table; `footnotes` are whole sentences.
 
     `differs`: the settings, with their values here, that set it apart from other groups of its dataset.
-    `pairs` are the tests behind the ranks: (column, block, pair), where models have enough seeds in common.
+    `pairs` are the tests behind the ranks: (column, block, pair), if models have enough seeds in common.
     """
 
-    layout: Layout
+    layout: str
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -112,9 +114,27 @@ class Table:
     protocols: dict[str, dict[str, Any]] = field(default_factory=dict)
     published: bool = False
     differs: str = ""
-    pairs: tuple[tuple[str, str, Pair], ...] = ()
+    pairs: tuple[tuple[Slot, str, Pair], ...] = ()
 
     @property
     def blocks(self) -> list[tuple[str, list[Row]]]:
         """The rows by block, in order; `real` and `noise` each make a block without a heading."""
         return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=lambda row: (row.block, row.kind))]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A choice of columns, in `genbench.tables.layouts` under its name.
+
+    `title` heads its section of a report, where sections are ordered by `place` and left out unless `is_shown`; `order`
+    is the metric that sorts the models, and `finish` gives the rows cells of the layout's own. `published` names the
+    published tables that are laid out alike.
+    """
+
+    title: str
+    place: int
+    columns: Callable[[Group], list[Column]]
+    order: str = "fid_test"
+    finish: Callable[[list[Row], Group], list[Row]] = lambda rows, group: rows
+    is_shown: Callable[[Table], bool] = lambda table: True
+    published: tuple[str, ...] = ()

@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from genbench.metrics import likelihood
 from genbench.records.record import Entropy
+from genbench.records.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Row
 
-TEST = "bits_per_dim_test"
-TRAIN = "bits_per_dim_train"
-ELBO = "bits_per_dim_elbo_test"
-LIMIT, GAP, KIND, PARTS = "limit", "limit_gap", "likelihood_kind", "likelihood_parts"
-"""Keys of the likelihood layout's own cells."""
+TEST, TRAIN, ELBO = Slot(likelihood.TEST), Slot(likelihood.TRAIN), Slot(likelihood.ELBO)
+LIMIT, GAP, KIND, PARTS = map(Slot, ("limit", "limit_gap", "likelihood_kind", "likelihood_parts"))
+"""Cells that only the likelihood layout has."""
 
 
 def entropy_of(group: Group) -> Entropy | None:
-    """The entropy of the group's dataset, bits/dim; of several statements about one digest the least certain."""
+    """The entropy of the group's dataset, bits/dim; of several about one digest the least certain."""
     told = [record.dataset.entropy for record in group.records if record.dataset.entropy is not None]
     return max(told, key=lambda entropy: entropy.error, default=None)
 
@@ -26,8 +26,8 @@ def entropy_of(group: Group) -> Entropy | None:
 def doubted(row: Row, entropy: Entropy | None) -> Row:
     """The row, with likelihoods flagged that are below what is possible by more than all known error.
 
-    That is the entropy on test images, where it is known. On training images, which a model can know by heart, and
-    where it is not known, it is 0: levels have a probability, which is at most 1.
+    On test images that is the entropy, if it is known. On training images, which a model can know by heart, and if it
+    is unknown, it is 0: levels have a probability, which is at most 1.
     """
     limits = {TEST: entropy, ELBO: entropy, TRAIN: None}
     flags = {key: _doubt(row.name, row.cells[key], limit) for key, limit in limits.items() if key in row.cells}
@@ -35,16 +35,16 @@ def doubted(row: Row, entropy: Entropy | None) -> Row:
 
 
 def _doubt(name: str, cell: Cell, entropy: Entropy | None) -> str:
-    """Why the value is impossible; "" where it is not."""
+    """Why the value is impossible; "" if it is not."""
     least = entropy.bits_per_dim - entropy.error if entropy else 0.0
     if cell.value is None or cell.value + _error(cell) >= least:
         return ""
-    told = (
+    floor = (
         f"the entropy of the test images' distribution, {entropy.bits_per_dim:.3f} ± {entropy.error:.3f}"
         if entropy
         else "0, as if levels had a probability above 1"
     )
-    return f"{name}: {cell.value:.3f} bits/dim is below {told}, by more than its error: impossible, and not ranked"
+    return f"{name}: {cell.value:.3f} bits/dim is below {floor}, by more than its error: impossible, and not ranked"
 
 
 def _error(cell: Cell) -> float:
@@ -88,7 +88,7 @@ def parts_text(parts: dict[str, float], prefix: str = "") -> str:
 
 
 def _gap(test: Cell, entropy: Entropy) -> Cell:
-    """The likelihood less the limit; its interval is widened by the limit's own error."""
+    """The likelihood minus the limit; its interval is widened by the limit's own error."""
     if test.value is None:
         return _empty(test)
     low, high = test.interval or (test.value, test.value)

@@ -21,7 +21,7 @@ Seed = tuple[int, int]
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model in a column: by seed its value, None where the run gave none, and the 95 % interval within the run."""
+    """A model in a column: by seed its value, None if the run gave none, and the 95 % interval within the run."""
 
     name: str
     values: Mapping[Seed, float | None]
@@ -71,10 +71,10 @@ def rank(entrants: list[Entrant], better: Better) -> tuple[dict[str, int], list[
     """The rank of every model that has a value, ties sharing the best one, and the pairs that were tested.
 
     1 + the number of whole models that are better. Two models of at least six common seeds are compared by the paired
-    test, others by their intervals over the common seeds: better is the one whose interval lies wholly on the better
+    test, others by their intervals over the common seeds: better is the one whose interval lies entirely on the better
     side, which is no claim of significance. Failures never help:
 
-    - A model one of whose seeds failed, diverged or has no value stands behind every whole model, since its mean is
+    - A model one of whose seeds failed, diverged or has no value ranks after every whole model, since its mean is
       over the seeds that went well: all of these share the rank after the last whole one, and none is ranked 1.
     - A model that was not run with a seed for which another has a value cannot be ranked 1 either.
     """
@@ -97,7 +97,7 @@ def _common(a: Entrant, b: Entrant) -> list[Seed]:
 
 
 def _apart(a: Entrant, b: Entrant, better: Better) -> str:
-    """Which of two models has its interval over the common seeds wholly on the better side; "" where they overlap."""
+    """Which of two models has its interval over the common seeds entirely on the better side; "" if they overlap."""
     seeds = _common(a, b)
     if not seeds:
         return ""
@@ -132,7 +132,7 @@ def _tested(whole: list[Entrant], better: Better, count: int) -> Iterator[Pair]:
 def paired_p(differences: list[float]) -> float:
     """Two-sided p of the paired t-test: that the mean difference is 0 (`scipy.stats.ttest_1samp` of the differences).
 
-    Differences that are all equal leave the test nothing to estimate a deviation from: 1 where they are 0, else 0.
+    Differences that are all equal leave the test nothing to estimate a deviation from: 1 if they are 0, else 0.
     """
     from scipy.special import stdtr  # scipy.stats takes a second to import
 

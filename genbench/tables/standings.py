@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+from genbench.records.slots import Slot
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.ranking import Entrant, Pair, Seed, rank
 
-Marks = dict[tuple[int, str], tuple[int, bool]]
+Marks = dict[tuple[int, Slot], tuple[int, bool]]
 """The rank, and whether it is shared, by row and key."""
 
 
-def ranked(rows: list[Row], columns: list[Column]) -> tuple[list[Row], list[tuple[str, str, Pair]]]:
+def ranked(rows: list[Row], columns: list[Column]) -> tuple[list[Row], list[tuple[Slot, str, Pair]]]:
     """The rows with a rank in every cell that has one, and the tests behind the ranks as (column, block, pair).
 
     Conditional and unconditional models are ranked apart, bounds apart from exact values; references, published rows,
     estimates (`~`) and flagged values are not ranked, nor is a model that has no rival.
     """
     marks: Marks = {}
-    tests: list[tuple[str, str, Pair]] = []
+    tests: list[tuple[Slot, str, Pair]] = []
     for block in dict.fromkeys(row.block for row in rows if row.kind == "model"):
         members = {i: row for i, row in enumerate(rows) if row.kind == "model" and row.block == block}
         for column in columns:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from genbench.support.text import DASH, STYLES, number
 from genbench.tables.layout import Cell, Column, Row
 
@@ -34,7 +36,7 @@ def value_text(cell: Cell, style: str) -> str:
 
 
 def detail_text(cell: Cell, style: str) -> str:
-    """`[10.2, 13.8] #1= 2/3`: a value's interval, its rank, and how many runs gave one where some gave none."""
+    """`[10.2, 13.8] #1= 2/3`: a value's interval, its rank, and how many runs gave one if some gave none."""
     if cell.value is None or cell.printed or style in WITHOUT_INTERVAL:
         return ""
     words = []
@@ -64,3 +66,8 @@ def heading_text(column: Column) -> str:
     arrow = ARROWS[column.better]
     head, space, extractor = column.heading.partition(" (") if column.extractor else (column.heading, "", "")
     return f"{head}{NO_BREAK}{arrow}{space}{extractor}" if arrow else column.heading
+
+
+def width(text: str) -> int:
+    """Columns that the text takes on a terminal."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

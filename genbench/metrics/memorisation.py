@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from genbench.evaluate.distances import Distances
-from genbench.evaluate.value import Value, checked, noted, share, too_few
+from genbench.metrics.distances import Distances
+from genbench.metrics.features import checked
+from genbench.metrics.metric import Measured, Metric
+from genbench.metrics.value import Value, not_enough, share, with_notes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genbench.metrics.case import Case
 
 PERCENT = 5
 FEW = 200
@@ -19,12 +25,30 @@ def memorised_share(generated: Tensor, train: Tensor, held_out: Tensor) -> Value
     Real images have 5 percent, copies of training images 100. Lower is better only above 5 percent: a model far
     from the data has 0. The error is binomial, given the limit.
     """
+    import torch
+
     sides = ((generated, "generated"), (train, "train"), (held_out, "held-out"))
     generated, train, held_out = (checked(features, side) for features, side in sides)
     if not len(generated) or not len(train) or len(held_out) < 100 // PERCENT:
-        return too_few(f"{len(held_out)} held-out images, 5 percent of them need {100 // PERCENT}")
+        return not_enough(f"{len(held_out)} held-out images, 5 percent of them need {100 // PERCENT}")
     limit = torch.quantile(Distances(held_out, train).kth(1), PERCENT / 100)
     value = share(int((Distances(generated, train).kth(1) <= limit).sum()), len(generated))
     few = f"the limit is the nearest 5 percent of {len(held_out)} held-out images" if len(held_out) < FEW else ""
     copies = "5 percent of the held-out images or more are copies of training images" if limit == 0 else ""
-    return noted(value, few, copies)
+    return with_notes(value, few, copies)
+
+
+def measure(case: Case) -> dict[str, Measured]:
+    """The memorised share, if there are held-out images to compare with."""
+    if case.held_out is None:
+        return {}
+    train, held_out = case.reference("train"), case.held_out
+    value = memorised_share(case.generated.features, train.features, held_out.features)
+    settings = {
+        "split": "train", "reference_images": len(train), "held_out_images": len(held_out), "percent": PERCENT,
+        "seed": case.settings.seed,
+    }  # fmt: skip
+    return {"memorised_share": Measured(value, len(case.generated), settings)}
+
+
+METRICS = (Metric("memorised_share", "memorised", split="train", measure=measure, places={"full": 60, "record": 60}),)

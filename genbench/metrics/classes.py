@@ -1,16 +1,21 @@
-"""What the extractor's predicted classes tell: inception score, class coverage, distance of the class shares."""
+"""Metrics of the extractor's predicted classes: inception score, class coverage, distance of the class shares."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch_fidelity.metric_isc import isc_features_to_metric
 
-from genbench.evaluate.value import Value, checked, noted, too_few, with_error
+from genbench.metrics.features import checked
+from genbench.metrics.metric import Measured, Metric
+from genbench.metrics.value import Value, not_enough, with_error, with_notes
 from genbench.support.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genbench.metrics.case import Case
 
 LOGIT_GAP = 690.0
 """exp(-690) is 1e-300: no normal float64 is much smaller, and a mean over a million images of it still is one."""
@@ -24,11 +29,14 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Value
 
     Splits are independent, so that their deviation (ddof 1) over the root of their number is the standard error.
     """
+    import torch
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
     logits = checked(logits, "generated")
     if logits.shape[1] < 2:
         return Value(None, "the extractor has no classes", status="not_applicable")
     if len(logits) < splits:
-        return too_few(f"{len(logits)} images for {splits} splits")
+        return not_enough(f"{len(logits)} images for {splits} splits")
     # Where a probability underflows, torch-fidelity's 0 * log 0 is NaN; floored, it adds less than 1e-290.
     floored = torch.maximum(logits, logits.max(dim=1, keepdim=True).values - LOGIT_GAP)
     result = isc_features_to_metric(floored, splits, shuffle=True, rng_seed=seed)
@@ -52,7 +60,7 @@ def class_metrics(
         why_not = why_not or "the extractor has no classes"
         return dict.fromkeys(names, Value(None, why_not, status="not_applicable"))
     if not len(generated) or not len(test):
-        return dict.fromkeys(names, too_few("no images"))
+        return dict.fromkeys(names, not_enough("no images"))
     expected, found = (class_shares(checked(*side)) for side in ((test, "test"), (generated, "generated")))
     count, generator = len(generated), np.random.default_rng(derive_seed(seed, "classes"))
     draws = generator.multinomial(count, found, size=DRAWS) / count
@@ -62,11 +70,13 @@ def class_metrics(
     for name, measure in zip(names, (covered_share, total_variation)):
         value = Value(float(measure(found, expected)), note if name == "class_coverage" else "")
         values[name] = with_error(value, float(measure(draws, expected).std()), low=0.0, high=1.0)
-    return {name: noted(value) for name, value in values.items()}
+    return {name: with_notes(value) for name, value in values.items()}
 
 
 def class_shares(logits: Tensor) -> np.ndarray:
     """The share of images (classes,) whose most likely class each is."""
+    import torch
+
     return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double().numpy() / len(logits)
 
 
@@ -78,3 +88,33 @@ def covered_share(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 def total_variation(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Half the sum of absolute differences, over the last axis."""
     return np.asarray(np.abs(found - expected).sum(-1) / 2)
+
+
+def measure_inception_score(case: Case) -> dict[str, Measured]:
+    """The inception score of the generated images; it needs no others."""
+    splits, seed = case.settings.isc_splits, case.settings.seed
+    value = Value(None, "the extractor has no classes", status="not_applicable")
+    if case.generated.logits is not None:
+        value = inception_score(case.generated.logits, splits, seed)
+    return {"inception_score": Measured(value, len(case.generated), {"splits": splits, "seed": seed})}
+
+
+def measure_classes(case: Case) -> dict[str, Measured]:
+    """Class coverage and distance, if the extractor's classes are the dataset's."""
+    test, seed = case.reference("test"), case.settings.seed
+    settings = {"split": "test", "reference_images": len(test), "seed": seed}
+    values = class_metrics(case.generated.logits, test.logits, case.no_classes, seed)
+    return {name: Measured(value, len(case.generated), settings) for name, value in values.items()}
+
+
+METRICS = (
+    Metric(
+        "inception_score", "IS", "higher", "score", measure=measure_inception_score,
+        places={"quality": 10, "cost": 20, "full": 10, "record": 10},
+    ),
+    Metric(
+        "class_coverage", "class coverage", "higher", split="test", measure=measure_classes,
+        places={"full": 50, "record": 50},
+    ),
+    Metric("class_tv", "class TV", split="test", measure=measure_classes, places={"full": 51, "record": 51}),
+)  # fmt: skip

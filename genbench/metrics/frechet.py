@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from genbench.evaluate.jackknife import jackknife_error, members
-from genbench.evaluate.value import Value, checked, noted, too_few, with_error
+from genbench.metrics.features import checked
+from genbench.metrics.jackknife import jackknife_error, members
+from genbench.metrics.metric import Measured, Metric
+from genbench.metrics.value import Value, not_enough, with_error, with_notes
 from genbench.support.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genbench.metrics.case import Case, Split
 
 SIZES = 15
 SMALLEST = 4
@@ -59,7 +65,7 @@ class Frechet:
         return Moments(len(x), x.sum(0), float(self.squares[images].sum()), _gram(z))
 
     def distance(self, moments: Moments) -> float:
-        """The squared Fréchet distance; slightly negative where rounding makes it so."""
+        """The squared Fréchet distance; slightly negative if rounding makes it so."""
         n, mean = moments.count, moments.total / moments.count
         projected = mean @ self.root
         covariance = (moments.gram - n * np.outer(projected, projected)) / (n - 1)
@@ -74,7 +80,7 @@ def _gram(x: np.ndarray) -> np.ndarray:
 
 
 def root_of(covariance: np.ndarray) -> np.ndarray:
-    """R with R R^T the covariance (d, d): Cholesky's factor, or, where it is singular, by its eigenvectors."""
+    """R with R R^T the covariance (d, d): Cholesky's factor or, if it is singular, by its eigenvectors."""
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -88,18 +94,20 @@ def fid(
     """Fréchet distance of two Gaussians fitted to the features (Heusel et al. 2017), float64.
 
     Needs more images than feature dimensions on both sides, else the covariances cannot have full rank. The error is
-    over `error_splits` random splits into halves (genbench.evaluate.jackknife), two eigenvalue problems each.
+    over `error_splits` random splits into halves (genbench.metrics.jackknife), two eigenvalue problems each.
     """
+    import torch
+
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count, dim = min(len(generated), len(reference)), generated.shape[1]
     if count < 2:
-        return too_few("FID needs at least 2 images on both sides")
+        return not_enough("FID needs at least 2 images on both sides")
     if count <= dim:
         note = f"{count} images for {dim} feature dimensions"
         if not allow_rank_deficient:
-            return too_few(f"{note}: the covariance cannot have full rank")
+            return not_enough(f"{note}: the covariance cannot have full rank")
         distance, trace = rank_deficient(generated, reference)
-        return noted(_clamped(distance, trace), f"rank-deficient: {note}")
+        return with_notes(_clamped(distance, trace), f"rank-deficient: {note}")
     frechet = Frechet(generated, reference)
     everything = frechet.moments()
     trace = everything.squares / (everything.count - 1) + frechet.trace
@@ -107,7 +115,7 @@ def fid(
     if not error_splits or value.value is None:
         return value
     if len(generated) // 2 <= dim:
-        return noted(value, f"no error: halves of {len(generated) // 2} images for {dim} feature dimensions")
+        return with_notes(value, f"no error: halves of {len(generated) // 2} images for {dim} feature dimensions")
     values = []
     for half in members(len(generated), error_splits, 2, seed)[:, ::2].T:
         part = frechet.moments(half.numpy())
@@ -116,10 +124,12 @@ def fid(
 
 
 def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:
-    """The distance, and the sum of both traces, where covariances have no full rank.
+    """The distance, and the sum of both traces, if a covariance has not full rank.
 
     tr (S1 S2)^1/2 is the nuclear norm of F1 F2^T for any F with F^T F = S: no root of a rounding error is taken.
     """
+    import torch
+
     first, second = _factor(generated), _factor(reference)
     trace = float(first.square().sum() + second.square().sum())
     overlap = float(torch.linalg.svdvals(first @ second.T).sum())
@@ -128,6 +138,8 @@ def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:
 
 def _factor(features: Tensor) -> Tensor:
     """F with F^T F the covariance of features (N, d): at most d rows."""
+    import torch
+
     centred = (features - features.mean(0)) / math.sqrt(len(features) - 1)
     return centred if len(features) <= features.shape[1] else torch.linalg.qr(centred).R
 
@@ -154,7 +166,7 @@ def fid_infinity(generated: Tensor, reference: Tensor, stderr: float | None = No
     smallest = count // SMALLEST
     if smallest <= dim or len(reference) <= dim:
         few = min(smallest, len(reference))
-        return too_few(f"{few} images for {dim} feature dimensions in the smallest fit of a line in 1/N")
+        return not_enough(f"{few} images for {dim} feature dimensions in the smallest fit of a line in 1/N")
     order = np.random.default_rng(derive_seed(seed, "subsets of FID")).permutation(count)
     sizes = np.linspace(smallest, count, SIZES).round().astype(int)
     frechet = Frechet(generated, reference)
@@ -181,3 +193,48 @@ def _extrapolated(inverse: np.ndarray, distances: np.ndarray, used: np.ndarray, 
         return value
     on_images = weights[0] @ used
     return with_error(value, stderr * float(np.sqrt(len(on_images) * (on_images**2).sum())))
+
+
+def measure_test(case: Case) -> dict[str, Measured]:
+    """FID against the test split, and its limit for infinitely many generated images, whose error is the FID's."""
+    test, seed = case.reference("test"), case.settings.seed
+    own = _measured(case, "test")
+    limit = fid_infinity(case.generated.features, test.features, own.value.stderr, seed)
+    settings = {
+        "split": "test", "reference_images": len(test), "seed": seed, "sizes": SIZES,
+        "error_splits": case.settings.error_splits,
+    }  # fmt: skip
+    return {"fid_test": own, "fid_test_infinity": Measured(limit, len(case.generated), settings)}
+
+
+def measure_train(case: Case) -> dict[str, Measured]:
+    """FID against the training split."""
+    return {"fid_train": _measured(case, "train")}
+
+
+def _measured(case: Case, split: Split) -> Measured:
+    reference, given = case.reference(split), case.settings
+    settings = {
+        "split": split, "reference_images": len(reference), "seed": given.seed,
+        "allow_rank_deficient": given.allow_rank_deficient, "error_splits": given.error_splits,
+    }  # fmt: skip
+    value = fid(
+        case.generated.features, reference.features, given.allow_rank_deficient, given.error_splits, given.seed
+    )  # fmt: skip
+    return Measured(value, len(case.generated), settings)
+
+
+METRICS = (
+    Metric(
+        "fid_test", "FID test", "lower", "fid", "test", measure=measure_test,
+        places={"quality": 20, "cost": 10, "full": 20, "record": 20},
+    ),
+    Metric(
+        "fid_train", "FID train", "lower", "fid", "train", measure=measure_train,
+        places={"quality": 21, "full": 21, "record": 30},
+    ),
+    Metric(
+        "fid_test_infinity", "FID-infinity test", "lower", "fid", "test", measure=measure_test,
+        places={"full": 70, "record": 22},
+    ),
+)  # fmt: skip

@@ -14,15 +14,20 @@ and KID then have no linear part.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from genbench.support.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def members(count: int, partitions: int, groups: int, seed: int) -> Tensor:
     """bool (count, partitions * groups): which images each subset keeps; every `groups` columns leave out all once."""
+    import torch
+
     generator = np.random.default_rng(derive_seed(seed, "jackknife"))
     dealt = [generator.permutation(count) % groups for _ in range(partitions)]
     labels = torch.from_numpy(np.array(dealt, dtype=np.int64).reshape(partitions, count)).T

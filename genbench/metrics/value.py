@@ -1,13 +1,10 @@
-"""A number with its sampling error, or the reason why there is none; and the features that numbers are made from."""
+"""A number with its sampling error, or the reason why there is none."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
 
-from torch import Tensor
-
-from genbench.evaluate.extractor import require_finite
 from genbench.records.record import ValueStatus
 
 
@@ -28,12 +25,13 @@ class Value:
     interval: tuple[float, float] | None = None
 
 
-def too_few(note: str) -> Value:
+def not_enough(note: str) -> Value:
+    """No value, because there are too few images for one."""
     return Value(None, note, status="not_enough_samples")
 
 
-def noted(value: Value, *notes: str) -> Value:
-    """The value with more notes behind its own; empty ones are left out."""
+def with_notes(value: Value, *notes: str) -> Value:
+    """The value with further notes after its own; empty ones are left out."""
     return replace(value, note="; ".join(note for note in (value.note, *notes) if note))
 
 
@@ -57,8 +55,3 @@ def share(count: int, total: int) -> Value:
     interval = binomtest(count, total).proportion_ci(0.95, method="exact")
     low, high = float(interval.low), float(interval.high)
     return Value(part, stderr=math.sqrt(part * (1 - part) / total), interval=(low, high))
-
-
-def checked(features: Tensor, side: str) -> Tensor:
-    """The features as float64 (N, d) on the CPU. Raises CorruptData where one is not finite."""
-    return require_finite(features.detach().cpu().double(), f"features of the {side} images")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.resources import files
 
-from genbench.tables.layout import Cell, Column, Layout, Row, Table
+from genbench.records.slots import Slot
+from genbench.tables.columns import likelihood_column
+from genbench.tables.layout import Cell, Column, Row, Table
+from genbench.tables.layouts import layouts
 
 MARK = "published, not measured here"
 DDPM = (
@@ -19,13 +22,9 @@ LDM = (
 )
 
 
-def published_tables(layout: Layout, datasets: Iterable[str] | None) -> list[Table]:
-    """The published tables that have a layout, cut to the given datasets; None: all. `full` has both."""
-    tables = []
-    if layout in ("quality", "full"):
-        tables.append(_ddpm())
-    if layout in ("cost", "full"):
-        tables.append(_ldm())
+def published_tables(layout: str, datasets: Iterable[str] | None) -> list[Table]:
+    """The published tables that are laid out like this one, cut to the given datasets; None: all."""
+    tables = [PUBLISHED[name]() for name in layouts()[layout].published]
     if datasets is None:
         return tables
     wanted = {_plain(name) for name in datasets}
@@ -43,7 +42,7 @@ def _only(table: Table, datasets: set[str]) -> Table:
 
 
 def _read(name: str) -> list[dict[str, str]]:
-    text = files("genbench.report").joinpath("published", name).read_text(encoding="utf-8")
+    text = files(__name__).joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
@@ -62,7 +61,8 @@ def _cell(text: str, error: str = "", bound: bool = False, millions: bool = Fals
 
 
 def _row(name: str, dataset: str, block: str, conditional: str, cells: dict[str, Cell], note: str = "") -> Row:
-    return Row(name, name, name, "published", block, cells, dataset, conditional=conditional == "true", note=note)
+    slots = {Slot(key): cell for key, cell in cells.items()}
+    return Row(name, name, name, "published", block, slots, dataset, conditional=conditional == "true", note=note)
 
 
 def _ddpm() -> Table:
@@ -78,15 +78,9 @@ def _ddpm() -> Table:
         block = "Conditional" if line["conditional"] == "true" else "Unconditional"
         rows.append(_row(line["model"], "CIFAR-10", block, line["conditional"], cells))
     columns = (
-        Column(("inception_score",), "IS (Inception)", ("score",), "inception_score", "inception", "higher"),
-        Column(("fid_train",), "FID train (Inception)", ("fid",), "fid_train", "inception", "lower"),
-        Column(
-            ("bits_per_dim_test", "bits_per_dim_train"),
-            "NLL test (train)",
-            ("bits", "bits"),
-            "bits_per_dim_test",
-            better="lower",
-        ),
+        Column((Slot("inception_score"),), "IS (Inception)", ("score",), "inception_score", "inception", "higher"),
+        Column((Slot("fid_train"),), "FID train (Inception)", ("fid",), "fid_train", "inception", "lower"),
+        likelihood_column(),
     )
     return Table("quality", f"CIFAR-10, {MARK}", columns, tuple(rows), (f"Source: {DDPM}",), "CIFAR-10", published=True)
 
@@ -109,16 +103,20 @@ def _ldm() -> Table:
         block = line["dataset"] + (", class-conditional" if line["conditional"] == "true" else "")
         rows.append(_row(line["method"] + steps, line["dataset"], block, line["conditional"], cells, line["note"]))
     columns = (
-        Column(("generator_v100_days",), "generator compute, V100-days", ("rate",)),
-        Column(("classifier_v100_days",), "classifier compute, V100-days", ("rate",)),
-        Column(("overall_v100_days",), "overall, V100-days", ("rate",)),
-        Column(("images_per_second",), "samples/s", ("rate",), better="higher"),
-        Column(("parameters",), "parameters", ("si",)),
-        Column(("fid",), "FID (Inception)", ("fid",), "fid", "inception", "lower"),
-        Column(("inception_score",), "IS (Inception)", ("score",), "inception_score", "inception", "higher"),
-        Column(("precision",), "precision", ("share",), "precision", better="higher"),
-        Column(("recall",), "recall", ("share",), "recall", better="higher"),
+        Column((Slot("generator_v100_days"),), "generator compute, V100-days", ("rate",)),
+        Column((Slot("classifier_v100_days"),), "classifier compute, V100-days", ("rate",)),
+        Column((Slot("overall_v100_days"),), "overall, V100-days", ("rate",)),
+        Column((Slot("images_per_second"),), "samples/s", ("rate",), better="higher"),
+        Column((Slot("parameters"),), "parameters", ("si",)),
+        Column((Slot("fid"),), "FID (Inception)", ("fid",), "fid", "inception", "lower"),
+        Column((Slot("inception_score"),), "IS (Inception)", ("score",), "inception_score", "inception", "higher"),
+        Column((Slot("precision"),), "precision", ("share",), "precision", better="higher"),
+        Column((Slot("recall"),), "recall", ("share",), "recall", better="higher"),
     )
     return Table(
         "cost", f"Image synthesis at 256x256, {MARK}", columns, tuple(rows), (f"Source: {LDM}",), published=True
     )
+
+
+PUBLISHED: dict[str, Callable[[], Table]] = {"ddpm": _ddpm, "ldm": _ldm}
+"""What a layout may name."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
-from genbench.evaluate.value import Value, checked, too_few, with_error
+from genbench.metrics.features import checked
+from genbench.metrics.metric import Measured, Metric
+from genbench.metrics.value import Value, not_enough, with_error
 from genbench.support.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genbench.metrics.case import Case, Split
 
 SUBSET = 1000
 ROWS, STRIP = 64, 1024
-"""Rows of kernels, and of products where there may be many, that are held at once."""
+"""Rows of kernels, and of products if there may be many, that are held at once."""
 COLUMNS = 5000
 """Images at most that a kernel's mean over images is taken of, for the error."""
 
@@ -29,7 +36,7 @@ def kid(generated: Tensor, reference: Tensor, subsets: int = 100, seed: int = 20
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     size = kid_subset_size(len(generated), len(reference))
     if size < 2:
-        return too_few("KID needs at least 4 images on both sides")
+        return not_enough("KID needs at least 4 images on both sides")
     first, second = _lifted(generated), _lifted(reference)
     random = np.random.RandomState(seed)
     values = np.zeros(subsets)
@@ -46,7 +53,7 @@ def kid(generated: Tensor, reference: Tensor, subsets: int = 100, seed: int = 20
 
 
 def kid_subset_size(generated: int, reference: int) -> int:
-    """1,000 where both sets have at least 2,000 images, else half the smaller set."""
+    """1,000 if both sets have at least 2,000 images, else half the smaller set."""
     return min(SUBSET, min(generated, reference) // 2)
 
 
@@ -105,3 +112,29 @@ def _row_sums(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.concatenate(
         [block.sum(1) for start in range(0, len(x), STRIP) for block in _kernel(x[start : start + STRIP], y)]
     )
+
+
+def measure_test(case: Case) -> dict[str, Measured]:
+    """KID against the test split."""
+    return {"kid_test": _measured(case, "test")}
+
+
+def measure_train(case: Case) -> dict[str, Measured]:
+    """KID against the training split."""
+    return {"kid_train": _measured(case, "train")}
+
+
+def _measured(case: Case, split: Split) -> Measured:
+    generated, reference, given = case.generated, case.reference(split), case.settings
+    settings = {
+        "split": split, "reference_images": len(reference), "seed": given.seed, "subsets": given.kid_subsets,
+        "subset_size": kid_subset_size(len(generated), len(reference)), "kernel": "(x.y/d + 1)^3",
+    }  # fmt: skip
+    value = kid(generated.features, reference.features, given.kid_subsets, given.seed, error=True)
+    return Measured(value, len(generated), settings)
+
+
+METRICS = (
+    Metric("kid_test", "KID test", "lower", "kid", "test", measure=measure_test, places={"full": 30, "record": 21}),
+    Metric("kid_train", "KID train", "lower", "kid", "train", measure=measure_train, places={"full": 31, "record": 31}),
+)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from genbench.metrics.distances import BAND, SPARE, Distances
+from genbench.metrics.features import checked, chosen
+from genbench.metrics.jackknife import jackknife_error, members
+from genbench.metrics.metric import Measured, Metric
+from genbench.metrics.value import Value, not_enough, share, with_error, with_notes
 
-from genbench.evaluate.distances import BAND, SPARE, Distances
-from genbench.evaluate.jackknife import jackknife_error, members
-from genbench.evaluate.value import Value, checked, noted, share, too_few, with_error
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genbench.metrics.case import Case
 
 FEW = 1000
 GROUPS = 3
@@ -36,12 +41,12 @@ def neighbour_metrics(
 
     Against fixed reference images precision is binomial and density a mean; recall and coverage get their error from
     subsets of two thirds of the generated images, `error_splits` partitions into thirds of them
-    (genbench.evaluate.jackknife), out of the same distances.
+    (genbench.metrics.jackknife), out of the same distances.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count = min(len(generated), len(reference))
     if count <= k:
-        return dict.fromkeys(NAMES, too_few(f"{count} images for {k} neighbours"))
+        return dict.fromkeys(NAMES, not_enough(f"{count} images for {k} neighbours"))
     error_splits = error_splits if len(generated) // GROUPS > k else 0
     subsets = members(len(generated), error_splits, GROUPS, seed)
     counted = _count(generated, reference, k, subsets)
@@ -58,7 +63,7 @@ def neighbour_metrics(
             error = jackknife_error(hits.double().mean(0), GROUPS)
             found[name] = with_error(found[name], error, error_splits * (GROUPS - 1), low=0.0, high=1.0)
     note = f"{count} images a side: balls shrink with more, compare at this number only" if count < FEW else ""
-    return {name: noted(value, note) for name, value in found.items()}
+    return {name: with_notes(value, note) for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Counts:
 
 def _count(generated: Tensor, reference: Tensor, k: int, subsets: Tensor) -> Counts:
     """All pairs of reference (rows) and generated images (columns), a block of rows at a time."""
+    import torch
+
     radii = Distances(reference, reference).kth(k + 1)
     own, of_subsets = _generated_radii(generated, k, subsets)
     reach = of_subsets.amax(1).maximum(own) if subsets.shape[1] else own
@@ -99,6 +106,8 @@ def _generated_radii(generated: Tensor, k: int, subsets: Tensor) -> tuple[Tensor
 
     Of the 5k + 10 nearest others k are in a subset but for one case in a million; the farthest stands in for it.
     """
+    import torch
+
     distances = Distances(generated, generated)
     listed = 5 * k + LISTED if subsets.shape[1] else k + 1 + SPARE
     lower, columns = distances.nearest(listed)
@@ -124,8 +133,34 @@ def _about(distances: Distances, start: int, block: Tensor, reach: Tensor) -> tu
 
 def _mark(marks: Tensor, rows: Tensor, hits: Tensor) -> None:
     """Set the marks (M, subsets) of the rows (P,) that a pair's hits (P, subsets) hold for."""
+    import torch
+
     for part, hit in zip(torch.split(rows, 2**18), torch.split(hits, 2**18)):
         first = int(part.min()) if len(part) else 0
         span = marks[first : int(part.max()) + 1] if len(part) else marks[:0]
         counts = torch.zeros(span.shape, dtype=torch.int32).index_add_(0, part - first, hit.int())
         span |= counts > 0
+
+
+def measure(case: Case) -> dict[str, Measured]:
+    """Precision, recall, density and coverage, with equally many images on both sides."""
+    generated, test, given = case.generated, case.reference("test"), case.settings
+    count = min(len(generated), len(test))
+    ours = generated.take(chosen(len(generated), count, given.seed, "neighbours, generated"))
+    theirs = test.take(chosen(len(test), count, given.seed, "neighbours, test"))
+    settings = {
+        "split": "test", "reference_images": count, "k": given.k, "seed": given.seed, "compare": "<=",
+        "error_splits": given.error_splits,
+    }  # fmt: skip
+    values = neighbour_metrics(ours.features, theirs.features, given.k, given.error_splits, given.seed)
+    return {name: Measured(value, count, settings) for name, value in values.items()}
+
+
+METRICS = (
+    Metric(
+        "precision", "precision", "higher", split="test", measure=measure, places={"cost": 40, "full": 40, "record": 40}
+    ),
+    Metric("recall", "recall", "higher", split="test", measure=measure, places={"cost": 41, "full": 41, "record": 41}),
+    Metric("density", "density", "higher", split="test", measure=measure, places={"full": 42, "record": 42}),
+    Metric("coverage", "coverage", "higher", split="test", measure=measure, places={"full": 43, "record": 43}),
+)  # fmt: skip

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 ROWS = 256
 BAND = 1024
 """Rows of a symmetric matrix computed at once: only from the diagonal on."""
 GROUP = 16
 SPARE = 8
-"""Nearest candidates beyond those asked for; where they do not suffice, a row is computed in float64 throughout."""
+"""Nearest candidates beyond those asked for; if they do not suffice, a row is computed in float64 throughout."""
 CHUNK = 2**18
 """Numbers gathered at once for exact distances: they stay in the processor's cache."""
 UNIT = 2.0**-24
@@ -30,6 +32,8 @@ class Distances:
     """
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
+        import torch
+
         self.symmetric = first is second
         self.first, self.second = first.contiguous(), second.contiguous()
         centre = second.mean(0)
@@ -51,7 +55,9 @@ class Distances:
             yield start, self._rows[start : start + ROWS] @ self._columns
 
     def nearest(self, count: int) -> tuple[Tensor, Tensor]:
-        """The `count` smallest lower bounds (N, count) of each row, sorted, and their columns; all M where fewer."""
+        """The `count` smallest lower bounds (N, count) of each row, sorted, and their columns; all if M is less."""
+        import torch
+
         if not self.symmetric:
             found = [smallest(block, count) for _, block in self.blocks()]
             return torch.cat([values for values, _ in found]), torch.cat([columns for _, columns in found])
@@ -66,6 +72,8 @@ class Distances:
 
     def exact(self, rows: Tensor, columns: Tensor) -> Tensor:
         """The distances of pairs, by differences in float64."""
+        import torch
+
         found = []
         for i, j in zip(*(torch.split(index, max(1, CHUNK // self.first.shape[1])) for index in (rows, columns))):
             pair = self.first[i][:, None], self.second[j][:, None]
@@ -89,6 +97,8 @@ class Distances:
 
     def kth_of(self, lower: Tensor, columns: Tensor, k: int) -> Tensor:
         """The k-th smallest distance of each row, whose smallest bounds (N, >= k) are given, sorted."""
+        import torch
+
         rows = torch.arange(len(lower))
         most = (lower.double() + self.blur[0][:, None] + self.blur[1][columns])[:, :k].amax(1, keepdim=True)
         candidates = lower <= most
@@ -106,6 +116,8 @@ class Distances:
 
 def _lifted(vectors: Tensor, *more: Tensor) -> Tensor:
     """The vectors (N, d) with further components (N,), float32."""
+    import torch
+
     return torch.cat([vectors, *(part.float()[:, None] for part in more)], 1)
 
 
@@ -113,11 +125,15 @@ class Nearest:
     """The smallest bounds of each row and their columns, gathered from blocks of a symmetric matrix's one half."""
 
     def __init__(self, rows: int, count: int) -> None:
+        import torch
+
         self.values = torch.full((rows, count), torch.inf)
         self.columns = torch.zeros((rows, count), dtype=torch.long)
 
     def add(self, row: int, column: int, block: Tensor) -> None:
         """Merge a block whose first row and column are given."""
+        import torch
+
         rows = slice(row, row + len(block))
         values, columns = smallest(block, self.values.shape[1])
         values = torch.cat([self.values[rows], values], 1)
@@ -127,10 +143,12 @@ class Nearest:
 
 
 def smallest(block: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest entries of each row, sorted, and their columns; all where there are no more.
+    """The `count` smallest entries of each row, sorted, and their columns; all if there are no more.
 
     They are among the groups of columns with the smallest minima, and a minimum over many columns is fast.
     """
+    import torch
+
     width = block.shape[1]
     count = min(count, width)
     group = min(GROUP, width // (2 * count))

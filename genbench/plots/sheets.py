@@ -11,14 +11,15 @@ from genbench.support.store import inside, read_array
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 COUNT = 64
 
 
 def first_samples(record: Record, count: int = COUNT) -> np.ndarray | None:
-    """The first `count` samples of a run, uint8 (n, C, H, W); None where it left none.
+    """The first `count` samples of a run, uint8 (n, C, H, W); or None if it left none.
 
-    Raises CorruptData where samples.npy is not an array of the record's image shape.
+    Raises CorruptData if samples.npy is not an array of the record's image shape.
     """
     file = inside(record.folder, "samples.npy") if record.folder else None
     if file is None or not file.is_file():
@@ -45,3 +46,10 @@ def sheet(images: np.ndarray, columns: int = 8, padding: int = 1) -> np.ndarray:
         pixels = image.transpose(1, 2, 0)
         page[top : top + h, left : left + w] = pixels[..., :3] if c >= 3 else pixels[..., :1]
     return page
+
+
+def as_picture(page: np.ndarray, channels: int) -> Image:
+    """A sheet (H, W, 3) of images with so many channels, grey if there are fewer than three."""
+    from PIL import Image
+
+    return Image.fromarray(page[..., 0] if channels < 3 else page)

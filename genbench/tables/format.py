@@ -1,0 +1,22 @@
+"""One entry a format that tables are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from genbench.tables.layout import Table
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format, in `genbench.tables.formats` under its name.
+
+    A report links the files in the order of `place`; of several datasets each has tables of its own in the formats
+    that are `per_dataset`.
+    """
+
+    suffix: str
+    place: int
+    write: Callable[[list[Table]], str]
+    per_dataset: bool = False

@@ -1,0 +1,41 @@
+"""Markdown, with HTML for what it has no sign for."""
+
+from __future__ import annotations
+
+from genbench.support.text import printable
+from genbench.tables.format import Format
+from genbench.tables.grid import Ink, best_words, grid_of
+from genbench.tables.layout import Table
+
+
+def _escape_markdown(text: str) -> str:
+    entities = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;", "\n": " "}
+    return "".join(entities.get(c, f"\\{c}" if c in r"\`*_{}[]#$~" else c) for c in text)
+
+
+MARKDOWN = Ink(escape=_escape_markdown, best="**{}**", mark=" <sup>{}</sup>", aside="*{}*")
+
+
+def write(tables: list[Table]) -> str:
+    return "\n\n".join(_markdown_table(table) for table in tables) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    grid = grid_of(table, MARKDOWN)
+    out = [f"**{_escape_markdown(printable(table.title))}**", ""]
+    out += [_pipes(grid.headings), _pipes(["---", *["---:"] * (len(grid.headings) - 1)])]
+    for block, rows in grid.blocks:
+        if block:
+            out.append(_pipes([f"***{block}***", *[""] * (len(grid.headings) - 1)]))
+        out += [_pipes(["<br>".join(entry) for entry in row]) for row in rows]
+    out.append("")
+    out += [f"{i}. {_escape_markdown(printable(note))}" for i, note in grid.notes.numbered()]
+    out += ["", *(f"- {_escape_markdown(printable(best_words(note, 'bold:')))}" for note in table.footnotes)]
+    return "\n".join(out)
+
+
+def _pipes(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+FORMAT = Format(".md", 20, write, per_dataset=True)
