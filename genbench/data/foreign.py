@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench import store
-from genbench.data import Dataset
 from genbench.data.array_file import read_arrays
+from genbench.data.dataset import Dataset
 from genbench.data.own_files import Array, Files, Folder
 from genbench.errors import BadInput
 from genbench.names import check_name
