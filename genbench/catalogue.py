@@ -52,8 +52,7 @@ def model_text(rows: list[Row]) -> str:
 
 def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
     """One row a dataset."""
-    registered = load_plugins(files).registered("register_datasets")
-    entries = known_datasets([file] if file else [], registered)
+    entries = known_datasets([file] if file else [], load_plugins(files))
     return [
         {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source)}
         for name, entry in sorted(entries.items())

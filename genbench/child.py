@@ -63,8 +63,7 @@ def check_code(job: Job, context: dict[str, Any], plugins: Plugins) -> None:
 
 def prepared(job: Job, context: dict[str, Any], plugins: Plugins | None = None) -> Dataset:
     """The job's dataset, which the plan has prepared. Raises CorruptData where its images have changed since."""
-    registered = plugins.registered("register_datasets") if plugins else {}
-    entries = known_datasets([Path(file) for file in context["datasets"]], registered)
+    entries = known_datasets([Path(file) for file in context["datasets"]], plugins)
     dataset = prepare(entries[job.dataset], Path(context["data_root"]), offline=True)
     if dataset.digest != job.dataset_digest:
         was, now = job.dataset_digest[:12], dataset.digest[:12]

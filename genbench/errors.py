@@ -107,6 +107,11 @@ def message_of(error: BaseException) -> str:
         return type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, cut to 200 characters."""
+    return (message_of(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line, with the file and line of a syntax error."""
     if isinstance(error, BadInput):

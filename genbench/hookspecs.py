@@ -14,6 +14,7 @@ import pluggy
 if TYPE_CHECKING:
     from genbench.cost import Meter
     from genbench.data import Dataset
+    from genbench.data.source import Source
     from genbench.executors import Executor
     from genbench.model import Model
     from genbench.planning.plan import Job
@@ -38,6 +39,14 @@ def register_datasets(register: Callable[[str, dict[str, object]], None]) -> Non
     """Call `register(name, entry)` for each dataset, a table as in datasets.toml.
 
     Called by `genbench.planning.session`.
+    """
+
+
+@hookspec
+def register_sources(register: Callable[[str, type[Source]], None]) -> None:
+    """Call `register(name, cls)` for each kind of dataset source: `source = name` in a datasets file names it.
+
+    Called by `genbench.plugins` when plugins are loaded.
     """
 
 

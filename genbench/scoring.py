@@ -232,8 +232,13 @@ def finished(folder: Path, quiet: bool) -> bool:
 def light_plugins(words: Words, datasets: Iterable[str]) -> Plugins:
     """No plugin where the extractors and datasets need none, so that a run can be scored without its model's."""
     known = {row["name"] for row in known_extractors()}
-    enough = known.issuperset(words.extractors) and set(known_datasets(words.files)).issuperset(datasets)
-    return Plugins() if enough and not words.plugins else load_plugins(words.plugins)
+    if words.plugins or not known.issuperset(words.extractors):
+        return load_plugins(words.plugins)
+    try:
+        enough = set(known_datasets(words.files)).issuperset(datasets)
+    except BadInput:  # a kind of source may be an installed plugin's
+        enough = False
+    return Plugins() if enough else load_plugins()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -232,15 +231,8 @@ def extractor_stamps(names: Iterable[str], registered: Registered | None = None)
     from genbench.evaluate.classifier import RECIPE
 
     known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
-    own = {name: source_digest(build) for name, (build, _) in (registered or {}).items()}
+    own = {name: store.source_digest(build) for name, (build, _) in (registered or {}).items()}
     return {name: f"{CODE} {own.get(name) or known.get(name) or RECIPE}" for name in names}
-
-
-def source_digest(build: Callable[[], Any]) -> str:
-    """SHA-256 of the file that a plugin's extractor is built in, or "" where it has none."""
-    module = sys.modules.get(getattr(build, "__module__", ""))
-    file = getattr(module, "__file__", None)
-    return store.file_digest(Path(file)) if file else ""
 
 
 class _Foreign(Extractor):
@@ -266,4 +258,4 @@ def _foreign(name: str, build: Callable[[], Any], origin: str) -> Extractor:
         raise BadInput(
             f"extractor {name!r} of {origin} has no {missing[0]}", "build a genbench.evaluate.extractors.Extractor"
         )
-    return _Foreign(built, source_digest(build))
+    return _Foreign(built, store.source_digest(build))

@@ -134,7 +134,7 @@ def open_datasets(
 
     Where `missing` is given, a dataset that cannot be prepared is put there with its reason, and has a stand-in.
     """
-    known = known_datasets(files, plugins.registered("register_datasets"))
+    known = known_datasets(files, plugins)
     for name in names:
         if name not in known:
             raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")
