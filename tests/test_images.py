@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from genbench.images import bits_per_dim, dequantize, grid, to_float, to_uint8
+from genbench.model import Batch
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -50,3 +51,13 @@ def test_a_sheet_keeps_the_images_in_order():
     sheet = grid(images, columns=3)
     assert sheet.shape == (1, 7, 10)
     assert [sheet[0, 1, 1].item(), sheet[0, 1, 4].item(), sheet[0, 4, 1].item()] == [0, 1, 3]
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_batch_of_levels_depends_on_its_seed_alone(discrete):
+    levels = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
+    batch, again, other = (Batch.of_levels(levels, torch.arange(4), discrete, seed) for seed in (3, 3, 4))
+    expected = to_float(levels) if discrete else dequantize(levels, torch.Generator().manual_seed(3))
+    assert torch.equal(batch.images, expected) and torch.equal(batch.labels, torch.arange(4))
+    assert torch.equal(batch.images, again.images) and torch.equal(batch.images, other.images) == discrete
+    assert torch.equal(to_uint8(batch.images), levels)

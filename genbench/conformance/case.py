@@ -22,7 +22,6 @@ from genbench.conformance.process_state import shared_state
 from genbench.cost import Meter
 from genbench.data import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
-from genbench.images import dequantize, to_float
 from genbench.model import Batch, Config, DataSpec, Model
 from genbench.places import Place, innermost, own_sources
 from genbench.planning.plan import Job, Runtime
@@ -88,8 +87,8 @@ class Case:
 
     def as_batch(self, levels: Tensor, labels: Tensor) -> Batch:
         """Levels as the model sees them."""
-        images = to_float(levels) if self.model.discrete else dequantize(levels, torch.Generator().manual_seed(0))
-        return Batch(images.to(self.device), labels.to(self.device) if self.conditional else None)
+        wanted = labels.to(self.device) if self.conditional else None
+        return Batch.of_levels(levels.to(self.device), wanted, self.model.discrete, seed=0)
 
     @cached_property
     def batch(self) -> Batch:

@@ -14,7 +14,7 @@ from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
 from genbench.checkpoint import weights_digest
 from genbench.data import Dataset, Part
 from genbench.evaluate.parts import once
-from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
+from genbench.images import LEVELS, bits_per_dim
 from genbench.model import Batch, Model
 from genbench.planning.plan import Job
 from genbench.progress import report, stop_if_requested
@@ -156,5 +156,4 @@ def block_of(job: Job, model: Model, part: Part, indices: np.ndarray, seed: int)
     labels = None
     if job.conditional and part.labels is not None:
         labels = torch.from_numpy(part.labels[indices]).to(device)
-    images = to_float(levels) if model.discrete else dequantize(levels, torch.Generator(device).manual_seed(seed))
-    return Batch(images, labels)
+    return Batch.of_levels(levels, labels, model.discrete, seed)
