@@ -44,8 +44,9 @@ def register_datasets(register: Callable[[str, dict[str, object]], None]) -> Non
 
 @hookspec
 def register_sources(register: Callable[[str, type[Source]], None]) -> None:
-    """Call `register(name, cls)` for each kind of dataset source: `source = name` in a datasets file names it.
+    """Call `register(name, cls)` for each kind of dataset source, which datasets files name by `source = name`.
 
+    `cls` is a subclass of `genbench.data.source.Source` with `splits` and `state`; its fields are the keys of an entry.
     Called by `genbench.plugins` when plugins are loaded.
     """
 

@@ -104,9 +104,9 @@ def test_images_in_both_splits_are_counted(tmp_path):
     assert data.overlap == 4 and "4 test images" in data.remarks[0]
 
 
-def test_images_that_are_all_the_same_are_told(tmp_path):
+def test_identical_training_images_are_reported(tmp_path):
     np.save(tmp_path / "a.npy", np.full((20, 8, 8), 7, np.uint8))
-    assert "the same" in ready(tmp_path, source="array", path="a.npy").remarks[1]
+    assert "identical" in ready(tmp_path, source="array", path="a.npy").remarks[1]
 
 
 def test_orientation_is_applied_and_clutter_ignored(tmp_path):
@@ -126,7 +126,7 @@ def test_orientation_is_applied_and_clutter_ignored(tmp_path):
     for _ in range(2):  # prepared, then as the cache has it
         data = ready(tmp_path, source="folder", path="x", test_fraction=0.6)
         assert (len(data.train), len(data.test)) == (2, 3)
-        assert data.remarks == ["2 images turned as the EXIF orientation says"]
+        assert data.remarks == ["2 images rotated or mirrored to match the EXIF orientation"]
     assert (data.train.images[0, 0, :, 0] == np.arange(8) * 30).all()
 
 

@@ -1,4 +1,4 @@
-"""A prepared dataset: its two splits, memory-mapped, and the order in which training sees them."""
+"""A prepared dataset: its two splits, memory-mapped, and the order in which training sees the images."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Part:
 class Dataset:
     """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source.
 
-    `entropy` is that of the distribution the images were drawn from, `entropy_given_label` that of an image whose label
-    is known; both None where the distribution is not known.
+    `overlap` counts the images that are in both splits. `entropy` is that of the distribution the images were drawn
+    from, and `entropy_given_label` that of an image given its label; both are None if the distribution is unknown.
     """
 
     name: str
@@ -49,39 +49,40 @@ class Dataset:
     entropy: Entropy | None = None
     entropy_given_label: Entropy | None = None
     distinct: int | None = None
-    """Training images that differ from one another; None where they were not counted."""
+    """Distinct training images; None if they were not counted."""
     turned: int = 0
-    """Images that had an EXIF orientation."""
+    """Images rotated or mirrored to match their EXIF orientation."""
 
     @property
     def remarks(self) -> list[str]:
-        """What somebody who trains on these images should know, a sentence each."""
-        found = []
+        """What anyone who trains on these images should know, one clause each."""
+        remarks = []
         if self.overlap:
-            found.append(f"{self.overlap:,} test images are among the training images: copying them is rewarded")
+            remarks.append(f"{self.overlap:,} test images are also training images: copying them is rewarded")
         if self.distinct == 1:
-            found.append("all training images are the same")
+            remarks.append("all training images are identical")
         if self.turned:
-            found.append(f"{self.turned:,} image{'s' * (self.turned > 1)} turned as the EXIF orientation says")
-        return found
+            plural = "s" * (self.turned > 1)
+            remarks.append(f"{self.turned:,} image{plural} rotated or mirrored to match the EXIF orientation")
+        return remarks
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the images, which another process maps into its memory itself."""
+        """The state without the images, which another process maps into its own memory."""
         return vars(self) | {"train": None, "test": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state | read_parts(state["folder"], state["num_classes"]))
 
     def spec(self, conditional: bool) -> DataSpec:
-        """What a model is built for."""
+        """What a model for these images is built from."""
         from genbench.model import DataSpec
 
         return DataSpec(self.name, self.shape, self.num_classes if conditional else 0)
 
     def batch_at(self, seed: int, seen: int, size: int) -> np.ndarray:
-        """Indices of the `size` training images that follow after `seen`: a new permutation every epoch.
+        """Indices (size,) of the training images after the first `seen`: a new permutation every epoch.
 
-        A pure function of its arguments, so that a resumed run needs no generator state.
+        A pure function of its arguments, so a resumed run needs no generator state.
         """
         count = len(self.train)
         epochs = range(seen // count, (seen + size - 1) // count + 1)
@@ -92,7 +93,7 @@ class Dataset:
 
 @lru_cache(maxsize=2)
 def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of an epoch."""
+    """The order of an epoch's images (count,)."""
     return np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
 
 

@@ -151,7 +151,7 @@ def _checked_items(entry: Entry, name: str, split: Split) -> Iterator[tuple[np.n
 def _open(entry: Entry, folder: Path) -> Dataset:
     about, hint = store.read_json(folder / "dataset.json"), "remove the folder and run again"
     if not isinstance(about, dict) or not {"digest", "overlap"} <= about.keys():
-        raise CorruptData(f"{folder / 'dataset.json'}: keys of a prepared dataset are missing", hint)
+        raise CorruptData(f"{folder / 'dataset.json'}: not the description of a prepared dataset", hint)
     parts = read_parts(folder, entry.source.num_classes)
     for name, part in parts.items():
         if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
