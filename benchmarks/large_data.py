@@ -37,7 +37,9 @@ PREPARE = """
 import sys, time
 from pathlib import Path
 from genbench.cli.console import PreparationProgress
-from genbench.data import data_root, prepare, read_entries
+from genbench.data.entries import read_entries
+from genbench.data.folders import data_root
+from genbench.data.preparation import prepare
 began = time.perf_counter()
 data = prepare(read_entries(Path("large.toml"))["large"], data_root(None), progress=PreparationProgress())
 seconds = time.perf_counter() - began

@@ -22,7 +22,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genbench.data import Dataset, data_root, known_datasets, prepare
+from genbench.data.dataset import Dataset
+from genbench.data.entries import known_datasets
+from genbench.data.folders import data_root
+from genbench.data.preparation import prepare
 from genbench.devices import autocast, exact_arithmetic, resolve_devices, resolve_precision, synchronize, use_threads
 from genbench.metering.meter import Meter
 from genbench.model import Batch, Model, Phase

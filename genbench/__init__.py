@@ -10,7 +10,7 @@ from genbench.support.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from genbench.capabilities import Likelihood
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.evaluate.extractor import Extractor
     from genbench.hookspecs import hookimpl
     from genbench.metering.meter import Meter
@@ -51,7 +51,7 @@ __all__ = [
 
 _HOMES = {
     "genbench.capabilities": ("Likelihood",),
-    "genbench.data": ("Dataset",),
+    "genbench.data.dataset": ("Dataset",),
     "genbench.evaluate.extractor": ("Extractor",),
     "genbench.hookspecs": ("hookimpl",),
     "genbench.metering.meter": ("Meter",),

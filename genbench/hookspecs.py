@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
+    from genbench.data.source import Source
     from genbench.metering.meter import Meter
     from genbench.model import Model
     from genbench.records.job import Job
@@ -40,6 +41,15 @@ def register_datasets(register: Callable[[str, dict[str, object]], None]) -> Non
     """Call `register(name, entry)` for each dataset, a table as in datasets.toml.
 
     Called by `genbench.planning.session`.
+    """
+
+
+@hookspec
+def register_sources(register: Callable[[str, type[Source]], None]) -> None:
+    """Call `register(name, cls)` for each kind of dataset source, which datasets files name by `source = name`.
+
+    `cls` is a subclass of `genbench.data.source.Source` with `splits` and `state`; its fields are the keys of an entry.
+    Called by `genbench.plugins` when plugins are loaded.
     """
 
 

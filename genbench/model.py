@@ -8,6 +8,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from genbench.images import dequantize, to_float
+
 Role = Literal["train", "sample", "runtime"]
 
 
@@ -35,6 +37,13 @@ class Batch:
 
     images: Tensor
     labels: Tensor | None = None
+
+    @classmethod
+    def of_levels(cls, levels: Tensor, labels: Tensor | None, discrete: bool, seed: int) -> Self:
+        """The batch of uint8 levels (B, C, H, W), on their device; `seed` is that of the dequantisation noise."""
+        if discrete:
+            return cls(to_float(levels), labels)
+        return cls(dequantize(levels, torch.Generator(levels.device).manual_seed(seed)), labels)
 
     def __len__(self) -> int:
         return len(self.images)

@@ -66,7 +66,9 @@ def genbench(capfd, monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def digits(session_cache):
     """The prepared 8x8 digits."""
-    from genbench.data import data_root, known_datasets, prepare
+    from genbench.data.entries import known_datasets
+    from genbench.data.folders import data_root
+    from genbench.data.preparation import prepare
 
     return prepare(known_datasets()["digits"], data_root(None), offline=True)
 

@@ -132,7 +132,7 @@ def test_the_other_posterior_variance_fails(monkeypatch):
 
 
 def test_other_pixels_fail(monkeypatch, digits):
-    from genbench.data import Part
+    from genbench.data.dataset import Part
 
     blurred = np.array(digits.test.images)
     blurred[..., 1:] = (blurred[..., 1:].astype(int) + blurred[..., :-1]) // 2

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.data import data_root, known_datasets, prepare
+from genbench.data.entries import known_datasets
+from genbench.data.folders import data_root
+from genbench.data.preparation import prepare
 from genbench.evaluate import classifier
 from genbench.evaluate.classifier import Classifier, accuracy, load_classifier, save_classifier, train_classifier
 from genbench.evaluate.extractor import Extractor

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genbench.data import data_root, known_datasets, make_entry, own_files, prepare
-from genbench.data.source import Split
+from genbench.data import own_files
+from genbench.data.entries import BUNDLED_FILE, known_datasets, make_entry
+from genbench.data.folders import data_root
+from genbench.data.preparation import prepare
+from genbench.data.source import Source, Split
+from genbench.data.sources import SOURCES
 from genbench.support.errors import BadInput, EnvironmentProblem
 
 
@@ -102,9 +106,9 @@ def test_images_in_both_splits_are_counted(tmp_path):
     assert data.overlap == 4 and "4 test images" in data.remarks[0]
 
 
-def test_images_that_are_all_the_same_are_told(tmp_path):
+def test_identical_training_images_are_reported(tmp_path):
     np.save(tmp_path / "a.npy", np.full((20, 8, 8), 7, np.uint8))
-    assert "the same" in ready(tmp_path, source="array", path="a.npy").remarks[1]
+    assert "identical" in ready(tmp_path, source="array", path="a.npy").remarks[1]
 
 
 def test_orientation_is_applied_and_clutter_ignored(tmp_path):
@@ -124,7 +128,7 @@ def test_orientation_is_applied_and_clutter_ignored(tmp_path):
     for _ in range(2):  # prepared, then as the cache has it
         data = ready(tmp_path, source="folder", path="x", test_fraction=0.6)
         assert (len(data.train), len(data.test)) == (2, 3)
-        assert data.remarks == ["2 images turned as the EXIF orientation says"]
+        assert data.remarks == ["2 images rotated or mirrored to match the EXIF orientation"]
     assert (data.train.images[0, 0, :, 0] == np.arange(8) * 30).all()
 
 
@@ -154,7 +158,7 @@ def test_a_mapped_array_has_its_labels_beside_it(tmp_path):
 def test_fewer_images_than_announced_are_an_error(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", np.zeros((20, 8, 8), np.uint8))
     monkeypatch.setattr(own_files, "split_of", lambda images, *_: Split(len(images), iter([(images[0], -1)])))
-    with pytest.raises(BadInput, match="1 train images, where 20 were announced"):
+    with pytest.raises(BadInput, match="expected 20 train images, got 1"):
         ready(tmp_path, source="array", path="a.npy", test_path="a.npy")
 
 
@@ -200,3 +204,173 @@ def test_a_hugging_face_folder(tmp_path):
         rows.to_parquet(str(tmp_path / "hub" / "data" / f"{split}-00000.parquet"))
     data = ready(tmp_path, source="huggingface", path="hub", num_classes=2)
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50]
+
+
+# Kinds of source registered by plugins
+
+
+LEVELS = """
+import numpy as np
+
+from genbench import hookimpl
+from genbench.data.source import Source, Split, stamp
+
+
+@hookimpl
+def register_sources(register):
+    register("levels", Levels)
+
+
+class Levels(Source):
+    path: str
+    count: int = 60
+
+    def splits(self, place):
+        levels = [int(word) for word in place.path(self.path).read_text().split()]
+        return self.drawn(levels, 0), self.drawn(levels, 1)
+
+    def drawn(self, levels, seed):
+        images = np.random.default_rng(seed).choice(levels, (self.count, *self.shape)).astype(np.uint8)
+        return Split(self.count, ((image, -1) for image in images))
+
+    def state(self, place):
+        return [stamp(place.path(self.path))]
+"""
+MINE = """
+[mine]
+source = "levels"
+shape = [1, 8, 8]
+path = "levels.txt"
+extractors = ["digits-classifier-v1"]
+"""
+QUICK = ["-m", "gaussian", "-d", "mine", "--budget", "5steps", "--samples", "50", "--likelihood-images", "10"]
+
+
+@pytest.fixture
+def levels(tmp_path, monkeypatch):
+    """The options that name a plugin with a kind of source and a datasets file that uses it."""
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "levels.py").write_text(LEVELS)
+    (tmp_path / "mine.toml").write_text(MINE)
+    (tmp_path / "levels.txt").write_text("10 60 200")
+    return ["--plugin", "levels.py", "--datasets", "mine.toml"]
+
+
+def prepared_folders(tmp_path):
+    return set((tmp_path / "cache" / "datasets").glob("mine-*"))
+
+
+def test_every_command_knows_a_plugins_kind_of_source(genbench, tmp_path, levels):
+    (row,) = [row for row in genbench("datasets", *levels, "--json").json if row["name"] == "mine"]
+    assert (row["source"], row["path"], row["count"]) == ("levels", "levels.txt", 60)
+    device = ["--device", "cpu"]
+    assert genbench("plan", *QUICK, *levels, *device).code == 0
+    result = genbench("run", *QUICK, *levels, *device, "--json")
+    assert result.code == 0, result.err
+    (folder,) = prepared_folders(tmp_path)
+    assert set(np.unique(np.load(folder / "train_images.npy"))) == {10, 60, 200}
+    (run,) = (tmp_path / "runs").glob("gaussian-mine-*")
+    foreign = genbench("evaluate", run / "samples.npy", "-d", "mine", "--name", "theirs", *levels, *device)
+    assert foreign.code == 0, foreign.err
+    again = genbench("evaluate", run, "--extractor", "digits-classifier-v1", *levels, *device)
+    assert again.code == 0, again.err
+    assert prepared_folders(tmp_path) == {folder}
+
+
+def test_what_a_plugins_source_reports_and_its_code_are_in_the_key_of_the_cache(genbench, tmp_path, levels):
+    commands = ["plan", *QUICK, *levels, "--device", "cpu"]
+    assert genbench(*commands).code == 0 and genbench(*commands).code == 0
+    assert len(prepared_folders(tmp_path)) == 1
+    (tmp_path / "levels.txt").write_text("10 60 250")
+    assert genbench(*commands).code == 0
+    assert len(prepared_folders(tmp_path)) == 2
+    (tmp_path / "levels.py").write_text(LEVELS.replace("default_rng(seed)", "default_rng(seed + 9)"))
+    assert genbench(*commands).code == 0
+    assert len(prepared_folders(tmp_path)) == 3
+
+
+BAD_KINDS = {
+    "the name of a shipped kind": (('"levels", Levels', '"folder", Levels'), "'folder' is one of genbench's own kinds"),
+    "no class": (('"levels", Levels', '"levels", 3'), "'levels': 3 is not a subclass of genbench.data.source.Source"),
+    "another class": (("class Levels(Source)", "class Levels"), "is not a subclass of genbench.data.source.Source"),
+    "no splits": (("def splits", "def split"), "Levels does not define splits()"),
+    "no state": (("def state", "def stat"), "Levels does not define state()"),
+    "no name": (('"levels", Levels', '"a/b", Levels'), "a/b"),
+    "one kind twice": (
+        ('register("levels", Levels)', 'register("levels", Levels); register("levels", Levels)'),
+        "twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_KINDS)
+def test_a_bad_kind_of_source_breaks_its_plugin_alone(genbench, tmp_path, levels, fault):
+    (old, new), reason = BAD_KINDS[fault]
+    assert old in LEVELS
+    (tmp_path / "levels.py").write_text(LEVELS.replace(old, new))
+    result = genbench("run", *QUICK, *levels)
+    assert result.code == 2 and "--plugin levels.py" in result.err and reason in result.err
+    assert not prepared_folders(tmp_path)
+
+
+def test_one_kind_of_source_of_two_plugins_names_both(genbench, tmp_path, levels):
+    (tmp_path / "again.py").write_text(LEVELS)
+    result = genbench("datasets", *levels, "--plugin", "again.py")
+    assert result.code == 2 and "--plugin levels.py" in result.err and "--plugin again.py" in result.err
+
+
+BAD_SPLITS = {
+    "a line that fails": ("0), self.drawn(levels, 1)", "1 / 0)", "ZeroDivisionError"),
+    "one split": (", self.drawn(levels, 1)", "", "unpack"),
+    "another type": ("astype(np.uint8)", "astype(float)", "train image 0 is float64 of shape (1, 8, 8)"),
+    "another shape": ("*self.shape", "8, 8", "train image 0 is uint8 of shape (8, 8)"),
+    "fewer images": ("in images)", "in images[:9])", "expected 60 train images, got 9"),
+    "more images": ("Split(self.count", "Split(self.count - 9", "expected 51 train images, got more"),
+    "one image": ("Split(self.count", "Split(1", "1 train image(s)"),
+    "no split": ("return self.drawn(levels, 0), self.drawn(levels, 1)", "return levels[:2]", "AttributeError"),
+    "images that fail": ("(image, -1) for", "(image, {}[1]) for", "KeyError"),
+    "a state of no JSON": ("[stamp(place.path(self.path))]", "[place.base]", "JSON"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_SPLITS)
+def test_what_a_plugins_source_does_wrong_names_the_dataset(genbench, tmp_path, levels, fault):
+    old, new, reason = BAD_SPLITS[fault]
+    assert old in LEVELS
+    (tmp_path / "levels.py").write_text(LEVELS.replace(old, new))
+    result = genbench("run", *QUICK, *levels)
+    assert result.code == 2 and "mine.toml [mine]" in result.err and reason in result.err, result.err
+    assert not prepared_folders(tmp_path)
+
+
+def test_a_mistyped_key_or_kind_of_a_plugin_is_answered_with_the_nearest(genbench, tmp_path, levels):
+    for old, new, hint in (
+        ('source = "levels"', 'source = "level"', "did you mean 'levels'"),
+        ("path =", "paht =", "did you mean 'path'"),
+        ('path = "levels.txt"', "", "path, count"),
+    ):
+        (tmp_path / "mine.toml").write_text(MINE.replace(old, new))
+        result = genbench("run", *QUICK, *levels)
+        assert result.code == 2 and "mine.toml" in result.err and hint in result.err
+
+
+def test_a_datasets_file_needs_the_plugin_of_its_kind(genbench, levels):
+    result = genbench("datasets", *levels[2:])
+    assert result.code == 2 and "source = 'levels'" in result.err
+
+
+def test_every_kind_of_source_stands_at_the_head_of_the_bundled_file():
+    head = BUNDLED_FILE.read_text().partition("\n\n")[0]
+    for name, kind in SOURCES.items():
+        assert name in head
+        for key in kind.model_fields:
+            assert key in head, (name, key)
+
+
+def test_a_source_must_say_what_tells_it_from_a_changed_one():
+    class Forgetful(Source):
+        def splits(self, place):
+            return Split(0, ()), Split(0, ())
+
+    with pytest.raises(TypeError, match="state"):
+        Forgetful(source="forgetful", shape=(1, 8, 8))

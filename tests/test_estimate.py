@@ -12,7 +12,7 @@ from plugin_sources import plugin_source
 from torch import nn
 
 from genbench import Model, Phase
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.devices import peak_memory, reset_peak_memory, resident_memory
 from genbench.metering.flops import FlopCounter
 from genbench.metering.meter import Meter

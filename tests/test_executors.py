@@ -138,7 +138,7 @@ class Deadly(Mean):
 
 
 def test_a_plugin_that_dies_while_it_is_counted_has_unknown_needs_and_ends_nothing(tmp_path, digits):
-    from genbench.data import data_root
+    from genbench.data.folders import data_root
 
     (tmp_path / "deadly.py").write_text(DEADLY)
     runtime = Runtime(out=tmp_path, plugins=(str(tmp_path / "deadly.py"),))
@@ -273,7 +273,7 @@ def record_seconds(folder):
 
 def planned(folder, digits, plugin, name):
     """A task of a model of the plugin file."""
-    from genbench.data import data_root
+    from genbench.data.folders import data_root
     from genbench.running.defaults import load_plugins
 
     _, info = load_plugins([str(plugin)]).model(name)

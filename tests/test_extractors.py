@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.evaluate import classifier, extractors, pretrained
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import check_extractors, extractor, extractor_names, known_extractors

@@ -9,7 +9,7 @@ from toys import train_toy
 
 from genbench import DataSpec
 from genbench.conformance.case import Case
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.training import loop
 from genbench.training.ema import WeightAverage
 from genbench.training.loop import Trainer

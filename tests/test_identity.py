@@ -9,7 +9,8 @@ import pytest
 import torch
 from toys import toy_job
 
-from genbench.data import make_entry, prepare
+from genbench.data.entries import make_entry
+from genbench.data.preparation import prepare
 from genbench.evaluate import classifier, features
 from genbench.evaluate import extractor as extraction
 from genbench.evaluate.classifier import load_classifier, save_classifier

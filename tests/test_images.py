@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
+from genbench.model import Batch
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
 
@@ -43,3 +44,13 @@ def test_a_uniform_model_has_eight_bits(dims):
 def test_a_narrower_density_has_fewer_bits():
     """All mass on one level of 256: a density of 128 on its bin, and no bits at all."""
     assert bits_per_dim(torch.tensor([64 * math.log(128.0)]), 64, discrete=False).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+def test_a_batch_of_levels_depends_on_its_seed_alone(discrete):
+    levels = torch.arange(256, dtype=torch.uint8).view(4, 1, 8, 8)
+    batch, again, other = (Batch.of_levels(levels, torch.arange(4), discrete, seed) for seed in (3, 3, 4))
+    expected = to_float(levels) if discrete else dequantize(levels, torch.Generator().manual_seed(3))
+    assert torch.equal(batch.images, expected) and torch.equal(batch.labels, torch.arange(4))
+    assert torch.equal(batch.images, again.images) and torch.equal(batch.images, other.images) == discrete
+    assert torch.equal(to_uint8(batch.images), levels)

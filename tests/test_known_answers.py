@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from toys import Toy, toy_job
 
 from genbench import Batch, DataSpec
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.fidelity import fidelity_measurements, kid
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.images import bits_per_dim, to_float

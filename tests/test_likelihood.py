@@ -10,7 +10,7 @@ import torch
 from records_factory import full, make_record, measure, write_runs
 
 from genbench import Batch, DataSpec, Model
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.plots import ALL

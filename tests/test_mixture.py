@@ -8,8 +8,10 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from genbench.data import data_root, known_datasets, prepare
+from genbench.data.entries import known_datasets
+from genbench.data.folders import data_root
 from genbench.data.mixture import Mixture, make_mixture
+from genbench.data.preparation import prepare
 from genbench.records.record_files import load_records
 
 BITS = 64 * math.log(2)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from genbench import __version__, hookspecs
+from genbench.data.entries import known_datasets
 from genbench.extension import loading, registry
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput, EnvironmentProblem
@@ -31,7 +32,37 @@ FAULTS = {
     "unknown argument": (GOOD.replace("(register)", "(registr)", 1), "registr"),
     "not a model": (GOOD.replace("class Toy(Model)", "class Toy"), "subclass of genbench.Model"),
     "bad name": (GOOD.replace('"toy"', '"../toy"'), "cannot be a name"),
+    "bad dataset": (
+        f"{GOOD}\n@hookimpl\ndef register_datasets(register):\n    register('mine', {{'source': 'foldr'}})\n",
+        "register_datasets [mine]: source = 'foldr' (did you mean 'folder'?)",
+    ),
+    "bad source": (
+        f"{GOOD}\n@hookimpl\ndef register_sources(register):\n    register('mine', dict)\n",
+        "register_sources: 'mine': <class 'dict'> is not a subclass of genbench.data.source.Source",
+    ),
 }
+KIND = """
+from genbench import hookimpl
+from genbench.data.source import Source
+
+@hookimpl
+def register_sources(register):
+    register("empty", Empty)
+
+class Empty(Source):
+    def splits(self, place):
+        return None
+
+    def state(self, place):
+        return []
+"""
+OF_THAT_KIND = """
+from genbench import hookimpl
+
+@hookimpl
+def register_datasets(register):
+    register("mine", {"source": "empty", "shape": [1, 8, 8]})
+"""
 
 
 def write(tmp_path, text, name="mine.py"):
@@ -64,6 +95,7 @@ def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeyp
     states = {info.name: info for info in found.infos}
     assert states["toy"].state == "ok" and found.model("toy")
     assert states["sick"].state == "broken" and reason in states["sick"].reason
+    assert states["sick"].models == [] and found.model_names == ["toy"]
     with pytest.raises(EnvironmentProblem, match="broken"):
         found.model("sick")
     with pytest.raises(BadInput, match="sick"):
@@ -146,3 +178,18 @@ def register_datasets(register):
 """
     found = load_plugins([write(tmp_path, text)]).registered("register_datasets")
     assert found["blobs"][0]["source"] == "array"
+
+
+def test_a_dataset_of_a_plugin_may_be_of_a_kind_that_another_registers(tmp_path, monkeypatch):
+    install(monkeypatch, tmp_path, first=OF_THAT_KIND, second=KIND)
+    found = load_plugins()
+    assert {info.state for info in found.infos} == {"ok"} and known_datasets((), found)["mine"].origin.startswith(
+        "plugin"
+    )
+
+
+def test_a_broken_kind_of_source_breaks_the_datasets_of_that_kind(tmp_path, monkeypatch):
+    install(monkeypatch, tmp_path, first=OF_THAT_KIND, second=KIND.replace("def state", "def stat"))
+    first, second = load_plugins().infos
+    assert "does not define state()" in second.reason and "source = 'empty'" in first.reason
+    assert "digits" in known_datasets((), load_plugins())

@@ -32,7 +32,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from genbench.support import store
-from genbench.data import make_entry, prepare
+from genbench.data.entries import make_entry
+from genbench.data.preparation import prepare
 
 store.KEPT_BYTES = 0  # release small arrays too
 folder = Path(sys.argv[1])

@@ -15,7 +15,8 @@ import torch
 from finished import record_of
 from toys import Toy, toy_job
 
-from genbench.data import known_datasets, make_entry, prepare
+from genbench.data.entries import known_datasets, make_entry
+from genbench.data.preparation import prepare
 from genbench.metering.meter import Meter
 from genbench.records import checkpoint
 from genbench.records.record_files import load_records

@@ -19,7 +19,9 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from genbench.data import Part, known_datasets, prepare  # noqa: E402
+from genbench.data.dataset import Part  # noqa: E402
+from genbench.data.entries import known_datasets  # noqa: E402
+from genbench.data.preparation import prepare  # noqa: E402
 from genbench.evaluate.classifier import accuracy, save_classifier, train_classifier  # noqa: E402
 
 

@@ -64,7 +64,9 @@ class Soak:
         os.environ["GENBENCH_CACHE"] = str(folder / "cache")
         os.environ["OMP_NUM_THREADS"] = "1"
         hasten()
-        from genbench.data import data_root, known_datasets, prepare
+        from genbench.data.entries import known_datasets
+        from genbench.data.folders import data_root
+        from genbench.data.preparation import prepare
         from genbench.planning.config import Experiment
         from genbench.running.defaults import load_plugins
 

@@ -16,7 +16,7 @@ from genbench.support.text import plain, redacted, say
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.records.job import Job
     from genbench.records.record_files import Found
 

@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.data import Dataset, cache_root, data_root, known_datasets, prepare
+from genbench.data.dataset import Dataset
+from genbench.data.entries import known_datasets
+from genbench.data.folders import cache_root, data_root
+from genbench.data.preparation import prepare
 from genbench.devices import exact_arithmetic, one_device, use_threads
 from genbench.evaluate import fidelity
 from genbench.evaluate.extractors import GENERAL, extractor

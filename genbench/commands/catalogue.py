@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from genbench.data import cache_root, data_root, known_datasets
+from genbench.data.entries import known_datasets
+from genbench.data.folders import cache_root, data_root
 from genbench.data.source import Source
 from genbench.running.defaults import load_plugins
 from genbench.support.text import plain
@@ -52,8 +53,7 @@ def model_text(rows: list[Row]) -> str:
 
 def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
     """One row a dataset."""
-    registered = load_plugins(files).registered("register_datasets")
-    entries = known_datasets([file] if file else [], registered)
+    entries = known_datasets([file] if file else [], load_plugins(files))
     return [
         {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source)}
         for name, entry in sorted(entries.items())

@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 
-from genbench.data import Dataset, Progress, cache_root, known_datasets
+from genbench.data.dataset import Dataset
+from genbench.data.entries import known_datasets
+from genbench.data.folders import cache_root
 from genbench.data.foreign import Stack, open_samples, row_name
+from genbench.data.preparation import Progress
 from genbench.devices import exact_arithmetic, one_device, use_threads
 from genbench.evaluate.extractors import check_extractors, extractor_names, extractor_stamps, known_extractors
 from genbench.evaluate.likelihood import protocol
@@ -234,8 +237,13 @@ def finished(folder: Path, quiet: bool) -> bool:
 def light_plugins(words: Words, datasets: Iterable[str]) -> Plugins:
     """No plugin where the extractors and datasets need none, so that a run can be scored without its model's."""
     known = {row["name"] for row in known_extractors()}
-    enough = known.issuperset(words.extractors) and set(known_datasets(words.files)).issuperset(datasets)
-    return Plugins() if enough and not words.plugins else load_plugins(words.plugins)
+    if words.plugins or not known.issuperset(words.extractors):
+        return load_plugins(words.plugins)
+    try:
+        enough = set(known_datasets(words.files)).issuperset(datasets)
+    except BadInput:  # a kind of source may be an installed plugin's
+        enough = False
+    return Plugins() if enough else load_plugins()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from genbench.data import as_folder
+from genbench.data.folders import as_folder
 from genbench.extension.sources import declared
 from genbench.records.record import REFERENCES
 from genbench.support import store

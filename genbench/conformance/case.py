@@ -20,9 +20,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from genbench.capabilities import Likelihood
 from genbench.conformance.places import Place, innermost, own_sources
 from genbench.conformance.process_state import shared_state
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
-from genbench.images import dequantize, to_float
 from genbench.metering.meter import Meter
 from genbench.model import Batch, Config, DataSpec, Model
 from genbench.records.budget import Budget
@@ -89,8 +88,8 @@ class Case:
 
     def as_batch(self, levels: Tensor, labels: Tensor) -> Batch:
         """Levels as the model sees them."""
-        images = to_float(levels) if self.model.discrete else dequantize(levels, torch.Generator().manual_seed(0))
-        return Batch(images.to(self.device), labels.to(self.device) if self.conditional else None)
+        wanted = labels.to(self.device) if self.conditional else None
+        return Batch.of_levels(levels.to(self.device), wanted, self.model.discrete, seed=0)
 
     @cached_property
     def batch(self) -> Batch:

@@ -1,4 +1,4 @@
-"""Arrays that somebody else wrote: .npy and .npz files, read without pickle and with limits."""
+"""Arrays written elsewhere: .npy and .npz files, read without pickle and within limits."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from genbench.support.store import UNREADABLE
 IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
 MOST_MEMBERS = 100
 FREE_BYTES, HIGHEST_RATIO = 2**28, 200
-"""An archive may unpack to FREE_BYTES whatever its size, and to HIGHEST_RATIO times its size beyond that."""
-MEND = "save plain uint8 arrays by numpy.save or numpy.savez"
+"""An archive may unpack to FREE_BYTES or to HIGHEST_RATIO times its size, whichever is more."""
+HINT = "save plain uint8 arrays by numpy.save or numpy.savez"
 
 
 def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """The array of a .npy file, memory-mapped, or the images and labels of a .npz file; objects are refused unread.
 
-    Raises BadInput, or EnvironmentProblem where the file may not be read.
+    Raises BadInput, or EnvironmentProblem if reading is not permitted.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -32,9 +32,9 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         with loaded:
             key = next((key for key in IMAGE_KEYS if key in loaded.files), None)
             if key is None:
-                found = ", ".join(loaded.files) or "none"
-                hint = "call it images (or arr_0), and its labels labels (or arr_1)"
-                raise BadInput(f"{path}: no array `images`, found {found}", hint)
+                names = ", ".join(loaded.files) or "none"
+                hint = "name the images `images` (or arr_0) and the labels `labels` (or arr_1)"
+                raise BadInput(f"{path}: no array `images`, found {names}", hint)
             labels = next((key for key in LABEL_KEYS if key in loaded.files), None)
             return loaded[key], None if labels is None else loaded[labels]
     except FileNotFoundError:
@@ -45,12 +45,12 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
     except (*UNREADABLE, OSError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
-        what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or cut short"
-        raise BadInput(f"{path}: {what}", MEND) from error
+        what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or truncated"
+        raise BadInput(f"{path}: {what}", HINT) from error
 
 
 def check_archive(path: Path) -> None:
-    """Raise BadInput for an archive of too many members, or one that unpacks to too much."""
+    """Raise BadInput for an archive with too many members, or one that unpacks to too much."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     if len(members) > MOST_MEMBERS:
@@ -58,14 +58,15 @@ def check_archive(path: Path) -> None:
     size, packed = (sum(getattr(member, kind) for member in members) for kind in ("file_size", "compress_size"))
     if size > FREE_BYTES and size > HIGHEST_RATIO * packed:
         largest = max(members, key=lambda member: member.file_size)
-        told = (
-            f"{path}: {largest.filename} unpacks to {largest.file_size:,} bytes, a ratio of {size // max(1, packed)}:1"
+        ratio = f"{size // max(1, packed)}:1"
+        raise BadInput(
+            f"{path}: {largest.filename} unpacks to {largest.file_size:,} bytes, a ratio of {ratio}",
+            "save it as .npy, uncompressed",
         )
-        raise BadInput(told, "save it as .npy, uncompressed")
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether the file begins as pickles of protocol 2 and later do."""
+    """Whether the file begins like a pickle of protocol 2 or later."""
     try:
         with path.open("rb") as file:
             start = file.read(2)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.data import Dataset
 from genbench.data.array_file import read_arrays
-from genbench.data.own_files import Array, Files, Folder
+from genbench.data.dataset import Dataset
+from genbench.data.own_files import IMAGE_SHAPES, Array, Files, Folder
 from genbench.records.record import REFERENCES
 from genbench.support import store
 from genbench.support.errors import BadInput
@@ -28,7 +28,7 @@ BANDS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
 
 @dataclass(frozen=True)
 class Stack:
-    """uint8 images (N, C, H, W), int64 labels (N,) or None, and the words that name their source and its digest."""
+    """uint8 images (N, C, H, W), int64 labels (N,) or None, and a phrase that names their source and its digest."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -39,7 +39,7 @@ class Stack:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of pixels and labels, whatever file they came from."""
+        """SHA-256 of pixels and labels, independent of the file they came from."""
         content = hashlib.sha256(repr(self.images.shape).encode())
         for start in range(0, len(self), BLOCK):
             content.update(self.images[start : start + BLOCK].tobytes())
@@ -48,11 +48,11 @@ class Stack:
         return content.hexdigest()
 
     def subset(self, count: int | None, seed: int) -> Stack:
-        """`count` of the images, chosen by the seed, in their order; all of them where it is None."""
+        """`count` of the images in their order, chosen by the seed; all of them if `count` is None."""
         if count is None or count == len(self):
             return self
         if count > len(self):
-            raise BadInput(f"--samples {count}: there are {len(self)}", f"use at most {len(self)}")
+            raise BadInput(f"--samples {count}: there are only {len(self)}", f"use at most {len(self)}")
         generator = np.random.default_rng(derive_seed(seed, "foreign samples"))
         chosen = np.sort(generator.choice(len(self), count, replace=False))
         labels = None if self.labels is None else self.labels[chosen]
@@ -60,14 +60,14 @@ class Stack:
 
 
 def row_name(given: str | None, path: Path) -> str:
-    """The row's name: the one given, or the file's or folder's, made legal. Raises BadInput for a reference's."""
+    """The row's name: `given`, or the file's or folder's made legal. Raises BadInput for a reference row's name."""
     if given is None:
         path = path.resolve()
         text = re.sub(r"[^A-Za-z0-9._-]+", "-", path.name if path.is_dir() else path.stem)
         given = text.lstrip("._-")[:64].rstrip(".-") or "samples"
     name = check_name(given, "--name")
     if name.lower() in REFERENCES:
-        raise BadInput(f"--name {name}: the name is that of a reference row", "choose another name by --name")
+        raise BadInput(f"--name {name}: that is the name of a reference row", "choose another name by --name")
     return name
 
 
@@ -76,7 +76,7 @@ def open_samples(path: Path, dataset: Dataset, conditional: bool, labels: Path |
     if conditional and not dataset.num_classes:
         raise BadInput(f"--conditional: dataset {dataset.name!r} has no labels", "leave it out")
     if labels is not None and not conditional:
-        raise BadInput("--labels: only for samples that were drawn for their labels", "add --conditional")
+        raise BadInput("--labels: only for samples drawn given their labels", "add --conditional")
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder", "give a folder of images, a .npy or a .npz")
     own: np.ndarray | None
@@ -87,14 +87,14 @@ def open_samples(path: Path, dataset: Dataset, conditional: bool, labels: Path |
         digest = store.file_digest(path)
     if labels is not None:
         own = read_arrays(labels)[0]
-    found = checked_labels(labels or path, own, len(images), dataset) if conditional else None
+    classes = checked_labels(labels or path, own, len(images), dataset) if conditional else None
     if len(images) < 2:
         raise BadInput(f"{path}: {len(images)} image(s)", "a comparison needs at least 2")
-    return Stack(images, found, f"{path.resolve().name}, samples made elsewhere (SHA-256 {digest[:16]})")
+    return Stack(images, classes, f"{path.resolve().name}, samples made elsewhere (SHA-256 {digest[:16]})")
 
 
 class SampleFolder(Folder):
-    """A folder of samples: an image that is not of the dataset's size and channels is an error, never converted."""
+    """A folder of samples: an image whose size or channels differ from the dataset's is an error, never converted."""
 
     def convert(self, image: Image) -> np.ndarray:
         from PIL import ImageOps
@@ -104,18 +104,19 @@ class SampleFolder(Folder):
         channels, *sides = self.shape
         if (height, width) != tuple(sides):
             raise BadInput(
-                f"{file}: {height}x{width} pixels, the dataset has {sides[0]}x{sides[1]}", "samples are never resized"
+                f"{file}: {height}x{width} pixels, but the dataset has {sides[0]}x{sides[1]}",
+                "samples are never resized",
             )
         if bands is not None and bands != channels:
             raise BadInput(
-                f"{file}: {'colour' if bands == 3 else 'gray'} (mode {image.mode}), the dataset has {channels} "
+                f"{file}: {'colour' if bands == 3 else 'gray'} (mode {image.mode}), but the dataset has {channels} "
                 f"channel{'s' * (channels > 1)}",
                 f"save the samples as {'gray' if channels == 1 else 'RGB'} images",
             )
         return super().convert(image)
 
     def files(self, folder: Path, conditional: bool) -> Files:
-        """The image files, sorted by name, with their labels: the names of their folders where conditional, else -1."""
+        """The image files, sorted by name; their labels are the names of their folders if conditional, else -1."""
         try:
             if not conditional:
                 return self._files(folder)
@@ -129,7 +130,7 @@ class SampleFolder(Folder):
         except BadInput as error:
             if "class" not in error.message:
                 raise
-            hint = "with --conditional the folder holds one folder a class, named 0, 1, ...; without, images"
+            hint = "with --conditional the folder holds one folder per class, named 0, 1, ...; without it, images"
             raise BadInput(error.message, hint) from error
 
     def read(self, files: Files) -> np.ndarray:
@@ -156,21 +157,23 @@ def read_folder(
 
 
 def read_file(path: Path, dataset: Dataset, span: str | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images of a .npy or .npz file, and its labels where it has some."""
+    """The images of a .npy or .npz file, and its labels if it has any."""
     if path.suffix.lower() not in (".npy", ".npz"):
         raise BadInput(f"{path}: unknown kind of file", "give a folder of images, a .npy or a .npz")
     images, labels = read_arrays(path)
     if images.ndim not in (3, 4):
-        raise BadInput(f"{path}: an array of shape {images.shape}", "give N x C x H x W, N x H x W x C or N x H x W")
+        raise BadInput(f"{path}: an array of shape {images.shape}", IMAGE_SHAPES)
     if images.dtype.kind == "f":
         images = quantized(path, images, span)
     elif span is not None:
-        raise BadInput(f"--range {span}: {path} holds {images.dtype} pixels", "leave it out: it is for floats")
+        raise BadInput(
+            f"--range {span}: {path} holds {images.dtype} pixels", "leave it out: it is for floating-point images"
+        )
     return Array(source="array", path=str(path), shape=dataset.shape).checked(path, images), labels
 
 
 def quantized(path: Path, images: np.ndarray, span: str | None) -> np.ndarray:
-    """Levels of float images whose black and white `span` declares, by the rule of all generated images.
+    """Levels of float images with black and white as `span` declares them, quantised like all generated images.
 
     Raises BadInput naming the first image with NaN, infinity or a value outside the range.
     """
@@ -180,7 +183,7 @@ def quantized(path: Path, images: np.ndarray, span: str | None) -> np.ndarray:
 
     if span is None:
         raise BadInput(
-            f"{path}: {images.dtype} pixels", "store uint8 levels 0..255, or say what they mean by --range 0,1 or -1,1"
+            f"{path}: {images.dtype} pixels", "store uint8 levels 0..255, or declare their range by --range 0,1 or -1,1"
         )
     low, high = (float(end) for end in span.split(","))
     levels = np.empty(images.shape, np.uint8)
@@ -194,13 +197,13 @@ def quantized(path: Path, images: np.ndarray, span: str | None) -> np.ndarray:
 
 
 def checked_labels(path: Path, labels: np.ndarray | None, count: int, dataset: Dataset) -> np.ndarray:
-    """Labels as int64 (N,). Raises BadInput where there are none, or not one class of the dataset an image."""
+    """Labels as int64 (N,). Raises BadInput unless there is one class of the dataset per image."""
     if labels is None:
         raise BadInput(f"{path}: no labels, which --conditional needs", "add `labels` to a .npz, or give --labels")
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise BadInput(
             f"{path}: labels of type {labels.dtype} and shape {labels.shape}",
-            f"one whole number an image: shape ({count},)",
+            f"give one whole number per image: shape ({count},)",
         )
     bad = np.flatnonzero((labels < 0) | (labels >= dataset.num_classes))
     if len(bad):

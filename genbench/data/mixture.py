@@ -1,9 +1,9 @@
-"""Generated images whose distribution is known: a mixture of Gaussians, and its entropy in closed form.
+"""Generated images from a known distribution: a mixture of Gaussians, and bounds on its entropy.
 
     component k ~ uniform,   x = mean_k + modes_k z + noise * e,   z, e ~ N(0, I),   level = round(x), clipped to 0..255
 
-Means and modes are smooth patterns. Of the entropy everything is bounded rather than estimated: the overlap of the
-components, what rounding adds, and what clipping takes away. Grey levels and nats throughout.
+Means and modes are smooth patterns. Every part of the entropy is bounded rather than estimated: the overlap of the
+components, what rounding adds, and what clipping removes. Grey levels and nats throughout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BLOCK = 1000
 
 
 def make_mixture(shape: tuple[int, int, int], components: int, rank: int, noise: float, seed: int) -> Mixture:
-    """The mixture of a seed; the same with every NumPy, for the streams of RandomState are frozen."""
+    """The mixture of a seed, the same in every version of NumPy, since the streams of RandomState are frozen."""
     stream = np.random.RandomState(derive_seed("mixture", seed) % 2**32)
     means = smooth_patterns(stream.standard_normal((components, shape[0], FREQUENCIES, FREQUENCIES)), shape)
     means *= CONTRAST / np.abs(means).max(axis=1, keepdims=True)
@@ -38,7 +38,7 @@ def make_mixture(shape: tuple[int, int, int], components: int, rank: int, noise:
 
 
 def smooth_patterns(weights: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Sums of low cosines, the lowest the strongest and without the constant: weights (N, C, f, f) to (N, C*H*W)."""
+    """Sums of low cosines, weaker at higher frequency, without the constant: weights (N, C, f, f) to (N, C*H*W)."""
     waves = [
         np.cos(np.pi * np.outer(np.arange(weights.shape[2]), (np.arange(side) + 0.5) / side)) for side in shape[1:]
     ]
@@ -59,11 +59,11 @@ class Mixture:
     @cached_property
     def covariances(self) -> np.ndarray:
         """(K, D, D)."""
-        found: np.ndarray = self.modes @ self.modes.swapaxes(1, 2) + self.noise**2 * np.eye(self.means.shape[1])
-        return found
+        covariances: np.ndarray = self.modes @ self.modes.swapaxes(1, 2) + self.noise**2 * np.eye(self.means.shape[1])
+        return covariances
 
     def draw(self, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """uint8 levels (count, D) and the components (count,) that they come from, BLOCK images at a time."""
+        """uint8 levels (B, D) and their components (B,), BLOCK at a time, `count` in all."""
         stream = np.random.RandomState(seed % 2**32)
         all_labels = stream.randint(len(self.means), size=count)
         all_scores = stream.standard_normal((count, self.modes.shape[2]))
@@ -75,10 +75,10 @@ class Mixture:
             yield np.rint(images).clip(0, 255).astype(np.uint8), labels
 
     def entropy(self, conditional: bool = False) -> Entropy:
-        """That of the 256 levels, or of the levels given the component: the middle of bounds, and half their distance.
+        """The entropy of the 256 levels, or of the levels given the component: the midpoint of two bounds.
 
-        From below: the differential entropy with the largest overlap, less the most that clipping can take. From above:
-        without overlap, with the most that rounding can add.
+        The lower bound is the differential entropy less the most that overlap and clipping can remove; the upper bound
+        has no overlap, and the most that rounding can add. `error` is half their distance.
         """
         dims = self.means.shape[1]
         density = float(np.linalg.slogdet(2 * math.pi * math.e * self.covariances)[1].mean()) / 2
@@ -90,8 +90,8 @@ class Mixture:
         note = (
             f"a mixture of {len(self.means)} Gaussians in {dims} dimensions"
             f"{', given the component' if conditional else ''}: differential entropy {density / unit:.6f} bits/dim, "
-            f"overlap takes at most {overlap / unit:.1e}, rounding adds at most {self.rounding() / unit:.1e} (a "
-            f"logarithmic Sobolev inequality), clipping takes at most {self.clipping() / unit:.1e}"
+            f"overlap removes at most {overlap / unit:.1e}, rounding adds at most {self.rounding() / unit:.1e} (a "
+            f"logarithmic Sobolev inequality), clipping removes at most {self.clipping() / unit:.1e}"
         )
         return Entropy(bits_per_dim=(low + high) / 2 / unit, error=(high - low) / 2 / unit, note=note)
 
@@ -110,21 +110,21 @@ class Mixture:
     def rounding(self) -> float:
         """Upper bound on the entropy that rounding adds, KL(p || p averaged over each bin) <= I / (2 pi^2).
 
-        I is the trace of p's Fisher information, by its convexity at most the mean of the components'. Source: the
+        I is the trace of p's Fisher information, at most the components' mean since it is convex. Source: the
         sharp logarithmic Sobolev inequality on the unit interval (Emery & Yukich 1987, by reflection), tensorised.
         """
         information = np.trace(np.linalg.inv(self.covariances), axis1=1, axis2=2).mean()
         return float(information) / (2 * math.pi**2)
 
     def clipping(self) -> float:
-        """Upper bound on the entropy that clipping takes: that of the levels beyond 0 and 255, pixel by pixel."""
+        """Upper bound on the entropy that clipping removes: that of the levels beyond 0 and 255, pixel by pixel."""
         std = np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
         dark = _entropy_beyond((self.means - 0.5) / std, 1 / std)
         return dark + _entropy_beyond((254.5 - self.means) / std, 1 / std)
 
 
 def _entropy_beyond(edge: np.ndarray, level: np.ndarray, count: int = 60) -> float:
-    """Sum over pixels of P(beyond) H(level | beyond): `edge` (K, D) standard deviations off, levels of that width."""
+    """Sum over pixels of P(beyond) H(level | beyond); `edge` and `level` (K, D) are in standard deviations."""
     tails = np.stack([_normal_tail(edge + step * level).mean(axis=0) for step in range(count)])
     shares = np.maximum(tails[:-1] - tails[1:], 0)
     with np.errstate(divide="ignore", invalid="ignore"):

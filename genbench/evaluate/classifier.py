@@ -28,7 +28,7 @@ from genbench.support.progress import report, stop_if_requested
 from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
 
 RECIPE = 1
 """Version of architecture and training; raise it when the same images would give another classifier."""

@@ -7,7 +7,6 @@ in `describe()`, which travels with every number. Listing and checking names imp
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from genbench.support import store
 from genbench.support.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
 
 LOCAL = "local-classifier"
 GENERAL = "inception-v3-compat"
@@ -132,15 +131,8 @@ def extractor_stamps(names: Iterable[str], registered: Registered | None = None)
     from genbench.evaluate.classifier import RECIPE
 
     known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
-    own = {name: source_digest(build) for name, (build, _) in (registered or {}).items()}
+    own = {name: store.source_digest(build) for name, (build, _) in (registered or {}).items()}
     return {name: stamped(own.get(name) or known.get(name) or str(RECIPE)) for name in names}
-
-
-def source_digest(build: Callable[[], Any]) -> str:
-    """SHA-256 of the file that a plugin's extractor is built in, or "" where it has none."""
-    module = sys.modules.get(getattr(build, "__module__", ""))
-    file = getattr(module, "__file__", None)
-    return store.file_digest(Path(file)) if file else ""
 
 
 class _Foreign(Extractor):
@@ -166,4 +158,4 @@ def _foreign(name: str, build: Callable[[], Any], origin: str) -> Extractor:
         raise BadInput(
             f"extractor {name!r} of {origin} has no {missing[0]}", "build a genbench.evaluate.extractors.Extractor"
         )
-    return _Foreign(built, source_digest(build))
+    return _Foreign(built, store.source_digest(build))

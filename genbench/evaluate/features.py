@@ -17,7 +17,7 @@ from genbench.support import store
 from genbench.support.errors import CorruptData
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.records.job import Job
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.parts import once
-from genbench.images import LEVELS, bits_per_dim, dequantize, to_float
+from genbench.images import LEVELS, bits_per_dim
 from genbench.metrics.features import chosen
 from genbench.model import Batch, Model
 from genbench.records.checkpoint import weights_digest
@@ -147,5 +147,4 @@ def block_of(job: Job, model: Model, part: Part, indices: np.ndarray, seed: int)
     labels = None
     if job.conditional and part.labels is not None:
         labels = torch.from_numpy(part.labels[indices]).to(device)
-    images = to_float(levels) if model.discrete else dequantize(levels, torch.Generator(device).manual_seed(seed))
-    return Batch(images, labels)
+    return Batch.of_levels(levels, labels, model.discrete, seed)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from genbench.capabilities import BoundOverTime
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.evaluate.likelihood import block_of
 from genbench.images import bits_per_dim
 from genbench.metrics.features import chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import LOCAL
 from genbench.evaluate.features import job_extractors, reference_features

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from genbench.extension.registry import PluginInfo, Plugins
 from genbench.extension.sources import declared
@@ -87,11 +88,25 @@ def load_into(plugins: Plugins, files: Iterable[str] = ()) -> Plugins:
             plugins.infos.append(info)
         else:
             plugins.add(info, point.load)
-    for file in files:
+    for file in (files := list(files)):
         name = Path(file).stem
         plugins.add(PluginInfo(name, f"--plugin {file}", version=__version__), lambda file=file: load_file(file))  # type: ignore[misc]
-        info = plugins.infos[-1]
+    check_data(plugins)
+    for file, info in zip(files, plugins.infos[len(points) :]):
         if info.state != "ok":
             raise info.fault(f"--plugin {file}: {info.reason}", f"fix it, then `genbench check-plugin {file}`")
     plugins.mark_duplicates()
     return plugins
+
+
+def check_data(plugins: Plugins) -> None:
+    """List every plugin with a bad kind of source or a bad dataset as broken; a dataset may use any plugin's kind."""
+    from genbench.data.entries import make_entry
+    from genbench.data.sources import SOURCES, check_source
+
+    def check_dataset(name: str, table: Any) -> None:
+        make_entry(name, table, Path.cwd(), "register_datasets", kinds)
+
+    plugins.check_registered("register_sources", check_source)
+    kinds = SOURCES | {name: kind for name, kind, _ in plugins.nouns["register_sources"]}
+    plugins.check_registered("register_datasets", check_dataset)

@@ -29,7 +29,13 @@ from genbench.support.version import __version__
 if TYPE_CHECKING:
     from genbench.model import Model
 
-NOUNS = ("register_calibrations", "register_datasets", "register_executors", "register_extractors")
+NOUNS = (
+    "register_calibrations",
+    "register_datasets",
+    "register_executors",
+    "register_extractors",
+    "register_sources",
+)
 """The hooks that register values by name."""
 SLOW_SECONDS = 10.0
 """An import that takes longer is warned of: every process of a run pays for it."""
@@ -48,6 +54,11 @@ class PluginInfo:
     reason: str = ""
     models: list[str] = field(default_factory=list)
     plugin: Any = None
+
+    @property
+    def key(self) -> str:
+        """The name by which hooks know the plugin."""
+        return f"{self.origin}:{self.name}"
 
     @cached_property
     def sources(self) -> list[Path]:
@@ -80,12 +91,11 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.infos: list[PluginInfo] = []
         self._models: dict[str, list[tuple[type[Model], PluginInfo]]] = {}
-        self._nouns: dict[str, list[tuple[str, Any, str]]] = {hook: [] for hook in NOUNS}
+        self.nouns: dict[str, list[tuple[str, Any, str]]] = {hook: [] for hook in NOUNS}
 
     def add(self, info: PluginInfo, load: Callable[[], Any]) -> None:
         """Load one plugin into the manager; whatever goes wrong is kept as its state and reason."""
         self.infos.append(info)
-        plugin: Any = None
         importlib.import_module("genbench.model")  # and with it torch, whose time is no plugin's
         try:
             with redirect_stdout(sys.stderr):
@@ -93,16 +103,34 @@ class Plugins:
                 if reason := misfit(plugin):
                     info.state, info.reason = "incompatible", reason
                     return
-                self.manager.register(plugin, name=f"{info.origin}:{info.name}")
+                self.manager.register(plugin, name=info.key)
                 self._check_hooks(plugin)
                 self._register_models(plugin, info)
-                self._register_nouns(plugin, f"{info.origin}:{info.name}")
+                self._register_nouns(plugin, info.key)
         except BaseException as error:
             if is_interruption(error):
                 raise
-            info.state, info.reason = "broken", describe(error) + line_of(error)
-            if plugin is not None and self.manager.is_registered(plugin):
-                self.manager.unregister(plugin)
+            self._break(info, error)
+
+    def _break(self, info: PluginInfo, error: BaseException) -> None:
+        """List the plugin as broken, and drop all that it registered."""
+        info.state, info.reason = "broken", describe(error) + line_of(error)
+        info.models.clear()
+        for offers in self._models.values():
+            offers[:] = [offer for offer in offers if offer[1] is not info]
+        for hook, registered in self.nouns.items():
+            self.nouns[hook] = [noun for noun in registered if noun[2] != info.key]
+        if info.plugin is not None and self.manager.is_registered(info.plugin):
+            self.manager.unregister(info.plugin)
+
+    def check_registered(self, hook: str, check: Callable[[str, Any], object]) -> None:
+        """List every plugin as broken that registered by `hook` what `check(name, value)` refuses."""
+        for info in self.infos:
+            try:
+                for name, value, _ in [noun for noun in self.nouns[hook] if noun[2] == info.key]:
+                    check(name, value)
+            except Exception as error:
+                self._break(info, error)
 
     def _check_hooks(self, plugin: Any) -> None:
         known = {
@@ -146,17 +174,17 @@ class Plugins:
         for hook in NOUNS:
             if (register := getattr(plugin, hook, None)) is not None:
                 found = named(hook, register)
-                self._nouns[hook] += [(name, value, origin) for name, value in found.items()]
+                self.nouns[hook] += [(name, value, origin) for name, value in found.items()]
 
     def owns(self, verb: str, info: PluginInfo) -> bool:
         """Whether the plugin has a hook of its own for `train` or `sample`, by which it may do its models' work."""
         hooks = getattr(self.manager.hook, verb).get_hookimpls()
-        return any(hook.plugin_name == f"{info.origin}:{info.name}" and not hook.wrapper for hook in hooks)
+        return any(hook.plugin_name == info.key and not hook.wrapper for hook in hooks)
 
     def measurers(self) -> dict[str, str]:
         """The plugins that measure, by the hook `evaluate`, each with the digest of its source."""
         measuring = {hook.plugin_name for hook in self.manager.hook.evaluate.get_hookimpls()}
-        return {info.name: info.digest for info in self.infos if f"{info.origin}:{info.name}" in measuring}
+        return {info.name: info.digest for info in self.infos if info.key in measuring}
 
     def mark_duplicates(self) -> None:
         """A model that two plugins offer is neither's: both are listed, and asking for it is an error.
@@ -196,9 +224,9 @@ class Plugins:
         raise BadInput(f"unknown model {name!r}", f"{did_you_mean(name, set(self.model_names))}; see `genbench models`")
 
     def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
-        """What was registered by `register_datasets`, `_extractors` or `_executors`: name -> (value, plugin)."""
+        """What one of NOUNS registered: name -> (value, plugin). Raises BadInput for a name that two plugins share."""
         found: dict[str, tuple[Any, str]] = {}
-        for name, value, origin in self._nouns[hook]:
+        for name, value, origin in self.nouns[hook]:
             if name in found:
                 raise BadInput(f"{name!r} is registered by {found[name][1]} and by {origin}", "rename one")
             found[name] = (value, origin)
@@ -225,7 +253,7 @@ def misfit(plugin: Any) -> str:
 
 
 def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:
-    """What a hook registers, by name. Raises BadInput for a name that is none or comes twice, or a bad table."""
+    """What a hook registers, by name. Raises BadInput for an invalid or repeated name."""
     found: dict[str, Any] = {}
 
     def add(name: str, value: Any) -> None:
@@ -234,11 +262,6 @@ def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:
         found[check_name(name, hook)] = value
 
     register(register=add)
-    if hook == "register_datasets":
-        from genbench.data import make_entry
-
-        for name, table in found.items():
-            make_entry(name, table, Path.cwd(), hook)
     return found
 
 

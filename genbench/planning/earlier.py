@@ -12,7 +12,7 @@ from genbench.records.record import Record
 from genbench.support.errors import CorruptData
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.records.job import Job
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.devices import autocast, resident_memory
 from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter

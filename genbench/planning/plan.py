@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.extension.registry import PluginInfo, Plugins
 from genbench.planning.config import Experiment, ModelChoice, configure

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.data import Dataset, Progress, as_folder, cache_root, data_root, known_datasets, prepare, stand_in
+from genbench.data.dataset import Dataset
+from genbench.data.entries import known_datasets
+from genbench.data.folders import as_folder, cache_root, data_root
+from genbench.data.preparation import Progress, prepare, stand_in
 from genbench.executors import Executor, local
 from genbench.executors.built_in import BuiltIn
 from genbench.extension.loading import check_known
@@ -144,7 +147,7 @@ def open_datasets(
 
     Where `missing` is given, a dataset that cannot be prepared is put there with its reason, and has a stand-in.
     """
-    known = known_datasets(files, plugins.registered("register_datasets"))
+    known = known_datasets(files, plugins)
     for name in names:
         if name not in known:
             raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")

@@ -20,7 +20,7 @@ from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError,
 from genbench.support.signals import is_interruption
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.records.job import Job
 

@@ -12,7 +12,7 @@ from genbench.planning.shadow import build_job
 from genbench.support.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.records.job import Job
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
 from genbench.model import Model

@@ -11,7 +11,7 @@ from genbench.extension.registry import Plugins
 from genbench.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.metering.meter import Meter
     from genbench.model import Model
     from genbench.records.job import Job

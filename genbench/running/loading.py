@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genbench.data import Dataset, known_datasets, prepare
+from genbench.data.dataset import Dataset
+from genbench.data.entries import known_datasets
+from genbench.data.preparation import prepare
 from genbench.extension.registry import Plugins
 from genbench.records.job import Job
 from genbench.records.task import Context
@@ -13,8 +15,7 @@ from genbench.support.errors import CorruptData
 
 def prepared(job: Job, context: Context, plugins: Plugins | None = None) -> Dataset:
     """The job's dataset, which the plan has prepared. Raises CorruptData where its images have changed since."""
-    registered = plugins.registered("register_datasets") if plugins else {}
-    entries = known_datasets([Path(file) for file in context.datasets], registered)
+    entries = known_datasets([Path(file) for file in context.datasets], plugins)
     dataset = prepare(entries[job.dataset], Path(context.data_root), offline=True)
     if dataset.digest != job.dataset_digest:
         was, now = job.dataset_digest[:12], dataset.digest[:12]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import Chains, Interpolation
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.devices import autocast
 from genbench.evaluate.likelihood import block_of
 from genbench.images import to_uint8

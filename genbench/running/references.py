@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from genbench.data import Dataset, Part
+from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.samples import sample_measurements, score
 from genbench.extension.registry import Plugins

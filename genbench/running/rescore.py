@@ -21,7 +21,7 @@ from genbench.support.faults import fault
 from genbench.support.lock import locked
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.records.samples import Samples
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from genbench.capabilities import capabilities
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.evaluate.collapse import collapse_signs
 from genbench.evaluate.over_time import keep_bound_over_time

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.devices import autocast
 from genbench.images import to_uint8
 from genbench.metering.meter import Meter

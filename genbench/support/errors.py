@@ -114,6 +114,11 @@ def described(error: BaseException) -> str:
     return error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, cut to 200 characters."""
+    return (message_of(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line, with the file and line of a syntax error."""
     if isinstance(error, BadInput):

@@ -51,6 +51,13 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def source_digest(defined: object) -> str:
+    """SHA-256 of the Python file that a class or function is defined in, in hex, or "" if it has none."""
+    module = sys.modules.get(getattr(defined, "__module__", ""))
+    file = getattr(module, "__file__", None)
+    return file_digest(Path(file)) if file else ""
+
+
 def array_digest(array: np.ndarray) -> str:
     """SHA-256 of an array's numbers and shape, in hex."""
     import numpy as np

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from genbench.data import Dataset
-from genbench.images import dequantize, to_float
+from genbench.data.dataset import Dataset
 from genbench.model import Batch
 from genbench.records.job import Job
 from genbench.support import store
@@ -25,17 +24,12 @@ class Feeder:
             store.release(data.train.images)
         labels = data.train.labels
         self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
-        self.generator = torch.Generator(device)
 
     def batch(self, seen: int, size: int) -> Batch:
-        """The `size` images that follow after `seen`, float32 (size, C, H, W)."""
+        """The `size` images after the first `seen`, float32 (size, C, H, W)."""
         indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
         levels = self.images[indices.to(self.images.device)].to(self.device)
         if self.images.device.type == "cpu":
             store.release(self.data.train.images)
-        if self.discrete:
-            images = to_float(levels)
-        else:
-            self.generator.manual_seed(derive_seed(self.job.seed, "dequantize", seen))
-            images = dequantize(levels, self.generator)
-        return Batch(images, None if self.labels is None else self.labels[indices.to(self.device)])
+        labels = None if self.labels is None else self.labels[indices.to(self.device)]
+        return Batch.of_levels(levels, labels, self.discrete, derive_seed(self.job.seed, "dequantize", seen))

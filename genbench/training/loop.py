@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter

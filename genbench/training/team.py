@@ -27,7 +27,7 @@ from genbench.support.errors import GenbenchError, ProcessFailed
 from genbench.support.processes import ending, start_forkserver
 
 if TYPE_CHECKING:
-    from genbench.data import Dataset
+    from genbench.data.dataset import Dataset
     from genbench.metering.meter import Meter
     from genbench.records.job import Job
 

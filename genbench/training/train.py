@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from genbench.data import Dataset
+from genbench.data.dataset import Dataset
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.extension.loading import load_into
 from genbench.extension.registry import Plugins

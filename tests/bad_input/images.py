@@ -129,14 +129,14 @@ CASES = {
     "a pickle": array(b"\x80\x04cos\nsystem\n(S'touch planted'\ntR.", "pickled objects"),
     "no array": array("text", "not a .npy or .npz"),
     "nothing": array(b"", "not a .npy or .npz"),
-    "an array cut short": array(npy(IMAGES)[:-9], "cut short"),
-    "an array that says it is larger": array(lying_header((10**15, 1, 8, 8)), "cut short"),
+    "an array cut short": array(npy(IMAGES)[:-9], "truncated"),
+    "an array that says it is larger": array(lying_header((10**15, 1, 8, 8)), "truncated"),
     "an archive without images": array(npz(pictures=IMAGES), "images", "pictures", name="a.npz"),
-    "an archive cut short": array(npz(images=IMAGES)[:300], "cut short", name="a.npz"),
+    "an archive cut short": array(npz(images=IMAGES)[:300], "truncated", name="a.npz"),
     "an archive of objects": array(npz(images=np.array([{}, 1], dtype=object)), "pickled objects", name="a.npz"),
     "an archive without labels": array(npz(images=IMAGES), "num_classes = 2", name="a.npz", more="num_classes = 2\n"),
     "an archive with too few labels": array(
-        npz(images=IMAGES, labels=np.zeros(3, int)), "one label an image", name="a.npz", more="num_classes = 2\n"
+        npz(images=IMAGES, labels=np.zeros(3, int)), "one label per image", name="a.npz", more="num_classes = 2\n"
     ),
     "labels that are no whole numbers": array(
         npz(images=IMAGES, labels=np.full(20, 0.5)), "float64", name="a.npz", more="num_classes = 2\n"
@@ -147,7 +147,7 @@ CASES = {
     ),
     "an archive that unpacks to too much": array(bomb(), "images.npy", "ratio", name="a.npz"),
     "an archive of 2,000 members": array(many_members(), "2,000 members", name="a.npz"),
-    "an archive that says it is larger": array(lying_member(), "cut short", name="a.npz"),
+    "an archive that says it is larger": array(lying_member(), "truncated", name="a.npz"),
     "a folder for an array": case(ARRAY, {"a.npy": None}, "a.npy", "a folder"),
     "an unreadable array": case(ARRAY, {"a.npy": IMAGES}, "a.npy", "Permission denied", code=4, denied="a.npy"),
 }  # fmt: skip

@@ -1,0 +1,114 @@
+"""A prepared dataset: its two splits, memory-mapped, and the order in which training sees the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genbench.records.record import DatasetStamp, Entropy
+from genbench.support import store
+from genbench.support.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from genbench.model import DataSpec
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: uint8 images (N, C, H, W), memory-mapped, and int64 labels (N,), or None."""
+
+    images: np.ndarray
+    labels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source.
+
+    `overlap` counts the images that are in both splits. `entropy` is that of the distribution the images were drawn
+    from, and `entropy_given_label` that of an image given its label; both are None if the distribution is unknown.
+    """
+
+    name: str
+    title: str
+    digest: str
+    shape: tuple[int, int, int]
+    num_classes: int
+    extractors: tuple[str, ...]
+    overlap: int
+    folder: Path
+    train: Part
+    test: Part
+    entropy: Entropy | None = None
+    entropy_given_label: Entropy | None = None
+    distinct: int | None = None
+    """Distinct training images; None if they were not counted."""
+    turned: int = 0
+    """Images rotated or mirrored to match their EXIF orientation."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What anyone who trains on these images should know, one clause each."""
+        remarks = []
+        if self.overlap:
+            remarks.append(f"{self.overlap:,} test images are also training images: copying them is rewarded")
+        if self.distinct == 1:
+            remarks.append("all training images are identical")
+        if self.turned:
+            plural = "s" * (self.turned > 1)
+            remarks.append(f"{self.turned:,} image{plural} rotated or mirrored to match the EXIF orientation")
+        return remarks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The state without the images, which another process maps into its own memory."""
+        return vars(self) | {"train": None, "test": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state | read_parts(state["folder"], state["num_classes"]))
+
+    def stamp(self, conditional: bool) -> DatasetStamp:
+        """What a record keeps of the dataset."""
+        return DatasetStamp(
+            name=self.name, digest=self.digest, shape=self.shape, num_classes=self.num_classes,
+            counts={"train": len(self.train), "test": len(self.test)},
+            entropy=self.entropy_given_label if conditional else self.entropy,
+        )  # fmt: skip
+
+    def spec(self, conditional: bool) -> DataSpec:
+        """What a model for these images is built from."""
+        from genbench.model import DataSpec
+
+        return DataSpec(self.name, self.shape, self.num_classes if conditional else 0)
+
+    def batch_at(self, seed: int, seen: int, size: int) -> np.ndarray:
+        """Indices (size,) of the training images after the first `seen`: a new permutation every epoch.
+
+        A pure function of its arguments, so a resumed run needs no generator state.
+        """
+        count = len(self.train)
+        epochs = range(seen // count, (seen + size - 1) // count + 1)
+        order = [permutation(count, seed, epoch) for epoch in epochs]
+        first = seen - epochs[0] * count
+        return (order[0] if len(order) == 1 else np.concatenate(order))[first : first + size]
+
+
+@lru_cache(maxsize=2)
+def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch's images (count,)."""
+    return np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
+
+
+def read_parts(folder: Path, num_classes: int) -> dict[str, Part]:
+    """The prepared splits of a folder, memory-mapped."""
+    parts = {}
+    for name in ("train", "test"):
+        labels = store.read_array(folder / f"{name}_labels.npy") if num_classes else None
+        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels)
+    return parts

@@ -1,0 +1,164 @@
+"""Preparation: the images of an entry, decoded once into the cache as one uint8 array per split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genbench.data.dataset import Dataset, Part, read_parts
+from genbench.data.entries import Entry
+from genbench.data.folders import cache_root
+from genbench.data.source import Place, Split
+from genbench.support import store
+from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
+
+PREPARATION = 1
+"""Version of the preparation; raise it when the same source gives other pixels."""
+DIGEST_BYTES = 16
+"""Per image: two of 10^9 images share a digest with a probability below 10^-20."""
+STAND_IN_IMAGES = (10_000_000, 10_000)
+"""Training and test images assumed of a dataset that is absent."""
+Progress = Callable[[str, int, int], None]
+"""(what is being prepared, images so far, images in all)."""
+
+
+def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress | None = None) -> Dataset:
+    """The dataset, decoded into the cache on first use and memory-mapped afterwards; `root` is the data root.
+
+    Raises BadInput, EnvironmentProblem or CorruptData, naming the file at fault; nothing half-made is left.
+    """
+    place = Place(entry.base, root.resolve(), offline)
+    folder = prepared_folder(entry, place)
+    if not (folder / "dataset.json").exists():
+        with _naming(entry):
+            train, test = entry.source.splits(place)
+            _check_counts(entry, train, test)
+        folder = prepared_folder(entry, place)  # opening it may have downloaded it
+        _make(entry, {"train": train, "test": test}, folder, progress or (lambda *_: None))
+    return _open(entry, folder)
+
+
+def stand_in(entry: Entry) -> Dataset:
+    """A dataset to plan with when the images are absent: the shape and classes of its entry, and no pixels.
+
+    Its digest is empty, and the numbers of its images are STAND_IN_IMAGES.
+    """
+    source = entry.source
+    train, test = (
+        Part(np.broadcast_to(np.zeros(1, np.uint8), (count, *source.shape)), None) for count in STAND_IN_IMAGES
+    )
+    return Dataset(
+        entry.name, source.title, "", source.shape, source.num_classes, source.extractors, 0, Path(), train, test
+    )
+
+
+def prepared_folder(entry: Entry, place: Place) -> Path:
+    """The dataset's folder in the cache, named by everything that its pixels and labels depend on."""
+    with _naming(entry):
+        key = store.settings_digest(
+            {"version": PREPARATION, "code": entry.code,
+             "source": entry.source.model_dump(mode="json", exclude={"title", "extractors"}),
+             "place": [str(place.base), str(place.data_root)], "state": entry.source.state(place)}
+        )  # fmt: skip
+    return cache_root() / "datasets" / f"{entry.name}-{key[:16]}"
+
+
+@contextmanager
+def _naming(entry: Entry) -> Iterator[None]:
+    """Raise whatever a plugin's source raises by mistake as BadInput that names its dataset and line."""
+    try:
+        yield
+    except GenbenchError:
+        raise
+    except Exception as error:
+        if not entry.code:
+            raise
+        raise _fault(entry, f"{describe(error)}{line_of(error)}", f"fix source {entry.source.source!r}") from error
+
+
+def _fault(entry: Entry, what: str, hint: str) -> BadInput:
+    return BadInput(f"{entry.origin} [{entry.name}]: {what}", hint)
+
+
+def _check_counts(entry: Entry, train: Split, test: Split) -> None:
+    for name, split in (("train", train), ("test", test)):
+        if split.count < 2:
+            raise _fault(entry, f"{split.count} {name} image(s)", "a comparison needs at least 2")
+
+
+def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
+    before = entry.source.turned
+    with store.atomic_folder(folder) as temporary:
+        content = hashlib.sha256()
+        train, test = (_write_split(entry, name, split, temporary, content, progress) for name, split in splits.items())
+        store.write_json(
+            temporary / "dataset.json",
+            {
+                "digest": content.hexdigest(),
+                "overlap": len(np.intersect1d(train, test)),
+                "distinct": len(np.unique(train)),
+                "turned": entry.source.turned - before,
+            },
+        )
+
+
+def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: Any, progress: Progress) -> np.ndarray:
+    """Stream one split into its files and return the digests of its images.
+
+    One image at a time is in memory; its label and digest, 24 bytes, are kept.
+    """
+    shape = (split.count, *entry.source.shape)
+    labels, digests = np.empty(split.count, np.int64), np.empty(split.count, f"V{DIGEST_BYTES}")
+    with store.array_pieces(folder / f"{name}_images.npy", np.uint8, shape) as write:
+        for index, (image, label) in enumerate(_checked_items(entry, name, split)):
+            data = image.tobytes()
+            write(data)
+            content.update(data)
+            labels[index], digests[index] = label, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+            if index % 1000 == 999 or index == split.count - 1:
+                progress(f"{entry.name} {name}", index + 1, split.count)
+    content.update(repr((name, shape)).encode())
+    if entry.source.num_classes:
+        content.update(labels.tobytes())
+        store.write_array(folder / f"{name}_labels.npy", labels)
+    return digests
+
+
+def _checked_items(entry: Entry, name: str, split: Split) -> Iterator[tuple[np.ndarray, int]]:
+    """The items of a split. Raises BadInput if their number, an image's type or shape, or a label is wrong."""
+    source, index = entry.source, -1
+    with _naming(entry):
+        for index, (image, label) in enumerate(split.items):
+            if index == split.count:
+                raise _fault(entry, f"expected {split.count:,} {name} images, got more", "correct the source's count")
+            if image.dtype != np.uint8 or image.shape != source.shape:
+                raise _fault(
+                    entry, f"{name} image {index} is {image.dtype} of shape {image.shape}",
+                    f"expected uint8 of shape {source.shape}",
+                )  # fmt: skip
+            if source.num_classes and not 0 <= label < source.num_classes:
+                raise _fault(entry, f"label {label} of {name} image {index}", f"num_classes = {source.num_classes}")
+            yield image, int(label)
+    if index + 1 != split.count:
+        raise _fault(entry, f"expected {split.count:,} {name} images, got {index + 1:,}", "correct the source's count")
+
+
+def _open(entry: Entry, folder: Path) -> Dataset:
+    about, hint = store.read_json(folder / "dataset.json"), "remove the folder and run again"
+    if not isinstance(about, dict) or not {"digest", "overlap"} <= about.keys():
+        raise CorruptData(f"{folder / 'dataset.json'}: not the description of a prepared dataset", hint)
+    parts = read_parts(folder, entry.source.num_classes)
+    for name, part in parts.items():
+        if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
+            raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", hint)
+    source = entry.source
+    return Dataset(
+        entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
+        about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
+        about.get("distinct"), about.get("turned", 0),
+    )  # fmt: skip
