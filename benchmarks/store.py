@@ -26,7 +26,7 @@ import numpy as np
 
 from genbench.records.record import Failure, Measurement, Record
 from genbench.records.record_files import load_records
-from genbench.support.store import digest, settings_digest
+from genbench.support.digests import digest, settings_digest
 
 BUDGETS, PROTOCOLS = 2, 2
 FAILED, DIVERGED = 0.02, 0.03

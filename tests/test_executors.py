@@ -297,7 +297,7 @@ def test_code_or_folders_that_are_not_the_plans_are_refused(tmp_path, digits):
     made = planned(tmp_path / "runs", digits, tmp_path / "deadly.py", "good")
     (elsewhere,) = told(made, context=replace(made.context, mark=str(tmp_path / "runs" / "mark")))
     assert elsewhere["error"]["kind"] == "EnvironmentProblem" and "all machines share" in elsewhere["error"]["hint"]
-    (tmp_path / "deadly.py").write_text(DEADLY + "\n")
+    (tmp_path / "deadly.py").write_text(DEADLY + "\nCHANGED = True\n")
     *_, last = told(made)
     assert last["error"]["kind"] == "EnvironmentProblem" and "planned with" in last["error"]["message"]
     assert not list((tmp_path / "runs").glob("*/record.json"))

@@ -158,14 +158,14 @@ def test_a_copy_of_a_shipped_plugin_is_the_shipped_one_and_a_changed_copy_is_not
     copy.write_bytes(Path(inspect.getfile(PixelGaussian)).read_bytes())
     found = load_plugins([str(copy)])
     assert found.model("gaussian")[0].__module__ == "genbench_gaussian" and "gaussian" in found.model_names
-    copy.write_text(copy.read_text() + "# changed\n")
+    copy.write_text(copy.read_text() + "CHANGED = True\n")
     with pytest.raises(BadInput, match="comes from"):
         load_plugins([str(copy)]).model("gaussian")
 
 
 def test_the_digest_follows_the_source(tmp_path):
     first = load_plugins([write(tmp_path, GOOD)]).model("toy")[1].digest
-    assert load_plugins([write(tmp_path, GOOD + "\n# changed\n")]).model("toy")[1].digest != first
+    assert load_plugins([write(tmp_path, GOOD + "\nCHANGED = True\n")]).model("toy")[1].digest != first
 
 
 def test_datasets_and_extractors_are_registered_by_name(tmp_path):

@@ -19,7 +19,7 @@ from records_factory import make_record, measure, write_runs
 
 from genbench.records.record import CurvePoint, is_sealed
 from genbench.records.record_files import curve_of, find_records, load_records
-from genbench.support import store
+from genbench.support import digests
 from genbench.support.errors import CorruptData
 
 SIDE, FEW, MANY = 32, 2_500, 20_000
@@ -187,8 +187,8 @@ def test_a_record_is_sealed_by_its_text_or_by_its_content_and_any_change_breaks_
     file = curved / "record.json"
     text, plain = file.read_bytes(), json.loads(file.read_bytes())
     said = plain.pop("digest")
-    assert is_sealed(text) and said == store.digest(text[: text.rindex(b',\n "digest"')])
-    by_content = json.dumps({**plain, "digest": store.settings_digest(plain)})
+    assert is_sealed(text) and said == digests.digest(text[: text.rindex(b',\n "digest"')])
+    by_content = json.dumps({**plain, "digest": digests.settings_digest(plain)})
     assert is_sealed(by_content.encode()) and is_sealed(json.dumps(plain).encode())
     for changed in (text.replace(b'"seed": 0', b'"seed": 1', 1), text.replace(b'"schema": 1', b'"schema":  1')):
         assert changed != text and not is_sealed(changed)

@@ -21,7 +21,7 @@ from genbench.metering.meter import Meter
 from genbench.records import checkpoint
 from genbench.records.record_files import load_records
 from genbench.running.run import Run, attempt, failure
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
 from genbench.support.lock import locked
 from genbench.support.text import impersonal, redacted
@@ -65,14 +65,14 @@ def vouch(file: Path) -> None:
     """The JSON file beside, or the manifest, says that these bytes are right."""
     about = file.with_suffix(".json")
     plain = json.loads(about.read_text())
-    about.write_text(json.dumps({**plain, "sha256": store.file_digest(file)}))
+    about.write_text(json.dumps({**plain, "sha256": digests.file_digest(file)}))
 
 
 def test_in_checkpoints(tmp_path):
     for text in (PICKLE, torch_file(tmp_path)):
         checkpoint.write(tmp_path / "latest", {"ema": {"a": torch.zeros(2)}}, {})
         (tmp_path / "latest" / "ema.safetensors").write_bytes(text)
-        manifest = {"files": {"ema.safetensors": store.digest(text)}, "state": {}}
+        manifest = {"files": {"ema.safetensors": digests.digest(text)}, "state": {}}
         (tmp_path / "latest" / "manifest.json").write_text(json.dumps(manifest))
         with pytest.raises(CorruptData, match="not safetensors"):
             checkpoint.load(tmp_path)
@@ -232,9 +232,9 @@ def test_a_link_out_of_a_run_is_found_and_never_written_through(genbench, runs, 
 def test_a_path_out_of_a_run_among_its_files_is_found(genbench, runs, name):
     run, victim = outside(runs)
     plain = record_of(run)
-    plain["files"][name] = store.file_digest(victim)
+    plain["files"][name] = digests.file_digest(victim)
     plain.pop("digest")
-    (run / "record.json").write_text(json.dumps({**plain, "digest": store.settings_digest(plain)}))
+    (run / "record.json").write_text(json.dumps({**plain, "digest": digests.settings_digest(plain)}))
     result = genbench("verify", run)
     assert result.code == 3 and "out of" in result.out
 

@@ -21,7 +21,7 @@ from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import PluginStamp
 from genbench.running.defaults import load_plugins
-from genbench.support import store
+from genbench.support import digests
 
 KEYS = {
     "training": {"id"},
@@ -165,7 +165,7 @@ def test_what_is_not_used_is_not_in_the_identity(tmp_path):
 
 def test_the_seed_is_in_the_identity_itself(tmp_path):
     """Not only in the readable part of the folder's name."""
-    digests = [store.settings_digest(toy_job(tmp_path, seed=seed).identity) for seed in (0, 1)]
+    digests = [digests.settings_digest(toy_job(tmp_path, seed=seed).identity) for seed in (0, 1)]
     assert digests[0] != digests[1]
 
 

@@ -11,7 +11,7 @@ import torch
 from genbench.commands.verify import verify_run
 from genbench.records import checkpoint
 from genbench.support import store
-from genbench.support.store import settings_digest
+from genbench.support.digests import settings_digest
 
 KINDS = [
     "record.json", "job.json", "samples.json", "samples.npy", "labels.npy", "progress.jsonl",

@@ -238,7 +238,7 @@ def ended(pid: int, seconds: float) -> tuple[bool, bool]:
 
 def outcome(out: Path) -> dict[str, Any]:
     """What each run has come to, apart from what the clock says: digests of weights and samples, and all numbers."""
-    from genbench.support.store import file_digest
+    from genbench.support.digests import file_digest
 
     found = {}
     for folder in sorted(out.glob("*-*")):

@@ -15,7 +15,7 @@ import numpy as np
 from genbench.records.checkpoint import MANIFEST, read_manifest
 from genbench.records.record import CHANGED, Record, is_sealed
 from genbench.records.samples import read_about
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData
 from genbench.support.version import __version__
 
@@ -107,7 +107,7 @@ def _record(folder: Path, faults: list[Fault]) -> Record:
 def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
     """Protocols against their fingerprints, measurements against their protocols."""
     for key, settings in record.protocols.items():
-        if store.settings_digest(settings)[: len(key)] != key or len(key) < 12:
+        if digests.settings_digest(settings)[: len(key)] != key or len(key) < 12:
             yield Fault("record.json", f"protocol {key}: not the fingerprint of its settings")
         if settings.get("dataset", record.dataset.digest) != record.dataset.digest:
             yield Fault("record.json", f"protocol {key}: of another dataset")
@@ -142,7 +142,7 @@ def _samples(folder: Path, record: Record) -> Iterator[Fault]:
     if not file.exists():
         yield Fault("samples.npy", "missing")
         return
-    if store.file_digest(file) != about.sha256:
+    if digests.file_digest(file) != about.sha256:
         yield Fault("samples.npy", "its SHA-256 is not what samples.json says")
         return
     images = store.read_array(file)
@@ -192,7 +192,7 @@ def _listed(folder: Path, record: Record) -> Iterator[Fault]:
     for name, expected in record.files.items():
         file = store.inside(folder, name)
         if file.is_file():
-            if store.file_digest(file) != expected:
+            if digests.file_digest(file) != expected:
                 yield Fault(name, "its SHA-256 is not what record.json says")
         elif file.name != MANIFEST or file.parent.exists():
             yield Fault(name, "missing")
@@ -202,6 +202,6 @@ def _manifest(folder: Path, manifest: Path) -> Iterator[Fault]:
     """The files that a manifest lists, against its digests."""
     for name, expected in read_manifest(manifest.parent)["files"].items():
         file = store.inside(manifest.parent, name)
-        if not file.is_file() or store.file_digest(file) != expected:
+        if not file.is_file() or digests.file_digest(file) != expected:
             where = file.relative_to(folder).as_posix()
             yield Fault(where, f"{'not what' if file.is_file() else 'missing, but in'} {MANIFEST}")

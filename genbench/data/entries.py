@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from genbench.data.source import Source
 from genbench.data.sources import SOURCES
+from genbench.support.digests import source_digest
 from genbench.support.errors import BadInput, GenbenchError, did_you_mean, together
 from genbench.support.names import check_name
-from genbench.support.store import source_digest
 from genbench.support.text import printable
 from genbench.support.toml_file import Keys, read_toml
 from genbench.support.validation import checked

@@ -14,7 +14,7 @@ from genbench.data.array_file import read_arrays
 from genbench.data.dataset import Dataset
 from genbench.data.own_files import IMAGE_SHAPES, Array, Files, Folder
 from genbench.records.record import REFERENCES
-from genbench.support import store
+from genbench.support import digests
 from genbench.support.errors import BadInput
 from genbench.support.names import check_name
 from genbench.support.seeds import derive_seed
@@ -84,7 +84,7 @@ def open_samples(path: Path, dataset: Dataset, conditional: bool, labels: Path |
         images, own, digest = read_folder(path, dataset, conditional, span)
     else:
         images, own = read_file(path, dataset, span)
-        digest = store.file_digest(path)
+        digest = digests.file_digest(path)
     if labels is not None:
         own = read_arrays(labels)[0]
     classes = checked_labels(labels or path, own, len(images), dataset) if conditional else None
@@ -152,7 +152,7 @@ def read_folder(
     images = reader.read(files)
     content = hashlib.sha256()
     for name in files.names:
-        content.update(f"{name} {store.file_digest(path / name)}\n".encode())
+        content.update(f"{name} {digests.file_digest(path / name)}\n".encode())
     return images, files.labels, content.hexdigest()
 
 

@@ -14,7 +14,7 @@ from genbench.data.dataset import Dataset, Part, read_parts
 from genbench.data.entries import Entry
 from genbench.data.folders import cache_root
 from genbench.data.source import Place, Split
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
 
 PREPARATION = 1
@@ -60,7 +60,7 @@ def stand_in(entry: Entry) -> Dataset:
 def prepared_folder(entry: Entry, place: Place) -> Path:
     """The dataset's folder in the cache, named by everything that its pixels and labels depend on."""
     with _naming(entry):
-        key = store.settings_digest(
+        key = digests.settings_digest(
             {"version": PREPARATION, "code": entry.code,
              "source": entry.source.model_dump(mode="json", exclude={"title", "extractors"}),
              "place": [str(place.base), str(place.data_root)], "state": entry.source.state(place)}

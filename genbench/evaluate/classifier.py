@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from genbench.images import to_float
 from genbench.optimizers import adamw
 from genbench.schedules import warmup_cosine
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import Busy, CorruptData
 from genbench.support.lock import locked
 from genbench.support.progress import report, stop_if_requested
@@ -158,7 +158,7 @@ def save_classifier(file: Path, model: Classifier, **facts: Any) -> None:
     weights = file.with_suffix(".safetensors")
     store.write_tensors(weights, model.state_dict())
     made = {"recipe": RECIPE, "shape": model.shape, "num_classes": model.num_classes, "dim": model.dim}
-    known = Facts(**made, sha256=store.file_digest(weights), **facts)
+    known = Facts(**made, sha256=digests.file_digest(weights), **facts)
     store.write_json(file, known.model_dump(mode="json"))
 
 
@@ -167,7 +167,7 @@ def verify_classifier(file: Path) -> Facts:
     mend = "remove both files" if file.name == "classifier.json" else "install genbench again"
     try:
         facts = Facts.model_validate(store.read_json(file))
-        found = store.file_digest(file.with_suffix(".safetensors"))
+        found = digests.file_digest(file.with_suffix(".safetensors"))
     except (ValidationError, OSError) as error:
         raise CorruptData(f"{file}: {str(error).splitlines()[0]}", mend) from error
     if found != facts.sha256:

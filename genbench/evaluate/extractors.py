@@ -17,7 +17,7 @@ import numpy as np
 from genbench.evaluate.extractor import SHIPPED_FOLDER, Extractor, Progress, stamped
 from genbench.evaluate.pretrained import pinned
 from genbench.metrics.features import Features
-from genbench.support import store
+from genbench.support import digests
 from genbench.support.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def extractor_stamps(names: Iterable[str], registered: Registered | None = None)
     from genbench.evaluate.classifier import RECIPE
 
     known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
-    own = {name: store.source_digest(build) for name, (build, _) in (registered or {}).items()}
+    own = {name: digests.source_digest(build) for name, (build, _) in (registered or {}).items()}
     return {name: stamped(own.get(name) or known.get(name) or str(RECIPE)) for name in names}
 
 
@@ -158,4 +158,4 @@ def _foreign(name: str, build: Callable[[], Any], origin: str) -> Extractor:
         raise BadInput(
             f"extractor {name!r} of {origin} has no {missing[0]}", "build a genbench.evaluate.extractors.Extractor"
         )
-    return _Foreign(built, store.source_digest(build))
+    return _Foreign(built, digests.source_digest(build))

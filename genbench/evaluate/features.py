@@ -13,7 +13,7 @@ from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import extractor
 from genbench.metrics.features import Features, chosen, require_finite
 from genbench.records.protocol import EvaluationSettings
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 
 if TYPE_CHECKING:
@@ -51,13 +51,13 @@ def reference_features(
     if split == "train" and settings and settings.max_train_reference < len(part):
         few = chosen(len(part), settings.max_train_reference, settings.seed, "train reference")
         behind |= {"images": settings.max_train_reference, "seed": settings.seed}
-    key = store.settings_digest(behind)
+    key = digests.settings_digest(behind)
     file = cache / "features" / f"{own.name}-{data.name}-{split}-{key[:16]}.safetensors"
     if not is_whole(file):
         found = own.features(part.images) if few is None else _of_chosen(own, part.images, few)
         tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
         store.write_tensors(file, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
-        store.write_json(file.with_suffix(".json"), {**behind, "sha256": store.file_digest(file)})
+        store.write_json(file.with_suffix(".json"), {**behind, "sha256": digests.file_digest(file)})
     stored = {name: require_finite(tensor.double(), str(file)) for name, tensor in store.read_tensors(file).items()}
     return Features(stored["features"], stored.get("logits"))
 
@@ -78,6 +78,6 @@ def is_whole(file: Path) -> bool:
     if not file.exists() or not about.exists():
         return False
     try:
-        return bool(store.read_json(about)["sha256"] == store.file_digest(file))
+        return bool(store.read_json(about)["sha256"] == digests.file_digest(file))
     except (CorruptData, KeyError, TypeError):
         return False

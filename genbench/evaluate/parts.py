@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.faults import fault
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _spared = 0.0
 def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measurement]]) -> list[Measurement]:
     """What `measure()` gives, or gave in an earlier attempt whose part, in all that stands `behind` it, is the same."""
     global _spared
-    key = store.settings_digest({"evaluation": job.evaluation_key, "seed": job.seed, **behind})
+    key = digests.settings_digest({"evaluation": job.evaluation_key, "seed": job.seed, **behind})
     file = job.folder / store.MEASURED / f"{key[:32]}.json"
     if file.exists():
         plain = store.read_json(file)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.evaluate.extractor import BATCH, SHIPPED_FOLDER, Extractor, Network
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
 
 
 def _verify(path: Path, origin: str, about: dict[str, Any]) -> None:
-    found = store.file_digest(path)
+    found = digests.file_digest(path)
     if found != about["sha256"]:
         raise CorruptData(
             f"{origin}: its SHA-256 is {found[:12]}..., the published weights have {about['sha256'][:12]}...",

@@ -15,8 +15,8 @@ from genbench.metrics.features import Features
 from genbench.records.job import Job
 from genbench.records.record import Measurement
 from genbench.records.samples import Samples
+from genbench.support.digests import array_digest
 from genbench.support.progress import report, stop_if_requested
-from genbench.support.store import array_digest
 
 
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -20,6 +19,8 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.extension.sources import GROUP, source_files
+from genbench.records.record import PluginStamp
+from genbench.support import digests
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, did_you_mean, line_of
 from genbench.support.names import check_name
 from genbench.support.signals import is_interruption
@@ -65,6 +66,11 @@ class PluginInfo:
         """The Python files behind the plugin's numbers."""
         return source_files(self.plugin)
 
+    @property
+    def stamp(self) -> PluginStamp:
+        """What a job and its record keep of the plugin."""
+        return PluginStamp(name=self.name, version=self.version, digest=self.digest, digest_of="meaning")
+
     def fault(self, message: str, hint: str) -> GenbenchError:
         """The error for one that asks for the plugin: a bad file, or an environment that is not whole."""
         installed = not self.origin.startswith("--plugin")
@@ -72,15 +78,13 @@ class PluginInfo:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the plugin's source files, the part of a job's identity that says which code trained."""
-        content = hashlib.sha256()
-        for file in self.sources:
-            content.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-        return content.hexdigest()
+        """Of the meaning of the plugin's source files: the part of a job's identity that says which code trained."""
+        return digests.settings_digest({"files": [(file.name, digests.code_digest(file)) for file in self.sources]})
 
     def same_code(self, other: PluginInfo) -> bool:
-        """Whether both consist of the same bytes, whatever the names of their files."""
-        return [file.read_bytes() for file in self.sources] == [file.read_bytes() for file in other.sources]
+        """Whether both mean the same, whatever the names of their files."""
+        mine, theirs = ([digests.code_digest(file) for file in info.sources] for info in (self, other))
+        return mine == theirs
 
 
 class Plugins:

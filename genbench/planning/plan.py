@@ -72,7 +72,7 @@ def model_job(choice: ModelChoice, seed: int, experiment: Experiment, plugins: P
         "conditional": experiment.conditional and model.conditional,
         "precision": resolve_precision(experiment.precision, torch.device(runtime.device), model.bf16),
         "compile": experiment.compile, "curve": experiment.curve, "tuning_trials": choice.tuning_trials,
-        "plugin": PluginStamp(name=info.name, version=info.version, digest=info.digest),
+        "plugin": info.stamp,
     }  # fmt: skip
     return Job(**dict(reference) | own)
 

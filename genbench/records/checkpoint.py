@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from genbench.records.training_state import TrainingState
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 
@@ -60,7 +60,7 @@ def write(folder: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
     with store.atomic_folder(folder) as temporary:
         for group, members in tensors.items():
             store.write_tensors(temporary / f"{group}.safetensors", members)
-        files = {file.name: store.file_digest(file) for file in sorted(temporary.iterdir())}
+        files = {file.name: digests.file_digest(file) for file in sorted(temporary.iterdir())}
         store.write_json(temporary / MANIFEST, {"files": files, "state": dict(state)})
 
 
@@ -95,7 +95,7 @@ def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     groups = {}
     for name, expected in manifest["files"].items():
         file = store.inside(folder, name)
-        if not file.is_file() or store.file_digest(file) != expected:
+        if not file.is_file() or digests.file_digest(file) != expected:
             raise CorruptData(f"{file}: missing, or not what its manifest says", MEND)
         groups[file.stem] = store.read_tensors(file)
     return groups, manifest["state"]

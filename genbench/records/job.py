@@ -12,7 +12,7 @@ from genbench.records import protocol
 from genbench.records.budget import Budget
 from genbench.records.protocol import EvaluationSettings, versions
 from genbench.records.record import REFERENCES, JobStamp, PluginStamp
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 
 TRAINING = 1
@@ -103,18 +103,20 @@ class Job(BaseModel):
     def id(self) -> str:
         """The run folder's name: readable in front, the identity's digest behind."""
         if self.is_reference:
-            key = store.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
+            key = digests.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
         elif self.foreign:
-            key = store.settings_digest({"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model})
+            key = digests.settings_digest(
+                {"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model}
+            )
         else:
-            key = store.settings_digest(self.identity)
+            key = digests.settings_digest(self.identity)
         conditional = "-cond" if self.conditional else ""
         return f"{self.label}-{self.dataset}{conditional}-seed{self.seed}-{key[:10]}"
 
     @cached_property
     def samples_key(self) -> str:
         """What the samples depend on beyond the weights: their number, the sampler, the label plan."""
-        return store.settings_digest(
+        return digests.settings_digest(
             {"sampling": SAMPLING, "count": self.samples, "config": self.sample_config, "conditional": self.conditional}
         )[:16]
 
@@ -126,7 +128,7 @@ class Job(BaseModel):
         """
         behind = {"samples": self.samples_key, "likelihood": protocol.LIKELIHOOD, "versions": versions()}
         behind |= self.evaluation.model_dump(mode="json", exclude={"extractors"})
-        return store.settings_digest(behind)[:16]
+        return digests.settings_digest(behind)[:16]
 
     def stamp(self) -> JobStamp:
         """What a record keeps of the job."""

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_serializer, model_validator
 
 from genbench.records.budget import Budget
+from genbench.support.digests import digest, settings_digest
 from genbench.support.errors import CorruptData
-from genbench.support.store import digest, settings_digest
 
 SCHEMA = 1
 SEAL, END = ',\n "digest": "', '"\n}\n'
@@ -19,6 +19,7 @@ SEAL, END = ',\n "digest": "', '"\n}\n'
 MEND = "`genbench verify` says what else is wrong; remove it and run its job again, which uses what is stored beside it"
 CHANGED = "changed since it was written: it has not the digest that it says"
 REFERENCES = ("real", "noise")
+OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
 Protocols = dict[str, dict[str, Any]]
 """Settings by their fingerprint."""
@@ -119,9 +120,17 @@ class DatasetStamp(Stored):
 
 
 class PluginStamp(Stored):
+    """A plugin, and the digest of its source: of its meaning, or, in records of earlier versions, of its bytes."""
+
     name: str
     version: str
     digest: str = ""
+    digest_of: Literal["bytes", "meaning"] = "bytes"
+
+    @property
+    def source(self) -> str:
+        """The digest's first digits; digests of bytes and of meanings cannot be compared, and say so."""
+        return f"{OTHER_CODE} {self.digest[:8]}" if self.digest and self.digest_of == "bytes" else self.digest[:8]
 
 
 class Environment(Stored):

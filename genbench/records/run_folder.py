@@ -10,7 +10,7 @@ from genbench.records.checkpoint import MANIFEST
 from genbench.records.job import Job
 from genbench.records.record import Record
 from genbench.records.record_files import read_record
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.faults import fault
 from genbench.support.store import inside, read_lines
 
@@ -68,7 +68,7 @@ UNLISTED = {"record.json", "earlier.json", ".lock"}
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a run, by its path in the folder; those that a manifest lists are the manifest's."""
-    return {file.relative_to(folder).as_posix(): store.file_digest(file) for file in own_files(folder)}
+    return {file.relative_to(folder).as_posix(): digests.file_digest(file) for file in own_files(folder)}
 
 
 def own_files(folder: Path) -> Iterator[Path]:

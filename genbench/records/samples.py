@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from genbench.records.record import Energy, Record, Throughput
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 
@@ -68,8 +68,8 @@ def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
 def _digests(folder: Path) -> dict[str, str | None]:
     labels = folder / "labels.npy"
     return {
-        "sha256": store.file_digest(folder / "samples.npy"),
-        "labels_sha256": store.file_digest(labels) if labels.is_file() else None,
+        "sha256": digests.file_digest(folder / "samples.npy"),
+        "labels_sha256": digests.file_digest(labels) if labels.is_file() else None,
     }
 
 
@@ -107,10 +107,10 @@ def recorded_samples(folder: Path, record: Record) -> Samples:
     assert about is not None
     if about.key != record.samples.key:
         raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", AGAIN)
-    if store.file_digest(folder / "samples.npy") != about.sha256:
+    if digests.file_digest(folder / "samples.npy") != about.sha256:
         raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", AGAIN)
     labels, expected = folder / "labels.npy", record.files.get("labels.npy")
-    if expected and (not labels.is_file() or store.file_digest(labels) != expected):
+    if expected and (not labels.is_file() or digests.file_digest(labels) != expected):
         raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", AGAIN)
     return _load(folder, about)
 

@@ -20,7 +20,7 @@ from genbench.records.job import Job
 from genbench.records.record import CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import Busy, Cancelled, Diverged, described
 from genbench.support.progress import report, stop_if_requested
 from genbench.training.keeper import shares
@@ -107,4 +107,4 @@ def _scored(
 def _key(job: Job) -> str:
     """What the scores of a point depend on beyond its weights: the evaluation, and whatever measures in its version."""
     behind = {"evaluation": job.evaluation_key, "extractors": job.extractor_stamps}
-    return store.settings_digest({**behind, "measurers": job.measurers} if job.measurers else behind)
+    return digests.settings_digest({**behind, "measurers": job.measurers} if job.measurers else behind)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from genbench.records import checkpoint
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 
@@ -34,7 +34,7 @@ class Shards:
     def of(cls, folder: Path, job: Job, model: Model) -> Shards:
         """Those of a run folder, or of a point of a curve."""
         behind = {"samples": job.samples_key, "seed": job.seed, "weights": checkpoint.weights_digest(model)}
-        return cls(folder / store.DRAWN, store.settings_digest(behind))
+        return cls(folder / store.DRAWN, digests.settings_digest(behind))
 
     def restore(self, images: np.ndarray, meter: Meter) -> tuple[int, int]:
         """Put what is kept into `images` and its cost on the meter; how many images that are, and clamped values."""

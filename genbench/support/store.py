@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import json
 import mmap
 import os
@@ -38,38 +37,6 @@ UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError)
 """What numpy raises of a file that is no array: it reads the header as Python text."""
 KEPT_BYTES = 2**28
 """Memory-mapped arrays up to this size keep the pages that were read."""
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def source_digest(defined: object) -> str:
-    """SHA-256 of the Python file that a class or function is defined in, in hex, or "" if it has none."""
-    module = sys.modules.get(getattr(defined, "__module__", ""))
-    file = getattr(module, "__file__", None)
-    return file_digest(Path(file)) if file else ""
-
-
-def array_digest(array: np.ndarray) -> str:
-    """SHA-256 of an array's numbers and shape, in hex."""
-    import numpy as np
-
-    content = hashlib.sha256(repr((array.dtype.str, array.shape)).encode())
-    content.update(np.ascontiguousarray(array).data)
-    return content.hexdigest()
-
-
-def settings_digest(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of settings as canonical JSON, so that equal settings have equal digests."""
-    return digest(json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from genbench.metrics import is_likelihood
-from genbench.records.record import Record
+from genbench.records.record import OTHER_CODE, Record
 from genbench.records.slots import feature_dims, sample_count
 from genbench.support.text import number
 from genbench.tables.columns import throughputs
@@ -33,6 +33,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *_limit(group, columns),
         *_cost(group, columns),
         *_conditions(group),
+        *_code(rows),
         *_notes(columns, rows),
         *_warnings(rows),
         *_runs(rows, spare),
@@ -214,6 +215,14 @@ def _conditions(group: Group) -> Iterator[str]:
     for name in sorted({record.job.label for record in models if record.external_data}):
         data = sorted({part for record in models if record.job.label == name for part in record.external_data})
         yield f"{name} uses external data or weights: {', '.join(data)}."
+
+
+def _code(rows: list[Row]) -> Iterator[str]:
+    if any(OTHER_CODE in row.name for row in rows):
+        yield (
+            f"Rows with {OTHER_CODE} were run by an earlier version, so that it is not known whether the model's source "
+            "has changed since: they are not counted as seeds of the others."
+        )
 
 
 def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:

@@ -84,7 +84,7 @@ def variant(record: Record) -> dict[str, str]:
         "precision": job.precision,
         "device": environment.device.split(":")[0],
         "plugin": f"{plugin.name} {plugin.version}",
-        "source": plugin.digest[:8],
+        "source": plugin.source,
     }
     if job.compile:
         settings["compile"] = "true"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from genbench import Config, DataSpec, Model, field, hookimpl
 from genbench.metering.meter import Meter
-from genbench.support.store import file_digest
+from genbench.support.digests import file_digest
 
 PIPELINES = ("DDPMPipeline", "DDIMPipeline", "LDMPipeline")
 INDEX = "model_index.json"
