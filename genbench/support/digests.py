@@ -63,6 +63,10 @@ def _code_digest(file: Path, changed: int, size: int) -> str:
 
 def _meaning(node: ast.AST) -> list[Any]:
     """A node of the syntax tree as nested lists: its kind, then the name and the meaning of each field."""
+    if isinstance(node, ast.JoinedStr):  # Python 3.12.0 adds empty parts to some f-strings
+        node = ast.JoinedStr(
+            [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        )
     fields = ((name, _field(value)) for name, value in ast.iter_fields(node) if name != "kind")
     return [type(node).__name__, *((name, meaning) for name, meaning in fields if meaning not in (None, []))]
 
