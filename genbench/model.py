@@ -183,6 +183,12 @@ class Model(nn.Module):
         """The scalar to minimise in `phase`, or a dict whose `loss` is minimised and whose rest is logged."""
         raise TypeError(f"{type(self).__qualname__} has no loss()")
 
+    def report(self, share: float) -> None:
+        """Say how far the current call of `sample` is, in [0, 1]; for one that takes long. Costs nothing otherwise."""
+        from genbench.support.progress import report_within
+
+        report_within(share)
+
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         """`n` images, float (n, C, H, W) in [-1, 1], of the given classes, int64 (n,), where the job is conditional."""
         raise TypeError(f"{type(self).__qualname__} has no sample()")

@@ -3,6 +3,7 @@
 import json
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from genbench.metering.flops import FlopCounter
 from genbench.metering.meter import Meter
+from genbench.records.samples import Samples
 
 
 def count(action):
@@ -154,5 +156,5 @@ def test_throughput_is_images_over_seconds():
     with meter.sampling():
         time.sleep(0.1)
         meter.sampled = 50
-    cost = meter.sample_cost(batch=50, nfe=3)
+    cost = meter.sample_cost(Samples(np.zeros((50, 1, 2, 2), np.uint8), batch=50, nfe=3))
     assert cost.images_per_second == pytest.approx(50 / cost.seconds) and cost.images_per_second < 500

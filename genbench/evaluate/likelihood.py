@@ -20,7 +20,7 @@ from genbench.records.checkpoint import weights_digest
 from genbench.records.job import Job
 from genbench.records.protocol import LIKELIHOOD
 from genbench.records.record import Measurement
-from genbench.support.progress import report, stop_if_requested
+from genbench.support.progress import alive_at_calls, report, stop_if_requested
 from genbench.support.seeds import derive_seed
 from genbench.support.store import release
 
@@ -111,7 +111,7 @@ def note(model: Model) -> str:
     return f"{model.likelihood_note}: {words}" if model.likelihood_note else words
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, purpose: str) -> dict[str, Tensor]:
     """The terms in bits/dim, float64 (n,) each, of each chosen image of a split; the model runs in float32.
 
@@ -126,7 +126,9 @@ def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, pur
             job, model, part, indices[start : start + BLOCK], derive_seed(seed, "likelihood", split, start)
         )
         torch.manual_seed(derive_seed(job.seed, purpose, split, start))
-        for name, nats in terms(batch.images, batch.labels).items():
+        with alive_at_calls(model.children()):
+            parts = terms(batch.images, batch.labels)
+        for name, nats in parts.items():
             if nats.shape != (len(batch),):
                 raise ValueError(
                     f"{purpose} of {len(batch)} images must have shape ({len(batch)},), it has {tuple(nats.shape)}"

@@ -24,7 +24,7 @@ FILE = "bound.json"
 log = logging.getLogger("genbench")
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def keep_bound_over_time(job: Job, model: Model | None, data: Dataset, folder: Path) -> None:
     """Write bound.json: for some times the mean term on a few test images, in bits/dim, and its standard error.
 

@@ -12,6 +12,7 @@ import torch
 from genbench.devices import peak_memory, reset_peak_memory, synchronize, wake
 from genbench.metering.energy import EnergyCounter, watched
 from genbench.records.record import Energy, PhaseCost, SampleCost, Throughput, TrainCost
+from genbench.records.samples import Samples
 from genbench.records.training_state import Ledger, MeterState
 
 
@@ -204,12 +205,18 @@ class Meter:
             phases={name: PhaseCost(**vars(ledger)) for name, ledger in self.phases.items()},
         )
 
-    def sample_cost(self, batch: int, nfe: int, throughput: list[Throughput] | None = None) -> SampleCost | None:
+    def sample_cost(self, samples: Samples, throughput: list[Throughput] | None = None) -> SampleCost | None:
         """The record's `cost.sample`: throughput in stated batches, conversion to uint8 included."""
         if not self.sampled or not self.sample_seconds:
             return None
         rate = self.sampled / self.sample_seconds
         return SampleCost(
-            seconds=self.sample_seconds, images=self.sampled, images_per_second=rate, batch=batch, nfe=nfe,
-            throughput=throughput or [], energy=self.sample_energy,
-        )  # fmt: skip
+            seconds=self.sample_seconds,
+            images=self.sampled,
+            images_per_second=rate,
+            batch=samples.batch,
+            nfe=samples.nfe,
+            flops_per_image=samples.flops,
+            throughput=throughput or [],
+            energy=self.sample_energy,
+        )

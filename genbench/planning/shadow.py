@@ -152,6 +152,8 @@ class _Remembered:
         from torch.utils._pytree import tree_flatten, tree_map_only
 
         leaves, structure = tree_flatten((args, kwargs))
+        if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in leaves):
+            return self.function(*args, **kwargs)  # whose gradient is wanted, and counted too
         try:
             key = (str(structure), tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves))
             hash(key)

@@ -194,13 +194,18 @@ class Throughput(Stored):
 
 
 class SampleCost(Stored):
-    """Drawing the samples in calls of `batch`; `throughput` has what other batches were measured to give."""
+    """Drawing the samples in calls of `batch`, an image by `nfe` network evaluations and so many FLOPs.
+
+    `flops_per_image` counts gradients too, and is None if nothing could be counted; `throughput` has what other batches
+    were measured to give.
+    """
 
     seconds: FiniteFloat
     images: int
     images_per_second: FiniteFloat
     batch: int
     nfe: int
+    flops_per_image: FiniteFloat | None = None
     throughput: list[Throughput] = []
     energy: Energy | None = None
 

@@ -20,13 +20,17 @@ BLOCK = 250
 
 @dataclass(frozen=True)
 class Samples:
-    """uint8 images (N, C, H, W), int64 labels (N,) where the job is conditional, the share of clamped values."""
+    """uint8 images (N, C, H, W), int64 labels (N,) if the job is conditional, the share of clamped values.
+
+    `batch` is images per call, `nfe` and `flops` what drawing one image took; None where nothing was counted.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     clamped_share: float | None = None
     batch: int = BLOCK
     nfe: int = 1
+    flops: float | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,6 +47,7 @@ class StoredSamples(BaseModel):
     clamped_share: float | None = None
     batch: int = BLOCK
     nfe: int = 1
+    flops: float | None = None
     sha256: str = ""
     labels_sha256: str | None = None
 
@@ -60,7 +65,7 @@ def write_samples(folder: Path, samples: Samples, about: StoredSamples) -> None:
 
 def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
     """Write samples.json: what `about` says, the samples' facts and the digests of their files."""
-    facts = {"clamped_share": samples.clamped_share, "batch": samples.batch, "nfe": samples.nfe}
+    facts = {name: getattr(samples, name) for name in ("clamped_share", "batch", "nfe", "flops")}
     about = about.model_copy(update={**facts, **_digests(folder)})
     store.write_json(folder / "samples.json", about.model_dump(mode="json"))
 
@@ -119,5 +124,5 @@ def _load(folder: Path, about: StoredSamples) -> Samples:
     labels = folder / "labels.npy"
     return Samples(
         store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.is_file() else None,
-        about.clamped_share, about.batch, about.nfe,
+        about.clamped_share, about.batch, about.nfe, about.flops,
     )  # fmt: skip

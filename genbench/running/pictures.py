@@ -125,7 +125,7 @@ def _between(job: Job, model: Model | None, data: Dataset, samples: Samples) -> 
 def _drawing(job: Job, name: str) -> Iterator[None]:
     """The state in which a model draws: seeded by the picture's name, without gradients, in the job's precision."""
     torch.manual_seed(derive_seed(job.seed, "picture", name))
-    with torch.inference_mode(), autocast(torch.device(job.runtime.device), job.precision):
+    with torch.no_grad(), autocast(torch.device(job.runtime.device), job.precision):
         yield
 
 

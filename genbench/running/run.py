@@ -231,7 +231,7 @@ class Run:
         job, meter, known, model, samples = self.job, self.meter, self.known, self.model, self.samples
         known.samples = samples
         known.train = None if job.is_reference else meter.train_cost()
-        known.sample = meter.sample_cost(samples.batch, samples.nfe, self.throughput) if samples else None
+        known.sample = meter.sample_cost(samples, self.throughput) if samples else None
         if model is not None:
             known.external_data = tuple(map(redacted, model.external_data))
             known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.conditional else [])]

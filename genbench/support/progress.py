@@ -5,17 +5,26 @@ from __future__ import annotations
 import faulthandler
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genbench.support.errors import Cancelled
 from genbench.support.store import TEMPORARY, scratch_file
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
 Listener = Callable[[str, float, str], None]
 WHERE, DUMP = f"{TEMPORARY}where", f"{TEMPORARY}dump"
 WIDTH = 64
+BETWEEN_SECONDS = 0.5
+"""Of two reports from within a call."""
 _listener: Listener | None = None
+_part: tuple[str, float, float] | None = None
+_said = float("-inf")
 _stop = False
 _watch: Watch | None = None
 
@@ -31,6 +40,38 @@ def report(stage: str, share: float, text: str = "") -> None:
     alive()
     if _listener is not None:
         _listener(stage, share, text)
+
+
+@contextmanager
+def part(stage: str, begin: float, end: float) -> Iterator[None]:
+    """`report_within` counts within the block as this part of a stage."""
+    global _part
+    _part = (stage, begin, end)
+    try:
+        yield
+    finally:
+        _part = None
+
+
+def report_within(share: float) -> None:
+    """How far a long call is, in [0, 1]: passed on now and then, and a sign of life."""
+    global _said
+    alive()
+    if _part is not None and (now := time.monotonic()) > _said + BETWEEN_SECONDS:
+        _said = now
+        stage, begin, end = _part
+        report(stage, begin + (end - begin) * min(max(share, 0.0), 1.0))
+
+
+@contextmanager
+def alive_at_calls(networks: Iterable[Module]) -> Iterator[None]:
+    """Each call of one of the networks is a sign of life within the block: slow is not hung."""
+    handles = [network.register_forward_pre_hook(lambda *_: alive()) for network in networks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def request_stop() -> None:

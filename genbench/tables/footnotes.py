@@ -220,7 +220,7 @@ def _conditions(group: Group) -> Iterator[str]:
 def _code(rows: list[Row]) -> Iterator[str]:
     if any(OTHER_CODE in row.name for row in rows):
         yield (
-            f"Rows with {OTHER_CODE} were run by an earlier version, and it is not known whether the model's source has "
+            f"Rows with {OTHER_CODE} were run by an earlier version; it is not known whether the model's source has "
             "changed since: they are not counted as seeds of the others."
         )
 
