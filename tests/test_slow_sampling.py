@@ -121,14 +121,26 @@ def test_a_costly_model_is_sampled_in_small_calls_and_resumes_to_the_byte(tmp_pa
     assert np.array_equal(again.images, samples.images)
 
 
+def test_each_call_of_a_network_and_each_report_is_a_sign_of_life(tmp_path, digits, monkeypatch):
+    signs = []
+    monkeypatch.setattr(progress, "alive", lambda: signs.append("alive"))
+    torch.manual_seed(0)
+    model = Climbing(digits.spec(False), Climbing.Config()).eval()
+    sampling.draw(toy_job(tmp_path, Climbing), model, None, 0, 4)
+    assert len(signs) == 3 and not model.net._forward_pre_hooks
+    model.report(0.5)
+    assert len(signs) == 4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("report", ["self.report((step + 1) / 6)", "pass"])
 def test_a_slow_sampler_says_how_far_it_is_and_is_not_taken_for_hung(genbench, tmp_path, report):
-    (tmp_path / "slow.py").write_text(SLOW.replace("SLEEP", "0.6").replace("REPORT", report))
+    (tmp_path / "slow.py").write_text(SLOW.replace("SLEEP", "2.0").replace("REPORT", report))
     few = ["--budget", "2steps", "--samples", "80", "-d", "digits", "--device", "cpu"]
-    result = genbench("run", "--plugin", "slow.py", "-m", "slow", *few, "--hang-timeout", "2.5")
+    result = genbench("run", "--plugin", "slow.py", "-m", "slow", *few, "--hang-timeout", "8")
     assert result.code == 0, result.err
     cost = record_of(run_of(tmp_path / "runs", "slow"))["cost"]["sample"]
-    assert cost["seconds"] > 3 and cost["flops_per_image"] == 6 * 2 * 64 * 64
+    assert cost["seconds"] > 10 and cost["flops_per_image"] == 6 * 2 * 64 * 64
 
 
 def test_what_a_model_reports_is_its_share_of_the_call(tmp_path, digits, monkeypatch):

@@ -82,11 +82,11 @@ class Watched(Toy):
         self.calls = []
 
     def log_prob(self, images, labels=None):
-        self.calls.append((torch.is_inference_mode_enabled(), len(images)))
+        self.calls.append((torch.is_grad_enabled(), len(images)))
         return images.flatten(1).sum(1)
 
     def sample(self, n, labels=None):
-        self.calls.append((torch.is_inference_mode_enabled(), n))
+        self.calls.append((torch.is_grad_enabled(), n))
         return super().sample(n, labels)
 
 
@@ -94,10 +94,10 @@ def test_samples_and_likelihoods_come_in_large_batches_without_gradients(tmp_pat
     job = toy_job(tmp_path, Watched, samples=500)
     model = build(job, digits, Watched)
     sample(job, model, digits, job.folder, Meter(torch.device("cpu")))
-    assert model.calls == [(True, 8), (True, 250), (True, 250)]
+    assert model.calls == [(False, 1), (False, 8), (False, 250), (False, 250)]
     model.calls.clear()
     likelihood_measurements(job, model, digits)
-    assert all(inference for inference, _ in model.calls) and model.calls[0] == (True, 250)
+    assert not any(grad for grad, _ in model.calls) and model.calls[0] == (False, 250)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_no_batch_of_images_is_named(tmp_path, digits, given, told):
 
     job, meter = toy_job(tmp_path, Careless), Meter(torch.device("cpu"))
     with (
-        pytest.raises(BadInput, match=rf"toy: sample\(8\) must give floats of shape .*, it gave {told}"),
+        pytest.raises(BadInput, match=rf"toy: sample\(1\) must give floats of shape .*, it gave {told}"),
         meter.sampling(),
     ):
         sample(job.model_copy(update={"samples": 20}), build(job, digits, Careless), digits, tmp_path, meter)
