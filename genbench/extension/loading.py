@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from genbench.extension import version1
 from genbench.extension.registry import PluginInfo, Plugins
 from genbench.extension.sources import declared
 from genbench.support.errors import BadInput, did_you_mean
@@ -79,6 +80,7 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 def load_into(plugins: Plugins, files: Iterable[str] = ()) -> Plugins:
     """The same plugins, with every installed entry point and the given files or packages added, each apart."""
+    version1.offer()
     points = installed()
     names = [point.name.lower() for point in points]
     for point in points:
