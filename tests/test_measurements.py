@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from records_factory import make_record
 from test_fidelity import normal
 
 from genbench.evaluate import fidelity
@@ -12,7 +13,7 @@ from genbench.metrics.features import Features
 from genbench.metrics.frechet import fid_infinity
 from genbench.metrics.memorisation import memorised_share
 from genbench.records.protocol import EvaluationSettings
-from genbench.records.record import fingerprint
+from genbench.records.record import Measurement, Record, fingerprint
 
 
 def features(n, d=6, seed=0, classes=10, **more):
@@ -137,3 +138,20 @@ def test_settings_refuse_what_cannot_be():
     for wrong in ({"k": 0}, {"error_splits": 1}, {"isc_splits": 0}, {"seed": -1}, {"kk": 3}):
         with pytest.raises(ValueError):
             EvaluationSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"), [("std_err", "stderr"), ("vale", "value"), ("setting", "settings"), ("devation", "deviation")]
+)
+def test_a_misspelt_field_is_refused_when_a_measurement_is_made(wrong, meant):
+    with pytest.raises(ValueError, match=f"no field '{wrong}': did you mean '{meant}'"):
+        Measurement(metric="a", value=1.0, better="lower", **{wrong: 0.1})
+
+
+def test_a_record_of_a_newer_version_keeps_what_this_one_does_not_know(tmp_path):
+    record = make_record("vae")
+    plain = json.loads(record.to_json())
+    plain["measurements"][0]["of_the_future"] = 7
+    again = Record.from_json(json.dumps(plain), tmp_path / "record.json")
+    assert again.measurements[0].model_extra == {"of_the_future": 7}
+    assert json.loads(again.to_json())["measurements"][0]["of_the_future"] == 7

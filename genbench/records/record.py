@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    model_validator,
+)
 
 from genbench.records.budget import Budget
 from genbench.support.digests import digest, settings_digest
-from genbench.support.errors import CorruptData
+from genbench.support.errors import CorruptData, did_you_mean
 
 SCHEMA = 1
+READING = {"reading": True}
+"""The context in which stored data is validated: fields of newer versions are kept."""
 SEAL, END = ',\n "digest": "', '"\n}\n'
 """Round the digest of a record, its last key."""
 MEND = "`genbench verify` says what else is wrong; remove it and run its job again, which uses what is stored beside it"
@@ -42,12 +53,16 @@ class Measurement(Stored):
 
     `protocol` is the fingerprint of `settings`, all that stands behind the number; a record keeps each protocol once.
     `parts` are named summands of the value, in its unit (the terms of a bound). `discrete` says of a likelihood that it
-    is that of the 256 levels themselves, not a density of dequantised images, which bounds it.
+    is that of the 256 levels themselves, not a density of dequantised images, which bounds it. `deviation` is that over
+    the subsets or splits that the value is the mean of: papers print it, but it is no error.
+
+    A field of another name is refused when a measurement is made, and kept when a record is read.
     """
 
     metric: str
     value: FiniteFloat | None
     stderr: FiniteFloat | None = None
+    deviation: FiniteFloat | None = None
     interval: tuple[FiniteFloat, FiniteFloat] | None = None
     count: int = 0
     parts: dict[str, FiniteFloat] = {}
@@ -58,6 +73,15 @@ class Measurement(Stored):
     settings: dict[str, Any] = Field(default_factory=dict, exclude=True)
     status: ValueStatus = "ok"
     note: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_fields(cls, values: Any, info: ValidationInfo) -> Any:
+        unknown = set(values) - cls.model_fields.keys() if isinstance(values, Mapping) else set()
+        if unknown and info.context != READING:
+            name = sorted(unknown)[0]
+            raise ValueError(f"no field {name!r}: {did_you_mean(name, set(cls.model_fields))}")
+        return values
 
     @model_validator(mode="after")
     def value_or_reason(self) -> Measurement:
@@ -285,6 +309,7 @@ class Record(Stored):
     warnings: list[str] = []
     curve: list[CurvePoint] = []
     protocols: Protocols = {}
+    evaluation_key: str = ""
     extractors: dict[str, str] = {}
     measurers: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -312,7 +337,7 @@ class Record(Stored):
             plain.pop("digest", None)
             if not isinstance(version, int) or version > SCHEMA:
                 raise CorruptData(f"{path}: schema {version!r}, this genbench reads up to {SCHEMA}", "upgrade genbench")
-            return cls(schema_version=version, folder=path.parent, **plain)
+            return cls.model_validate({"schema_version": version, "folder": path.parent, **plain}, context=READING)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from genbench.records.record import CHANGED, MEND, SCHEMA, CurvePoint, Protocols, Record, Stored, is_sealed
+from genbench.records.record import CHANGED, MEND, READING, SCHEMA, CurvePoint, Protocols, Record, Stored, is_sealed
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, together
 
 
@@ -69,7 +69,7 @@ class _Protocols(Stored):
 def _summary(text: bytes, file: Path, known: Protocols) -> Record:
     """The record in `text` without its curve; protocols that are not `known` yet become so."""
     try:
-        summary = Summary.model_validate_json(_finite(_without_long_parts(text)))
+        summary = Summary.model_validate_json(_finite(_without_long_parts(text)), context=READING)
         used = {measurement.protocol for measurement in summary.measurements}
         if not used <= known.keys():
             known |= {**_Protocols.model_validate_json(_finite(text)).protocols, **known}
@@ -106,7 +106,7 @@ def curve_of(record: Record) -> list[CurvePoint]:
         return record.curve
     file = record.folder / "record.json"
     try:
-        return _Curve.model_validate_json(_bytes_of(file)).curve
+        return _Curve.model_validate_json(_bytes_of(file), context=READING).curve
     except ValidationError:
         return read_record(file).curve
 

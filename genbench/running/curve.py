@@ -17,7 +17,7 @@ from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.records import checkpoint
 from genbench.records.job import Job
-from genbench.records.record import CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
+from genbench.records.record import READING, CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
 from genbench.support import digests, store
@@ -84,7 +84,7 @@ def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | Non
     file = folder / "scores.json"
     if not file.exists() or (plain := store.read_json(file))["key"] != _key(job):
         return None
-    return [Measurement(**measurement) for measurement in plain["measurements"]], plain["protocols"]
+    return [Measurement.model_validate(each, context=READING) for each in plain["measurements"]], plain["protocols"]
 
 
 def _scored(

@@ -41,7 +41,7 @@ def missing_extractors(job: Job, record: Record) -> list[str] | None:
     None where its other settings were different, or a plugin that measures was not there or another.
     """
     measured = job.measurers.items() <= record.measurers.items()
-    if not measured or (record.model_extra or {}).get("evaluation_key") != job.evaluation_key:
+    if not measured or record.evaluation_key != job.evaluation_key:
         return None
     stamps = job.extractor_stamps
     return [name for name in job.evaluation.extractors if record.extractors.get(name) != stamps.get(name)]
