@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from multiprocessing.connection import Connection
 from typing import Any
 
 from genbench.extension.registry import Plugins
@@ -14,15 +13,14 @@ from genbench.records.task import Context
 from genbench.running.defaults import load_plugins
 from genbench.running.loading import prepared
 from genbench.support import progress
-from genbench.support.errors import EnvironmentProblem, GenbenchError, plain_error
+from genbench.support.errors import EnvironmentProblem
 from genbench.support.faults import arm
-from genbench.support.processes import die_with_parent
+from genbench.support.processes import Say
 from genbench.support.version import __version__
 
 
-def child_main(plain: dict[str, Any], context: Context, sender: Connection) -> None:
+def job_main(say: Say, plain: dict[str, Any], context: Context) -> None:
     """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent."""
-    die_with_parent()
     arm()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: progress.request_stop())
@@ -30,20 +28,17 @@ def child_main(plain: dict[str, Any], context: Context, sender: Connection) -> N
 
     def tell(stage: str, share: float, text: str) -> None:
         try:
-            sender.send({"stage": stage, "share": share, "text": text})
+            say({"stage": stage, "share": share, "text": text})
         except OSError:
             progress.listen(None)
 
     progress.listen(tell)
     from genbench.running.run import run_job
 
-    try:
-        job = Job.model_validate(plain)
-        plugins = load_plugins(job.runtime.plugins)
-        check_code(job, context, plugins)
-        run_job(job, prepared(job, context, plugins), plugins, watched=True)
-    except GenbenchError as error:
-        sender.send({"error": plain_error(error)})
+    job = Job.model_validate(plain)
+    plugins = load_plugins(job.runtime.plugins)
+    check_code(job, context, plugins)
+    run_job(job, prepared(job, context, plugins), plugins, watched=True)
 
 
 def check_code(job: Job, context: Context, plugins: Plugins) -> None:

@@ -6,14 +6,12 @@ alike. What decides (the clock, a wish to stop, checkpoints, logs) is the first 
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genbench.devices import communication, use_device, use_threads
-from genbench.support import errors
 from genbench.support.errors import GenbenchError, ProcessFailed
-from genbench.support.processes import ending, start_forkserver
+from genbench.support.processes import Child, Say
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -34,8 +31,11 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(minutes=10)
 """How long one process waits for the others, which may compile or write a checkpoint meanwhile."""
 FAREWELL_SECONDS = 10.0
-Main = Callable[[int, int, dict[str, Any], "Dataset", Path, Connection], None]
-"""What a further process runs: (rank, port, job as plain data, dataset, run folder, where it reports)."""
+WorkerMain = Callable[[Say, int, int, dict[str, Any], "Dataset", Path], None]
+"""What the other processes run: (say, rank, port, job as plain data, dataset, run folder).
+
+One says that it is ready, and nothing more unless an error ends it.
+"""
 
 
 class PeerLost(Exception):
@@ -118,36 +118,8 @@ def _answered(message: Callable[[], object]) -> None:
         raise PeerLost(str(error)) from error
 
 
-@dataclass
-class Worker:
-    """A process that the leader started, and what it says: nothing when it is ready, later its failure."""
-
-    rank: int
-    process: BaseProcess
-    receiver: Connection
-
-    def failure(self, size: int) -> GenbenchError | None:
-        """Why it ended, if it has ended, in the class of its own error."""
-        name = f"process {self.rank + 1} of {size}"
-        with suppress(EOFError, OSError):
-            while self.receiver.poll():
-                if (said := self.receiver.recv()) is not None:
-                    kind, message, text = said
-                    error: GenbenchError = getattr(errors, kind, ProcessFailed)(f"{name}: {message}")
-                    error.add_note(text)
-                    return error
-        code = self.process.exitcode
-        return None if not code else ProcessFailed(f"{name} {ending(code)}")
-
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        self.process.kill()
-        self.process.join()
-        self.receiver.close()
-
-
 @contextmanager
-def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: Main) -> Iterator[Team]:
+def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: WorkerMain) -> Iterator[Team]:
     """The team of a job, as its leader sees it, for the time of the block; its processes run `main` and end with it.
 
     Raises the failure of a process that ended before its time.
@@ -156,7 +128,7 @@ def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: Main) ->
     if size == 1:
         yield Team()
         return
-    workers: list[Worker] = []
+    workers: list[Child] = []
     leaving = threading.Event()
     threads = torch.get_num_threads()
     try:
@@ -169,38 +141,27 @@ def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: Main) ->
             meter.processes = size
         yield team
     except PeerLost as lost:
-        raise _fault(workers, size) from lost
+        raise _fault(workers) from lost
     finally:
         leaving.set()
         for worker in workers:
-            worker.end()
+            worker.close()
         break_off()
         use_threads(threads)
 
 
-def _start(workers: list[Worker], job: Job, data: Dataset, folder: Path, port: int, main: Main) -> None:
-    """Start all but the leader, and wait until each has its model. Raises PeerLost where one ends instead."""
-    start_forkserver()
-    spawn = multiprocessing.get_context("forkserver")
+def _start(workers: list[Child], job: Job, data: Dataset, folder: Path, port: int, main: WorkerMain) -> None:
+    """Start all but the leader, and wait until each has built its model. Raises PeerLost if one ends instead."""
     for rank, device in enumerate(job.runtime.peers, start=1):
-        receiver, sender = spawn.Pipe(duplex=False)
         own = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": device})})
-        arguments = (rank, port, own.model_dump(mode="json"), data, folder, sender)
-        process = spawn.Process(target=main, args=arguments, name=f"{job.id} {rank}")
-        process.start()
-        sender.close()
-        workers.append(Worker(rank, process, receiver))
+        name = f"process {rank + 1} of {job.runtime.processes}"
+        workers.append(Child(name, main, rank, port, own.model_dump(mode="json"), data, folder))
     for worker in workers:
-        wait([worker.receiver, worker.process.sentinel])
-        try:
-            ready = worker.receiver.recv() is None if worker.receiver.poll() else False
-        except EOFError:
-            ready = False
-        if not ready:
+        if next(worker.said(None), None) is None:
             raise PeerLost("ended before it was ready")
 
 
-def _watch(workers: list[Worker], leaving: threading.Event) -> None:
+def _watch(workers: list[Child], leaving: threading.Event) -> None:
     """Break off what the leader waits for when a process ends with an error: NCCL would wait for its timeout."""
     running = {worker.process.sentinel: worker for worker in workers}
     while running and not leaving.is_set():
@@ -219,12 +180,21 @@ def break_off() -> None:
         dist.destroy_process_group()
 
 
-def _fault(workers: list[Worker], size: int) -> GenbenchError:
-    """What ended the team: a process's own error before one that was only left alone."""
+def _fault(workers: list[Child]) -> GenbenchError:
+    """What ended the team: an error of a process before one that was only left alone."""
     wait([worker.process.sentinel for worker in workers], timeout=FAREWELL_SECONDS)
-    found = [failure for worker in workers if (failure := worker.failure(size)) is not None]
+    found = [failure for worker in workers if (failure := _failure(worker)) is not None]
     found.sort(key=lambda failure: type(failure) is ProcessFailed)
     return found[0] if found else ProcessFailed(f"a process did not answer within {TIMEOUT}")
+
+
+def _failure(worker: Child) -> GenbenchError | None:
+    """Why a process ended: the error that it reported or, if it died, how."""
+    try:
+        list(worker.said())
+    except GenbenchError as error:
+        return error
+    return ProcessFailed(f"{worker.process.name} {worker.ending()}") if worker.process.exitcode else None
 
 
 def meeting_point(port: int | None = None) -> Any:
