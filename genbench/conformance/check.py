@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from genbench.conformance.places import Place, dumped_at, own_sources, place_of, real
+from genbench.conformance.places import SourceLine, dumped_at, own_sources, place_of, real
 from genbench.conformance.promise import Promise
 from genbench.conformance.verdicts import Report, Verdict, check_cases, merged
 from genbench.extension.loading import installed
@@ -48,7 +48,7 @@ def check_plugin(
 
 def _check(plugin: str, name: str, limit: float, device: str, tell: Callable[[str], object]) -> Report:
     report, sources, found = Report(name, plugin, [], []), set[str](), list[Verdict]()
-    begun: tuple[str, str, Place | None] = ("", "", None)
+    begun: tuple[str, str, SourceLine | None] = ("", "", None)
     try:
         for kind, said in _said_by(say_verdicts, limit, plugin, name, device):
             if kind == "model":

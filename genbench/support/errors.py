@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Sequence
 from typing import Any, TypeVar
-
-from genbench.support import errors
 
 
 class GenbenchError(Exception):
@@ -77,8 +74,6 @@ class Cancelled(GenbenchError):
 
 
 MOST_PROBLEMS = 20
-LOADERS = ("genbench", "importlib", "pluggy", "contextlib")
-"""Packages whose code runs before a plugin's own when it is loaded."""
 E = TypeVar("E", bound=GenbenchError)
 
 
@@ -109,30 +104,17 @@ def message_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def described(error: BaseException) -> str:
-    """What one of our errors says; of any other exception, its type too."""
-    return error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+def describe(error: BaseException, longest: int = 300) -> str:
+    """An exception in one line: the message and hint of a GenbenchError, else the type and message.
 
-
-def describe(error: BaseException) -> str:
-    """An exception in one line, with the file and line of a syntax error."""
-    if isinstance(error, BadInput):
+    Of a foreign message only the first `longest` characters are kept.
+    """
+    if isinstance(error, GenbenchError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
-    text = " ".join(message_of(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
-
-
-def line_of(error: BaseException) -> str:
-    """The plugin's own last line that an exception of Python's has passed, as a syntax error tells its line."""
-    if isinstance(error, GenbenchError | SyntaxError):
-        return ""
-    frames = [(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line) for frame, line in
-              traceback.walk_tb(error.__traceback__)]  # fmt: skip
-    own = [(name.split(".")[0], file, line) for name, file, line in frames if name.split(".")[0] not in LOADERS]
-    lines = [f" ({file}, line {line})" for name, file, line in own if name == own[0][0]]
-    return lines[-1] if lines else ""
+    kind, text = type(error).__name__, " ".join(message_of(error).split())
+    return kind if text == kind else f"{kind}: {text[:longest]}"
 
 
 def did_you_mean(word: str, known: list[str] | set[str]) -> str:
@@ -153,6 +135,5 @@ def plain_error(error: GenbenchError) -> dict[str, str]:
 
 def as_error(plain: dict[str, str]) -> GenbenchError:
     """The error that `plain_error` took apart; one of an unknown kind counts as a mistake of ours."""
-    kind = getattr(errors, plain["kind"], GenbenchError)
-    error: GenbenchError = kind(plain["message"], plain["hint"])
-    return error
+    kinds = {kind.__name__: kind for kind in GenbenchError.__subclasses__()}
+    return kinds.get(plain["kind"], GenbenchError)(plain["message"], plain["hint"])

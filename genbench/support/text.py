@@ -44,6 +44,16 @@ def is_secret(name: str, value: object) -> bool:
     return isinstance(value, str) and bool(value) and (bool(SECRET_NAME.search(name)) or redacted(value) != value)
 
 
+def first_line(text: str) -> str:
+    """Its first line, blank ones above it left out."""
+    return text.strip().partition("\n")[0]
+
+
+def shortened(text: str, longest: int) -> str:
+    """At most `longest` characters of the text, of which the last is then an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def plain(text: str) -> str:
     """Text that cannot move the cursor, whatever names and messages are in it; lines and columns stay."""
     return printable(text, "\n\t\xa0")

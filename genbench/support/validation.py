@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from genbench.support.errors import BadInput, did_you_mean, together
-from genbench.support.text import HIDDEN, SECRET_NAME, is_secret
+from genbench.support.text import HIDDEN, SECRET_NAME, is_secret, shortened
 from genbench.support.toml_file import Keys
 
 M = TypeVar("M", bound=BaseModel)
@@ -66,8 +66,7 @@ def _fault(problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseMod
 
 def shown(key: str, value: Any) -> str:
     """A value as it is told in a message."""
-    text = HIDDEN if SECRET_NAME.search(key) else repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+    return shortened(HIDDEN if SECRET_NAME.search(key) else repr(value), LONGEST_VALUE)
 
 
 def _refused(
