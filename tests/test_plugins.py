@@ -30,7 +30,7 @@ FAULTS = {
     "no marker": (GOOD.replace("@hookimpl", ""), "no genbench hook"),
     "unknown argument": (GOOD.replace("(register)", "(registr)", 1), "registr"),
     "not a model": (GOOD.replace("class Toy(Model)", "class Toy"), "subclass of genbench.Model"),
-    "bad name": (GOOD.replace('"toy"', '"../toy"'), "cannot be a name"),
+    "bad name": (GOOD.replace('"toy"', '"../toy"'), "is not a valid name"),
 }
 
 

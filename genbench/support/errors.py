@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 
 class GenbenchError(Exception):
-    """What went wrong and where, in one line; `hint` says how to mend it."""
+    """What went wrong and where, in one line; `hint` says how to fix it."""
 
     exit_code = 70
     code = "bug"
@@ -19,13 +19,13 @@ class GenbenchError(Exception):
         self.problems: list[GenbenchError] = []
 
     def as_dict(self) -> dict[str, Any]:
-        """The error as plain data; `problems` where it is several."""
+        """The error as plain data, with `problems` if it stands for several."""
         plain = {"code": self.code, "exit": self.exit_code, "message": self.message, "hint": self.hint}
         return plain | ({"problems": [problem.as_dict() for problem in self.problems]} if self.problems else {})
 
 
 class BadInput(GenbenchError):
-    """A mistake in the command line, a configuration, a dataset, a plugin or a name; found before anything ran."""
+    """A mistake in the command line, a configuration, a dataset, a plugin or a name, found before anything runs."""
 
     exit_code = 2
     code = "bad-input"
@@ -39,14 +39,14 @@ class CorruptData(GenbenchError):
 
 
 class EnvironmentProblem(GenbenchError):
-    """A device, weight file, network, permission, package or disk space that is not there."""
+    """A missing device, weight file, network, permission, package or disk space."""
 
     exit_code = 4
     code = "environment"
 
 
 class Busy(GenbenchError):
-    """A run folder that a live process is working in."""
+    """A run folder in which a live process is working."""
 
     exit_code = 5
     code = "busy"
@@ -60,14 +60,14 @@ class Diverged(GenbenchError):
 
 
 class ProcessFailed(GenbenchError):
-    """One of the processes that train a model together ended; the job ends with status `failed`."""
+    """One of the processes that train a model together died; the job ends with status `failed`."""
 
     exit_code = 1
     code = "process-failed"
 
 
 class Cancelled(GenbenchError):
-    """Stopped by a signal, after a checkpoint; running again goes on from there."""
+    """Stopped by a signal, after a checkpoint; running again resumes from there."""
 
     exit_code = 130
     code = "cancelled"
@@ -78,24 +78,24 @@ E = TypeVar("E", bound=GenbenchError)
 
 
 def together(problems: Sequence[E]) -> E:
-    """Several errors of one kind as one; a single one as it is."""
+    """Combine several errors of one kind into one; a single error is returned unchanged."""
     if len(problems) == 1:
         return problems[0]
     common = problems[0].hint if len({each.hint for each in problems}) == 1 else ""
-    told = [
+    messages = [
         each.message if common or not each.hint else f"{each.message} ({each.hint})"
         for each in problems[:MOST_PROBLEMS]
     ]
     more = len(problems) - MOST_PROBLEMS
-    told += [f"and {more} more"] if more > 0 else []
-    mend = f"mend all {len(problems)}{f': {common}' if common else ', then run again'}"
-    whole = type(problems[0])("; ".join(told), mend)
+    messages += [f"and {more} more"] if more > 0 else []
+    fix = f"fix all {len(problems)}{f': {common}' if common else ', then run again'}"
+    whole = type(problems[0])("; ".join(messages), fix)
     whole.problems = list(problems[:MOST_PROBLEMS])
     return whole
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, or its type where it says nothing or cannot be asked."""
+    """The message of an exception, or its type if the message is empty or cannot be obtained."""
     if isinstance(error, GenbenchError):
         return error.message
     try:
@@ -107,7 +107,7 @@ def message_of(error: BaseException) -> str:
 def describe(error: BaseException, longest: int = 300) -> str:
     """An exception in one line: the message and hint of a GenbenchError, else the type and message.
 
-    Of a foreign message only the first `longest` characters are kept.
+    A syntax error gives its file and line. Only the first `longest` characters of other messages are kept.
     """
     if isinstance(error, GenbenchError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
@@ -118,7 +118,7 @@ def describe(error: BaseException, longest: int = 300) -> str:
 
 
 def did_you_mean(word: str, known: list[str] | set[str]) -> str:
-    """`did you mean 'ddpm'?`, or the list of what is known when nothing is near."""
+    """`did you mean 'ddpm'?`, or the list of known words if none is close."""
     from difflib import get_close_matches
 
     by_lower = {name.lower(): name for name in sorted(known)}
@@ -134,6 +134,6 @@ def plain_error(error: GenbenchError) -> dict[str, str]:
 
 
 def as_error(plain: dict[str, str]) -> GenbenchError:
-    """The error that `plain_error` took apart; one of an unknown kind counts as a mistake of ours."""
+    """The error that `plain_error` describes; one of an unknown kind counts as a bug in genbench."""
     kinds = {kind.__name__: kind for kind in GenbenchError.__subclasses__()}
     return kinds.get(plain["kind"], GenbenchError)(plain["message"], plain["hint"])
