@@ -1,4 +1,4 @@
-"""Child processes: what one says arrives in order, its error keeps its kind, and none outlives its block or its parent."""
+"""Child processes: messages arrive in order, errors keep their kind, and none outlives its block or its parent."""
 
 import os
 import signal
@@ -69,7 +69,9 @@ def test_a_death_is_noticed_after_the_last_word():
 
 def test_an_end_is_noticed_even_if_an_orphan_holds_the_pipe_open():
     with Child("parent", leave_an_orphan) as child:
+        began = time.monotonic()
         (orphan,) = child.said(60.0)
+        assert time.monotonic() - began < 30
         assert child.ending() == "exited with code 0"
         os.kill(orphan, signal.SIGKILL)
 

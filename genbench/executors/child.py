@@ -1,4 +1,4 @@
-"""The child process of one job: loads plugins and dataset anew, runs the job, tells its parent how far it is."""
+"""The child process of one job: loads plugins and dataset afresh, runs the job and reports progress to its parent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from genbench.support.version import __version__
 
 
 def job_main(say: Say, plain: dict[str, Any], context: Context) -> None:
-    """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent."""
+    """Run a job, given as plain data; its record is the result. Raises what kept it from leaving one."""
     arm()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: progress.request_stop())
@@ -42,11 +42,11 @@ def job_main(say: Say, plain: dict[str, Any], context: Context) -> None:
 
 
 def check_code(job: Job, context: Context, plugins: Plugins) -> None:
-    """Raise EnvironmentProblem where this process would run other code than the job was planned with."""
+    """Raise EnvironmentProblem if this process would run other code than the job was planned with."""
     digest = "" if job.is_reference else plugins.model(job.model)[1].digest
     if (context.genbench, job.plugin.digest) != (__version__, digest):
         what = f"genbench {__version__}, or plugin {job.plugin.name!r}, on {os.uname().nodename}"
         raise EnvironmentProblem(
             f"{job.id}: {what} is not what the job was planned with",
-            "where the source has changed meanwhile, run again; on another machine, install the same",
+            "if the source has changed since, run again; on another machine, install the same versions",
         )

@@ -1,4 +1,4 @@
-"""One task in a process of its own, watched to its end; `python -m genbench.executors.supervise` does it for others."""
+"""One task in its own process, watched to its end; `python -m genbench.executors.supervise` does the same."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LOOK_SECONDS = 0.2
 
 
 def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
-    """Run a task and tell how far it is, until it has a record, or told what kept it from leaving one.
+    """Run a task and report its progress, until it has a record or has reported what kept it from leaving one.
 
-    A process that dies or is late leaves a failed record. When `stopping` says so, it is asked to checkpoint and stop.
+    A process that dies or times out leaves a failed record. When `stopping()` is true, it is asked to checkpoint.
     """
     from genbench.executors.child import job_main
 
     try:
         check_here(task)
-        with locked(task.folder):  # Busy is told before a process is started for it
+        with locked(task.folder):  # report Busy before starting a process
             pass
         with Child(task.id, job_main, task.job, task.context) as child:
             tell(task.news("start"))
@@ -46,7 +46,7 @@ def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
 
 
 def check_here(task: Task) -> None:
-    """Raise EnvironmentProblem where this machine does not see the output folder of the one that planned the task."""
+    """Raise EnvironmentProblem if this machine does not see the output folder of the one that planned the task."""
     mark = task.context.mark
     if mark and not Path(mark).exists():
         raise EnvironmentProblem(
@@ -83,9 +83,9 @@ def watch(child: Child, task: Task, tell: Tell, stopping: Callable[[], bool]) ->
 
 
 def record_death(task: Task, message: str, late: str = "") -> None:
-    """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended.
+    """Write the record of a task whose process left none, from its last words; `late` is why it was killed, if so.
 
-    Neither plugin nor dataset is loaded for it: whatever killed the process is not met again here.
+    Neither plugin nor dataset is loaded, so that whatever killed the process cannot strike again here.
     """
     from genbench.running.environment import environment
 
@@ -106,9 +106,9 @@ def record_death(task: Task, message: str, late: str = "") -> None:
 
 
 def main(source: str) -> None:
-    """Supervise the task of a file of JSON or, for `-`, of the first line of stdin, whose end then ends the task.
+    """Supervise the task in a JSON file or, for `-`, in the first line of stdin, whose end then ends the task.
 
-    News are JSON lines on stdout, where nothing else is written. SIGTERM and SIGINT ask the task to checkpoint.
+    News are JSON lines on stdout; nothing else is written there. SIGTERM and SIGINT ask the task to checkpoint.
     """
     words = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a plugin prints is not news
@@ -127,7 +127,7 @@ def main(source: str) -> None:
 
 
 def _end_with(stream: Any) -> None:
-    """End this process, and with it its child, when whoever started it is gone."""
+    """End this process, and with it its child, when its starter is gone."""
     stream.read()
     os._exit(1)
 

@@ -1,6 +1,6 @@
-"""What jobs will need, for whoever places them: bytes, and seconds enough to order them by.
+"""What jobs will need, for scheduling: bytes, and seconds accurate enough to order them by.
 
-A plugin's code is called for it, in a process apart: one that dies or hangs there ends no run.
+This calls plugin code, so it runs in a separate process: a plugin that dies or hangs there ends no run.
 """
 
 from __future__ import annotations

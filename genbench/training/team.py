@@ -1,7 +1,7 @@
 """A team: the processes that train one model together, joined by torch.distributed for the time of a training.
 
-Each computes the gradients of its share of an update's micro-batches; the sum of them all moves every copy of the model
-alike. What decides (the clock, a wish to stop, checkpoints, logs) is the first process's, which starts the others.
+Each computes the gradients of its share of an update's micro-batches, and their sum updates every copy of the model
+identically. The first process, the leader, starts the others and decides: the clock, stopping, checkpoints, logs.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ if TYPE_CHECKING:
     from genbench.records.job import Job
 
 TIMEOUT = timedelta(minutes=10)
-"""How long one process waits for the others, which may compile or write a checkpoint meanwhile."""
+"""How long one process waits for the others, which may be compiling or writing a checkpoint."""
 FAREWELL_SECONDS = 10.0
 WorkerMain = Callable[[Say, int, int, dict[str, Any], "Dataset", Path], None]
 """What the other processes run: (say, rank, port, job as plain data, dataset, run folder).
 
-One says that it is ready, and nothing more unless an error ends it.
+It says once that it is ready, and then at most the error that ends it.
 """
 
 
 class PeerLost(Exception):
-    """Another process of the team did not answer."""
+    """Another process of the team did not respond."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The place of this process among `size` that train a model together; alone it sends nothing."""
+    """The rank of this process among `size` that train a model together; alone it communicates nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that decides."""
+        """Whether this is the leader."""
         return self.rank == 0
 
     def agree(self, number: float) -> float:
@@ -71,12 +71,12 @@ class Team:
         return float(message)
 
     def share(self, *modules: nn.Module) -> None:
-        """Take over the leader's weights and buffers."""
+        """Copy the leader's weights and buffers."""
         for tensor in (t for module in modules if self.size > 1 for t in module.state_dict().values()):
             self._take_over([tensor])
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Take over the leader's buffers, as one message."""
+        """Copy the leader's buffers, in one message."""
         if self.size > 1:
             self._take_over(list(module.buffers()))
 
@@ -111,18 +111,18 @@ class Team:
 
 
 def _answered(message: Callable[[], object]) -> None:
-    """Exchange a message. Raises PeerLost where one of the others has ended, or is later than TIMEOUT."""
+    """Exchange a message. Raises PeerLost if another process has ended or takes longer than TIMEOUT."""
     try:
         message()
-    except (RuntimeError, ValueError) as error:  # the latter where the group has been broken off
+    except (RuntimeError, ValueError) as error:  # the latter if the group has been aborted
         raise PeerLost(str(error)) from error
 
 
 @contextmanager
 def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: WorkerMain) -> Iterator[Team]:
-    """The team of a job, as its leader sees it, for the time of the block; its processes run `main` and end with it.
+    """The team of a job, as its leader sees it, for the duration of the block; its workers run `main` and end with it.
 
-    Raises the failure of a process that ended before its time.
+    Raises the error of a process that ended too early.
     """
     size = job.runtime.processes
     if size == 1:
@@ -162,7 +162,7 @@ def _start(workers: list[Child], job: Job, data: Dataset, folder: Path, port: in
 
 
 def _watch(workers: list[Child], leaving: threading.Event) -> None:
-    """Break off what the leader waits for when a process ends with an error: NCCL would wait for its timeout."""
+    """Abort what the leader waits for when a process ends with an error; NCCL would wait for its timeout."""
     running = {worker.process.sentinel: worker for worker in workers}
     while running and not leaving.is_set():
         for sentinel in wait(list(running), timeout=0.5):
@@ -173,7 +173,7 @@ def _watch(workers: list[Child], leaving: threading.Event) -> None:
 
 
 def break_off() -> None:
-    """Leave the group without a word to the others, whom an orderly end would wait for."""
+    """Leave the group without notifying the others, for which an orderly end would wait."""
     with suppress(Exception):
         dist.distributed_c10d._abort_process_group()
     with suppress(Exception):
@@ -181,11 +181,11 @@ def break_off() -> None:
 
 
 def _fault(workers: list[Child]) -> GenbenchError:
-    """What ended the team: an error of a process before one that was only left alone."""
+    """What ended the team: an error that a process reported rather than a death that may only follow from it."""
     wait([worker.process.sentinel for worker in workers], timeout=FAREWELL_SECONDS)
     found = [failure for worker in workers if (failure := _failure(worker)) is not None]
     found.sort(key=lambda failure: type(failure) is ProcessFailed)
-    return found[0] if found else ProcessFailed(f"a process did not answer within {TIMEOUT}")
+    return found[0] if found else ProcessFailed(f"a process did not respond within {TIMEOUT}")
 
 
 def _failure(worker: Child) -> GenbenchError | None:
@@ -198,7 +198,7 @@ def _failure(worker: Child) -> GenbenchError | None:
 
 
 def meeting_point(port: int | None = None) -> Any:
-    """Where the processes find each other: the leader's own, or that at a port of this machine."""
+    """Where the processes meet: the store that the leader makes or, given its port, a connection to it."""
     leads, place = port is None, ("127.0.0.1", port or 0)
     return dist.TCPStore(*place, is_master=leads, wait_for_workers=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
 
