@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from genbench.support.errors import BadInput, EnvironmentProblem, message_of
-from genbench.support.text import first_line
+from genbench.support.errors import BadInput, EnvironmentProblem, first_line
 
 
 def resolve_devices(request: str) -> list[torch.device]:
@@ -89,7 +88,7 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
     except Exception as error:
         raise EnvironmentProblem(
-            f"--compile: torch.compile does not work on {device}: {first_line(message_of(error))}",
+            f"--compile: torch.compile does not work on {device}: {first_line(error)}",
             "it needs a C++ compiler (g++, or CXX) with Python's headers, and Triton for CUDA; or leave --compile out",
         ) from error
 

@@ -25,9 +25,9 @@ from genbench.records.job import Runtime
 from genbench.records.v100 import measure_conversion
 from genbench.running.defaults import load_plugins
 from genbench.running.references import real_samples
-from genbench.support.errors import BadInput, EnvironmentProblem, describe, message_of
+from genbench.support.errors import BadInput, EnvironmentProblem, describe, first_line
 from genbench.support.seeds import derive_seed
-from genbench.support.text import first_line, plain
+from genbench.support.text import plain
 
 BUNDLED = {"mnist5k": (0.995, 0.52391), "digits": (0.97465, 1.12126)}
 """Accuracy of the shipped classifier on the test images, and FID of as many real training images against them."""
@@ -130,7 +130,7 @@ def guarded(name: str, group: Callable[[], Iterator[Check]]) -> list[Check]:
         for each in group():
             found.append(each)
     except (EnvironmentProblem, ImportError) as error:
-        found.append(Check(name, None, None, 0.0, "skipped", first_line(message_of(error))))
+        found.append(Check(name, None, None, 0.0, "skipped", first_line(error)))
     except Exception as error:
         found.append(Check(name, None, None, 0.0, "FAIL", describe(error)))
     return found

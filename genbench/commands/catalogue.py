@@ -12,7 +12,7 @@ from typing import Any
 from genbench.data import cache_root, data_root, known_datasets
 from genbench.data.source import Source
 from genbench.running.defaults import load_plugins
-from genbench.support.text import first_line, plain
+from genbench.support.text import plain, summary
 from genbench.support.version import __version__
 
 Row = dict[str, Any]
@@ -33,7 +33,7 @@ def model_rows(files: Iterable[str]) -> list[Row]:
         rows.append(
             {"name": name, "plugin": info.origin, "conditional": model.conditional, "capabilities": capabilities(model),
              "likelihood": model.likelihood if "likelihood" in capabilities(model) else None,
-             "presets": sorted(model.presets), "about": first_line(model.__doc__ or ""), "options": options}
+             "presets": sorted(model.presets), "about": summary(model.__doc__), "options": options}
         )  # fmt: skip
     return rows
 

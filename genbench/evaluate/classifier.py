@@ -22,11 +22,10 @@ from genbench.images import to_float
 from genbench.optimizers import adamw
 from genbench.schedules import warmup_cosine
 from genbench.support import store
-from genbench.support.errors import Busy, CorruptData, message_of
+from genbench.support.errors import Busy, CorruptData, first_line
 from genbench.support.lock import locked
 from genbench.support.progress import report, stop_if_requested
 from genbench.support.seeds import derive_seed
-from genbench.support.text import first_line
 
 if TYPE_CHECKING:
     from genbench.data import Dataset
@@ -170,7 +169,7 @@ def verify_classifier(file: Path) -> Facts:
         facts = Facts.model_validate(store.read_json(file))
         found = store.file_digest(file.with_suffix(".safetensors"))
     except (ValidationError, OSError) as error:
-        raise CorruptData(f"{file}: {first_line(message_of(error))}", mend) from error
+        raise CorruptData(f"{file}: {first_line(error)}", mend) from error
     if found != facts.sha256:
         weights = file.with_suffix(".safetensors")
         raise CorruptData(f"{weights}: its SHA-256 is {found[:12]}..., {file.name} says {facts.sha256[:12]}...", mend)

@@ -23,8 +23,7 @@ from genbench.executors.command import run_by_command
 from genbench.executors.local import GRACE_SECONDS, alone
 from genbench.executors.supervise import record_death
 from genbench.records.task import News, Task, Tell, Work, is_last
-from genbench.support.errors import EnvironmentProblem, GenbenchError, message_of
-from genbench.support.text import first_line
+from genbench.support.errors import EnvironmentProblem, GenbenchError, first_line
 
 TRIES = 3
 """How many times a job is started if its node or its Ray process is lost."""
@@ -88,7 +87,7 @@ def check_reachable(address: str) -> None:
 
 def briefly(error: Exception) -> str:
     """The type and first sentence of an error of Ray, whose messages go on with advice."""
-    return f"{type(error).__name__}: {first_line(message_of(error)).partition('. ')[0]}"
+    return f"{type(error).__name__}: {first_line(error).partition('. ')[0]}"
 
 
 class Board:

@@ -9,7 +9,6 @@ import inspect
 import multiprocessing
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.extension.sources import GROUP, source_files
-from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, did_you_mean
+from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, did_you_mean, line_of
 from genbench.support.names import check_name
 from genbench.support.signals import is_interruption
 from genbench.support.text import say
@@ -34,8 +33,6 @@ NOUNS = ("register_calibrations", "register_datasets", "register_executors", "re
 """The hooks that register values by name."""
 SLOW_SECONDS = 10.0
 """An import that takes longer is warned of: every process of a run pays for it."""
-LOADERS = ("genbench", "importlib", "pluggy", "contextlib")
-"""Packages whose code runs before a plugin's own when it is loaded."""
 State = Literal["ok", "broken", "incompatible", "duplicate"]
 
 
@@ -103,7 +100,7 @@ class Plugins:
         except BaseException as error:
             if is_interruption(error):
                 raise
-            info.state, info.reason = "broken", describe(error) + _own_line(error)
+            info.state, info.reason = "broken", describe(error) + line_of(error)
             if plugin is not None and self.manager.is_registered(plugin):
                 self.manager.unregister(plugin)
 
@@ -252,17 +249,6 @@ def _check_roles(model: type[Model]) -> None:
             model.Config.role(name)
         except TypeError as error:
             raise BadInput(str(error), "its role says what a change of it invalidates") from None
-
-
-def _own_line(error: BaseException) -> str:
-    """The last line of the plugin's own code that an exception passed through, written like that of a syntax error."""
-    if isinstance(error, GenbenchError | SyntaxError):
-        return ""
-    frames = [(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line) for frame, line in
-              traceback.walk_tb(error.__traceback__)]  # fmt: skip
-    own = [(name.split(".")[0], file, line) for name, file, line in frames if name.split(".")[0] not in LOADERS]
-    lines = [f" ({file}, line {line})" for name, file, line in own if name == own[0][0]]
-    return lines[-1] if lines else ""
 
 
 def timed(load: Callable[[], Any], info: PluginInfo) -> Any:

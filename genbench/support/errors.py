@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -74,6 +75,8 @@ class Cancelled(GenbenchError):
 
 
 MOST_PROBLEMS = 20
+LOADERS = ("genbench", "importlib", "pluggy", "contextlib")
+"""Packages whose code runs before a plugin's own when it is loaded."""
 E = TypeVar("E", bound=GenbenchError)
 
 
@@ -104,6 +107,11 @@ def message_of(error: BaseException) -> str:
         return type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, cut to 200 characters."""
+    return (message_of(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def describe(error: BaseException, longest: int = 300) -> str:
     """An exception in one line: the message and hint of a GenbenchError, else the type and message.
 
@@ -115,6 +123,17 @@ def describe(error: BaseException, longest: int = 300) -> str:
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
     kind, text = type(error).__name__, " ".join(message_of(error).split())
     return kind if text == kind else f"{kind}: {text[:longest]}"
+
+
+def line_of(error: BaseException) -> str:
+    """The last line of the plugin's own code that an exception passed through, in the form of a syntax error's line."""
+    if isinstance(error, GenbenchError | SyntaxError):
+        return ""
+    frames = [(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line) for frame, line in
+              traceback.walk_tb(error.__traceback__)]  # fmt: skip
+    own = [(name.split(".")[0], file, line) for name, file, line in frames if name.split(".")[0] not in LOADERS]
+    lines = [f" ({file}, line {line})" for name, file, line in own if name == own[0][0]]
+    return lines[-1] if lines else ""
 
 
 def did_you_mean(word: str, known: list[str] | set[str]) -> str:

@@ -44,9 +44,9 @@ def is_secret(name: str, value: object) -> bool:
     return isinstance(value, str) and bool(value) and (bool(SECRET_NAME.search(name)) or redacted(value) != value)
 
 
-def first_line(text: str) -> str:
-    """The first line that is not blank."""
-    return text.strip().partition("\n")[0]
+def summary(doc: str | None) -> str:
+    """The first line of a docstring."""
+    return (doc or "").strip().partition("\n")[0]
 
 
 def shortened(text: str, longest: int) -> str:

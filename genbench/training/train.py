@@ -24,7 +24,7 @@ from genbench.training.team import PeerLost, gathered, join, meeting_point
 
 
 def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
-    """Train `model` to the job's budget, resuming from a checkpoint if there is one; returns it with averaged weights."""
+    """Train `model` to the job's budget, resuming from its checkpoint, if any; returns it with averaged weights."""
     with gathered(job, data, folder, meter, worker_main) as team:
         return train_with(team, job, model, data, folder, meter)
 
