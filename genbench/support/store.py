@@ -222,9 +222,7 @@ def inside(folder: Path, name: str) -> Path:
     path = folder / name
     lexical = Path(name)
     if lexical.is_absolute() or ".." in lexical.parts or not path.resolve().is_relative_to(folder.resolve()):
-        raise CorruptData(
-            f"{path}: a link or path that leads out of {folder}", "remove it: nothing outside is read or written"
-        )
+        raise CorruptData(f"{path}: a link or path out of {folder}", "remove it: nothing outside is read or written")
     return path
 
 
