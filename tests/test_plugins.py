@@ -31,7 +31,7 @@ FAULTS = {
     "no marker": (GOOD.replace("@hookimpl", ""), "no genbench hook"),
     "unknown argument": (GOOD.replace("(register)", "(registr)", 1), "registr"),
     "not a model": (GOOD.replace("class Toy(Model)", "class Toy"), "subclass of genbench.Model"),
-    "bad name": (GOOD.replace('"toy"', '"../toy"'), "cannot be a name"),
+    "bad name": (GOOD.replace('"toy"', '"../toy"'), "is not a valid name"),
     "bad dataset": (
         f"{GOOD}\n@hookimpl\ndef register_datasets(register):\n    register('mine', {{'source': 'foldr'}})\n",
         "register_datasets [mine]: source = 'foldr' (did you mean 'folder'?)",

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from genbench.capabilities import Likelihood
-from genbench.conformance.places import Place, innermost, own_sources
+from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
 from genbench.data.dataset import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
@@ -196,9 +196,9 @@ class Case:
         return found
 
     @contextmanager
-    def births(self) -> Iterator[dict[int, Place]]:
+    def births(self) -> Iterator[dict[int, SourceLine]]:
         """Within the block, record the line of the model's own code that made each parameter, by the parameter's id."""
-        sources, found = own_sources(self.model), dict[int, Place]()
+        sources, found = own_sources(self.model), dict[int, SourceLine]()
 
         def note(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
             place = innermost(sys._getframe(1), sources)

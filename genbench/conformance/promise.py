@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from genbench.conformance.case import Case
-from genbench.conformance.places import Place
+from genbench.conformance.places import SourceLine
 from genbench.model import Model
 
 
 class Broken(Exception):
     """A broken promise: what was found, and the method or the line to look at."""
 
-    def __init__(self, found: str, look: str | Place | None = None) -> None:
+    def __init__(self, found: str, look: str | SourceLine | None = None) -> None:
         super().__init__(found)
         self.look = look
 
@@ -44,7 +44,7 @@ def promise(text: str, about: str, *needs: Promise) -> Callable[[Check], Promise
     return lambda check: Promise(text, check, about, needs)
 
 
-def require(kept: bool | Tensor, found: str, look: str | Place | None = None) -> None:
+def require(kept: bool | Tensor, found: str, look: str | SourceLine | None = None) -> None:
     """Raise Broken unless `kept`."""
     if not kept:
         raise Broken(found, look)

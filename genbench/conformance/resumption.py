@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench.conformance.case import Case
-from genbench.conformance.places import Place, called, own_classes, place_of, real
+from genbench.conformance.places import SourceLine, called, own_classes, place_of, real
 from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.support.errors import Cancelled
@@ -31,12 +31,12 @@ class Resumed:
     """The trained model, and each attribute that training changed but did not save, with the line that sets it."""
 
     model: Model
-    lost: dict[str, Place | None]
+    lost: dict[str, SourceLine | None]
 
 
 def resumed(case: Case) -> Resumed:
     """Train the case, interrupted after each of STOPS and continued from the checkpoint in a new model."""
-    lost: dict[str, Place | None] = {}
+    lost: dict[str, SourceLine | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         while True:
             model = case.build()
@@ -112,12 +112,12 @@ def _listed(part: Any) -> Any:
     return list(part) if isinstance(part, Iterator) else part
 
 
-def _set_at(kind: type[nn.Module], name: str) -> Place | None:
+def _set_at(kind: type[nn.Module], name: str) -> SourceLine | None:
     """The first line of the class's own code that sets an attribute, or else its constructor."""
     for each in own_classes(kind):
         for method in map(inspect.unwrap, filter(callable, vars(each).values())):
             for instruction in dis.get_instructions(method) if inspect.isfunction(method) else ():
                 if instruction.opname == "STORE_ATTR" and instruction.argval == name and instruction.positions:
                     line = instruction.positions.lineno or method.__code__.co_firstlineno
-                    return Place(real(method.__code__.co_filename), line, called(method.__qualname__))
+                    return SourceLine(real(method.__code__.co_filename), line, called(method.__qualname__))
     return place_of(kind, "__init__")

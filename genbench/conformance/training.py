@@ -16,6 +16,7 @@ from genbench.records.record import REFERENCES
 from genbench.support import store
 from genbench.support.errors import BadInput, describe
 from genbench.support.names import check_name
+from genbench.support.text import summary
 from genbench.support.validation import checked
 from genbench.training.loop import checked_loss, checked_phases, give_gradients
 
@@ -24,7 +25,7 @@ from genbench.training.loop import checked_loss, checked_phases, give_gradients
 def named(case: Case) -> str:
     name = check_name(getattr(case.model, "name", None), "the name")
     require(name.lower() not in REFERENCES, f"{name!r} is the name of a reference row")
-    return (case.model.__doc__ or "").strip().split("\n")[0]
+    return summary(case.model.__doc__)
 
 
 @promise("every option says what changing it asks for; presets are valid", "Config")

@@ -27,7 +27,7 @@ from genbench.records.job import Job
 from genbench.records.record import Record
 from genbench.records.samples import BLOCK
 from genbench.records.v100 import nominal_days, nominal_words
-from genbench.support.errors import GenbenchError
+from genbench.support.errors import GenbenchError, describe
 from genbench.support.seeds import derive_seed
 from genbench.training.feeder import Feeder
 from genbench.training.loop import checked_loss, checked_phases, give_gradients
@@ -112,7 +112,7 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
         except GenbenchError:
             raise
         except Exception as error:
-            found.reasons["train_flops"] = f"its phases need more than shapes: {_words(error)}"
+            found.reasons["train_flops"] = f"its phases need more than shapes: {describe(error, 120)}"
     for name, phase in found.phases.items():
         if phase.flops_per_update is None:
             _try_phase(found, name, job, data, plugins)
@@ -150,7 +150,9 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
         try:
             _update(model, phase, _shadow_batch(model, size, device), job.precision, device, update)
         except Exception as error:
-            found.reasons[f"phases.{phase.name}"] = f"loss({phase.name!r}) needs more than shapes: {_words(error)}"
+            found.reasons[f"phases.{phase.name}"] = (
+                f"loss({phase.name!r}) needs more than shapes: {describe(error, 120)}"
+            )
             if update.flops / size > TRIED_FLOPS or found.parameters > TRIED_PARAMETERS:
                 found.reasons[f"phases.{phase.name}"] += "; the model is too large to be tried on a few images"
                 about.tried = True
@@ -229,7 +231,7 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
                 counts.append(Count())
                 _update(model, phase, batch, job.precision, device, counts[-1])
     except Exception as error:
-        found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few images of noise: {_words(error)}"
+        found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few images of noise: {describe(error, 120)}"
         return
     (low, high), (first, second) = TRIED_IMAGES, counts
     size, pieces = model.config.pieces
@@ -255,7 +257,7 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
         with torch.no_grad(), counter, autocast(device, job.precision):
             model.sample(size, labels)
     except Exception as error:
-        found.reasons["sample_flops"] = f"sample() needs more than shapes: {_words(error)}"
+        found.reasons["sample_flops"] = f"sample() needs more than shapes: {describe(error, 120)}"
         return
     found.sample_flops_per_image = counter.flops / size
     found.sample_flops = found.sample_flops_per_image * job.samples
@@ -319,9 +321,3 @@ def _add_v100(found: Estimate, utilisation: float) -> None:
         found.reasons["v100_days"] = found.reasons["train_flops"]
     else:
         found.v100_days, found.v100_basis = nominal_days(found.train_flops, utilisation), nominal_words(utilisation)
-
-
-def _words(error: Exception) -> str:
-    text = error.message if isinstance(error, GenbenchError) else str(error)
-    first = (text.strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {first[:120]}"

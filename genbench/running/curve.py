@@ -21,7 +21,7 @@ from genbench.records.record import READING, CurvePoint, Measurement, Protocols,
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
 from genbench.support import digests, store
-from genbench.support.errors import Busy, Cancelled, Diverged, described
+from genbench.support.errors import Busy, Cancelled, Diverged, describe
 from genbench.support.progress import report, stop_if_requested
 from genbench.training.keeper import shares
 
@@ -75,7 +75,7 @@ def _point(job: Job, model: Model, data: Dataset, plugins: Plugins, about: KeptP
     except Exception as error:
         log.exception("%s: point %s of the curve failed", job.id, about.point)
         status: ValueStatus = "diverged" if isinstance(error, Diverged) else "failed"
-        return CurvePoint(**costs, status=status, note=described(error)), {}
+        return CurvePoint(**costs, status=status, note=describe(error)), {}
     return CurvePoint(**costs, measurements=measurements), protocols
 
 

@@ -23,7 +23,7 @@ from genbench.model import Batch, Model
 from genbench.records.job import Job
 from genbench.records.samples import Samples
 from genbench.support import store
-from genbench.support.errors import Cancelled
+from genbench.support.errors import Cancelled, describe
 from genbench.support.progress import stop_if_requested
 from genbench.support.seeds import derive_seed
 
@@ -62,7 +62,7 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
             raise
         except Exception as error:
             log.warning("%s: the picture %s is not drawn: %s", job.id, name, error)
-            failed[name] = f"{type(error).__name__}: {error}"
+            failed[name] = describe(error)
             continue
         if found is not None:
             images, drawn[name] = found
