@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.job import Job
+from genbench.records.shared_training import trained_by
 from genbench.records.task import Context, Need
 from genbench.support.processes import start_forkserver
 
@@ -49,9 +50,9 @@ def _seconds(job: Job, about: Estimate) -> float | None:
         return about.earlier.seconds
     threads = job.runtime.threads if job.runtime.device == "cpu" else job.runtime.processes
     rate = FLOPS_PER_SECOND[job.runtime.device.partition(":")[0]] * threads
-    train = (
-        job.budget.amount if job.budget.is_timed else None if about.train_flops is None else about.train_flops / rate
-    )
+    train = None if about.train_flops is None else about.train_flops / rate
+    if job.budget.is_timed and about.trains:
+        train = job.budget.amount
     return None if train is None else train + (about.sample_flops or 0.0) / rate
 
 
@@ -110,6 +111,7 @@ def needs_main(plain: Iterable[dict[str, Any]], context: Context, sender: Connec
         try:
             data = prepared(job, context, plugins)
             about = None if job.is_reference else estimate(job, data, plugins, records, 1.0)
+            about = about.without_training() if about and trained_by(job) else about
             sender.send(tuple(need(job, about)))
         except Exception:
             sender.send(tuple(Need()))
