@@ -148,11 +148,17 @@ def _refuse_twice(what: str, values: Sequence[object]) -> None:
 
 def _row_words(key: str, value: Any) -> str:
     """`steps5`, `sampler-ddim`: an option and its value as part of a label."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
-    text = re.sub(r"[^A-Za-z0-9._-]+", "-", text.replace("+", "")).strip("-" if isinstance(value, str) else "")
-    return f"{key}{text}" if text[:1].isdigit() else f"{key}-{text}"
+    words = [_words_of(each) for each in value] if isinstance(value, list) else [_words_of(value)]
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))
+    return f"{key}{text}" if text[:1].isdigit() or text.startswith("-") else f"{key}-{text}"
+
+
+def _words_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.15g}".replace("+", "")
+    return str(value)
 
 
 def _seed(value: object) -> int:
