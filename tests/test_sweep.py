@@ -14,6 +14,7 @@ from finished import SMALL, essence, record_of, run_of, times
 from plugin_sources import plugin_source
 from toys import Toy, toy_job, train_toy
 
+from genbench import plots
 from genbench.commands.sample import draw_from_run
 from genbench.commands.verify import verify_run
 from genbench.evaluate.parts import spared_seconds
@@ -24,14 +25,17 @@ from genbench.planning.estimate import Estimate
 from genbench.planning.needs import FLOPS_PER_SECOND, need
 from genbench.planning.sharing import trainers
 from genbench.planning.space import CHECKPOINTS, COPIES, job_bytes
+from genbench.plots.panels import panels
 from genbench.records import checkpoint
 from genbench.records.job import Runtime
+from genbench.records.record_files import load_records
 from genbench.records.shared_training import finished_training, siblings, trained_by
 from genbench.records.task import Context, Task
 from genbench.support import faults, store
 from genbench.support.errors import BadInput, Busy
 from genbench.support.faults import InjectedFault
 from genbench.support.lock import locked
+from genbench.tables.build import make_tables
 
 SWEPT = plugin_source("""
 class Swept(Mean):
@@ -317,6 +321,30 @@ def test_rows_under_a_budget_in_seconds_are_samplers_of_one_network(timed):
     assert first["samples"]["config"] == {"steps": 2} and second["samples"]["config"] == {"steps": 8}
     assert (few / "samples.npy").read_bytes() != (many / "samples.npy").read_bytes()
     assert {verify_run(folder).state for folder in (few, many)} == {"ok"}
+
+
+def test_tables_and_plots_show_the_rows_and_join_those_of_one_training(timed):
+    records = [record for record in load_records([timed / "runs"]) if record.job.label != "noise"]
+    (table,) = make_tables(records, "full")
+    (nfe,) = [column for column in table.columns if column.key.metric == "nfe"]
+    shown = {row.name: row.cells[nfe.key].value for row in table.rows if row.kind == "model"}
+    assert shown == {"swept-steps2": 2, "swept-steps8": 8}
+    assert "swept-steps8: the weights of another row" in " ".join(table.footnotes)
+    (fid,) = panels([table], "fid_test")
+    points = sorted((shown[row.name], fid.cell(row).value) for row in fid.rows)
+    assert thin_lines(plots.ALL["fid-evaluations"].draw([table], plots.palette([table]))) == [points]
+    apart = [record.model_copy(deep=True) for record in records]
+    for record in apart:
+        if record.cost.train:
+            record.cost.train.trained_by = ""
+    assert thin_lines(plots.fid_against_evaluations(make_tables(apart, "full"))) == []
+    assert thin_lines(plots.fid_against_sampling([table])) == []
+
+
+def thin_lines(figure):
+    """The points of each line of the first panel that joins several, as pairs."""
+    lines = [line for line in figure.axes[0].lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 1]
+    return [list(zip(*line.get_data())) for line in lines]
 
 
 def test_again_nothing_is_done_and_a_later_row_trains_nothing(rows_of, genbench, tmp_path):
