@@ -165,8 +165,8 @@ def test_what_is_not_used_is_not_in_the_identity(tmp_path):
 
 def test_the_seed_is_in_the_identity_itself(tmp_path):
     """Not only in the readable part of the folder's name."""
-    digests = [digests.settings_digest(toy_job(tmp_path, seed=seed).identity) for seed in (0, 1)]
-    assert digests[0] != digests[1]
+    found = [digests.settings_digest(toy_job(tmp_path, seed=seed).identity) for seed in (0, 1)]
+    assert found[0] != found[1]
 
 
 # Models

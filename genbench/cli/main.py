@@ -54,7 +54,7 @@ def make_request(words: dict[str, Any]) -> Any:
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
     same = ("suite", "models", "settings", "device", "jobs", "processes", "executor", "plugins", "strict_plugins",
-            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
+            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout", "sweeps")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 

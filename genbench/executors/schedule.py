@@ -79,3 +79,14 @@ def forecast(tasks: Iterable[Task], pools: list[Pool]) -> Forecast:
         now, _, task, pool = heapq.heappop(ends)
         pool.running.remove(task)
     return Forecast(begins, now, peaks)
+
+
+def forecast_in_turn(turns: Iterable[Iterable[Task]], pools: list[Pool]) -> Forecast:
+    """The same of several lists of tasks, each begun when those before it have ended."""
+    whole = Forecast({}, 0.0, {pool.group: 0 for pool in pools})
+    for tasks in turns:
+        part = forecast(tasks, pools)
+        begins = {name: whole.seconds + begin for name, begin in part.begins.items()}
+        peaks = {group: max(most, part.peak_bytes[group]) for group, most in whole.peak_bytes.items()}
+        whole = Forecast(whole.begins | begins, whole.seconds + part.seconds, peaks)
+    return whole

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -80,6 +80,17 @@ class Estimate:
     v100_basis: str = ""
     earlier: Earlier | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    trains: bool = True
+
+    def without_training(self) -> Estimate:
+        """What is left where the weights are there already, or another row's training gives them.
+
+        The peak memory of the training stays, since sampling needs no more.
+        """
+        nothing: dict[str, Any] = dict.fromkeys(("train_steps", "train_images", "train_flops", "v100_days"), 0)
+        reasons = {key: words for key, words in self.reasons.items() if key not in nothing}
+        past = self.earlier.without_training() if self.earlier else None
+        return replace(self, **nothing, reasons=reasons, earlier=past, trains=False)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.job import Job
+from genbench.records.shared_training import trained_by
 from genbench.records.task import Context, Need
 from genbench.support.errors import GenbenchError
 from genbench.support.processes import Child, Say
@@ -48,9 +49,9 @@ def _seconds(job: Job, about: Estimate) -> float | None:
         return about.earlier.seconds
     threads = job.runtime.threads if job.runtime.device == "cpu" else job.runtime.processes
     rate = FLOPS_PER_SECOND[job.runtime.device.partition(":")[0]] * threads
-    train = (
-        job.budget.amount if job.budget.is_timed else None if about.train_flops is None else about.train_flops / rate
-    )
+    train = None if about.train_flops is None else about.train_flops / rate
+    if job.budget.is_timed and about.trains:
+        train = job.budget.amount
     return None if train is None else train + (about.sample_flops or 0.0) / rate
 
 
@@ -86,6 +87,7 @@ def needs_main(say: Say, plain: Iterable[dict[str, Any]], context: Context) -> N
         try:
             data = prepared(job, context, plugins)
             about = None if job.is_reference else estimate(job, data, plugins, records, 1.0)
+            about = about.without_training() if about and trained_by(job) else about
             say(tuple(need(job, about)))
         except Exception:
             say(tuple(Need()))

@@ -192,6 +192,7 @@ class PhaseCost(Stored):
 class TrainCost(Stored):
     """Training inside the clock: scoring, checkpoints and preparation are outside.
 
+    `trained_by` is the run whose training this is, if another row's weights were taken over: its cost is paid once.
     `v100_days` is a conversion that a reader asked for, and never stored.
     """
 
@@ -205,6 +206,7 @@ class TrainCost(Stored):
     peak_source: str = ""
     energy: Energy | None = None
     phases: dict[str, PhaseCost] = {}
+    trained_by: str = ""
     v100_days: FiniteFloat | None = Field(default=None, exclude=True)
     v100_basis: str = Field(default="", exclude=True)
 

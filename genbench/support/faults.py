@@ -30,6 +30,7 @@ POINTS = {
     "train.step": "after a step, before what follows it (log, curve, checkpoint)",
     "train.kept": "weights for the curve are stored, no checkpoint mentions them yet",
     "train.end": "the budget is spent and the last checkpoint stored, before training returns",
+    "share.copied": "another row's training is copied but for its weights, which make it count",
     "sample.block": "before a block of samples",
     "sample.drawn": "after a block of samples",
     "sample.shard": "a part of the samples is stored",

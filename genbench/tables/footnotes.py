@@ -168,6 +168,9 @@ def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
         "Compute covers every phase of training (first stage and critic included) but not scoring, checkpoints or "
         f"preparation, on {', '.join(devices)}{apart}."
     )
+    shared = sorted({r.job.label for r in models if r.cost.train and r.cost.train.trained_by})
+    if shared:
+        yield f"{', '.join(shared)}: the weights of another row; each row shows what their training cost, paid once."
     if "overall_v100_days" in keys:
         for basis in sorted({record.cost.train.v100_basis for record in models if record.cost.train} - {""}):
             yield f"V100-days are converted from device-seconds: {basis}."
