@@ -17,7 +17,7 @@ from genbench.support import store
 from genbench.support.errors import BadInput, describe
 from genbench.support.names import check_name
 from genbench.support.validation import checked
-from genbench.training.loop import checked_loss, checked_phases, give_gradients
+from genbench.training.phases import checked_loss, checked_phases, give_gradients
 
 
 @promise("it has a name of its own", "name")

@@ -81,7 +81,7 @@ def shown(value: object) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: int) -> Tensor:
     """Images `start` to `start + count`, float32 (count, C, H, W), checked.
 
