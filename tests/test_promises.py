@@ -67,13 +67,13 @@ class GrayOnly(Toy):
 # Training
 
 
-@breaks("every phase has parameters of its own, which its module holds")
+@breaks("every optimizer has parameters of its own, which its phase's module holds")
 class SharedParameters(Two):
     def phases(self):  # look
         return [super().phases()[0], Phase("second", self.second, adamw(self, 0.1))]
 
 
-@breaks("every phase has parameters of its own, which its module holds")
+@breaks("every optimizer has parameters of its own, which its phase's module holds")
 class OtherModule(Two):
     def phases(self):  # look
         return [
