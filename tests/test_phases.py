@@ -15,6 +15,7 @@ from genbench.records import checkpoint
 from genbench.records.budget import Budget
 from genbench.support.errors import BadInput
 from genbench.support.seeds import derive_seed
+from genbench.testing import check_model
 from genbench.training import loop
 from genbench.training.feeder import Feeder
 from genbench.training.loop import Trainer
@@ -201,6 +202,11 @@ class HalfWay(Toy):
 def test_a_budget_that_is_never_spent_is_an_error_not_a_hang(tmp_path, digits):
     with pytest.raises(BadInput, match="never be spent"):
         train_toy(tmp_path, digits, HalfWay, budget="48images")
+
+
+def test_a_gradient_from_one_of_the_phases_on_an_optimizer_is_enough():
+    """The penalty does not depend on the last bias, which the critic's loss moves."""
+    check_model(Lazy)
 
 
 def test_the_state_of_optimizers_has_each_once(digits, tmp_path):

@@ -103,6 +103,18 @@ class LossIsNaN(Toy):
         return super().loss(phase, batch)["loss"] * float("nan")
 
 
+@breaks("every phase gives a finite scalar loss")
+class DividesByProgress(Toy):
+    def loss(self, phase, batch):  # look
+        return super().loss(phase, batch)["loss"] / torch.tensor(batch.progress)
+
+
+@breaks("every phase gives a finite scalar loss")
+class FailsLater(Toy):
+    def loss(self, phase, batch):
+        return super().loss(phase, batch)["loss" if batch.progress < 0.5 else "lost"]  # look
+
+
 @breaks("every parameter belongs to a phase and gets a gradient")
 class IdleParameter(Toy):
     def __init__(self, data, config):
@@ -159,6 +171,12 @@ class NeedsPickle(Toy):
 
     def set_extra_state(self, state):
         self.seen_before = state["seen"]
+
+
+@breaks("settling leaves finite weights")
+class SettlesToNaN(Toy):
+    def settle(self, batch):  # look
+        self.seen.fill_(float("nan"))
 
 
 @breaks("training leaves finite weights")
