@@ -218,9 +218,9 @@ class Model(nn.Module):
     def settle(self, batch: Batch) -> None:
         """Set what depends on the final weights (standing statistics, a calibration); no gradients.
 
-        Called once, when training ends, on the averaged weights in evaluation mode, which may be left inside. Like
-        `prepare` it gets the first training images, is seeded, stands outside the clock and the budget, and runs in the
-        first of several processes alone. Points of a curve are copies that are settled alike.
+        Called once, when training ends, on the averaged weights in evaluation mode, which it may leave. As for
+        `prepare`, `batch` has the first training images, torch's generator is seeded, the clock is stopped, and only
+        the first of several processes calls it. Points of a curve are copies that are settled in the same way.
         """
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:

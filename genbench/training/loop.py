@@ -211,7 +211,7 @@ class Trainer:
         mine = count // self.team.size
         first = self.meter.images + self.team.rank * mine * size
         sums = self.accumulate(phase, range(first, first + mine * size, size), count, within)
-        parameters = phase.parameters
+        parameters: list[Tensor] = [*phase.parameters]
         sums = self.team.add_up(parameters, sums)
         self.team.share_buffers(self.model)
         gradients = [p.grad for p in parameters if p.grad is not None]
