@@ -146,16 +146,19 @@ class InTurn(Lazy):
         return self.last(self.net(batch.images)).square().mean() if phase == "last" else super().loss(phase, batch)
 
 
-def test_an_average_becomes_the_weights_when_the_last_phase_of_its_optimizer_ends(tmp_path, digits):
+def test_an_average_becomes_the_weights_when_the_last_phase_of_its_optimizer_ends(tmp_path, digits, monkeypatch):
     job = toy_job(tmp_path, InTurn)
     trainer = Trainer(job, build(job, digits, InTurn), digits, tmp_path, Meter(torch.device("cpu")))
-    for progress in (0.0, 0.1, 0.2, 0.3, 0.4):
+    weight = trainer.model.net[1].weight
+    monkeypatch.setattr(trainer, "update", lambda phase, within, ledger: weight.data.add_(phase.name != "last"))
+    for step, progress in enumerate((0.0, 0.1, 0.2, 0.3, 0.4)):
+        moved = weight.clone()
         trainer.step(progress)
-        assert not torch.equal(trainer.ema.model.net[1].weight, trainer.model.net[1].weight)
-    before = trainer.model.net[1].weight.clone()
+        assert torch.equal(weight, moved + (2 if step == 2 else 1)), "moved, by both phases in one step, not replaced"
+    average = trainer.ema.model.net[1].weight.clone()
+    assert not torch.equal(average, weight)
     trainer.step(0.5)
-    weights = trainer.model.net[1].weight
-    assert torch.equal(trainer.ema.model.net[1].weight, weights) and not torch.equal(weights, before)
+    assert torch.equal(trainer.ema.model.net[1].weight, average) and torch.equal(weight, average)
     assert trainer.averages == {"critic": 5, "last": 1}
 
 
@@ -290,12 +293,13 @@ class Settles(Toy):
         self.settled[0] += 1
         self.settled[1] = self.mean.mean() + batch.images.mean()
         self.settled[2] = torch.rand(())
+        self.mean += 1
 
 
 def test_a_model_settles_once_on_the_averaged_weights_when_training_ends(tmp_path, digits):
     plain, _ = train_toy(tmp_path, digits)
     trained, _ = train_toy(tmp_path, digits, Settles)
-    assert torch.equal(trained.mean, plain.mean) and not trained.training
+    assert torch.equal(trained.mean, plain.mean + 1) and not trained.training
     job = toy_job(tmp_path, Settles)
     images = Feeder(job, digits, False, torch.device("cpu")).batch(0, loop.PREPARE_IMAGES).images
     torch.manual_seed(derive_seed(job.seed, "settle"))

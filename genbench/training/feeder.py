@@ -54,5 +54,5 @@ def flips(seed: int, seen: int, size: int) -> np.ndarray:
     A pure function of the seed and an image's place in the stream: Philox gives four numbers per value of its counter.
     """
     generator = np.random.Philox(key=derive_seed(seed, "flip"), counter=seen // 4)
-    numbers: np.ndarray = generator.random_raw(seen % 4 + size)[seen % 4 :]
-    return numbers % 2 == 1
+    mirrored: np.ndarray = generator.random_raw(seen % 4 + size)[seen % 4 :] % 2 == 1
+    return mirrored
