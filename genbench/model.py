@@ -57,7 +57,7 @@ class Phase:
     move the same parameters by losses of their own, each at its own cost in FLOPs, and the parameters are averaged once
     per step. Together the two make lazy regularisation (Karras et al. 2020, "Analyzing and improving the image quality
     of StyleGAN", appendix B): an expensive penalty in every 16th step only, its weight times 16. Since the optimizer
-    then takes 17 updates in 16 steps, its learning rate and betas change by c = 16/17:
+    then takes 17 updates in 16 steps, its learning rate and betas change by c = 16/17::
 
         c = every / (every + 1)
         optimizer = torch.optim.Adam(self.critic.parameters(), lr=c * 2e-3, betas=(0.0**c, 0.99**c))
