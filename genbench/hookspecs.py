@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genbench.records.samples import Samples
     from genbench.records.task import Executor
 
-API, OLDEST_API = 1, 1
+API, OLDEST_API = 2, 1
 """Versions of these hooks and of what `genbench` exports: this one, which a plugin may state as `genbench_api`, and the
 oldest whose plugins still work. API rises when a plugin can use what was not there before; OLDEST_API when plugins must
 change."""

@@ -124,6 +124,12 @@ def test_a_plugin_for_another_interface_is_listed_and_refused_when_asked_for(
         load_plugins().require_whole()
 
 
+@pytest.mark.parametrize("version", range(hookspecs.OLDEST_API, hookspecs.API + 1))
+def test_a_plugin_for_any_interface_since_the_oldest_is_loaded(tmp_path, version):
+    model, info = load_plugins([write(tmp_path, f"genbench_api = {version}\n{GOOD}")]).model("toy")
+    assert model.name == "toy" and info.state == "ok"
+
+
 def test_a_slow_import_is_told_of_by_name_and_seconds(genbench, tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "SLOW_SECONDS", 0.2)
     install(monkeypatch, tmp_path, slow=f"import time\ntime.sleep(0.3)\n{GOOD}", quick=GOOD.replace("toy", "other"))

@@ -67,13 +67,13 @@ class GrayOnly(Toy):
 # Training
 
 
-@breaks("every phase has parameters of its own, which its module holds")
+@breaks("every optimizer has parameters of its own, which its phase's module holds")
 class SharedParameters(Two):
     def phases(self):  # look
         return [super().phases()[0], Phase("second", self.second, adamw(self, 0.1))]
 
 
-@breaks("every phase has parameters of its own, which its module holds")
+@breaks("every optimizer has parameters of its own, which its phase's module holds")
 class OtherModule(Two):
     def phases(self):  # look
         return [
@@ -101,6 +101,18 @@ class LossRaises(Toy):
 class LossIsNaN(Toy):
     def loss(self, phase, batch):  # look
         return super().loss(phase, batch)["loss"] * float("nan")
+
+
+@breaks("every phase gives a finite scalar loss")
+class DividesByProgress(Toy):
+    def loss(self, phase, batch):  # look
+        return super().loss(phase, batch)["loss"] / torch.tensor(batch.progress)
+
+
+@breaks("every phase gives a finite scalar loss")
+class FailsLater(Toy):
+    def loss(self, phase, batch):
+        return super().loss(phase, batch)["loss" if batch.progress < 0.5 else "lost"]  # look
 
 
 @breaks("every parameter belongs to a phase and gets a gradient")
@@ -159,6 +171,12 @@ class NeedsPickle(Toy):
 
     def set_extra_state(self, state):
         self.seen_before = state["seen"]
+
+
+@breaks("settling leaves finite weights")
+class SettlesToNaN(Toy):
+    def settle(self, batch):  # look
+        self.seen.fill_(float("nan"))
 
 
 @breaks("training leaves finite weights")

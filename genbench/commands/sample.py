@@ -22,6 +22,7 @@ from genbench.running.sample import draw
 from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData
 from genbench.support.validation import checked
+from genbench.training.memory import forget
 
 SCALE = 4
 
@@ -69,7 +70,7 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
     if loaded is None or "ema" not in loaded[0]:
         raise BadInput(f"{folder}: no trained weights here", "run the job first")
     restore(model, loaded[0]["ema"], folder / "checkpoint")
-    return model.eval()
+    return forget(model).eval()
 
 
 def model_class(job: Job, folder: Path, files: tuple[str, ...]) -> type[Model]:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from genbench.training.train import train
 STEPS = 6
 COUNT = 6
 """Images per batch and per call of sample()."""
+PROGRESSES = (0.0, 0.9)
+"""Shares of a phase's span at which its loss is computed: a warm-up begins at 0."""
 MORE = 24
 """Images over which a likelihood is averaged."""
 CLASSES = 3
@@ -120,10 +122,10 @@ class Case:
                 break
         return model
 
-    def loss(self, model: Model, phase: str) -> dict[str, Tensor]:
-        """The losses of the batch, by name."""
+    def loss(self, model: Model, phase: str, progress: float = 0.0) -> dict[str, Tensor]:
+        """The losses of the batch at a share of the phase's span, by name."""
         torch.manual_seed(1)
-        outcome = model.loss(phase, self.batch)
+        outcome = model.loss(phase, replace(self.batch, progress=progress))
         return outcome if isinstance(outcome, dict) else {"loss": outcome}
 
     @cached_property

@@ -19,6 +19,7 @@ from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.support.errors import Cancelled
 from genbench.training.loop import Trainer
+from genbench.training.memory import memories
 
 STOPS = (1, 4)
 """Steps after which training is interrupted: within each half of STEPS, and no multiples of 2 or 3 apart."""
@@ -70,6 +71,7 @@ def _train_on(case: Case, model: Model, folder: Path) -> Model | None:
 def _unsaved(model: Model) -> dict[str, tuple[type[nn.Module], Any]]:
     """Everything that the modules hold outside their state, by name: the class of the module, and the content."""
     saved: dict[int, Any] = {id(value): value for value in model.state_dict(keep_vars=True).values()}
+    saved |= {id(memory): memory for memory in memories(model).values()}
     saved |= {id(module): module for module in model.modules()}
     return {
         f"{path}.{name}".removeprefix("."): (type(module), _content(value, dict(saved)))

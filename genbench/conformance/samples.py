@@ -110,7 +110,7 @@ def samples_vary(case: Case) -> None:
 @promise("a saved, loaded or copied model draws the same samples", "__init__", training_resumes, samples_repeat)
 def survives(case: Case) -> None:
     other = case.build(seed=5)
-    other.load_state_dict(stored(case.trained))
+    other.load_state_dict(stored(case.trained.state_dict()))
     told = "they depend on state that is neither a parameter nor a buffer (register_buffer)"
     require(torch.equal(case.sample(other), case.drawn), f"samples differ after saving and loading: {told}")
     require(torch.equal(case.sample(copy.deepcopy(case.trained)), case.drawn), f"samples differ after deepcopy: {told}")

@@ -98,7 +98,8 @@ class Job(BaseModel):
     def identity(self) -> dict[str, Any]:
         """All that training depends on, and nothing else: not the number of workers, not paths."""
         device = self.runtime.device.split(":")[0]
-        config = {key: value for key, value in self.train_config.items() if (key, value) != ("micro_batch", 0)}
+        unused = (("micro_batch", 0), ("flip", False))
+        config = {key: value for key, value in self.train_config.items() if (key, value) not in unused}
         return {
             "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": config,
             "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,

@@ -53,6 +53,7 @@ from genbench.support.progress import report, stop_if_requested
 from genbench.support.signals import is_interruption
 from genbench.support.text import impersonal, redacted
 from genbench.training.loop import build_model
+from genbench.training.memory import forget
 
 log = logging.getLogger("genbench")
 
@@ -124,7 +125,7 @@ class Run:
             model.load_state_dict(tensors["ema"])
             self.meter.restore_finished(state.meter)
             self.kept, self.trained_by = state.curve, state.job
-            self.model = model.eval()
+            self.model = forget(model).eval()
             return
         self.enter("train")
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
