@@ -95,8 +95,10 @@ def _scored(
     earlier = copy.deepcopy(model)
     earlier.load_state_dict(tensors["ema"])
     hook, device = plugins.manager.hook, torch.device(job.runtime.device)
-    samples = hook.sample(job=job, model=earlier.eval(), data=data, folder=folder, meter=Meter(device))
-    lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
+    samples, measured = None, earlier.eval()
+    if job.samples:
+        samples, measured = hook.sample(job=job, model=earlier, data=data, folder=folder, meter=Meter(device)), None
+    lists = hook.evaluate(job=job, model=measured, samples=samples, data=data)
     measurements = [measurement for found in lists for measurement in found]
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]
