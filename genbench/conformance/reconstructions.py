@@ -45,5 +45,5 @@ def codes(case: Case) -> str:
     require(found.dim() > 0 and len(found) == count and found.numel() > 0,
             f"codes() of {count} images has shape {tuple(found.shape)}")  # fmt: skip
     low, high = int(found.min()), int(found.max())
-    require(0 <= low and high < size, f"codes from {low} to {high} of a codebook of {size}")
+    require(low >= 0 and high < size, f"codes from {low} to {high} of a codebook of {size}")
     return f"{len(found.unique())} of {size} codes used"

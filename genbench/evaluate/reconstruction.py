@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -142,11 +142,9 @@ def reconstructed(model: Model, batch: Batch) -> Tensor:
 def coded(model: Model, batch: Batch) -> Tensor:
     """The codes of a batch, int64 (B, ...). Raises BadInput if they are no codes of the model's codebook."""
     assert isinstance(model, Codebook)
-    found, size = model.codes(batch.images, batch.labels), model.codebook_size()
-    if not isinstance(found, Tensor) or found.dtype != torch.int64 or len(found) != len(batch) or found.dim() < 1:
-        raise BadInput(
-            f"{model.name}: codes() of {len(batch)} images must give int64 of shape ({len(batch)}, ...)", HINT
-        )
-    if not found.numel() or found.min() < 0 or found.max() >= size:
+    found, size, count = model.codes(batch.images, batch.labels), model.codebook_size(), len(batch)
+    if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.shape[:1] != (count,) or not found.numel():
+        raise BadInput(f"{model.name}: codes() of {count} images must give int64 of shape ({count}, ...)", HINT)
+    if found.min() < 0 or found.max() >= size:
         raise BadInput(f"{model.name}: codes() must give numbers from 0 to codebook_size() - 1, {size - 1}", HINT)
     return found

@@ -86,7 +86,7 @@ def _dash(slot: Slot, views: list[View], found: list[Measurement], values: tuple
 
 
 def _unable(slot: Slot, record: Record) -> str:
-    """Why a metric is not one of such a record: it has no model, or no samples, or the model cannot do what it needs."""
+    """Why such a record never has this metric: it has no model or no samples, or the model lacks an ability; or ""."""
     metric = metric_named(slot.metric)
     if is_reference(record):
         return NO_MODEL if metric.family != "fidelity" else ""
