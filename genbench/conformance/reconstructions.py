@@ -46,4 +46,4 @@ def codes(case: Case) -> str:
             f"codes() of {count} images has shape {tuple(found.shape)}")  # fmt: skip
     low, high = int(found.min()), int(found.max())
     require(low >= 0 and high < size, f"codes from {low} to {high} of a codebook of {size}")
-    return f"{len(found.unique())} of {size} codes used"
+    return f"{len(set(found.flatten().tolist()))} of {size} codes used"
