@@ -292,7 +292,7 @@ def test_a_model_without_samples_is_trained_scored_and_shown(genbench, stages, t
     assert genbench("verify", "runs").code == 0
     page = Page(tmp_path / "pages" / "runs" / f"{folder.name}.html")
     assert "below each, what is left of it after encoding and decoding" in page.text and "as drawn" not in page.text
-    assert "stage : the model draws none" in Page(tmp_path / "pages" / "index.html").text
+    assert "no samples stage: the model draws none" in Page(tmp_path / "pages" / "index.html").text
 
 
 def test_what_needs_samples_is_refused_for_a_model_without(genbench, stages, tmp_path):
