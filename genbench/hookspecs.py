@@ -88,10 +88,11 @@ def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) ->
 
 
 @hookspec
-def evaluate(job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement] | None:
+def evaluate(job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement] | None:
     """Measure samples or model; two measurements of one (metric, protocol) are an error.
 
-    Called by `genbench.running.run`. `model` is None where only samples exist (the reference rows, foreign samples).
+    Called by `genbench.running.run`. `model` is None where only samples exist (the reference rows, foreign
+    samples), `samples` is None for a model that draws none.
     """
 
 

@@ -115,7 +115,8 @@ class Model(nn.Module):
 
     The harness owns the loop, the clock, seeds, EMA, checkpoints, devices and disk. A model draws from torch's global
     generator, which the harness seeds before every call, and never re-seeds it. A model that also has `log_prob` (see
-    `genbench.Likelihood`) gets bits/dim.
+    `genbench.Likelihood`) gets bits/dim. One that can be scored without samples (`genbench.capabilities`) needs no
+    `sample`.
     """
 
     class Config(BaseModel):

@@ -523,6 +523,54 @@ class BelowTheEntropy(Toy):
         return (2.4 - 10 * images.square()).flatten(1).sum(1)
 
 
+# Reconstructions
+
+
+@breaks("reconstruct gives an image for every image")
+class ReconstructsCrops(Toy):
+    def reconstruct(self, images, labels=None):  # look
+        return images[..., 1:]
+
+
+@breaks("reconstruct gives an image for every image")
+class ReconstructsLevels(Toy):
+    def reconstruct(self, images, labels=None):  # look
+        return (images + 1) * 128
+
+
+@breaks("reconstruct leaves no gradients behind")
+class ReconstructsWithGraph(Toy):
+    def reconstruct(self, images, labels=None):  # look
+        with torch.enable_grad():
+            return images + self.mean
+
+
+class Coded(Toy):
+    def codes(self, images, labels=None):
+        return ((images.flatten(1) + 1) * 128).long()
+
+    def codebook_size(self):
+        return 256
+
+
+@breaks("codes are whole numbers of the codebook")
+class CodesOutside(Coded):
+    def codes(self, images, labels=None):  # look
+        return super().codes(images) + 256
+
+
+@breaks("codes are whole numbers of the codebook")
+class CodesOfFloats(Coded):
+    def codes(self, images, labels=None):  # look
+        return super().codes(images).float()
+
+
+@breaks("codes are whole numbers of the codebook")
+class NoCodes(Coded):
+    def codebook_size(self):  # look
+        return 0
+
+
 def marked(model):
     """File and line of the mark within the class, or of the part that it is about."""
     lines, first = inspect.getsourcelines(ABOUT.get(model, model))

@@ -53,6 +53,8 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
     """The trained model of a run, with some of its sampling options overridden."""
     if job.is_reference or job.foreign:
         raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from", "give a run of a model")
+    if not job.samples:
+        raise BadInput(f"{folder}: model {job.model!r} draws no samples: it has no method sample()", "give another run")
     kind = model_class(job, folder, plugins)
     for key in overrides:
         if key not in kind.Config.model_fields or kind.Config.role(key) != "sample":

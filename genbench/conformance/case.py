@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from genbench.capabilities import Likelihood
+from genbench.capabilities import Likelihood, Reconstruction, defines
 from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
 from genbench.data.dataset import Dataset, Part
@@ -78,6 +78,11 @@ class Case:
         """48 training and 48 test images, whose appearance depends on the class."""
         train, test = (drawn_images(self.shape, seed) for seed in (0, 1))
         return Dataset("kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the model has a method `sample`."""
+        return defines(self.model, "sample")
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -171,6 +176,13 @@ class Case:
         torch.manual_seed(1)
         return model.eval().log_prob(batch.images, batch.labels)
 
+    @torch.no_grad()
+    def reconstruct(self, model: Model) -> Tensor:
+        """What the model makes of the training batch."""
+        assert isinstance(model, Reconstruction)
+        torch.manual_seed(1)
+        return model.eval().reconstruct(self.batch.images, self.batch.labels)
+
     @cached_property
     def nats(self) -> Tensor:
         """The trained model's log-likelihood of the training batch, nats per image."""
@@ -185,10 +197,13 @@ class Case:
             "__init__": self.build,
             "prepare": lambda: self.prepared(name),
             "loss": lambda: self.loss(model.train(), name),
-            "sample": lambda: self.sample(self.trained),
         }
+        if self.draws:
+            calls["sample"] = lambda: self.sample(self.trained)
         if isinstance(model, Likelihood):
             calls["log_prob"] = lambda: self.log_prob(self.trained, self.batch)
+        if isinstance(model, Reconstruction):
+            calls["reconstruct"] = lambda: self.reconstruct(self.trained)
         for method, call in calls.items():
             before = shared_state()
             call()

@@ -80,10 +80,10 @@ def check_case(case: Case, begun: Begun | None = None) -> Iterator[Verdict]:
 
 def _without(promise: Promise, found: dict[Promise, Verdict], case: Case) -> Verdict | None:
     """The verdict on a promise that needs one that is broken, not checked or not made; None for any other."""
-    for need in promise.needs:
+    for need in (*promise.needs, *promise.after):
         if found[need].state in ("FAIL", "?"):
             return Verdict(promise.text, "?", f"needs: {need.text}", cases=(str(case),))
-        if found[need].state == "-":
+        if found[need].state == "-" and need in promise.needs:
             return Verdict(promise.text, "-", found[need].found, cases=(str(case),))
     return None
 

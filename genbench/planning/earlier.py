@@ -39,7 +39,9 @@ class Earlier:
             self.train_seconds = job.budget.amount
         elif images is not None and self.images_per_second:
             self.train_seconds = images / self.images_per_second
-        if self.seconds_per_sample is not None:
+        if not job.samples:
+            self.sample_seconds = 0.0
+        elif self.seconds_per_sample is not None:
             self.sample_seconds = self.seconds_per_sample * job.samples
         self.seconds = self._sum()
 

@@ -24,7 +24,7 @@ from genbench.planning.earlier import Earlier, earlier_runs
 from genbench.planning.shadow import as_shadow, build_job, remember_calls, shadow_mode, unchecked_distributions
 from genbench.planning.spending import Spending, Update, spend
 from genbench.records.job import Job
-from genbench.records.record import Record
+from genbench.records.record import NO_SAMPLES, Record
 from genbench.records.samples import BLOCK
 from genbench.records.v100 import nominal_days, nominal_words
 from genbench.support.errors import GenbenchError, describe
@@ -132,7 +132,9 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
     for name, phase in found.phases.items():
         if phase.flops_per_update is None:
             _try_phase(found, name, job, data, plugins)
-    if "sample" in own:
+    if not job.samples:
+        found.reasons["sample_flops"] = NO_SAMPLES
+    elif "sample" in own:
         found.reasons["sample_flops"] = f"plugin {info.name!r} samples by a hook of its own"
     else:
         with mode, unchecked_distributions():

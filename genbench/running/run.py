@@ -107,8 +107,10 @@ class Run:
             self.keep_samples()
         else:
             self.train()
-            self.sample()
-            self.measure_throughput()
+            self.weights = checkpoint.weights_digest(self.model) if self.model is not None else ""
+            if job.samples:
+                self.sample()
+                self.measure_throughput()
         self.evaluate()
         self.draw()
         self.score_curve()
@@ -130,6 +132,8 @@ class Run:
         self.enter("train")
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
         self.model = trained.eval()
+        if not job.samples:  # which would tell of which weights the earlier numbers are
+            self.previous = None
         tensors, state = checkpoint.load(folder / "checkpoint") or ({}, TrainingState())
         state = state.model_copy(update={"job": job.id, "finished": True, "meter": self.meter.state()})
         self.kept = state.curve
@@ -140,7 +144,6 @@ class Run:
         """Draw and store the samples, unless those of the same key are there."""
         job, folder = self.job, self.job.folder
         self.enter("sample")
-        self.weights = checkpoint.weights_digest(self.model) if self.model is not None else ""
         stored = read_samples(folder, job.samples_key, self.weights)
         if stored is not None:
             shards.clear(folder)
@@ -184,13 +187,12 @@ class Run:
         """
         self.enter("evaluate")
         fault("evaluate.begin")
-        assert self.samples is not None
         job, known, old = self.job, self.known, self.previous
         began = time.perf_counter()
         spared_seconds()
         missing = missing_extractors(job, old) if old else None
         if missing is not None:
-            measured = in_features(missing, job, self.samples, self.data, self.plugins)
+            measured = in_features(missing, job, self.samples, self.data, self.plugins, self.model)
         else:
             lists = self.plugins.manager.hook.evaluate(job=job, model=self.model, samples=self.samples, data=self.data)
             measured = [measurement for found in lists for measurement in found]
@@ -204,14 +206,13 @@ class Run:
             known.extractors = old.extractors if missing is not None else {}
             known.measurers = old.measurers
         known.measurements = measured
-        if not job.is_reference:
+        if self.samples is not None and not job.is_reference:
             known.warnings = collapse_signs(self.samples.images, self.data.test.images, measured)
         fault("evaluate.end")
 
     def draw(self) -> None:
         """The pictures that a report shows of these samples and this model."""
         self.enter("pictures")
-        assert self.samples is not None
         keep_pictures(self.job, self.model, self.data, self.samples, self.weights)
 
     def score_curve(self) -> None:
