@@ -1,4 +1,4 @@
-"""The default `sample`: seeded blocks from the trained model, checked, quantised and labelled by the harness."""
+"""The default `sample`: seeded blocks from the trained model, checked, quantised and conditioned by the harness."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset
 from genbench.devices import autocast
 from genbench.images import to_uint8
@@ -22,18 +23,7 @@ from genbench.support.progress import report, stop_if_requested, stop_requested
 from genbench.support.seeds import derive_seed
 from genbench.training.compilation import compiled
 
-LABEL_SEED = 2020
 SHARD_SECONDS = 60.0
-
-
-def label_plan(data: Dataset, count: int) -> np.ndarray:
-    """`count` labels in the exact proportions of the training labels (largest remainders), shuffled, int64."""
-    assert data.train.labels is not None
-    shares = np.bincount(data.train.labels, minlength=data.num_classes) / len(data.train) * count
-    counts = np.floor(shares).astype(int)
-    short = count - counts.sum()
-    counts[np.argsort(counts - shares, kind="stable")[:short]] += 1
-    return np.random.default_rng(LABEL_SEED).permutation(np.repeat(np.arange(data.num_classes), counts))
 
 
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
@@ -41,14 +31,12 @@ def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) ->
 
     What an interrupted sampling has left in `folder` is not drawn again.
     """
-    labels = label_plan(data, job.samples) if job.conditional else None
+    plan = ConditionPlan.of(data, job.kind, job.samples)
     with compiled(model, job.compile):
-        return _blocks(job, model, data, folder, meter, labels)
+        return _blocks(job, model, data, folder, meter, plan)
 
 
-def _blocks(
-    job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, labels: np.ndarray | None
-) -> Samples:  # fmt: skip
+def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, plan: ConditionPlan) -> Samples:
     """The blocks of `sample`, after a call outside the clock that warms up."""
     images = np.empty((job.samples, *data.shape), np.uint8)
     with meter.pause():
@@ -57,7 +45,7 @@ def _blocks(
         # Compiled code is made for a size, the first time that it is asked for: that of a block, and of the last one.
         sizes = {min(BLOCK, job.samples), job.samples % BLOCK or BLOCK} if job.compile else {min(8, job.samples)}
         for size in sorted(sizes):
-            draw(job, model, labels, 0, min(size, job.samples))
+            draw(job, model, plan, 0, min(size, job.samples))
     kept, kept_at = begin, meter.seconds
     for start in range(begin, job.samples, BLOCK):
         fault("sample.block")
@@ -67,13 +55,16 @@ def _blocks(
             kept, kept_at = start, meter.seconds
         stop_if_requested()
         count = min(BLOCK, job.samples - start)
-        block = draw(job, model, labels, start, count)
+        block = draw(job, model, plan, start, count)
         clamped += int((block.abs() > 1).sum())
         images[start : start + count] = to_uint8(block).cpu().numpy()
         meter.sampled += count
         report("sample", meter.sampled / job.samples)
         fault("sample.drawn")
-    return Samples(images, labels, clamped / images.size, min(BLOCK, job.samples), model.nfe)
+    samples = Samples(
+        images, clamped_share=clamped / images.size, batch=min(BLOCK, job.samples), nfe=model.nfe
+    )  # fmt: skip
+    return samples.under(job.kind, plan.numbers)
 
 
 def shown(value: object) -> str:
@@ -82,16 +73,16 @@ def shown(value: object) -> str:
 
 
 @torch.inference_mode()
-def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: int) -> Tensor:
+def draw(job: Job, model: Model, plan: ConditionPlan, start: int, count: int) -> Tensor:
     """Images `start` to `start + count`, float32 (count, C, H, W), checked.
 
     Raises BadInput for a wrong shape, Diverged for NaN or infinity.
     """
     device, shape = torch.device(job.runtime.device), model.data.shape
-    wanted = None if labels is None else torch.from_numpy(labels[start : start + count]).to(device)
+    given = plan.given(start, count, device)
     torch.manual_seed(derive_seed(job.seed, "sample", start))
     with autocast(device, job.precision):
-        block = model.sample(count, wanted)
+        block = model.sample(count, given)
     if not isinstance(block, Tensor) or tuple(block.shape) != (count, *shape) or not block.is_floating_point():
         told = f"{model.name}: sample({count}) must give floats of shape {(count, *shape)}, it gave {shown(block)}"
         raise BadInput(told, "`genbench check-plugin` names the line")

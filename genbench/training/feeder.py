@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.model import Batch
 from genbench.records.job import Job
@@ -22,14 +23,13 @@ class Feeder:
         if device.type != "cpu" and self.images.numel() <= self.RESIDENT_BYTES:
             self.images = self.images.to(device)
             store.release(data.train.images)
-        labels = data.train.labels
-        self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
+        self.conditions = conditions_of(job.kind)
 
     def batch(self, seen: int, size: int) -> Batch:
         """The `size` images after the first `seen`, float32 (size, C, H, W)."""
-        indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
-        levels = self.images[indices.to(self.images.device)].to(self.device)
+        indices = self.data.batch_at(self.job.seed, seen, size)
+        levels = self.images[torch.from_numpy(indices).to(self.images.device)].to(self.device)
         if self.images.device.type == "cpu":
             store.release(self.data.train.images)
-        labels = None if self.labels is None else self.labels[indices.to(self.device)]
-        return Batch.of_levels(levels, labels, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
+        given = self.conditions.given(self.data.train, indices, self.device)
+        return Batch.of_levels(levels, given, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
