@@ -16,7 +16,7 @@ from genbench.data.folders import data_root
 from genbench.data.preparation import prepare, stand_in
 from genbench.planning.shadow import build
 from genbench.records.record import JobStamp
-from genbench.records.samples import Samples
+from genbench.records.samples import Samples, StoredSamples, write_samples
 from genbench.running.defaults import load_plugins
 
 PLUGIN = '''
@@ -184,6 +184,10 @@ def test_what_is_stored_of_a_class_is_what_version_1_stored(tmp_path):
     for job in (toy_job(tmp_path), toy_job(tmp_path, conditional=True)):
         assert "condition" not in job.model_dump(mode="json") and "condition" not in job.identity
         assert "condition" not in job.stamp().model_dump(mode="json")
+    samples = Samples(np.zeros((3, 1, 8, 8), np.uint8), np.arange(3))
+    write_samples(tmp_path, samples, StoredSamples(key="k"))
+    about = json.loads((tmp_path / "samples.json").read_text())
+    assert about["labels_sha256"] and "conditions_sha256" not in about and not (tmp_path / "conditions.npy").exists()
 
 
 def test_another_condition_is_another_job_and_another_block(tmp_path):
