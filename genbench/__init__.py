@@ -10,6 +10,7 @@ from genbench.support.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from genbench.capabilities import Likelihood
+    from genbench.condition import Condition, ConditionSpec
     from genbench.data.dataset import Dataset
     from genbench.evaluate.extractor import Extractor
     from genbench.hookspecs import hookimpl
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "BadInput",
     "Batch",
+    "Condition",
+    "ConditionSpec",
     "Config",
     "DataSpec",
     "Dataset",
@@ -51,6 +54,7 @@ __all__ = [
 
 _HOMES = {
     "genbench.capabilities": ("Likelihood",),
+    "genbench.condition": ("Condition", "ConditionSpec"),
     "genbench.data.dataset": ("Dataset",),
     "genbench.evaluate.extractor": ("Extractor",),
     "genbench.hookspecs": ("hookimpl",),

@@ -1,10 +1,14 @@
-"""Optional abilities of a model, recognised by its methods alone: nothing is declared."""
+"""Optional abilities of a model, recognised by its methods alone: nothing is declared.
+
+`given` has one condition per image and is passed by position, as to `Model.sample`.
+"""
 
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from genbench.condition import Given
 from genbench.model import Model
 
 
@@ -12,7 +16,7 @@ from genbench.model import Model
 class Likelihood(Protocol):
     """A model with a likelihood, exact, bounded or estimated (see `Model.likelihood`)."""
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(self, images: Tensor, given: Given = None, /) -> Tensor:
         """Nats per image, (B,), of dequantised images (B, C, H, W), or of bin centres if the model is discrete."""
         ...
 
@@ -21,7 +25,7 @@ class Likelihood(Protocol):
 class BoundTerms(Protocol):
     """A model whose likelihood bound has parts; the record keeps them with the value."""
 
-    def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def bound_terms(self, images: Tensor, given: Given = None, /) -> dict[str, Tensor]:
         """The parts of -log_prob by name, nats per image (B,): under one seed they sum to it."""
         ...
 
@@ -29,7 +33,7 @@ class BoundTerms(Protocol):
 class SumOfTerms:
     """A mixin that gives a model with `bound_terms` its `log_prob`: minus their sum."""
 
-    def log_prob(self: BoundTerms, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(self: BoundTerms, images: Tensor, labels: Given = None) -> Tensor:
         """Nats per image, (B,)."""
         return -torch.stack(list(self.bound_terms(images, labels).values())).sum(0)
 
@@ -38,7 +42,7 @@ class SumOfTerms:
 class BoundOverTime(Protocol):
     """A model whose bound is a sum over the steps of a process; the report draws its terms."""
 
-    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def bound_over_time(self, images: Tensor, given: Given = None, /) -> tuple[Tensor, Tensor]:
         """Some times, ascending int64 (T,), and the term of each, nats per image (T, B)."""
         ...
 
@@ -47,7 +51,7 @@ class BoundOverTime(Protocol):
 class EvidenceBound(Protocol):
     """A model with an evidence lower bound that is looser than its `log_prob`, such as that of a VAE."""
 
-    def elbo_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def elbo_terms(self, images: Tensor, given: Given = None, /) -> dict[str, Tensor]:
         """The parts of -ELBO by name, nats per image (B,)."""
         ...
 
@@ -56,7 +60,7 @@ class EvidenceBound(Protocol):
 class Reconstruction(Protocol):
     """A model that encodes and decodes images, such as a first stage; it gets `rfid` and `psnr`."""
 
-    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, given: Given = None) -> Tensor:
         """What is left of the images (B, C, H, W) after encoding and decoding: floats of their shape in [-1, 1].
 
         `images` are as in `log_prob`: dequantised, or bin centres if the model is discrete.
@@ -68,7 +72,7 @@ class Reconstruction(Protocol):
 class Codebook(Protocol):
     """A model that encodes images by the entries of a codebook; it gets `code_use` and `code_perplexity`."""
 
-    def codes(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def codes(self, images: Tensor, given: Given = None) -> Tensor:
         """The code at each position of the latents, int64 (B, ...) in [0, codebook_size()), of images (B, C, H, W)."""
         ...
 
@@ -81,10 +85,10 @@ class Codebook(Protocol):
 class Interpolation(Protocol):
     """A model that can lead from one given image to another; the report draws this as a strip."""
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None, /) -> Tensor:
         """Images (S, B, C, H, W) in [-1, 1] from `first` to `second`, (B, C, H, W), at weights in [0, 1], (S,).
 
-        `labels` (B,) are those of both.
+        `given` is of both, or of the first if no two images share a condition.
         """
         ...
 
@@ -100,7 +104,7 @@ class Chains(Protocol):
         """About `count` times ascending from 0, int64 (S,), and what the images become at each, (S, B, C, H, W)."""
         ...
 
-    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def reverse_chain(self, n: int, count: int, given: Given = None, /) -> tuple[Tensor, Tensor]:
         """About `count` times descending to 0, int64 (S,), and how `n` samples come about, (S, n, C, H, W)."""
         ...
 

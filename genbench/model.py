@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from genbench.condition import Condition, ConditionSpec, Given, Kind, kind_of
 from genbench.images import dequantize, to_float
 
 Role = Literal["train", "sample", "runtime"]
@@ -16,11 +17,20 @@ Role = Literal["train", "sample", "runtime"]
 
 @dataclass(frozen=True)
 class DataSpec:
-    """The images a model is built for: `shape` is (C, H, W); `num_classes` is 0 where the job is unconditional."""
+    """The images a model is built for: `shape` is (C, H, W); `num_classes` is 0 unless the job conditions on the class.
+
+    `condition` is what the job conditions on instead, and None if it does not.
+    """
 
     name: str
     shape: tuple[int, int, int]
     num_classes: int = 0
+    condition: ConditionSpec | None = None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of what the job conditions on, None if on nothing."""
+        return kind_of(self.num_classes, self.condition)
 
     @property
     def dims(self) -> int:
@@ -31,9 +41,10 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class Batch:
-    """Training images, float32 (B, C, H, W), and their labels, int64 (B,), or None where the job is unconditional.
+    """Training images, float32 (B, C, H, W), and what they are conditioned on.
 
-    The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`. `progress` is the share of
+    The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`. `labels` are the classes,
+    int64 (B,), if the job conditions on them; `condition` is that of a job of another kind. `progress` is the share of
     the phase's span that is over, in [0, 1): a loss that warms a term up by it resumes exactly, which a counter in a
     Python attribute does not. It is the same for all micro-batches, repeats and processes of a step, and 0 outside
     `Model.loss`.
@@ -41,17 +52,32 @@ class Batch:
 
     images: Tensor
     labels: Tensor | None = None
+    condition: Condition | None = None
     progress: float = 0.0
 
     @classmethod
-    def of_levels(cls, levels: Tensor, labels: Tensor | None, discrete: bool, seed: int) -> Self:
+    def of(cls, images: Tensor, given: Given) -> Self:
+        """The batch of images and whatever a model is handed with them."""
+        return cls(images, condition=given) if isinstance(given, Condition) else cls(images, given)
+
+    @classmethod
+    def of_levels(cls, levels: Tensor, given: Given, discrete: bool, seed: int) -> Self:
         """The batch of uint8 levels (B, C, H, W), on their device; `seed` is that of the dequantisation noise."""
         if discrete:
-            return cls(to_float(levels), labels)
-        return cls(dequantize(levels, torch.Generator(levels.device).manual_seed(seed)), labels)
+            return cls.of(to_float(levels), given)
+        return cls.of(dequantize(levels, torch.Generator(levels.device).manual_seed(seed)), given)
+
+    @property
+    def given(self) -> Given:
+        """What a model is handed beside the images: the labels, the condition of another kind, or None."""
+        return self.labels if self.condition is None else self.condition
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, part: slice) -> Self:
+        given = self.given
+        return self.of(self.images[part], None if given is None else given[part])
 
 
 @dataclass
@@ -156,7 +182,7 @@ class Model(nn.Module):
             return role
 
         def check(self, data: DataSpec) -> None:
-            """Raise ValueError, naming the option, where these settings do not suit the images or have no labels.
+            """Raise ValueError, naming the option, if these settings do not suit the images or what is conditioned on.
 
             Called first when the model is built, which a plan does before anything runs.
             """
@@ -168,8 +194,10 @@ class Model(nn.Module):
     name: ClassVar[str]
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
+    conditions: ClassVar[tuple[Kind, ...]] = ()
+    """The kinds of condition that the model can take; the job decides which it gets, if any."""
     conditional: ClassVar[bool] = False
-    """Whether the model can be conditioned on labels; the job decides whether it is."""
+    """Whether the model can be conditioned on the class: the same as "class" among its `conditions`."""
     discrete: ClassVar[bool] = False
     """Whether `log_prob` is that of the 256 levels (its input then is bin centres), not a density on [-1, 1)."""
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
@@ -188,6 +216,11 @@ class Model(nn.Module):
         config.check(data)
         self.data = data
         self.config = config
+
+    @classmethod
+    def kinds(cls) -> tuple[Kind, ...]:
+        """The kinds of condition that the model can take, however it says so."""
+        return tuple(dict.fromkeys((*(("class",) if cls.conditional else ()), *cls.conditions)))
 
     @property
     def nfe(self) -> int:
@@ -243,8 +276,12 @@ class Model(nn.Module):
 
         report_within(share)
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        """`n` images, float (n, C, H, W) in [-1, 1], of the given classes, int64 (n,), where the job is conditional."""
+    def sample(self, n: int, given: Given = None) -> Tensor:
+        """`n` images, float (n, C, H, W) in [-1, 1].
+
+        `given`, which is passed by position, has one condition per image: labels, int64 (n,), if the job conditions on
+        the class, a `Condition` of length n if on another kind, and None if it is unconditional.
+        """
         raise TypeError(f"{type(self).__qualname__} has no sample()")
 
 

@@ -45,7 +45,7 @@ def objectives_and_predictions():
 def test_every_objective_and_prediction_of_diffusion(model, objective, prediction):
     few = {"batch_size": 8, "timesteps": 8, "steps": 2, "bound_exact": 1, "bound_strata": 2}
     config = model.Config(**model.presets["tiny"] | few | objective | {"prediction": prediction})
-    verdicts = check_case(Case(model, config, (1, 8, 8), conditional=True))
+    verdicts = check_case(Case(model, config, (1, 8, 8), "class"))
     assert [verdict for verdict in verdicts if verdict.state == "FAIL"] == []
 
 
@@ -105,13 +105,13 @@ COLOUR = {
 }
 
 
-@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("kind", [None, "class"])
 @pytest.mark.parametrize(("name", "change"), [(name, change) for name in COLOUR for change in COLOUR[name]])
-def test_colour_images_of_32_x_32_train_like_any_other(name, change, conditional):
+def test_colour_images_of_32_x_32_train_like_any_other(name, change, kind):
     """In the harness's own loop; the likelihood of what was trained on is better than before, where there is one."""
     model = load_plugins().model(name)[0]
     config = model.Config(**{**model.presets["tiny"], "batch_size": 8, **change})
-    case = Case(model, config, (3, 32, 32), conditional)
+    case = Case(model, config, (3, 32, 32), kind)
     assert all(tensor.isfinite().all() for tensor in case.trained.state_dict().values())
     images = case.sample(case.trained)
     assert images.shape == (6, 3, 32, 32) and images.isfinite().all() and images.std() > 0

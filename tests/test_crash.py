@@ -258,7 +258,7 @@ def test_an_interrupted_sampling_goes_on_from_its_last_part(tmp_path, digits, mo
     drawn = []
     draw = sample.draw
     monkeypatch.setattr(sample, "draw", lambda *a: (drawn.append(a[3:]), draw(*a))[1])
-    monkeypatch.setattr(sample, "stop_requested", lambda: len(drawn) == 4)
+    monkeypatch.setattr(sample, "stop_requested", lambda: len(drawn) == 5)
     monkeypatch.setattr(sample, "stop_if_requested", lambda: sample.stop_requested() and stop())
 
     def stop():
@@ -270,14 +270,14 @@ def test_an_interrupted_sampling_goes_on_from_its_last_part(tmp_path, digits, mo
     meter = Meter(torch.device("cpu"))
     with meter.sampling():
         samples = sample.sample(job, model, digits, job.folder, meter)
-    assert drawn == [(0, 8), (15, 5), (20, 3)], "warmed up, and drew what was missing"
+    assert drawn == [(0, 1), (0, 5), (15, 5), (20, 3)], "counted, warmed up, and drew what was missing"
     assert (samples.images == whole.images).all() and samples.clamped_share == whole.clamped_share
     assert meter.sampled == 23 and meter.sample_seconds > 0
     drawn.clear()
     monkeypatch.setattr(sample, "stop_requested", lambda: False)
     model.mean.data += 1
     sample.sample(job, model, digits, job.folder, Meter(torch.device("cpu")))
-    assert len(drawn) == 1 + 5, "of other weights nothing is taken over"
+    assert len(drawn) == 2 + 5, "of other weights nothing is taken over"
 
 
 def test_a_part_of_an_evaluation_is_measured_once(tmp_path):

@@ -12,6 +12,7 @@ from plugin_sources import plugin_source
 from torch import nn
 
 from genbench import Model, Phase
+from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
 from genbench.devices import peak_memory, reset_peak_memory, resident_memory
 from genbench.metering.flops import FlopCounter
@@ -155,9 +156,9 @@ def test_what_is_planned_is_what_a_run_counts(name, tmp_path):
         assert not found.phases[key].tried
     assert (found.train_steps, found.train_images, found.train_flops) == (meter.steps, meter.images, meter.flops)
     assert {op for phase in found.phases.values() for op in phase.uncounted_ops} == meter.uncounted_ops
-    labels = np.zeros(100, np.int64) if job.conditional else None
+    plan = ConditionPlan.of(session.datasets[job.dataset], job.kind, 100)
     with FlopCounter() as counter:
-        draw(job, model.eval(), labels, 0, 100)
+        draw(job, model.eval(), plan, 0, 100)
     assert found.sample_flops == counter.flops
 
 

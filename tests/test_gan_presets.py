@@ -168,7 +168,7 @@ def test_samples_of_a_batch_normalised_generator_do_not_depend_on_their_batch(ne
 def test_what_is_sampled_has_the_statistics_and_the_weights_of_the_last_step() -> None:
     """Without averaging the copy that the harness keeps is the trained model, buffers and all."""
     config = GANConfig(network="residual", norm="batch", ema_decay=0, critic_steps=2, **TINY)
-    case = Case(GAN, config, (1, 8, 8), conditional=True)
+    case = Case(GAN, config, (1, 8, 8), "class")
     assert not case.trained.training
     running = {name: b for name, b in case.trained.named_buffers() if "running" in name}
     assert running and all(b.abs().sum() > 0 for b in running.values())

@@ -12,7 +12,7 @@ import pytest
 import torch
 from toys import toy_job
 
-from genbench import Batch, DataSpec
+from genbench import Batch, ConditionSpec, DataSpec
 from genbench.images import dequantize, to_float
 from genbench.planning.config import Experiment, ModelChoice
 from genbench.planning.plan import make_jobs
@@ -42,6 +42,7 @@ JOB = {
     "dataset": ("training", "other"),
     "dataset_digest": ("training", "other"),
     "conditional": ("training", True),
+    "condition": ("training", ConditionSpec("vector", (3,))),
     "seed": ("training", 7),
     "budget": ("training", Budget.parse("21steps")),
     "precision": ("training", "bf16"),
@@ -87,6 +88,7 @@ EXPERIMENT = {
     "budget": ("training", "21steps"),
     "samples": ("samples", 21),
     "conditional": ("runtime", True),  # `gaussian` cannot be; see Job.conditional
+    "condition": ("runtime", "class"),
     "precision": ("training", "bf16"),
     "compile": ("training", True),
     "extractors": ("extractor", ("local-classifier",)),

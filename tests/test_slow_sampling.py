@@ -7,6 +7,7 @@ from finished import record_of, run_of
 from torch import nn
 from toys import Toy, toy_job
 
+from genbench.data.condition_plan import ConditionPlan
 from genbench.metering.meter import Meter
 from genbench.running import sample as sampling
 from genbench.running.sample import BLOCK_FLOPS, block_size, flops_per_image
@@ -82,7 +83,7 @@ def test_the_gradient_of_a_sampler_is_counted(tmp_path, digits):
     job = toy_job(tmp_path, Climbing, samples=10)
     model = Climbing(digits.spec(False), Climbing.Config()).eval()
     products = 2 * 64 * WIDTH
-    assert flops_per_image(job, model, None) == 3 * (products + products)
+    assert flops_per_image(job, model, ConditionPlan.of(digits, None, 10)) == 3 * (products + products)
     samples, _ = drawn(tmp_path, digits, Climbing)
     assert samples.flops == 6 * products and torch.is_inference_mode_enabled() is False
 
@@ -126,7 +127,7 @@ def test_each_call_of_a_network_and_each_report_is_a_sign_of_life(tmp_path, digi
     monkeypatch.setattr(progress, "alive", lambda: signs.append("alive"))
     torch.manual_seed(0)
     model = Climbing(digits.spec(False), Climbing.Config()).eval()
-    sampling.draw(toy_job(tmp_path, Climbing), model, None, 0, 4)
+    sampling.draw(toy_job(tmp_path, Climbing), model, ConditionPlan.of(digits, None, 4), 0, 4)
     assert len(signs) == 3 and not model.net._forward_pre_hooks
     model.report(0.5)
     assert len(signs) == 4

@@ -7,9 +7,9 @@ import pytest
 import torch
 from toys import Toy, build, toy_job
 
+from genbench.data.condition_plan import ConditionPlan
 from genbench.evaluate.likelihood import likelihood_measurements
 from genbench.metering.meter import Meter
-from genbench.records.samples import Samples
 from genbench.running.sample import sample
 from genbench.running.throughput import measure_throughput, rates
 from genbench.support.errors import BadInput
@@ -59,8 +59,7 @@ def test_a_batch_that_fails_says_why():
 
 def test_batches_do_not_exceed_that_of_the_samples_on_a_cpu(tmp_path, digits):
     job = toy_job(tmp_path, samples=20)
-    samples = Samples(np.zeros((20, 1, 8, 8), np.uint8), batch=20)
-    found = measure_throughput(job, build(job, digits), samples)
+    found = measure_throughput(job, build(job, digits), ConditionPlan.of(digits, None, 20), 20)
     assert [rate.batch for rate in found] == [1, 16] and all(rate.images_per_second > 0 for rate in found)
 
 
@@ -70,7 +69,7 @@ def test_labels_go_with_every_batch(tmp_path, digits, count):
     model, seen = build(job, digits), []
     plain = model.sample
     model.sample = lambda n, labels=None: seen.append((n, len(labels))) or plain(n, labels)
-    measure_throughput(job, model, Samples(np.zeros((20, 1, 8, 8), np.uint8), np.arange(20) % 10, batch=20))
+    measure_throughput(job, model, ConditionPlan.of(digits, "class", 20), 20)
     assert (count, count) in seen and all(n == labels for n, labels in seen)
 
 

@@ -28,7 +28,8 @@ from genbench.tables.formats import FORMATS
 from genbench.tables.layouts import LAYOUTS
 
 SUITE_OPTIONS = (
-    "budget", "samples", "precision", "compile", "conditional", "likelihood_images", "allow_rank_deficient", "curve"
+    "budget", "samples", "precision", "compile", "conditional", "condition", "likelihood_images",
+    "allow_rank_deficient", "curve",
 )  # fmt: skip
 V100 = click.option(
     "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."

@@ -53,6 +53,7 @@ EXPERIMENT = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and sampling."),
     click.option("--conditional", is_flag=True, default=None, help="Condition the models that can on the labels."),
+    click.option("--condition", metavar="KIND", help="Condition on this of the dataset: class is --conditional."),
     click.option(
         "--jobs",
         type=click.IntRange(1, 256),

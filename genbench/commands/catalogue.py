@@ -32,7 +32,8 @@ def model_rows(files: Iterable[str]) -> list[Row]:
             for key, field in model.Config.model_fields.items()
         ]
         rows.append(
-            {"name": name, "plugin": info.origin, "conditional": model.conditional, "capabilities": capabilities(model),
+            {"name": name, "plugin": info.origin, "conditional": "class" in model.kinds(),
+             "conditions": list(model.kinds()), "capabilities": capabilities(model),
              "likelihood": model.likelihood if "likelihood" in capabilities(model) else None,
              "presets": sorted(model.presets), "about": summary(model.__doc__), "options": options}
         )  # fmt: skip
@@ -43,7 +44,8 @@ def model_text(rows: list[Row]) -> str:
     """Models with their options, indented."""
     lines = []
     for row in rows:
-        able = [f"likelihood: {row['likelihood'] or 'none'}"] + (["conditional"] if row["conditional"] else [])
+        able = [f"likelihood: {row['likelihood'] or 'none'}"]
+        able += ["conditional" if kind == "class" else f"conditional on {kind}" for kind in row["conditions"]]
         lines.append(f"{row['name']:10} {row['about']}  [{'; '.join(able)}]")
         if row["presets"]:
             lines.append(f"{'':12}presets: {', '.join(row['presets'])}")

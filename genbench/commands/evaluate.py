@@ -136,7 +136,7 @@ def foreign_job(
     digest = stack.digest
     return Job(
         model=name, label=name, config={"samples": digest[:12]}, plugin=PluginStamp(name="elsewhere", version=""),
-        dataset=data.name, dataset_digest=data.digest, conditional=stack.labels is not None, samples=len(stack),
+        dataset=data.name, dataset_digest=data.digest, conditional=stack.kind is not None, samples=len(stack),
         budget=Budget(unit="images", amount=0), evaluation=evaluation, runtime=runtime, foreign=digest,
         external_data=(stack.source,),
         extractor_stamps=extractor_stamps(evaluation.extractors, plugins.registered("register_extractors")),
@@ -149,7 +149,7 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
     with locked(job.folder):
         store.sweep(job.folder)
         run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)), previous=previous_record(job))
-        run.samples = Samples(stack.images, stack.labels)
+        run.samples = Samples(stack.images).under(stack.kind, stack.labels)
         run.evaluate()
         measured = {m.metric for m in run.known.measurements}
         run.known.measurements += [m for m in no_likelihood(job, data) if m.metric not in measured]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.images import to_uint8
 from genbench.model import DataSpec, Model
 from genbench.plots.sheets import as_picture, sheet
@@ -37,10 +38,11 @@ def draw_from_run(
     job = read_job(folder)
     job = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": "cpu"})})
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
-    classes = parse_labels(labels, count, record)
+    conditions = conditions_of(job.kind)
+    plan = ConditionPlan(conditions, conditions.asked(labels, count, record))
     blocks = []
     for start in range(0, count, BLOCK):
-        blocks.append(to_uint8(draw(job, model, classes, start, min(BLOCK, count - start))))
+        blocks.append(to_uint8(draw(job, model, plan, start, min(BLOCK, count - start))))
     images = torch.cat(blocks)
     if out.suffix == ".npy":
         store.write_array(out, images.numpy())
@@ -61,7 +63,8 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
             raise BadInput(
                 f"--{key}: model {job.model!r} has no such option of sampling", "`genbench models` lists them"
             )
-    spec = DataSpec(record.dataset.name, record.dataset.shape, record.dataset.num_classes if job.conditional else 0)
+    classes = record.dataset.num_classes if job.kind == "class" else 0
+    spec = DataSpec(record.dataset.name, record.dataset.shape, classes, job.condition)
     where = folder / "job.json"
     try:
         config = checked(kind.Config, {**job.config, **overrides}, lambda keys: str(where), "run the job again")
@@ -96,21 +99,6 @@ def restore(model: Model, weights: dict[str, torch.Tensor], origin: Path) -> Non
         raise CorruptData(
             f"{origin}: the averaged weights (ema) are another model's: {said}", "run it again"
         ) from error
-
-
-def parse_labels(text: str | None, count: int, record: Record) -> np.ndarray | None:
-    """`count` labels that repeat those of the text, int64; all classes in turn where none are given."""
-    if not record.job.conditional:
-        if text is not None:
-            raise BadInput("--labels: the run is unconditional", "run it with --conditional")
-        return None
-    classes = list(range(record.dataset.num_classes))
-    if text is not None:
-        parts = text.split(",")
-        if not all(part.strip().isdigit() and int(part) in classes for part in parts):
-            raise BadInput(f"--labels {text}", f"whole numbers from 0 to {len(classes) - 1}, separated by commas")
-        classes = [int(part) for part in parts]
-    return np.resize(np.array(classes, np.int64), count)
 
 
 def write_sheet(images: torch.Tensor, out: Path) -> None:

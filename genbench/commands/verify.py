@@ -14,7 +14,7 @@ import numpy as np
 
 from genbench.records.checkpoint import MANIFEST, read_manifest
 from genbench.records.record import CHANGED, Record, is_sealed
-from genbench.records.samples import read_about
+from genbench.records.samples import CONDITIONS, read_about
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, describe
 from genbench.support.version import __version__
@@ -129,7 +129,7 @@ def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
 
 
 def _samples(folder: Path, record: Record) -> Iterator[Fault]:
-    """samples.npy and labels.npy against samples.json and the record."""
+    """samples.npy, and what they were drawn under, against samples.json and the record."""
     about = read_about(folder)
     if about is None:
         if record.status == "complete" and not record.draws_nothing:
@@ -148,23 +148,28 @@ def _samples(folder: Path, record: Record) -> Iterator[Fault]:
     wanted = (record.samples.count, *record.dataset.shape)
     if record.status == "complete" and (images.dtype != np.uint8 or images.shape != wanted):
         yield Fault("samples.npy", f"{images.dtype} {images.shape}, the record says uint8 {wanted}")
-    yield from _labels(folder, record, len(images))
+    yield from _conditions(folder, record, len(images))
 
 
-def _labels(folder: Path, record: Record, count: int) -> Iterator[Fault]:
-    file = folder / "labels.npy"
-    if not file.exists():
-        if record.samples.labels != "none":
-            yield Fault("labels.npy", "missing")
-        return
-    try:
-        labels = store.read_array(file)
-    except (CorruptData, OSError) as error:
-        yield Fault("labels.npy", f"not readable: {error}")
-        return
-    sound = labels.dtype.kind in "iu" and labels.shape == (count,)
-    if not sound or (count and not 0 <= labels.min() <= labels.max() < record.dataset.num_classes):
-        yield Fault("labels.npy", f"not {count} classes of {record.dataset.num_classes}")
+def _conditions(folder: Path, record: Record, count: int) -> Iterator[Fault]:
+    """What the samples were drawn under: classes, or places of test images."""
+    dataset, stamp = record.dataset, record.samples
+    for name, promised, limit, what in (
+        (CONDITIONS["labels"], stamp.labels != "none", dataset.num_classes, "classes"),
+        (CONDITIONS["conditions"], bool(stamp.conditions), dataset.counts["test"], "places"),
+    ):
+        if not (folder / name).exists():
+            if promised:
+                yield Fault(name, "missing")
+            continue
+        try:
+            numbers = store.read_array(folder / name)
+        except (CorruptData, OSError) as error:
+            yield Fault(name, f"not readable: {error}")
+            continue
+        sound = numbers.dtype.kind in "iu" and numbers.shape == (count,)
+        if not sound or (count and not 0 <= numbers.min() <= numbers.max() < limit):
+            yield Fault(name, f"not {count} {what} of {limit}")
 
 
 def _job(folder: Path, record: Record) -> Iterator[Fault]:

@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from genbench.capabilities import Likelihood, Reconstruction, defines
+from genbench.condition import Kind
 from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
+from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
 from genbench.metering.meter import Meter
@@ -49,9 +51,9 @@ def mixture(shape: tuple[int, int, int]) -> Mixture:
 
 
 @cache
-def entropy(shape: tuple[int, int, int], conditional: bool) -> Entropy:
+def entropy(shape: tuple[int, int, int], kind: Kind | None) -> Entropy:
     """The entropy of `mixture`, bits/dim."""
-    return mixture(shape).entropy(conditional)
+    return mixture(shape).entropy(kind == "class")
 
 
 def drawn_images(shape: tuple[int, int, int], seed: int) -> Part:
@@ -62,16 +64,16 @@ def drawn_images(shape: tuple[int, int, int], seed: int) -> Part:
 
 @dataclass(frozen=True)
 class Case:
-    """One model on one kind of image, conditional or not."""
+    """One model on one kind of image, and the kind of what it is conditioned on, if it is."""
 
     model: type[Model]
     config: Config
     shape: tuple[int, int, int]
-    conditional: bool
+    kind: Kind | None = None
     device: str = "cpu"
 
     def __str__(self) -> str:
-        return "x".join(map(str, self.shape)) + (" with labels" if self.conditional else "")
+        return "x".join(map(str, self.shape)) + (f" with {conditions_of(self.kind).words}" if self.kind else "")
 
     @cached_property
     def data(self) -> Dataset:
@@ -86,31 +88,36 @@ class Case:
 
     @cached_property
     def spec(self) -> DataSpec:
-        return self.data.spec(self.conditional)
+        return self.data.spec(self.kind)
 
     @cached_property
-    def labels(self) -> Tensor | None:
-        """The classes requested of samples, or None."""
-        return torch.arange(COUNT, device=self.device) % CLASSES if self.conditional else None
+    def plan(self) -> ConditionPlan:
+        """What COUNT samples are drawn under: the conditions in turn."""
+        return self._planned(np.arange(COUNT) % CLASSES)
 
-    def as_batch(self, levels: Tensor, labels: Tensor) -> Batch:
-        """Levels as the model sees them."""
-        wanted = labels.to(self.device) if self.conditional else None
-        return Batch.of_levels(levels.to(self.device), wanted, self.model.discrete, seed=0)
+    def same(self, number: int) -> ConditionPlan:
+        """A plan of COUNT samples under one and the same condition."""
+        return self._planned(np.full(COUNT, number))
+
+    def _planned(self, numbers: np.ndarray) -> ConditionPlan:
+        return ConditionPlan(conditions_of(self.kind), numbers, self.data.test)
+
+    def as_batch(self, part: Part, count: int | None = None) -> Batch:
+        """The first images of a split as the model sees them."""
+        indices = np.arange(len(part))[:count]
+        levels = torch.from_numpy(part.images[indices]).to(self.device)
+        given = conditions_of(self.kind).given(part, indices, self.device)
+        return Batch.of_levels(levels, given, self.model.discrete, seed=0)
 
     @cached_property
     def batch(self) -> Batch:
         """Training images."""
-        labels = self.data.train.labels
-        assert labels is not None
-        return self.as_batch(torch.from_numpy(self.data.train.images[:COUNT]), torch.from_numpy(labels[:COUNT]))
+        return self.as_batch(self.data.train, COUNT)
 
     @cached_property
     def test(self) -> Batch:
         """MORE test images."""
-        images, labels = self.data.test.images[:MORE], self.data.test.labels
-        assert labels is not None
-        return self.as_batch(torch.from_numpy(images), torch.from_numpy(labels[:MORE]))
+        return self.as_batch(self.data.test, MORE)
 
     def build(self, seed: int = 0) -> Model:
         """The model, untrained."""
@@ -138,7 +145,8 @@ class Case:
         """STEPS steps of training, as the harness plans them."""
         return Job(
             model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
-            dataset_digest=self.data.digest, conditional=self.conditional, samples=COUNT,
+            dataset_digest=self.data.digest, samples=COUNT,
+            conditional=self.kind is not None, condition=self.data.condition(self.kind),
             budget=Budget(unit="steps", amount=STEPS), runtime=Runtime(device=self.device),
         )  # fmt: skip
 
@@ -154,10 +162,10 @@ class Case:
         return self.train()
 
     @torch.no_grad()
-    def sample(self, model: Model, seed: int = 1, labels: Tensor | None = None) -> Tensor:
-        """COUNT images, by default of the classes in turn."""
+    def sample(self, model: Model, seed: int = 1, plan: ConditionPlan | None = None) -> Tensor:
+        """COUNT images, by default under the conditions in turn."""
         torch.manual_seed(seed)
-        return model.eval().sample(COUNT, self.labels if labels is None else labels)
+        return model.eval().sample(COUNT, (plan or self.plan).given(0, COUNT, self.device))
 
     @property
     def movable(self) -> Model:
@@ -174,14 +182,14 @@ class Case:
         """Nats per image."""
         assert isinstance(model, Likelihood)
         torch.manual_seed(1)
-        return model.eval().log_prob(batch.images, batch.labels)
+        return model.eval().log_prob(batch.images, batch.given)
 
     @torch.no_grad()
     def reconstruct(self, model: Model) -> Tensor:
         """What the model makes of the training batch."""
         assert isinstance(model, Reconstruction)
         torch.manual_seed(1)
-        return model.eval().reconstruct(self.batch.images, self.batch.labels)
+        return model.eval().reconstruct(self.batch.images, self.batch.given)
 
     @cached_property
     def nats(self) -> Tensor:
@@ -230,7 +238,7 @@ class Case:
 
 
 def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **options: Any) -> Iterator[Case]:
-    """Gray and colour images, and labelled ones if the model can use labels; by default in the preset `tiny`, if any.
+    """Gray and colour images, and those with labels if the model can use them; by default in the preset `tiny`, if any.
 
     `options` are the model's own, on top of the preset. Sizes are the smallest that `Config.check` accepts.
     """
@@ -239,21 +247,22 @@ def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **
     where = f"preset {name!r}" if name and not options else "the options"
     config = checked(model.Config, settings, lambda keys: where, "Config lists what can be set")
     config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
-    wanted = [(1, False), (3, False), *([(1, True)] if model.conditional else [])]
-    shapes = [_smallest(config, channels, conditional) for channels, conditional in wanted]
+    wanted: list[tuple[int, Kind | None]] = [(1, None), (3, None)]
+    wanted += [(1, "class")] if "class" in model.kinds() else []
+    shapes = [_smallest(config, channels, kind) for channels, kind in wanted]
     if not any(shapes):
         shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # refused, with the model's own reason
-    for shape, (_, conditional) in zip(shapes, wanted):
+    for shape, (_, kind) in zip(shapes, wanted):
         if shape is not None:
-            yield Case(model, config, shape, conditional, device)
+            yield Case(model, config, shape, kind, device)
 
 
-def _smallest(config: Config, channels: int, conditional: bool) -> tuple[int, int, int] | None:
+def _smallest(config: Config, channels: int, kind: Kind | None) -> tuple[int, int, int] | None:
     """The smallest images that the options accept."""
     for side in SIDES[channels]:
         shape = (channels, side, side)
         try:
-            config.check(DataSpec("kit", shape, CLASSES if conditional else 0))
+            config.check(DataSpec("kit", shape, CLASSES if kind else 0))
         except ValueError:
             continue
         return shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from genbench.capabilities import BoundTerms, Likelihood
 from genbench.conformance.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
 from genbench.conformance.promise import NotApplicable, promise, require, require_no_gradients
 from genbench.conformance.training import trains
+from genbench.data.dataset import Part
 from genbench.images import bits_per_dim
 from genbench.model import Batch
 
@@ -34,8 +36,7 @@ def likelihood_detached(case: Case) -> None:
 def likelihood_alone(case: Case) -> None:
     if case.trained.likelihood != "exact":
         raise NotApplicable(f"likelihood = {case.trained.likelihood!r}")
-    images, classes = case.batch.images[:1], case.batch.labels
-    alone = case.log_prob(case.trained, Batch(images, None if classes is None else classes[:1]))
+    alone = case.log_prob(case.trained, case.batch[:1])
     told = f"log_prob of an image is {alone[0]:.3f} nats alone, {case.nats[0]:.3f} in a batch of {COUNT}"
     require(torch.allclose(alone[0], case.nats[0], rtol=1e-4, atol=1e-3), told)
 
@@ -46,7 +47,7 @@ def bound_parts(case: Case) -> str:
         raise NotApplicable("no bound_terms()")
     torch.manual_seed(1)
     with torch.no_grad():
-        parts = case.trained.eval().bound_terms(case.batch.images, case.batch.labels)
+        parts = case.trained.eval().bound_terms(case.batch.images, case.batch.given)
     whole = -case.nats
     total = torch.stack([part.double() for part in parts.values()]).sum(0)
     told = f"the parts of the first image sum to {total[0]:.3f} nats, -log_prob is {whole[0]:.3f}"
@@ -58,14 +59,14 @@ def bound_parts(case: Case) -> str:
 def noise_costs(case: Case) -> str:
     """By Gibbs' inequality, no normalised density averages less on uniform images."""
     levels = torch.randint(0, 256, (MORE, *case.shape), generator=torch.Generator().manual_seed(3), dtype=torch.uint8)
-    batch = case.as_batch(levels, torch.arange(MORE) % CLASSES)
+    batch = case.as_batch(Part(levels.numpy(), np.arange(MORE) % CLASSES))
     return _costs(case, batch, 8.0, 1e-3, "uniform images have an entropy of")
 
 
 @promise("images of known entropy cost no less than it", "log_prob", likelihood)
 def known_entropy_costs(case: Case) -> str:
     """By Gibbs' inequality, on test images from the training distribution."""
-    limit = entropy(case.shape, case.conditional)
+    limit = entropy(case.shape, case.kind)
     return _costs(case, case.test, limit.bits_per_dim, limit.error, "their entropy is")
 
 

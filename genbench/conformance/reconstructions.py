@@ -38,7 +38,7 @@ def codes(case: Case) -> str:
     require(isinstance(size, int) and size > 0, f"codebook_size() is {size!r}", "codebook_size")
     torch.manual_seed(1)
     with torch.no_grad():
-        found = model.codes(case.batch.images, case.batch.labels)
+        found = model.codes(case.batch.images, case.batch.given)
     require(isinstance(found, Tensor), f"codes() returns a {type(found).__name__}, not a tensor")
     require(found.dtype == torch.int64, f"codes() is {found.dtype}, not int64")
     count = len(case.batch)

@@ -31,7 +31,7 @@ def samples(case: Case) -> str:
     model = case.trained.eval()
     for n in (COUNT, 1):
         with torch.no_grad():
-            images = model.sample(n, None if case.labels is None else case.labels[:n])
+            images = model.sample(n, case.plan.given(0, n, case.device))
         wanted = (n, *case.shape)
         require(isinstance(images, Tensor), f"sample({n}) returns a {type(images).__name__}, not a tensor")
         require(tuple(images.shape) == wanted, f"sample({n}) has shape {tuple(images.shape)}, not {wanted}")
@@ -118,19 +118,15 @@ def survives(case: Case) -> None:
     require(torch.equal(case.sample(copy.deepcopy(case.trained)), case.drawn), f"samples differ after deepcopy: {told}")
 
 
-@promise("samples depend on the labels", "sample", samples_repeat)
-def labels(case: Case) -> None:
-    if not case.conditional:
-        raise NotApplicable("sampled without labels" if case.model.conditional else "conditional = False")
-    asked = case.labels
-    assert asked is not None
+@promise("another condition gives other samples", "sample", samples_repeat)
+def conditioned(case: Case) -> None:
+    if case.kind is None:
+        raise NotApplicable("sampled without a condition" if case.model.kinds() else "it takes no condition")
     for model in (case.trained, shaken(case.trained)):
-        first, last = (
-            case.sample(model, labels=torch.full_like(asked, label)).nan_to_num() for label in (0, CLASSES - 1)
-        )
+        first, last = (case.sample(model, plan=case.same(number)).nan_to_num() for number in (0, CLASSES - 1))
         if not torch.equal(first, last):
             return
-    raise Broken(f"class 0 and class {CLASSES - 1} give the same images")
+    raise Broken(f"{case.kind} 0 and {case.kind} {CLASSES - 1} give the same images")
 
 
 @torch.no_grad()
@@ -149,7 +145,7 @@ def interpolates(case: Case) -> None:
     torch.manual_seed(1)
     images, weights = case.batch.images, torch.linspace(0, 1, 3, device=case.device)
     with torch.no_grad():
-        found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.labels)
+        found = case.trained.eval().interpolate(images, images.roll(1, 0), weights, case.batch.given)
     require_images(found, (3, *images.shape), "interpolate")
     require(not torch.equal(found[0], found[2]), "interpolate gives the same images at weights 0 and 1")
 
@@ -161,7 +157,7 @@ def chains(case: Case) -> str:
     torch.manual_seed(1)
     with torch.no_grad():
         there, forward = case.trained.eval().forward_chain(case.batch.images, 3)
-        back, reverse = case.trained.reverse_chain(COUNT, 3, case.labels)
+        back, reverse = case.trained.reverse_chain(COUNT, 3, case.plan.given(0, COUNT, case.device))
     require(there[0] == 0 and bool((there.diff() > 0).all()), f"the times of forward_chain are {there.tolist()}")
     require(
         back[-1] == 0 and bool((back.diff() < 0).all()),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genbench.condition import ConditionSpec, Kind, as_kind
 from genbench.records.record import DatasetStamp, Entropy
 from genbench.support import store
 from genbench.support.seeds import derive_seed
@@ -19,10 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """One split: uint8 images (N, C, H, W), memory-mapped, and int64 labels (N,), or None."""
+    """One split: uint8 images (N, C, H, W), memory-mapped, and int64 labels (N,), or None.
+
+    `conditions` are those of other kinds: of each kind its arrays by name, each with N first.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
+    conditions: Mapping[Kind, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,6 +58,8 @@ class Dataset:
     """Distinct training images; None if they were not counted."""
     turned: int = 0
     """Images rotated or mirrored to match their EXIF orientation."""
+    conditions: tuple[ConditionSpec, ...] = ()
+    """What the images have to be conditioned on, beside their labels."""
 
     @property
     def remarks(self) -> list[str]:
@@ -71,21 +79,26 @@ class Dataset:
         return vars(self) | {"train": None, "test": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state | read_parts(state["folder"], state["num_classes"]))
+        vars(self).update(state | read_parts(state["folder"], state["num_classes"], state["conditions"]))
 
-    def stamp(self, conditional: bool) -> DatasetStamp:
-        """What a record keeps of the dataset."""
+    def condition(self, kind: Kind | None) -> ConditionSpec | None:
+        """What a job of this kind is conditioned on; None too for the class, which needs no more than its number."""
+        return next((condition for condition in self.conditions if condition.kind == kind), None)
+
+    def stamp(self, kind: Kind | bool | None) -> DatasetStamp:
+        """What the record of a job that conditions on this kind (True: the class) keeps of the dataset."""
+        entropies: dict[Kind | None, Entropy | None] = {None: self.entropy, "class": self.entropy_given_label}
         return DatasetStamp(
             name=self.name, digest=self.digest, shape=self.shape, num_classes=self.num_classes,
-            counts={"train": len(self.train), "test": len(self.test)},
-            entropy=self.entropy_given_label if conditional else self.entropy,
+            counts={"train": len(self.train), "test": len(self.test)}, entropy=entropies.get(as_kind(kind)),
         )  # fmt: skip
 
-    def spec(self, conditional: bool) -> DataSpec:
-        """What a model for these images is built from."""
+    def spec(self, kind: Kind | bool | None) -> DataSpec:
+        """What the model of a job that conditions on this kind (True: the class) is built from."""
         from genbench.model import DataSpec
 
-        return DataSpec(self.name, self.shape, self.num_classes if conditional else 0)
+        kind = as_kind(kind)
+        return DataSpec(self.name, self.shape, self.num_classes if kind == "class" else 0, self.condition(kind))
 
     def batch_at(self, seed: int, seen: int, size: int) -> np.ndarray:
         """Indices (size,) of the training images after the first `seen`: a new permutation every epoch.
@@ -105,10 +118,14 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
 
 
-def read_parts(folder: Path, num_classes: int) -> dict[str, Part]:
+def read_parts(folder: Path, num_classes: int, conditions: Iterable[ConditionSpec]) -> dict[str, Part]:
     """The prepared splits of a folder, memory-mapped."""
     parts = {}
     for name in ("train", "test"):
         labels = store.read_array(folder / f"{name}_labels.npy") if num_classes else None
-        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels)
+        others = {
+            kind: {file.stem.removeprefix(prefix): store.read_array(file) for file in folder.glob(f"{prefix}*.npy")}
+            for kind, prefix in ((condition.kind, f"{name}_{condition.kind}_") for condition in conditions)
+        }
+        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels, others)
     return parts

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genbench.condition import Kind, as_kind
 from genbench.data.array_file import read_arrays
 from genbench.data.dataset import Dataset
 from genbench.data.own_files import IMAGE_SHAPES, Array, Files, Folder
@@ -36,6 +37,11 @@ class Stack:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of what the samples were drawn under, None for nothing."""
+        return as_kind(self.labels is not None)
 
     @property
     def digest(self) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from genbench.condition import Kind
 from genbench.data.dataset import Dataset, Part, read_parts
 from genbench.data.entries import Entry
 from genbench.data.folders import cache_root
@@ -53,8 +54,9 @@ def stand_in(entry: Entry) -> Dataset:
         Part(np.broadcast_to(np.zeros(1, np.uint8), (count, *source.shape)), None) for count in STAND_IN_IMAGES
     )
     return Dataset(
-        entry.name, source.title, "", source.shape, source.num_classes, source.extractors, 0, Path(), train, test
-    )
+        entry.name, source.title, "", source.shape, source.num_classes, source.extractors, 0, Path(), train, test,
+        conditions=source.conditions(),
+    )  # fmt: skip
 
 
 def prepared_folder(entry: Entry, place: Place) -> Path:
@@ -126,7 +128,28 @@ def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: A
     if entry.source.num_classes:
         content.update(labels.tobytes())
         store.write_array(folder / f"{name}_labels.npy", labels)
+    for kind, arrays in _checked_conditions(entry, name, split).items():
+        for key, array in sorted(arrays.items()):
+            content.update(repr((name, kind, key, array.dtype.str, array.shape)).encode() + array.tobytes())
+            store.write_array(folder / f"{name}_{kind}_{key}.npy", array)
     return digests
+
+
+def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, Mapping[str, np.ndarray]]:
+    """The conditions of a split, apart from labels. Raises BadInput unless they are those that the source declares."""
+    declared = {condition.kind: condition for condition in entry.source.conditions()}
+    if set(split.conditions) != set(declared):
+        found, said = (", ".join(sorted(kinds)) or "none" for kinds in (split.conditions, declared))
+        raise _fault(entry, f"{name} conditions of kind {found}", f"the source declares {said}")
+    for kind, arrays in split.conditions.items():
+        if kind not in arrays:
+            raise _fault(entry, f"{name} conditions of kind {kind} without {kind!r}", "give the main array that name")
+        for key, array in arrays.items():
+            wanted = (split.count, *declared[kind].shape) if key == kind else (split.count, *array.shape[1:])
+            if array.shape != wanted or array.dtype.kind not in "biuf":
+                what = f"{array.dtype} of shape {array.shape}"
+                raise _fault(entry, f"{name} conditions, {key!r} of kind {kind}: {what}", f"numbers of shape {wanted}")
+    return split.conditions
 
 
 def _checked_items(entry: Entry, name: str, split: Split) -> Iterator[tuple[np.ndarray, int]]:
@@ -152,7 +175,7 @@ def _open(entry: Entry, folder: Path) -> Dataset:
     about, hint = store.read_json(folder / "dataset.json"), "remove the folder and run again"
     if not isinstance(about, dict) or not {"digest", "overlap"} <= about.keys():
         raise CorruptData(f"{folder / 'dataset.json'}: not the description of a prepared dataset", hint)
-    parts = read_parts(folder, entry.source.num_classes)
+    parts = read_parts(folder, entry.source.num_classes, entry.source.conditions())
     for name, part in parts.items():
         if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
             raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", hint)
@@ -160,5 +183,5 @@ def _open(entry: Entry, folder: Path) -> Dataset:
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
-        about.get("distinct"), about.get("turned", 0),
+        about.get("distinct"), about.get("turned", 0), source.conditions(),
     )  # fmt: skip

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from genbench.condition import ConditionSpec, Kind
 from genbench.records.record import Entropy
 from genbench.support.errors import BadInput, first_line
 from genbench.support.store import release
@@ -27,10 +28,14 @@ RELEASED = 1024
 
 @dataclass(frozen=True)
 class Split:
-    """`count` pairs of a uint8 image (C, H, W) and its label, -1 if it has none."""
+    """`count` pairs of a uint8 image (C, H, W) and its label, -1 if it has none.
+
+    `conditions` has what else the images are conditioned on: of each kind its arrays by name, each with `count` first.
+    """
 
     count: int
     items: Iterable[tuple[np.ndarray, int]]
+    conditions: Mapping[Kind, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,14 @@ class Source(BaseModel):
 
         The images are prepared again when they change. `stamp(path)` is one file's.
         """
+
+    def conditions(self) -> tuple[ConditionSpec, ...]:
+        """What its splits have in `conditions`; the class label is not among them, since `num_classes` says it."""
+        return ()
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of condition that its images have."""
+        return (*(("class",) if self.num_classes else ()), *(condition.kind for condition in self.conditions()))
 
     def entropy(self, conditional: bool) -> Entropy | None:
         """The entropy of the images' distribution, or of an image given its label; None if unknown."""

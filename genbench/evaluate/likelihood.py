@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
+from genbench.condition import Given
+from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim
@@ -24,8 +26,8 @@ from genbench.support.progress import alive_at_calls, report, stop_if_requested
 from genbench.support.seeds import derive_seed
 from genbench.support.store import release
 
-Terms = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
-"""(images, labels) -> parts of minus a log-likelihood, nats per image."""
+Terms = Callable[[Tensor, Given], dict[str, Tensor]]
+"""(images, their condition) -> parts of minus a log-likelihood, nats per image."""
 ELBO_NOTE = "evidence lower bound, by one draw of the latents an image"
 BLOCK = 250
 
@@ -83,7 +85,7 @@ def terms_of(model: Likelihood) -> Terms:
     """The parts of -log_prob where the model has them, else the whole under no name."""
     if isinstance(model, BoundTerms):
         return model.bound_terms
-    return lambda images, labels: {"": -model.log_prob(images, labels)}
+    return lambda images, given: {"": -model.log_prob(images, given)}
 
 
 def protocol(job: Job, data: Dataset, split: str, part: Part) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, pur
         )
         torch.manual_seed(derive_seed(job.seed, purpose, split, start))
         with alive_at_calls(model.children()):
-            parts = terms(batch.images, batch.labels)
+            parts = terms(batch.images, batch.given)
         for name, nats in parts.items():
             if nats.shape != (len(batch),):
                 raise ValueError(
@@ -146,7 +148,5 @@ def block_of(job: Job, model: Model, part: Part, indices: np.ndarray, seed: int)
     device = torch.device(job.runtime.device)
     levels = torch.from_numpy(part.images[indices]).to(device)
     release(part.images)
-    labels = None
-    if job.conditional and part.labels is not None:
-        labels = torch.from_numpy(part.labels[indices]).to(device)
-    return Batch.of_levels(levels, labels, model.discrete, seed)
+    given = conditions_of(job.kind).given(part, indices, device)
+    return Batch.of_levels(levels, given, model.discrete, seed)

@@ -43,7 +43,7 @@ def _bound_over_time(job: Job, model: BoundOverTime, data: Dataset) -> dict[str,
     indices: np.ndarray = chosen(len(data.test), IMAGES, seed, "likelihood", "over time")
     batch = block_of(job, model, data.test, indices, derive_seed(seed, "over time"))
     torch.manual_seed(derive_seed(job.seed, "over time"))
-    times, nats = model.bound_over_time(batch.images, batch.labels)
+    times, nats = model.bound_over_time(batch.images, batch.given)
     bits = bits_per_dim(-nats, model.data.dims, discrete=True).cpu()
     if not bits.isfinite().all():
         log.warning("%s: a term of the bound is not finite, no %s is kept", job.id, FILE)

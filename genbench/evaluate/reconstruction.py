@@ -130,7 +130,7 @@ def reconstructed(model: Model, batch: Batch) -> Tensor:
     Raises BadInput for a wrong shape, Diverged for NaN or infinity.
     """
     assert isinstance(model, Reconstruction)
-    found = model.reconstruct(batch.images, batch.labels)
+    found = model.reconstruct(batch.images, batch.given)
     shape = tuple(batch.images.shape)
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
         raise BadInput(f"{model.name}: reconstruct() must give floats of shape {shape}", HINT)
@@ -142,7 +142,7 @@ def reconstructed(model: Model, batch: Batch) -> Tensor:
 def coded(model: Model, batch: Batch) -> Tensor:
     """The codes of a batch, int64 (B, ...). Raises BadInput if they are no codes of the model's codebook."""
     assert isinstance(model, Codebook)
-    found, size, count = model.codes(batch.images, batch.labels), model.codebook_size(), len(batch)
+    found, size, count = model.codes(batch.images, batch.given), model.codebook_size(), len(batch)
     if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.shape[:1] != (count,) or not found.numel():
         raise BadInput(f"{model.name}: codes() of {count} images must give int64 of shape ({count}, ...)", HINT)
     if found.min() < 0 or found.max() >= size:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from genbench.condition import Kind, as_kind
 from genbench.records.budget import Budget
 from genbench.support.errors import BadInput, did_you_mean
 from genbench.support.names import check_name
@@ -100,12 +101,19 @@ class Experiment(BaseModel):
     budget: Budget = Budget(unit="seconds", amount=60)
     samples: int | None = Field(None, ge=2, le=10_000_000)
     conditional: bool = False
+    condition: Kind | None = None
+    """The kind to condition on; `conditional` alone means the class."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     extractors: tuple[str, ...] = ()
     likelihood_images: int = Field(1000, ge=2)
     curve: int = Field(0, ge=0, le=100)
     allow_rank_deficient: bool = False
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of condition that the models are to get, None for none."""
+        return self.condition or as_kind(self.conditional)
 
     @field_validator("budget", mode="before")
     @classmethod

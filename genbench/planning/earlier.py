@@ -106,7 +106,7 @@ def _comparable(job: Job, data: Dataset, record: Record) -> bool:
 
     here, device = record.environment, torch.device(job.runtime.device)
     return (
-        (record.job.model, record.job.precision, record.job.conditional) == (job.model, job.precision, job.conditional)
+        (record.job.model, record.job.precision, record.job.kind) == (job.model, job.precision, job.kind)
         and {key: record.job.config.get(key) for key in job.train_config} == job.train_config
         and tuple(record.dataset.shape) == data.shape
         and here.device == device_name(device)

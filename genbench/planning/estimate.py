@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.devices import autocast, resident_memory
 from genbench.extension.registry import Plugins
@@ -230,8 +231,8 @@ def _step_flops(phase: Phase) -> int:
 
 
 def _shadow_batch(model: Model, size: int, device: torch.device) -> Batch:
-    labels = torch.zeros(size, dtype=torch.int64, device=device) if model.data.num_classes else None
-    return Batch(torch.zeros(size, *model.data.shape, device=device), labels)
+    given = conditions_of(model.data.kind).example(model.data, size, device)
+    return Batch.of(torch.zeros(size, *model.data.shape, device=device), given)
 
 
 def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plugins) -> None:
@@ -245,12 +246,12 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(job.seed, "init"))
-            spec = data.spec(job.conditional)
+            spec = data.spec(job.kind)
             model = kind(spec, kind.Config(**job.config)).train()
             phase = next(phase for phase in checked_phases(model) if phase.name == name)
             for size in TRIED_IMAGES:
-                labels = torch.arange(size) % spec.num_classes if spec.num_classes else None
-                batch = Batch(torch.rand(size, *spec.shape) * 2 - 1, labels)
+                given = conditions_of(spec.kind).example(spec, size, device)
+                batch = Batch.of(torch.rand(size, *spec.shape) * 2 - 1, given)
                 with torch.no_grad():
                     model.prepare(name, batch)
                 counts.append(Count())
@@ -278,9 +279,9 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
     try:
         found.sample_nfe = model.nfe
         remember_calls(model.eval(), lambda: counter.flops, add)
-        labels = torch.zeros(size, dtype=torch.int64, device=device) if model.data.num_classes else None
+        given = conditions_of(model.data.kind).example(model.data, size, device)
         with torch.no_grad(), counter, autocast(device, job.precision):
-            model.sample(size, labels)
+            model.sample(size, given)
     except Exception as error:
         found.reasons["sample_flops"] = f"sample() needs more than shapes: {describe(error, 120)}"
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from genbench.condition import Kind
 from genbench.data.dataset import Dataset
 from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.extension.registry import PluginInfo, Plugins
@@ -29,7 +30,7 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
     for dataset in datasets:
         references = reference_jobs(experiment, plugins, dataset, runtime)
         for choice in experiment.models:
-            jobs += [model_job(choice, seed, experiment, plugins, references[0]) for seed in experiment.seeds]
+            jobs += [model_job(choice, seed, experiment, plugins, dataset, references[0]) for seed in experiment.seeds]
         jobs += references
     return jobs
 
@@ -54,7 +55,9 @@ def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, r
     ]  # fmt: skip
 
 
-def model_job(choice: ModelChoice, seed: int, experiment: Experiment, plugins: Plugins, reference: Job) -> Job:
+def model_job(
+    choice: ModelChoice, seed: int, experiment: Experiment, plugins: Plugins, dataset: Dataset, reference: Job
+) -> Job:  # fmt: skip
     """A model's job on the dataset, and under the protocol, of a reference row."""
     import torch
 
@@ -66,10 +69,11 @@ def model_job(choice: ModelChoice, seed: int, experiment: Experiment, plugins: P
     draws = _check_methods(choice, model, info, plugins)
     config, runtime = configure(model, choice), reference.runtime
     _check_pieces(choice, config, runtime.processes)
+    kind = _kind(choice, model, experiment.kind)
     own = {
         "model": choice.name, "label": choice.label, "seed": seed, "config": config.model_dump(mode="json"),
         "train_config": config.of_role("train"), "sample_config": config.of_role("sample"),
-        "conditional": experiment.conditional and model.conditional,
+        "conditional": kind is not None, "condition": dataset.condition(kind),
         "precision": resolve_precision(experiment.precision, torch.device(runtime.device), model.bf16),
         "compile": experiment.compile, "curve": experiment.curve, "tuning_trials": choice.tuning_trials,
         "plugin": info.stamp,
@@ -94,6 +98,22 @@ def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, pl
         hint = "write it, or the hook `sample`, or what it can be scored by without: log_prob() or reconstruct()"
         raise BadInput(f"{told} sample()", hint)
     return draws
+
+
+def _kind(choice: ModelChoice, model: type[Model], asked: Kind | None) -> Kind | None:
+    """The kind of condition that the model gets. Raises BadInput if it cannot take it, unless that is the class.
+
+    A model that takes no classes is left unconditional beside others that do.
+    """
+    if asked is None or asked in model.kinds():
+        return asked
+    if asked == "class":
+        return None
+    takes = " and ".join(model.kinds()) or "no condition"
+    raise BadInput(
+        f"model {choice.label!r} takes {takes}; the condition asked for is {asked}",
+        f"list {asked!r} in its `conditions`, or leave the model out",
+    )
 
 
 def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:

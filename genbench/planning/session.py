@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genbench.condition import Kind
+from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
 from genbench.data.folders import as_folder, cache_root, data_root
@@ -41,7 +43,7 @@ class Session:
 
     def task(self, job: Job, need: Need) -> Task:
         """A job of the session as an executor is handed it."""
-        return make_task(job, self.datasets[job.dataset].stamp(job.conditional), self.context, need)
+        return make_task(job, self.datasets[job.dataset].stamp(job.kind), self.context, need)
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     files = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
     absent = missing if incomplete else None
-    datasets = open_datasets(experiment.datasets, files, plugins, request, progress, absent, experiment.conditional)
+    datasets = open_datasets(experiment.datasets, files, plugins, request, progress, absent, experiment.kind)
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
@@ -142,7 +144,7 @@ def open_datasets(
     request: Request,
     progress: Progress | None,
     missing: dict[str, list[GenbenchError]] | None = None,
-    conditional: bool = False,
+    kind: Kind | None = None,
 ) -> dict[str, Dataset]:
     """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one.
 
@@ -152,9 +154,10 @@ def open_datasets(
     for name in names:
         if name not in known:
             raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")
-        if conditional and not known[name].source.num_classes:
-            mend = "leave --conditional out, or choose a labelled dataset"
-            raise BadInput(f"--conditional: dataset {name!r} has no labels", mend)
+        kinds = known[name].source.kinds()
+        if kind is not None and kind not in kinds:
+            words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
+            raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else "run it unconditionally")
     found = {}
     for name in names:
         try:

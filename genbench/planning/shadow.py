@@ -33,7 +33,7 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
     """Build every model of a plan once. Raises BadInput naming one that its options and its images do not allow."""
     seen = []
     for job in jobs:
-        what = (job.model, job.config, job.dataset, job.conditional)
+        what = (job.model, job.config, job.dataset, job.kind)
         if not job.is_reference and what not in seen:
             seen.append(what)
             model = build_job(job, plugins, datasets[job.dataset])
@@ -59,7 +59,7 @@ def _check_memory(job: Job, model: Model) -> None:
 def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
     """The job's model, without the numbers of large parameters. Raises BadInput, or its own EnvironmentProblem."""
     kind, _ = plugins.model(job.model)
-    spec = data.spec(job.conditional)
+    spec = data.spec(job.kind)
     try:
         return build(kind, spec, kind.Config(**job.config))
     except EnvironmentProblem:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records import protocol
 from genbench.records.budget import Budget
 from genbench.records.protocol import EvaluationSettings, versions
@@ -68,6 +70,8 @@ class Job(BaseModel):
     dataset: str
     dataset_digest: str
     conditional: bool = False
+    condition: ConditionSpec | None = Field(None, exclude_if=lambda condition: condition is None)
+    """What it conditions on, None for nothing and for the class: `conditional` tells these two apart."""
     seed: int = 0
     budget: Budget
     precision: str = "fp32"
@@ -83,6 +87,11 @@ class Job(BaseModel):
     foreign: str = ""
     """The digest of samples made elsewhere; empty for a model that is trained here."""
     external_data: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of what it conditions on, None for nothing."""
+        return kind_of(self.conditional, self.condition)
 
     @property
     def is_reference(self) -> bool:
@@ -105,7 +114,7 @@ class Job(BaseModel):
             "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,
             "budget": self.budget.as_dict(), "precision": self.precision, "device": device,
             "threads": self.runtime.threads if self.budget.is_timed else None,
-            **({"compile": True} if self.compile else {}),
+            **({"compile": True} if self.compile else {}), **self._other_condition,
         }  # fmt: skip
 
     @cached_property
@@ -124,15 +133,21 @@ class Job(BaseModel):
             )
         else:
             key = self.training_key
-        conditional = "-cond" if self.conditional else ""
-        return f"{self.label}-{self.dataset}{conditional}-seed{self.seed}-{key[:KEY_DIGITS]}"
+        given = {None: "", "class": "-cond"}.get(self.kind, f"-{self.kind}")
+        return f"{self.label}-{self.dataset}{given}-seed{self.seed}-{key[:KEY_DIGITS]}"
 
     @cached_property
     def samples_key(self) -> str:
         """What the samples depend on beyond the weights: their number, the sampler, the label plan."""
         return digests.settings_digest(
             {"sampling": SAMPLING, "count": self.samples, "config": self.sample_config, "conditional": self.conditional}
+            | self._other_condition
         )[:16]
+
+    @property
+    def _other_condition(self) -> dict[str, Any]:
+        """What a key holds of a condition of another kind than the class."""
+        return {"condition": asdict(self.condition)} if self.condition else {}
 
     @cached_property
     def evaluation_key(self) -> str:

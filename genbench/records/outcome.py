@@ -24,7 +24,7 @@ from genbench.records.record import (
 from genbench.records.run_folder import file_digests
 from genbench.records.samples import Samples
 
-ARTIFACTS = ("bound.json", "labels.npy", "pictures.json", "progress.jsonl", "samples.npy")
+ARTIFACTS = ("bound.json", "conditions.npy", "labels.npy", "pictures.json", "progress.jsonl", "samples.npy")
 
 
 @dataclass
@@ -101,5 +101,9 @@ def samples_stamp(job: Job, samples: Samples | None) -> SamplesStamp:
     stamp = SamplesStamp(key=job.samples_key, config=job.sample_config)
     if samples is None:
         return stamp
-    labels = "none" if samples.labels is None else "as given" if job.foreign else "training proportions"
-    return stamp.model_copy(update={"count": len(samples), "clamped_share": samples.clamped_share, "labels": labels})
+    stamp = stamp.model_copy(update={"count": len(samples), "clamped_share": samples.clamped_share})
+    if samples.labels is not None:
+        stamp.labels = "as given" if job.foreign else "training proportions"
+    if samples.conditions is not None:
+        stamp.conditions = "test conditions in a seeded order"
+    return stamp

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records.budget import Budget
 from genbench.support.digests import digest, settings_digest
 from genbench.support.errors import CorruptData, did_you_mean
@@ -108,6 +109,21 @@ class JobStamp(Stored):
     precision: str = "fp32"
     compile: bool = False
     conditional: bool = False
+    condition: ConditionSpec | None = Field(None, exclude_if=lambda condition: condition is None)
+    """What the model is conditioned on, None for nothing and for the class: `conditional` tells these two apart."""
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of what the model is conditioned on, None for nothing."""
+        return kind_of(self.conditional, self.condition)
+
+    @property
+    def block(self) -> str:
+        """What its row is ranked with: rows that are conditioned alike."""
+        if self.condition is None:
+            return "Conditional" if self.conditional else "Unconditional"
+        encoder = f" by {self.condition.encoder}" if self.condition.encoder else ""
+        return f"Conditional on {self.condition.kind}{encoder}"
 
     @field_serializer("budget")
     def _plain_budget(self, budget: Budget) -> dict[str, float]:
@@ -119,6 +135,8 @@ class SamplesStamp(Stored):
     count: int = 0
     config: dict[str, Any] = {}
     labels: str = "none"
+    conditions: str = Field("", exclude_if=lambda words: not words)
+    """How conditions of another kind than the class were chosen."""
     clamped_share: FiniteFloat | None = None
 
 

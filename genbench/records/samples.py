@@ -1,26 +1,35 @@
-"""Samples on disk: samples.npy, labels.npy, and samples.json, which says what they are and vouches for their bytes."""
+"""Samples on disk: samples.npy, what each was drawn under, and samples.json, which vouches for their bytes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from genbench.condition import Kind
 from genbench.records.record import Energy, Record, Throughput
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 
+CONDITIONS = {"labels": "labels.npy", "conditions": "conditions.npy"}
+"""Files of what samples were drawn under, by the field of `Samples`; of a row one at most is there."""
 AGAIN = "run the job again"
+FACTS = ("clamped_share", "batch", "nfe", "flops")
+"""What samples.json says of samples beside what they depend on."""
 BLOCK = 250
 """Images a call: part of what the samples depend on, since each block has its own seed."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """uint8 images (N, C, H, W), int64 labels (N,) if the job is conditional, the share of clamped values.
+    """uint8 images (N, C, H, W), what each was drawn under, and the share of clamped values.
+
+    `labels` (N,), int64, are their classes if the job conditions on the class; `conditions` (N,), int64, the places of
+    test images whose conditions they were given if it conditions on another kind.
 
     `batch` is images per call, `nfe` and `flops` what drawing one image took; None where nothing was counted.
     """
@@ -31,6 +40,16 @@ class Samples:
     batch: int = BLOCK
     nfe: int = 1
     flops: float | None = None
+    conditions: np.ndarray | None = None
+
+    @property
+    def numbers(self) -> np.ndarray | None:
+        """What each was drawn under, of either kind."""
+        return self.conditions if self.labels is None else self.labels
+
+    def under(self, kind: Kind | None, numbers: np.ndarray | None) -> Samples:
+        """The same samples, drawn under conditions of this kind."""
+        return replace(self, labels=numbers) if kind == "class" else replace(self, conditions=numbers)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,31 +69,32 @@ class StoredSamples(BaseModel):
     flops: float | None = None
     sha256: str = ""
     labels_sha256: str | None = None
+    conditions_sha256: str | None = Field(None, exclude_if=lambda digest: digest is None)
 
 
 def write_samples(folder: Path, samples: Samples, about: StoredSamples) -> None:
-    """Store samples and labels, then samples.json, since it vouches for them."""
+    """Store samples and their conditions, then samples.json, since it vouches for them."""
     (folder / "samples.json").unlink(missing_ok=True)
     store.write_array(folder / "samples.npy", samples.images)
     fault("sample.stored")
-    (folder / "labels.npy").unlink(missing_ok=True)
-    if samples.labels is not None:
-        store.write_array(folder / "labels.npy", samples.labels)
+    for field, name in CONDITIONS.items():
+        (folder / name).unlink(missing_ok=True)
+        if (numbers := getattr(samples, field)) is not None:
+            store.write_array(folder / name, numbers)
     vouch(folder, samples, about)
 
 
 def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
     """Write samples.json: what `about` says, the samples' facts and the digests of their files."""
-    facts = {name: getattr(samples, name) for name in ("clamped_share", "batch", "nfe", "flops")}
+    facts = {name: getattr(samples, name) for name in FACTS}
     about = about.model_copy(update={**facts, **_digests(folder)})
     store.write_json(folder / "samples.json", about.model_dump(mode="json"))
 
 
 def _digests(folder: Path) -> dict[str, str | None]:
-    labels = folder / "labels.npy"
+    files = {"sha256": "samples.npy"} | {f"{field}_sha256": name for field, name in CONDITIONS.items()}
     return {
-        "sha256": digests.file_digest(folder / "samples.npy"),
-        "labels_sha256": digests.file_digest(labels) if labels.is_file() else None,
+        key: digests.file_digest(folder / name) if (folder / name).is_file() else None for key, name in files.items()
     }
 
 
@@ -98,7 +118,8 @@ def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, StoredS
     about = read_about(folder)
     if about is None or not (folder / "samples.npy").exists() or (about.key, about.weights) != (key, weights):
         return None
-    if _digests(folder) != {"sha256": about.sha256, "labels_sha256": about.labels_sha256}:
+    found = _digests(folder)
+    if found != {key: getattr(about, key) for key in found}:
         return None
     return _load(folder, about), about
 
@@ -114,15 +135,16 @@ def recorded_samples(folder: Path, record: Record) -> Samples:
         raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", AGAIN)
     if digests.file_digest(folder / "samples.npy") != about.sha256:
         raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", AGAIN)
-    labels, expected = folder / "labels.npy", record.files.get("labels.npy")
-    if expected and (not labels.is_file() or digests.file_digest(labels) != expected):
-        raise CorruptData(f"{labels}: missing, or its SHA-256 is not what record.json says", AGAIN)
+    for name in CONDITIONS.values():
+        file, expected = folder / name, record.files.get(name)
+        if expected and (not file.is_file() or digests.file_digest(file) != expected):
+            raise CorruptData(f"{file}: missing, or its SHA-256 is not what record.json says", AGAIN)
     return _load(folder, about)
 
 
 def _load(folder: Path, about: StoredSamples) -> Samples:
-    labels = folder / "labels.npy"
-    return Samples(
-        store.read_array(folder / "samples.npy"), store.read_array(labels) if labels.is_file() else None,
-        about.clamped_share, about.batch, about.nfe, about.flops,
-    )  # fmt: skip
+    files = {field: folder / name for field, name in CONDITIONS.items()}
+    numbers: dict[str, Any] = {field: store.read_array(file) for field, file in files.items() if file.is_file()}
+    images = store.read_array(folder / "samples.npy")
+    facts = {name: getattr(about, name) for name in FACTS}
+    return Samples(images, **facts, **numbers)

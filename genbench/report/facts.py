@@ -87,6 +87,7 @@ def job_words(record: Record) -> dict[str, str]:
         "budget": record.job.budget.words(),
     }
     words |= {"precision": record.job.precision, "conditional": plain_words(record.job.conditional)}
+    words |= {"condition": record.job.block} if record.job.condition else {}
     words |= {"compile": plain_words(True)} if record.job.compile else {}
     return words | _words(record.job.config)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import Chains, Interpolation, Reconstruction
+from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.devices import autocast
 from genbench.evaluate.likelihood import block_of
@@ -105,22 +106,21 @@ def _reverse(job: Job, model: Model | None, data: Dataset, samples: Samples | No
     """Samples on their way from noise."""
     if not isinstance(model, Chains):
         return None
-    labels = None
-    if samples is not None and samples.labels is not None:
-        labels = torch.from_numpy(samples.labels[:ROWS]).to(job.runtime.device)
+    numbers = None if samples is None else samples.numbers
+    plan = ConditionPlan(conditions_of(job.kind), numbers, data.test)
     with _drawing(job, "reverse"):
-        times, states = model.reverse_chain(ROWS, COLUMNS, labels)
+        times, states = model.reverse_chain(ROWS, COLUMNS, plan.given(0, ROWS, job.runtime.device))
     return _grid(states), times.tolist()
 
 
 def _between(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
-    """Pairs of test images, of one class where the model is told it, and the model's way from one to the other."""
+    """Pairs of test images, and the model's way from one to the other under the condition of the first."""
     if not isinstance(model, Interpolation):
         return None
     first, second = _given(job, model, data.test)
     weights = torch.linspace(0, 1, COLUMNS - 2, device=first.images.device)
     with _drawing(job, "between"):
-        strip = _grid(model.interpolate(first.images, second.images, weights, first.labels))
+        strip = _grid(model.interpolate(first.images, second.images, weights, first.given))
     before, after = (_grid(batch.images[None]) for batch in (first, second))
     return np.concatenate([before, strip, after], axis=1), [0.0, *weights.tolist(), 1.0]
 
@@ -146,14 +146,10 @@ def _drawing(job: Job, name: str) -> Iterator[None]:
 
 
 def _given(job: Job, model: Model, test: Part) -> tuple[Batch, Batch]:
-    """ROWS pairs of test images, the same for every model; of one class each where the job is conditional."""
+    """ROWS pairs of test images, the same for every model; each of images that share a condition, if any do."""
     seed = job.evaluation.seed
     order = np.random.default_rng(derive_seed(seed, "pictures")).permutation(len(test))
-    if job.conditional and test.labels is not None:
-        by_class = (order[test.labels[order] == label] for label in np.unique(test.labels))
-        pairs = np.array([members[:2] for members in by_class if len(members) > 1][:ROWS])
-    else:
-        pairs = order[: 2 * ROWS].reshape(-1, 2)
+    pairs = conditions_of(job.kind).pairs(test, order)[:ROWS]
     first, second = (
         block_of(job, model, test, side, derive_seed(seed, "pictures", i)) for i, side in enumerate(pairs.T)
     )

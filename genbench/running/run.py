@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from genbench.capabilities import capabilities
+from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.evaluate.collapse import collapse_signs
@@ -175,7 +176,8 @@ class Run:
         """Rates in other batches, once the samples are on disk; outside every clock, and once for these samples."""
         assert self.model is not None and self.samples is not None
         if self.throughput is None:
-            rates = measure_throughput(self.job, self.model, self.samples)
+            plan = ConditionPlan(conditions_of(self.job.kind), self.samples.numbers, self.data.test)
+            rates = measure_throughput(self.job, self.model, plan, self.samples.batch)
             stop_if_requested()
             self.throughput = rates
             vouch(self.job.folder, self.samples, self.about_samples())
@@ -240,8 +242,8 @@ class Run:
         known.sample = meter.sample_cost(samples, self.throughput) if samples else None
         if model is not None:
             known.external_data = tuple(map(redacted, model.external_data))
-            known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.conditional else [])]
-        stamp = self.data.stamp(job.conditional)
+            known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.kinds() else [])]
+        stamp = self.data.stamp(job.kind)
         return make_record(job, stamp, environment(job, meter.processes), known, status, error, attempts)
 
     def train_cost(self) -> TrainCost | None:

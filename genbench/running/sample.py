@@ -1,4 +1,4 @@
-"""The default `sample`: seeded blocks from the trained model, checked, quantised and labelled by the harness."""
+"""The default `sample`: seeded blocks from the trained model, checked, quantised and conditioned by the harness."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset
 from genbench.devices import autocast
 from genbench.images import to_uint8
@@ -25,20 +26,9 @@ from genbench.support.progress import report, stop_if_requested, stop_requested
 from genbench.support.seeds import derive_seed
 from genbench.training.compilation import compiled, networks, uncompiled
 
-LABEL_SEED = 2020
 SHARD_SECONDS = 60.0
 BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
 """What a call may take: about a minute of two cores, or of a large GPU."""
-
-
-def label_plan(data: Dataset, count: int) -> np.ndarray:
-    """`count` labels in the exact proportions of the training labels (largest remainders), shuffled, int64."""
-    assert data.train.labels is not None
-    shares = np.bincount(data.train.labels, minlength=data.num_classes) / len(data.train) * count
-    counts = np.floor(shares).astype(int)
-    short = count - counts.sum()
-    counts[np.argsort(counts - shares, kind="stable")[:short]] += 1
-    return np.random.default_rng(LABEL_SEED).permutation(np.repeat(np.arange(data.num_classes), counts))
 
 
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
@@ -46,26 +36,24 @@ def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) ->
 
     What an interrupted sampling has left in `folder` is not drawn again.
     """
-    labels = label_plan(data, job.samples) if job.conditional else None
+    plan = ConditionPlan.of(data, job.kind, job.samples)
     report("sample", 0.0)
     with compiled(model, job.compile):
-        return _blocks(job, model, data, folder, meter, labels)
+        return _blocks(job, model, data, folder, meter, plan)
 
 
-def _blocks(
-    job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, labels: np.ndarray | None
-) -> Samples:  # fmt: skip
+def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, plan: ConditionPlan) -> Samples:
     """The blocks of `sample`, after calls outside the clock that count FLOPs and warm up."""
     images = np.empty((job.samples, *data.shape), np.uint8)
     with meter.pause():
         shards = Shards.of(folder, job, model)
         begin, clamped = shards.restore(images, meter)
-        flops = flops_per_image(job, model, labels)
+        flops = flops_per_image(job, model, plan)
         block = block_size(flops, job)
         # Compiled code is made for a size, the first time that it is asked for: that of a block, and of the last one.
         sizes = {block, job.samples % block or block} if job.compile else {min(8, block)}
         for size in sorted(sizes - {1}):
-            draw(job, model, labels, 0, size)
+            draw(job, model, plan, 0, size)
     kept, kept_at = begin, meter.seconds
     for start in range(begin, job.samples, block):
         fault("sample.block")
@@ -76,19 +64,21 @@ def _blocks(
         stop_if_requested()
         count = min(block, job.samples - start)
         with progress.part("sample", start / job.samples, (start + count) / job.samples):
-            drawn = draw(job, model, labels, start, count)
+            drawn = draw(job, model, plan, start, count)
         clamped += int((drawn.abs() > 1).sum())
         images[start : start + count] = to_uint8(drawn).cpu().numpy()
         meter.sampled += count
         report("sample", meter.sampled / job.samples)
         fault("sample.drawn")
-    return Samples(images, labels, clamped / images.size, block, model.nfe, flops)
+    share = clamped / images.size
+    samples = Samples(images, clamped_share=share, batch=block, nfe=model.nfe, flops=flops)
+    return samples.under(job.kind, plan.numbers)
 
 
-def flops_per_image(job: Job, model: Model, labels: np.ndarray | None) -> float | None:
+def flops_per_image(job: Job, model: Model, plan: ConditionPlan) -> float | None:
     """What drawing one image takes, gradients included; None if nothing of it can be counted."""
     with uncompiled(model), FlopCounter() as counter:
-        draw(job, model, labels, 0, 1)
+        draw(job, model, plan, 0, 1)
     return float(counter.flops) or None
 
 
@@ -109,16 +99,16 @@ def kind_of(value: object) -> str:
 
 
 @torch.no_grad()
-def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: int) -> Tensor:
+def draw(job: Job, model: Model, plan: ConditionPlan, start: int, count: int) -> Tensor:
     """Images `start` to `start + count`, float32 (count, C, H, W), checked.
 
     Raises BadInput for a wrong shape, Diverged for NaN or infinity.
     """
     device, shape = torch.device(job.runtime.device), model.data.shape
-    wanted = None if labels is None else torch.from_numpy(labels[start : start + count]).to(device)
+    given = plan.given(start, count, device)
     torch.manual_seed(derive_seed(job.seed, "sample", start))
     with autocast(device, job.precision), progress.alive_at_calls(() if job.compile else networks(model)):
-        block = model.sample(count, wanted)
+        block = model.sample(count, given)
     if not isinstance(block, Tensor) or tuple(block.shape) != (count, *shape) or not block.is_floating_point():
         told = f"{model.name}: sample({count}) must give floats of shape {(count, *shape)}, it gave {kind_of(block)}"
         raise BadInput(told, "`genbench check-plugin` names the line")

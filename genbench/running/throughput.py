@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
+from genbench.data.condition_plan import ConditionPlan
 from genbench.images import to_uint8
 from genbench.model import Model
 from genbench.records.job import Job
 from genbench.records.record import Throughput
-from genbench.records.samples import Samples
 from genbench.running.sample import draw
 from genbench.support.errors import describe
 from genbench.support.progress import report, stop_requested
@@ -25,19 +24,17 @@ BATCH_SECONDS = 0.1
 """Calls of one batch are repeated for so long."""
 
 
-def measure_throughput(job: Job, model: Model, samples: Samples) -> list[Throughput]:
+def measure_throughput(job: Job, model: Model, plan: ConditionPlan, drawn: int) -> list[Throughput]:
     """Rates of `model.sample`, conversion to uint8 and conditioning included, in the batches of a small grid.
 
-    No batch above that of the samples on a CPU, where the memory it takes would end the process.
+    No batch above `drawn`, that of the samples, on a CPU, where the memory it takes would end the process.
     """
-    labels = samples.labels
 
     def call(batch: int) -> None:
-        wanted = None if labels is None else np.resize(labels, batch)
-        to_uint8(draw(job, model, wanted, 0, batch)).cpu().numpy()
+        to_uint8(draw(job, model, plan.resized(batch), 0, batch)).cpu().numpy()
 
     roomy = torch.device(job.runtime.device).type == "cuda"
-    batches = [batch for batch in BATCHES if batch < samples.batch or (roomy and batch > samples.batch)]
+    batches = [batch for batch in BATCHES if batch < drawn or (roomy and batch > drawn)]
     with compiled(model, job.compile):
         return rates(call, batches)
 

@@ -91,13 +91,13 @@ def _rows(group: Group, columns: list[Column]) -> list[Row]:
 
 def row_names(records: list[Record]) -> list[str]:
     """A name for each: its label, and the fewest settings that distinguish it from others of that label."""
-    variants: dict[tuple[str, bool], list[dict[str, str]]] = {}
+    variants: dict[tuple[str, str], list[dict[str, str]]] = {}
     own = [variant(record) for record in records]
     for record, settings in zip(records, own):
-        variants.setdefault((record.job.label, record.job.conditional), []).append(settings)
+        variants.setdefault((record.job.label, record.job.block), []).append(settings)
     names = []
     for record, settings in zip(records, own):
-        words = _distinguishing(settings, variants[record.job.label, record.job.conditional])
+        words = _distinguishing(settings, variants[record.job.label, record.job.block])
         names.append(f"{record.job.label} ({words})" if words else record.job.label)
     return names
 
@@ -118,7 +118,7 @@ def _distinguishing(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
 def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
     first = views[0].record
     kind: Kind = {"real": "real", "noise": "noise"}.get(first.job.model, "model")  # type: ignore[assignment]
-    block = "" if kind != "model" else "Conditional" if first.job.conditional else "Unconditional"
+    block = "" if kind != "model" else first.job.block
     return Row(
         name=name, label=first.job.label, model=first.job.model, kind=kind, block=block,
         cells={key: cell_of(key, views, kind) for key in keys},

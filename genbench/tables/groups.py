@@ -103,7 +103,7 @@ def _readable(value: Any) -> str:
 def identity(record: Record) -> tuple[Any, ...]:
     """Two records with one identity and different seeds are repetitions of one experiment: a row of a table."""
     dataset, settings = record.dataset, tuple(sorted(variant(record).items()))
-    return record.job.label, record.job.conditional, dataset.name, dataset.digest, settings
+    return record.job.label, record.job.block, dataset.name, dataset.digest, settings
 
 
 _TRUST = {"diverged": 0, "complete": 1, "failed": 2, "cancelled": 3}

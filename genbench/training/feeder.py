@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.model import Batch
 from genbench.records.job import Job
@@ -28,20 +29,19 @@ class Feeder:
         if device.type != "cpu" and self.images.numel() <= self.RESIDENT_BYTES:
             self.images = self.images.to(device)
             store.release(data.train.images)
-        labels = data.train.labels
-        self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
+        self.conditions = conditions_of(job.kind)
 
     def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
         """The `size` images that follow after `seen`, float32 (size, C, H, W), for an update at this `progress`."""
-        indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
-        levels = self.images[indices.to(self.images.device)].to(self.device)
+        indices = self.data.batch_at(self.job.seed, seen, size)
+        levels = self.images[torch.from_numpy(indices).to(self.images.device)].to(self.device)
         if self.images.device.type == "cpu":
             store.release(self.data.train.images)
         if self.flip:
             mirrored = torch.from_numpy(flips(self.job.seed, seen, size)).to(self.device)
             levels = torch.where(mirrored[:, None, None, None], levels.flip(-1), levels)
-        labels = None if self.labels is None else self.labels[indices.to(self.device)]
-        batch = Batch.of_levels(levels, labels, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
+        given = self.conditions.given(self.data.train, indices, self.device)
+        batch = Batch.of_levels(levels, given, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
         return replace(batch, progress=progress)
 
 

@@ -346,7 +346,7 @@ def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device)
     """The job's model, untrained: its weights are a function of the seed."""
     kind, _ = plugins.model(job.model)
     torch.manual_seed(derive_seed(job.seed, "init"))
-    return kind(data.spec(job.conditional), kind.Config(**job.config)).to(device)
+    return kind(data.spec(job.kind), kind.Config(**job.config)).to(device)
 
 
 def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
