@@ -96,9 +96,9 @@ def varied(record: Record, label: str, dataset: int, protocol: int, budget: int,
         changed = {**settings, "dataset": digest(bytes([dataset])), "seed": 2020 + protocol}
         names[name] = settings_digest(changed)[:12]
         protocols[names[name]] = changed
-    amount = {unit: value * (1 + budget) for unit, value in record.job.budget.items()}
-    job = {"label": label, "dataset": f"digits-{dataset}", "seed": seed, "budget": amount}
-    key = settings_digest({**job, "protocol": protocol})[:10]
+    longer = record.job.budget.model_copy(update={"amount": record.job.budget.amount * (1 + budget)})
+    job = {"label": label, "dataset": f"digits-{dataset}", "seed": seed, "budget": longer}
+    key = settings_digest({**job, "budget": longer.model_dump(), "protocol": protocol})[:10]
     failure = Failure(type="Diverged", message=f"the loss of phase 'train' is not finite at step {seed}", hook="train")
     ok = status == "complete"
     return record.model_copy(
