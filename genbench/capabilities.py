@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from genbench.model import Model
+
 
 @runtime_checkable
 class Likelihood(Protocol):
@@ -51,6 +53,31 @@ class EvidenceBound(Protocol):
 
 
 @runtime_checkable
+class Reconstruction(Protocol):
+    """A model that encodes and decodes images, such as a first stage; it gets `rfid` and `psnr`."""
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What is left of the images (B, C, H, W) after encoding and decoding: floats of their shape in [-1, 1].
+
+        `images` are as in `log_prob`: dequantised, or bin centres if the model is discrete.
+        """
+        ...
+
+
+@runtime_checkable
+class Codebook(Protocol):
+    """A model that encodes images by the entries of a codebook; it gets `code_use` and `code_perplexity`."""
+
+    def codes(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The code at each position of the latents, int64 (B, ...) in [0, codebook_size()), of images (B, C, H, W)."""
+        ...
+
+    def codebook_size(self) -> int:
+        """How many codes there are."""
+        ...
+
+
+@runtime_checkable
 class Interpolation(Protocol):
     """A model that can lead from one given image to another; the report draws this as a strip."""
 
@@ -83,6 +110,8 @@ CAPABILITIES: dict[str, type] = {
     "bound terms": BoundTerms,
     "bound over time": BoundOverTime,
     "elbo": EvidenceBound,
+    "reconstruction": Reconstruction,
+    "codebook": Codebook,
     "interpolation": Interpolation,
     "chains": Chains,
 }
@@ -91,3 +120,9 @@ CAPABILITIES: dict[str, type] = {
 def capabilities(model: type) -> list[str]:
     """The names of a model class's abilities."""
     return [name for name, protocol in CAPABILITIES.items() if issubclass(model, protocol)]
+
+
+def defines(model: type[Model], method: str) -> bool:
+    """Whether a model class has a `loss` or a `sample`, which the base class only names."""
+    found = getattr(model, method)
+    return found is not getattr(Model, method) and callable(found)

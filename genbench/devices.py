@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput, EnvironmentProblem, first_line
 
 
 def resolve_devices(request: str) -> list[torch.device]:
@@ -87,9 +87,8 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
     except Exception as error:
-        reason = str(error).strip().splitlines()
         raise EnvironmentProblem(
-            f"--compile: torch.compile does not work on {device}: {reason[0] if reason else type(error).__name__}",
+            f"--compile: torch.compile does not work on {device}: {first_line(error)}",
             "it needs a C++ compiler (g++, or CXX) with Python's headers, and Triton for CUDA; or leave --compile out",
         ) from error
 

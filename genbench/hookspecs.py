@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from genbench.records.samples import Samples
     from genbench.records.task import Executor
 
-API, OLDEST_API = 1, 1
+API, OLDEST_API = 2, 1
 """Versions of these hooks and of what `genbench` exports: this one, which a plugin may state as `genbench_api`, and the
 oldest whose plugins still work. API rises when a plugin can use what was not there before; OLDEST_API when plugins must
 change."""
@@ -88,10 +88,11 @@ def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) ->
 
 
 @hookspec
-def evaluate(job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement] | None:
+def evaluate(job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement] | None:
     """Measure samples or model; two measurements of one (metric, protocol) are an error.
 
-    Called by `genbench.running.run`. `model` is None where only samples exist (the reference rows, foreign samples).
+    Called by `genbench.running.run`. `model` is None where only samples exist (the reference rows, foreign
+    samples), `samples` is None for a model that draws none.
     """
 
 

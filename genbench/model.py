@@ -1,5 +1,6 @@
 """What a plugin author writes against: `Model`, and the nouns that its methods see."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
@@ -32,11 +33,15 @@ class DataSpec:
 class Batch:
     """Training images, float32 (B, C, H, W), and their labels, int64 (B,), or None where the job is unconditional.
 
-    The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`.
+    The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`. `progress` is the share of
+    the phase's span that is over, in [0, 1): a loss that warms a term up by it resumes exactly, which a counter in a
+    Python attribute does not. It is the same for all micro-batches, repeats and processes of a step, and 0 outside
+    `Model.loss`.
     """
 
     images: Tensor
     labels: Tensor | None = None
+    progress: float = 0.0
 
     @classmethod
     def of_levels(cls, levels: Tensor, labels: Tensor | None, discrete: bool, seed: int) -> Self:
@@ -51,11 +56,27 @@ class Batch:
 
 @dataclass
 class Phase:
-    """One optimizer and the module it moves, over `span` of the budget, `repeats` updates a step.
+    """One optimizer and the module it moves, over `span` of the budget, `repeats` updates in each `every`-th step.
 
     `schedule` maps the progress within the span, in [0, 1], to a factor of the optimizer's learning rate; it keeps no
     state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
     norm. Only `module` gets gradients while the phase's loss is computed.
+
+    A phase with `every = n` takes part in steps 0, n, 2n, ... of the loop. Phases may share one optimizer object: they
+    move the same parameters by losses of their own, each at its own cost in FLOPs, and the parameters are averaged once
+    per step. Together the two make lazy regularisation (Karras et al. 2020, "Analyzing and improving the image quality
+    of StyleGAN", appendix B): an expensive penalty in every 16th step only, its weight times 16. Since the optimizer
+    then takes 17 updates in 16 steps, its learning rate and betas change by c = 16/17::
+
+        c = every / (every + 1)
+        optimizer = torch.optim.Adam(self.critic.parameters(), lr=c * 2e-3, betas=(0.0**c, 0.99**c))
+        return [
+            Phase("generator", self.generator, generator_optimizer),
+            Phase("critic", self.critic, optimizer),
+            Phase("penalty", self.critic, optimizer, every=every),
+        ]
+
+    and `loss("penalty", batch)` returns `every * gamma / 2 * penalty`.
     """
 
     name: str
@@ -66,6 +87,17 @@ class Phase:
     schedule: Callable[[float], float] | None = None
     clip: float | None = None
     warmup: int = 0
+    every: int = 1
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What the optimizer moves."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def within(self, progress: float) -> float:
+        """The share of the span, in [0, 1), that is over at a share of the budget within the span."""
+        begin, end = self.span
+        return min((progress - begin) / (end - begin), math.nextafter(1.0, 0.0))
 
     def factor(self, progress: float, steps: int) -> float:
         """Of the learning rate, at this progress within the span and after so many steps."""
@@ -83,7 +115,8 @@ class Model(nn.Module):
 
     The harness owns the loop, the clock, seeds, EMA, checkpoints, devices and disk. A model draws from torch's global
     generator, which the harness seeds before every call, and never re-seeds it. A model that also has `log_prob` (see
-    `genbench.Likelihood`) gets bits/dim.
+    `genbench.Likelihood`) gets bits/dim. One that can be scored without samples (`genbench.capabilities`) needs no
+    `sample`.
     """
 
     class Config(BaseModel):
@@ -99,6 +132,7 @@ class Model(nn.Module):
         micro_batch: int = field(
             0, "train", "images whose gradient is computed at a time and averaged over the batch; 0 for all", ge=0
         )
+        flip: bool = field(False, "train", "mirror training images left to right, each with probability 1/2")
 
         @model_validator(mode="after")
         def micro_batch_divides_the_batch(self) -> Self:
@@ -147,6 +181,7 @@ class Model(nn.Module):
     """Whether training and sampling may run under bfloat16 autocast."""
     external_data: ClassVar[tuple[str, ...]] = ()
     """Pretrained or foreign parts, by name."""
+    _memories: tuple[str, ...] = ()
 
     def __init__(self, data: DataSpec, config: Config) -> None:
         super().__init__()
@@ -169,6 +204,17 @@ class Model(nn.Module):
         """How `log_prob` is found, in a few words that are printed beside the number."""
         return ""
 
+    def register_memory(self, name: str, tensor: Tensor) -> None:
+        """Keep a tensor that belongs to training, such as a replay buffer, as the attribute `name`.
+
+        `loss` and `prepare` read it, and change it in place or set the attribute anew; it moves to the device with the
+        model. It is stored in checkpoints, so that a resumed training continues exactly. It is no part of the weights:
+        it is not averaged, and has 0 rows in a model that samples, whose own state belongs in `register_buffer`. A
+        model with a memory is refused micro-batches and further processes, which would lose its changes.
+        """
+        self.register_buffer(name, tensor, persistent=False)
+        self._memories = (*self._memories, name)
+
     def phases(self) -> list[Phase]:
         """The optimizers, in the order of a step. The default is one AdamW over all parameters, decayed to zero."""
         from genbench.optimizers import adamw
@@ -178,6 +224,14 @@ class Model(nn.Module):
 
     def prepare(self, phase: str, batch: Batch) -> None:
         """Set what depends on data (activation normalisation, a latent scale) when a phase starts; no gradients."""
+
+    def settle(self, batch: Batch) -> None:
+        """Set what depends on the final weights (standing statistics, a calibration); no gradients.
+
+        Called once, when training ends, on the averaged weights in evaluation mode, which it may leave. As for
+        `prepare`, `batch` has the first training images, torch's generator is seeded, the clock is stopped, and only
+        the first of several processes calls it. Points of a curve are copies that are settled in the same way.
+        """
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
         """The scalar to minimise in `phase`, or a dict whose `loss` is minimised and whose rest is logged."""

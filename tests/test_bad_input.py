@@ -166,7 +166,7 @@ NOT_APPLICABLE = {
     "67, 149: versions": "a datasets file has none; the schema of records is the first",
     "76, 77: images of several sizes or colours": "they are resized and converted, as datasets.toml says",
     "82: turned images": "turned as they say, and counted: tests/test_data.py",
-    "92: a folder that changes": "it is another dataset, or stops the job: tests/test_data.py, genbench/child.py",
+    "92: a folder that changes": "it is another dataset, or stops the job: tests/test_data.py, executors/child.py",
     "106: a slow import": "a warning: tests/test_plugins.py",
     "118-143: what a model does": "a failed record and a row: tests/test_cli.py, test_deaths.py, test_conformance.py",
     "145: a missing record": "a run that goes on, and a note beside tables: tests/test_report.py",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genbench.commands import calibrate
-from genbench.commands.calibrate import Place, calibrations, check
+from genbench.commands.calibrate import Setup, calibrations, check
 from genbench.evaluate import fidelity
 from genbench.metrics.value import Value
 
@@ -137,8 +137,8 @@ def test_other_pixels_fail(monkeypatch, digits):
     blurred = np.array(digits.test.images)
     blurred[..., 1:] = (blurred[..., 1:].astype(int) + blurred[..., :-1]) // 2
     spoilt = replace(digits, test=Part(blurred, digits.test.labels))
-    monkeypatch.setattr(Place, "dataset", lambda self, name: spoilt)
-    assert "FID of 355 real images of digits" in failed(lambda: calibrate.bundled_checks(Place(), "digits"))
+    monkeypatch.setattr(Setup, "dataset", lambda self, name: spoilt)
+    assert "FID of 355 real images of digits" in failed(lambda: calibrate.bundled_checks(Setup(), "digits"))
 
 
 def test_what_raises_has_failed_and_what_is_absent_is_skipped(monkeypatch):
@@ -155,7 +155,7 @@ def test_what_raises_has_failed_and_what_is_absent_is_skipped(monkeypatch):
     monkeypatch.setattr(calibrate, "bits_checks", absent)
     monkeypatch.setattr(calibrate, "plugin_groups", dict)
     monkeypatch.setattr(calibrate, "kid_checks", broken)
-    found = [(row.name, row.state) for row in calibrations(Place())]
+    found = [(row.name, row.state) for row in calibrations(Setup())]
     assert found == [("fine", "pass"), ("KID", "FAIL"), ("bits/dim", "skipped")]
 
 

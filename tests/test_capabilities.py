@@ -2,7 +2,8 @@
 
 import torch
 
-from genbench.capabilities import SumOfTerms, capabilities
+from genbench import Model
+from genbench.capabilities import SumOfTerms, capabilities, defines
 
 
 class Bounded(SumOfTerms):
@@ -17,3 +18,23 @@ def test_a_log_prob_is_minus_the_sum_of_the_terms():
 
 def test_the_mixin_makes_a_likelihood_of_terms():
     assert capabilities(Bounded) == ["likelihood", "bound terms"]
+
+
+def test_a_first_stage_is_known_by_its_methods():
+    class Stage(Model):
+        def reconstruct(self, images, labels=None): ...
+        def codes(self, images, labels=None): ...
+        def codebook_size(self): ...
+
+    assert capabilities(Stage) == ["reconstruction", "codebook"]
+
+
+def test_a_method_that_the_base_class_only_names_is_not_defined():
+    class Samples(Model):
+        def sample(self, n, labels=None): ...
+
+    class Off(Samples):
+        sample = None
+
+    assert [defines(kind, "sample") for kind in (Model, Samples, Off)] == [False, True, False]
+    assert not defines(Samples, "loss")

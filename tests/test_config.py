@@ -71,7 +71,7 @@ def test_a_suite_is_read_and_overridden(tmp_path):
 def test_true_and_false_are_values_of_a_models_options_and_of_nothing_else(tmp_path):
     found = experiment(tmp_path, f"{MODELS}config = {{ scale_shift = false, fourier = [] }}")
     assert found.models[0].config == {"scale_shift": False, "fourier": []}
-    with pytest.raises(BadInput, match=r"suite\.toml:3: models\.0\.tuning_trials: true or false where"):
+    with pytest.raises(BadInput, match=r"suite\.toml:3: models\.0\.tuning_trials: must not be true or false"):
         experiment(tmp_path, f"{MODELS}tuning_trials = true")
 
 

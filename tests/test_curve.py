@@ -324,7 +324,7 @@ def test_plots_name_the_points_that_are_missing_and_draw_no_other_protocol():
 def test_tables_and_pages_show_the_curve_and_the_ledger(runs, genbench, tmp_path):
     text = genbench("table", runs / "runs", "--layout", "cost").out.replace("\n", " ")
     assert "Configurations tried beforehand: gaussian 3; not reported for ldm." in text
-    assert "samples/s one at a time and at the best batch size tried: gaussian" in text
+    assert "samples/s one at a time and at the best batch size tried: ldm" in text
     assert "Energy: " in text and "no best checkpoint" in text and "no factor given" in text
     tables = genbench("table", runs / "runs", "--layout", "full", "--format", "json").json["tables"]
     cells = {row["name"]: row["cells"] for row in tables[0]["rows"]}

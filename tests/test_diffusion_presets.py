@@ -94,7 +94,7 @@ def test_hyper_parameters_of_the_papers():
         assert (config.schedule, config.beta_start, config.beta_end, config.timesteps) == ("linear", 1e-4, 0.02, 1000)
         assert (config.prediction, config.objective, config.sampler) == ("eps", "simple", "ancestral")
         assert config.fourier == () and config.patch == 1 and config.ema_decay == 0.9999
-        assert (config.annealing, config.warmup) == ("constant", 5000)
+        assert (config.annealing, config.warmup, config.flip) == ("constant", 5000, True)
     found = {name: LatentDiffusion.Config(**preset) for name, preset in LatentDiffusion.presets.items()}
     rows = {name: (c.batch_size, c.learning_rate, c.steps) for name, c in found.items() if "paper" in name}
     assert rows == {

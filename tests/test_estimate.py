@@ -228,7 +228,12 @@ def test_a_model_whose_building_needs_numbers_is_built_with_them(digits):
 def steps_one_by_one(budget, updates):
     spent = Spending(updates={update.phase: 0 for update in updates})
     while (progress := spent.amount(budget.unit) / budget.amount) < 1:
-        spent.add([u for u in updates if u.span[0] <= progress < u.span[1]], 1)
+        for update in updates:
+            if update.span[0] <= progress < update.span[1] and spent.steps % update.every == 0:
+                spent.updates[update.phase] += update.repeats
+                spent.images += update.repeats * update.images
+                spent.flops += update.repeats * update.flops
+        spent.steps += 1
     return spent
 
 
@@ -241,6 +246,13 @@ def steps_one_by_one(budget, updates):
         [Update("a", 8, 70, 1, (0.0, 0.28)), Update("b", 4, 9, 1, (0.28, 1.0))],  # 0.28 * 25 is a little above 7
         [Update("a", 12, 70, 1, (0.0, 0.3)), Update("b", 7, 31, 2, (0.3, 1.0))],
         [Update("a", 12, 70, 1, (0.0, 1 / 3)), Update("b", 7, 31, 2, (0.1, 0.7)), Update("c", 5, 11, 1, (0.1, 1.0))],
+        [Update("a", 8, 70), Update("b", 8, 700, every=16)],
+        [Update("a", 8, 70, every=4), Update("b", 3, 31, 2, every=6)],
+        [
+            Update("a", 8, 70, 3, (0.0, 0.4), 2),
+            Update("b", 7, 31, 2, (0.1, 1.0), 3),
+            Update("c", 5, 11, 1, (0.5, 1), 5),
+        ],
     ],
 )
 def test_the_steps_to_a_budget_are_those_taken_one_by_one(budget, updates):

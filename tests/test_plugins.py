@@ -31,7 +31,7 @@ FAULTS = {
     "no marker": (GOOD.replace("@hookimpl", ""), "no genbench hook"),
     "unknown argument": (GOOD.replace("(register)", "(registr)", 1), "registr"),
     "not a model": (GOOD.replace("class Toy(Model)", "class Toy"), "subclass of genbench.Model"),
-    "bad name": (GOOD.replace('"toy"', '"../toy"'), "cannot be a name"),
+    "bad name": (GOOD.replace('"toy"', '"../toy"'), "is not a valid name"),
     "bad dataset": (
         f"{GOOD}\n@hookimpl\ndef register_datasets(register):\n    register('mine', {{'source': 'foldr'}})\n",
         "register_datasets [mine]: source = 'foldr' (did you mean 'folder'?)",
@@ -122,6 +122,12 @@ def test_a_plugin_for_another_interface_is_listed_and_refused_when_asked_for(
     assert told in problem.value.message and problem.value.exit_code == 4
     with pytest.raises(BadInput, match="genbench_api"):
         load_plugins().require_whole()
+
+
+@pytest.mark.parametrize("version", range(hookspecs.OLDEST_API, hookspecs.API + 1))
+def test_a_plugin_for_any_interface_since_the_oldest_is_loaded(tmp_path, version):
+    model, info = load_plugins([write(tmp_path, f"genbench_api = {version}\n{GOOD}")]).model("toy")
+    assert model.name == "toy" and info.state == "ok"
 
 
 def test_a_slow_import_is_told_of_by_name_and_seconds(genbench, tmp_path, monkeypatch):

@@ -67,13 +67,13 @@ class GrayOnly(Toy):
 # Training
 
 
-@breaks("every phase has parameters of its own, which its module holds")
+@breaks("every optimizer has parameters of its own, which its phase's module holds")
 class SharedParameters(Two):
     def phases(self):  # look
         return [super().phases()[0], Phase("second", self.second, adamw(self, 0.1))]
 
 
-@breaks("every phase has parameters of its own, which its module holds")
+@breaks("every optimizer has parameters of its own, which its phase's module holds")
 class OtherModule(Two):
     def phases(self):  # look
         return [
@@ -101,6 +101,18 @@ class LossRaises(Toy):
 class LossIsNaN(Toy):
     def loss(self, phase, batch):  # look
         return super().loss(phase, batch)["loss"] * float("nan")
+
+
+@breaks("every phase gives a finite scalar loss")
+class DividesByProgress(Toy):
+    def loss(self, phase, batch):  # look
+        return super().loss(phase, batch)["loss"] / torch.tensor(batch.progress)
+
+
+@breaks("every phase gives a finite scalar loss")
+class FailsLater(Toy):
+    def loss(self, phase, batch):
+        return super().loss(phase, batch)["loss" if batch.progress < 0.5 else "lost"]  # look
 
 
 @breaks("every parameter belongs to a phase and gets a gradient")
@@ -159,6 +171,12 @@ class NeedsPickle(Toy):
 
     def set_extra_state(self, state):
         self.seen_before = state["seen"]
+
+
+@breaks("settling leaves finite weights")
+class SettlesToNaN(Toy):
+    def settle(self, batch):  # look
+        self.seen.fill_(float("nan"))
 
 
 @breaks("training leaves finite weights")
@@ -503,6 +521,54 @@ class BelowTheEntropy(Toy):
 
     def log_prob(self, images, labels=None):  # look
         return (2.4 - 10 * images.square()).flatten(1).sum(1)
+
+
+# Reconstructions
+
+
+@breaks("reconstruct gives an image for every image")
+class ReconstructsCrops(Toy):
+    def reconstruct(self, images, labels=None):  # look
+        return images[..., 1:]
+
+
+@breaks("reconstruct gives an image for every image")
+class ReconstructsLevels(Toy):
+    def reconstruct(self, images, labels=None):  # look
+        return (images + 1) * 128
+
+
+@breaks("reconstruct leaves no gradients behind")
+class ReconstructsWithGraph(Toy):
+    def reconstruct(self, images, labels=None):  # look
+        with torch.enable_grad():
+            return images + self.mean
+
+
+class Coded(Toy):
+    def codes(self, images, labels=None):
+        return ((images.flatten(1) + 1) * 128).long()
+
+    def codebook_size(self):
+        return 256
+
+
+@breaks("codes are whole numbers of the codebook")
+class CodesOutside(Coded):
+    def codes(self, images, labels=None):  # look
+        return super().codes(images) + 256
+
+
+@breaks("codes are whole numbers of the codebook")
+class CodesOfFloats(Coded):
+    def codes(self, images, labels=None):  # look
+        return super().codes(images).float()
+
+
+@breaks("codes are whole numbers of the codebook")
+class NoCodes(Coded):
+    def codebook_size(self):  # look
+        return 0
 
 
 def marked(model):

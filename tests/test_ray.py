@@ -131,7 +131,7 @@ def test_an_interruption_checkpoints_and_a_lost_node_costs_nothing_but_time(clus
     assert len(working) == 1
     cluster.remove_node(working[0], allow_graceful=False)
     rest = process.stderr.read()
-    assert process.wait(60) == 0 and "begun again" in rest, rest
+    assert process.wait(60) == 0 and "restarted from" in rest, rest
     assert essence(tmp_path / "stormy") == essence(tmp_path / "calm")
     cluster.add_node(num_cpus=1)
 

@@ -160,13 +160,13 @@ def test_a_changed_experiment_makes_other_jobs_where_it_should(name, digits, tmp
 def test_what_is_not_used_is_not_in_the_identity(tmp_path):
     """So that runs made before there was such a setting are still the same jobs."""
     job = toy_job(tmp_path)
-    assert "compile" not in job.identity and "micro_batch" not in job.identity["config"]
+    assert "compile" not in job.identity and not {"micro_batch", "flip"} & set(job.identity["config"])
 
 
 def test_the_seed_is_in_the_identity_itself(tmp_path):
     """Not only in the readable part of the folder's name."""
-    digests = [digests.settings_digest(toy_job(tmp_path, seed=seed).identity) for seed in (0, 1)]
-    assert digests[0] != digests[1]
+    found = [digests.settings_digest(toy_job(tmp_path, seed=seed).identity) for seed in (0, 1)]
+    assert found[0] != found[1]
 
 
 # Models

@@ -54,6 +54,11 @@ class Fails(Base):
         loss = super().loss(phase, batch)
         return loss * float("nan") if self.config.how == "nan" and dist.get_rank() == 1 else loss
 
+class Warms(Mean):
+    name = "warms"
+    def loss(self, phase, batch):
+        return super().loss(phase, batch) * (1 + batch.progress)
+
 class Hangs(Base):
     name = "hangs"
 """)
@@ -168,6 +173,14 @@ def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, mo
     assert checkpoint.read_state(job.folder / "checkpoint").meter.steps == 3
     resumed, meter = trained(job, plugins, digits)
     assert meter.steps == 8 and same(resumed, whole)
+
+
+def test_mirrored_images_and_progress_are_those_of_one_process(tmp_path, digits, plugin):
+    one, two, straight = (
+        trained(*team_job(tmp_path / str(n), "warms", n, (plugin,), micro_batch=8, flip=flip), digits)[0]
+        for n, flip in ((1, True), (2, True), (1, False))
+    )
+    assert same(one, two) and not same(one, straight)
 
 
 def test_a_gradient_that_only_some_have_counts_as_zero_and_one_that_none_has_stays_missing(tmp_path, digits, plugin):

@@ -153,7 +153,7 @@ def test_micro_batches_are_seeded_alone_and_averaged(tmp_path, digits):
         loss = trainer.model.first((batch.images + torch.randn_like(batch.images)).flatten(1)).square().mean()
         expected += torch.autograd.grad(loss, weight)[0] / 4
         losses.append(loss.item())
-    found = trainer.gradients(phase)
+    found = trainer.gradients(phase, 0.0)
     assert torch.allclose(weight.grad, expected, rtol=1e-6) and found["loss"] == pytest.approx(sum(losses) / 4)
     assert found["count"] == 1 and trainer.model.scale == 1, "each finds the buffers of the start, the first one's stay"
     assert not torch.equal(weight.grad, torch.autograd.grad(losses_of_all(trainer, job), weight)[0])

@@ -18,7 +18,7 @@ from genbench.cli.console import JobProgress, PreparationProgress, show_error, s
 from genbench.cli.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
 from genbench.cli.plugins import LISTS, check_plugin, new_plugin
 from genbench.cli.scores import calibrate, evaluate, verify
-from genbench.support.errors import BadInput, CorruptData, GenbenchError, did_you_mean
+from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, did_you_mean
 from genbench.support.faults import arm
 from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.support.store import keep_text
@@ -54,7 +54,7 @@ def make_request(words: dict[str, Any]) -> Any:
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
     same = ("suite", "models", "settings", "device", "jobs", "processes", "executor", "plugins", "strict_plugins",
-            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout")  # fmt: skip
+            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout", "sweeps")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 
@@ -273,6 +273,5 @@ def asks_for_json(words: list[str]) -> bool:
 def report_bug(error: BaseException, as_json: bool) -> int:
     """Keep the traceback of a mistake of ours in a file, and say where."""
     kept = keep_text(redacted("".join(traceback.format_exception(error))))
-    told = f"{type(error).__name__}: {error}"
-    show_error(GenbenchError(told, f"please report it with the traceback in {kept}"), as_json)
+    show_error(GenbenchError(describe(error), f"please report it with the traceback in {kept}"), as_json)
     return 70

@@ -42,6 +42,14 @@ EXPERIMENT = (
     click.option(
         "--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE", help="Set a model's option; repeatable."
     ),
+    click.option(
+        "--sweep",
+        "sweeps",
+        multiple=True,
+        metavar="MODEL.KEY=V,V,V",
+        help="A row for each value of a model's option, each combination of several; repeatable. Rows that differ only "
+        "in sampling share one training.",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and sampling."),
     click.option("--conditional", is_flag=True, default=None, help="Condition the models that can on the labels."),

@@ -82,12 +82,12 @@ def verify(runs: tuple[Path, ...], as_json: bool) -> None:
 @JSON
 def calibrate(device: str, v100: Path | None, data_root: Path | None, weights: Path | None, as_json: bool) -> None:
     """Check the evaluator against known constants: closed forms, bundled data, and CIFAR-10 where it is there."""
-    from genbench.commands.calibrate import Place, calibrations
+    from genbench.commands.calibrate import Setup, calibrations
 
-    place = Place.resolve(device, data_root, weights)
+    setup = Setup.resolve(device, data_root, weights)
     if v100 is not None:
-        say(f"{v100}: {place.write_conversion(v100)}")
-    checks = calibrations(place, None if as_json else say)
+        say(f"{v100}: {setup.write_conversion(v100)}")
+    checks = calibrations(setup, None if as_json else say)
     if as_json:
         show_json([check.as_dict() for check in checks])
     else:

@@ -28,7 +28,7 @@ from genbench.records.job import Runtime
 from genbench.records.v100 import measure_conversion
 from genbench.running.defaults import load_plugins
 from genbench.running.references import real_samples
-from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput, EnvironmentProblem, describe, first_line
 from genbench.support.seeds import derive_seed
 from genbench.support.text import plain
 
@@ -36,7 +36,6 @@ BUNDLED = {"mnist5k": (0.995, 0.52391), "digits": (0.97465, 1.12126)}
 """Accuracy of the shipped classifier on the test images, and FID of as many real training images against them."""
 CIFAR = {"FID train, test": (3.15, 0.02), "IS train": (11.24, 0.05), "IS test": (10.98, 0.05)}
 """Heusel et al.'s and Salimans et al.'s networks on CIFAR-10 itself, as published evaluators agree on it."""
-Words = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Place:
+class Setup:
     """Where the checks run and look for data and weights; nothing is downloaded."""
 
     device: str = "cpu"
@@ -72,8 +71,8 @@ class Place:
     weights: Path | None = None
 
     @classmethod
-    def resolve(cls, device: str, root: Path | None, weights: Path | None) -> Place:
-        """The place that the words of the command line mean."""
+    def resolve(cls, device: str, root: Path | None, weights: Path | None) -> Setup:
+        """The setup that the words of the command line mean."""
         return cls(str(one_device(device)), root, weights)
 
     def runtime(self) -> Runtime:
@@ -98,14 +97,14 @@ def check(name: str, found: float | None, expected: float, tolerance: float, not
     return Check(name, found, expected, tolerance, "pass" if passed else "FAIL", note)
 
 
-def calibrations(place: Place, tell: Words | None = None) -> list[Check]:
+def calibrations(setup: Setup, tell: Callable[[str], None] | None = None) -> list[Check]:
     """All checks. What cannot be checked here is skipped, and says why; what raises has failed."""
     exact_arithmetic()
     groups: dict[str, Callable[[], Iterator[Check]]] = {
         "FID": fid_checks, "KID": kid_checks, "inception score": score_checks, "precision and recall": neighbour_checks,
         "equality with torch-fidelity": equality_checks, "bits/dim": bits_checks,
-        **plugin_groups(), **{name: partial(bundled_checks, place, name) for name in BUNDLED},
-        "CIFAR-10": partial(cifar_checks, place),
+        **plugin_groups(), **{name: partial(bundled_checks, setup, name) for name in BUNDLED},
+        "CIFAR-10": partial(cifar_checks, setup),
     }  # fmt: skip
     found: list[Check] = []
     for name, group in groups.items():
@@ -134,9 +133,9 @@ def guarded(name: str, group: Callable[[], Iterator[Check]]) -> list[Check]:
         for each in group():
             found.append(each)
     except (EnvironmentProblem, ImportError) as error:
-        found.append(Check(name, None, None, 0.0, "skipped", str(error).splitlines()[0]))
+        found.append(Check(name, None, None, 0.0, "skipped", first_line(error)))
     except Exception as error:
-        found.append(Check(name, None, None, 0.0, "FAIL", f"{type(error).__name__}: {str(error)[:200]}"))
+        found.append(Check(name, None, None, 0.0, "FAIL", describe(error)))
     return found
 
 
@@ -259,12 +258,12 @@ def bits_checks() -> Iterator[Check]:
     yield check("levels that floats do not give back", float(wrong), 0.0, 0.0)
 
 
-def bundled_checks(place: Place, name: str) -> Iterator[Check]:
+def bundled_checks(setup: Setup, name: str) -> Iterator[Check]:
     """The shipped classifier on the bundled images: that weights, pixels and features are those of other machines."""
     accuracy, floor = BUNDLED[name]
-    data = place.dataset(name)
+    data = setup.dataset(name)
     assert data.test.labels is not None
-    own = extractor(data.extractors[0], data, place.runtime())
+    own = extractor(data.extractors[0], data, setup.runtime())
     test = own.features(data.test.images)
     assert test.logits is not None
     right = float((test.logits.argmax(1).numpy() == data.test.labels).mean())
@@ -274,11 +273,11 @@ def bundled_checks(place: Place, name: str) -> Iterator[Check]:
     yield check(f"FID of {len(real)} real images of {name}", distance, floor, 1e-3 * floor)
 
 
-def cifar_checks(place: Place) -> Iterator[Check]:
+def cifar_checks(setup: Setup) -> Iterator[Check]:
     """CIFAR-10 against itself in Inception's features; skipped without data, weights, or a GPU."""
-    data = place.dataset("cifar10")
-    own = extractor(GENERAL, data, place.runtime())
-    if place.device == "cpu":
+    data = setup.dataset("cifar10")
+    own = extractor(GENERAL, data, setup.runtime())
+    if setup.device == "cpu":
         raise EnvironmentProblem("60,000 images through Inception take about an hour on a CPU: give --device cuda")
     train, test = own.features(data.train.images), own.features(data.test.images)
     values = {

@@ -13,7 +13,7 @@ from genbench.data.entries import known_datasets
 from genbench.data.folders import cache_root, data_root
 from genbench.data.source import Source
 from genbench.running.defaults import load_plugins
-from genbench.support.text import plain
+from genbench.support.text import plain, summary
 from genbench.support.version import __version__
 
 Row = dict[str, Any]
@@ -34,7 +34,7 @@ def model_rows(files: Iterable[str]) -> list[Row]:
         rows.append(
             {"name": name, "plugin": info.origin, "conditional": model.conditional, "capabilities": capabilities(model),
              "likelihood": model.likelihood if "likelihood" in capabilities(model) else None,
-             "presets": sorted(model.presets), "about": first_line(model.__doc__), "options": options}
+             "presets": sorted(model.presets), "about": summary(model.__doc__), "options": options}
         )  # fmt: skip
     return rows
 
@@ -131,10 +131,6 @@ def as_lines(rows: list[Row], columns: Sequence[str]) -> str:
 
 def plain_lines(lines: Iterable[str]) -> str:
     return "\n".join(plain(line) for line in lines)
-
-
-def first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]
 
 
 def _cell(value: Any) -> str:

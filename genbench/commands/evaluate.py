@@ -25,7 +25,7 @@ from genbench.planning.session import Request, check_out, open_datasets
 from genbench.records.budget import Budget
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
-from genbench.records.record import REFERENCES, Measurement, PluginStamp, Record
+from genbench.records.record import NO_SAMPLES, REFERENCES, Measurement, PluginStamp, Record
 from genbench.records.record_files import load_records, read_record
 from genbench.records.run_folder import begin, end, previous_record
 from genbench.records.samples import Samples
@@ -229,9 +229,10 @@ def score_runs(words: Words) -> list[Record]:
 def finished(folder: Path, quiet: bool) -> bool:
     """Whether a run among several has samples to score; one that has none is told and left out."""
     record = load_records([folder])[0]
-    if record.status != "complete" and not quiet:
-        say(f"{folder}: {record.status}: left out")
-    return record.status == "complete"
+    scorable = record.status == "complete" and not record.draws_nothing
+    if not scorable and not quiet:
+        say(f"{folder}: {NO_SAMPLES if record.draws_nothing else record.status}: left out")
+    return scorable
 
 
 def light_plugins(words: Words, datasets: Iterable[str]) -> Plugins:

@@ -11,15 +11,20 @@ from dataclasses import replace
 from genbench.executors.schedule import longest_first
 from genbench.planning.needs import find_needs
 from genbench.planning.session import Session
+from genbench.planning.sharing import trainers
 from genbench.planning.space import check_space
 from genbench.records.job import Job
-from genbench.records.record import Record
-from genbench.records.record_files import load_records
+from genbench.records.outcome import Outcome, make_record
+from genbench.records.record import Failure, Record
+from genbench.records.record_files import load_records, read_record
+from genbench.records.run_folder import begin, earlier_attempts, end
+from genbench.records.shared_training import trained_by
 from genbench.records.task import Context, Need, News, Task, Work, is_last
+from genbench.running.environment import environment
 from genbench.running.run import is_done
 from genbench.support import store
 from genbench.support.errors import EnvironmentProblem, as_error
-from genbench.support.lock import in_use
+from genbench.support.lock import in_use, locked
 
 Update = Callable[[Job, str, float, str], None]
 
@@ -38,13 +43,30 @@ def run_session(session: Session, update: Update) -> list[Record]:
             missing.append(job)
     if missing:
         check_space(missing, session.plugins, session.datasets)
-        run_missing(missing, session, update)
+        if errors := run_missing(missing, session, update):
+            raise errors[0]
     return [load_records([job.folder])[0] for job in session.jobs]
 
 
-def run_missing(jobs: list[Job], session: Session, update: Update) -> None:
+def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Exception]:
+    """Run the jobs, those that share the training of another one after it; what kept some from leaving a record."""
+    waiting, ready = trainers(jobs), []
+    with marked(session) as context:
+        errors = run_together([job for job in jobs if job.id not in waiting], session, context, update)
+        for job in (job for job in jobs if job.id in waiting):
+            ended = record_of(waiting[job.id])
+            if trained_by(job):
+                ready.append(job)
+            elif ended is not None and ended.error is not None:
+                record_untrained(job, ended, ended.error, session)
+                update(job, "end", 1.0, "")
+        return errors + (run_together(ready, session, context, update) if ready else [])
+
+
+def run_together(jobs: list[Job], session: Session, context: Context, update: Update) -> list[Exception]:
     """Hand the jobs to the executor, and hear of them to their end."""
-    known, errors, one_by_one = {job.id: job for job in jobs}, [], threading.Lock()
+    known, one_by_one = {job.id: job for job in jobs}, threading.Lock()
+    errors: list[Exception] = []
     unheard = dict.fromkeys(known)
 
     def tell(news: News) -> None:
@@ -56,13 +78,29 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> None:
             if is_last(news):
                 unheard.pop(news["id"], None)
 
-    with marked(session) as context:
-        session.executor.run(Work(make_tasks(jobs, session, context), session.groups, session.at_once), tell)
-    if errors:
-        raise errors[0]
-    if unheard:
+    session.executor.run(Work(make_tasks(jobs, session, context), session.groups, session.at_once), tell)
+    if unheard and not errors:
         name = session.jobs[0].runtime.executor
-        raise EnvironmentProblem(f"--executor {name} has ended without a word of {', '.join(unheard)}", "run again")
+        told = f"--executor {name} has ended without a word of {', '.join(unheard)}"
+        errors.append(EnvironmentProblem(told, "run again"))
+    return errors
+
+
+def record_of(job: Job) -> Record | None:
+    """The job's record, if it has one."""
+    file = job.folder / "record.json"
+    return read_record(file) if file.exists() else None
+
+
+def record_untrained(job: Job, trainer: Record, error: Failure, session: Session) -> None:
+    """Record that the training that the job shares did not finish, as the row that trained says."""
+    message = f"the training that it shares, of {trainer.job.id}: {error.message}"
+    failure = error.model_copy(update={"message": message, "traceback": ""})
+    stamp = session.datasets[job.dataset].stamp(job.conditional)
+    with store.disk_errors(job.folder), locked(job.folder):
+        attempts = earlier_attempts(job.folder)
+        begin(job)
+        end(job, make_record(job, stamp, environment(job), Outcome(), trainer.status, failure, attempts))
 
 
 def make_tasks(jobs: list[Job], session: Session, context: Context) -> list[Task]:

@@ -22,6 +22,7 @@ from genbench.running.sample import draw
 from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData
 from genbench.support.validation import checked
+from genbench.training.memory import forget
 
 SCALE = 4
 
@@ -52,6 +53,8 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
     """The trained model of a run, with some of its sampling options overridden."""
     if job.is_reference or job.foreign:
         raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from", "give a run of a model")
+    if not job.samples:
+        raise BadInput(f"{folder}: model {job.model!r} draws no samples: it has no method sample()", "give another run")
     kind = model_class(job, folder, plugins)
     for key in overrides:
         if key not in kind.Config.model_fields or kind.Config.role(key) != "sample":
@@ -69,7 +72,7 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
     if loaded is None or "ema" not in loaded[0]:
         raise BadInput(f"{folder}: no trained weights here", "run the job first")
     restore(model, loaded[0]["ema"], folder / "checkpoint")
-    return model.eval()
+    return forget(model).eval()
 
 
 def model_class(job: Job, folder: Path, files: tuple[str, ...]) -> type[Model]:

@@ -16,7 +16,7 @@ from genbench.records.checkpoint import MANIFEST, read_manifest
 from genbench.records.record import CHANGED, Record, is_sealed
 from genbench.records.samples import read_about
 from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData
+from genbench.support.errors import BadInput, CorruptData, describe
 from genbench.support.version import __version__
 
 TOLERANCE = 1e-6
@@ -32,7 +32,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class RunCheck:
     """A run folder and its faults; `state` is ok, wrong, or unfinished where there is no record yet."""
 
     run: str
@@ -48,7 +48,7 @@ class Verdict:
         return f"{self.state:10} {self.run}{'  ' + told if told else ''}"
 
 
-def verify_runs(paths: Iterable[Path]) -> list[Verdict]:
+def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
     """The verdict on every run folder at or one below the given paths. Raises BadInput where a path holds none."""
     folders: dict[Path, Path] = {}
     for path in paths:
@@ -59,10 +59,10 @@ def verify_runs(paths: Iterable[Path]) -> list[Verdict]:
     return [verify_run(folder) for _, folder in sorted(folders.items())]
 
 
-def verify_run(folder: Path) -> Verdict:
+def verify_run(folder: Path) -> RunCheck:
     """The verdict on one run folder."""
     if not (folder / "record.json").exists():
-        return Verdict(str(folder), "unfinished", [Fault("record.json", "none yet: interrupted, or still running")])
+        return RunCheck(str(folder), "unfinished", [Fault("record.json", "none yet: interrupted, or still running")])
     faults: list[Fault] = []
     _guarded(faults, "links", lambda: store.check_links(folder))
     record = _guarded(faults, "record.json", lambda: _record(folder, faults))
@@ -78,7 +78,7 @@ def verify_run(folder: Path) -> Verdict:
             continue
         faults += _guarded(faults, name.as_posix(), lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
     faults = list(dict.fromkeys(faults))
-    return Verdict(str(folder), "wrong" if faults else "ok", faults)
+    return RunCheck(str(folder), "wrong" if faults else "ok", faults)
 
 
 def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None:
@@ -88,8 +88,7 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
     except CorruptData as error:
         faults.append(Fault(file, error.message))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        faults.append(Fault(file, f"not readable: {type(error).__name__}: {first[:200]}"))
+        faults.append(Fault(file, f"not readable: {describe(error)}"))
     return None
 
 
@@ -133,7 +132,7 @@ def _samples(folder: Path, record: Record) -> Iterator[Fault]:
     """samples.npy and labels.npy against samples.json and the record."""
     about = read_about(folder)
     if about is None:
-        if record.status == "complete":
+        if record.status == "complete" and not record.draws_nothing:
             yield Fault("samples.json", "missing, though the run is complete")
         return
     if record.status == "complete" and about.key != record.samples.key:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from genbench.capabilities import Likelihood
-from genbench.conformance.places import Place, innermost, own_sources
+from genbench.capabilities import Likelihood, Reconstruction, defines
+from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
 from genbench.data.dataset import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
@@ -33,6 +33,8 @@ from genbench.training.train import train
 STEPS = 6
 COUNT = 6
 """Images per batch and per call of sample()."""
+PROGRESSES = (0.0, 0.9)
+"""Shares of a phase's span at which its loss is computed: a warm-up begins at 0."""
 MORE = 24
 """Images over which a likelihood is averaged."""
 CLASSES = 3
@@ -77,6 +79,11 @@ class Case:
         train, test = (drawn_images(self.shape, seed) for seed in (0, 1))
         return Dataset("kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test)
 
+    @property
+    def draws(self) -> bool:
+        """Whether the model has a method `sample`."""
+        return defines(self.model, "sample")
+
     @cached_property
     def spec(self) -> DataSpec:
         return self.data.spec(self.conditional)
@@ -120,10 +127,10 @@ class Case:
                 break
         return model
 
-    def loss(self, model: Model, phase: str) -> dict[str, Tensor]:
-        """The losses of the batch, by name."""
+    def loss(self, model: Model, phase: str, progress: float = 0.0) -> dict[str, Tensor]:
+        """The losses of the batch at a share of the phase's span, by name."""
         torch.manual_seed(1)
-        outcome = model.loss(phase, self.batch)
+        outcome = model.loss(phase, replace(self.batch, progress=progress))
         return outcome if isinstance(outcome, dict) else {"loss": outcome}
 
     @cached_property
@@ -169,6 +176,13 @@ class Case:
         torch.manual_seed(1)
         return model.eval().log_prob(batch.images, batch.labels)
 
+    @torch.no_grad()
+    def reconstruct(self, model: Model) -> Tensor:
+        """What the model makes of the training batch."""
+        assert isinstance(model, Reconstruction)
+        torch.manual_seed(1)
+        return model.eval().reconstruct(self.batch.images, self.batch.labels)
+
     @cached_property
     def nats(self) -> Tensor:
         """The trained model's log-likelihood of the training batch, nats per image."""
@@ -183,10 +197,13 @@ class Case:
             "__init__": self.build,
             "prepare": lambda: self.prepared(name),
             "loss": lambda: self.loss(model.train(), name),
-            "sample": lambda: self.sample(self.trained),
         }
+        if self.draws:
+            calls["sample"] = lambda: self.sample(self.trained)
         if isinstance(model, Likelihood):
             calls["log_prob"] = lambda: self.log_prob(self.trained, self.batch)
+        if isinstance(model, Reconstruction):
+            calls["reconstruct"] = lambda: self.reconstruct(self.trained)
         for method, call in calls.items():
             before = shared_state()
             call()
@@ -196,9 +213,9 @@ class Case:
         return found
 
     @contextmanager
-    def births(self) -> Iterator[dict[int, Place]]:
+    def births(self) -> Iterator[dict[int, SourceLine]]:
         """Within the block, record the line of the model's own code that made each parameter, by the parameter's id."""
-        sources, found = own_sources(self.model), dict[int, Place]()
+        sources, found = own_sources(self.model), dict[int, SourceLine]()
 
         def note(module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None) -> None:
             place = innermost(sys._getframe(1), sources)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from genbench.conformance.places import Place, dumped_at, own_sources, place_of, real
+from genbench.conformance.places import SourceLine, dumped_at, own_sources, place_of, real
 from genbench.conformance.promise import Promise
 from genbench.conformance.verdicts import Report, Verdict, check_cases, merged
 from genbench.extension.loading import installed
 from genbench.extension.registry import Plugins
 from genbench.running.defaults import load_plugins
-from genbench.support.errors import BadInput, GenbenchError, as_error, plain_error
-from genbench.support.processes import die_with_parent, ending, start_forkserver
+from genbench.support.errors import BadInput
+from genbench.support.processes import Child, Say
 from genbench.support.progress import at, last_words, unwatch, watch
-
-Say = Callable[[Any], object]
 
 
 class Ended(Exception):
@@ -42,7 +37,7 @@ def check_plugin(
     Raises BadInput for a plugin that is unknown or cannot be loaded.
     """
     try:
-        (names,) = _said_by(say_models, (plugin,), limit)
+        (names,) = _said_by(say_models, limit, plugin)
     except Ended as end:
         place = dumped_at(end.dump, {real(plugin)})
         at_line = f", at {place}" if place else ""
@@ -53,9 +48,9 @@ def check_plugin(
 
 def _check(plugin: str, name: str, limit: float, device: str, tell: Callable[[str], object]) -> Report:
     report, sources, found = Report(name, plugin, [], []), set[str](), list[Verdict]()
-    begun: tuple[str, str, Place | None] = ("", "", None)
+    begun: tuple[str, str, SourceLine | None] = ("", "", None)
     try:
-        for kind, said in _said_by(say_verdicts, (plugin, name, device), limit):
+        for kind, said in _said_by(say_verdicts, limit, plugin, name, device):
             if kind == "model":
                 report.origin, sources = said
             elif kind == "begun":
@@ -72,58 +67,33 @@ def _check(plugin: str, name: str, limit: float, device: str, tell: Callable[[st
     return report
 
 
-def _said_by(task: Callable[..., None], words: tuple[str, ...], limit: float) -> Iterator[Any]:
-    """Yield what a task in a separate process sends until it ends. Raises Ended, or the error that it reported."""
-    start_forkserver()
-    spawn = multiprocessing.get_context("forkserver")
-    receiver, sender = spawn.Pipe(duplex=False)
-    with tempfile.TemporaryDirectory(prefix="genbench-") as folder:
-        process = spawn.Process(target=child_main, args=(task, words, Path(folder), limit, sender))
-        process.start()
-        sender.close()
-        try:
-            while (said := _next(receiver)) is not None:
-                if isinstance(said, dict):
-                    raise as_error(said)
-                yield said
-            process.join()
-            end = last_words(Path(folder))
-            if process.exitcode or end.hook:
-                died = f"its process {ending(process.exitcode or 0)}"
-                how = f"no progress for {limit:g} seconds" if end.hung else died
-                raise Ended(how, end.traceback)
-        finally:
-            process.kill()
-            process.join()
-
-
-def _next(receiver: Connection) -> Any:
-    try:
-        return receiver.recv()
-    except EOFError:
-        return None
+def _said_by(main: Callable[..., None], limit: float, *words: str) -> Iterator[Any]:
+    """Yield what `main` says in a separate process until it ends. Raises Ended, or the error that it reported."""
+    with (
+        tempfile.TemporaryDirectory(prefix="genbench-") as folder,
+        Child("check", check_main, main, words, Path(folder), limit) as child,
+    ):
+        yield from child.said(None)
+        child.process.join()
+        end = last_words(Path(folder))
+        if child.process.exitcode or end.hook:
+            how = f"no progress for {limit:g} seconds" if end.hung else f"its process {child.ending()}"
+            raise Ended(how, end.traceback)
 
 
 # In the separate process
 
 
-def child_main(
-    task: Callable[..., None], words: tuple[str, ...], folder: Path, limit: float, sender: Connection
-) -> None:
-    """Do the task, and leave last words in the folder if it does not end normally."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and this process ends with it
+def check_main(say: Say, main: Callable[..., None], words: tuple[str, ...], folder: Path, limit: float) -> None:
+    """Run `main`, and leave last words in the folder if it does not end normally."""
     os.dup2(2, 1)  # what a plugin prints is not part of the report
     watch(folder, limit)
     at("check")
-    try:
-        task(*words, sender.send)
-    except GenbenchError as error:
-        sender.send(plain_error(error))
+    main(say, *words)
     unwatch()
 
 
-def say_models(plugin: str, say: Say) -> None:
+def say_models(say: Say, plugin: str) -> None:
     """Send the names of a plugin's models."""
     plugins, names = _opened(plugin)
     for name in names:
@@ -133,7 +103,7 @@ def say_models(plugin: str, say: Say) -> None:
     say(names)
 
 
-def say_verdicts(plugin: str, name: str, device: str, say: Say) -> None:
+def say_verdicts(say: Say, plugin: str, name: str, device: str) -> None:
     """Send everything about one model: its origin, each promise as its check begins, and the verdict."""
     model, info = _opened(plugin)[0].model(name)
     say(("model", (info.origin.removeprefix("--plugin "), own_sources(model))))

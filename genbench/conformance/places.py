@@ -25,7 +25,7 @@ FOREIGN = ("genbench", "torch", "builtins", "typing", "abc")
 
 
 @dataclass(frozen=True)
-class Place:
+class SourceLine:
     """A line to look at, in a method or a class."""
 
     file: str
@@ -33,7 +33,7 @@ class Place:
     within: str
 
     def __str__(self) -> str:
-        return f"{shown(self.file)}:{self.line}, in {self.within}"
+        return f"{from_here(self.file)}:{self.line}, in {self.within}"
 
     def code(self, indent: str) -> list[str]:
         """The line itself, where the file can still be read."""
@@ -47,7 +47,7 @@ def real(file: str | Path) -> str:
     return os.path.realpath(file)
 
 
-def shown(file: str) -> str:
+def from_here(file: str) -> str:
     """The path from the working folder, where it is below."""
     path = Path(file)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
@@ -69,7 +69,7 @@ def own_sources(model: type[Model]) -> set[str]:
     return found
 
 
-def place_of(model: type[nn.Module], name: str) -> Place | None:
+def place_of(model: type[nn.Module], name: str) -> SourceLine | None:
     """Where the model, or a part of it, defines a method, or a class within; the line of its own class otherwise."""
     for kind in own_classes(model):
         value = vars(kind).get(name)
@@ -79,7 +79,7 @@ def place_of(model: type[nn.Module], name: str) -> Place | None:
     return _definition(model)
 
 
-def _definition(value: Any) -> Place | None:
+def _definition(value: Any) -> SourceLine | None:
     """The line of `def` or `class`, decorators above it left out; None for what is neither."""
     value = inspect.unwrap(value) if callable(value) else value
     if not (inspect.isfunction(value) or inspect.isclass(value)):
@@ -91,7 +91,7 @@ def _definition(value: Any) -> Place | None:
         return None
     above = next((i for i, text in enumerate(lines) if text.lstrip().startswith(("def ", "async def ", "class "))), 0)
     name = value.__qualname__
-    return Place(file, first + above, f"class {inner(name)}" if inspect.isclass(value) else called(name))
+    return SourceLine(file, first + above, f"class {inner(name)}" if inspect.isclass(value) else called(name))
 
 
 def inner(name: str) -> str:
@@ -104,7 +104,7 @@ def called(name: str) -> str:
     return inner(name) if name.startswith("<") else f"{inner(name)}()"
 
 
-def raised_at(error: BaseException, sources: set[str]) -> Place | None:
+def raised_at(error: BaseException, sources: set[str]) -> SourceLine | None:
     """The innermost line of these files that an exception, or what caused it, has passed."""
     found, seen = None, set[int]()
     cause: BaseException | None = error
@@ -114,25 +114,25 @@ def raised_at(error: BaseException, sources: set[str]) -> Place | None:
         while trace is not None:
             code = trace.tb_frame.f_code
             if real(code.co_filename) in sources:
-                found = Place(real(code.co_filename), trace.tb_lineno, called(code.co_qualname))
+                found = SourceLine(real(code.co_filename), trace.tb_lineno, called(code.co_qualname))
             trace = trace.tb_next
         cause = cause.__cause__ or cause.__context__
     return found
 
 
-def innermost(frame: FrameType | None, sources: set[str]) -> Place | None:
+def innermost(frame: FrameType | None, sources: set[str]) -> SourceLine | None:
     """The line of these files that is being executed: of this frame or of the nearest that called it."""
     while frame is not None:
         file = real(frame.f_code.co_filename)
         if file in sources:
-            return Place(file, frame.f_lineno, called(frame.f_code.co_qualname))
+            return SourceLine(file, frame.f_lineno, called(frame.f_code.co_qualname))
         frame = frame.f_back
     return None
 
 
-def dumped_at(dump: str, sources: set[str]) -> Place | None:
+def dumped_at(dump: str, sources: set[str]) -> SourceLine | None:
     """The line of these files in a traceback that `faulthandler` left, whose innermost line comes first."""
     for file, line, name in re.findall(r'^ +File "(.+)", line (\d+) in (.+)$', dump, re.MULTILINE):
         if real(file) in sources:
-            return Place(real(file), int(line), called(name))
+            return SourceLine(real(file), int(line), called(name))
     return None

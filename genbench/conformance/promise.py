@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from genbench.conformance.case import Case
-from genbench.conformance.places import Place
+from genbench.conformance.places import SourceLine
 from genbench.model import Model
 
 
 class Broken(Exception):
     """A broken promise: what was found, and the method or the line to look at."""
 
-    def __init__(self, found: str, look: str | Place | None = None) -> None:
+    def __init__(self, found: str, look: str | SourceLine | None = None) -> None:
         super().__init__(found)
         self.look = look
 
@@ -31,20 +31,24 @@ Check = Callable[[Case], str | None]
 
 @dataclass(frozen=True)
 class Promise:
-    """`about` is the method concerned; the check is skipped if one of the promises that it `needs` is broken."""
+    """`about` is the method concerned; the check is skipped if a promise that it `needs` is broken or not made.
+
+    It is also skipped if one that it comes `after` is broken, but not if the model does not make that one.
+    """
 
     text: str
     check: Check
     about: str
     needs: tuple[Promise, ...]
+    after: tuple[Promise, ...] = ()
 
 
-def promise(text: str, about: str, *needs: Promise) -> Callable[[Check], Promise]:
+def promise(text: str, about: str, *needs: Promise, after: tuple[Promise, ...] = ()) -> Callable[[Check], Promise]:
     """Make a check a promise. The promises of a module are checked in the order of their definition."""
-    return lambda check: Promise(text, check, about, needs)
+    return lambda check: Promise(text, check, about, needs, after)
 
 
-def require(kept: bool | Tensor, found: str, look: str | Place | None = None) -> None:
+def require(kept: bool | Tensor, found: str, look: str | SourceLine | None = None) -> None:
     """Raise Broken unless `kept`."""
     if not kept:
         raise Broken(found, look)

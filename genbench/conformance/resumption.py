@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from genbench.conformance.case import Case
-from genbench.conformance.places import Place, called, own_classes, place_of, real
+from genbench.conformance.places import SourceLine, called, own_classes, place_of, real
 from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.support.errors import Cancelled
 from genbench.training.loop import Trainer
+from genbench.training.memory import memories
 
 STOPS = (1, 4)
 """Steps after which training is interrupted: within each half of STEPS, and no multiples of 2 or 3 apart."""
@@ -31,12 +32,12 @@ class Resumed:
     """The trained model, and each attribute that training changed but did not save, with the line that sets it."""
 
     model: Model
-    lost: dict[str, Place | None]
+    lost: dict[str, SourceLine | None]
 
 
 def resumed(case: Case) -> Resumed:
     """Train the case, interrupted after each of STOPS and continued from the checkpoint in a new model."""
-    lost: dict[str, Place | None] = {}
+    lost: dict[str, SourceLine | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         while True:
             model = case.build()
@@ -70,6 +71,7 @@ def _train_on(case: Case, model: Model, folder: Path) -> Model | None:
 def _unsaved(model: Model) -> dict[str, tuple[type[nn.Module], Any]]:
     """Everything that the modules hold outside their state, by name: the class of the module, and the content."""
     saved: dict[int, Any] = {id(value): value for value in model.state_dict(keep_vars=True).values()}
+    saved |= {id(memory): memory for memory in memories(model).values()}
     saved |= {id(module): module for module in model.modules()}
     return {
         f"{path}.{name}".removeprefix("."): (type(module), _content(value, dict(saved)))
@@ -112,12 +114,12 @@ def _listed(part: Any) -> Any:
     return list(part) if isinstance(part, Iterator) else part
 
 
-def _set_at(kind: type[nn.Module], name: str) -> Place | None:
+def _set_at(kind: type[nn.Module], name: str) -> SourceLine | None:
     """The first line of the class's own code that sets an attribute, or else its constructor."""
     for each in own_classes(kind):
         for method in map(inspect.unwrap, filter(callable, vars(each).values())):
             for instruction in dis.get_instructions(method) if inspect.isfunction(method) else ():
                 if instruction.opname == "STORE_ATTR" and instruction.argval == name and instruction.positions:
                     line = instruction.positions.lineno or method.__code__.co_firstlineno
-                    return Place(real(method.__code__.co_filename), line, called(method.__qualname__))
+                    return SourceLine(real(method.__code__.co_filename), line, called(method.__qualname__))
     return place_of(kind, "__init__")

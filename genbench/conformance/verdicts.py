@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.conformance.case import Case, cases
-from genbench.conformance.places import Place, own_sources, place_of, raised_at, shown
+from genbench.conformance.places import SourceLine, from_here, own_sources, place_of, raised_at
 from genbench.conformance.process_state import settings_restored
 from genbench.conformance.promise import Broken, NotApplicable, Promise
 from genbench.conformance.promises import PROMISES
@@ -37,7 +37,7 @@ class Verdict:
     promise: str
     state: State
     found: str = ""
-    place: Place | None = None
+    place: SourceLine | None = None
     cases: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -80,10 +80,10 @@ def check_case(case: Case, begun: Begun | None = None) -> Iterator[Verdict]:
 
 def _without(promise: Promise, found: dict[Promise, Verdict], case: Case) -> Verdict | None:
     """The verdict on a promise that needs one that is broken, not checked or not made; None for any other."""
-    for need in promise.needs:
+    for need in (*promise.needs, *promise.after):
         if found[need].state in ("FAIL", "?"):
             return Verdict(promise.text, "?", f"needs: {need.text}", cases=(str(case),))
-        if found[need].state == "-":
+        if found[need].state == "-" and need in promise.needs:
             return Verdict(promise.text, "-", found[need].found, cases=(str(case),))
     return None
 
@@ -96,7 +96,7 @@ def _judge(promise: Promise, case: Case) -> Verdict:
     except NotApplicable as reason:
         return Verdict(promise.text, "-", str(reason), cases=here)
     except Broken as fault:
-        place = fault.look if isinstance(fault.look, Place) else place_of(case.model, fault.look or promise.about)
+        place = fault.look if isinstance(fault.look, SourceLine) else place_of(case.model, fault.look or promise.about)
         return Verdict(promise.text, "FAIL", str(fault), place, here)
     except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
         if is_interruption(error):
@@ -143,7 +143,7 @@ class Report:
     def text(self) -> str:
         """The report as text: one line per promise, then each broken one with the line to look at, then the counts."""
         counts = Counter(verdict.state for verdict in self.verdicts)
-        lines = [f"{self.model} ({shown(self.origin)}), checked on images of {', '.join(self.cases)}", ""]
+        lines = [f"{self.model} ({from_here(self.origin)}), checked on images of {', '.join(self.cases)}", ""]
         for verdict in self.verdicts:
             found = verdict.found if verdict.state in ("pass", "-") else ""
             if verdict.state != "?":

@@ -22,7 +22,7 @@ from genbench.images import to_float
 from genbench.optimizers import adamw
 from genbench.schedules import warmup_cosine
 from genbench.support import digests, store
-from genbench.support.errors import Busy, CorruptData
+from genbench.support.errors import Busy, CorruptData, first_line
 from genbench.support.lock import locked
 from genbench.support.progress import report, stop_if_requested
 from genbench.support.seeds import derive_seed
@@ -169,7 +169,7 @@ def verify_classifier(file: Path) -> Facts:
         facts = Facts.model_validate(store.read_json(file))
         found = digests.file_digest(file.with_suffix(".safetensors"))
     except (ValidationError, OSError) as error:
-        raise CorruptData(f"{file}: {str(error).splitlines()[0]}", mend) from error
+        raise CorruptData(f"{file}: {first_line(error)}", mend) from error
     if found != facts.sha256:
         weights = file.with_suffix(".safetensors")
         raise CorruptData(f"{weights}: its SHA-256 is {found[:12]}..., {file.name} says {facts.sha256[:12]}...", mend)

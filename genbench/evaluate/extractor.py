@@ -20,8 +20,8 @@ CODE = 3
 BATCH, CPU_BATCH = 250, 64
 """Images at once: many keep a GPU busy, a few stay in a processor's cache."""
 SHIPPED_FOLDER = Path(__file__).parent.parent / "weights"
-Network = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
-Progress = Callable[[int, int], None]
+FeatureNetwork = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
+BatchProgress = Callable[[int, int], None]
 
 
 class Extractor:
@@ -32,7 +32,7 @@ class Extractor:
     """
 
     def __init__(
-        self, name: str, network: Network, dim: int, num_classes: int, identity: Mapping[str, Any],
+        self, name: str, network: FeatureNetwork, dim: int, num_classes: int, identity: Mapping[str, Any],
         device: str = "cpu", batch: int | None = None,
     ) -> None:  # fmt: skip
         self.name, self.dim, self.num_classes = name, dim, num_classes
@@ -46,7 +46,7 @@ class Extractor:
             **self._identity,
         }  # fmt: skip
 
-    def features(self, images: np.ndarray, batch: int | None = None, progress: Progress | None = None) -> Features:
+    def features(self, images: np.ndarray, batch: int | None = None, progress: BatchProgress | None = None) -> Features:
         """Features of uint8 images (N, C, H, W), in batches, in full float32 precision, returned as float64.
 
         Raises BadInput for anything but uint8 images, CorruptData naming the first image whose features are not finite.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from genbench.evaluate.extractor import SHIPPED_FOLDER, Extractor, Progress, stamped
+from genbench.evaluate.extractor import SHIPPED_FOLDER, BatchProgress, Extractor, stamped
 from genbench.evaluate.pretrained import pinned
 from genbench.metrics.features import Features
 from genbench.support import digests
@@ -29,7 +29,7 @@ GENERAL = "inception-v3-compat"
 Registered = Mapping[str, tuple[Callable[[], Any], str]]
 
 
-class Runtime(Protocol):
+class Resources(Protocol):
     """Where weights and caches are, and whether the network may be used; a job's runtime says so."""
 
     @property
@@ -69,7 +69,7 @@ def extractor_names(names: Iterable[str], dataset: Dataset) -> tuple[str, ...]:
 
 
 def check_extractors(
-    names: Iterable[str], dataset: Dataset, runtime: Runtime, registered: Registered | None = None
+    names: Iterable[str], dataset: Dataset, runtime: Resources, registered: Registered | None = None
 ) -> None:
     """Find, before anything runs, what would keep an extractor from working; fetches weights that are not there yet.
 
@@ -100,7 +100,7 @@ def _check_name(name: str, dataset: Dataset, registered: Registered) -> None:
         raise BadInput(f"unknown extractor {name!r}", did_you_mean(name, known))
 
 
-def extractor(name: str, dataset: Dataset, runtime: Runtime, registered: Registered | None = None) -> Extractor:
+def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Registered | None = None) -> Extractor:
     """The named extractor, ready for the dataset's images on the runtime's device.
 
     `registered` are the plugins' own, by name: what builds them, and where they come from. Raises as check_extractors.
@@ -145,7 +145,7 @@ class _Foreign(Extractor):
     def describe(self) -> dict[str, Any]:
         return {**self._built.describe(), "source_sha256": self._source}
 
-    def features(self, images: np.ndarray, batch: int | None = None, progress: Progress | None = None) -> Features:
+    def features(self, images: np.ndarray, batch: int | None = None, progress: BatchProgress | None = None) -> Features:
         given = {} if batch is None else {"batch": batch}
         found: Features = self._built.features(images, progress=progress, **given)
         return found

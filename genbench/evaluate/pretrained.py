@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.evaluate.extractor import BATCH, SHIPPED_FOLDER, Extractor, Network
+from genbench.evaluate.extractor import BATCH, SHIPPED_FOLDER, Extractor, FeatureNetwork
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
 
@@ -53,7 +53,7 @@ def pretrained(
     return Extractor(name, on_colour(network), about["dim"], about.get("num_classes", 0), identity, device, batch)
 
 
-def on_colour(network: torch.nn.Module) -> Network:
+def on_colour(network: torch.nn.Module) -> FeatureNetwork:
     """torch-fidelity's module as an extractor calls it; one channel is repeated to three."""
 
     def extract(levels: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,6 @@
-"""Where jobs run: on this machine or elsewhere, each in a process of its own.
+"""Where jobs run: on this machine or elsewhere, each in its own process.
 
-The names here are what a plugin with an executor may import.
+A plugin that provides an executor may import the names listed here.
 """
 
 from genbench.executors.command import run_by_command

@@ -1,11 +1,10 @@
-"""The child process of one job: loads plugins and dataset anew, runs the job, tells its parent how far it is."""
+"""The child process of one job: loads plugins and dataset afresh, runs the job and reports progress to its parent."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-from multiprocessing.connection import Connection
 from typing import Any
 
 from genbench.extension.registry import Plugins
@@ -14,15 +13,14 @@ from genbench.records.task import Context
 from genbench.running.defaults import load_plugins
 from genbench.running.loading import prepared
 from genbench.support import progress
-from genbench.support.errors import EnvironmentProblem, GenbenchError, plain_error
+from genbench.support.errors import EnvironmentProblem
 from genbench.support.faults import arm
-from genbench.support.processes import die_with_parent
+from genbench.support.processes import Say
 from genbench.support.version import __version__
 
 
-def child_main(plain: dict[str, Any], context: Context, sender: Connection) -> None:
-    """Run the job of `plain`; its record is the result. What keeps it from leaving one is told to the parent."""
-    die_with_parent()
+def job_main(say: Say, plain: dict[str, Any], context: Context) -> None:
+    """Run a job, given as plain data; its record is the result. Raises what kept it from leaving one."""
     arm()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: progress.request_stop())
@@ -30,28 +28,25 @@ def child_main(plain: dict[str, Any], context: Context, sender: Connection) -> N
 
     def tell(stage: str, share: float, text: str) -> None:
         try:
-            sender.send({"stage": stage, "share": share, "text": text})
+            say({"stage": stage, "share": share, "text": text})
         except OSError:
             progress.listen(None)
 
     progress.listen(tell)
     from genbench.running.run import run_job
 
-    try:
-        job = Job.model_validate(plain)
-        plugins = load_plugins(job.runtime.plugins)
-        check_code(job, context, plugins)
-        run_job(job, prepared(job, context, plugins), plugins, watched=True)
-    except GenbenchError as error:
-        sender.send({"error": plain_error(error)})
+    job = Job.model_validate(plain)
+    plugins = load_plugins(job.runtime.plugins)
+    check_code(job, context, plugins)
+    run_job(job, prepared(job, context, plugins), plugins, watched=True)
 
 
 def check_code(job: Job, context: Context, plugins: Plugins) -> None:
-    """Raise EnvironmentProblem where this process would run other code than the job was planned with."""
+    """Raise EnvironmentProblem if this process would run other code than the job was planned with."""
     digest = "" if job.is_reference else plugins.model(job.model)[1].digest
     if (context.genbench, job.plugin.digest) != (__version__, digest):
         what = f"genbench {__version__}, or plugin {job.plugin.name!r}, on {os.uname().nodename}"
         raise EnvironmentProblem(
             f"{job.id}: {what} is not what the job was planned with",
-            "where the source has changed meanwhile, run again; on another machine, install the same",
+            "if the source has changed since, run again; on another machine, install the same versions",
         )

@@ -1,4 +1,4 @@
-"""A task by a command, here or on another machine: it is told the task on its stdin, and its stdout has the news."""
+"""Run a task by a command, here or on another machine: it reads the task on stdin and writes news on stdout."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ LOOK_SECONDS = 0.2
 
 
 def run_by_command(python: Iterable[str], task: Task, tell: Tell, stopping: Callable[[], bool] = lambda: False) -> None:
-    """Run a task by a Python with genbench, `python` being the command that starts it: `["srun", "python"]`.
+    """Run a task by a Python that has genbench; `python` is the command that starts it, such as `["srun", "python"]`.
 
-    The command must pass on its stdin, stdout and SIGTERM, by which the task is asked to checkpoint when `stopping`
-    says so, or when an exception such as KeyboardInterrupt ends the wait. The end of stdin ends the task: one whose
-    starter is gone does not go on. A command that ends without a last word is told as an error.
+    The command must pass on stdin, stdout and SIGTERM. SIGTERM asks the task to checkpoint and stop; it is sent when
+    `stopping()` is true, or when an exception such as KeyboardInterrupt ends the wait. The end of stdin ends the task,
+    so that it does not outlive its starter. A command that ends without final news is reported as an error.
     """
     if stopping():
         return
@@ -53,5 +53,5 @@ def run_by_command(python: Iterable[str], task: Task, tell: Tell, stopping: Call
             reader.join()
             raise
     if not last.is_set():
-        what = f"{' '.join(command)} ended with code {process.returncode} and no word of the job"
-        tell(task.problem(EnvironmentProblem(f"{task.id}: {what}", "what it said itself is above")))
+        what = f"{' '.join(command)} exited with code {process.returncode} without reporting a result"
+        tell(task.problem(EnvironmentProblem(f"{task.id}: {what}", "see its output above")))

@@ -1,4 +1,4 @@
-"""The local executor: one child process a job, from a forkserver that has torch loaded; a slot per device and job."""
+"""The local executor: one child process per job, forked from a server that has torch loaded; slots on each device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from genbench.support.processes import start_forkserver
 from genbench.support.text import number
 
 GRACE_SECONDS = 30.0
-"""How long an interruption waits for the checkpoints of the running jobs."""
+"""How long an interruption waits for the running jobs to write checkpoints."""
 
 
 class Local:
-    """This machine: `at_once` jobs on each group of devices, as far as their estimated memory fits together."""
+    """This machine: up to `at_once` jobs on each group of devices, as long as their estimated memory fits."""
 
     def run(self, work: Work, tell: Tell) -> None:
         start_forkserver()
@@ -38,9 +38,7 @@ class Local:
                 ended.set()
 
         places = [pool for pool in pools_here(work.groups, work.at_once) for _ in range(pool.slots)]
-        ends = [
-            threading.Event() for _ in places
-        ]  # a join that is interrupted takes its thread for ended (Python 3.11)
+        ends = [threading.Event() for _ in places]  # an interrupted join takes its thread for finished (Python 3.11)
         for place, ended in zip(places, ends):
             threading.Thread(target=serve, args=(place, ended), daemon=True).start()
         try:
@@ -53,7 +51,7 @@ class Local:
             try:
                 for ended in ends:
                     ended.wait(max(0.0, deadline - time.monotonic()))
-            finally:  # also at a second interrupt, which waits for nothing
+            finally:  # also on a second interrupt, which does not wait
                 for process in multiprocessing.active_children():
                     process.kill()
             raise
@@ -62,14 +60,14 @@ class Local:
 
 
 class Queue:
-    """The tasks that wait for a place, and the threads that wait for a task."""
+    """The tasks waiting for a slot, and the threads waiting for a task."""
 
     def __init__(self, tasks: Iterable[Task], tell: Tell) -> None:
         self.waiting, self.tell = list(tasks), tell
         self.changed, self.closed = threading.Condition(), threading.Event()
 
     def take(self, pool: Pool) -> Task | None:
-        """The next task for the pool, as soon as it can begin; None when there is none left."""
+        """The next task for the pool, once it can begin; None if no task is left."""
         with self.changed:
             while self.waiting and not self.closed.is_set():
                 if (task := pool.take(self.waiting)) is not None:
@@ -80,26 +78,26 @@ class Queue:
         return None
 
     def give_back(self, task: Task, pool: Pool) -> None:
-        """The task has ended, and its place is free."""
+        """Free the slot of a task that has ended."""
         with self.changed:
             pool.running.remove(task)
             self.changed.notify_all()
 
     def close(self) -> None:
-        """Nothing begins any more, and what runs should stop."""
+        """Start no more tasks, and ask the running ones to stop."""
         with self.changed:
             self.closed.set()
             self.changed.notify_all()
 
 
 def alone(need: int, capacity: int, where: str) -> str:
-    """What is said of a job that needs more memory than there is."""
+    """The warning about a job that needs more memory than there is."""
     needs, there = number(need, "bytes"), number(capacity, "bytes")
-    return f"it needs ~{needs} by its estimate, and {where} has {there}: it runs alone"
+    return f"estimated to need ~{needs}, but {where} has {there}: it runs alone"
 
 
 def pools_here(groups: Iterable[tuple[str, ...]], at_once: int) -> list[Pool]:
-    """Each group of devices of this machine, with its memory."""
+    """A pool for each group of devices of this machine, with its memory."""
     import torch
 
     from genbench.devices import memory_for_jobs
@@ -108,12 +106,12 @@ def pools_here(groups: Iterable[tuple[str, ...]], at_once: int) -> list[Pool]:
 
 
 def threads_for(jobs: int, cores: int | None = None) -> int:
-    """CPU threads of one job, all its processes together: the cores divided by the jobs at a time, at least 1."""
+    """CPU threads of one job, all its processes together: the cores divided by the concurrent jobs, at least 1."""
     return max(1, (cores or available_cores()) // jobs)
 
 
 def available_cores() -> int:
-    """The cores this process may use: those it is bound to, or fewer where OMP_NUM_THREADS says so."""
+    """The cores this process may use: those it is bound to, or fewer if OMP_NUM_THREADS says so."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wished = os.environ.get("OMP_NUM_THREADS", "")
     return min(bound, int(wished)) if wished.isdigit() and int(wished) else bound

@@ -1,7 +1,7 @@
-"""The Ray executor: each job a Ray task with its resources, on the cluster of RAY_ADDRESS or one started here.
+"""The Ray executor: each job is a Ray task with its resources, on the cluster at RAY_ADDRESS or one started here.
 
-A task starts the command that any executor may use, in a process of its own, so that what a plugin does to its process
-does nothing to Ray. Only JSON crosses, and the records are in the output folder, which all nodes share.
+A task starts the command that any executor may use, in its own process, so that whatever a plugin does to its process
+leaves Ray unharmed. Only JSON crosses, and records go to the output folder, which all nodes share.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from genbench.executors.command import run_by_command
 from genbench.executors.local import GRACE_SECONDS, alone
 from genbench.executors.supervise import record_death
 from genbench.records.task import News, Task, Tell, Work, is_last
-from genbench.support.errors import EnvironmentProblem, GenbenchError
+from genbench.support.errors import EnvironmentProblem, GenbenchError, first_line
 
 TRIES = 3
-"""How often a job is begun whose node, or whose Ray process, is lost."""
+"""How many times a job is started if its node or its Ray process is lost."""
 LOOK_SECONDS = 0.5
 CONNECT_SECONDS = 10.0
 LEASE_SECONDS = 120.0
-"""How long the file system may keep the lock of a node that is lost."""
+"""How long the file system may keep the lock held by a lost node."""
 
 
 class RayCluster:
-    """A Ray cluster, or one on this machine alone where RAY_ADDRESS names none."""
+    """A Ray cluster, or one on this machine alone if RAY_ADDRESS is not set."""
 
     def __init__(self) -> None:
         if importlib.util.find_spec("ray") is None:
@@ -47,7 +47,7 @@ class RayCluster:
 
 @contextmanager
 def connected() -> Iterator[Any]:
-    """Ray, for the time of the block. Raises EnvironmentProblem where its cluster cannot be joined."""
+    """Ray, connected for the duration of the block. Raises EnvironmentProblem if its cluster cannot be joined."""
     address = os.environ.get("RAY_ADDRESS") or "local"
     check_reachable(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -58,23 +58,23 @@ def connected() -> Iterator[Any]:
         ray.init(address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises ConnectionError, ValueError, RuntimeError and others here
         raise EnvironmentProblem(
-            f"--executor ray: cannot join the cluster at RAY_ADDRESS={address}: {first_line(error)}",
-            "one that was started with a token needs RAY_AUTH_MODE=token here as well",
+            f"--executor ray: cannot join the cluster at RAY_ADDRESS={address}: {briefly(error)}",
+            "a cluster started with a token needs RAY_AUTH_MODE=token here as well",
         ) from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)  # which Ray has replaced
+        signal.signal(signal.SIGTERM, handler)  # Ray has replaced it
     try:
         yield ray
     except ray.exceptions.RayTaskError:
         raise
     except ray.exceptions.RayError as error:
-        raise EnvironmentProblem(f"--executor ray: Ray has failed: {first_line(error)}", "run again") from error
+        raise EnvironmentProblem(f"--executor ray: Ray failed: {briefly(error)}", "run again") from error
     finally:
         ray.shutdown()
 
 
 def check_reachable(address: str) -> None:
-    """Raise EnvironmentProblem where nothing listens at host:port, for which Ray itself would look for minutes."""
+    """Raise EnvironmentProblem if nothing listens at host:port; Ray itself would keep trying for minutes."""
     host, _, port = address.rpartition(":")
     if "//" in address or not port.isdigit():
         return
@@ -82,18 +82,16 @@ def check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         what = f"--executor ray: nothing answers at RAY_ADDRESS={address}: {error.strerror or error}"
-        raise EnvironmentProblem(
-            what, "start the cluster, or unset RAY_ADDRESS for one of this machine alone"
-        ) from error
+        raise EnvironmentProblem(what, "start the cluster, or unset RAY_ADDRESS to use this machine alone") from error
 
 
-def first_line(error: Exception) -> str:
-    """An error of Ray in the words before its advice."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0].partition('. ')[0]}"
+def briefly(error: Exception) -> str:
+    """The type and first sentence of an error of Ray, whose messages go on with advice."""
+    return f"{type(error).__name__}: {first_line(error).partition('. ')[0]}"
 
 
 class Board:
-    """An actor beside the driver: how far the tasks are, and whether they should stop. Its loss costs a few news."""
+    """An actor beside the driver: the tasks' news, and whether they should stop. Its loss costs only a few updates."""
 
     def __init__(self) -> None:
         self.news: list[News] = []
@@ -112,9 +110,9 @@ class Board:
 
 
 def run_there(text: str, board: Any) -> News | None:
-    """On a node: run a task, its news to the board; returns the last, None where it was stopped before it began.
+    """On a node: run a task, its news going to the board; returns the final news, None if stopped before it began.
 
-    The board is asked by a thread, since a task whose main thread waits for an answer of Ray lends out its CPUs.
+    A thread queries the board, since a task whose main thread waits for Ray gives up its CPUs meanwhile.
     """
     import ray
 
@@ -144,7 +142,7 @@ def run_there(text: str, board: Any) -> News | None:
 
 
 class Driver:
-    """The side that hands out tasks and hears of them."""
+    """The side that submits tasks and collects their news."""
 
     def __init__(self, ray: Any, tell: Tell) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -160,7 +158,7 @@ class Driver:
         self.patient_until: dict[str, float] = {}
 
     def run(self, tasks: list[Task]) -> None:
-        """All tasks, to their end."""
+        """Run all tasks to their end."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
         resources = {task.id: resources_of(task, nodes, self.tell) for task in tasks}
 
@@ -178,7 +176,7 @@ class Driver:
             raise
 
     def look(self, submit: Callable[[Task], None]) -> None:
-        """Wait a moment, pass on the news, and see to the tasks that have ended."""
+        """Wait a moment, pass on the news, and handle the tasks that have ended."""
         done, _ = self.ray.wait(list(self.running), timeout=LOOK_SECONDS)
         self.hear()
         for reference in done:
@@ -193,33 +191,33 @@ class Driver:
                 continue
             locked = (last or {}).get("error", {}).get("kind") == "Busy"
             if locked and time.monotonic() < self.patient_until.get(task.id, 0):
-                submit(task)  # the lock of a node that is lost may live on for a while
+                submit(task)  # the lock of a lost node may persist for a while
             elif last:
                 self.tell(last)
 
     def hear(self) -> None:
-        """Pass on how far the tasks are."""
+        """Pass on the progress of the tasks."""
         for news in self.ray.get(self.board.read.remote()):
             self.started.add(news["id"])
             self.tell(news)
 
     def lose(self, task: Task, error: Exception, submit: Callable[[Task], None]) -> None:
-        """Begin a task again whose process Ray has lost, from its last checkpoint; or give it up."""
+        """Restart a task whose process Ray has lost from its last checkpoint, or give it up after the last try."""
         self.lost[task.id] += 1
         self.patient_until[task.id] = time.monotonic() + LEASE_SECONDS
-        reason = first_line(error)
+        reason = briefly(error)
         if self.lost[task.id] < TRIES:
-            self.tell(task.news("warning", text=f"lost ({reason}), and begun again from its last checkpoint"))
+            self.tell(task.news("warning", text=f"lost ({reason}); restarted from its last checkpoint"))
             submit(task)
             return
         try:
-            record_death(task, f"lost {TRIES} times, the last by {reason}")
+            record_death(task, f"lost {TRIES} times, most recently: {reason}")
             self.tell(task.news("end", 1.0))
         except GenbenchError as problem:
             self.tell(task.problem(problem))
 
     def stop(self) -> None:
-        """Ask the tasks that have begun to checkpoint, and wait for them."""
+        """Ask the tasks that have begun to write a checkpoint, and wait for them."""
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline and (left := [r for r, t in self.running.items() if t.id in self.started]):
             self.ray.get(self.board.stop.remote())
@@ -229,15 +227,15 @@ class Driver:
 
 
 def resources_of(task: Task, nodes: list[dict[str, float]], tell: Tell) -> dict[str, float]:
-    """What a task asks of Ray: CPUs for its threads, GPUs, and memory where it is main memory that it needs.
+    """What a task requests from Ray: CPUs for its threads, GPUs and, without GPUs, main memory.
 
-    Raises EnvironmentProblem where no node has so many CPUs and GPUs.
+    Raises EnvironmentProblem if no node has enough CPUs and GPUs.
     """
     able = [node for node in nodes if node.get("CPU", 0) >= task.threads and node.get("GPU", 0) >= task.gpus]
     if not able:
         raise EnvironmentProblem(
             f"--executor ray: {task.id} needs {task.threads} CPUs and {task.gpus} GPUs, and no node has them",
-            "fewer CPUs a job: --jobs, or OMP_NUM_THREADS",
+            "give each job fewer CPUs by --jobs or OMP_NUM_THREADS",
         )
     wanted: dict[str, float] = {"num_cpus": task.threads, "num_gpus": task.gpus}
     if task.memory_bytes is not None and not task.gpus:

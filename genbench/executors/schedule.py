@@ -1,4 +1,4 @@
-"""Which job runs when: the longest first, each only where memory is left for it."""
+"""Which job runs when: the longest first, each only if enough memory is left."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from genbench.records.task import Task
 
 
 def longest_first(tasks: Iterable[Task]) -> list[Task]:
-    """By the guessed seconds, those of which nothing is known before all others; ties as they were."""
+    """Sort by estimated seconds, longest first and unknown ones before all; ties keep their order."""
     return sorted(tasks, key=lambda task: -math.inf if task.seconds is None else -task.seconds)
 
 
 @dataclass
 class Pool:
-    """A group of devices, the tasks that run on it side by side, at most `slots`, and the bytes they may take together.
+    """A group of devices, the tasks running on it at once, at most `slots`, and the bytes they may use together.
 
-    A task whose need is not known is taken to need its share: the capacity divided by the slots.
+    A task of unknown need is assumed to need its share: the capacity divided by the slots.
     """
 
     group: tuple[str, ...]
@@ -33,11 +33,11 @@ class Pool:
 
     @property
     def used(self) -> int:
-        """Bytes that the running tasks need together."""
+        """Bytes that the running tasks need in total."""
         return sum(map(self.need, self.running))
 
     def exceeded_by(self, task: Task) -> bool:
-        """Whether the task does not fit at all; then it runs alone."""
+        """Whether the task does not fit at all, in which case it runs alone."""
         return self.need(task) > self.capacity
 
     def admits(self, task: Task) -> bool:
@@ -47,7 +47,7 @@ class Pool:
         return len(self.running) < self.slots and self.used + self.need(task) <= self.capacity
 
     def take(self, waiting: list[Task]) -> Task | None:
-        """Move the first that can begin from those that wait to those that run."""
+        """Move the first task that can begin from `waiting` to `running`, and return it."""
         for task in waiting:
             if self.admits(task):
                 waiting.remove(task)
@@ -58,7 +58,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Forecast:
-    """When each task would begin and all would have ended, seconds from now, and the most bytes at once on a pool."""
+    """When each task would begin and all would have ended, in seconds from now, and the peak bytes on each pool."""
 
     begins: dict[str, float]
     seconds: float
@@ -66,7 +66,7 @@ class Forecast:
 
 
 def forecast(tasks: Iterable[Task], pools: list[Pool]) -> Forecast:
-    """How the pools would work the tasks off, in this order; a task of unknown seconds takes none."""
+    """Simulate the tasks on the pools, in this order; a task of unknown seconds counts as none."""
     waiting, now, begins = list(tasks), 0.0, {}
     peaks = {pool.group: 0 for pool in pools}
     ends: list[tuple[float, int, Task, Pool]] = []
@@ -79,3 +79,14 @@ def forecast(tasks: Iterable[Task], pools: list[Pool]) -> Forecast:
         now, _, task, pool = heapq.heappop(ends)
         pool.running.remove(task)
     return Forecast(begins, now, peaks)
+
+
+def forecast_in_turn(turns: Iterable[Iterable[Task]], pools: list[Pool]) -> Forecast:
+    """The same of several lists of tasks, each begun when those before it have ended."""
+    whole = Forecast({}, 0.0, {pool.group: 0 for pool in pools})
+    for tasks in turns:
+        part = forecast(tasks, pools)
+        begins = {name: whole.seconds + begin for name, begin in part.begins.items()}
+        peaks = {group: max(most, part.peak_bytes[group]) for group, most in whole.peak_bytes.items()}
+        whole = Forecast(whole.begins | begins, whole.seconds + part.seconds, peaks)
+    return whole

@@ -1,9 +1,8 @@
-"""One task in a process of its own, watched to its end; `python -m genbench.executors.supervise` does it for others."""
+"""One task in its own process, watched to its end; `python -m genbench.executors.supervise` does the same."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -11,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +21,32 @@ from genbench.records.task import News, Task, Tell
 from genbench.support import progress, store
 from genbench.support.errors import EnvironmentProblem, GenbenchError
 from genbench.support.lock import locked
-from genbench.support.processes import ending, start_forkserver
+from genbench.support.processes import Child
 
 LOOK_SECONDS = 0.2
 
 
 def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
-    """Run a task and tell how far it is, until it has a record, or told what kept it from leaving one.
+    """Run a task and report its progress, until it has a record or has reported what kept it from leaving one.
 
-    A process that dies or is late leaves a failed record. When `stopping` says so, it is asked to checkpoint and stop.
+    A process that dies or times out leaves a failed record. When `stopping()` is true, it is asked to checkpoint.
     """
+    from genbench.executors.child import job_main
+
     try:
         check_here(task)
-        with locked(task.folder):  # Busy is told before a process is started for it
+        with locked(task.folder):  # report Busy before starting a process
             pass
-        child = Child(task, tell)
-        try:
-            problem = child.watch(stopping)
-        finally:
-            child.process.kill()
-        tell(task.news("end", 1.0) if problem is None else {"id": task.id, **problem})
+        with Child(task.id, job_main, task.job, task.context) as child:
+            tell(task.news("start"))
+            watch(child, task, tell, stopping)
+        tell(task.news("end", 1.0))
     except GenbenchError as error:
         tell(task.problem(error))
 
 
 def check_here(task: Task) -> None:
-    """Raise EnvironmentProblem where this machine does not see the output folder of the one that planned the task."""
+    """Raise EnvironmentProblem if this machine does not see the output folder of the one that planned the task."""
     mark = task.context.mark
     if mark and not Path(mark).exists():
         raise EnvironmentProblem(
@@ -57,61 +55,37 @@ def check_here(task: Task) -> None:
         )
 
 
-class Child:
-    """The process of a task."""
+def watch(child: Child, task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
+    """Pass on what the child of a task says until it ends, and write a failed record if it died.
 
-    def __init__(self, task: Task, tell: Tell) -> None:
-        from genbench.executors.child import child_main
+    Raises the error that kept it from leaving a record.
+    """
+    process, began, limit = child.process, time.monotonic(), task.job["runtime"]["timeout"]
+    late = ""
 
-        start_forkserver()
-        spawn = multiprocessing.get_context("forkserver")
-        self.task, self.tell = task, tell
-        self.receiver, sender = spawn.Pipe(duplex=False)
-        self.process = spawn.Process(target=child_main, args=(task.job, task.context, sender), name=task.id)
-        self.process.start()
-        sender.close()
-        tell(task.news("start"))
+    def pass_on() -> None:
+        for said in child.said():
+            tell({"id": task.id, **said})
 
-    def watch(self, stopping: Callable[[], bool]) -> News | None:
-        """Wait for the end; the child's own word of what kept it from leaving a record."""
-        began, limit = time.monotonic(), self.task.job["runtime"]["timeout"]
-        late, problem = "", None
-        while self.process.is_alive():
-            wait([self.process.sentinel, self.receiver], timeout=LOOK_SECONDS)
-            problem = self.listen() or problem
-            if stopping():
-                self.process.terminate()  # more than once: one that begins is deaf to it
-            if limit and time.monotonic() - began > limit:
-                late = f"stopped after --timeout {limit:g} seconds"
-                self.process.kill()
-                self.process.join()
-        self.process.join()
-        problem = self.listen() or problem
-        if problem is None and self.died() and not stopping():
-            record_death(self.task, f"its process {ending(self.process.exitcode or 0)}", late)
-        return problem
-
-    def died(self) -> bool:
-        """Whether it has ended without speaking for itself, be it with exit code 0."""
-        from genbench.support.progress import WHERE
-
-        return bool(self.process.exitcode) or (self.task.folder / WHERE).exists()
-
-    def listen(self) -> News | None:
-        """Pass on all that the child has said since; its word of an error is returned."""
-        with suppress(EOFError, OSError):
-            while self.receiver.poll():
-                said = self.receiver.recv()
-                if "error" in said:
-                    return dict(said)
-                self.tell({"id": self.task.id, **said})
-        return None
+    while process.is_alive():
+        child.wait(LOOK_SECONDS)
+        pass_on()
+        if stopping():
+            process.terminate()  # more than once: a process that is just starting ignores it
+        if limit and time.monotonic() - began > limit:
+            late = f"stopped after --timeout {limit:g} seconds"
+            process.kill()
+            process.join()
+    pass_on()
+    silent = (task.folder / progress.WHERE).exists()  # it had no time to speak for itself, even if its exit code is 0
+    if (process.exitcode or silent) and not stopping():
+        record_death(task, f"its process {child.ending()}", late)
 
 
 def record_death(task: Task, message: str, late: str = "") -> None:
-    """The record of a task whose process ended without writing one, from its last words; `late` is why it was ended.
+    """Write the record of a task whose process left none, from its last words; `late` is why it was killed, if so.
 
-    Neither plugin nor dataset is loaded for it: whatever killed the process is not met again here.
+    Neither plugin nor dataset is loaded, so that whatever killed the process cannot strike again here.
     """
     from genbench.running.environment import environment
 
@@ -132,9 +106,9 @@ def record_death(task: Task, message: str, late: str = "") -> None:
 
 
 def main(source: str) -> None:
-    """Supervise the task of a file of JSON or, for `-`, of the first line of stdin, whose end then ends the task.
+    """Supervise the task in a JSON file or, for `-`, in the first line of stdin, whose end then ends the task.
 
-    News are JSON lines on stdout, where nothing else is written. SIGTERM and SIGINT ask the task to checkpoint.
+    News are JSON lines on stdout; nothing else is written there. SIGTERM and SIGINT ask the task to checkpoint.
     """
     words = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a plugin prints is not news
@@ -153,7 +127,7 @@ def main(source: str) -> None:
 
 
 def _end_with(stream: Any) -> None:
-    """End this process, and with it its child, when whoever started it is gone."""
+    """End this process, and with it its child, when its starter is gone."""
     stream.read()
     os._exit(1)
 

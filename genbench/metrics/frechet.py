@@ -123,6 +123,30 @@ def fid(
     return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
 
 
+def fid_of_pairs(
+    generated: Tensor, reference: Tensor, allow_rank_deficient: bool = False, error_splits: int = 0, seed: int = 2020
+) -> Value:
+    """FID of images whose features (N, d) are made from those of the reference (N, d), row by row: of reconstructions.
+
+    The distance is that of `fid`. Other images would change both sides together, so that the error is over halves of
+    the pairs: there is none if every image is reconstructed exactly.
+    """
+    import torch
+
+    value = fid(generated, reference, allow_rank_deficient)
+    if not error_splits or value.value is None:
+        return value
+    generated, reference = checked(generated, "generated"), checked(reference, "reference")
+    half, dim = len(generated) // 2, generated.shape[1]
+    if half <= dim:
+        return with_notes(value, f"no error: halves of {half} images for {dim} feature dimensions")
+    values = []
+    for kept in members(len(generated), error_splits, 2, seed).T:
+        frechet = Frechet(generated[kept], reference[kept])
+        values.append(frechet.distance(frechet.moments()))
+    return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
+
+
 def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:
     """The distance, and the sum of both traces, if a covariance has not full rank.
 

@@ -9,7 +9,8 @@ in a bootstrap, where a repeated image would be its own nearest neighbour.
 FID takes halves, whose eigenvalue problems are the fewest; the neighbour metrics change their nature in a set half as
 dense, and leave out a third. Measured against fresh draws of Gaussians, the errors are 0.8 to 1.5 times the true ones,
 that of recall up to 1.9 where most features have exact copies; largest where model and data are the same, because FID
-and KID then have no linear part.
+and KID then have no linear part. Those of rFID, whose pairs are left out together, are 0.8 to 1.1 times the true ones,
+those of a codebook's use 0.65 to 1.7, the least if half the codes of a large codebook hardly ever occur.
 """
 
 from __future__ import annotations

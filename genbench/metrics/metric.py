@@ -32,7 +32,8 @@ class Metric:
     `split` is that of the real images it needs: `real`, whose samples are training images, is measured with test
     images in their stead against `train`. `places` are positions by layout, and in a `record`; every metric stands in
     the layout `full`. `measure` gives values by metric, and is called once for all metrics that share it; a metric
-    without is measured elsewhere.
+    without is measured elsewhere. `needs` is the ability that a model must have, a key of
+    `genbench.capabilities.CAPABILITIES`; those of the family `fidelity` need samples.
     """
 
     name: str
@@ -40,7 +41,8 @@ class Metric:
     better: Better = "lower"
     style: str = "share"
     split: Split = ""
-    family: Literal["fidelity", "likelihood"] = "fidelity"
+    family: Literal["fidelity", "likelihood", "reconstruction"] = "fidelity"
+    needs: str = ""
     places: Mapping[str, int] = field(default_factory=dict)
     measure: Callable[[Case], Mapping[str, Measured]] | None = None
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,9 @@ from genbench.support.validation import checked
 
 KEYS = "the README has a suite; `genbench run --help` says what each key means"
 MOST_SEEDS = 10_000
+MOST_ROWS = 1_000
+"""Of one model's sweep."""
+SETTING = re.compile(r"([^.=\s]+(?:\.[^.=\s]+)*?)\.([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 QUICK_SUITE = Path(__file__).parent.parent / "suites" / "quick.toml"
 
 
@@ -31,6 +36,8 @@ class ModelChoice(BaseModel):
     label: str = ""
     preset: str | None = None
     config: dict[str, Any] = {}
+    sweep: dict[str, tuple[Any, ...]] = {}
+    """Values of options: a row for each, or for each combination."""
     tuning_trials: int | None = Field(None, ge=0)
     """Configurations that were tried before this one was chosen; None: not told."""
 
@@ -40,13 +47,46 @@ class ModelChoice(BaseModel):
         try:
             return check_name(value, "a name") if value else value
         except BadInput as fault:
-            raise ValueError(f"it cannot be a name: {fault.hint}") from None
+            raise ValueError(f"it is not a valid name: {fault.hint}") from None
+
+    @field_validator("sweep")
+    @classmethod
+    def _some_values(cls, value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+        for key, values in value.items():
+            if not values:
+                raise ValueError(f"{key}: no values")
+        return value
 
     def model_post_init(self, context: object) -> None:
         if not self.name:
             raise ValueError("name: it is empty")
         if not self.label:
             object.__setattr__(self, "label", self.name)
+
+    def with_option(self, key: str, value: Any) -> ModelChoice:
+        """The same with one option set, or with another preset."""
+        update = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}
+        return self.model_copy(update=update)
+
+    def rows(self) -> list[ModelChoice]:
+        """A choice for each combination of the swept values, labelled by them. Raises BadInput for illegal labels."""
+        if prod(map(len, self.sweep.values())) > MOST_ROWS:
+            raise BadInput(f"model {self.label!r}: a sweep of more than {MOST_ROWS:,} rows", "sweep fewer values")
+        named = []
+        for key, values in self.sweep.items():
+            words = {_row_words(key, value): value for value in values}
+            if len(words) < len(values):
+                shown = ", ".join(map(str, values))
+                raise BadInput(f"model {self.label!r}: sweep of {key}: {shown}: a value is given twice", KEYS)
+            named.append([(key, value, word) for word, value in words.items()])
+        found = []
+        for point in product(*named):
+            label = "-".join([self.label, *(word for _, _, word in point)])
+            row = self.model_copy(update={"label": check_name(label, "the label of a sweep's row"), "sweep": {}})
+            for key, value, _ in point:
+                row = row.with_option(key, value)
+            found.append(row)
+        return found
 
 
 class Experiment(BaseModel):
@@ -97,9 +137,28 @@ class Experiment(BaseModel):
             ("dataset", self.datasets),
             ("label", [m.label.lower() for m in self.models]),
         ):
-            twice = sorted({str(value) for value in values if list(values).count(value) > 1})
-            if twice:
-                raise ValueError(f"{what} {twice[0]} is given twice: give variants of one model a `label` each")
+            _refuse_twice(what, values)
+
+
+def _refuse_twice(what: str, values: Sequence[object]) -> None:
+    twice = sorted({str(value) for value in values if values.count(value) > 1})
+    if twice:
+        raise ValueError(f"{what} {twice[0]} is given twice: give variants of one model a `label` each")
+
+
+def _row_words(key: str, value: Any) -> str:
+    """`steps5`, `sampler-ddim`: an option and its value as part of a label."""
+    words = [_words_of(each) for each in value] if isinstance(value, list) else [_words_of(value)]
+    text = re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words))
+    return f"{key}{text}" if text[:1].isdigit() or text.startswith("-") else f"{key}-{text}"
+
+
+def _words_of(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.15g}".replace("+", "")
+    return str(value)
 
 
 def _seed(value: object) -> int:
@@ -122,22 +181,45 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 def parse_setting(text: str) -> tuple[str, str, Any]:
     """`MODEL.KEY=VALUE` -> (model, key, value); the value is TOML, or a plain word."""
-    match = re.fullmatch(r"([^.=\s]+(?:\.[^.=\s]+)*?)\.([A-Za-z_][A-Za-z0-9_]*)=(.*)", text, re.DOTALL)
+    match = SETTING.fullmatch(text)
     if not match:
         raise BadInput(f"--set {text}", "use --set MODEL.KEY=VALUE, for example --set ddpm.batch_size=32")
+    return match[1], match[2], _value_of(match[3])
+
+
+def parse_sweep(text: str) -> tuple[str, str, tuple[Any, ...]]:
+    """`MODEL.KEY=V,V,V` -> (model, key, values); each value is TOML, or a plain word."""
+    match = SETTING.fullmatch(text)
+    form = "use --sweep MODEL.KEY=V,V,V, for example --sweep ddpm.steps=5,10,25,50"
+    if not match:
+        raise BadInput(f"--sweep {text}", form)
     try:
-        value = tomllib.loads(f"value = {match[3]}")["value"]
+        values = tomllib.loads(f"values = [{match[3]}]")["values"]
     except tomllib.TOMLDecodeError:
-        value = match[3]
-    return match[1], match[2], value
+        values = [_value_of(part.strip()) for part in match[3].split(",")]
+    if not values or "" in values:
+        raise BadInput(f"--sweep {text}: {'a value is empty' if len(values) > 1 else 'no values'}", form)
+    return match[1], match[2], tuple(values)
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def make_experiment(
-    suite: Path | None, options: Mapping[str, Any], models: Iterable[str], settings: Iterable[str]
+    suite: Path | None,
+    options: Mapping[str, Any],
+    models: Iterable[str],
+    settings: Iterable[str],
+    sweeps: Iterable[str] = (),
 ) -> Experiment:
     """The experiment of a suite file, overridden by the command line's options (None: not given).
 
-    `models` replaces the suite's models; `settings` are `--set` texts. Raises BadInput naming file and key.
+    `models` replaces the suite's models; `settings` are `--set` texts, `sweeps` those of `--sweep`. Raises BadInput
+    naming file and key.
     """
     models = list(models)
     file = None if suite is None and models else read_toml(suite or QUICK_SUITE, "suite")
@@ -149,18 +231,40 @@ def make_experiment(
         return file.at(keys) if file and suite and not (keys and keys[0] in given) else "the command line"
 
     tables = {**(file.tables if file else {}), **given}
-    return _apply_settings(checked(Experiment, tables, at, KEYS, {"models": ModelChoice}), settings)
+    experiment = checked(Experiment, tables, at, KEYS, {"models": ModelChoice})
+    choices = _apply_options(experiment.models, settings, sweeps)
+    rows = tuple(row for choice in choices for row in choice.rows())
+    try:
+        _refuse_twice("label", [row.label.lower() for row in rows])
+    except ValueError as error:
+        raise BadInput(f"a sweep: {error}", KEYS) from None
+    return experiment.model_copy(update={"models": rows})
 
 
-def _apply_settings(experiment: Experiment, settings: Iterable[str]) -> Experiment:
-    models = {choice.label: choice for choice in experiment.models}
+def _apply_options(
+    choices: Iterable[ModelChoice], settings: Iterable[str], sweeps: Iterable[str]
+) -> Iterable[ModelChoice]:
+    """The choices with what `--set` and `--sweep` say of them."""
+    models = {choice.label: choice for choice in choices}
+    given = set()
     for text in settings:
         label, key, value = parse_setting(text)
         if label not in models:
             raise BadInput(f"--set {text}: no model {label!r} here", did_you_mean(label, set(models)))
-        update = {"preset": value} if key == "preset" else {"config": {**models[label].config, key: value}}
-        models[label] = models[label].model_copy(update=update)
-    return experiment.model_copy(update={"models": tuple(models.values())})
+        models[label] = models[label].with_option(key, value)
+        given.add((label, key))
+    for text in sweeps:
+        name, key, values = parse_sweep(text)
+        labels = [name] if name in models else [label for label, choice in models.items() if choice.name == name]
+        if not labels:
+            raise BadInput(f"--sweep {text}: no model {name!r} here", did_you_mean(name, set(models)))
+        for label in labels:
+            if (label, key) in given:
+                told = f"--sweep {text}: {key} of {label!r} is given twice"
+                raise BadInput(told, "sweep an option once, and do not set it as well")
+            given.add((label, key))
+            models[label] = models[label].model_copy(update={"sweep": {**models[label].sweep, key: values}})
+    return models.values()
 
 
 def configure(model: Any, choice: ModelChoice) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -39,11 +39,22 @@ class Earlier:
             self.train_seconds = job.budget.amount
         elif images is not None and self.images_per_second:
             self.train_seconds = images / self.images_per_second
-        if self.seconds_per_sample is not None:
+        if not job.samples:
+            self.sample_seconds = 0.0
+        elif self.seconds_per_sample is not None:
             self.sample_seconds = self.seconds_per_sample * job.samples
+        self.seconds = self._sum()
+
+    def without_training(self) -> Earlier:
+        """The same of a job that finds its weights trained."""
+        left = replace(self, train_seconds=0.0)
+        left.seconds = left._sum()
+        return left
+
+    def _sum(self) -> float | None:
         parts = [self.train_seconds, self.sample_seconds, self.evaluate_seconds]
         known = [part for part in parts if part is not None]
-        self.seconds = sum(known) if len(known) == len(parts) else None
+        return sum(known) if len(known) == len(parts) else None
 
 
 def read_earlier(out: Path, models: Iterable[str]) -> list[Record]:

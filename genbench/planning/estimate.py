@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -24,13 +24,14 @@ from genbench.planning.earlier import Earlier, earlier_runs
 from genbench.planning.shadow import as_shadow, build_job, remember_calls, shadow_mode, unchecked_distributions
 from genbench.planning.spending import Spending, Update, spend
 from genbench.records.job import Job
-from genbench.records.record import Record
+from genbench.records.record import NO_SAMPLES, Record
 from genbench.records.samples import BLOCK
 from genbench.records.v100 import nominal_days, nominal_words
-from genbench.support.errors import GenbenchError
+from genbench.support.errors import GenbenchError, describe
 from genbench.support.seeds import derive_seed
 from genbench.training.feeder import Feeder
-from genbench.training.loop import checked_loss, checked_phases, give_gradients
+from genbench.training.memory import memories
+from genbench.training.phases import checked_loss, checked_phases, first_phases, give_gradients
 
 TRIED_IMAGES = (2, 4)
 TRIED_PARAMETERS = 50_000_000
@@ -40,13 +41,17 @@ TRIED_FLOPS = 1e11
 
 @dataclass
 class PhaseEstimate:
-    """One phase of the training: its parameters, and what one update takes; None where `Estimate.reasons` says why."""
+    """One phase of the training: its parameters, and what one update takes; None where `Estimate.reasons` says why.
+
+    Bytes of gradients and of an optimizer are counted in the first phase that has the optimizer.
+    """
 
     parameters: int
     gradient_bytes: int
     batch_size: int
     repeats: int
     span: tuple[float, float]
+    every: int
     flops_per_update: int | None = None
     activation_bytes: int | None = None
     optimizer_bytes: int | None = None
@@ -80,6 +85,17 @@ class Estimate:
     v100_basis: str = ""
     earlier: Earlier | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    trains: bool = True
+
+    def without_training(self) -> Estimate:
+        """What is left where the weights are there already, or another row's training gives them.
+
+        The peak memory of the training stays, since sampling needs no more.
+        """
+        nothing: dict[str, Any] = dict.fromkeys(("train_steps", "train_images", "train_flops", "v100_days"), 0)
+        reasons = {key: words for key, words in self.reasons.items() if key not in nothing}
+        past = self.earlier.without_training() if self.earlier else None
+        return replace(self, **nothing, reasons=reasons, earlier=past, trains=False)
 
 
 @dataclass
@@ -112,11 +128,13 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
         except GenbenchError:
             raise
         except Exception as error:
-            found.reasons["train_flops"] = f"its phases need more than shapes: {_words(error)}"
+            found.reasons["train_flops"] = f"its phases need more than shapes: {describe(error, 120)}"
     for name, phase in found.phases.items():
         if phase.flops_per_update is None:
             _try_phase(found, name, job, data, plugins)
-    if "sample" in own:
+    if not job.samples:
+        found.reasons["sample_flops"] = NO_SAMPLES
+    elif "sample" in own:
         found.reasons["sample_flops"] = f"plugin {info.name!r} samples by a hook of its own"
     else:
         with mode, unchecked_distributions():
@@ -139,23 +157,28 @@ def process_bytes(device: torch.device) -> int:
 def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device) -> None:
     """One update of every phase, by one of its micro-batches, of shadows."""
     model.train()
-    for phase in checked_phases(model):
-        parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+    phases = checked_phases(model)
+    first = first_phases(phases)
+    for phase in phases:
         size, pieces = model.config.pieces
-        count, grads = sum(p.numel() for p in parameters), sum(p.numel() * p.element_size() for p in parameters)
-        about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span)
+        count, own = sum(p.numel() for p in phase.parameters), first[phase.name] == phase.name
+        grads = sum(p.numel() * p.element_size() for p in phase.parameters) if own else 0
+        about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span, phase.every)
         found.phases[phase.name] = about
-        about.optimizer_bytes, step_flops = _optimizer_step(phase)
+        about.optimizer_bytes = _optimizer_bytes(phase) if own else 0
         update = Count()
         try:
             _update(model, phase, _shadow_batch(model, size, device), job.precision, device, update)
         except Exception as error:
-            found.reasons[f"phases.{phase.name}"] = f"loss({phase.name!r}) needs more than shapes: {_words(error)}"
+            found.reasons[f"phases.{phase.name}"] = (
+                f"loss({phase.name!r}) needs more than shapes: {describe(error, 120)}"
+            )
             if update.flops / size > TRIED_FLOPS or found.parameters > TRIED_PARAMETERS:
                 found.reasons[f"phases.{phase.name}"] += "; the model is too large to be tried on a few images"
                 about.tried = True
         else:
-            about.flops_per_update, about.activation_bytes = update.flops * pieces + step_flops, update.saved_bytes
+            about.flops_per_update = update.flops * pieces + _step_flops(phase)
+            about.activation_bytes = update.saved_bytes
             about.uncounted_ops = sorted(update.uncounted)
 
 
@@ -185,21 +208,25 @@ def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: to
         count.saved_bytes = sum(storage.nbytes() for storage in kept.values())
 
 
-def _optimizer_step(phase: Phase) -> tuple[int | None, int]:
-    """Bytes of the optimizer's state after a step, None where a step needs more than gradients; and its FLOPs."""
-    for group in phase.optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.empty_like(parameter)
-    counter = FlopCounter()
-    with suppress(Exception), counter:  # a step that needs a number has made its state by then
+def _optimizer_bytes(phase: Phase) -> int | None:
+    """Bytes of the optimizer's state after a step of all it moves, None where a step needs more than gradients."""
+    for parameter in phase.parameters:
+        parameter.grad = torch.empty_like(parameter)
+    whole = False
+    with suppress(Exception):  # a step that needs a number has made its state by then
         phase.optimizer.step()
-        return _state_bytes(phase), counter.flops
-    return _state_bytes(phase) or None, counter.flops
-
-
-def _state_bytes(phase: Phase) -> int:
+        whole = True
     tensors = [x for state in phase.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
-    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    size = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+    return size if whole or size else None
+
+
+def _step_flops(phase: Phase) -> int:
+    """FLOPs of the optimizer's step by the gradients that are there."""
+    counter = FlopCounter()
+    with suppress(Exception), counter:
+        phase.optimizer.step()
+    return counter.flops
 
 
 def _shadow_batch(model: Model, size: int, device: torch.device) -> Batch:
@@ -229,12 +256,12 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
                 counts.append(Count())
                 _update(model, phase, batch, job.precision, device, counts[-1])
     except Exception as error:
-        found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few images of noise: {_words(error)}"
+        found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few images of noise: {describe(error, 120)}"
         return
     (low, high), (first, second) = TRIED_IMAGES, counts
     size, pieces = model.config.pieces
     more = (size - low) / (high - low)
-    about.flops_per_update = round(first.flops + more * (second.flops - first.flops)) * pieces
+    about.flops_per_update = round(first.flops + more * (second.flops - first.flops)) * pieces + _step_flops(phase)
     about.activation_bytes = round(first.saved_bytes + more * (second.saved_bytes - first.saved_bytes))
     about.uncounted_ops = sorted(first.uncounted)
     del found.reasons[f"phases.{name}"]
@@ -255,7 +282,7 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
         with torch.no_grad(), counter, autocast(device, job.precision):
             model.sample(size, labels)
     except Exception as error:
-        found.reasons["sample_flops"] = f"sample() needs more than shapes: {_words(error)}"
+        found.reasons["sample_flops"] = f"sample() needs more than shapes: {describe(error, 120)}"
         return
     found.sample_flops_per_image = counter.flops / size
     found.sample_flops = found.sample_flops_per_image * job.samples
@@ -268,10 +295,12 @@ def _add_peak(found: Estimate, model: Model, base: int, data: Dataset, device: t
         reasons = [words for key, words in found.reasons.items() if key != "sample_flops"]
         found.reasons["estimated_peak_bytes"] = reasons[0] if reasons else "the optimizer's step needs a closure"
         return
-    weights = sum(tensor.untyped_storage().nbytes() for tensor in [*model.parameters(), *model.buffers()])
+    memory = sum(tensor.untyped_storage().nbytes() for tensor in memories(model).values())
+    weights = sum(tensor.untyped_storage().nbytes() for tensor in [*model.parameters(), *model.buffers()]) - memory
     images = data.train.images.nbytes if data.digest and device.type == "cuda" else 0
     found.peak_parts = {
-        "weights": weights, "averaged_weights": weights, "gradients": sum(phase.gradient_bytes for phase in phases),
+        "weights": weights, "averaged_weights": weights, "memory": memory,
+        "gradients": sum(phase.gradient_bytes for phase in phases),
         "optimizer": sum(phase.optimizer_bytes or 0 for phase in phases),
         "activations": max(phase.activation_bytes or 0 for phase in phases),
         "images": images if images <= Feeder.RESIDENT_BYTES else 0, "process": base,
@@ -308,7 +337,7 @@ def _planned(found: Estimate, job: Job) -> Spending | None:
     if job.budget.unit == "flops" and any(phase.flops_per_update is None for phase in found.phases.values()):
         return None
     updates = [
-        Update(name, phase.batch_size, phase.flops_per_update or 0, phase.repeats, phase.span)
+        Update(name, phase.batch_size, phase.flops_per_update or 0, phase.repeats, phase.span, phase.every)
         for name, phase in found.phases.items()
     ]
     return spend(job.budget, updates)
@@ -319,9 +348,3 @@ def _add_v100(found: Estimate, utilisation: float) -> None:
         found.reasons["v100_days"] = found.reasons["train_flops"]
     else:
         found.v100_days, found.v100_basis = nominal_days(found.train_flops, utilisation), nominal_words(utilisation)
-
-
-def _words(error: Exception) -> str:
-    text = error.message if isinstance(error, GenbenchError) else str(error)
-    first = (text.strip() or "no message").splitlines()[0]
-    return f"{type(error).__name__}: {first[:120]}"

@@ -1,19 +1,19 @@
-"""What jobs will need, for whoever places them: bytes, and seconds enough to order them by.
+"""What jobs will need, for scheduling: bytes, and seconds accurate enough to order them by.
 
-A plugin's code is called for it, in a process apart: one that dies or hangs there ends no run.
+This calls plugin code, so it runs in a separate process: a plugin that dies or hangs there ends no run.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Iterable
-from multiprocessing.connection import Connection
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.job import Job
+from genbench.records.shared_training import trained_by
 from genbench.records.task import Context, Need
-from genbench.support.processes import start_forkserver
+from genbench.support.errors import GenbenchError
+from genbench.support.processes import Child, Say
 
 if TYPE_CHECKING:
     from genbench.planning.estimate import Estimate
@@ -49,9 +49,9 @@ def _seconds(job: Job, about: Estimate) -> float | None:
         return about.earlier.seconds
     threads = job.runtime.threads if job.runtime.device == "cpu" else job.runtime.processes
     rate = FLOPS_PER_SECOND[job.runtime.device.partition(":")[0]] * threads
-    train = (
-        job.budget.amount if job.budget.is_timed else None if about.train_flops is None else about.train_flops / rate
-    )
+    train = None if about.train_flops is None else about.train_flops / rate
+    if job.budget.is_timed and about.trains:
+        train = job.budget.amount
     return None if train is None else train + (about.sample_flops or 0.0) / rate
 
 
@@ -61,48 +61,25 @@ def alike(job: Job) -> str:
 
 
 def find_needs(jobs: list[Job], context: Context) -> list[Need]:
-    """What each job will need; nothing is known of one whose estimate ends its process, or takes too long."""
-    start_forkserver()
-    spawn = multiprocessing.get_context("forkserver")
+    """What each job will need; nothing is known of one whose estimate ends its process or takes too long."""
     different = {alike(job): job for job in jobs}
     found: dict[str, Need] = {}
-    while len(found) < len(different):
-        waiting = {key: job for key, job in different.items() if key not in found}
-        receiver, sender = spawn.Pipe(duplex=False)
+    while waiting := {key: job for key, job in different.items() if key not in found}:
         plain = [job.model_dump(mode="json") for job in waiting.values()]
-        process = spawn.Process(target=needs_main, args=(plain, context, sender))
-        process.start()
-        sender.close()
-        try:
-            for key in waiting:
-                answer = _answer(receiver)
-                found[key] = answer or Need()
-                if answer is None:
-                    break
-        finally:
-            process.kill()
-            process.join()
+        with Child("needs", needs_main, plain, context) as child, suppress(GenbenchError):
+            found.update((key, Need(*said)) for key, said in zip(waiting, child.said(PATIENCE_SECONDS)))
+        unknown = [key for key in waiting if key not in found]
+        found |= dict.fromkeys(unknown[:1], Need())
     return [found[alike(job)] for job in jobs]
 
 
-def _answer(receiver: Connection) -> Need | None:
-    """The next that the process says; None where it ended instead, or says nothing for too long."""
-    try:
-        return Need(*receiver.recv()) if receiver.poll(PATIENCE_SECONDS) else None
-    except (EOFError, OSError):
-        return None
-
-
-def needs_main(plain: Iterable[dict[str, Any]], context: Context, sender: Connection) -> None:
-    """The process: it says of one job after the other what it needs."""
+def needs_main(say: Say, plain: Iterable[dict[str, Any]], context: Context) -> None:
+    """The process: it says what each job needs, in turn."""
     from genbench.planning.earlier import read_earlier
     from genbench.planning.estimate import estimate
     from genbench.running.defaults import load_plugins
     from genbench.running.loading import prepared
-    from genbench.support.processes import die_with_parent
 
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs = [Job.model_validate(one) for one in plain]
     plugins = load_plugins(jobs[0].runtime.plugins)
     records = read_earlier(jobs[0].runtime.out, {job.model for job in jobs})
@@ -110,6 +87,7 @@ def needs_main(plain: Iterable[dict[str, Any]], context: Context, sender: Connec
         try:
             data = prepared(job, context, plugins)
             about = None if job.is_reference else estimate(job, data, plugins, records, 1.0)
-            sender.send(tuple(need(job, about)))
+            about = about.without_training() if about and trained_by(job) else about
+            say(tuple(need(job, about)))
         except Exception:
-            sender.send(tuple(Need()))
+            say(tuple(Need()))

@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from genbench.executors.local import alone, pools_here
-from genbench.executors.schedule import Forecast, Pool, forecast, longest_first
+from genbench.executors.schedule import Forecast, Pool, forecast_in_turn, longest_first
 from genbench.planning.earlier import read_earlier
 from genbench.planning.estimate import Estimate, estimate
 from genbench.planning.needs import alike, need
 from genbench.planning.session import Session
+from genbench.planning.sharing import trainers
 from genbench.records.job import Job
+from genbench.records.shared_training import trained_by
 from genbench.records.task import Task
 from genbench.records.v100 import nominal_words
 from genbench.running.run import is_done
@@ -47,6 +49,10 @@ class Prospect:
     note: str
     problems: list[GenbenchError] = field(default_factory=list)
     estimate: Estimate | None = None
+    trained_by: str = ""
+    """The id of the job whose training it takes: its own only if that is done; "" if it is to train."""
+    waits: bool = False
+    """Whether that training is still to do, so that the job begins when the others have ended."""
 
     @property
     def state(self) -> str:
@@ -56,6 +62,7 @@ class Prospect:
 def prospects(session: Session, utilisation: float) -> list[Prospect]:
     """All jobs of a session, those that would train with an estimate; one estimate serves all seeds."""
     found, known = [], {}
+    waiting = trainers(job for job in session.jobs if not is_done(job))
     models = {job.model for job in session.jobs if not job.is_reference}
     records = read_earlier(session.jobs[0].runtime.out, models)
     for job in session.jobs:
@@ -66,8 +73,22 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
                 data = session.datasets[job.dataset]
                 known[key] = estimate(job, data, session.plugins, records, utilisation)
             prospect.estimate = known[key]
+            add_sharing(prospect, waiting.get(job.id))
         found.append(prospect)
     return found
+
+
+def add_sharing(prospect: Prospect, trainer: Job | None) -> None:
+    """Say whose training the job shares, if its own is not to be done, and that it costs nothing there."""
+    assert prospect.estimate is not None
+    prospect.waits = trainer is not None
+    prospect.trained_by = trainer.id if trainer else trained_by(prospect.job)
+    if not prospect.trained_by:
+        return
+    done = "its training is done" + (f", by {prospect.trained_by}" if prospect.trained_by != prospect.job.id else "")
+    note = f"shares the training of {trainer.label}" if trainer else done
+    prospect.note = "; ".join(filter(None, [note, prospect.note]))
+    prospect.estimate = prospect.estimate.without_training()
 
 
 @dataclass
@@ -91,7 +112,8 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
     known = [replace(task, seconds=about.seconds if (about := past.get(task.id)) else None) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
     unknown = dict.fromkeys(waiting[task.id].job.label for task in known if task.seconds is None)
-    return Schedule(tasks, pools, forecast(known, pools), list(unknown))
+    turns = [[task for task in known if waiting[task.id].waits == later] for later in (False, True)]
+    return Schedule(tasks, pools, forecast_in_turn(turns, pools), list(unknown))
 
 
 def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
@@ -127,6 +149,7 @@ def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
             "id": job.id if here else None,
             "note": prospect.note,
             "problems": problems,
+            "trained_by": prospect.trained_by or None,
         }
         row |= job.model_dump(mode="json", exclude={"runtime"})
         if prospect.estimate is not None:

@@ -63,7 +63,7 @@ def model_job(choice: ModelChoice, seed: int, experiment: Experiment, plugins: P
     model, info = plugins.model(choice.name)
     if choice.name in REFERENCES or choice.label in REFERENCES:
         raise BadInput(f"model {choice.label!r}: the name is that of a reference row", "choose another label")
-    _check_methods(choice, model, info, plugins)
+    draws = _check_methods(choice, model, info, plugins)
     config, runtime = configure(model, choice), reference.runtime
     _check_pieces(choice, config, runtime.processes)
     own = {
@@ -73,20 +73,27 @@ def model_job(choice: ModelChoice, seed: int, experiment: Experiment, plugins: P
         "precision": resolve_precision(experiment.precision, torch.device(runtime.device), model.bf16),
         "compile": experiment.compile, "curve": experiment.curve, "tuning_trials": choice.tuning_trials,
         "plugin": info.stamp,
+        "samples": reference.samples if draws else 0,
     }  # fmt: skip
     return Job(**dict(reference) | own)
 
 
-def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, plugins: Plugins) -> None:
-    """Refuse a model that has neither the method nor, in its plugin, the hook for a verb."""
-    from genbench.model import Model as Base
+def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, plugins: Plugins) -> bool:
+    """Whether the model draws samples, by its method or by its plugin's hook.
 
-    for verb, name in (("train", "loss"), ("sample", "sample")):
-        method = getattr(model, name)
-        missing = method is getattr(Base, name) or not callable(method)
-        if missing and not plugins.owns(verb, info):
-            told = f"model {choice.label!r} of {info.origin}: {model.__qualname__} has no method {name}()"
-            raise BadInput(told, f"write it, or the hook `{verb}`")
+    Raises BadInput for one that cannot be trained, or has neither samples nor anything else to be scored by.
+    """
+    from genbench.capabilities import Codebook, Likelihood, Reconstruction, defines
+
+    told = f"model {choice.label!r} of {info.origin}: {model.__qualname__} has no method"
+    if not defines(model, "loss") and not plugins.owns("train", info):
+        raise BadInput(f"{told} loss()", "write it, or the hook `train`")
+    draws = defines(model, "sample") or plugins.owns("sample", info)
+    scored = issubclass(model, Likelihood | Reconstruction | Codebook) or plugins.owns("evaluate", info)
+    if not draws and not scored:
+        hint = "write it, or the hook `sample`, or what it can be scored by without: log_prob() or reconstruct()"
+        raise BadInput(f"{told} sample()", hint)
+    return draws
 
 
 def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:

@@ -65,6 +65,7 @@ class Request:
     offline: bool = False
     timeout: float | None = None
     hang_timeout: float | None = None
+    sweeps: tuple[str, ...] = ()
 
 
 def open_session(request: Request, progress: Progress | None = None, incomplete: bool = False) -> Session:
@@ -72,7 +73,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
 
     An `incomplete` session also has the jobs of datasets that are not here, or lack an extractor's weights.
     """
-    experiment = make_experiment(request.suite, request.options, request.models, request.settings)
+    experiment = make_experiment(request.suite, request.options, request.models, request.settings, request.sweeps)
     check_known([choice.name for choice in experiment.models], request.plugins)
     check_out(request.out)
     from genbench.evaluate.extractors import check_extractors

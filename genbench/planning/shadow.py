@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from genbench.model import DataSpec, Model
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
 from genbench.support.signals import is_interruption
+from genbench.training.memory import memories
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
@@ -36,8 +37,23 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
         if not job.is_reference and what not in seen:
             seen.append(what)
             model = build_job(job, plugins, datasets[job.dataset])
+            _check_memory(job, model)
             if next(model.parameters(), None) is None and not plugins.owns("train", plugins.model(job.model)[1]):
                 raise BadInput(f"model {job.label!r} has no parameters to train", "make them torch.nn.Parameters")
+
+
+def _check_memory(job: Job, model: Model) -> None:
+    """Refuse to divide the batch of a model that keeps a memory: only the first piece's changes of it would stay."""
+    kept = memories(model)
+    if not kept or model.config.pieces[1] == 1:
+        return
+    told = f"model {job.label!r} keeps a memory ({', '.join(kept)}) that training changes"
+    if job.runtime.processes > 1:
+        raise BadInput(f"--processes {job.runtime.processes}: {told}, which processes cannot share", "train it in one")
+    option = f"{job.label}.micro_batch"
+    raise BadInput(
+        f"{option}={model.config.micro_batch}: {told}, which micro-batches would lose", f"use --set {option}=0"
+    )
 
 
 def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.planning.shadow import build_job
+from genbench.planning.sharing import trainers
+from genbench.records.shared_training import trained_by
 from genbench.support.errors import EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -25,10 +27,12 @@ MARGIN = 1.1
 
 def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
     """Raise EnvironmentProblem where the jobs' folder has less room than their checkpoints and samples take."""
-    needed: dict[Path, float] = {}
+    jobs, needed = list(jobs), dict[Path, float]()
+    waiting = trainers(jobs)
     for job in jobs:
         there = sum(file.stat().st_size for file in job.folder.rglob("*") if file.is_file())
-        room = MARGIN * job_bytes(job, plugins, datasets[job.dataset]) - there
+        trains = job.is_trained and job.id not in waiting and not trained_by(job)
+        room = MARGIN * job_bytes(job, plugins, datasets[job.dataset], trains) - there
         needed[job.runtime.out] = needed.get(job.runtime.out, 0.0) + max(0.0, room)
     for out, room in needed.items():
         place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
@@ -40,11 +44,14 @@ def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Datas
             )
 
 
-def job_bytes(job: Job, plugins: Plugins, data: Dataset) -> float:
-    """The most that a job's folder holds at a time: checkpoints, weights for the curve, and samples, twice."""
+def job_bytes(job: Job, plugins: Plugins, data: Dataset, trains: bool) -> float:
+    """The most that a job's folder holds at a time: checkpoints, weights for the curve, and samples, twice.
+
+    One that takes over another row's training has its averaged weights alone, once.
+    """
     samples: float = 2.0 * job.samples * math.prod(data.shape)
-    if job.is_reference or job.foreign:
+    if not job.is_trained:
         return samples
     state = build_job(job, plugins, data).state_dict().values()
     weights: int = sum(tensor.numel() * tensor.element_size() for tensor in state)
-    return samples + weights * (COPIES * CHECKPOINTS + job.curve)
+    return samples + weights * ((COPIES * CHECKPOINTS if trains else 1) + job.curve)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,13 +12,14 @@ from genbench.records.budget import Budget
 
 @dataclass(frozen=True)
 class Update:
-    """One update of a phase: what it takes, when in the budget it is done (`span`), and how often a step."""
+    """One update of a phase: what it takes, when in the budget it is done (`span`), in which steps, and how often."""
 
     phase: str
     images: int
     flops: float
     repeats: int = 1
     span: tuple[float, float] = (0.0, 1.0)
+    every: int = 1
 
 
 @dataclass
@@ -32,14 +34,23 @@ class Spending:
     def amount(self, unit: str) -> float:
         return {"steps": self.steps, "images": self.images, "flops": self.flops}[unit]
 
-    def add(self, active: Sequence[Update], steps: int) -> None:
-        """So many steps of the active phases."""
-        self.steps += steps
-        for update in active:
-            count = steps * update.repeats
-            self.updates[update.phase] = self.updates.get(update.phase, 0) + count
-            self.images += count * update.images
-            self.flops += count * update.flops
+    def after(self, active: Sequence[Update], steps: int) -> Spending:
+        """What is spent after so many more steps of the active phases."""
+        counts = {
+            update.phase: (_turns(self.steps + steps, update.every) - _turns(self.steps, update.every)) * update.repeats
+            for update in active
+        }
+        return Spending(
+            self.steps + steps,
+            self.images + sum(counts[update.phase] * update.images for update in active),
+            self.flops + sum(counts[update.phase] * update.flops for update in active),
+            {phase: count + counts.get(phase, 0) for phase, count in self.updates.items()},
+        )
+
+
+def _turns(steps: int, every: int) -> int:
+    """How many of the first `steps` steps, 0 among them, are multiples of `every`."""
+    return -(-steps // every)
 
 
 def spend(budget: Budget, updates: Sequence[Update]) -> Spending | None:
@@ -48,19 +59,19 @@ def spend(budget: Budget, updates: Sequence[Update]) -> Spending | None:
     None where steps take nothing that the budget counts, so that it would never be spent.
     """
     spent = Spending(updates=dict.fromkeys([update.phase for update in updates], 0))
-    while (progress := spent.amount(budget.unit) / budget.amount) < 1:
+    turn = math.lcm(*(update.every for update in updates))
+
+    def share(active: Sequence[Update], steps: int) -> float:
+        return spent.after(active, steps).amount(budget.unit) / budget.amount
+
+    while (progress := share((), 0)) < 1:
         active = [update for update in updates if update.span[0] <= progress < update.span[1]]
-        one = Spending()
-        one.add(active, 1)
-        each = one.amount(budget.unit)
-        if not each:
-            return None
         border = min([1.0, *(edge for update in updates for edge in update.span if edge > progress)])
-        start = spent.amount(budget.unit)
-        steps = max(1, math.ceil((border * budget.amount - start) / each))
-        while steps > 1 and (start + (steps - 1) * each) / budget.amount >= border:
-            steps -= 1
-        while (start + steps * each) / budget.amount < border:
-            steps += 1
-        spent.add(active, steps)
+        if spent.after(active, turn).amount(budget.unit) == spent.amount(budget.unit):
+            return None
+        most = turn
+        while share(active, most) < border:
+            most *= 2
+        steps = 1 + bisect_left(range(1, most), True, key=lambda steps: share(active, steps) >= border)
+        spent = spent.after(active, steps)
     return spent

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from genbench.plots.bound import bound_over_time
-from genbench.plots.cost import cost_by_phase, fid_against_sampling, fid_against_training
+from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_against_sampling, fid_against_training
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
 from genbench.plots.panels import Looks, Panel, palette, panels, rows_of
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_sampling",
-    "fid_against_training", "learning_curves", "likelihoods", "palette", "panels", "sample_grids",
+    "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_evaluations",
+    "fid_against_sampling", "fid_against_training", "learning_curves", "likelihoods", "palette", "panels",
+    "sample_grids",
 ]  # fmt: skip
 
 
@@ -74,6 +75,7 @@ ALL: dict[str, Plot] = {
     "fid-training-seconds": Plot("FID against training time", _against_seconds),
     "fid-training-flops": Plot("FID against training FLOPs", _against_flops),
     "fid-sampling": Plot("FID against sampling cost", fid_against_sampling),
+    "fid-evaluations": Plot("FID against network evaluations", fid_against_evaluations),
     "likelihoods": Plot("Likelihoods", likelihoods, "likelihood"),
     "bound-over-time": Plot("Terms of the bound", bound_over_time, "likelihood"),
     "cost-by-phase": Plot("Training cost by phase", cost_by_phase, "cost"),

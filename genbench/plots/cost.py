@@ -55,6 +55,8 @@ SHADES = (1.0, 0.55, 0.3, 0.15)
 """Opacities of a model's phases, in turn."""
 Cost = Callable[[Record], float | None]
 Spent = Callable[[CurvePoint], float | None]
+Lines = Callable[[Panel], tuple[dict[str, list[Points]], list[str]]]
+"""Of a panel: by row, the points of each thin line; and what is missing from them."""
 
 
 def fid_against_training(
@@ -66,9 +68,11 @@ def fid_against_training(
     """
     label = {"device_seconds": "device-seconds", "flops": "FLOPs"}[unit]
     text = f"Lower and further left is better. {FRONTS} {BARS}"
+    tables = list(tables)
     return _against(
-        list(tables), f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
-        spent=lambda point: getattr(point, unit) or None,
+        tables, f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
+        lambda panel: curves(panel, lambda point: getattr(point, unit) or None),
+        f" Thin lines: the same runs at earlier shares of their budgets, one per seed{first_seeds(tables)}.",
     )  # fmt: skip
 
 
@@ -78,25 +82,58 @@ def fid_against_sampling(tables: Iterable[Table], looks: Looks | None = None) ->
     return _against(list(tables), "sampling, seconds per 1,000 images", text, _seconds_per_1000, looks)
 
 
+def fid_against_evaluations(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
+    """FID over the network evaluations that a sample takes; thin lines join the rows of one training."""
+    tables = list(tables)
+    text = f"Lower and further left is better. {FRONTS} {BARS}"
+    lines = f" Thin lines: rows that share one training, one line per seed{first_seeds(tables)}."
+    return _against(tables, "network evaluations per sample", text, _evaluations, looks, rows_of_trainings, lines)
+
+
+def _evaluations(record: Record) -> float | None:
+    return record.cost.sample.nfe if record.cost.sample else None
+
+
+def rows_of_trainings(panel: Panel) -> tuple[dict[str, list[Points]], list[str]]:
+    """By the first of its rows, a line through the (evaluations, value) of each training that several rows share.
+
+    Of the first MOST_LINES runs of a row, by seed.
+    """
+    found: dict[str, list[tuple[str, tuple[float, float]]]] = {}
+    for row in panel.rows:
+        for record, value in list(zip(row.records, panel.cell(row).values))[:MOST_LINES]:
+            train, evaluations = record.cost.train, _evaluations(record)
+            if value is not None and evaluations is not None:
+                training = (train.trained_by if train else "") or record.job.id
+                found.setdefault(training, []).append((row.name, (evaluations, value)))
+    lines: dict[str, list[Points]] = {}
+    for members in found.values():
+        if len(members) > 1:
+            lines.setdefault(members[0][0], []).append(sorted(point for _, point in members))
+    return lines, []
+
+
 def _seconds_per_1000(record: Record) -> float | None:
     sample = record.cost.sample
     return 1000 * sample.seconds / sample.images if sample and sample.images else None
 
 
 def _against(
-    tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None, spent: Spent | None = None
-) -> Figure:
+    tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None,
+    lines: Lines | None = None, about_lines: str = "",
+) -> Figure:  # fmt: skip
+    """FID over a cost; `lines` are drawn thin, each in the look of a row, and `about_lines` is said of them."""
     looks = looks or palette(tables)
     with styled():
         shown, more = most(panels(tables, "fid_test"))
         figure, axes = panels_of(len(shown), (4.9, 3.4), columns=1)
-        missing, curved = more, False
+        missing, lined = more, False
         for ax, panel in zip(axes, shown):
-            paths, gaps = curves(panel, spent) if spent else ({}, [])
+            paths, gaps = lines(panel) if lines else ({}, [])
             missing += [*_draw_against(ax, panel, label, cost, looks, paths), *gaps]
-            curved = curved or bool(paths or gaps)
-        if curved:
-            text += f" Thin lines: the same runs at earlier shares of their budgets, one per seed{first_seeds(tables)}."
+            lined = lined or bool(paths or gaps)
+        if lined:
+            text += about_lines
         return captioned(figure, text, missing)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 from genbench.support.store import atomic_file
-from genbench.support.text import printable
+from genbench.support.text import printable, shortened
 from genbench.tables.wording import width
 
 if TYPE_CHECKING:
@@ -218,8 +218,7 @@ def _write_below(figure: Figure, lines: list[str]) -> None:
 
 def short(name: str, longest: int = LONGEST) -> str:
     """The name as a plot can hold it: no control characters, not longer than there is room for."""
-    shown = printable(name)
-    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
+    return shortened(printable(name), longest)
 
 
 def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:

@@ -20,6 +20,9 @@ TRAINING = 1
 SAMPLING = 1
 """Version of the core's sampling; raise it when the same weights would give other samples."""
 
+KEY_DIGITS = 10
+"""Hex digits of a digest in the name of a run folder."""
+
 
 class Runtime(BaseModel):
     """Where and how a job runs: nothing here changes what it is, apart from what Job.identity takes from it."""
@@ -86,11 +89,17 @@ class Job(BaseModel):
         """Whether this is `real` or `noise`, a row that no model stands behind."""
         return self.model in REFERENCES
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether a model is trained for it: not for a reference row, nor for samples made elsewhere."""
+        return not (self.is_reference or self.foreign)
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All that training depends on, and nothing else: not the number of workers, not paths."""
         device = self.runtime.device.split(":")[0]
-        config = {key: value for key, value in self.train_config.items() if (key, value) != ("micro_batch", 0)}
+        unused = (("micro_batch", 0), ("flip", False))
+        config = {key: value for key, value in self.train_config.items() if (key, value) not in unused}
         return {
             "training": TRAINING, "model": self.model, "plugin": self.plugin.digest, "config": config,
             "dataset": self.dataset_digest, "conditional": self.conditional, "seed": self.seed,
@@ -100,8 +109,13 @@ class Job(BaseModel):
         }  # fmt: skip
 
     @cached_property
+    def training_key(self) -> str:
+        """The digest of the identity: rows that share it differ only in sampling, and share one training."""
+        return digests.settings_digest(self.identity)
+
+    @cached_property
     def id(self) -> str:
-        """The run folder's name: readable in front, the identity's digest behind."""
+        """The run folder's name: readable in front, the training's digest behind."""
         if self.is_reference:
             key = digests.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
         elif self.foreign:
@@ -109,9 +123,9 @@ class Job(BaseModel):
                 {"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model}
             )
         else:
-            key = digests.settings_digest(self.identity)
+            key = self.training_key
         conditional = "-cond" if self.conditional else ""
-        return f"{self.label}-{self.dataset}{conditional}-seed{self.seed}-{key[:10]}"
+        return f"{self.label}-{self.dataset}{conditional}-seed{self.seed}-{key[:KEY_DIGITS]}"
 
     @cached_property
     def samples_key(self) -> str:

@@ -30,6 +30,7 @@ SEAL, END = ',\n "digest": "', '"\n}\n'
 MEND = "`genbench verify` says what else is wrong; remove it and run its job again, which uses what is stored beside it"
 CHANGED = "changed since it was written: it has not the digest that it says"
 REFERENCES = ("real", "noise")
+NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
 Protocols = dict[str, dict[str, Any]]
@@ -192,6 +193,7 @@ class PhaseCost(Stored):
 class TrainCost(Stored):
     """Training inside the clock: scoring, checkpoints and preparation are outside.
 
+    `trained_by` is the run whose training this is, if another row's weights were taken over: its cost is paid once.
     `v100_days` is a conversion that a reader asked for, and never stored.
     """
 
@@ -205,6 +207,7 @@ class TrainCost(Stored):
     peak_source: str = ""
     energy: Energy | None = None
     phases: dict[str, PhaseCost] = {}
+    trained_by: str = ""
     v100_days: FiniteFloat | None = Field(default=None, exclude=True)
     v100_basis: str = Field(default="", exclude=True)
 
@@ -314,6 +317,11 @@ class Record(Stored):
     measurers: dict[str, str] = {}
     files: dict[str, str] = {}
     folder: Path | None = None
+
+    @property
+    def draws_nothing(self) -> bool:
+        """Whether the run finished and its model draws no samples, as a first stage alone."""
+        return self.status == "complete" and not self.samples.count
 
     @property
     def place(self) -> str:

@@ -57,7 +57,8 @@ class TrainingState(BaseModel):
     """The state of a training. Only `meter` and `finished` where a plugin trains by a loop of its own.
 
     `logged` is the last point of the learning curve, `started` and `ended` are phases, `totals` the losses since that
-    point by "phase.name", None where one was not finite.
+    point by "phase.name", None where one was not finite. `averages` counts the steps of each optimizer's average, by
+    its first phase; `settled` says that the averaged weights are final.
     """
 
     job: str = ""
@@ -66,7 +67,10 @@ class TrainingState(BaseModel):
     logged: int = -1
     started: list[str] = []
     ended: list[str] = []
+    settled: bool = False
     phase_steps: dict[str, int] = {}
+    averages: dict[str, int] = {}
+    learning_rates: dict[str, float] = {}
     flops_per_update: dict[str, float] = {}
     totals: dict[str, list[float | None]] = {}
     curve: CurveState = CurveState()

@@ -109,6 +109,8 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
     }
     if record.cost.train and record.cost.train.peak_source:
         cost["peak memory of"] = record.cost.train.peak_source
+    if record.cost.train and record.cost.train.trained_by:
+        cost["training shared with"] = record.cost.train.trained_by
     if record.cost.train and record.cost.train.uncounted_ops:
         cost["FLOPs leave out"] = ", ".join(record.cost.train.uncounted_ops)
     if record.cost.evaluate:

@@ -53,6 +53,10 @@ KINDS = {
         "Between two images",
         "Outermost, two test images, the same for every model; between them the model's way from one to the other.",
     ),
+    "reconstructions": (
+        "Reconstructions",
+        "Above, test images, the same for every model; below each, what is left of it after encoding and decoding.",
+    ),
     "neighbours": (
         "Nearest training images",
         "In each row a sample, as drawn, and the training images nearest to it, by squared differences of pixels.",
@@ -62,6 +66,7 @@ KINDS = {
 
 SIDE_BY_SIDE = {
     "between": (KINDS["between"][0], "Outermost in each row two test images, the same ones for every model."),
+    "reconstructions": (KINDS["reconstructions"][0], "Above, test images, the same ones for every model."),
     "reverse": (KINDS["reverse"][0], "From left to right, how samples of the models that draw in steps come about."),
 }
 """The kinds that the page of a dataset shows model by model."""
@@ -69,6 +74,8 @@ SIDE_BY_SIDE = {
 
 def write_pictures(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     """The pictures of a run, samples first; none if its folder holds none. Raises CorruptData naming the file."""
+    if record.draws_nothing:
+        yield from _drawn(record, slug, folder)
     for picture in _samples(record, slug, folder):
         yield picture
         yield from _classes(record, slug, folder)

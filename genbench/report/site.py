@@ -96,6 +96,7 @@ class Site:
                 with self.absent.spared():
                     for picture in write_pictures(record, self.slugs[record.place], self.folder):
                         self.pictures.setdefault(record.place, []).append(picture)
+        self.sheets = {place: some[0] for place, some in self.pictures.items() if some[0].kind == "samples"}
 
     @property
     def full(self) -> list[Table]:

@@ -21,7 +21,7 @@ from genbench.records.record import READING, CurvePoint, Measurement, Protocols,
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
 from genbench.support import digests, store
-from genbench.support.errors import Busy, Cancelled, Diverged, described
+from genbench.support.errors import Busy, Cancelled, Diverged, describe
 from genbench.support.progress import report, stop_if_requested
 from genbench.training.keeper import shares
 
@@ -46,6 +46,8 @@ def scored_points(
     job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[KeptPoint]
 ) -> tuple[list[CurvePoint], Protocols]:
     """The kept points, sampled and scored as the job's own samples are, and the protocols of their numbers.
+
+    Of a model that draws no samples the points have all else that it is scored by.
 
     A point that fails is a point without measurements that says why. What is scored is stored beside the weights, so
     that it is done once for each evaluation.
@@ -75,7 +77,7 @@ def _point(job: Job, model: Model, data: Dataset, plugins: Plugins, about: KeptP
     except Exception as error:
         log.exception("%s: point %s of the curve failed", job.id, about.point)
         status: ValueStatus = "diverged" if isinstance(error, Diverged) else "failed"
-        return CurvePoint(**costs, status=status, note=described(error)), {}
+        return CurvePoint(**costs, status=status, note=describe(error)), {}
     return CurvePoint(**costs, measurements=measurements), protocols
 
 
@@ -90,13 +92,20 @@ def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | Non
 def _scored(
     job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Path
 ) -> tuple[list[Measurement], Protocols]:
-    """Measurements of samples from the weights in `folder`, by the hooks that the job's own samples go through."""
+    """Measurements of samples from the weights in `folder`, by the hooks that the job's own samples go through.
+
+    A model that draws no samples is measured itself.
+    """
     tensors, _ = checkpoint.read(folder)
     earlier = copy.deepcopy(model)
     earlier.load_state_dict(tensors["ema"])
     hook, device = plugins.manager.hook, torch.device(job.runtime.device)
-    samples = hook.sample(job=job, model=earlier.eval(), data=data, folder=folder, meter=Meter(device))
-    lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
+    earlier.eval()
+    if job.samples:
+        samples = hook.sample(job=job, model=earlier, data=data, folder=folder, meter=Meter(device))
+        lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
+    else:
+        lists = hook.evaluate(job=job, model=earlier, samples=None, data=data)
     measurements = [measurement for found in lists for measurement in found]
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]

@@ -38,14 +38,18 @@ class Defaults:
         return sample(job, model, data, folder, meter)
 
     @hookimpl(trylast=True)
-    def evaluate(self, job: Job, model: Model | None, samples: Samples, data: Dataset) -> list[Measurement]:
+    def evaluate(self, job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement]:
         from genbench.evaluate.likelihood import likelihood_measurements
+        from genbench.evaluate.reconstruction import reconstruction_measurements
         from genbench.evaluate.samples import sample_measurements
         from genbench.running.references import reference_measurements
 
         measure = reference_measurements if job.is_reference else sample_measurements
-        measurements = measure(job, samples, data, self.plugins)
-        return measurements if model is None else [*measurements, *likelihood_measurements(job, model, data)]
+        found = [] if samples is None else measure(job, samples, data, self.plugins)
+        if model is not None:
+            found += likelihood_measurements(job, model, data)
+            found += reconstruction_measurements(job, model, data, self.plugins)
+        return found
 
 
 class CostMeter:

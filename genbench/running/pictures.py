@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.capabilities import Chains, Interpolation
+from genbench.capabilities import Chains, Interpolation, Reconstruction
 from genbench.data.dataset import Dataset, Part
 from genbench.devices import autocast
 from genbench.evaluate.likelihood import block_of
+from genbench.evaluate.reconstruction import reconstructed
 from genbench.images import to_uint8
 from genbench.model import Batch, Model
 from genbench.records.job import Job
 from genbench.records.samples import Samples
 from genbench.support import store
-from genbench.support.errors import Cancelled
+from genbench.support.errors import Cancelled, describe
 from genbench.support.progress import stop_if_requested
 from genbench.support.seeds import derive_seed
 
@@ -36,7 +37,7 @@ Grid = tuple[np.ndarray, list[float]]
 log = logging.getLogger("genbench")
 
 
-def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples, weights: str) -> None:
+def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples | None, weights: str) -> None:
     """Write the job's pictures, unless those of the same samples and weights are there.
 
     What a model fails to draw is not drawn, and pictures.json says why: no picture costs a run its numbers.
@@ -54,6 +55,7 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
         ("forward", _forward),
         ("reverse", _reverse),
         ("between", _between),
+        ("reconstructions", _reconstructions),
     ):
         stop_if_requested()
         try:
@@ -62,7 +64,7 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
             raise
         except Exception as error:
             log.warning("%s: the picture %s is not drawn: %s", job.id, name, error)
-            failed[name] = f"{type(error).__name__}: {error}"
+            failed[name] = describe(error)
             continue
         if found is not None:
             images, drawn[name] = found
@@ -70,8 +72,10 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
     store.write_json(index, {"of": of, "columns": drawn, "failed": failed})
 
 
-def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid:
+def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
     """The first samples, each before the training images that are nearest to it, by squared differences of levels."""
+    if samples is None:
+        return None
     first = samples.images[: 2 * ROWS]
     wanted = torch.from_numpy(first).flatten(1).double()
     count = min(NEIGHBOURS, len(data.train))
@@ -88,7 +92,7 @@ def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples) 
     return np.stack(rows), [float(rank) for rank in range(count + 1)]
 
 
-def _forward(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid | None:
+def _forward(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
     """Test images on their way to noise."""
     if not isinstance(model, Chains):
         return None
@@ -97,19 +101,19 @@ def _forward(job: Job, model: Model | None, data: Dataset, samples: Samples) -> 
     return _grid(states), times.tolist()
 
 
-def _reverse(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid | None:
+def _reverse(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
     """Samples on their way from noise."""
     if not isinstance(model, Chains):
         return None
     labels = None
-    if samples.labels is not None:
+    if samples is not None and samples.labels is not None:
         labels = torch.from_numpy(samples.labels[:ROWS]).to(job.runtime.device)
     with _drawing(job, "reverse"):
         times, states = model.reverse_chain(ROWS, COLUMNS, labels)
     return _grid(states), times.tolist()
 
 
-def _between(job: Job, model: Model | None, data: Dataset, samples: Samples) -> Grid | None:
+def _between(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
     """Pairs of test images, of one class where the model is told it, and the model's way from one to the other."""
     if not isinstance(model, Interpolation):
         return None
@@ -119,6 +123,18 @@ def _between(job: Job, model: Model | None, data: Dataset, samples: Samples) -> 
         strip = _grid(model.interpolate(first.images, second.images, weights, first.labels))
     before, after = (_grid(batch.images[None]) for batch in (first, second))
     return np.concatenate([before, strip, after], axis=1), [0.0, *weights.tolist(), 1.0]
+
+
+def _reconstructions(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
+    """Test images, above what the model makes of each."""
+    if not isinstance(model, Reconstruction):
+        return None
+    given = _given(job, model, data.test)
+    with torch.no_grad():
+        torch.manual_seed(derive_seed(job.seed, "picture", "reconstructions"))
+        made = torch.cat([reconstructed(model, batch) for batch in given])
+    originals = to_uint8(torch.cat([batch.images for batch in given]))
+    return torch.stack([originals, made]).cpu().numpy(), [float(i) for i in range(len(made))]
 
 
 @contextmanager

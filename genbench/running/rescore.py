@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from genbench.evaluate.extractors import extractor_stamps
 from genbench.evaluate.parts import spared_seconds
 from genbench.records.job import Job, Runtime, read_job
-from genbench.records.record import REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
+from genbench.records.record import NO_SAMPLES, REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
 from genbench.records.record_files import read_record
 from genbench.records.samples import recorded_samples
 from genbench.records.slots import slot_of
@@ -23,6 +23,7 @@ from genbench.support.lock import locked
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
+    from genbench.model import Model
     from genbench.records.samples import Samples
 
 
@@ -48,16 +49,18 @@ def missing_extractors(job: Job, record: Record) -> list[str] | None:
 
 
 def in_features(
-    names: Iterable[str], job: Job, samples: Samples, data: Dataset, plugins: Plugins
+    names: Iterable[str], job: Job, samples: Samples | None, data: Dataset, plugins: Plugins, model: Model | None = None
 ) -> list[Measurement]:  # fmt: skip
-    """The fidelity of a job's samples in the features of the named extractors."""
+    """The fidelity of a job's samples, if any, and of a model's reconstructions in the features of named extractors."""
+    from genbench.evaluate.reconstruction import FirstStage, rfid_measurements
     from genbench.evaluate.samples import sample_measurements
     from genbench.running.references import reference_measurements
 
     evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
     job = job.model_copy(update={"evaluation": evaluation})
     measure = reference_measurements if job.is_reference else sample_measurements
-    return measure(job, samples, data, plugins)
+    found = [] if samples is None else measure(job, samples, data, plugins)
+    return found if model is None else [*found, *rfid_measurements(FirstStage(job, model, data), plugins)]
 
 
 def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
@@ -81,6 +84,8 @@ def open_finished(folder: Path) -> Finished:
     record = read_record(file)
     if record.status != "complete":
         raise BadInput(f"{folder}: the run {record.status}: it has no samples to score", "run it again first")
+    if record.draws_nothing:
+        raise BadInput(f"{folder}: {NO_SAMPLES}, there is nothing to score", "run it again with --extractor NAME")
     return Finished(folder, record, read_job(folder))
 
 

@@ -31,10 +31,12 @@ from genbench.records.record import (
     Record,
     RunStatus,
     Throughput,
+    TrainCost,
 )
 from genbench.records.record_files import read_record
 from genbench.records.run_folder import TRACEBACK, begin, earlier_attempts, end, previous_record
 from genbench.records.samples import Samples, StoredSamples, read_samples, vouch, write_samples
+from genbench.records.shared_training import finished_training
 from genbench.records.training_state import CurveState, TrainingState
 from genbench.running import shards
 from genbench.running.curve import final_point, missing_curve, scored_points
@@ -51,6 +53,7 @@ from genbench.support.progress import report, stop_if_requested
 from genbench.support.signals import is_interruption
 from genbench.support.text import impersonal, redacted
 from genbench.training.loop import build_model
+from genbench.training.memory import forget
 
 log = logging.getLogger("genbench")
 
@@ -86,6 +89,8 @@ class Run:
     throughput: list[Throughput] | None = None
     weights: str = ""
     kept: CurveState = field(default_factory=CurveState)
+    trained_by: str = ""
+    """The id of the job that trained the weights."""
     hook: str = ""
 
     def enter(self, hook: str) -> None:
@@ -102,31 +107,35 @@ class Run:
             self.keep_samples()
         else:
             self.train()
-            self.sample()
-            self.measure_throughput()
+            self.weights = checkpoint.weights_digest(self.model) if self.model is not None else ""
+            if job.samples:
+                self.sample()
+                self.measure_throughput()
         self.evaluate()
         self.draw()
         self.score_curve()
 
     def train(self) -> None:
-        """Build the model, and train it unless its finished weights are there."""
+        """Build the model, and train it unless its finished weights are there, or in the folder of another row."""
         job, folder = self.job, self.job.folder
         model = build_model(job, self.plugins, self.data, self.meter.device)
         self.known.parameters = parameters_by_phase(model)
         checkpoint.settle(folder / "checkpoint")
-        loaded = checkpoint.load(folder / "checkpoint")
-        if loaded is not None and loaded[1].finished:
-            tensors, state = loaded
+        finished = finished_training(job)
+        if finished is not None:
+            tensors, state = finished
             model.load_state_dict(tensors["ema"])
             self.meter.restore_finished(state.meter)
-            self.kept = state.curve
-            self.model = model.eval()
+            self.kept, self.trained_by = state.curve, state.job
+            self.model = forget(model).eval()
             return
         self.enter("train")
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
         self.model = trained.eval()
+        if not job.samples:  # which would tell of which weights the earlier numbers are
+            self.previous = None
         tensors, state = checkpoint.load(folder / "checkpoint") or ({}, TrainingState())
-        state = state.model_copy(update={"finished": True, "meter": self.meter.state()})
+        state = state.model_copy(update={"job": job.id, "finished": True, "meter": self.meter.state()})
         self.kept = state.curve
         tensors = {**{k: v for k, v in tensors.items() if k != "optimizer"}, "ema": trained.state_dict()}
         checkpoint.save(folder / "checkpoint", tensors, state)
@@ -135,7 +144,6 @@ class Run:
         """Draw and store the samples, unless those of the same key are there."""
         job, folder = self.job, self.job.folder
         self.enter("sample")
-        self.weights = checkpoint.weights_digest(self.model) if self.model is not None else ""
         stored = read_samples(folder, job.samples_key, self.weights)
         if stored is not None:
             shards.clear(folder)
@@ -179,13 +187,12 @@ class Run:
         """
         self.enter("evaluate")
         fault("evaluate.begin")
-        assert self.samples is not None
         job, known, old = self.job, self.known, self.previous
         began = time.perf_counter()
         spared_seconds()
         missing = missing_extractors(job, old) if old else None
         if missing is not None:
-            measured = in_features(missing, job, self.samples, self.data, self.plugins)
+            measured = in_features(missing, job, self.samples, self.data, self.plugins, self.model)
         else:
             lists = self.plugins.manager.hook.evaluate(job=job, model=self.model, samples=self.samples, data=self.data)
             measured = [measurement for found in lists for measurement in found]
@@ -199,14 +206,13 @@ class Run:
             known.extractors = old.extractors if missing is not None else {}
             known.measurers = old.measurers
         known.measurements = measured
-        if not job.is_reference:
+        if self.samples is not None and not job.is_reference:
             known.warnings = collapse_signs(self.samples.images, self.data.test.images, measured)
         fault("evaluate.end")
 
     def draw(self) -> None:
         """The pictures that a report shows of these samples and this model."""
         self.enter("pictures")
-        assert self.samples is not None
         keep_pictures(self.job, self.model, self.data, self.samples, self.weights)
 
     def score_curve(self) -> None:
@@ -230,13 +236,20 @@ class Run:
         """The record of what is known."""
         job, meter, known, model, samples = self.job, self.meter, self.known, self.model, self.samples
         known.samples = samples
-        known.train = None if job.is_reference else meter.train_cost()
+        known.train = None if job.is_reference else self.train_cost()
         known.sample = meter.sample_cost(samples, self.throughput) if samples else None
         if model is not None:
             known.external_data = tuple(map(redacted, model.external_data))
             known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.conditional else [])]
         stamp = self.data.stamp(job.conditional)
         return make_record(job, stamp, environment(job, meter.processes), known, status, error, attempts)
+
+    def train_cost(self) -> TrainCost | None:
+        """What the training cost, and who paid it if another row did."""
+        cost = self.meter.train_cost()
+        if cost is None or self.trained_by in ("", self.job.id):
+            return cost
+        return cost.model_copy(update={"trained_by": self.trained_by})
 
 
 def refuse_twice(measurements: list[Measurement]) -> None:

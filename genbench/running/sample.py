@@ -103,7 +103,7 @@ def block_size(flops: float | None, job: Job) -> int:
     return min(int(2 ** max(0, math.floor(math.log2(limit / flops)))), job.samples)
 
 
-def shown(value: object) -> str:
+def kind_of(value: object) -> str:
     """What a model gave in the place of a tensor that was asked for."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
@@ -120,7 +120,7 @@ def draw(job: Job, model: Model, labels: np.ndarray | None, start: int, count: i
     with autocast(device, job.precision), progress.alive_at_calls(() if job.compile else networks(model)):
         block = model.sample(count, wanted)
     if not isinstance(block, Tensor) or tuple(block.shape) != (count, *shape) or not block.is_floating_point():
-        told = f"{model.name}: sample({count}) must give floats of shape {(count, *shape)}, it gave {shown(block)}"
+        told = f"{model.name}: sample({count}) must give floats of shape {(count, *shape)}, it gave {kind_of(block)}"
         raise BadInput(told, "`genbench check-plugin` names the line")
     block = block.float()
     finite = block.flatten(1).isfinite().all(1)

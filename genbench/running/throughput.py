@@ -14,6 +14,7 @@ from genbench.records.job import Job
 from genbench.records.record import Throughput
 from genbench.records.samples import Samples
 from genbench.running.sample import draw
+from genbench.support.errors import describe
 from genbench.support.progress import report, stop_requested
 from genbench.training.compilation import compiled
 
@@ -63,9 +64,7 @@ def rates(call: Callable[[int], None], batches: list[int], allowance: float = AL
                 calls += 1
             found.append(Throughput(batch=batch, images_per_second=calls * batch / seconds))
         except Exception as error:
-            text = str(error).splitlines()
-            note = f"{type(error).__name__}: {text[0] if text else 'no message'}"
-            found.append(Throughput(batch=batch, images_per_second=None, note=note))
+            found.append(Throughput(batch=batch, images_per_second=None, note=describe(error)))
     return found
 
 

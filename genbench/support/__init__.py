@@ -1,1 +1,1 @@
-"""What knows no model: errors, text, seeds, files, locks, processes."""
+"""Code that knows nothing of models: errors, text, seeds, files, locks, processes."""

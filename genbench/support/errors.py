@@ -6,11 +6,9 @@ import traceback
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from genbench.support import errors
-
 
 class GenbenchError(Exception):
-    """What went wrong and where, in one line; `hint` says how to mend it."""
+    """What went wrong and where, in one line; `hint` says how to fix it."""
 
     exit_code = 70
     code = "bug"
@@ -22,13 +20,13 @@ class GenbenchError(Exception):
         self.problems: list[GenbenchError] = []
 
     def as_dict(self) -> dict[str, Any]:
-        """The error as plain data; `problems` where it is several."""
+        """The error as plain data, with `problems` if it stands for several."""
         plain = {"code": self.code, "exit": self.exit_code, "message": self.message, "hint": self.hint}
         return plain | ({"problems": [problem.as_dict() for problem in self.problems]} if self.problems else {})
 
 
 class BadInput(GenbenchError):
-    """A mistake in the command line, a configuration, a dataset, a plugin or a name; found before anything ran."""
+    """A mistake in the command line, a configuration, a dataset, a plugin or a name, found before anything runs."""
 
     exit_code = 2
     code = "bad-input"
@@ -42,14 +40,14 @@ class CorruptData(GenbenchError):
 
 
 class EnvironmentProblem(GenbenchError):
-    """A device, weight file, network, permission, package or disk space that is not there."""
+    """A missing device, weight file, network, permission, package or disk space."""
 
     exit_code = 4
     code = "environment"
 
 
 class Busy(GenbenchError):
-    """A run folder that a live process is working in."""
+    """A run folder in which a live process is working."""
 
     exit_code = 5
     code = "busy"
@@ -63,14 +61,14 @@ class Diverged(GenbenchError):
 
 
 class ProcessFailed(GenbenchError):
-    """One of the processes that train a model together ended; the job ends with status `failed`."""
+    """One of the processes that train a model together died; the job ends with status `failed`."""
 
     exit_code = 1
     code = "process-failed"
 
 
 class Cancelled(GenbenchError):
-    """Stopped by a signal, after a checkpoint; running again goes on from there."""
+    """Stopped by a signal, after a checkpoint; running again resumes from there."""
 
     exit_code = 130
     code = "cancelled"
@@ -83,24 +81,24 @@ E = TypeVar("E", bound=GenbenchError)
 
 
 def together(problems: Sequence[E]) -> E:
-    """Several errors of one kind as one; a single one as it is."""
+    """Combine several errors of one kind into one; a single error is returned unchanged."""
     if len(problems) == 1:
         return problems[0]
     common = problems[0].hint if len({each.hint for each in problems}) == 1 else ""
-    told = [
+    messages = [
         each.message if common or not each.hint else f"{each.message} ({each.hint})"
         for each in problems[:MOST_PROBLEMS]
     ]
     more = len(problems) - MOST_PROBLEMS
-    told += [f"and {more} more"] if more > 0 else []
-    mend = f"mend all {len(problems)}{f': {common}' if common else ', then run again'}"
-    whole = type(problems[0])("; ".join(told), mend)
+    messages += [f"and {more} more"] if more > 0 else []
+    fix = f"fix all {len(problems)}{f': {common}' if common else ', then run again'}"
+    whole = type(problems[0])("; ".join(messages), fix)
     whole.problems = list(problems[:MOST_PROBLEMS])
     return whole
 
 
 def message_of(error: BaseException) -> str:
-    """What an exception says, or its type where it says nothing or cannot be asked."""
+    """The message of an exception, or its type if the message is empty or cannot be obtained."""
     if isinstance(error, GenbenchError):
         return error.message
     try:
@@ -109,28 +107,26 @@ def message_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def described(error: BaseException) -> str:
-    """What one of our errors says; of any other exception, its type too."""
-    return error.message if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
-
-
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says, cut to 200 characters."""
     return (message_of(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def describe(error: BaseException) -> str:
-    """An exception in one line, with the file and line of a syntax error."""
-    if isinstance(error, BadInput):
+def describe(error: BaseException, longest: int = 300) -> str:
+    """An exception in one line: the message and hint of a GenbenchError, else the type and message.
+
+    A syntax error gives its file and line. Only the first `longest` characters of other messages are kept.
+    """
+    if isinstance(error, GenbenchError):
         return f"{error.message} ({error.hint})" if error.hint else error.message
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg} ({error.filename}, line {error.lineno})"
-    text = " ".join(message_of(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
+    kind, text = type(error).__name__, " ".join(message_of(error).split())
+    return kind if text == kind else f"{kind}: {text[:longest]}"
 
 
 def line_of(error: BaseException) -> str:
-    """The plugin's own last line that an exception of Python's has passed, as a syntax error tells its line."""
+    """The last line of the plugin's own code that an exception passed through, in the form of a syntax error's line."""
     if isinstance(error, GenbenchError | SyntaxError):
         return ""
     frames = [(frame.f_globals.get("__name__", ""), frame.f_code.co_filename, line) for frame, line in
@@ -141,7 +137,7 @@ def line_of(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: list[str] | set[str]) -> str:
-    """`did you mean 'ddpm'?`, or the list of what is known when nothing is near."""
+    """`did you mean 'ddpm'?`, or the list of known words if none is close."""
     from difflib import get_close_matches
 
     by_lower = {name.lower(): name for name in sorted(known)}
@@ -157,7 +153,6 @@ def plain_error(error: GenbenchError) -> dict[str, str]:
 
 
 def as_error(plain: dict[str, str]) -> GenbenchError:
-    """The error that `plain_error` took apart; one of an unknown kind counts as a mistake of ours."""
-    kind = getattr(errors, plain["kind"], GenbenchError)
-    error: GenbenchError = kind(plain["message"], plain["hint"])
-    return error
+    """The error that `plain_error` describes; one of an unknown kind counts as a bug in genbench."""
+    kinds = {kind.__name__: kind for kind in GenbenchError.__subclasses__()}
+    return kinds.get(plain["kind"], GenbenchError)(plain["message"], plain["hint"])

@@ -1,6 +1,6 @@
-"""Named instants at which a test can make this process fail: GENBENCH_FAULT=name[:count]:kill9|raise|enospc|sigterm.
+"""Named points at which a test can make this process fail: GENBENCH_FAULT=name[:count]:kill9|raise|enospc|sigterm.
 
-Without that variable a point costs the look at one global name.
+Without that variable, passing a point costs one look-up of a global name.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ VARIABLE = "GENBENCH_FAULT"
 ACTIONS = ("kill9", "raise", "enospc", "sigterm")
 POINTS = {
     "store.begin": "before a temporary file or folder is made",
-    "store.written": "a temporary file is whole, neither flushed nor renamed",
-    "store.renamed": "a file has its name, its folder is not flushed",
-    "store.folder_written": "a temporary folder is whole, neither flushed nor renamed",
-    "store.folder_renamed": "a folder has its name, what it replaced is still there",
+    "store.written": "a temporary file is complete, neither flushed nor renamed",
+    "store.renamed": "a file has its final name, its folder is not flushed",
+    "store.folder_written": "a temporary folder is complete, neither flushed nor renamed",
+    "store.folder_renamed": "a folder has its final name, the one it replaced still exists",
     "job.begun": "the job is locked and job.json written",
     "checkpoint.begin": "before a checkpoint",
-    "checkpoint.written": "a checkpoint is whole beside the latest and the previous one",
+    "checkpoint.written": "a checkpoint is complete beside the latest and the previous one",
     "checkpoint.rotated": "the latest has become the previous one, the new one is not yet the latest",
     "checkpoint.end": "after a checkpoint",
     "train.update": "between a gradient and the step of its optimizer",
     "train.step": "after a step, before what follows it (log, curve, checkpoint)",
-    "train.kept": "weights for the curve are kept, of which no checkpoint knows",
-    "train.end": "the budget is spent and stored, the job does not know it",
+    "train.kept": "weights for the curve are stored, no checkpoint mentions them yet",
+    "train.end": "the budget is spent and the last checkpoint stored, before training returns",
+    "share.copied": "another row's training is copied but for its weights, which make it count",
     "sample.block": "before a block of samples",
     "sample.drawn": "after a block of samples",
     "sample.shard": "a part of the samples is stored",
     "sample.stored": "samples.npy is new, samples.json not yet",
-    "sample.end": "all samples are stored and vouched for",
+    "sample.end": "all samples and their digest are stored",
     "evaluate.begin": "before anything is measured",
     "evaluate.measured": "after the measurements of one extractor, or of one split's likelihood",
     "evaluate.end": "everything is measured",
@@ -42,7 +43,7 @@ POINTS = {
     "record.end": "after the record",
     "rescore.measured": "a finished run is measured again, its record not yet written",
     "report.page": "between two pages of a report",
-    "report.built": "a report is whole beside the place that it will take",
+    "report.built": "a report is complete beside its destination",
 }
 
 
@@ -52,7 +53,7 @@ class InjectedFault(RuntimeError):
 
 @dataclass
 class Wish:
-    """The fault that was asked for: at the `count`-th passing of `name` from now on."""
+    """The requested fault: at the `count`-th passing of the point `name` from now on."""
 
     name: str
     count: int
@@ -63,26 +64,26 @@ _wish: Wish | None = None
 
 
 def parse(text: str) -> Wish:
-    """The wish of `name[:count]:action`. Raises BadInput naming what is known."""
+    """Parse `name[:count]:action`. Raises BadInput listing the known names or actions."""
     name, *count, action = text.split(":") if ":" in text else (text, "")
     if name not in POINTS:
         raise BadInput(f"{VARIABLE}={text}: no fault point {name!r}", did_you_mean(name, set(POINTS)))
     if action not in ACTIONS:
         raise BadInput(f"{VARIABLE}={text}: no action {action!r}", f"known: {', '.join(ACTIONS)}")
     if len(count) > 1 or not all(part.isdigit() and int(part) for part in count):
-        raise BadInput(f"{VARIABLE}={text}: a count from 1", f"{VARIABLE}={name}:2:{action}")
+        raise BadInput(f"{VARIABLE}={text}: the count must be at least 1", f"{VARIABLE}={name}:2:{action}")
     return Wish(name, int(count[0]) if count else 1, action)
 
 
 def arm(text: str | None = None) -> None:
-    """Fail in this process as `text` says, or the environment; "" disarms. Raises BadInput."""
+    """Make this process fail as `text`, or else the environment, says; "" disarms. Raises BadInput."""
     global _wish
     text = os.environ.get(VARIABLE, "") if text is None else text
     _wish = parse(text) if text else None
 
 
 def fault(name: str) -> None:
-    """Pass the point `name`; nothing happens where no fault was asked for."""
+    """Pass the point `name`, which does nothing unless a fault was requested there."""
     if _wish is not None:
         _strike(_wish, name)
 
@@ -94,7 +95,7 @@ def _strike(wish: Wish, name: str) -> None:
     if wish.count:
         return
     if wish.action == "raise":
-        raise InjectedFault(f"asked for at {name}")
+        raise InjectedFault(f"requested at {name}")
     if wish.action == "enospc":
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.kill(os.getpid(), signal.SIGKILL if wish.action == "kill9" else signal.SIGTERM)

@@ -20,10 +20,10 @@ _guard = threading.Lock()
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; raises Busy, naming the holder, where a live process has it, or this one already.
+    """Hold the folder's lock. Raises Busy, naming the holder, if a live process, this one included, has it.
 
-    A POSIX record lock dies with its process even when children live on (flock would not). It also goes when the
-    process closes any other descriptor of the file: nothing but this opens it, and never twice.
+    A POSIX record lock dies with its process even if children live on (flock would not). It is also lost when the
+    process closes any other descriptor of the file, so nothing else opens it, and this never opens it twice.
     """
     with _alone(folder):
         with disk_errors(folder):
@@ -55,7 +55,7 @@ def in_use(folder: Path) -> bool:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Keep other threads of this process out, whom a record lock lets pass."""
+    """Exclude other threads of this process, which a POSIX record lock does not."""
     place = folder.resolve()
     with _guard:
         if place in _held:

@@ -1,4 +1,4 @@
-"""Names of models, datasets, labels and folders: one pattern, safe in a path, a page and a shell."""
+"""Names of models, datasets, labels and folders: one pattern, safe in a path, on a web page and in a shell."""
 
 import re
 
@@ -9,10 +9,10 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt"
 
 
 def check_name(name: object, where: str) -> str:
-    """The name itself, if it may be one; else BadInput, with the name's control characters escaped."""
+    """Return a valid name unchanged. Raises BadInput for any other, with its control characters escaped."""
     if isinstance(name, str) and PATTERN.fullmatch(name) and name.lower() not in RESERVED and not name.endswith("."):
         return name
     raise BadInput(
-        f"{where}: {name!r} cannot be a name",
-        "letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit",
+        f"{where}: {name!r} is not a valid name",
+        "at most 64 letters, digits, '.', '_' and '-', beginning with a letter or digit",
     )

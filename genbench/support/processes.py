@@ -1,4 +1,4 @@
-"""Child processes: the server that they are forked from, how one ends with its parent, and how one has ended."""
+"""Child processes: started from a server that has torch loaded, heard until they end, ended with their parent."""
 
 from __future__ import annotations
 
@@ -8,16 +8,97 @@ import os
 import signal
 import sys
 import threading
-from multiprocessing.connection import wait
+import traceback
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any, Concatenate, ParamSpec
 
+from genbench.support.errors import GenbenchError, as_error, plain_error
+
+P = ParamSpec("P")
+Say = Callable[[Any], None]
+"""Sends a message, plain data, to the parent. Raises OSError if the parent is gone."""
 PR_SET_PDEATHSIG = 1
+_starting = threading.Lock()
+
+
+class Child:
+    """A process that runs `main(say, *arguments)`, a module-level function; leaving it as a context manager kills it.
+
+    It speaks and its parent listens. A GenbenchError that ends `main` is its last message, and its exit code is then 1.
+    It ends with its parent and ignores SIGINT, which is the parent's to handle, unless `main` decides otherwise.
+    """
+
+    def __init__(
+        self, name: str, main: Callable[Concatenate[Say, P], None], *arguments: P.args, **options: P.kwargs
+    ) -> None:
+        start_forkserver()
+        context = multiprocessing.get_context("forkserver")
+        self._receiver, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_run, args=(sender, main, arguments, options), name=name)
+        self.process.start()
+        sender.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until it speaks or ends; False if it does neither in time."""
+        return bool(wait([self._receiver, self.process.sentinel], seconds))
+
+    def said(self, patience: float | None = 0.0) -> Iterator[Any]:
+        """Yield its messages until it ends, or is silent for `patience` seconds; None waits for as long as it takes.
+
+        Raises the error that it reported, with the child's traceback as a note.
+        """
+        while self.wait(patience) and self._receiver.poll():
+            try:
+                message, failure = self._receiver.recv()
+            except (EOFError, OSError):
+                return
+            if failure is not None:
+                plain, text = failure
+                error = as_error(plain)
+                error.add_note(text)
+                raise error
+            yield message
+
+    def ending(self) -> str:
+        """How it ended: `exited with code 3`, or by which signal; "" while it runs."""
+        code = self.process.exitcode
+        if code is None:
+            return ""
+        if code >= 0:
+            return f"exited with code {code}"
+        hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
+        return f"was ended by {signal.Signals(-code).name}{hint}"
+
+    def close(self) -> None:
+        """End it, whatever it is doing, and wait until it has ended."""
+        self.process.kill()
+        self.process.join()
+        self._receiver.close()
+
+
+def _run(sender: Connection, main: Callable[..., None], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
+    """The child's side."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        main(lambda message: sender.send((message, None)), *arguments, **options)
+    except GenbenchError as error:
+        sender.send((None, (plain_error(error), traceback.format_exc())))
+        raise SystemExit(1) from None
 
 
 def die_with_parent() -> None:
     """End this process when its parent ends, so that no orphan goes on writing.
 
-    Linux also ends it when the server ends that it was forked from, which the parent's end ends: a process that hangs
-    in foreign code runs no thread that could notice.
+    On Linux the kernel also kills it when the server it was forked from ends, and the server ends with the parent: a
+    process that hangs in foreign code runs no thread that could notice.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -32,22 +113,11 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
-_starting = threading.Lock()
-
-
-def ending(code: int) -> str:
-    """How a process ended, by its exit code."""
-    if code >= 0:
-        return f"exited with code {code}"
-    hint = ", possibly out of memory" if -code == signal.SIGKILL else ""
-    return f"was ended by {signal.Signals(-code).name}{hint}"
-
-
 def start_forkserver() -> None:
-    """Start the process that children are forked from, with torch loaded.
+    """Start the server that children are forked from, with torch loaded, unless it is running.
 
-    It is started without the working folder on its path, where a folder called `genbench` would hide the package, and
-    deaf to SIGTERM: a signal to the whole process group must not end it before the jobs have had their checkpoints.
+    The working folder is kept off its path, where a folder named `genbench` would hide the package, and it ignores
+    SIGTERM: a signal to the whole process group must not end it before the jobs have written their checkpoints.
     """
     from multiprocessing import forkserver
 

@@ -1,4 +1,4 @@
-"""Progress of this process's job, its last words where it dies, and the wish to stop that a signal leaves behind."""
+"""Progress of this process's job, its last words if it dies, and the request to stop that a signal makes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def listen(listener: Listener | None) -> None:
 
 
 def report(stage: str, share: float, text: str = "") -> None:
-    """Tell the listener, if there is one, how far the job is."""
+    """Report how far the job is to the listener, if there is one."""
     alive()
     if _listener is not None:
         _listener(stage, share, text)
@@ -87,19 +87,19 @@ def stop_requested() -> bool:
 
 
 def stop_if_requested() -> None:
-    """Raise Cancelled where a signal asked for it; called between blocks of work that are cheap to do again."""
+    """Raise Cancelled if a signal requested it; called between blocks of work that are cheap to repeat."""
     if stop_requested():
         raise Cancelled("stopped between two blocks", "run again to go on from there")
 
 
-# The last words of a process that dies without any
+# The last words of a process that dies without a report
 
 
 class Watch:
     """Two files in the run folder: where the job is, and its traceback when it crashes or makes no progress.
 
-    `limit` is the longest time without progress, seconds; None sets none. The interpreter's own thread keeps it, which
-    ends the process also where Python itself hangs.
+    `limit` is the longest time without progress, in seconds, or None. A thread of the interpreter's enforces it and
+    ends the process even if Python itself hangs.
     """
 
     def __init__(self, folder: Path, limit: float | None) -> None:
@@ -126,13 +126,13 @@ class Watch:
 
 
 def watch(folder: Path, limit: float | None) -> None:
-    """Leave last words in the folder from now on; only the holder of its lock may."""
+    """Keep last words in the folder from now on; only the holder of its lock may call this."""
     global _watch
     _watch = Watch(folder, limit)
 
 
 def unwatch() -> None:
-    """The job has spoken for itself."""
+    """Remove the last words: the job has reported its own end."""
     global _watch
     if _watch is not None:
         _watch.end()
@@ -140,20 +140,20 @@ def unwatch() -> None:
 
 
 def at(hook: str, step: int | None = None) -> None:
-    """Say in which hook the job is, and at which step of its training."""
+    """Note which hook the job is in, and at which step of its training."""
     if _watch is not None:
         _watch.at(hook, step)
 
 
 def alive() -> None:
-    """Say that there is progress."""
+    """Note that there is progress."""
     if _watch is not None:
         _watch.alive()
 
 
 @dataclass(frozen=True)
 class LastWords:
-    """What a dead process has left: the hook and the step it was at, and a traceback where it has one."""
+    """What a dead process has left: the hook and the step it had reached, and a traceback if there is one."""
 
     hook: str = ""
     step: int | None = None
@@ -161,12 +161,12 @@ class LastWords:
 
     @property
     def hung(self) -> bool:
-        """Whether it was ended because it made no progress."""
+        """Whether it was killed because it made no progress."""
         return self.traceback.startswith("Timeout (")
 
 
 def last_words(folder: Path) -> LastWords:
-    """The last words in a run folder; only the holder of its lock may ask, before it sweeps."""
+    """The last words in a run folder; only the holder of its lock may read them, before it sweeps."""
     words, dump = (folder / name for name in (WHERE, DUMP))
     hook, _, step = (words.read_bytes().decode().strip() if words.exists() else "").partition(" ")
     text = dump.read_text(encoding="utf-8", errors="replace") if dump.exists() else ""

@@ -1,4 +1,4 @@
-"""Seeds: every stream of randomness is a pure function of the job's seed and what it is for."""
+"""Seeds: every stream of randomness is a pure function of the job's seed and the stream's purpose."""
 
 import hashlib
 

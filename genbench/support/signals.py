@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as exceptions, told apart from a KeyboardInterrupt that a plugin raises itself."""
+"""SIGINT and SIGTERM as exceptions, distinguished from a KeyboardInterrupt that a plugin itself raises."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import signal
 import threading
 
 _received: set[int] = set()
-"""Kept here, since libraries that wait raise a KeyboardInterrupt of their own in place of the handler's."""
+"""Recorded here, since libraries that wait raise a KeyboardInterrupt of their own instead of the handler's."""
 
 
 def interrupt_on_signals() -> None:
-    """Let Ctrl-C and SIGTERM stop the command by a KeyboardInterrupt, each with an exit code of its own."""
+    """Let Ctrl-C and SIGTERM stop the command by a KeyboardInterrupt, each with its own exit code."""
 
     def interrupt(number: int, _: object) -> None:
         _received.add(number)
@@ -23,11 +23,11 @@ def interrupt_on_signals() -> None:
 
 
 def is_interruption(error: BaseException | None) -> bool:
-    """Whether a signal has raised it, and not a plugin; without handlers of ours, Python's own is taken to have."""
+    """Whether a signal, not a plugin, raised it; assumed of any KeyboardInterrupt while Python handles SIGINT."""
     by_python = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return isinstance(error, KeyboardInterrupt) and (bool(_received) or by_python)
 
 
 def exit_code() -> int:
-    """That of a command which a signal has stopped."""
+    """The exit code of a command that a signal has stopped."""
     return 143 if signal.SIGTERM in _received else 130

@@ -1,4 +1,4 @@
-"""All writing to disk: temporary file, fsync, rename; and the lock that keeps a second process out of a run folder."""
+"""All writing to disk (temporary file, fsync, rename), and the reading of what was written."""
 
 from __future__ import annotations
 
@@ -29,19 +29,17 @@ if TYPE_CHECKING:
 TEMPORARY = ".genbench_tmp_"
 OLD = "old"
 DRAWN, MEASURED = "drawn", "measured"
-"""Folders of a run that hold parts of what is under way: samples, and measurements."""
-REFUSED = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY
-)  # fmt: skip
+"""Folders of a run that hold parts of unfinished work: samples, and measurements."""
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError)
-"""What numpy raises of a file that is no array: it reads the header as Python text."""
+"""What NumPy raises for a file that is not an array: it parses the header as Python."""
 KEPT_BYTES = 2**28
-"""Memory-mapped arrays up to this size keep the pages that were read."""
+"""Memory-mapped arrays up to this size keep the pages that were read in memory."""
 
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the many faces of a full, read-only or forbidden disk into one EnvironmentProblem naming the path."""
+    """Turn the many errors of a full, read-only or forbidden disk into one EnvironmentProblem naming the path."""
     try:
         yield
     except GenbenchError:
@@ -59,7 +57,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 def _error_number(error: Exception) -> int | None:
-    """The system's number of an error; safetensors only writes it into its text."""
+    """The errno of an error, which safetensors only puts into the message."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))
@@ -76,7 +74,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, each of which outlasts a power cut."""
+    """Make a folder and its parents so that they survive a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -84,15 +82,15 @@ def make_folder(path: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A new name beside `path`, which `sweep` knows, and `_sweep_dead` as one of that path."""
+    """A new name beside `path`, which `sweep` recognises, and `_sweep_dead` as one for that path."""
     return path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{path.name}")
 
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write in, which nobody else sweeps while this process lives, and removed at the end.
+    """A folder beside `path` to write in, safe from sweeping while this process lives, and removed at the end.
 
-    A folder also for a single file: what a library makes beside the file that it was told to write is removed with it.
+    A single file gets a folder too: whatever a library creates beside the file it writes is removed with it.
     """
     import fcntl
 
@@ -106,7 +104,7 @@ def _beside(path: Path) -> Iterator[Path]:
             descriptor = os.open(folder, os.O_RDONLY)
         except FileNotFoundError:  # swept before it was locked
             continue
-        with suppress(OSError):  # a file system without such locks: then nobody sweeps here
+        with suppress(OSError):  # a file system without such locks, where nobody sweeps
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if folder.exists():  # and was not swept meanwhile
             break
@@ -119,7 +117,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _sweep_dead(path: Path) -> None:
-    """Remove what a killed process has left beside `path` of its attempt to write it."""
+    """Remove what a process killed while writing `path` has left beside it."""
     import fcntl
 
     for leftover in path.parent.iterdir():
@@ -136,7 +134,7 @@ def _sweep_dead(path: Path) -> None:
 
 
 def _clear(leftover: Path, path: Path) -> None:
-    """Remove a leftover; a folder that was moved aside, and whose successor never came, goes back to its place."""
+    """Remove a leftover; a folder that was moved aside for a successor that never came is put back."""
     if (leftover / OLD).exists() and not path.exists():
         (leftover / OLD).replace(path)
     shutil.rmtree(leftover, ignore_errors=True)
@@ -157,9 +155,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path, flushed: bool = True) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path` when the block ends without exception.
+    """A temporary folder that replaces `path` when the block ends without exception.
 
-    Where it is not `flushed`, the kernel writes its files when it likes: for what can be made again after a power cut.
+    If not `flushed`, its files reach the disk when the kernel likes: for what can be made again after a power cut.
     """
     with disk_errors(path), _beside(path) as folder:
         temporary = folder / path.name
@@ -176,7 +174,7 @@ def atomic_folder(path: Path, flushed: bool = True) -> Iterator[Path]:
 
 
 def _placed(folder: Path, path: Path) -> bool:
-    """Rename a folder to where nothing is; False where something is, which another process may just have put there."""
+    """Rename a folder to a free path; False if the path is taken, perhaps by another process just now."""
     try:
         folder.replace(path)
     except OSError as error:
@@ -187,23 +185,23 @@ def _placed(folder: Path, path: Path) -> bool:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places at one instant; False where system or file system cannot."""
+    """Swap two paths atomically; False if the system or file system cannot."""
     libc, swap, here = ctypes.CDLL(None), 2, -100 if sys.platform == "linux" else -2
     rename = getattr(libc, "renameat2", None) or getattr(libc, "renameatx_np", None)
     return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a file that data names, below `folder`. Raises CorruptData where it, or a link, leads out of it."""
+    """The path below `folder` of a file named in data. Raises CorruptData if it, or a link, leads outside."""
     path = folder / name
     lexical = Path(name)
     if lexical.is_absolute() or ".." in lexical.parts or not path.resolve().is_relative_to(folder.resolve()):
-        raise CorruptData(f"{path}: a link or a path out of {folder}", "remove it: nothing outside is read or written")
+        raise CorruptData(f"{path}: a link or path out of {folder}", "remove it: nothing outside is read or written")
     return path
 
 
 def check_links(folder: Path) -> None:
-    """Raise CorruptData where a link below `folder` leads out of it, by which something else would be overwritten."""
+    """Raise CorruptData if a link below `folder` leads outside, where writing would overwrite something else."""
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(parent, name)
@@ -212,12 +210,12 @@ def check_links(folder: Path) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a path leads into what a writing or a removal has not finished."""
+    """Whether a path belongs to an unfinished write or removal."""
     return any(part.startswith(TEMPORARY) for part in path.parts)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder; only the holder of its lock may."""
+    """Remove what a killed process left half-written in a folder; only the holder of its lock may call this."""
     for leftover in folder.rglob(f"{TEMPORARY}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -226,7 +224,7 @@ def sweep(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all that is in it, where it is there; a kill leaves it whole, or what `sweep` removes."""
+    """Remove a folder if it exists; if killed, this leaves it whole or in a state that `sweep` removes."""
     aside = _temporary(folder)
     with suppress(OSError):
         folder.replace(aside)
@@ -234,7 +232,7 @@ def remove(folder: Path) -> None:
 
 
 def put(path: Path, content: str | bytes) -> None:
-    """Write into a folder of `atomic_folder`, which flushes and renames it as a whole."""
+    """Write a file in a folder of `atomic_folder`, which flushes and renames the whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -245,32 +243,31 @@ def write_text(path: Path, text: str) -> None:
 
 
 def scratch_file(path: Path) -> FileIO:
-    """An unbuffered file to write in: what it holds outlasts its process, though no power cut."""
+    """An unbuffered file to write in: its content survives the process, but not a power cut."""
     with disk_errors(path):
         return path.open("wb", buffering=0)
 
 
 def keep_text(text: str) -> Path:
-    """A new file among the system's temporary ones, which stays, for what has no other place."""
-    told = text.encode(errors="replace")
+    """Write a new file in the system's temporary folder, for text that has no other place; it is never removed."""
     with tempfile.NamedTemporaryFile(prefix="genbench-", suffix=".txt", delete=False) as file:
-        file.write(told)
+        file.write(text.encode(errors="replace"))
     return Path(file.name)
 
 
 def write_json(path: Path, plain: Any) -> None:
-    """Strict JSON: a number that is not finite raises ValueError instead of being written."""
+    """Write strict JSON. Raises ValueError for a number that is not finite."""
     write_text(path, json.dumps(plain, indent=1, allow_nan=False) + "\n")
 
 
 def append_json(path: Path, plain: Mapping[str, Any]) -> None:
-    """One JSON object as a further line; readers tolerate a last line cut short by a crash."""
+    """Append one JSON object as a line; readers tolerate a last line cut short by a crash."""
     with disk_errors(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(plain, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON; CorruptData names the file."""
+    """Parsed JSON. Raises CorruptData naming the file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -282,7 +279,7 @@ def read_json(path: Path) -> Any:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file that `append_json` wrote, numbers that are not finite as None.
 
-    A last line cut short by a crash is left out. CorruptData names file and line of any other that is bad.
+    A last line cut short by a crash is left out. Raises CorruptData naming the file and line of any other bad one.
     """
     found: list[dict[str, Any]] = []
     texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
@@ -308,9 +305,9 @@ def write_array(path: Path, array: np.ndarray) -> None:
 
 @contextmanager
 def array_pieces(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[bytes], object]]:
-    """Write the .npy file of an array, in a folder of `atomic_folder`, by a function that takes its bytes in pieces.
+    """Write the .npy file of an array in a folder of `atomic_folder`; yields a function that takes its bytes in pieces.
 
-    No more of it than a piece is ever in memory.
+    Never more than one piece is in memory.
     """
     import numpy as np
 
@@ -321,9 +318,9 @@ def array_pieces(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Ca
 
 
 def release(array: np.ndarray) -> None:
-    """Let go of the pages of a large memory-mapped array that were read: the system's cache keeps them while it can.
+    """Release the pages of a large memory-mapped array that were read; the system's cache keeps them while it can.
 
-    Otherwise they would count as memory of this process, which is all of the array once all of it was read.
+    Otherwise they would count as memory of this process, up to the size of the array.
     """
     import numpy as np
 
@@ -335,7 +332,7 @@ def release(array: np.ndarray) -> None:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A memory-mapped array, copied on write; CorruptData names the file."""
+    """A memory-mapped array, copied on write. Raises CorruptData naming the file."""
     import numpy as np
 
     try:
@@ -351,7 +348,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Tensors by name as safetensors; tensors that share memory are stored once each."""
+    """Write tensors by name as safetensors; each of several that share memory is stored in full."""
     from safetensors.torch import save_file
 
     with atomic_file(path) as temporary:
@@ -360,14 +357,14 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
 
 
 def _umask() -> int:
-    """The process's file mode mask, which safetensors ignores: its files are the owner's alone."""
+    """The process's file mode mask, which safetensors ignores: it makes files that only the owner can read."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, on the CPU; CorruptData names the file."""
+    """Tensors by name, on the CPU. Raises CorruptData naming the file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

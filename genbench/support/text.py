@@ -1,4 +1,4 @@
-"""Text that came from elsewhere, made fit to be shown or kept: control characters visible, credentials out."""
+"""Text from elsewhere made safe to show or store (control characters visible, no credentials); numbers as text."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 SECRET_NAME = re.compile(r"(?:^|[_-])(?:token|secret|password|passwd|credentials?|auth|api_?key|access_?key)$", re.I)
-"""Names of options and environment variables whose text is a secret."""
+"""Names of options and environment variables whose value is a secret."""
 HIDDEN = "***"
 _USER_OF_URL = re.compile(r"\b([a-z][a-z0-9+.-]*:(?://|/(?=[^\s/@:]+:)))[^\s/@]+@", re.I)
-"""Also of an address whose second slash a path has taken away."""
+"""Also matches a URL whose second slash was lost when it was treated as a path."""
 _SHORTEST = 8
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""The text with control and direction characters made visible (`\x1b`): it changes no terminal and no page."""
+    r"""The text with control and direction characters made visible (`\x1b`): safe on a terminal and on a page."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def redacted(text: str) -> str:
-    """The text without user and password in URLs, and without the values of environment variables with secrets."""
+    """The text without user and password in URLs and without the values of secret environment variables."""
     text = _USER_OF_URL.sub(rf"\1{HIDDEN}@", text)
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and SECRET_NAME.search(name):
@@ -34,23 +34,33 @@ def redacted(text: str) -> str:
 
 
 def impersonal(text: str) -> str:
-    """What a record may keep of a message: redacted, and with `~` for the home folder."""
+    """A message as a record may keep it: redacted, with `~` for the home folder."""
     home = str(Path.home())
     return redacted(text).replace(home, "~") if len(home) > 1 else redacted(text)
 
 
 def is_secret(name: str, value: object) -> bool:
-    """Whether a text that somebody gives under this name would be kept where it can be read, and should not be."""
+    """Whether a value given under this name is a secret, which must not be stored where others can read it."""
     return isinstance(value, str) and bool(value) and (bool(SECRET_NAME.search(name)) or redacted(value) != value)
 
 
+def summary(doc: str | None) -> str:
+    """The first line of a docstring."""
+    return (doc or "").strip().partition("\n")[0]
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, cut to `longest` characters of which the last is an ellipsis if it is longer."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def plain(text: str) -> str:
-    """Text that cannot move the cursor, whatever names and messages are in it; lines and columns stay."""
+    """The text with nothing that moves the cursor, whatever names are in it; line breaks and tabs stay."""
     return printable(text, "\n\t\xa0")
 
 
 def say(text: str) -> None:
-    """A line on stderr."""
+    """Print a line on stderr, redacted."""
     print(printable(redacted(text), "\t\xa0"), file=sys.stderr, flush=True)
 
 
@@ -58,7 +68,7 @@ DASH = "–"
 
 
 def significant(value: float, digits: int = 3) -> int:
-    """Decimals that show `digits` significant digits, at most six."""
+    """How many decimals show `digits` significant digits, at most six."""
     return 2 if value == 0 else min(6, max(0, digits - 1 - math.floor(math.log10(abs(value)))))
 
 
@@ -91,8 +101,9 @@ STYLES: dict[str, Callable[[float, float], str]] = {
     "days": lambda value, like: f"{value:.3g}",
     "flops": lambda value, like: f"{value:.2e}".replace("e+", "e").replace("e0", "e") if value else "0",
 }
-"""How a number is written, with the decimals that suit the second, so that an error matches its value."""
+"""Each formats its first argument with the decimals that suit its second, so that an error matches its value."""
 
 
 def number(value: float, style: str) -> str:
+    """The number in one of the STYLES."""
     return STYLES[style](value, value)

@@ -1,4 +1,4 @@
-"""TOML files that people write, read with limits; a fault is told by file and line."""
+"""TOML files written by people, read with limits; mistakes are reported by file and line."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ Keys = Sequence[str | int]
 
 @dataclass(frozen=True)
 class TomlFile:
-    """The tables of a file, and its text, in which keys can be found again."""
+    """The tables of a file, and its text, in which the line of a key can be looked up."""
 
     path: Path
     tables: dict[str, Any]
     text: str
 
     def at(self, keys: Keys) -> str:
-        """`suite.toml:12`, the line where the keys, or the first of them, are set; the file alone where none is."""
+        """`suite.toml:12`, the line that sets the keys or the first of them; the file alone if no line does."""
         line = line_of(self.text, tuple(keys))
         return f"{self.path}:{line}" if line else str(self.path)
 
 
 def read_toml(path: Path, what: str) -> TomlFile:
-    """The file; `what` names its kind. Raises BadInput or EnvironmentProblem naming file, line and column."""
+    """Read a file; `what` names its kind. Raises BadInput or EnvironmentProblem naming file, line and column."""
     try:
         with path.open("rb") as file:
             content = file.read(LIMIT_BYTES + 1)
         if len(content) > LIMIT_BYTES:
-            raise BadInput(f"{path}: more than {LIMIT_BYTES // 2**10} KiB", f"a {what} file is short; is it another?")
+            raise BadInput(f"{path}: more than {LIMIT_BYTES // 2**10} KiB", f"{what} files are short; check the path")
         text = content.decode("utf-8")
         return TomlFile(path, tomllib.loads(text), text)
     except FileNotFoundError:
         raise BadInput(f"{path}: no such {what} file", "correct the path") from None
     except IsADirectoryError:
-        raise BadInput(f"{path}: a folder", f"give a {what} file (TOML)") from None
+        raise BadInput(f"{path}: is a folder", f"give a {what} file (TOML)") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}", "save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
@@ -63,7 +63,7 @@ def _syntax(path: Path, text: str, said: str) -> tuple[str, str]:
 
 
 def line_of(text: str, keys: tuple[str | int, ...]) -> int | None:
-    """The line that sets the longest beginning of `keys`, counted from 1; None where no line does."""
+    """The line, counted from 1, that sets the longest prefix of `keys`; None if no line does."""
     found, length = None, 0
     table: tuple[str | int, ...] = ()
     counts: dict[tuple[str | int, ...], int] = {}
@@ -89,7 +89,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _indexed(
     names: tuple[str, ...], counts: dict[tuple[str | int, ...], int], further: bool
 ) -> tuple[str | int, ...]:  # fmt: skip
-    """The place of a table's head: the index follows the name of an array of tables."""
+    """The keys of a table's header, with an index after the name of an array of tables."""
     place: tuple[str | int, ...] = ()
     for index, name in enumerate(names):
         place = (*place, name)

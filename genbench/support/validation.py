@@ -1,4 +1,4 @@
-"""Values that people write, checked against the model that says what may stand there; all faults told together."""
+"""Values written by people, checked against a pydantic model; all mistakes are reported together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from genbench.support.errors import BadInput, did_you_mean, together
-from genbench.support.text import HIDDEN, SECRET_NAME, is_secret
+from genbench.support.text import HIDDEN, SECRET_NAME, is_secret, shortened
 from genbench.support.toml_file import Keys
 
 M = TypeVar("M", bound=BaseModel)
@@ -24,16 +24,14 @@ def checked(
     hint: str,
     inner: Mapping[str, type[BaseModel]] | None = None,
 ) -> M:
-    """The model of the values.
+    """Validate the values and return the model.
 
-    `at` says where keys were written, `hint` where to look up what may be, `inner` the models in lists of a key.
-
-    Raises BadInput naming place, key and value of every fault, with what is near to an unknown key.
+    `at` says where keys were written, `hint` where to look up what is allowed, `inner` gives, by key, the models in
+    lists. Raises BadInput naming place, key and value of every mistake and suggesting a name for an unknown key.
     """
     refused = dict(_refused(model, values, inner or {}))
     faults = [
-        BadInput(f"{at(loc)}: {'.'.join(map(str, loc))}: {fault}", mend or hint)
-        for loc, (fault, mend) in refused.items()
+        BadInput(f"{at(loc)}: {'.'.join(map(str, loc))}: {fault}", fix or hint) for loc, (fault, fix) in refused.items()
     ]
     try:
         found = model.model_validate(values)
@@ -65,15 +63,14 @@ def _fault(problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseMod
 
 
 def shown(key: str, value: Any) -> str:
-    """A value as it is told in a message."""
-    text = HIDDEN if SECRET_NAME.search(key) else repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+    """A value as messages show it."""
+    return shortened(HIDDEN if SECRET_NAME.search(key) else repr(value), LONGEST_VALUE)
 
 
 def _refused(
     model: type[BaseModel], values: Mapping[str, Any], inner: Mapping[str, type[BaseModel]]
 ) -> Iterator[tuple[Keys, tuple[str, str]]]:
-    """Place, fault and hint of what pydantic would take: true for 1, numbers that are not finite, secrets."""
+    """Place, mistake and hint for what pydantic would accept: true for 1, numbers that are not finite, secrets."""
     for key, field in model.model_fields.items():
         value, kind = values.get(key), str(field.annotation)
         leaves = list(_leaves(value))
@@ -82,11 +79,11 @@ def _refused(
                 found = _refused(inner[key], table, {}) if isinstance(table, Mapping) else ()
                 yield from (((key, i, *loc), fault) for loc, fault in found)
         elif "Any" not in kind and "bool" not in kind and any(isinstance(leaf, bool) for leaf in leaves):
-            yield (key,), (f"true or false where another value belongs (got {shown(key, value)})", "")
+            yield (key,), (f"must not be true or false (got {shown(key, value)})", "")
         elif any(isinstance(leaf, float) and not math.isfinite(leaf) for leaf in leaves):
             yield (key,), (f"not a finite number (got {shown(key, value)})", "")
         elif any(is_secret(key, leaf) for leaf in leaves):
-            yield (key,), ("a secret, which records would keep", "let the code read it from the environment")
+            yield (key,), ("a secret, which records would store", "let the code read it from the environment")
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from genbench.metrics import is_likelihood
-from genbench.records.record import Measurement, Record
+from genbench.metrics import is_likelihood, metric_named
+from genbench.records.record import NO_SAMPLES, Measurement, Record
 from genbench.records.slots import Slot, slot_of
-from genbench.tables.columns import COSTS, WITHOUT
+from genbench.tables.columns import COSTS, OF_SAMPLING, WITHOUT
 from genbench.tables.groups import View, is_reference
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.tables.layout import Cell, Kind, Relation
@@ -77,12 +77,23 @@ def _dash(slot: Slot, views: list[View], found: list[Measurement], values: tuple
         status, note = failed[0].status, f"no run of {failed[0].job.label} finished"
     elif any(_measures(view.record, slot) for view in views):
         status, note = "not_comparable", "measured, but under another protocol"
-    elif is_reference(views[0].record) and is_likelihood(slot.metric):
-        status, note = "not_applicable", NO_MODEL
+    elif reason := _unable(slot, views[0].record):
+        status, note = "not_applicable", reason
     else:
         status, note = "not_measured", "not measured"
     protocol = found[0].protocol if found else ""
     return Cell(values=values, n=len(views), status=status, note=note, protocol=protocol)
+
+
+def _unable(slot: Slot, record: Record) -> str:
+    """Why such a record never has this metric: it has no model or no samples, or the model lacks an ability; or ""."""
+    metric = metric_named(slot.metric)
+    if is_reference(record):
+        return NO_MODEL if metric.family != "fidelity" else ""
+    if record.draws_nothing and metric.family == "fidelity":
+        return NO_SAMPLES
+    known = record.capabilities is None or not metric.needs or metric.needs in record.capabilities
+    return "" if known else f"the model has no {metric.needs}"
 
 
 def _measures(record: Record, slot: Slot) -> bool:
@@ -107,6 +118,8 @@ def _cost_cell(slot: Slot, views: list[View], kind: Kind) -> Cell:
         return Cell(value=mean, spread=spread, values=values, n=len(views), kind="exact", note=note)
     if kind != "model":
         return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
+    if slot.metric in OF_SAMPLING and views[0].record.draws_nothing:
+        return Cell(n=len(views), status="not_applicable", note=NO_SAMPLES)
     cell = _dash(slot, views, [], values)
     return replace(cell, note=WITHOUT.get(slot.metric, "not counted")) if cell.status == "not_measured" else cell
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from genbench.metrics import is_likelihood, metric_named
+from genbench.metrics import metric_named
 from genbench.records.record import Record, SampleCost, TrainCost
 from genbench.records.slots import Slot, sample_count
 from genbench.tables.groups import Group
@@ -28,7 +28,7 @@ def _slot_column(group: Group, slot: Slot) -> Column:
 
 def _sample_count(group: Group, slot: Slot) -> int:
     """The number of generated images behind a slot's values, the same for every row; 0 if unknown or meaningless."""
-    if is_likelihood(slot.metric):
+    if metric_named(slot.metric).family != "fidelity":
         return 0
     counted = {view.slots[slot].count for view in group.views if slot in view.slots} - {0}
     return sample_count(group.settings_of(slot)) or (counted.pop() if len(counted) == 1 else 0)
@@ -89,6 +89,11 @@ COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
     "overall_v100_days": ("overall V100-days", "days", _of("train", "v100_days")),
 }
 """What a record says of cost and samples: heading, style, and how to read it."""
+OF_SAMPLING = (
+    "images_per_second", "images_per_second_1", "images_per_second_best", "sample_batch", "nfe", "sample_joules",
+    "clamped_share",
+)  # fmt: skip
+"""What a model that draws no samples does not have."""
 OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops", "overall_v100_days")
 """What only the cost layout has: its classifier column, and the sum."""
 WITHOUT = {

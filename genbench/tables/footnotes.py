@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from genbench.metrics import is_likelihood
+from genbench.metrics.reconstruction import RFID
 from genbench.records.record import OTHER_CODE, Record
 from genbench.records.slots import feature_dims, sample_count
 from genbench.support.text import number
@@ -29,6 +30,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *_errors(rows, columns),
         *_fid(group, metrics),
         *_inception_score(columns),
+        *_reconstruction(metrics),
         *_likelihood(columns),
         *_limit(group, columns),
         *_cost(group, columns),
@@ -130,6 +132,14 @@ def _inception_score(columns: list[Column]) -> Iterator[str]:
         yield f"IS is in the classes of {', '.join(others)}, not Inception's: not comparable with published scores."
 
 
+def _reconstruction(metrics: set[str]) -> Iterator[str]:
+    if RFID in metrics:
+        yield (
+            "rFID is the FID of the reconstructions of all test images against these images. It says what encoding "
+            "loses, not how well a model samples, and is no lower limit of its FID."
+        )
+
+
 def _likelihood(columns: list[Column]) -> Iterator[str]:
     if any(is_likelihood(column.metric) for column in columns):
         yield (
@@ -168,6 +178,9 @@ def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
         "Compute covers every phase of training (first stage and critic included) but not scoring, checkpoints or "
         f"preparation, on {', '.join(devices)}{apart}."
     )
+    shared = sorted({r.job.label for r in models if r.cost.train and r.cost.train.trained_by})
+    if shared:
+        yield f"{', '.join(shared)}: the weights of another row; each row shows what their training cost, paid once."
     if "overall_v100_days" in keys:
         for basis in sorted({record.cost.train.v100_basis for record in models if record.cost.train} - {""}):
             yield f"V100-days are converted from device-seconds: {basis}."

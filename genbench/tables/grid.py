@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from genbench.support.text import DASH, printable
+from genbench.support.text import DASH, printable, shortened
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.notes import Notes
 from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
@@ -59,8 +59,7 @@ def grid_of(table: Table, ink: Ink) -> Grid:
 
 
 def _short(name: str) -> str:
-    shown = printable(name)
-    return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
+    return shortened(printable(name), LONGEST_NAME)
 
 
 def _entry(grid: Grid, column: Column, row: Row) -> Entry:

@@ -149,13 +149,14 @@ def views(record: Record) -> list[View]:
 def comparable(records: Iterable[Record]) -> list[Group]:
     """The records in groups within which every slot has one dataset digest and one protocol.
 
-    Reference rows join every group they fit. A run without a measurement joins the groups of its other seeds or, if
-    there are none, all groups of its dataset: a failure is a row.
+    Reference rows join every group they fit, and so do models that draw no samples. A run without a measurement joins
+    the groups of its other seeds or, if there are none, all groups of its dataset: a failure is a row.
     """
     models = [view for record in records if not is_reference(record) for view in views(record)]
     groups: list[Group] = []
     for view in sorted(models, key=lambda view: -len(view.slots)):
-        _join(groups, view, list(islice((group for group in groups if group.admits(view)), 1)))
+        most = None if view.record.draws_nothing else 1
+        _join(groups, view, list(islice((group for group in groups if group.admits(view)), most)))
     for record in records:
         if is_reference(record) and record.measurements:
             _join_reference(groups, record)

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genbench.model import Model, Phase
+from genbench.training.memory import copy_without_memories, memories
+from genbench.training.phases import first_phases
 
 
 class WeightAverage:
     """A copy of the model whose weights trail the trained ones; samples and likelihoods come from it.
 
-    The decay is warmed up, min(decay, (1 + t)/(10 + t)) after t steps of a phase, so that short runs are not held
-    back by their random start.
+    The decay is warmed up, min(decay, (1 + t)/(10 + t)) after t steps of an optimizer, so that short runs are not held
+    back by their random start. Phases that share an optimizer share the average of what they move.
     """
 
     def __init__(self, model: Model, phases: list[Phase], decay: float) -> None:
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.model = copy_without_memories(model).requires_grad_(False).eval()
         self.decay = decay
-        self._buffers = list(self.model.buffers())
-        self._pairs = {phase.name: self._pair(model, phase.module) for phase in phases}
+        self._buffers = _buffers(self.model)
+        first = first_phases(phases)
+        sharing = {name: [phase for phase in phases if first[phase.name] == name] for name in first.values()}
+        self._pairs = {phase.name: self._pair(model, sharing[first[phase.name]]) for phase in phases}
 
-    def _pair(self, model: Model, module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        moved = {id(parameter) for parameter in module.parameters()}
+    def _pair(self, model: Model, phases: list[Phase]) -> tuple[list[Tensor], list[Tensor]]:
+        moved = {id(parameter) for phase in phases for parameter in phase.module.parameters()}
         trained = {name: p for name, p in model.named_parameters() if id(p) in moved}
         averages = dict(self.model.named_parameters())
         return [averages[name] for name in trained], list(trained.values())
 
     @torch.no_grad()
     def update(self, phase: str, steps: int) -> None:
-        """Move the averages of the phase's parameters towards their present values, after `steps` steps of it."""
+        """Move the averages of the phase's parameters towards their present values, after `steps` steps of them."""
         averages, trained = self._pairs[phase]
         decay = min(self.decay, (1 + steps) / (10 + steps))
         torch._foreach_lerp_(averages, trained, 1 - decay)
@@ -40,7 +42,7 @@ class WeightAverage:
     def copy_buffers(self, model: Model) -> None:
         """Buffers are state, not weights: they are taken over as they are."""
         if self._buffers:
-            torch._foreach_copy_(self._buffers, list(model.buffers()))
+            torch._foreach_copy_(self._buffers, _buffers(model))
 
     @torch.no_grad()
     def replace(self, phase: str) -> None:
@@ -53,3 +55,9 @@ class WeightAverage:
         """Start the averages anew from the phase's present weights, after they were prepared from data."""
         averages, trained = self._pairs[phase]
         torch._foreach_copy_(averages, trained)
+
+
+def _buffers(model: Model) -> list[Tensor]:
+    """All buffers but memories, which belong to training."""
+    kept = memories(model)
+    return [buffer for name, buffer in model.named_buffers() if name not in kept]

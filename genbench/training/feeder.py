@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import torch
 
 from genbench.data.dataset import Dataset
@@ -12,12 +15,15 @@ from genbench.support.seeds import derive_seed
 
 
 class Feeder:
-    """Batches of the training images on the device, dequantised, in an order that depends on seed and images seen."""
+    """Batches of the training images on the device, mirrored if `flip`, then dequantised.
+
+    Order, mirrored images and noise depend on the seed and the images seen alone.
+    """
 
     RESIDENT_BYTES = 4 * 2**30
 
-    def __init__(self, job: Job, data: Dataset, discrete: bool, device: torch.device) -> None:
-        self.job, self.data, self.discrete, self.device = job, data, discrete, device
+    def __init__(self, job: Job, data: Dataset, discrete: bool, device: torch.device, flip: bool = False) -> None:
+        self.job, self.data, self.discrete, self.device, self.flip = job, data, discrete, device, flip
         self.images = torch.from_numpy(data.train.images)
         if device.type != "cpu" and self.images.numel() <= self.RESIDENT_BYTES:
             self.images = self.images.to(device)
@@ -25,11 +31,25 @@ class Feeder:
         labels = data.train.labels
         self.labels = torch.from_numpy(labels).to(device) if job.conditional and labels is not None else None
 
-    def batch(self, seen: int, size: int) -> Batch:
-        """The `size` images after the first `seen`, float32 (size, C, H, W)."""
+    def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
+        """The `size` images that follow after `seen`, float32 (size, C, H, W), for an update at this `progress`."""
         indices = torch.from_numpy(self.data.batch_at(self.job.seed, seen, size))
         levels = self.images[indices.to(self.images.device)].to(self.device)
         if self.images.device.type == "cpu":
             store.release(self.data.train.images)
+        if self.flip:
+            mirrored = torch.from_numpy(flips(self.job.seed, seen, size)).to(self.device)
+            levels = torch.where(mirrored[:, None, None, None], levels.flip(-1), levels)
         labels = None if self.labels is None else self.labels[indices.to(self.device)]
-        return Batch.of_levels(levels, labels, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
+        batch = Batch.of_levels(levels, labels, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
+        return replace(batch, progress=progress)
+
+
+def flips(seed: int, seen: int, size: int) -> np.ndarray:
+    """Whether each of the `size` images that follow after `seen` is mirrored, bool (size,), with probability 1/2.
+
+    A pure function of the seed and an image's place in the stream: Philox gives four numbers per value of its counter.
+    """
+    generator = np.random.Philox(key=derive_seed(seed, "flip"), counter=seen // 4)
+    mirrored: np.ndarray = generator.random_raw(seen % 4 + size)[seen % 4 :] % 2 == 1
+    return mirrored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -15,7 +16,7 @@ from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter
 from genbench.metering.meter import Meter
-from genbench.model import Model, Phase
+from genbench.model import Batch, Model, Phase
 from genbench.records import checkpoint
 from genbench.records.job import Job
 from genbench.records.training_state import Ledger, TrainingState
@@ -28,7 +29,9 @@ from genbench.training.compilation import compiled, uncompiled
 from genbench.training.ema import WeightAverage
 from genbench.training.feeder import Feeder
 from genbench.training.keeper import Keeper
+from genbench.training.memory import memories, restore_memories
 from genbench.training.optimizer_state import optimizer_tensors, restore_optimizers
+from genbench.training.phases import checked_loss, checked_phases, first_phases, give_gradients, optimizers
 from genbench.training.team import Team
 
 CHECKPOINT_SECONDS = 60.0
@@ -45,13 +48,18 @@ class Trainer:
     ) -> None:
         self.job, self.model, self.folder, self.meter, self.team = job, model, folder, meter, team or Team()
         self.device = torch.device(job.runtime.device)
-        self.feeder = Feeder(job, data, model.discrete, self.device)
+        self.feeder = Feeder(job, data, model.discrete, self.device, model.config.flip)
         self.phases = checked_phases(model)
         self.rates = {phase.name: [group["lr"] for group in phase.optimizer.param_groups] for phase in self.phases}
         self.ema = WeightAverage(model, self.phases, model.config.ema_decay)
         self.started: set[str] = set()
         self.ended: set[str] = set()
-        self.phase_steps = dict.fromkeys([phase.name for phase in self.phases], 0)
+        self.settled = False
+        self.idle = 0
+        self.first = first_phases(self.phases)
+        self.phase_steps = dict.fromkeys(self.first, 0)
+        self.averages = dict.fromkeys(self.first.values(), 0)
+        self.learning_rates: dict[str, float] = {}
         self.flops_per_update: dict[str, float] = {}
         self.moving: Phase | None = None
         self.logged = -1
@@ -74,13 +82,18 @@ class Trainer:
             self.end(phase)
         self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
         if self.team.leads:
+            if not self.settled:
+                with self.meter.pause():
+                    self.settle(self.ema.model)
+                    self.settled = True
             self.save(last=True)
             fault("train.end")
         return self.ema.model
 
     def look_after(self, before: float) -> None:
         """What follows a step that began at the progress `before`: logs, points of the curve, checkpoints, a stop."""
-        if self.progress() == before:
+        self.idle = self.idle + 1 if self.progress() == before else 0
+        if self.idle == math.lcm(*(phase.every for phase in self.phases)):
             raise BadInput(
                 f"{self.model.name}: a step takes no {self.job.budget.unit} that are counted, so that the budget "
                 f"would never be spent",
@@ -101,7 +114,7 @@ class Trainer:
         )  # fmt: skip
 
     def step(self, progress: float) -> None:
-        """One pass over all active phases with their repeats."""
+        """One pass over the active phases whose turn it is, with their repeats."""
         at("train", self.meter.steps)
         active = []
         for phase in self.phases:
@@ -110,13 +123,17 @@ class Trainer:
             elif progress >= phase.span[0]:
                 self.start(phase)
                 active.append(phase)
-        for phase in active:
-            within = (progress - phase.span[0]) / (phase.span[1] - phase.span[0])
+        due = [phase for phase in active if self.meter.steps % phase.every == 0]
+        last = {self.first[phase.name]: phase for phase in due}
+        for phase in due:
+            first = self.first[phase.name]
             with self.meter.phase(phase.name) as ledger:
                 for _ in range(phase.repeats):
-                    self.update(phase, within, ledger)
+                    self.update(phase, phase.within(progress), ledger)
                 self.phase_steps[phase.name] += 1
-                self.ema.update(phase.name, self.phase_steps[phase.name])
+                if phase is last[first]:
+                    self.averages[first] += 1
+                    self.ema.update(first, self.averages[first])
         self.ema.copy_buffers(self.model)
         self.meter.steps += 1
 
@@ -126,31 +143,45 @@ class Trainer:
             return
         with self.meter.pause(), torch.no_grad():
             if self.team.leads:
-                count = min(PREPARE_IMAGES, len(self.feeder.data.train))
-                batch = self.feeder.batch(0, count)
                 torch.manual_seed(derive_seed(self.job.seed, phase.name, "prepare"))
                 with uncompiled(self.model):
-                    self.model.prepare(phase.name, batch)
+                    self.model.prepare(phase.name, self.first_images())
             self.team.share(self.model)
-            self.ema.reset(phase.name)
+            if not self.averages[self.first[phase.name]]:
+                self.ema.reset(phase.name)
             self.ema.copy_buffers(self.model)
             self.started.add(phase.name)
 
     def end(self, phase: Phase) -> None:
-        """When a phase ends its average becomes its weights, which then no longer move."""
-        if phase.name in self.started and phase.name not in self.ended:
+        """When the last phase of an optimizer ends, the average becomes the weights, which then no longer move."""
+        if phase.name in self.ended:
+            return
+        self.ended.add(phase.name)
+        sharing = {name for name, first in self.first.items() if first == self.first[phase.name]}
+        if sharing <= self.ended and sharing & self.started:
             self.ema.replace(phase.name)
-            self.ended.add(phase.name)
+
+    @torch.no_grad()
+    def settle(self, model: Model) -> None:
+        """Let a model with averaged weights set what depends on them; the clock stands."""
+        torch.manual_seed(derive_seed(self.job.seed, "settle"))
+        model.settle(self.first_images())
+        model.eval()
+
+    def first_images(self) -> Batch:
+        """What `Model.prepare` and `Model.settle` are given."""
+        return self.feeder.batch(0, min(PREPARE_IMAGES, len(self.feeder.data.train)))
 
     def update(self, phase: Phase, within: float, ledger: Ledger) -> None:
         """One batch through one optimizer. Raises Diverged before a step that is not finite would be taken."""
         self.move(phase)
         phase.optimizer.zero_grad(set_to_none=True)
         counted = phase.name in self.flops_per_update or not self.team.leads
-        losses = self.gradients(phase)
+        losses = self.gradients(phase, within)
         factor = phase.factor(within, self.phase_steps[phase.name])
         for group, rate in zip(phase.optimizer.param_groups, self.rates[phase.name]):
             group["lr"] = rate * factor
+        self.learning_rates[phase.name] = self.rates[phase.name][0] * factor
         fault("train.update")
         if counted:
             phase.optimizer.step()
@@ -171,7 +202,7 @@ class Trainer:
             give_gradients(self.model, phase)
             self.moving = phase
 
-    def gradients(self, phase: Phase) -> dict[str, float]:
+    def gradients(self, phase: Phase, within: float) -> dict[str, float]:
         """Mean losses and gradients, clipped, of an update's micro-batches, of which each process takes its share.
 
         Each micro-batch finds the buffers as the update found them; those that its first one left stay.
@@ -179,8 +210,8 @@ class Trainer:
         size, count = self.model.config.pieces
         mine = count // self.team.size
         first = self.meter.images + self.team.rank * mine * size
-        sums = self.accumulate(phase, range(first, first + mine * size, size), count)
-        parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
+        sums = self.accumulate(phase, range(first, first + mine * size, size), count, within)
+        parameters: list[Tensor] = [*phase.parameters]
         sums = self.team.add_up(parameters, sums)
         self.team.share_buffers(self.model)
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -196,7 +227,7 @@ class Trainer:
             raise Diverged(f"the {what} of phase {phase.name!r} is not finite at step {self.meter.steps}")
         return losses
 
-    def accumulate(self, phase: Phase, starts: range, count: int) -> dict[str, Tensor]:
+    def accumulate(self, phase: Phase, starts: range, count: int, within: float) -> dict[str, Tensor]:
         """Sums of losses and gradients over the micro-batches, of `count`, that begin at `starts`.
 
         FLOPs are counted on a phase's first micro-batch, all later ones being equal.
@@ -205,23 +236,23 @@ class Trainer:
         found = [buffer.clone() for buffer in buffers]
         if self.team.leads and phase.name not in self.flops_per_update:
             with uncompiled(self.model), FlopCounter() as counter:
-                sums = self.backward(phase, starts[0], starts.step)
+                sums = self.backward(phase, starts[0], starts.step, within)
             self.flops_per_update[phase.name] = counter.flops * count
             self.meter.uncounted_ops |= counter.uncounted
         else:
-            sums = self.backward(phase, starts[0], starts.step)
+            sums = self.backward(phase, starts[0], starts.step, within)
         left = [buffer.clone() for buffer in buffers]
         for start in starts[1:]:
             _put_back(buffers, found)
-            losses = self.backward(phase, start, starts.step)
+            losses = self.backward(phase, start, starts.step, within)
             sums = {name: value + losses[name] for name, value in sums.items()}
         _put_back(buffers, left)
         return sums
 
-    def backward(self, phase: Phase, first: int, size: int) -> dict[str, Tensor]:
+    def backward(self, phase: Phase, first: int, size: int, within: float) -> dict[str, Tensor]:
         """Losses of the `size` images from `first` on, their gradients added to what is there."""
         alive()
-        batch = self.feeder.batch(first, size)
+        batch = self.feeder.batch(first, size, within)
         seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))
         with autocast(self.device, self.job.precision):
             outcome = self.model.loss(phase.name, batch)
@@ -247,7 +278,7 @@ class Trainer:
                 if means:
                     line = {
                         "step": self.meter.steps, "images": self.meter.images, "seconds": round(self.meter.seconds, 3),
-                        "phase": phase.name, "learning_rate": phase.optimizer.param_groups[0]["lr"], **means,
+                        "phase": phase.name, "learning_rate": self.learning_rates[phase.name], **means,
                     }  # fmt: skip
                     store.append_json(self.folder / LOG, {k: v for k, v in line.items() if _finite(v)})
             self.totals.clear()
@@ -258,7 +289,10 @@ class Trainer:
         if self.curve.is_due(self.progress()):
             with self.meter.pause():
                 waiting = [phase.name for phase in self.phases if phase.name not in self.started]
-                self.curve.keep(self.progress(), self.ema.model, waiting, self.meter)
+                model = self.ema.model
+                if type(model).settle is not Model.settle and not waiting:
+                    self.settle(model := copy.deepcopy(model))
+                self.curve.keep(self.progress(), model, waiting, self.meter)
 
     def save(self, last: bool = False) -> None:
         """Write a checkpoint, outside the clock; the last one without optimizer. Raises Diverged for spoilt weights."""
@@ -267,12 +301,15 @@ class Trainer:
                 raise Diverged(f"a weight is not finite after step {self.meter.steps}")
             tensors = {"model": self.model.state_dict(), "ema": self.ema.model.state_dict()}
             if not last:
-                tensors["optimizer"] = optimizer_tensors({p.name: p.optimizer for p in self.phases})
+                tensors["optimizer"] = optimizer_tensors(optimizers(self.phases))
+                if kept := memories(self.model):
+                    tensors["memory"] = kept
             totals = {name: [x if math.isfinite(x) else None for x in values] for name, values in self.totals.items()}
             state = TrainingState(
                 job=self.job.id, meter=self.meter.state(), logged=self.logged, started=sorted(self.started),
-                ended=sorted(self.ended), phase_steps=self.phase_steps, flops_per_update=self.flops_per_update,
-                totals=totals, curve=self.curve.state(),
+                ended=sorted(self.ended), settled=self.settled, phase_steps=self.phase_steps, averages=self.averages,
+                learning_rates=self.learning_rates, flops_per_update=self.flops_per_update, totals=totals,
+                curve=self.curve.state(),
             )  # fmt: skip
             if (self.folder / LOG).exists():
                 store.sync(self.folder / LOG)
@@ -291,11 +328,13 @@ class Trainer:
         self.model.load_state_dict(tensors["model"])
         self.ema.model.load_state_dict(tensors["ema"])
         if "optimizer" in tensors:
-            restore_optimizers({p.name: p.optimizer for p in self.phases}, tensors["optimizer"])
+            restore_optimizers(optimizers(self.phases), tensors["optimizer"])
+            restore_memories(self.model, tensors.get("memory", {}))
         self.meter.restore(state.meter)
         self.saved_at = self.meter.seconds
-        self.started, self.ended = set(state.started), set(state.ended)
-        self.phase_steps, self.flops_per_update = state.phase_steps, state.flops_per_update
+        self.started, self.ended, self.settled = set(state.started), set(state.ended), state.settled
+        self.phase_steps, self.averages = state.phase_steps, state.averages
+        self.learning_rates, self.flops_per_update = state.learning_rates, state.flops_per_update
         self.logged = state.logged
         self.totals = {name: [math.nan if x is None else x for x in many] for name, many in state.totals.items()}
         if self.team.leads:
@@ -316,48 +355,6 @@ def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, 
         trained = Trainer(job, model, data, folder, meter, team).run()
     synchronize(meter.device)
     return trained
-
-
-def checked_phases(model: Model) -> list[Phase]:
-    """The model's phases. Raises BadInput where one is not sound or two move the same parameter."""
-    phases = model.phases()
-    names = [phase.name for phase in phases]
-    if not phases or len(set(names)) < len(names):
-        raise BadInput(f"{model.name}: phases() must give at least one phase, each with its own name")
-    owner: dict[int, str] = {}
-    for phase in phases:
-        begin, end = phase.span
-        if not 0 <= begin < end <= 1 or phase.repeats < 1 or "." in phase.name:
-            raise BadInput(
-                f"{model.name}: phase {phase.name!r}: a span within [0, 1], repeats from 1, no dot in the name"
-            )
-        for parameter in (p for group in phase.optimizer.param_groups for p in group["params"]):
-            if owner.setdefault(id(parameter), phase.name) != phase.name:
-                raise BadInput(
-                    f"{model.name}: phases {owner[id(parameter)]!r} and {phase.name!r} move the same parameter"
-                )
-    return phases
-
-
-def give_gradients(model: Model, phase: Phase) -> None:
-    """Let the phase's parameters have gradients, and no others of the model."""
-    model.requires_grad_(False)
-    for group in phase.optimizer.param_groups:
-        for parameter in group["params"]:
-            parameter.requires_grad_(True)
-
-
-def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
-    """The scalar to minimise. Raises BadInput where it is missing, not a scalar or without gradient."""
-    loss = losses.get("loss")
-    if loss is None or loss.dim() != 0 or not loss.is_floating_point() or not loss.requires_grad:
-        got = (
-            "nothing"
-            if loss is None
-            else f"{loss.dtype} of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
-        )
-        raise BadInput(f"loss({phase.name!r}) must give a floating-point scalar with a gradient, it gave {got}")
-    return loss
 
 
 @torch.no_grad()

@@ -1,19 +1,17 @@
 """A team: the processes that train one model together, joined by torch.distributed for the time of a training.
 
-Each computes the gradients of its share of an update's micro-batches; the sum of them all moves every copy of the model
-alike. What decides (the clock, a wish to stop, checkpoints, logs) is the first process's, which starts the others.
+Each computes the gradients of its share of an update's micro-batches, and their sum updates every copy of the model
+identically. The first process, the leader, starts the others and decides: the clock, stopping, checkpoints, logs.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from genbench.devices import communication, use_device, use_threads
-from genbench.support import errors
 from genbench.support.errors import GenbenchError, ProcessFailed
-from genbench.support.processes import ending, start_forkserver
+from genbench.support.processes import Child, Say
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
@@ -32,26 +29,29 @@ if TYPE_CHECKING:
     from genbench.records.job import Job
 
 TIMEOUT = timedelta(minutes=10)
-"""How long one process waits for the others, which may compile or write a checkpoint meanwhile."""
+"""How long one process waits for the others, which may be compiling or writing a checkpoint."""
 FAREWELL_SECONDS = 10.0
-Main = Callable[[int, int, dict[str, Any], "Dataset", Path, Connection], None]
-"""What a further process runs: (rank, port, job as plain data, dataset, run folder, where it reports)."""
+WorkerMain = Callable[[Say, int, int, dict[str, Any], "Dataset", Path], None]
+"""What the other processes run: (say, rank, port, job as plain data, dataset, run folder).
+
+It says once that it is ready, and then at most the error that ends it.
+"""
 
 
 class PeerLost(Exception):
-    """Another process of the team did not answer."""
+    """Another process of the team did not respond."""
 
 
 @dataclass(frozen=True)
 class Team:
-    """The place of this process among `size` that train a model together; alone it sends nothing."""
+    """The rank of this process among `size` that train a model together; alone it communicates nothing."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that decides."""
+        """Whether this is the leader."""
         return self.rank == 0
 
     def agree(self, number: float) -> float:
@@ -71,12 +71,12 @@ class Team:
         return float(message)
 
     def share(self, *modules: nn.Module) -> None:
-        """Take over the leader's weights and buffers."""
+        """Copy the leader's weights and buffers."""
         for tensor in (t for module in modules if self.size > 1 for t in module.state_dict().values()):
             self._take_over([tensor])
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Take over the leader's buffers, as one message."""
+        """Copy the leader's buffers, in one message."""
         if self.size > 1:
             self._take_over(list(module.buffers()))
 
@@ -111,52 +111,24 @@ class Team:
 
 
 def _answered(message: Callable[[], object]) -> None:
-    """Exchange a message. Raises PeerLost where one of the others has ended, or is later than TIMEOUT."""
+    """Exchange a message. Raises PeerLost if another process has ended or takes longer than TIMEOUT."""
     try:
         message()
-    except (RuntimeError, ValueError) as error:  # the latter where the group has been broken off
+    except (RuntimeError, ValueError) as error:  # the latter if the group has been aborted
         raise PeerLost(str(error)) from error
 
 
-@dataclass
-class Worker:
-    """A process that the leader started, and what it says: nothing when it is ready, later its failure."""
-
-    rank: int
-    process: BaseProcess
-    receiver: Connection
-
-    def failure(self, size: int) -> GenbenchError | None:
-        """Why it ended, if it has ended, in the class of its own error."""
-        name = f"process {self.rank + 1} of {size}"
-        with suppress(EOFError, OSError):
-            while self.receiver.poll():
-                if (said := self.receiver.recv()) is not None:
-                    kind, message, text = said
-                    error: GenbenchError = getattr(errors, kind, ProcessFailed)(f"{name}: {message}")
-                    error.add_note(text)
-                    return error
-        code = self.process.exitcode
-        return None if not code else ProcessFailed(f"{name} {ending(code)}")
-
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        self.process.kill()
-        self.process.join()
-        self.receiver.close()
-
-
 @contextmanager
-def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: Main) -> Iterator[Team]:
-    """The team of a job, as its leader sees it, for the time of the block; its processes run `main` and end with it.
+def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: WorkerMain) -> Iterator[Team]:
+    """The team of a job, as its leader sees it, for the duration of the block; its workers run `main` and end with it.
 
-    Raises the failure of a process that ended before its time.
+    Raises the error of a process that ended too early.
     """
     size = job.runtime.processes
     if size == 1:
         yield Team()
         return
-    workers: list[Worker] = []
+    workers: list[Child] = []
     leaving = threading.Event()
     threads = torch.get_num_threads()
     try:
@@ -169,39 +141,28 @@ def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: Main) ->
             meter.processes = size
         yield team
     except PeerLost as lost:
-        raise _fault(workers, size) from lost
+        raise _fault(workers) from lost
     finally:
         leaving.set()
         for worker in workers:
-            worker.end()
+            worker.close()
         break_off()
         use_threads(threads)
 
 
-def _start(workers: list[Worker], job: Job, data: Dataset, folder: Path, port: int, main: Main) -> None:
-    """Start all but the leader, and wait until each has its model. Raises PeerLost where one ends instead."""
-    start_forkserver()
-    spawn = multiprocessing.get_context("forkserver")
+def _start(workers: list[Child], job: Job, data: Dataset, folder: Path, port: int, main: WorkerMain) -> None:
+    """Start all but the leader, and wait until each has built its model. Raises PeerLost if one ends instead."""
     for rank, device in enumerate(job.runtime.peers, start=1):
-        receiver, sender = spawn.Pipe(duplex=False)
         own = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": device})})
-        arguments = (rank, port, own.model_dump(mode="json"), data, folder, sender)
-        process = spawn.Process(target=main, args=arguments, name=f"{job.id} {rank}")
-        process.start()
-        sender.close()
-        workers.append(Worker(rank, process, receiver))
+        name = f"process {rank + 1} of {job.runtime.processes}"
+        workers.append(Child(name, main, rank, port, own.model_dump(mode="json"), data, folder))
     for worker in workers:
-        wait([worker.receiver, worker.process.sentinel])
-        try:
-            ready = worker.receiver.recv() is None if worker.receiver.poll() else False
-        except EOFError:
-            ready = False
-        if not ready:
+        if next(worker.said(None), None) is None:
             raise PeerLost("ended before it was ready")
 
 
-def _watch(workers: list[Worker], leaving: threading.Event) -> None:
-    """Break off what the leader waits for when a process ends with an error: NCCL would wait for its timeout."""
+def _watch(workers: list[Child], leaving: threading.Event) -> None:
+    """Abort what the leader waits for when a process ends with an error; NCCL would wait for its timeout."""
     running = {worker.process.sentinel: worker for worker in workers}
     while running and not leaving.is_set():
         for sentinel in wait(list(running), timeout=0.5):
@@ -212,23 +173,32 @@ def _watch(workers: list[Worker], leaving: threading.Event) -> None:
 
 
 def break_off() -> None:
-    """Leave the group without a word to the others, whom an orderly end would wait for."""
+    """Leave the group without notifying the others, for which an orderly end would wait."""
     with suppress(Exception):
         dist.distributed_c10d._abort_process_group()
     with suppress(Exception):
         dist.destroy_process_group()
 
 
-def _fault(workers: list[Worker], size: int) -> GenbenchError:
-    """What ended the team: a process's own error before one that was only left alone."""
+def _fault(workers: list[Child]) -> GenbenchError:
+    """What ended the team: an error that a process reported rather than a death that may only follow from it."""
     wait([worker.process.sentinel for worker in workers], timeout=FAREWELL_SECONDS)
-    found = [failure for worker in workers if (failure := worker.failure(size)) is not None]
+    found = [failure for worker in workers if (failure := _failure(worker)) is not None]
     found.sort(key=lambda failure: type(failure) is ProcessFailed)
-    return found[0] if found else ProcessFailed(f"a process did not answer within {TIMEOUT}")
+    return found[0] if found else ProcessFailed(f"a process did not respond within {TIMEOUT}")
+
+
+def _failure(worker: Child) -> GenbenchError | None:
+    """Why a process ended: the error that it reported or, if it died, how."""
+    try:
+        list(worker.said())
+    except GenbenchError as error:
+        return error
+    return ProcessFailed(f"{worker.process.name} {worker.ending()}") if worker.process.exitcode else None
 
 
 def meeting_point(port: int | None = None) -> Any:
-    """Where the processes find each other: the leader's own, or that at a port of this machine."""
+    """Where the processes meet: the store that the leader makes or, given its port, a connection to it."""
     leads, place = port is None, ("127.0.0.1", port or 0)
     return dist.TCPStore(*place, is_master=leads, wait_for_workers=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-import traceback
-from multiprocessing.connection import Connection
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,21 @@ from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.records.job import Job
-from genbench.support.errors import described
-from genbench.support.processes import die_with_parent
+from genbench.support.errors import GenbenchError, ProcessFailed, describe
+from genbench.support.processes import Say
 from genbench.training.loop import build_model, train_with
 from genbench.training.team import PeerLost, gathered, join, meeting_point
 
 
 def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
-    """Train `model` to the job's budget, resuming where a checkpoint is; returns it with averaged weights."""
+    """Train `model` to the job's budget, resuming from its checkpoint, if any; returns it with averaged weights."""
     with gathered(job, data, folder, meter, worker_main) as team:
         return train_with(team, job, model, data, folder, meter)
 
 
-def worker_main(rank: int, port: int, plain: dict[str, Any], data: Dataset, folder: Path, sender: Connection) -> None:
+def worker_main(say: Say, rank: int, port: int, plain: dict[str, Any], data: Dataset, folder: Path) -> None:
     """A process that the leader started: it builds the model, joins, trains along, and writes nothing."""
-    die_with_parent()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the leader decides, and its end is this process's
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the leader decides when to stop, and this process ends with it
     logging.captureWarnings(True)
     try:
         job = Job.model_validate(plain)
@@ -42,13 +39,14 @@ def worker_main(rank: int, port: int, plain: dict[str, Any], data: Dataset, fold
         use_threads(job.runtime.process_threads)
         exact_arithmetic()
         model = build_model(job, load_into(Plugins(), job.runtime.plugins), data, device)
-        sender.send(None)
+        say("ready")
         team = join(rank, job.runtime.processes, meeting_point(port), device)
         meter = Meter(device)
         with meter.training():
             train_with(team, job, model, data, folder, meter)
     except PeerLost:
         raise SystemExit(1) from None
+    except GenbenchError as error:
+        raise type(error)(f"{current_process().name}: {error.message}", error.hint) from error
     except BaseException as error:
-        sender.send((type(error).__name__, described(error), traceback.format_exc()))
-        raise SystemExit(1) from None
+        raise ProcessFailed(f"{current_process().name}: {describe(error)}") from error

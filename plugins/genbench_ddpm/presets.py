@@ -2,8 +2,7 @@
 
 `paper` and `paper-lsun` are the networks and processes of Ho et al. 2020, appendix B: 35,746,307 parameters on 32x32x3
 and 113,673,219 on 256x256x3. The reverse variances are those of the authors' code. Their optimizer was Adam, which is
-AdamW without weight decay. They flipped images at random (CIFAR-10, bedrooms, churches, CelebA-HQ), which no preset
-does.
+AdamW without weight decay. Like theirs, both flip images at random (CIFAR-10, bedrooms, churches, CelebA-HQ; not cats).
 """
 
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 PAPER: Mapping[str, Any] = {
     "batch_size": 128,
+    "flip": True,
     "optimizer": "adamw",
     "learning_rate": 2e-4,
     "times": "uniform",

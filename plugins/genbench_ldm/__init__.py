@@ -163,6 +163,10 @@ class LatentDiffusion(SumOfTerms, Model):
         images = self.autoencoder.decode(latents.flatten(0, -4) / self.scale).clamp(-1, 1)
         return images.view(*latents.shape[:-3], *self.data.shape)
 
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """What the first stage makes of images: the mean of p(x|z) at the mean of q(z|x)."""
+        return self.decode(self.mean_latents(images))
+
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
         times, latents = self.diffuser.forward_chain(self.mean_latents(images), count)
         return times, self.decode(latents)

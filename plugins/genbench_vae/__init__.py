@@ -150,6 +150,10 @@ class VAE(Model):
             return mean.clamp(-1, 1)
         return (normal_draw if self.config.likelihood == "gaussian" else logistic_draw)(mean, log_scale)
 
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The mean of p(y|z) at the mean of q(z|y)."""
+        return self.decode(self.encode(images, labels)[0], labels)[0].clamp(-1, 1)
+
     def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
         """The means of p(y|z) on the line between the means of both images' posteriors."""
         here, there = (self.encode(images, labels)[0] for images in (first, second))

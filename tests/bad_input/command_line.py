@@ -87,7 +87,17 @@ CASES = {
     "several wrong settings": Case(
         f"{RUN} --set gaussian.batch_size=0 --set gaussian.ema_decay=2 --set gaussian.x=1",
         2,
-        ("batch_size", "ema_decay", "x: unknown key", "mend all 3"),
+        ("batch_size", "ema_decay", "x: unknown key", "fix all 3"),
+    ),
+    "a sweep without values": Case(f"{RUN} --sweep gaussian.batch_size=", 2, ("no values", "MODEL.KEY=V,V,V")),
+    "a sweep of another model": Case(f"{RUN} --sweep vae.width=3,4", 2, "no model 'vae'"),
+    "a sweep of an unknown option": Case(
+        f"{RUN} --sweep gaussian.batchsize=3,4", 2, ("gaussian-batchsize3", "did you mean 'batch_size'")
+    ),
+    "a sweep over a word": Case(f"{RUN} --sweep gaussian.batch_size=3,four", 2, ("batch_size", "four")),
+    "a value twice in a sweep": Case(f"{RUN} --sweep gaussian.batch_size=3,4,3", 2, "a value is given twice"),
+    "a sweep over what is set": Case(
+        f"{RUN} --set gaussian.batch_size=3 --sweep gaussian.batch_size=3,4", 2, "batch_size of 'gaussian' is given twice"
     ),
     "unknown preset": Case("run -m vae -d digits --set vae.preset=huge", 2, ("huge", "tiny")),
     "out is a file": Case(f"{RUN} --out a-file/runs", 2, ("a-file", "is a file"), {"a-file": ""}),

@@ -16,6 +16,11 @@ CASES = {
         f"{MODELS}{MODELS}\nlable = 'x'\n", "suite.toml:6: models.1.lable", "did you mean 'label'"
     ),
     "unknown option of a model": suite(f"{MODELS}config = {{ batchsize = 1 }}\n", "gaussian", "batchsize", "batch_size"),
+    "a sweep of no values": suite(f"{MODELS}sweep = {{ batch_size = [] }}\n", "suite.toml:3", "batch_size: no values"),
+    "a sweep of one number": suite(f"{MODELS}sweep = {{ batch_size = 3 }}\n", "suite.toml:3", "sweep.batch_size"),
+    "a sweep's label twice": suite(
+        f"{MODELS}sweep = {{ batch_size = [3] }}\n{MODELS}label = 'gaussian-batch_size3'\n", "gaussian-batch_size3 is given twice"
+    ),
     "no model": suite("seeds = 1\n", "suite.toml", "models", "missing"),
     "no file content": suite("", "suite.toml", "models", "missing"),
     "an empty list of models": suite("models = []\n", "suite.toml:1", "models"),
@@ -54,7 +59,7 @@ CASES = {
     ),
     "several mistakes": suite(
         f"samples = 1\nprecision = 'x'\nbugdet = 1\n{MODELS}", "suite.toml:1: samples", "suite.toml:2: precision",
-        "suite.toml:3: bugdet", "mend all 3",
+        "suite.toml:3: bugdet", "fix all 3",
     ),
 }  # fmt: skip
 CASES |= {

@@ -1,0 +1,150 @@
+"""rFID, PSNR and the use of the codebook on test images, for every model that encodes and decodes images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genbench.capabilities import Codebook, Reconstruction
+from genbench.data.dataset import Dataset
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.features import job_extractors, reference_features
+from genbench.evaluate.likelihood import BLOCK, block_of
+from genbench.evaluate.parts import once
+from genbench.extension.registry import Plugins
+from genbench.images import to_uint8
+from genbench.metrics import metric_named
+from genbench.metrics.frechet import fid_of_pairs
+from genbench.metrics.reconstruction import PSNR, RFID, codebook_metrics, psnr
+from genbench.metrics.value import Value
+from genbench.model import Batch, Model
+from genbench.records.checkpoint import weights_digest
+from genbench.records.job import Job
+from genbench.records.protocol import versions
+from genbench.records.record import Measurement
+from genbench.support.errors import BadInput, Diverged
+from genbench.support.progress import report, stop_if_requested
+from genbench.support.seeds import derive_seed
+
+HINT = "`genbench check-plugin` names the line"
+
+
+def reconstruction_measurements(job: Job, model: Model, data: Dataset, plugins: Plugins) -> list[Measurement]:
+    """`rfid` in every extractor of the job and `psnr`; of a codebook also `code_use` and `code_perplexity`.
+
+    All are of all test images. Empty for a model that has neither `reconstruct` nor `codes`.
+    """
+    stage = FirstStage(job, model, data)
+    found = rfid_measurements(stage, plugins)
+    if isinstance(model, Reconstruction):
+        found += stage.measure({"metric": PSNR}, lambda: {PSNR: psnr(data.test.images, stage.images)})
+    if isinstance(model, Codebook):
+        size, errors = model.codebook_size(), stage.error_settings
+        found += stage.measure({"metric": "codes", **errors}, lambda: codebook_metrics(stage.codes, size, **errors))
+    return found
+
+
+def rfid_measurements(stage: FirstStage, plugins: Plugins) -> list[Measurement]:
+    """The FID between the reconstructions, if any, and the images that they are of, in every extractor of the job."""
+    job, data, found = stage.job, stage.data, list[Measurement]()
+    if not isinstance(stage.model, Reconstruction):
+        return found
+    for extractor in job_extractors(job, data, plugins):
+        report("evaluate", 0.0, f"{RFID}, {extractor.name}")
+        ours = {"allow_rank_deficient": job.evaluation.allow_rank_deficient, **stage.error_settings}
+
+        def rfid(extractor: Extractor = extractor, ours: dict[str, Any] = ours) -> dict[str, Value]:
+            reference = reference_features(extractor, data, "test", job.runtime.cache).features
+            return {RFID: fid_of_pairs(extractor.features(stage.images).features, reference, **ours)}
+
+        found += stage.measure({"metric": RFID, **ours, "extractor": extractor.describe()}, rfid)
+    return found
+
+
+@dataclass
+class FirstStage:
+    """A trained model that encodes and decodes images, and what it makes of a job's test images once that is needed."""
+
+    job: Job
+    model: Model
+    data: Dataset
+
+    @property
+    def error_settings(self) -> dict[str, int]:
+        return {"error_splits": self.job.evaluation.error_splits, "seed": self.job.evaluation.seed}
+
+    @cached_property
+    def weights(self) -> str:
+        return weights_digest(self.model)
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """The reconstructions, uint8 (N, C, H, W)."""
+        return self._of_all(reconstructed)
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """The codes, int64 (N, ...)."""
+        return self._of_all(coded)
+
+    @torch.no_grad()
+    def _of_all(self, function: Callable[[Model, Batch], Tensor]) -> np.ndarray:
+        """What a function makes of all test images, in seeded blocks; the model runs in float32."""
+        job, test, found = self.job, self.data.test, []
+        for start in range(0, len(test), BLOCK):
+            stop_if_requested()
+            indices = np.arange(start, min(start + BLOCK, len(test)))
+            batch = block_of(job, self.model, test, indices, derive_seed(job.evaluation.seed, "reconstruction", start))
+            torch.manual_seed(derive_seed(job.seed, "reconstruction", start))
+            found.append(function(self.model, batch).cpu().numpy())
+        return np.concatenate(found)
+
+    def measure(self, settings: dict[str, Any], values: Callable[[], Mapping[str, Value]]) -> list[Measurement]:
+        """The values by metric as measurements under a protocol of these settings; those of an earlier attempt stay."""
+        count = len(self.data.test)
+        common = {
+            "family": "reconstruction", "dataset": self.data.digest, "split": "test", "images": count,
+            "weights": "ema", "versions": versions(), **settings,
+        }  # fmt: skip
+
+        def measured() -> list[Measurement]:
+            return [
+                Measurement(
+                    metric=name, better=metric_named(name).better, count=count, settings=common, **asdict(value)
+                )
+                for name, value in values().items()
+            ]
+
+        return once(self.job, {"protocol": common, "model": self.weights}, measured)
+
+
+def reconstructed(model: Model, batch: Batch) -> Tensor:
+    """The levels, uint8 (B, C, H, W), of a batch's reconstructions.
+
+    Raises BadInput for a wrong shape, Diverged for NaN or infinity.
+    """
+    assert isinstance(model, Reconstruction)
+    found = model.reconstruct(batch.images, batch.labels)
+    shape = tuple(batch.images.shape)
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
+        raise BadInput(f"{model.name}: reconstruct() must give floats of shape {shape}", HINT)
+    if not found.isfinite().all():
+        raise Diverged("a reconstruction of a test image is not finite")
+    return to_uint8(found)
+
+
+def coded(model: Model, batch: Batch) -> Tensor:
+    """The codes of a batch, int64 (B, ...). Raises BadInput if they are no codes of the model's codebook."""
+    assert isinstance(model, Codebook)
+    found, size, count = model.codes(batch.images, batch.labels), model.codebook_size(), len(batch)
+    if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.shape[:1] != (count,) or not found.numel():
+        raise BadInput(f"{model.name}: codes() of {count} images must give int64 of shape ({count}, ...)", HINT)
+    if found.min() < 0 or found.max() >= size:
+        raise BadInput(f"{model.name}: codes() must give numbers from 0 to codebook_size() - 1, {size - 1}", HINT)
+    return found

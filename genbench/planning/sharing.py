@@ -1,0 +1,27 @@
+"""Which of several jobs trains for the others: those that differ only in sampling share one training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from genbench.records.job import Job
+from genbench.records.shared_training import trained_by
+
+
+def trainers(jobs: Iterable[Job]) -> dict[str, Job]:
+    """By its id, each job that waits for the training of another one, and that other.
+
+    Of jobs that share a training of which no finished weights are there, the first that has begun trains, or else the
+    first.
+    """
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        if job.is_trained:
+            apart = "" if job.dataset_digest else job.dataset  # one that is not here is not known by its content
+            groups.setdefault((job.training_key, apart), []).append(job)
+    waiting: dict[str, Job] = {}
+    for rows in groups.values():
+        if len(rows) > 1 and not trained_by(rows[0]):
+            first = max(rows, key=lambda job: (job.folder / "checkpoint").exists())
+            waiting |= {job.id: first for job in rows if job is not first}
+    return waiting

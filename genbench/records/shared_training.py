@@ -1,0 +1,92 @@
+"""One training for all rows that differ only in sampling: one row trains, the others take over what it left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genbench.records import checkpoint
+from genbench.records.job import KEY_DIGITS, Job, read_job
+from genbench.records.training_state import TrainingState
+from genbench.support import store
+from genbench.support.errors import Busy, CorruptData
+from genbench.support.faults import fault
+from genbench.support.lock import in_use
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger("genbench")
+Training = tuple[dict[str, dict[str, "Tensor"]], TrainingState]
+"""Tensors by group and name, and the state of the training that they are from."""
+LOG = "progress.jsonl"
+
+
+def trained_by(job: Job) -> str:
+    """The id of the job that trained the weights of this one, found in its folder or another row's; "" if none did."""
+    for folder in (job.folder, *siblings(job)):
+        if (state := _finished_state(folder)) is not None:
+            return state.job or folder.name
+    return ""
+
+
+def siblings(job: Job) -> Iterator[Path]:
+    """The other run folders beside the job's whose rows share its training, whatever their labels."""
+    for folder in sorted(job.runtime.out.glob(f"*-{job.training_key[:KEY_DIGITS]}")):
+        try:
+            if folder.name != job.id and read_job(folder).training_key == job.training_key:
+                yield folder
+        except (CorruptData, OSError):
+            continue
+
+
+def _finished_state(folder: Path) -> TrainingState | None:
+    """What a run folder says of its training, unchecked, if that has finished."""
+    try:
+        state = checkpoint.read_state(folder / "checkpoint")
+    except CorruptData:
+        return None
+    return state if state is not None and state.finished else None
+
+
+def finished_training(job: Job) -> Training | None:
+    """The job's finished training, copied into its folder if another row has it; None if it has to be trained.
+
+    Raises Busy while another row trains, or may do so.
+    """
+    own = checkpoint.load(job.folder / "checkpoint")
+    if own is not None and own[1].finished:
+        return own
+    others = list(siblings(job))
+    for folder in filter(_finished_state, others):
+        try:
+            found = checkpoint.load(folder / "checkpoint")
+            if found is not None and found[1].finished:
+                return _copied(found, folder, job.folder)
+        except CorruptData as damage:
+            log.warning("%s; its training is not taken over", damage.message)
+    for folder in filter(in_use, others):
+        raise Busy(f"{job.folder}: the training that it shares is in use, in {folder}", "wait for it, then run again")
+    return None
+
+
+def _copied(training: Training, source: Path, target: Path) -> Training:
+    """The averaged weights, those of the curve and the log, in another row's folder; the checkpoint comes last.
+
+    Until that is there, the training counts as not taken over, and nothing that lies there is relied upon.
+    """
+    tensors, state = training
+    store.remove(target / "curve")
+    for point in state.curve.kept:
+        name = Path("curve", str(point.point))
+        if (source / name / checkpoint.MANIFEST).exists():
+            checkpoint.write(target / name, *checkpoint.read(source / name))
+    (target / LOG).unlink(missing_ok=True)
+    if (source / LOG).exists():
+        store.write_text(target / LOG, store.inside(source, LOG).read_text(encoding="utf-8"))
+    fault("share.copied")
+    tensors = {"ema": tensors["ema"]}
+    checkpoint.save(target / "checkpoint", tensors, state)
+    return tensors, state

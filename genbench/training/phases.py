@@ -1,0 +1,68 @@
+"""The phases of a training: checked, by optimizer, and the gradients that each one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from genbench.model import Model, Phase
+from genbench.support.errors import BadInput
+
+
+def checked_phases(model: Model) -> list[Phase]:
+    """The model's phases. Raises BadInput where one is not sound or two optimizers move the same parameter."""
+    phases = model.phases()
+    names = [phase.name for phase in phases]
+    if not phases or len(set(names)) < len(names):
+        raise BadInput(f"{model.name}: phases() must give at least one phase, each with its own name")
+    owner: dict[int, Phase] = {}
+    for phase in phases:
+        begin, end = phase.span
+        if not 0 <= begin < end <= 1 or phase.repeats < 1 or phase.every < 1 or "." in phase.name:
+            raise BadInput(
+                f"{model.name}: phase {phase.name!r}: a span within [0, 1], repeats and every from 1, "
+                f"no dot in the name"
+            )
+        for parameter in phase.parameters:
+            other = owner.setdefault(id(parameter), phase)
+            if other.optimizer is not phase.optimizer:
+                raise BadInput(
+                    f"{model.name}: the optimizers of phases {other.name!r} and {phase.name!r} move the same parameter",
+                    "give both phases the same optimizer object",
+                )
+    return phases
+
+
+def first_phases(phases: Iterable[Phase]) -> dict[str, str]:
+    """For each phase the first one that has the same optimizer, by name."""
+    first: dict[int, str] = {}
+    return {phase.name: first.setdefault(id(phase.optimizer), phase.name) for phase in phases}
+
+
+def optimizers(phases: Iterable[Phase]) -> dict[str, Optimizer]:
+    """Each optimizer once, by the name of its first phase."""
+    phases = list(phases)
+    first = first_phases(phases)
+    return {phase.name: phase.optimizer for phase in phases if first[phase.name] == phase.name}
+
+
+def give_gradients(model: Model, phase: Phase) -> None:
+    """Let the phase's parameters have gradients, and no others of the model."""
+    model.requires_grad_(False)
+    for parameter in phase.parameters:
+        parameter.requires_grad_(True)
+
+
+def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
+    """The scalar to minimise. Raises BadInput where it is missing, not a scalar or without gradient."""
+    loss = losses.get("loss")
+    if loss is None or loss.dim() != 0 or not loss.is_floating_point() or not loss.requires_grad:
+        got = (
+            "nothing"
+            if loss is None
+            else f"{loss.dtype} of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
+        )
+        raise BadInput(f"loss({phase.name!r}) must give a floating-point scalar with a gradient, it gave {got}")
+    return loss
