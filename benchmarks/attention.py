@@ -1,9 +1,9 @@
-"""The U-Nets' attention on a GPU: with the copy that its fused kernels want, and without.
+"""The U-Nets' attention on a GPU, with and without the copy that its fused kernels need.
 
     python benchmarks/attention.py
 
-Forward and backward in bfloat16, in the sizes of the published networks, the sides taking turns in one process: the
-median time, and the peak of the memory.
+Forward and backward in bfloat16, at the sizes of the published networks, alternating in one process: the
+median time and the peak memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPEATS = 20
 
 
 def measured(attention: nets.Attention, x: Tensor, side: str) -> tuple[float, int]:
-    """Seconds of one pass forward and backward, and the peak of the memory in bytes."""
+    """Seconds of one forward and backward pass, and its peak memory in bytes."""
     reset_peak_memory(x.device)
     began = time.perf_counter()
     with patch.object(nets, "for_attention", SIDES[side]), torch.autocast(x.device.type, torch.bfloat16):

@@ -1,11 +1,11 @@
-"""A data set larger than memory should be: prepared as a stream, trained on and scored, with the peak memory of each.
+"""A dataset larger than the memory limits: prepared as a stream, trained on and scored, with the peak memory of each.
 
     python benchmarks/large_data.py                        # 1,000,000 gray 64x64 images: 8.3 GB of disk while it runs
     python benchmarks/large_data.py --images 100000 --scratch /mnt/disk
 
-Generates random images and labels below a scratch folder, prepares them, runs a model on them by the command line, as a
-user would, scored in features that cost little, and removes all of it. Exits with 1 where preparing, or training, takes
-more memory than it may, by Linux's account of their processes.
+Generates random images and labels in a scratch folder, prepares them, runs a model on them from the command line, as a
+user would, scores it in cheap features, and removes everything. Exits with 1 if preparing or training takes
+more memory than it may, as Linux reports it for their processes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def means(levels):
 
 
 def write_images(folder: Path, count: int) -> None:
-    """Random gray images, class by class a little brighter, a block at a time; and their labels."""
+    """Write random gray images, each class a little brighter than the last, block by block, and their labels."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, CLASSES, count)
     with array_pieces(folder / "images.npy", np.uint8, (count, SIDE, SIDE)) as write:
@@ -83,7 +83,7 @@ def run(command: list[str], folder: Path) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1_000_000)
-    parser.add_argument("--scratch", type=Path, help="where to put them; by default the system's temporary folder")
+    parser.add_argument("--scratch", type=Path, help="where to put them; default: the system's temporary folder")
     parser.add_argument("-m", "--model", default="gaussian")
     parser.add_argument("--budget", default="2000steps")
     parser.add_argument("--preparing", type=float, default=0.5, help="GB that preparing may take")

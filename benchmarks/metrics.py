@@ -1,9 +1,9 @@
-"""Extraction and metrics against torch-fidelity's own, on the same images and features, alternating in one process.
+"""Extraction and metrics against torch-fidelity's, on the same images and features, alternating in one process.
 
     python benchmarks/metrics.py --images 10000 --dim 64
     python benchmarks/metrics.py --images 10000 --dim 2048 --repeats 1 --inception 64
 
-torch-fidelity runs as it does by default: batches of 64 from a DataLoader of its own, precision and recall from whole
+torch-fidelity runs with its defaults: batches of 64 from its own DataLoader, precision and recall from full
 distance matrices, KID in 100 subsets of 1,000. Both sides get the same float64 features, and must give equal values.
 """
 
@@ -44,14 +44,14 @@ Numbers = Mapping[str, float | None]
 
 
 def processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """CPU seconds of this process and of its children that have ended."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 @dataclass
 class Times:
-    """Wall seconds and processor seconds, of child processes too, of each repeat."""
+    """Wall and CPU seconds of each repeat, including child processes."""
 
     wall: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Times:
 
 @dataclass
 class Row:
-    """One comparison: what, both times, and the largest difference of the results."""
+    """One comparison: what was compared, both times, and the largest difference between the results."""
 
     what: str
     ours: Times
@@ -101,7 +101,7 @@ HEADING = (
 def alternate(
     ours: Callable[[], object], theirs: Callable[[], object], repeats: int
 ) -> tuple[object, object, Times, Times]:
-    """Both results and times, the sides taking turns."""
+    """Both results and times, alternating between the sides."""
     times = Times(), Times()
     for _ in range(repeats):
         results = times[0].measure(ours), times[1].measure(theirs)
@@ -109,7 +109,7 @@ def alternate(
 
 
 def sets_of_features(count: int, dim: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Correlated float64 features of two sets, and logits of ten classes."""
+    """Correlated float64 features of two sets, and logits over ten classes."""
     generator = torch.Generator().manual_seed(0)
     mixing = torch.randn(dim, dim, dtype=torch.float64, generator=generator) / dim**0.5
     mixing *= torch.linspace(0.05, 2, dim, dtype=torch.float64)[:, None]
@@ -152,7 +152,7 @@ def metric_rows(count: int, dim: int, repeats: int) -> list[Row]:
 
 
 class Wrapped(FeatureExtractorBase):
-    """A classifier of genbench's as torch-fidelity takes one."""
+    """A classifier from genbench in the form that torch-fidelity accepts."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__("wrapped", ["features", "logits"])
@@ -178,7 +178,7 @@ class Images(torch.utils.data.Dataset[Tensor]):
 
 
 def extraction_row(what: str, own: Extractor, network: FeatureExtractorBase, images: np.ndarray, repeats: int) -> Row:
-    """Features and logits of the images, by both loops."""
+    """Features and logits of the images, from both loops."""
     ours, theirs, *times = alternate(
         lambda: own.features(images),
         lambda: get_featuresdict_from_dataset(Images(images), network, BATCH, False, False, False),
@@ -223,10 +223,10 @@ def inception_row(count: int, repeats: int) -> Row:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000, help="images a side, and images extracted")
+    parser.add_argument("--images", type=int, default=10_000, help="images per side, and images extracted")
     parser.add_argument("--dim", type=int, default=64, help="feature dimensions")
     parser.add_argument("--inception", type=int, default=0, help="images through Inception; it is slow on a CPU")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of each side; medians are printed")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats per side; medians are printed")
     given = parser.parse_args()
     print(f"{given.images:,} images a side, {given.dim} dimensions, {torch.get_num_threads()} threads, torch "
           f"{torch.__version__}, {given.repeats} turns\n{HEADING}")  # fmt: skip

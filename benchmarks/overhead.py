@@ -3,9 +3,9 @@
     python benchmarks/overhead.py                     # vae and ddpm on mnist5k, in their default settings
     python benchmarks/overhead.py -m gan --steps 50 --repeats 5
 
-Both sides go on from the same weights on the same batches, in one process, in pairs of which each side comes first in
-turn. What the bare loop leaves out is what a harness adds: the clock, cost by phase, the budget, the check for
-divergence, the learning curve, and a seed for every batch. A first step, in which the harness counts FLOPs, is outside.
+Both sides continue from the same weights on the same batches, in one process, in pairs in which the sides take turns
+going first. The bare loop leaves out what a harness adds: the clock, cost by phase, the budget, the check for
+divergence, the learning curve, and a seed for every batch. The first step, which counts FLOPs, is excluded.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from genbench.training.feeder import Feeder
 from genbench.training.loop import Trainer, build_model
 
 BUDGET = 10_000
-"""Steps of a usual training, of which the first are timed: points of the learning curve are as far apart as there."""
+"""Steps of a typical training, of which the first are timed, so that points of the learning curve are as far apart."""
 Times = tuple[float, float]
-"""Wall seconds and processor seconds of a loop."""
+"""Wall seconds and CPU seconds of a loop."""
 
 
 def make_job(name: str, preset: str | None, dataset: Dataset, device: torch.device, out: Path) -> Job:
@@ -76,7 +76,7 @@ def harness_loop(job: Job, model: Model, data: Dataset, steps: int) -> Callable[
 
 
 def bare_loop(job: Job, model: Model, data: Dataset, steps: int) -> Callable[[], None]:
-    """The shortest loop that trains the model alike."""
+    """The shortest loop that trains the model in the same way."""
     phases, device = model.phases(), torch.device(job.runtime.device)
     ready = prepared_batches(job, model, data, steps)
     coming = iter(ready)
@@ -123,21 +123,21 @@ def bare_loop(job: Job, model: Model, data: Dataset, steps: int) -> Callable[[],
 
 
 def prepared_batches(job: Job, model: Model, data: Dataset, steps: int) -> list[Batch]:
-    """The batches that the harness hands to the model, made beforehand."""
+    """The batches that the harness gives the model, made in advance."""
     feeder, size = Feeder(job, data, model.discrete, torch.device(job.runtime.device)), model.config.batch_size
     count = (steps + 1) * sum(phase.repeats for phase in model.phases())
     return [feeder.batch(i * size, size) for i in range(count)]
 
 
 def timed(loop: Callable[[], None]) -> Times:
-    """What the loop takes."""
+    """The wall and CPU seconds that the loop takes."""
     wall, processor = time.perf_counter(), time.process_time()
     loop()
     return time.perf_counter() - wall, time.process_time() - processor
 
 
 def compare(job: Job, data: Dataset, steps: int, repeats: int) -> tuple[list[Times], list[Times]]:
-    """Times of the harness and of the bare loop, pair by pair, after a pair that warms up."""
+    """Times of the harness and of the bare loop, pair by pair, after a warm-up pair."""
     job.folder.mkdir(parents=True)
     start = build_model(job, load_plugins(), data, torch.device(job.runtime.device))
     times: dict[Callable[..., Callable[[], None]], list[Times]] = {harness_loop: [], bare_loop: []}
@@ -148,7 +148,7 @@ def compare(job: Job, data: Dataset, steps: int, repeats: int) -> tuple[list[Tim
 
 
 def line(name: str, what: str, ours: list[float], theirs: list[float], steps: int) -> str:
-    """Milliseconds a step of both sides, and the median and quartiles of the paired ratios."""
+    """Milliseconds per step for both sides, and the median and quartiles of the paired ratios."""
     ratios = [mine / bare for mine, bare in zip(ours, theirs)]
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
     mine, bare = (1000 * statistics.median(side) / steps for side in (ours, theirs))
@@ -157,7 +157,7 @@ def line(name: str, what: str, ours: list[float], theirs: list[float], steps: in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-m", "--model", action="append", help="repeatable; vae and ddpm where none is given")
+    parser.add_argument("-m", "--model", action="append", help="repeatable; default: vae and ddpm")
     parser.add_argument("-d", "--dataset", default="mnist5k")
     parser.add_argument("--preset")
     parser.add_argument("--steps", type=int, default=30)

@@ -1,10 +1,10 @@
-"""What a user would pick instead: public packages' models under genbench's harness, so that one run compares all.
+"""What a user might pick instead: models from public packages under genbench's harness, so that one run compares all.
 
     pip install "genbench[peers]"
     genbench run benchmarks/peers.toml --plugin benchmarks/peers.py --data-root FOLDER_OF_MNIST --out runs-peers
 
-Network, loss and sampler are the package's own. The loop, batches, precision, learning-rate schedule and average of the
-weights are those of genbench's models: a peer gets at least what its own training script would give it. Where a flow's
+Network, loss and sampler are the package's. The loop, batches, precision, learning-rate schedule and average of the
+weights are those of genbench's models: a peer gets at least what its own training script would give it. If a flow's
 inverse overflows, which would end the run as diverged, the sample is made finite.
 """
 
@@ -117,7 +117,7 @@ class TorchganDCGAN(Model):
 
 
 class LucidrainsDDPM(Model):
-    """denoising-diffusion-pytorch with its defaults but the width: v-prediction, sigmoid schedule, DDIM."""
+    """denoising-diffusion-pytorch with its defaults except the width: v-prediction, sigmoid schedule, DDIM."""
 
     class Config(Config):
         learning_rate: float = field(1e-3, "train", "peak learning rate")
@@ -151,7 +151,7 @@ class DiffusersConfig(Config):
 
 
 def diffusers_unet(channels: int, size: tuple[int, int], widths: tuple[int, ...]) -> nn.Module:
-    """diffusers' UNet2DModel without attention, one block a resolution."""
+    """diffusers' UNet2DModel without attention, one block per resolution."""
     return diffusers.UNet2DModel(
         sample_size=size, in_channels=channels, out_channels=channels, layers_per_block=1, block_out_channels=widths,
         down_block_types=("DownBlock2D",) * len(widths), up_block_types=("UpBlock2D",) * len(widths),
@@ -260,7 +260,7 @@ class LogitConfig(Config):
 
 
 class BehindLogit(Model):
-    """A package's flow of logits: `log_density` of them, nats (B,), and `draw`."""
+    """A package's flow over logits: their `log_density`, nats (B,), and `draw`."""
 
     config: LogitConfig
     bf16 = False
@@ -281,7 +281,7 @@ class BehindLogit(Model):
 
 
 class NormflowsGlow(BehindLogit):
-    """normflows' multi-scale Glow behind a logit."""
+    """normflows' multi-scale Glow after a logit."""
 
     class Config(LogitConfig):
         levels: int = field(2, "train", "halvings of the resolution")
@@ -318,7 +318,7 @@ class NormflowsGlow(BehindLogit):
 
 
 class ZukoMAF(BehindLogit):
-    """zuko's masked autoregressive flow behind a logit."""
+    """zuko's masked autoregressive flow after a logit."""
 
     class Config(LogitConfig):
         transforms: int = field(3, "train", "autoregressive transforms")

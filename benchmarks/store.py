@@ -1,12 +1,12 @@
 """Tables and reports of many records: seconds and peak memory of the commands, as a user runs them.
 
-    python benchmarks/store.py                                  # 10,000 records, some minutes and 1.5 GB of disk
-    python benchmarks/store.py --records 1000 --from runs       # made of the runs of a folder
+    python benchmarks/store.py                                  # 10,000 records, a few minutes and 1.5 GB of disk
+    python benchmarks/store.py --records 1000 --from runs       # made from the runs in a folder
     python benchmarks/store.py --tables 3 --reports 30          # other limits, in seconds
 
 The records are those of a tiny real run on the digits (or of `--from`), repeated with other labels, datasets, budgets,
 protocols, seeds and values, each with its curve, learning curve and samples; some failed or diverged. Exits with 1 if a
-command takes longer, or more memory, than it may.
+command takes more time or memory than it may.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from genbench.support.digests import digest, settings_digest
 
 BUDGETS, PROTOCOLS = 2, 2
 FAILED, DIVERGED = 0.02, 0.03
-"""Shares of the records."""
+"""Shares of the records, in [0, 1]."""
 TINY = (
     "-m", "vae", "-m", "gaussian", "--set", "vae.preset=tiny", "-d", "digits", "--budget", "200steps",
     "--samples", "100", "--likelihood-images", "50", "--curve", "3", "--device", "cpu",
@@ -39,16 +39,16 @@ TINY = (
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one command."""
+    """What one command may take."""
 
     seconds: float
     memory: float
-    """Resident, GB of 10^9 bytes."""
+    """Peak resident memory, in GB of 10^9 bytes."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What one command took: seconds by the clock on the wall and of its processor, and its peak resident bytes."""
+    """What one command took: wall seconds, CPU seconds, and peak resident bytes."""
 
     name: str
     seconds: float
@@ -67,7 +67,7 @@ def run_tiny(out: Path) -> None:
 
 
 def write_store(template: Path, out: Path, count: int, labels: int, datasets: int) -> None:
-    """`count` run folders made of those below `template`: as many seeds of every row as it takes."""
+    """Make `count` run folders from those below `template`, with as many seeds of every row as it takes."""
     records = load_records([template])
     models = [record for record in records if record.job.model not in ("real", "noise")]
     references = [record for record in records if record.job.model in ("real", "noise")]
@@ -84,7 +84,7 @@ def write_store(template: Path, out: Path, count: int, labels: int, datasets: in
 
 
 def varied(record: Record, label: str, dataset: int, protocol: int, budget: int, seed: int) -> Record:
-    """The record of another label, dataset, protocol, budget and seed, with values of its own."""
+    """The record with another label, dataset, protocol, budget and seed, and its own values."""
     level = np.random.default_rng([*label.encode(), dataset, budget]).uniform(0.6, 1.6)
     stream = np.random.default_rng([*label.encode(), dataset, budget, seed])
     fate, factor = stream.uniform(), float(level * stream.normal(1.0, 0.05))
@@ -96,9 +96,9 @@ def varied(record: Record, label: str, dataset: int, protocol: int, budget: int,
         changed = {**settings, "dataset": digest(bytes([dataset])), "seed": 2020 + protocol}
         names[name] = settings_digest(changed)[:12]
         protocols[names[name]] = changed
-    amount = {unit: value * (1 + budget) for unit, value in record.job.budget.items()}
-    job = {"label": label, "dataset": f"digits-{dataset}", "seed": seed, "budget": amount}
-    key = settings_digest({**job, "protocol": protocol})[:10]
+    longer = record.job.budget.model_copy(update={"amount": record.job.budget.amount * (1 + budget)})
+    job = {"label": label, "dataset": f"digits-{dataset}", "seed": seed, "budget": longer}
+    key = settings_digest({**job, "budget": longer.model_dump(), "protocol": protocol})[:10]
     failure = Failure(type="Diverged", message=f"the loss of phase 'train' is not finite at step {seed}", hook="train")
     ok = status == "complete"
     return record.model_copy(
@@ -120,7 +120,7 @@ def varied(record: Record, label: str, dataset: int, protocol: int, budget: int,
 
 
 def rescaled(measurements: Iterable[Measurement], factor: float, names: dict[str, str]) -> Iterable[Measurement]:
-    """The measurements times a factor, under other protocols."""
+    """The measurements scaled by a factor, under other protocols."""
     for m in measurements:
         value = None if m.value is None else m.value * factor
         interval = m.interval and (m.interval[0] * factor, m.interval[1] * factor)
@@ -128,7 +128,7 @@ def rescaled(measurements: Iterable[Measurement], factor: float, names: dict[str
 
 
 def write_run(record: Record, template: Path | None, out: Path) -> None:
-    """The run folder: the record, and the template's samples and learning curve."""
+    """Write the run folder: the record, and the template's samples and learning curve."""
     folder = out / record.job.id
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(record.to_json(), encoding="utf-8")
@@ -138,7 +138,7 @@ def write_run(record: Record, template: Path | None, out: Path) -> None:
 
 
 def measure(name: str, *arguments: str | Path) -> Taken:
-    """Run a command in a process of its own. Raises CalledProcessError where it fails."""
+    """Run a command in its own process. Raises CalledProcessError if it fails."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "genbench", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -155,7 +155,7 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--labels", type=int, default=20)
     parser.add_argument("--datasets", type=int, default=5)
-    parser.add_argument("--from", dest="template", type=Path, help="a folder of runs that the records are made of")
+    parser.add_argument("--from", dest="template", type=Path, help="a folder of runs to make the records from")
     parser.add_argument("--tables", type=float, default=5.0, help="seconds that `genbench table` may take")
     parser.add_argument("--reports", type=float, default=60.0, help="seconds that `genbench report` may take")
     parser.add_argument("--memory", type=float, default=1.0, help="GB that each may take at its peak")

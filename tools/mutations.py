@@ -1,10 +1,10 @@
-"""Plant twelve mistakes, one at a time, in a copy of the source, and see that the tests notice each of them.
+"""Plant twelve mistakes, one at a time, in a copy of the source, and check that the tests catch each of them.
 
     python tools/mutations.py [NAME...]
 
-Prints a table and `12 of 12`; exits 1 where a mistake survives. A mistake is an exact text that stands at one place of
-genbench/ or plugins/ and what to put there instead, so that it moves with the code; where the text is gone, an error
-says so: look the code up and mend the table below.
+Prints a table and `12 of 12`; exits with 1 if a mistake survives. A mistake is an exact text that occurs once in
+genbench/ or plugins/ and its replacement, so that it moves with the code. If the text is gone, an error
+says so: find the code and fix the table below.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 600
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mistake: the exact text `old` becomes `new`; why it would be wrong; and the tests (files or ids) to notice."""
+    """A mistake: the exact text `old` becomes `new`, why that is wrong, and the tests (files or ids) to catch it."""
 
     name: str
     old: str
@@ -129,11 +129,11 @@ MUTATIONS = (
 
 
 class GoneError(Exception):
-    """The text that a mutation replaces is not at exactly one place."""
+    """The text that a mutation replaces does not occur exactly once."""
 
 
 def place(mutation: Mutation, root: Path) -> Path:
-    """The file below `root` where the mistake would go. Raises GoneError."""
+    """The file below `root` that the mistake goes into. Raises GoneError."""
     files = [file for folder in SOURCES for file in sorted((root / folder).rglob("*.py"))]
     found = {file: count for file in files if (count := file.read_text(encoding="utf-8").count(mutation.old))}
     if list(found.values()) != [1]:
@@ -150,7 +150,7 @@ def plant(mutation: Mutation, root: Path) -> Path:
 
 
 def copy_source(folder: Path) -> None:
-    """What the tests need of the project, in a folder of its own."""
+    """Copy what the tests need of the project into `folder`."""
     for name in COPIED:
         source, target = ROOT / name, folder / name
         if source.is_dir():
@@ -171,9 +171,9 @@ def run_tests(root: Path, tests: Sequence[str]) -> tuple[int, str]:
 
 
 def try_mutation(mutation: Mutation) -> tuple[bool, str]:
-    """Whether a test failed with the mistake in place, and where it was planted with the test that noticed.
+    """Whether a test failed with the mistake in place, and where it was planted and which test caught it.
 
-    Raises RuntimeError where pytest ended otherwise than by passed or failed tests: that proves nothing.
+    Raises RuntimeError if pytest ended other than with passed or failed tests: that proves nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
         copy_source(Path(folder))
@@ -186,7 +186,7 @@ def try_mutation(mutation: Mutation) -> tuple[bool, str]:
 
 
 def check_whole(mutations: Sequence[Mutation]) -> None:
-    """The chosen tests must pass without a mistake. Raises RuntimeError."""
+    """Check that the chosen tests pass without a mistake. Raises RuntimeError."""
     tests = list(dict.fromkeys(test for mutation in mutations for test in mutation.tests))
     with tempfile.TemporaryDirectory() as folder:
         copy_source(Path(folder))
@@ -196,7 +196,7 @@ def check_whole(mutations: Sequence[Mutation]) -> None:
 
 
 def main(names: Sequence[str]) -> int:
-    """Plant the named mistakes, or all; 1 where one survives."""
+    """Plant the named mistakes, or all; returns 1 if one survives."""
     unknown = set(names) - {mutation.name for mutation in MUTATIONS}
     if unknown:
         raise SystemExit(f"unknown: {', '.join(sorted(unknown))}")

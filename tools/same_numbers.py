@@ -1,14 +1,14 @@
-"""Compare the numbers of two checkouts: the samples and measurements that a change of the code must not move.
+"""Compare the numbers of two checkouts: the samples and measurements that a change to the code must not move.
 
 Each shipped model is run in both checkouts, in the preset `tiny` if it has one, conditional and unconditional, on one
-thread with one seed, and so are the reference rows. Of each row the bytes of samples.npy and labels.npy are compared,
-and all measurements with the settings behind them, also those along the training. Exits with 1 if anything differs.
+thread with one seed, and so are the reference rows. For each row it compares the bytes of samples.npy and labels.npy
+and all measurements with the settings behind them, including those during training. Exits with 1 if anything differs.
 
-    python tools/same_numbers.py ../before .                      # all shipped models: some minutes
+    python tools/same_numbers.py ../before .                      # all shipped models: a few minutes
     python tools/same_numbers.py ../before . -m gan -m gaussian   # these
     python tools/same_numbers.py ../before . --keep numbers       # the runs stay in numbers/before and numbers/after
 
-The Python that runs it must have genbench installed, from wherever: each checkout's own code is put before that.
+The Python that runs it must have some genbench installed; the code of each checkout takes precedence over it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from typing import Any
 MODELS = ("ddpm", "ldm", "gan", "vae", "flow", "gaussian")
 FILES = ("samples.npy", "labels.npy")
 FIELDS = ("status", "count", "value", "stderr", "interval")
-"""What is compared of a measurement, besides the settings behind it."""
+"""The fields of a measurement that are compared, besides the settings behind it."""
 SHOWN = 8
-"""Differences that are listed of a row."""
+"""Differences listed per row."""
 
 Key = tuple[str, str, bool, int]
-"""Label, dataset, whether it is conditional, and seed: what a row is, whichever code has made it."""
+"""Label, dataset, whether it is conditional, and seed: what identifies a row, whichever code made it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Row:
 
 
 def flat(value: Any, name: str) -> dict[str, Any]:
-    """Nested tables as one, with dotted names."""
+    """Nested tables as a flat one with dotted names."""
     if not isinstance(value, dict):
         return {name: value}
     return {key: leaf for part in value for key, leaf in flat(value[part], f"{name}.{part}").items()}
@@ -75,7 +75,7 @@ def rows(out: Path) -> dict[Key, Row]:
 
 
 def differences(before: Row, after: Row) -> Iterator[str]:
-    """What differs between two rows, a line each."""
+    """The differences between two rows, one per line."""
     status = before.record["status"], after.record["status"]
     if status != ("complete", "complete"):
         yield f"status: {status[0]} -> {status[1]}"
@@ -98,7 +98,7 @@ def differences(before: Row, after: Row) -> Iterator[str]:
 
 
 def report(before: dict[Key, Row], after: dict[Key, Row]) -> int:
-    """Print a line for each row, and what differs; the number of rows that do."""
+    """Print each row and its differences; returns the number of rows that differ."""
     differing = 0
     for key in dict.fromkeys([*before, *after]):
         label, dataset, conditional, seed = key
@@ -117,7 +117,7 @@ def report(before: dict[Key, Row], after: dict[Key, Row]) -> int:
 
 
 class Checkout:
-    """The code in a folder, run in a process and with a cache of its own."""
+    """The code in a folder, run in its own process with its own cache."""
 
     def __init__(self, source: Path, folder: Path) -> None:
         self.source, self.folder = source.resolve(), folder
@@ -131,7 +131,7 @@ class Checkout:
             raise SystemExit(f"{source}: not a checkout of genbench, for its Python imports {imported}")
 
     def python(self, *words: str, allowed: tuple[int, ...] = (0,)) -> str:
-        """What `python WORDS` prints. Ends the tool where its exit code is not an allowed one."""
+        """What `python WORDS` prints. Ends the tool if the exit code is not an allowed one."""
         done = subprocess.run(
             [sys.executable, *words], cwd=self.folder, env=self.environment, capture_output=True, text=True
         )
@@ -140,10 +140,10 @@ class Checkout:
         return done.stdout
 
     def run(self, models: list[str], options: list[str]) -> dict[Key, Row]:
-        """Rows of the models, conditional ones as well where a model can be."""
+        """Run the models, also conditionally if a model can be conditional, and return the rows."""
         known = {model["name"]: model for model in json.loads(self.python("-m", "genbench", "models", "--json"))}
         if missing := [name for name in models if name not in known]:
-            raise SystemExit(f"{self.source}: no model of the name {', '.join(missing)}")
+            raise SystemExit(f"{self.source}: no model named {', '.join(missing)}")
         for names, extra in (
             (models, []),
             ([name for name in models if known[name]["conditional"]], ["--conditional"]),

@@ -1,10 +1,10 @@
-"""Kill genbench again and again, and see whether anything was lost.
+"""Kill genbench again and again, and check that nothing is lost.
 
-Tiny jobs are trained, sampled, evaluated, scored again and reported in a child process that dies at random instants by
-SIGKILL (`--kills`), or at each named fault point by each action (`--points`); another goes on where it left off. After
-each death everything on disk must be whole (`genbench verify`), no finished record gone; in the end weights, samples,
-measurements and learning curves must be those of a run that nobody disturbed. Prints what it counted, and exits with 1
-unless every count of what went wrong is 0.
+Tiny jobs are trained, sampled, evaluated, scored again and reported in a child process that is killed at random
+instants (`--kills`), or fails at each named fault point by each action (`--points`); another resumes where it left off.
+After each death everything on disk must be intact (`genbench verify`) and no finished record gone; in the end weights,
+samples, measurements and learning curves must equal those of an uninterrupted run. Prints its counts, and exits with 1
+unless every count of failures is 0.
 
     python tools/soak.py                          # 200 random kills, and all points: minutes
     python tools/soak.py --kills 0 --points train.step:3:kill9,checkpoint.rotated:kill9
@@ -34,12 +34,12 @@ LATER = {"store.begin": 25, "store.written": 25, "store.renamed": 25, "store.fol
          "store.folder_renamed": 3, "checkpoint.begin": 3, "checkpoint.written": 3, "checkpoint.rotated": 3,
          "checkpoint.end": 3, "train.step": 5, "train.update": 5, "sample.block": 2, "sample.shard": 2,
          "evaluate.measured": 2, "report.page": 2}  # fmt: skip
-"""Points that are passed often: which passing is the interesting one."""
+"""Points that are passed often: which passing to fail at."""
 
 
 @dataclass
 class Count:
-    """What a soak has seen; all but the first three should be 0."""
+    """What a soak test counted; all but the first three should be 0."""
 
     kills: int = 0
     points: int = 0
@@ -57,7 +57,7 @@ class Count:
 
 
 class Soak:
-    """One scratch folder, in which the same work is done undisturbed once and disturbed many times."""
+    """A scratch folder in which the same work is done once undisturbed and many times disturbed."""
 
     def __init__(self, folder: Path, models: Iterable[str], work: str, say: Callable[[str], None]) -> None:
         self.folder, self.work, self.say, self.count = folder, work, say, Count()
@@ -88,7 +88,7 @@ class Soak:
         return make_jobs(self.experiment, self.plugins, [self.data], Runtime(out=out, cache=self.folder / "cache"))
 
     def live(self, out: Path, wish: str = "") -> None:
-        """All work that is not done yet, in this process."""
+        """Do all work that is not done yet, in this process."""
         from genbench.report import build_report
         from genbench.running.rescore import open_finished, score_again
         from genbench.running.run import is_done, run_job
@@ -107,7 +107,7 @@ class Soak:
         build_report(records, out.parent / "report")
 
     def child(self, out: Path, wish: str = "") -> int:
-        """The id of a new process that lives once; its exit code is 0 where all work is done."""
+        """The id of a new process that does the work; its exit code is 0 if all work is done."""
         sys.stdout.flush()
         pid = os.fork()
         if pid:
@@ -131,7 +131,7 @@ class Soak:
         return outcome(out), time.monotonic() - began
 
     def fresh(self, name: str) -> Path:
-        """An empty place; what a cache can make anew is gone too, apart from the dataset."""
+        """An empty folder; what a cache can make again is deleted too, apart from the dataset."""
         for cached in ("classifiers", "features"):
             shutil.rmtree(self.folder / "cache" / cached, ignore_errors=True)
         shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -141,7 +141,7 @@ class Soak:
     # Disturbances
 
     def kill(self, times: int, chance: random.Random) -> None:
-        """Random kills; each time that a run has got through, it is compared, and the next begins from nothing."""
+        """Kill at random; each run that finishes is compared, and the next starts from scratch."""
         while self.count.kills < times:
             out, finished = self.fresh("killed"), False
             known: set[str] = set()
@@ -155,7 +155,7 @@ class Soak:
             self.say(f"{self.count.kills} kills, {self.count.lives} lives")
 
     def strike(self, wish: str) -> None:
-        """A life with a fault, one without, and the comparison."""
+        """Run once with a fault and once without, then compare."""
         from genbench.support.faults import parse
 
         out, action = self.fresh("struck"), parse(wish).action
@@ -179,7 +179,7 @@ class Soak:
     # What is looked at
 
     def examine(self, out: Path, known: set[str], when: str) -> set[str]:
-        """Look for what is not whole, and for records that were there and are gone; the records that are there."""
+        """Count damaged files and lost records; returns the records that are there."""
         from genbench.commands.verify import verify_runs
 
         faults = []
@@ -198,7 +198,7 @@ class Soak:
         return there
 
     def compare(self, out: Path, when: str) -> None:
-        """Finished work against the undisturbed, and what it should have swept."""
+        """Compare finished work with the undisturbed, and count leftover files."""
         found = outcome(out)
         for name, parts in self.wanted.items():
             for part, value in parts.items():
@@ -212,7 +212,7 @@ class Soak:
 
 
 def hasten() -> None:
-    """Everything that happens every minute happens every step, and what only takes time is left out."""
+    """Do at every step what happens once a minute, and leave out what only takes time."""
     from genbench.evaluate import classifier
     from genbench.running import run, sample
     from genbench.training import loop as train
@@ -224,7 +224,7 @@ def hasten() -> None:
 
 
 def ended(pid: int, seconds: float) -> tuple[bool, bool]:
-    """Wait so long for a process, then kill it: whether it had finished its work, and whether it was killed."""
+    """Wait this long for a process, then kill it: whether it had finished its work, and whether it was killed."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -237,7 +237,7 @@ def ended(pid: int, seconds: float) -> tuple[bool, bool]:
 
 
 def outcome(out: Path) -> dict[str, Any]:
-    """What each run has come to, apart from what the clock says: digests of weights and samples, and all numbers."""
+    """The result of each run apart from times: digests of weights and samples, and all numbers."""
     from genbench.support.digests import file_digest
 
     found = {}
@@ -258,14 +258,14 @@ def outcome(out: Path) -> dict[str, Any]:
 
 
 def timeless(value: Any) -> Any:
-    """The value without what a clock told."""
+    """The value without times."""
     if isinstance(value, dict):
         return {key: timeless(part) for key, part in value.items() if key not in TIMES}
     return [timeless(part) for part in value] if isinstance(value, list) else value
 
 
 def all_points() -> list[str]:
-    """Every point by every action, once."""
+    """Every point with every action, once."""
     from genbench.support.faults import POINTS
 
     return [f"{name}:{LATER.get(name, 1)}:{action}" for name in POINTS for action in ACTIONS]
@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--points", default="all", help="all, none, or name[:count]:action, separated by commas")
-    parser.add_argument("--models", default="gaussian,gan,ldm", help=f"of the random kills, among {','.join(MODELS)}")
+    parser.add_argument("--models", default="gaussian,gan,ldm", help=f"for the random kills, among {','.join(MODELS)}")
     parser.add_argument("--work", choices=("all", "jobs"), default="all", help="jobs: no scoring again, no report")
     parser.add_argument("--json", action="store_true", help="the counts as JSON, and nothing else on stdout")
     words = parser.parse_args()
