@@ -254,8 +254,8 @@ def test_a_mistake_of_ours_exits_70(genbench, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "code", "told"),
     [
-        (signal.SIGINT, 130, "goes on from here"),
-        (signal.SIGTERM, 143, "goes on from here"),
+        (signal.SIGINT, 130, "to resume"),
+        (signal.SIGTERM, 143, "to resume"),
         (None, 70, "KeyboardInterrupt"),
     ],
 )
