@@ -29,7 +29,9 @@ DATASETS = click.option(
 WEIGHTS = click.option(
     "--weights", type=PATH, envvar="GENBENCH_WEIGHTS", help="File or folder of feature extractor weights."
 )
-DATA_ROOT = click.option("--data-root", type=PATH, help="Folder with the datasets, or to download them to (GENBENCH_DATA).")
+DATA_ROOT = click.option(
+    "--data-root", type=PATH, help="Folder with the datasets, or to download them to (GENBENCH_DATA)."
+)
 OUT = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
 
 EXPERIMENT = (
@@ -43,8 +45,12 @@ EXPERIMENT = (
         "--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE", help="Set a model's option; repeatable."
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Precision of training and sampling."),
-    click.option("--conditional", is_flag=True, default=None, help="Condition on the labels every model that can be."),
+    click.option(
+        "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Precision of training and sampling."
+    ),
+    click.option(
+        "--conditional", is_flag=True, default=None, help="Condition every model that supports it on the labels."
+    ),
     click.option(
         "--jobs",
         type=click.IntRange(1, 256),

@@ -76,7 +76,9 @@ def verify(runs: tuple[Path, ...], as_json: bool) -> None:
 
 @click.command()
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
-@click.option("--v100", type=PATH, metavar="FILE", help="Also measure the device, for the tables' `--v100-factor FILE`.")
+@click.option(
+    "--v100", type=PATH, metavar="FILE", help="Also measure the device, for the tables' `--v100-factor FILE`."
+)
 @DATA_ROOT
 @WEIGHTS
 @JSON
