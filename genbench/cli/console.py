@@ -1,4 +1,4 @@
-"""What the terminal shows: progress on stderr (bars, or plain lines where there is no terminal), results on stdout."""
+"""What the terminal shows: progress on stderr (bars, or plain lines if it is not a terminal), results on stdout."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from genbench.support.names import RESERVED
 from genbench.support.version import __version__
 
 PATTERN = re.compile(r"[A-Za-z](?:[A-Za-z0-9]|[_-](?=[A-Za-z0-9])){0,39}")
-"""Names from which a module's and a class's can be made: narrower than what a model may be called."""
+"""Valid names of plugins, from which those of module and class are made; models may have other names too."""
 FILES = {
     "pyproject.toml": "pyproject.toml", "README.md": "README.md", "{package}.py": "model.py",
     "test_{package}.py": "test_model.py",

@@ -115,7 +115,7 @@ class Distances:
 
 
 def _lifted(vectors: Tensor, *more: Tensor) -> Tensor:
-    """The vectors (N, d) with further components (N,), float32."""
+    """The vectors (N, d) with more components (N,), float32."""
     import torch
 
     return torch.cat([vectors, *(part.float()[:, None] for part in more)], 1)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def members(count: int, partitions: int, groups: int, seed: int) -> Tensor:
-    """bool (count, partitions * groups): the images each subset keeps; every `groups` columns leave out each image once."""
+    """bool (count, partitions * groups): the images each subset keeps; `groups` columns leave out each image once."""
     import torch
 
     generator = np.random.default_rng(derive_seed(seed, "jackknife"))
