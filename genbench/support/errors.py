@@ -10,7 +10,7 @@ from genbench.support import errors
 
 
 class GenbenchError(Exception):
-    """What went wrong and where, in one line; `hint` says how to fix it."""
+    """What went wrong and where, in one line; `hint` says how to mend it."""
 
     exit_code = 70
     code = "bug"
@@ -87,14 +87,14 @@ def together(problems: Sequence[E]) -> E:
     if len(problems) == 1:
         return problems[0]
     common = problems[0].hint if len({each.hint for each in problems}) == 1 else ""
-    lines = [
+    told = [
         each.message if common or not each.hint else f"{each.message} ({each.hint})"
         for each in problems[:MOST_PROBLEMS]
     ]
     more = len(problems) - MOST_PROBLEMS
-    lines += [f"and {more} more"] if more > 0 else []
-    fix = f"fix all {len(problems)} problems{f': {common}' if common else ', then run again'}"
-    whole = type(problems[0])("; ".join(lines), fix)
+    told += [f"and {more} more"] if more > 0 else []
+    mend = f"mend all {len(problems)}{f': {common}' if common else ', then run again'}"
+    whole = type(problems[0])("; ".join(told), mend)
     whole.problems = list(problems[:MOST_PROBLEMS])
     return whole
 

@@ -87,7 +87,7 @@ CASES = {
     "several wrong settings": Case(
         f"{RUN} --set gaussian.batch_size=0 --set gaussian.ema_decay=2 --set gaussian.x=1",
         2,
-        ("batch_size", "ema_decay", "x: unknown key", "fix all 3"),
+        ("batch_size", "ema_decay", "x: unknown key", "mend all 3"),
     ),
     "unknown preset": Case("run -m vae -d digits --set vae.preset=huge", 2, ("huge", "tiny")),
     "out is a file": Case(f"{RUN} --out a-file/runs", 2, ("a-file", "is a file"), {"a-file": ""}),

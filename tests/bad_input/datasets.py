@@ -99,10 +99,10 @@ CASES = {
     "not readable": entry(HEAD, "mine.toml", "Permission denied", code=4, denied="mine.toml"),
     "several mistakes in several tables": entry(
         f"{HEAD}path = 3\ncrop = 0\n[other]\nsource = 'foldr'\n", "mine.toml:4 [mine]: path", "mine.toml:5 [mine]: crop",
-        "mine.toml:7 [other]: source", "fix all 3",
+        "mine.toml:7 [other]: source", "mend all 3",
     ),
     "thirty mistakes": entry(
-        "".join(f"[a{i}]\nsource = 'x'\n" for i in range(30)), "[a0]", "[a19]", "and 10 more", "fix all 30"
+        "".join(f"[a{i}]\nsource = 'x'\n" for i in range(30)), "[a0]", "[a19]", "and 10 more", "mend all 30"
     ),
 }  # fmt: skip
 CASES |= {

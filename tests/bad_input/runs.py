@@ -137,7 +137,7 @@ CASES = {
     "a record that was changed": record(lambda r: r["measurements"][0].update(value=1.0), "changed since", "genbench verify"),
     "a digit of a record": beside(RECORD, swapped(b'"seed": 0', b'"seed": 1'), "model/record.json", "changed since"),
     "no record that can be read": Case(
-        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "fix all 3 problems: `genbench verify`"),
+        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "mend all 3: `genbench verify`"),
         {RECORD: "", "runs/real/record.json": "{", "runs/noise/record.json": b"\xff"}, runs=True,
     ),
     "a report of a broken record": at(

@@ -54,7 +54,7 @@ CASES = {
     ),
     "several mistakes": suite(
         f"samples = 1\nprecision = 'x'\nbugdet = 1\n{MODELS}", "suite.toml:1: samples", "suite.toml:2: precision",
-        "suite.toml:3: bugdet", "fix all 3",
+        "suite.toml:3: bugdet", "mend all 3",
     ),
 }  # fmt: skip
 CASES |= {
