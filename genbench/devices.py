@@ -1,4 +1,4 @@
-"""Devices: the one place that knows CPU from CUDA: which there are, precision, autocast, clocks and peak memory."""
+"""The one place that tells CPU from CUDA: which devices there are, precision, autocast, clocks and peak memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genbench.support.errors import BadInput, EnvironmentProblem, first_line
 def resolve_devices(request: str) -> list[torch.device]:
     """The devices of `--device`: auto, cpu, cuda, or a list such as cuda:0,cuda:1.
 
-    Raises BadInput for a name that is no device, EnvironmentProblem for one that is not on this machine.
+    Raises BadInput for an invalid name, EnvironmentProblem for a device that this machine does not have.
     """
     if request == "auto":
         return [torch.device("cuda:0" if torch.cuda.is_available() else "cpu")]
@@ -32,8 +32,8 @@ def resolve_devices(request: str) -> list[torch.device]:
             )
         found = torch.cuda.device_count() if device.type == "cuda" else 1
         if (device.index or 0) >= found:
-            told = f"--device {request}: {name} is not here, {found} {device.type} device(s) found"
-            raise EnvironmentProblem(told, "`genbench doctor` lists those that are")
+            message = f"--device {request}: {name} not found, this machine has {found} {device.type} device(s)"
+            raise EnvironmentProblem(message, "`genbench doctor` lists them")
         devices.append(torch.device("cuda", device.index or 0) if device.type == "cuda" else device)
     if len(set(devices)) < len(devices):
         raise BadInput(f"--device {request}: a device is named twice", "use --jobs to run several jobs on one device")
@@ -41,7 +41,7 @@ def resolve_devices(request: str) -> list[torch.device]:
 
 
 def one_device(request: str) -> torch.device:
-    """The device of `--device`, where it takes one. Raises as `resolve_devices`, and BadInput for several."""
+    """The device of `--device` if only one is allowed. Raises as `resolve_devices`, and BadInput for several."""
     devices = resolve_devices(request)
     if len(devices) > 1:
         raise BadInput(f"--device {request}: this takes one device", "name one, such as cuda:0")
@@ -49,9 +49,9 @@ def one_device(request: str) -> torch.device:
 
 
 def group_devices(devices: list[torch.device], processes: int) -> list[tuple[str, ...]]:
-    """The devices dealt out to jobs of `processes` each: all on the CPU, or one CUDA device a process.
+    """The devices grouped for jobs of `processes` each: all on the CPU, or one CUDA device per process.
 
-    Raises BadInput where they cannot be dealt out, EnvironmentProblem where processes cannot be joined here.
+    Raises BadInput if they cannot be divided evenly, EnvironmentProblem if processes cannot be joined here.
     """
     names = [str(device) for device in devices]
     if processes == 1:
@@ -63,16 +63,16 @@ def group_devices(devices: list[torch.device], processes: int) -> list[tuple[str
         return [tuple(names) * processes]
     if len(names) % processes:
         raise BadInput(
-            f"--processes {processes}: a process needs a CUDA device of its own, and {len(names)} are given",
+            f"--processes {processes}: each process needs its own CUDA device, and {len(names)} are given",
             "name a multiple of them: --device " + ",".join(f"cuda:{i}" for i in range(processes)),
         )
     return [tuple(names[i : i + processes]) for i in range(0, len(names), processes)]
 
 
 def devices_elsewhere(request: str, processes: int) -> list[tuple[str, ...]]:
-    """The devices of a job on a machine that chooses them itself: one group, which says of which kind they are.
+    """The devices of a job on a machine that chooses them itself: one group, which gives only their kind.
 
-    Raises BadInput for a device that is named.
+    Raises BadInput if the request names a particular device.
     """
     if request not in ("auto", "cpu", "cuda"):
         raise BadInput(
@@ -83,7 +83,7 @@ def devices_elsewhere(request: str, processes: int) -> list[tuple[str, ...]]:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile and run the smallest function. Raises EnvironmentProblem where that does not work."""
+    """Compile and run a trivial function. Raises EnvironmentProblem if that does not work."""
     try:
         torch.compile(lambda x: x + 1)(torch.ones(2, device=device))
     except Exception as error:
@@ -102,7 +102,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(request: str, device: torch.device, allowed: bool) -> str:
-    """`fp32` or `bf16`: auto takes bf16 where the hardware has it and the model does not refuse it."""
+    """`fp32` or `bf16`: auto means bf16 if the hardware has it and the model allows it."""
     if request == "auto":
         return "bf16" if allowed and has_bf16(device) else "fp32"
     return request if allowed else "fp32"
@@ -114,7 +114,7 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def use_threads(count: int) -> None:
-    """Keep this process to `count` CPU threads, in torch and in the linear algebra below numpy and scipy."""
+    """Limit this process to `count` CPU threads, in torch and in the linear algebra of numpy and scipy."""
     from threadpoolctl import threadpool_limits
 
     torch.set_num_threads(count)
@@ -124,7 +124,7 @@ def use_threads(count: int) -> None:
 def seed_generators(device: torch.device, seed: int) -> None:
     """Seed torch's global generators of the CPU and of the device's kind.
 
-    As `torch.manual_seed`, which also asks every other kind of device, at a cost that shows in each step of a training.
+    Like `torch.manual_seed`, which also checks every other kind of device, at a noticeable cost per training step.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -132,18 +132,18 @@ def seed_generators(device: torch.device, seed: int) -> None:
 
 
 def use_device(device: torch.device) -> None:
-    """Make the device the one that this process takes where none is named."""
+    """Make the device this process's default."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
 
 
 def communication(device: torch.device) -> str:
-    """How processes on such devices exchange tensors, in the words of torch.distributed."""
+    """The torch.distributed backend by which processes on such devices exchange tensors."""
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 
 
 def exact_arithmetic() -> None:
-    """Full float32 products (no TF32) and deterministic kernels where CUDA has a choice."""
+    """Use full float32 products (no TF32) and, where CUDA has a choice, deterministic kernels."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
@@ -151,15 +151,15 @@ def exact_arithmetic() -> None:
 
 
 def for_attention(heads: torch.Tensor) -> torch.Tensor:
-    """Queries, keys or values (..., places, channels) in the order in memory that the device's attention is fast with.
+    """Queries, keys or values (..., places, channels) in the memory layout that makes the device's attention fast.
 
-    A GPU's fused kernels want a place's channels side by side, the copy that this takes included; a CPU's do not.
+    A GPU's fused kernels are faster with contiguous channels, even including the copy; a CPU's are not.
     """
     return heads.clone(memory_format=torch.contiguous_format) if heads.is_cuda else heads
 
 
 def wake(device: torch.device) -> None:
-    """Have a GPU load its libraries for products and convolutions, which takes seconds the first time."""
+    """Make a GPU load its libraries for products and convolutions, which takes seconds the first time."""
     if device.type == "cuda":
         weight = torch.ones(8, 8, 3, 3, device=device, requires_grad=True)
         for precision in ("fp32", "bf16"):
@@ -170,13 +170,13 @@ def wake(device: torch.device) -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the work queued on the device, so that a clock read after it is true."""
+    """Wait for the work queued on the device, so that a clock read afterwards is right."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def device_name(device: torch.device) -> str:
-    """The hardware's own name; of a GPU that is not here, none."""
+    """The hardware's name; "" for a GPU that this machine does not have."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) if torch.cuda.is_available() else ""
     for line in _lines(Path("/proc/cpuinfo")):
@@ -186,7 +186,7 @@ def device_name(device: torch.device) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start the peak anew; without the kernel's help (Linux) a CPU peak counts from the start of the process."""
+    """Reset the peak; if the kernel does not support this (Linux only), a CPU peak counts from the process's start."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -209,14 +209,14 @@ def peak_memory(device: torch.device) -> tuple[int, str]:
 
 
 def resident_memory(device: torch.device) -> int:
-    """Bytes that this process takes before any training, where its peak would count them: on a CPU, else 0."""
+    """Bytes that this process uses before any training, if its peak counts them: on a CPU, else 0."""
     if device.type == "cuda":
         return 0
     return _own_bytes("VmRSS") or peak_memory(device)[0]
 
 
 def memory_for_jobs(device: torch.device) -> int:
-    """Bytes that jobs may take together: a GPU's, or what is free of main memory and of what this process may use."""
+    """Bytes that jobs may use together: a GPU's memory, or the free main memory within this process's limits."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     import psutil
@@ -225,7 +225,7 @@ def memory_for_jobs(device: torch.device) -> int:
 
 
 def _memory_limits() -> list[int]:
-    """The limits of this process's control group (Linux), and of those above it."""
+    """The limits of this process's control group (Linux) and its ancestors."""
     root = Path("/sys/fs/cgroup")
     paths = [root / line[3:].lstrip("/") for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::")]
     folders = {folder for path in paths for folder in (path, *path.parents) if folder.is_relative_to(root)}
@@ -233,7 +233,7 @@ def _memory_limits() -> list[int]:
 
 
 def _own_bytes(what: str) -> int | None:
-    """What Linux says of this process's memory under this name; None where it says nothing."""
+    """Linux's figure of this name for this process's memory; None if there is none."""
     for line in _lines(Path("/proc/self/status")):
         if line.startswith(what):
             return int(line.split()[1]) * 1024

@@ -1,6 +1,6 @@
-"""Every hook of genbench. Nouns are registered; verbs are hooks whose default is the core's, called last.
+"""Every hook of genbench. Nouns are registered; verbs are hooks whose default, the core's, is called last.
 
-`train` and `sample` stop at the first result, so a plugin that handles only its own model returns None for the others.
+`train` and `sample` stop at the first result, so a plugin that handles only its own models returns None for others.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
 API, OLDEST_API = 2, 1
 """Versions of these hooks and of what `genbench` exports: this one, which a plugin may state as `genbench_api`, and the
-oldest whose plugins still work. API rises when a plugin can use what was not there before; OLDEST_API when plugins must
-change."""
+oldest whose plugins still work. API rises when plugins can use something new, OLDEST_API when they must change."""
 Calibration = Callable[[], Iterable[tuple[str, float, float, float]]]
-"""Checks of numbers with known values, each (what it is, the number, its known value, tolerance)."""
+"""Checks of numbers with known values: (name, number, known value, tolerance)."""
 hookspec = pluggy.HookspecMarker("genbench")
 hookimpl = pluggy.HookimplMarker("genbench")
 
@@ -49,7 +48,7 @@ def register_sources(register: Callable[[str, type[Source]], None]) -> None:
     """Call `register(name, cls)` for each kind of dataset source, which datasets files name by `source = name`.
 
     `cls` is a subclass of `genbench.data.source.Source` with `splits` and `state`; its fields are the keys of an entry.
-    Called by `genbench.plugins` when plugins are loaded.
+    Called by `genbench.extension.registry` when plugins are loaded.
     """
 
 
@@ -84,21 +83,21 @@ def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> 
 
 @hookspec(firstresult=True)
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples | None:
-    """Draw the job's samples from the trained model. Called by `genbench.running.run`; timed."""
+    """Draw the job's samples from the trained model; timed. Called by `genbench.running.run`."""
 
 
 @hookspec
 def evaluate(job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement] | None:
     """Measure samples or model; two measurements of one (metric, protocol) are an error.
 
-    Called by `genbench.running.run`. `model` is None where only samples exist (the reference rows, foreign
-    samples), `samples` is None for a model that draws none.
+    Called by `genbench.running.run`. `model` is None if there are only samples (the reference rows, foreign samples),
+    `samples` is None for a model that draws none.
     """
 
 
 @hookspec
 def job_finished(job: Job, record: Record) -> None:
-    """Look at a finished job, after its record is written; exceptions are only logged.
+    """Observe a finished job after its record is written; exceptions are only logged.
 
     Called by `genbench.running.run`.
     """

@@ -13,7 +13,7 @@ DEQUANTIZE_LEVELS = 4096
 
 
 def to_float(levels: Tensor) -> Tensor:
-    """Bin centres in (-1, 1), float32, of uint8 levels of any shape; `to_uint8` gives the levels back exactly."""
+    """Bin centres in (-1, 1), float32, of uint8 levels of any shape; `to_uint8` restores the levels exactly."""
     return (levels.float() + 0.5) / 128 - 1
 
 
@@ -28,7 +28,7 @@ def dequantize(levels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Levels of float images: floor((x + 1) * 128), clamped to 0..255. The caller has checked that x is finite."""
+    """Levels of float images: floor((x + 1) * 128), clamped to 0..255. The caller checks that x is finite."""
     return ((images.float() + 1) * 128).floor().clamp(0, LEVELS - 1).to(torch.uint8)
 
 

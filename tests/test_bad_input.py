@@ -1,4 +1,4 @@
-"""Every bad input gets its exit code, one error that says what, where and how to mend it, and leaves nothing."""
+"""Every bad input gets its exit code, one error that says what, where and how to fix it, and leaves nothing."""
 
 import builtins
 import io

@@ -25,7 +25,7 @@ def coverage(value):
     [
         (np.repeat(drawn(1), 400, 0), "only 1 of 400 samples"),
         (np.tile(drawn(100), (4, 1, 1, 1)), "only 100 of 400 samples"),
-        (drawn(high=8), "grey levels a pixel, test images by 74"),
+        (drawn(high=8), "grey levels per pixel, test images by 74"),
         (drawn(), ""),
         (drawn(low=100, high=156), ""),
     ],

@@ -140,7 +140,7 @@ def told_busy(command, folder):
 def test_sigterm_and_ctrl_c_leave_a_checkpoint_and_the_second_ctrl_c_waits_for_nothing(tmp_path):
     run, _, folder, _ = started(tmp_path, "--set", "loads.batch_size=8")
     run.send_signal(signal.SIGTERM)
-    assert run.wait(120) == 143 and "goes on from here" in run.stderr.read()
+    assert run.wait(120) == 143 and "to resume" in run.stderr.read()
     state = checkpoint.read_state(folder / "checkpoint")
     assert state.meter.steps > 0 and record_of(folder)["status"] == "cancelled"
     run, holder, folder, _ = started(tmp_path, "--set", "loads.batch_size=8")

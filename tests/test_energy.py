@@ -9,7 +9,9 @@ import torch
 
 from genbench.metering.energy import Rapl, energy_counter, watched
 from genbench.metering.meter import Meter
+from genbench.records.record import Energy
 from genbench.records.slots import Slot
+from genbench.records.training_state import MeterState
 
 CPU = torch.device("cpu")
 
@@ -101,20 +103,19 @@ def test_a_meter_counts_what_its_clock_counts():
         pass
     assert meter.train_cost().energy.joules == 30 and meter.train_cost().energy.source == "a test"
     assert meter.sample_energy.joules == 10
-    assert state["energy"]["joules"] == 20
+    assert state.energy.joules == 20
 
 
 def test_a_resumed_meter_adds_its_segments_or_says_nothing():
     def resumed(energy, counter):
         meter = Meter(CPU, counter=counter)
         with meter.training():
-            meter.restore({"seconds": 1.0, "steps": 1, "peak_bytes": 0, "uncounted_ops": [], "phases": {}, **energy})
+            meter.restore(MeterState(seconds=1.0, device_seconds=1.0, steps=1, energy=energy))
         return meter.train_cost().energy
 
-    earlier = {"energy": {"joules": 7.0, "source": "a test"}}
+    earlier = Energy(joules=7.0, source="a test")
     assert resumed(earlier, Counter(first=500)).joules == 17
-    assert resumed({"energy": None}, Counter()) is None
-    assert resumed({}, Counter()) is None
+    assert resumed(None, Counter()) is None
     assert resumed(earlier, None) is None
 
 

@@ -76,7 +76,7 @@ def test_a_number_of_samples_is_a_seeded_subset_and_a_group_of_its_own(genbench,
     assert kept.shape == (100, 1, 8, 8) and not np.array_equal(kept, digits.train.images[:100])
     assert "100 of 150" in record_of(run_of(runs, "many"))["external_data"][0]
     result = genbench("evaluate", "many.npy", "-d", "digits", "--name", "all")
-    assert result.code == 0 and "real is there with 100 samples, not 150" in result.err
+    assert result.code == 0 and "real exists with 100 samples, not 150" in result.err
     assert record_of(run_of(runs, "real"))["samples"]["count"] == 100
     tables = genbench("table", runs, "--format", "json").json["tables"]
     assert [{"all"} <= {row["label"] for row in table["rows"]} for table in tables].count(True) == 1 < len(tables)

@@ -247,7 +247,7 @@ class Forgetful:
 def test_jobs_that_an_executor_says_nothing_of_are_named(genbench, tmp_path):
     (tmp_path / "forgetful.py").write_text(FORGETFUL)
     result = genbench(*RUN, "--plugin", "forgetful.py", "--executor", "forgetful")
-    assert result.code == 4 and "without a word of" in result.err and "noise-digits" in result.err
+    assert result.code == 4 and "without reporting on" in result.err and "noise-digits" in result.err
 
 
 def test_a_plan_says_how_long_the_jobs_take_together(genbench, runs, gaussian_plugin):

@@ -57,12 +57,12 @@ WITHIN = {"atomic_file", "atomic_folder"}
 ALLOWED = {
     ("support/store.py", ""): "the module that writes",
     ("support/lock.py", "locked"): "who holds the lock, for whom it keeps out",
-    ("data/__init__.py", "_write_split"): "into the folder that atomic_folder gave _make",
+    ("data/preparation.py", "_write_split"): "into the folder that atomic_folder gave _make",
     ("report/build.py", ""): "into the folder that atomic_folder gave build",
     ("report/pages.py", "write"): "into the folder that atomic_folder gave build",
     ("report/pictures.py", "_write"): "into memory",
     ("devices.py", "reset_peak_memory"): "a switch of the kernel's, below /proc",
-    ("cli/main.py", "report_bug"): "the traceback of a mistake of ours, in the folder of temporary files",
+    ("cli/main.py", "report_bug"): "the traceback of a bug of ours, in the folder of temporary files",
 }
 
 

@@ -113,7 +113,7 @@ def test_a_part_of_another_shape_is_refused():
         def bound_terms(self, images, labels=None):
             return {"first": torch.zeros(len(images), 1)}
 
-    with pytest.raises(ValueError, match=r"shape \(40,\), it has \(40, 1\)"):
+    with pytest.raises(ValueError, match=r"shape \(40,\), not \(40, 1\)"):
         likelihood_measurements(some_job(), Broken(), noise())
 
 

@@ -22,7 +22,7 @@ def register_models(register):
         name = "toy"
     register(Toy)
 """
-HAS = f"genbench {__version__} has 2 to 3"
+HAS = f"but genbench {__version__} has 2 to 3"
 FAULTS = {
     "syntax": ("def broken(:\n", "SyntaxError"),
     "import": ("import no_such_module_at_all\n", "no_such_module_at_all"),

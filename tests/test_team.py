@@ -311,7 +311,7 @@ def test_devices_are_dealt_out_to_jobs(monkeypatch):
     assert group_devices([torch.device("cpu")], 3) == [("cpu", "cpu", "cpu")]
     assert group_devices(cuda[:2], 1) == [("cuda:0",), ("cuda:1",)]
     assert group_devices(cuda, 2) == [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3")]
-    with pytest.raises(BadInput, match="a process needs a CUDA device of its own") as caught:
+    with pytest.raises(BadInput, match="each process needs its own CUDA device") as caught:
         group_devices(cuda[:1], 2)
     assert "cuda:0,cuda:1" in caught.value.hint
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress on stderr (bars, or plain lines where there is no terminal), results on stdout."""
+"""What the terminal shows: progress on stderr (bars, or plain lines if it is not a terminal), results on stdout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE_SECONDS, TERMINAL_SECONDS = 15.0, 0.2
 
 
 def show_error(error: GenbenchError, as_json: bool, out: TextIO | None = None) -> None:
-    """One line for what and where, one for how to mend it; or one JSON object, on stdout where no result is there."""
+    """Print what is wrong and where, then how to fix it; or one JSON object, on stdout if there is no result."""
     if as_json:
         print(redacted(json.dumps({"error": error.as_dict()}, allow_nan=False)), file=out)
         return
@@ -36,10 +36,10 @@ def show_error(error: GenbenchError, as_json: bool, out: TextIO | None = None) -
 
 
 def show_left_out(found: Found, as_json: bool = False) -> int:
-    """Name the runs that a result is without, after it and on stderr; the exit code, 3 where a file is corrupt."""
+    """Name on stderr the runs that a result lacks, and return the exit code: 3 if a file is corrupt, else 0."""
     if found.unfinished and not as_json:
         names = [*map(str, found.unfinished[:MOST_PROBLEMS]), *["..."][: len(found.unfinished) // (MOST_PROBLEMS + 1)]]
-        say(f"note: {len(found.unfinished)} without a record yet, interrupted or still running: {', '.join(names)}")
+        say(f"note: {len(found.unfinished)} without a record yet (interrupted or still running): {', '.join(names)}")
     faults = [*found.corrupt.values(), *found.spoilt]
     if not faults:
         return 0
@@ -49,19 +49,19 @@ def show_left_out(found: Found, as_json: bool = False) -> int:
 
 
 def show_json(value: Any) -> None:
-    """Strict JSON on stdout."""
+    """Print strict JSON on stdout."""
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
 def show_remarks(datasets: Iterable[Dataset]) -> None:
-    """What one should know of the images."""
+    """Print what users should know about the images."""
     for dataset in datasets:
         for remark in dataset.remarks:
             say(f"note: {dataset.name}: {remark}")
 
 
 class JobProgress:
-    """The jobs of a run: a bar each and one for all on a terminal, else a line at each stage and every LINE_SECONDS."""
+    """The jobs of a run: on a terminal one bar per job and one for all, else a line per stage and LINE_SECONDS."""
 
     def __init__(self, total: int, quiet: bool = False) -> None:
         self.total, self.quiet = total, quiet
@@ -93,7 +93,7 @@ class JobProgress:
             self.bars.stop()
 
     def update(self, job: Job, stage: str, share: float, text: str) -> None:
-        """Show how far a job is; `share` is that of the stage, and a warning is none."""
+        """Show how far a job is; `share` is how much of the stage is done, and a warning is not a stage."""
         if stage == "warning":
             say(f"{job.id}: warning: {text}")
             return
@@ -129,7 +129,7 @@ class JobProgress:
 
 
 class PreparationProgress:
-    """A dataset that is decoded for the first time: one line that counts on a terminal, else a line now and then."""
+    """A dataset being decoded for the first time: one line that counts on a terminal, else an occasional line."""
 
     def __init__(self) -> None:
         self.began: dict[str, float] = {}

@@ -37,14 +37,14 @@ V100 = click.option(
 
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The arguments that `run` and `plan` share."""
+    """Add the arguments that `run` and `plan` share."""
     for option in reversed(EXPERIMENT):
         command = option(command)
     return command
 
 
 def make_request(words: dict[str, Any]) -> Any:
-    """The Request of the shared options."""
+    """Make the Request from the shared options."""
     from genbench.planning.config import parse_seeds
     from genbench.planning.session import Request
 
@@ -72,9 +72,9 @@ def cli() -> None:
 @experiment_options
 @click.option("--report", "report_to", type=PATH, metavar="DIR", help="Also write the report pages there.")
 def run(report_to: Path | None, **words: Any) -> None:
-    """Train, sample and score every model; again does only what is missing.
+    """Train, sample and score every model; running it again does only what is missing.
 
-    SUITE is a TOML file. With neither suite nor model: the quick suite, with its report in reports/quick.
+    SUITE is a TOML file. Without a suite or a model: the quick suite, with its report in reports/quick.
     """
     from genbench.commands.run import run_session, worst_exit_code
     from genbench.planning.session import open_session
@@ -115,13 +115,13 @@ def run(report_to: Path | None, **words: Any) -> None:
 @experiment_options
 @click.option(
     "--v100-utilisation", type=FiniteRange(0, 1, min_open=True), default=0.3, show_default=True, metavar="SHARE",
-    help="Of its nominal float32 rate that a V100 is assumed to sustain.",
+    help="Share of its nominal float32 rate that a V100 is assumed to sustain.",
 )  # fmt: skip
 def plan(v100_utilisation: float, **words: Any) -> None:
-    """What `run` with the same arguments would do, what it would cost, what is done, and what cannot run.
+    """Show which jobs `run` would start with the same arguments, their cost, what is done, and what cannot run.
 
-    Trains nothing: parameters, FLOPs, peak memory and V100-days are estimates, each with its method, and seconds are
-    those of earlier runs in the output folder. A dataset may be absent.
+    Nothing is trained. Parameters, FLOPs, peak memory and V100-days are estimates, each with its method; seconds come
+    from earlier runs in the output folder. Datasets may be missing.
     """
     from genbench.planning.outlook import as_rows, as_text, prospects
     from genbench.planning.session import open_session
@@ -143,10 +143,10 @@ def plan(v100_utilisation: float, **words: Any) -> None:
 @RUNS
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 @click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
-@click.option("--published", is_flag=True, help="Also the published rows, marked and never ranked.")
+@click.option("--published", is_flag=True, help="Add the published rows, marked and never ranked.")
 @V100
 def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v100: str | None) -> None:
-    """Tables of finished runs: in the layouts of the two published tables, in full, or likelihoods and their limit."""
+    """Print tables of finished runs: as in the two published tables, in full, or likelihoods and their limit."""
     from genbench.records.v100 import find_converted
     from genbench.tables.build import make_tables
     from genbench.tables.formats import render
@@ -165,9 +165,9 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
 )
 @V100
 def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> None:
-    """Pages of finished runs that open from disk: tables, plots, samples, costs, and the protocol of every number.
+    """Write pages on finished runs that open from disk: tables, plots, samples, costs, and every number's protocol.
 
-    An overview, and a page for each dataset, model, run and for the protocols. Made from the records alone.
+    There is an overview, a page for each dataset, model and run, and one for the protocols, all made from the records.
     """
     from genbench.records.v100 import find_converted
     from genbench.report import build_report
@@ -182,7 +182,7 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
 @click.argument("run_b", type=PATH)
 @JSON
 def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
-    """What differs between two runs: configuration, protocol, environment, numbers."""
+    """Show what differs between two runs: configuration, protocol, environment, numbers."""
     from genbench.commands.compare import differences
     from genbench.records.record_files import load_each
 
@@ -199,7 +199,7 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Images.")
-@click.option("--labels", metavar="0,1,...", help="Classes to draw, in turn; for a conditional run.")
+@click.option("--labels", metavar="0,1,...", help="Classes to cycle through; for a conditional run.")
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
 @click.option(
     "-o", "--out", type=PATH, default=Path("samples.png"), show_default=True, help="FILE.png (a sheet) or FILE.npy."
@@ -208,7 +208,7 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
 def sample(
     run_folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
 ) -> None:
-    """Draw further images from a finished run."""
+    """Draw more images from a finished run."""
     from genbench.commands.sample import draw_from_run
 
     click.echo(draw_from_run(run_folder, count, labels, steps, out, plugins))
@@ -219,25 +219,25 @@ for command in (evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
 
 
 def main() -> None:
-    """The console script: runs a command and turns what it raises into an exit code."""
+    """Run the command line and exit with its exit code: the console script."""
     as_json, out = asks_for_json(sys.argv), sys.stdout
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         code = result_of(as_json)
-        if sys.stdout is not out:  # click's answer to a reader that went away
+        if sys.stdout is not out:  # click replaces it when the reader has gone away
             raise BrokenPipeError
         out.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         code = 141
-    gc.freeze()  # else the collections of an interpreter that ends walk all of torch, for a second or more
+    gc.freeze()  # otherwise garbage collection at exit walks all of torch, for a second or more
     sys.exit(code)
 
 
 def result_of(as_json: bool) -> int:
-    """The exit code of the command, its error told."""
+    """Run the command, report its error, and return its exit code."""
     try:
         arm()
         interrupt_on_signals()
@@ -253,10 +253,10 @@ def result_of(as_json: bool) -> int:
         show_error(BadInput(error.format_message(), near or "see --help"), as_json)
         return 2
     except (KeyboardInterrupt, click.Abort) as stop:
-        cause = stop if stop.__cause__ is None else stop.__cause__  # click makes an Abort of it
+        cause = stop if stop.__cause__ is None else stop.__cause__  # click turns it into an Abort
         if not is_interruption(cause):
             return report_bug(cause, as_json)
-        say("genbench: interrupted; the same command goes on from here")
+        say("genbench: interrupted; run the same command to resume")
         return exit_code()
     except BrokenPipeError:
         raise
@@ -272,7 +272,7 @@ def asks_for_json(words: list[str]) -> bool:
 
 
 def report_bug(error: BaseException, as_json: bool) -> int:
-    """Keep the traceback of a mistake of ours in a file, and say where."""
+    """Save the traceback of a bug of ours in a file, say where, and return the exit code."""
     kept = keep_text(redacted("".join(traceback.format_exception(error))))
     show_error(GenbenchError(describe(error), f"please report it with the traceback in {kept}"), as_json)
     return 70

@@ -10,7 +10,7 @@ import click
 
 
 class FiniteRange(click.FloatRange):
-    """A number in a range: not `nan`, which no comparison keeps out."""
+    """A finite number in a range: `nan` passes every comparison that would reject it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -24,21 +24,23 @@ PLUGIN = click.option(
     "--plugin", "plugins", multiple=True, metavar="FILE|PACKAGE", help="Also load this plugin; repeatable."
 )
 DATASETS = click.option(
-    "--datasets", type=PATH, metavar="FILE", help="A datasets.toml of your own, besides the bundled one."
+    "--datasets", type=PATH, metavar="FILE", help="Your datasets.toml, in addition to the bundled one."
 )
 WEIGHTS = click.option(
     "--weights", type=PATH, envvar="GENBENCH_WEIGHTS", help="File or folder of feature extractor weights."
 )
-DATA_ROOT = click.option("--data-root", type=PATH, help="Where datasets are, or are downloaded to (GENBENCH_DATA).")
+DATA_ROOT = click.option(
+    "--data-root", type=PATH, help="Folder with the datasets, or to download them to (GENBENCH_DATA)."
+)
 OUT = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
 
 EXPERIMENT = (
     click.argument("suite", required=False, type=PATH),
     click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Compare this model; repeatable."),
-    click.option("-d", "--dataset", "dataset", multiple=True, metavar="DATASET", help="On this dataset; repeatable."),
+    click.option("-d", "--dataset", "dataset", multiple=True, metavar="DATASET", help="Use this dataset; repeatable."),
     click.option("--seeds", help="A count (3), or the seeds themselves (0,1,2 or 7,)."),
-    click.option("--budget", help="Of training, a model: 180s, 200000images, 2000steps or 1e15flops."),
-    click.option("--samples", type=click.IntRange(2), help="Samples a model; default min(10000, test images)."),
+    click.option("--budget", help="Training budget per model: 180s, 200000images, 2000steps or 1e15flops."),
+    click.option("--samples", type=click.IntRange(2), help="Samples per model; default min(10000, test images)."),
     click.option(
         "--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE", help="Set a model's option; repeatable."
     ),
@@ -51,15 +53,19 @@ EXPERIMENT = (
         "in sampling share one training.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Of training and sampling."),
-    click.option("--conditional", is_flag=True, default=None, help="Condition the models that can on the labels."),
-    click.option("--condition", metavar="KIND", help="Condition on this of the dataset: class is --conditional."),
+    click.option(
+        "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Precision of training and sampling."
+    ),
+    click.option(
+        "--conditional", is_flag=True, default=None, help="Condition every model that supports it on the labels."
+    ),
+    click.option("--condition", metavar="KIND", help="Condition on this kind; class is --conditional."),
     click.option(
         "--jobs",
         type=click.IntRange(1, 256),
         default=1,
         show_default=True,
-        help="Jobs at a time on a device, as memory allows; they divide the CPU's cores.",
+        help="Concurrent jobs per device, if memory allows; they share the CPU's cores.",
     ),
     click.option(
         "--executor",
@@ -70,13 +76,13 @@ EXPERIMENT = (
     ),
     click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
     click.option("--curve", type=click.IntRange(1, 100), metavar="N", help="Also score N points along each training."),
-    click.option("--likelihood-images", type=click.IntRange(2), help="Images a split for bits/dim."),
+    click.option("--likelihood-images", type=click.IntRange(2), help="Images per split for bits/dim."),
     click.option(
         "--processes",
         type=click.IntRange(1, 1024),
         default=1,
         show_default=True,
-        help="Processes that train each model together, each on a CUDA device of its own, or dividing the CPU; "
+        help="Processes that train each model together, each on its own CUDA device or sharing the CPU; "
         "under torchrun, as many as it starts.",
     ),
     click.option("--compile", is_flag=True, default=None, help="Train and sample with compiled networks."),
@@ -85,12 +91,12 @@ EXPERIMENT = (
     DATA_ROOT,
     WEIGHTS,
     OUT,
-    click.option("--timeout", type=FiniteRange(1), metavar="SECONDS", help="End a job that takes longer."),
+    click.option("--timeout", type=FiniteRange(1), metavar="SECONDS", help="End a job that takes longer than this."),
     click.option(
         "--hang-timeout",
         type=FiniteRange(1),
         metavar="SECONDS",
-        help="End a job that makes no progress for so long: no step, no block of samples. Default: never.",
+        help="End a job that makes no progress, no step and no block of samples, for this long. Default: never.",
     ),
     click.option(
         "--allow-rank-deficient", is_flag=True, default=None, help="FID also from fewer samples than features."

@@ -1,4 +1,4 @@
-"""The commands about plugins: what there is, a new one to start from, and whether one keeps its promises."""
+"""The commands about plugins: list what is available, start a new plugin, check whether one keeps its promises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genbench.support.text import plain
 @PLUGIN
 @JSON
 def models(plugins: tuple[str, ...], as_json: bool) -> None:
-    """The models, with what each can do and its options."""
+    """List the models, what each can do, and its options."""
     from genbench.commands.catalogue import model_rows, model_text
 
     rows = model_rows(plugins)
@@ -28,7 +28,7 @@ def models(plugins: tuple[str, ...], as_json: bool) -> None:
 @PLUGIN
 @JSON
 def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """The datasets by name."""
+    """List the datasets by name."""
     from genbench.commands.catalogue import as_lines, dataset_rows
 
     rows = dataset_rows(datasets, plugins)
@@ -39,7 +39,7 @@ def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> 
 @PLUGIN
 @JSON
 def extractors(plugins: tuple[str, ...], as_json: bool) -> None:
-    """The feature extractors by name."""
+    """List the feature extractors by name."""
     from genbench.commands.catalogue import as_lines, extractor_rows
 
     rows = extractor_rows(plugins)
@@ -50,7 +50,7 @@ def extractors(plugins: tuple[str, ...], as_json: bool) -> None:
 @PLUGIN
 @JSON
 def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
-    """The plugins, where each comes from, and why one does not work."""
+    """List the plugins, where each comes from, and why one does not work."""
     from genbench.commands.catalogue import as_lines, plugin_rows
 
     rows = plugin_rows(plugins)
@@ -60,7 +60,7 @@ def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
 @click.command()
 @JSON
 def doctor(as_json: bool) -> None:
-    """Devices, weights, caches, plugins, versions and free space of this machine."""
+    """Show devices, weights, caches, plugins, versions and free space of this machine."""
     from genbench.commands.catalogue import as_lines, doctor_rows
 
     rows = doctor_rows()
@@ -74,9 +74,9 @@ LISTS = (models, datasets, extractors, plugins_command, doctor)
 @click.argument("name")
 @click.option("-o", "--out", type=PATH, metavar="DIR", help="The package's folder; default genbench-NAME.")
 def new_plugin(name: str, out: Path | None) -> None:
-    """Write a package with a model NAME that trains, to start from: its code, its test, a README with three commands.
+    """Write a package to start from: a model NAME that trains, its test, and a README with three commands.
 
-    The model is one file, which `--plugin FILE` also runs without installing it.
+    The model is one file, which `--plugin FILE` runs without installing it.
     """
     from genbench.commands.new_plugin import write_plugin
 
@@ -87,16 +87,16 @@ def new_plugin(name: str, out: Path | None) -> None:
 @click.argument("plugin", metavar="NAME|FILE")
 @click.option(
     "--hang-timeout", type=FiniteRange(1), default=60.0, show_default=True, metavar="SECONDS",
-    help="End the check of a model that makes no progress for so long.",
+    help="End the check of a model that makes no progress for this long.",
 )  # fmt: skip
-@click.option("--device", default="cpu", show_default=True, help="Where the models are tried: auto, cpu or cuda:0.")
+@click.option("--device", default="cpu", show_default=True, help="Where to try the models: auto, cpu or cuda:0.")
 @JSON
 def check_plugin(plugin: str, hang_timeout: float, device: str, as_json: bool) -> None:
-    """What each promise of a plugin's models has come to: kept or broken, what was found, and the line to look at.
+    """Report for each promise of a plugin's models whether it is kept, what was observed, and the line to look at.
 
     The models are built, trained for a few steps, sampled, saved and scored on small images. NAME is an installed
-    model's, FILE a plugin as of `--plugin`. In a test of your own: genbench.testing.check_model. Exit code 1: a promise
-    is broken.
+    model's name, FILE a plugin as for `--plugin`. In your own tests, use genbench.testing.check_model. Exit code 1: a
+    promise is broken.
     """
     from genbench.conformance.check import check_plugin as check
     from genbench.devices import one_device

@@ -1,4 +1,4 @@
-"""The commands about numbers: score further samples, check what is stored, check the metrics themselves."""
+"""The commands about numbers: score more samples, check stored data, check the metrics themselves."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RANGES = ("0,1", "-1,1", "0,255")
 @click.option("-d", "--dataset", metavar="DATASET", help="The dataset that the samples imitate.")
 @click.option("--name", help="The row's name; default: that of the file or folder.")
 @click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable.")
-@click.option("--samples", type=click.IntRange(2), help="A seeded subset of so many samples; default all.")
+@click.option("--samples", type=click.IntRange(2), help="Score a seeded subset of this size; default all.")
 @click.option("--conditional", is_flag=True, help="The samples were drawn for their labels.")
-@click.option("--labels", type=PATH, metavar="FILE.npy", help="The labels, where the samples' file has none.")
-@click.option("--range", "span", type=click.Choice(RANGES), help="What black and white are in samples of floats.")
+@click.option("--labels", type=PATH, metavar="FILE.npy", help="The labels, if the samples' file has none.")
+@click.option("--range", "span", type=click.Choice(RANGES), help="The values of black and white in float samples.")
 @click.option("--allow-rank-deficient", is_flag=True, help="FID also from fewer samples than features.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
 @PLUGIN
@@ -37,7 +37,7 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     """Score samples made elsewhere as a row like any other, or a finished run with another extractor.
 
     SAMPLES is a folder of images, a .npy (uint8, N x C x H x W, N x H x W x C or N x H x W) or a .npz (`images` and
-    perhaps `labels`). RUN is a run folder, or a folder of run folders; its rows `real` and `noise` are scored too.
+    optionally `labels`). RUN is a run folder, or a folder of run folders; its rows `real` and `noise` are scored too.
     """
     from genbench.commands.evaluate import Words, score_runs, score_samples
     from genbench.commands.run import worst_exit_code
@@ -60,7 +60,7 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
 @RUNS
 @JSON
 def verify(runs: tuple[Path, ...], as_json: bool) -> None:
-    """Check every record, protocol, manifest and digest of finished runs; changes nothing."""
+    """Check every record, protocol, manifest and digest of finished runs, changing nothing."""
     from genbench.commands.verify import verify_runs
     from genbench.support.text import plain
 
@@ -76,12 +76,14 @@ def verify(runs: tuple[Path, ...], as_json: bool) -> None:
 
 @click.command()
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
-@click.option("--v100", type=PATH, metavar="FILE", help="Measure the device too, for `--v100-factor FILE` of tables.")
+@click.option(
+    "--v100", type=PATH, metavar="FILE", help="Also measure the device, for the tables' `--v100-factor FILE`."
+)
 @DATA_ROOT
 @WEIGHTS
 @JSON
 def calibrate(device: str, v100: Path | None, data_root: Path | None, weights: Path | None, as_json: bool) -> None:
-    """Check the evaluator against known constants: closed forms, bundled data, and CIFAR-10 where it is there."""
+    """Check the evaluator against known constants: closed forms, bundled data, and CIFAR-10 if present."""
     from genbench.commands.calibrate import Setup, calibrations
 
     setup = Setup.resolve(device, data_root, weights)

@@ -1,4 +1,4 @@
-"""The evaluator against known constants: closed forms, the images and classifiers that come with genbench, CIFAR-10."""
+"""Check the evaluator against known constants: closed forms, the bundled images and classifiers, CIFAR-10."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from genbench.support.seeds import derive_seed
 from genbench.support.text import plain
 
 BUNDLED = {"mnist5k": (0.995, 0.52391), "digits": (0.97465, 1.12126)}
-"""Accuracy of the shipped classifier on the test images, and FID of as many real training images against them."""
+"""Accuracy of the bundled classifier on the test images, and FID of as many real training images against them."""
 CIFAR = {"FID train, test": (3.15, 0.02), "IS train": (11.24, 0.05), "IS test": (10.98, 0.05)}
-"""Heusel et al.'s and Salimans et al.'s networks on CIFAR-10 itself, as published evaluators agree on it."""
+"""(value, tolerance) of CIFAR-10 itself with the networks of Heusel et al. and Salimans et al., as published."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One number against the constant it should be; `note` says what was skipped or went wrong."""
+    """A number and the constant it should equal; `note` says what was skipped or went wrong."""
 
     name: str
     found: float | None
@@ -50,7 +50,7 @@ class Check:
     note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data; a number that is not finite is None."""
+        """Plain data; None for a number that is not finite."""
         finite = self.found is not None and math.isfinite(self.found)
         return {**asdict(self), "found": self.found if finite else None}
 
@@ -72,16 +72,16 @@ class Setup:
 
     @classmethod
     def resolve(cls, device: str, root: Path | None, weights: Path | None) -> Setup:
-        """The setup that the words of the command line mean."""
+        """The setup that the command line describes."""
         return cls(str(one_device(device)), root, weights)
 
     def runtime(self) -> Runtime:
         return Runtime(device=self.device, cache=cache_root(), weights=self.weights, offline=True)
 
     def write_conversion(self, file: Path) -> str:
-        """Measure how many V100s the device equals, with the threads that a job alone on it has; its words."""
+        """Measure how many V100s the device equals, with the threads of a job that runs alone; return the wording."""
         if file.is_dir() or not file.parent.is_dir():
-            raise BadInput(f"--v100 {file}: no file can be written there", "give a file in a folder that is there")
+            raise BadInput(f"--v100 {file}: cannot write there", "choose a file in an existing folder")
         use_threads(threads_for(1))
         conversion = measure_conversion(torch.device(self.device))
         conversion.write(file)
@@ -92,13 +92,13 @@ class Setup:
 
 
 def check(name: str, found: float | None, expected: float, tolerance: float, note: str = "") -> Check:
-    """Whether a number is what it should be; None and NaN are not."""
+    """Check that a number is what it should be; None and NaN never are."""
     passed = found is not None and abs(found - expected) <= tolerance
     return Check(name, found, expected, tolerance, "pass" if passed else "FAIL", note)
 
 
 def calibrations(setup: Setup, tell: Callable[[str], None] | None = None) -> list[Check]:
-    """All checks. What cannot be checked here is skipped, and says why; what raises has failed."""
+    """Run all checks. Those that cannot run here are skipped with a reason; those that raise have failed."""
     exact_arithmetic()
     groups: dict[str, Callable[[], Iterator[Check]]] = {
         "FID": fid_checks, "KID": kid_checks, "inception score": score_checks, "precision and recall": neighbour_checks,
@@ -117,7 +117,7 @@ def calibrations(setup: Setup, tell: Callable[[str], None] | None = None) -> lis
 
 
 def plugin_groups() -> dict[str, Callable[[], Iterator[Check]]]:
-    """The checks that plugins register, of their models' arithmetic."""
+    """The checks that plugins register on their models' arithmetic."""
 
     def group(checks: Calibration) -> Iterator[Check]:
         return (check(*each) for each in checks())
@@ -127,7 +127,7 @@ def plugin_groups() -> dict[str, Callable[[], Iterator[Check]]]:
 
 
 def guarded(name: str, group: Callable[[], Iterator[Check]]) -> list[Check]:
-    """The checks of a group as far as they come; an exception is a check that failed, or one that cannot be made."""
+    """The checks of a group up to the first exception, which becomes one that failed or was skipped."""
     found: list[Check] = []
     try:
         for each in group():
@@ -144,7 +144,7 @@ def normal(count: int, dim: int) -> Tensor:
 
 
 def with_moments(count: int, variances: Tensor, mean: float = 0.0, turn: Tensor | None = None) -> Tensor:
-    """Points (count, d) with exactly these variances, uncorrelated, and this mean of each dimension; then turned."""
+    """Uncorrelated points (count, d) with exactly these variances and this mean in each dimension, then rotated."""
     points = normal(count, len(variances))
     points = points - points.mean(0)
     root = torch.linalg.cholesky(torch.cov(points.T))
@@ -198,7 +198,7 @@ def score_checks() -> Iterator[Check]:
 
 
 def neighbour_checks() -> Iterator[Check]:
-    """Kynkäänniemi et al. 2019, by hand, and where float32 products of far points cancel."""
+    """Kynkäänniemi et al. 2019: by hand, and far from the origin, where float32 products cancel."""
 
     def both(generated: Tensor, reference: Tensor, k: int = 3) -> tuple[float | None, float | None]:
         precision, recall = fidelity.precision_recall(generated, reference, k)
@@ -225,7 +225,7 @@ def neighbour_checks() -> Iterator[Check]:
 
 
 def equality_checks() -> Iterator[Check]:
-    """The same features through torch-fidelity's own functions."""
+    """The same features through torch-fidelity's functions."""
     from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
 
     first, second, logits = normal(500, 24), 1.2 * normal(400, 24) + 0.1, 3 * normal(500, 10)
@@ -246,7 +246,7 @@ def equality_checks() -> Iterator[Check]:
 
 
 def bits_checks() -> Iterator[Check]:
-    """The one convention of bits/dim, and the pixels it counts."""
+    """The convention of bits/dim, and the exact round trip of the pixels it counts."""
     dims = 784
     density = bits_per_dim(torch.tensor([-dims * math.log(2)]), dims, False).item()
     yield check("bits/dim of the uniform density on [-1, 1)", density, 8.0, 1e-6)
@@ -259,7 +259,7 @@ def bits_checks() -> Iterator[Check]:
 
 
 def bundled_checks(setup: Setup, name: str) -> Iterator[Check]:
-    """The shipped classifier on the bundled images: that weights, pixels and features are those of other machines."""
+    """The bundled classifier on the bundled images: weights, pixels and features agree with those of other machines."""
     accuracy, floor = BUNDLED[name]
     data = setup.dataset(name)
     assert data.test.labels is not None
@@ -278,7 +278,7 @@ def cifar_checks(setup: Setup) -> Iterator[Check]:
     data = setup.dataset("cifar10")
     own = extractor(GENERAL, data, setup.runtime())
     if setup.device == "cpu":
-        raise EnvironmentProblem("60,000 images through Inception take about an hour on a CPU: give --device cuda")
+        raise EnvironmentProblem("60,000 images through Inception take about an hour on a CPU: use --device cuda")
     train, test = own.features(data.train.images), own.features(data.test.images)
     values = {
         "FID train, test": fidelity.fid(train.features, test.features).value,

@@ -1,4 +1,4 @@
-"""What there is: models, datasets, extractors, plugins, this machine: rows for people and programs."""
+"""What is available: models, datasets, extractors, plugins and this machine, as rows for people and programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 
 def model_rows(files: Iterable[str]) -> list[Row]:
-    """One row a model: abilities, presets and options, from the classes themselves."""
+    """One row per model: capabilities, presets and options, from the classes themselves."""
     from genbench.capabilities import capabilities
 
     plugins = load_plugins(files)
@@ -41,7 +41,7 @@ def model_rows(files: Iterable[str]) -> list[Row]:
 
 
 def model_text(rows: list[Row]) -> str:
-    """Models with their options, indented."""
+    """Models with their options indented below them."""
     lines = []
     for row in rows:
         able = [f"likelihood: {row['likelihood'] or 'none'}"]
@@ -54,7 +54,7 @@ def model_text(rows: list[Row]) -> str:
 
 
 def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
-    """One row a dataset."""
+    """One row per dataset."""
     entries = known_datasets([file] if file else [], load_plugins(files))
     return [
         {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source)}
@@ -63,7 +63,7 @@ def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
 
 
 def _entropy_words(source: Source) -> Row:
-    """The entropy of images whose distribution is known, told in the title too."""
+    """The entropy of images whose distribution is known, with a title that gives it."""
     entropy = source.entropy(False)
     if entropy is None:
         return {}
@@ -72,7 +72,7 @@ def _entropy_words(source: Source) -> Row:
 
 
 def extractor_rows(files: Iterable[str]) -> list[Row]:
-    """One row a feature extractor."""
+    """One row per feature extractor."""
     from genbench.evaluate.extractors import known_extractors
 
     registered = load_plugins(files).registered("register_extractors")
@@ -81,7 +81,7 @@ def extractor_rows(files: Iterable[str]) -> list[Row]:
 
 
 def plugin_rows(files: Iterable[str]) -> list[Row]:
-    """One row a plugin, working or not."""
+    """One row per plugin, working or not."""
     return [
         {"name": info.name, "state": info.state, "origin": info.origin, "version": info.version,
          "models": info.models, "reason": info.reason}
@@ -90,7 +90,7 @@ def plugin_rows(files: Iterable[str]) -> list[Row]:
 
 
 def doctor_rows() -> list[Row]:
-    """What a report of trouble should begin with."""
+    """What a bug report should begin with."""
     import torch
 
     from genbench.devices import device_name, has_bf16
@@ -111,7 +111,7 @@ def doctor_rows() -> list[Row]:
         existing = next(parent for parent in (path, *path.parents) if parent.exists())
         free = shutil.disk_usage(existing).free / 2**30
         rows.append(
-            {"what": what, "state": f"{path}{'' if path.exists() else ' (not there yet)'}, {free:.0f} GiB free"}
+            {"what": what, "state": f"{path}{'' if path.exists() else ' (not created yet)'}, {free:.0f} GiB free"}
         )
     rows.append(
         {

@@ -11,7 +11,7 @@ IGNORED = ("job.id", "attempts", "evaluation_key", "samples.key", "files")
 
 
 def differences(a: Record, b: Record) -> list[dict[str, Any]]:
-    """Rows of (key, a, b) for all that is not equal; numbers by metric and extractor, protocols by setting."""
+    """A row (key, a, b) for everything that differs; numbers by metric and extractor, protocols by setting."""
     left, right = leaves(a), leaves(b)
     keys = [*left, *(key for key in right if key not in left)]
     return [
@@ -22,7 +22,7 @@ def differences(a: Record, b: Record) -> list[dict[str, Any]]:
 
 
 def leaves(record: Record) -> dict[str, Any]:
-    """A record under dotted keys, measurements and protocols under their metric and extractor."""
+    """A record as a flat dict with dotted keys; measurements and protocols by metric and extractor."""
     plain = record.model_dump(mode="json", exclude={"folder", "measurements", "protocols", "curve"})
     flat = flatten(plain)
     for measurement in record.measurements:

@@ -1,4 +1,4 @@
-"""`genbench evaluate`: a row of samples made elsewhere, and finished runs in further features; in this process."""
+"""`genbench evaluate`: score samples made elsewhere, or finished runs with more extractors, in this process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from genbench.support.errors import BadInput
 from genbench.support.lock import locked
 from genbench.support.text import say
 
-ELSEWHERE = "the samples were made elsewhere: no model is here to have a likelihood"
+ELSEWHERE = "the samples were made elsewhere: there is no model to have a likelihood"
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,14 @@ class Words:
     offline: bool = False
     quiet: bool = False
     preparing: Progress | None = None
-    """Hears how far the preparation of a dataset is."""
+    """Called with how far the preparation of a dataset is."""
 
     @property
     def files(self) -> list[Path]:
         return [self.datasets] if self.datasets else []
 
     def runtime(self) -> Runtime:
-        """Where things are, on the device that was asked for."""
+        """The runtime that the words ask for."""
         return Runtime(
             device=str(one_device(self.device)), threads=threads_for(1), out=self.out, cache=cache_root(),
             weights=self.weights, offline=self.offline, plugins=self.plugins,
@@ -85,10 +85,10 @@ class Words:
 
 
 def score_samples(words: Words) -> list[Record]:
-    """A row of samples made elsewhere, and the rows `real` and `noise` beside it where there are none."""
+    """Score samples made elsewhere as a row, and add the rows `real` and `noise` if there are none."""
     if words.dataset is None:
         raise BadInput(
-            f"{words.target}: which dataset do the samples imitate?", "say it by -d DATASET; see `genbench datasets`"
+            f"{words.target}: which dataset do the samples imitate?", "give -d DATASET; see `genbench datasets`"
         )
     name = row_name(words.name, words.target)
     check_out(words.out)
@@ -132,7 +132,7 @@ def siblings(out: Path, digest: str) -> Iterator[Finished]:
 def foreign_job(
     name: str, stack: Stack, data: Dataset, evaluation: EvaluationSettings, runtime: Runtime, plugins: Plugins
 ) -> Job:
-    """The job that a row of foreign samples stands for: known by their content, and never trained."""
+    """The job of a row of foreign samples: identified by their content, and never trained."""
     digest = stack.digest
     return Job(
         model=name, label=name, config={"samples": digest[:12]}, plugin=PluginStamp(name="elsewhere", version=""),
@@ -145,7 +145,7 @@ def foreign_job(
 
 
 def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
-    """Score foreign samples, and write their run folder; the record comes last."""
+    """Score foreign samples and write their run folder, the record last."""
     with locked(job.folder):
         store.sweep(job.folder)
         run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)), previous=previous_record(job))
@@ -159,7 +159,7 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
 
 
 def no_likelihood(job: Job, data: Dataset) -> list[Measurement]:
-    """That there is no bits/dim, under the protocol of the rows that have one."""
+    """Measurements without a value for bits/dim, under the protocol of the rows that have one."""
     return [
         Measurement(
             metric=f"bits_per_dim_{split}", value=None, better="lower", status="not_applicable", note=ELSEWHERE,
@@ -178,18 +178,18 @@ def reference_jobs(job: Job) -> list[Job]:
 
 
 def usable(reference: Job, data: Dataset, quiet: bool) -> bool:
-    """Whether the reference row is there with as many samples, or can be made without changing another."""
+    """Whether the reference row exists with as many samples, or can be made without changing an existing one."""
     if reference.samples > len(data.train):
-        told = f"{reference.label}: {data.name} has {len(data.train)} training images, too few for a row of as many"
+        why = f"{reference.label}: left out; {data.name} has {len(data.train)} training images, not {reference.samples}"
     elif (there := finished_count(reference)) not in (None, reference.samples):
-        told = (
-            f"{reference.label} is there with {there} samples, not {reference.samples}: tables keep rows of different "
-            f"numbers apart; --samples {there} takes a subset"
+        why = (
+            f"{reference.label} exists with {there} samples, not {reference.samples}: tables keep rows with different "
+            f"numbers of samples apart; --samples {there} takes a subset"
         )
     else:
         return True
     if not quiet:
-        say(told)
+        say(why)
     return False
 
 
@@ -205,15 +205,15 @@ def finished_count(job: Job) -> int | None:
 
 
 def score_runs(words: Words) -> list[Record]:
-    """Finished runs, and the reference rows beside them, in the features of further extractors."""
+    """Score finished runs, and the reference rows beside them, with more extractors."""
     unused = {"-d": words.dataset, "--name": words.name, "--samples": words.samples, "--labels": words.labels,
               "--range": words.span, "--conditional": words.conditional or None,
               "--allow-rank-deficient": words.allow_rank_deficient or None}  # fmt: skip
     for option, value in unused.items():
         if value is not None:
-            raise BadInput(f"{option}: {words.target} is a finished run, which has that already", "leave it out")
+            raise BadInput(f"{option}: {words.target} is a finished run, where this is already set", "leave it out")
     if not words.extractors:
-        raise BadInput(f"{words.target}: a finished run: in whose features?", "say it by --extractor NAME")
+        raise BadInput(f"{words.target}: a finished run needs --extractor NAME", "see `genbench extractors`")
     folders = [record.folder for record in load_records([words.target]) if record.folder]
     one = (words.target / "record.json").is_file()
     runs = with_references(open_finished(f) for f in folders if one or finished(f, words.quiet))
@@ -227,7 +227,7 @@ def score_runs(words: Words) -> list[Record]:
 
 
 def finished(folder: Path, quiet: bool) -> bool:
-    """Whether a run among several has samples to score; one that has none is told and left out."""
+    """Whether a run among several has samples to score; one without is reported and left out."""
     record = load_records([folder])[0]
     scorable = record.status == "complete" and not record.draws_nothing
     if not scorable and not quiet:
@@ -236,20 +236,20 @@ def finished(folder: Path, quiet: bool) -> bool:
 
 
 def light_plugins(words: Words, datasets: Iterable[str]) -> Plugins:
-    """No plugin where the extractors and datasets need none, so that a run can be scored without its model's."""
+    """No plugins if the extractors and datasets need none, so that a run can be scored without its model's plugin."""
     known = {row["name"] for row in known_extractors()}
     if words.plugins or not known.issuperset(words.extractors):
         return load_plugins(words.plugins)
     try:
         enough = set(known_datasets(words.files)).issuperset(datasets)
-    except BadInput:  # a kind of source may be an installed plugin's
+    except BadInput:  # an installed plugin may provide the kind of source
         enough = False
     return Plugins() if enough else load_plugins()
 
 
 @contextmanager
 def scoring(runtime: Runtime, quiet: bool) -> Iterator[None]:
-    """Threads and arithmetic as jobs have them, and lines on stderr while it goes on."""
+    """Set threads and arithmetic as for jobs, and report progress on stderr."""
     use_threads(runtime.threads)
     exact_arithmetic()
     said: set[str] = set()

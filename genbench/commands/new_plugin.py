@@ -1,4 +1,4 @@
-"""`genbench new-plugin`: a package of a model's own, from the templates in `templates/`."""
+"""`genbench new-plugin`: a package for a new model, made from `templates/`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from genbench.support.names import RESERVED
 from genbench.support.version import __version__
 
 PATTERN = re.compile(r"[A-Za-z](?:[A-Za-z0-9]|[_-](?=[A-Za-z0-9])){0,39}")
-"""What a module and a class can be called after: narrower than what a model may be called."""
+"""Valid names of plugins, from which those of module and class are made; models may have other names too."""
 FILES = {
     "pyproject.toml": "pyproject.toml", "README.md": "README.md", "{package}.py": "model.py",
     "test_{package}.py": "test_model.py",
@@ -29,16 +29,15 @@ FILES = {
 
 
 def write_plugin(name: str, out: Path | None) -> str:
-    """Write the package of a model into `out`, by default `genbench-NAME`; the text that says what comes next.
+    """Write the package of a model into `out`, by default `genbench-NAME`, and return the next steps as text.
 
-    Raises BadInput for a name that cannot be one or is taken, and for a folder that holds something; then nothing is
-    written.
+    Raises BadInput for a name that is invalid or taken, and if the folder is not empty; then nothing is written.
     """
     check_plugin_name(name)
     distribution = f"genbench-{name.lower().replace('_', '-')}"
     out = as_folder("-o", out or Path(distribution))
     if out.exists() and any(out.iterdir()):
-        raise BadInput(f"-o {out}: it is not empty", "choose another folder by -o, or remove it")
+        raise BadInput(f"-o {out}: it is not empty", "choose another folder with -o, or remove it")
     words = {
         "name": name, "package": package_of(name), "distribution": distribution, "version": __version__,
         "class_name": "".join(part[0].upper() + part[1:] for part in re.split("[_-]", name)),
@@ -55,25 +54,25 @@ def write_plugin(name: str, out: Path | None) -> str:
 
 
 def package_of(name: str) -> str:
-    """The module that a model's package has."""
+    """The name of the module in a model's package."""
     return f"genbench_{name.lower().replace('-', '_')}"
 
 
 def check_plugin_name(name: str) -> None:
-    """Raise BadInput where a new plugin cannot be called so, or something is."""
+    """Raise BadInput if the name cannot be a plugin's, or is taken."""
     where = f"new-plugin {name!r}"
     if not PATTERN.fullmatch(name) or name.lower() in RESERVED:
-        told = "at most 40 letters, digits, single '_' and '-', beginning with a letter"
-        raise BadInput(f"{where}: it cannot be the name of a plugin", told)
-    mend = f"choose another name, for example my-{name}"
+        rule = "use at most 40 letters, digits, single '_' and '-', beginning with a letter"
+        raise BadInput(f"{where}: it cannot be the name of a plugin", rule)
+    fix = f"choose another name, for example my-{name}"
     if name.lower() in {point.name.lower() for point in declared()} | set(REFERENCES):
         raise BadInput(
-            f"{where}: there is a model of that name", f"{mend}; `genbench plugins` lists those that are taken"
+            f"{where}: that model name is already taken", f"{fix}; `genbench plugins` lists the names in use"
         )
     plain = name.lower().replace("-", "_")
     if keyword.iskeyword(plain) or keyword.issoftkeyword(plain) or plain in sys.stdlib_module_names:
-        raise BadInput(f"{where}: Python has a keyword or a module of that name", mend)
+        raise BadInput(f"{where}: Python has a keyword or a module of that name", fix)
     installed = {module.lower() for module in packages_distributions()}
     for module in (plain, package_of(name)):
         if module in installed:
-            raise BadInput(f"{where}: a package with a module {module!r} is installed", mend)
+            raise BadInput(f"{where}: a package with a module {module!r} is installed", fix)

@@ -1,4 +1,4 @@
-"""Running a session: the jobs that are not done, by its executor, then the records of all of them."""
+"""Running a session: its executor runs the jobs that are not done, then the records of all of them are read."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Update = Callable[[Job, str, float, str], None]
 
 
 def run_session(session: Session, update: Update) -> list[Record]:
-    """Run what is missing; the records of all jobs, in the order of the plan.
+    """Run what is missing and return the records of all jobs, in the order of the plan.
 
-    `update(job, stage, share, text)` is called as jobs go on. Raises what kept a job from leaving a record, when the
-    others have ended: Busy where a folder is in use, which is tried last.
+    `update(job, stage, share, text)` is called as jobs progress. Once the others have ended, raises whatever kept a job
+    from leaving a record: Busy if its folder is in use; such jobs are tried last.
     """
     missing = []
     for job in session.jobs:
@@ -64,7 +64,7 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Excep
 
 
 def run_together(jobs: list[Job], session: Session, context: Context, update: Update) -> list[Exception]:
-    """Hand the jobs to the executor, and hear of them to their end."""
+    """Hand the jobs to the executor, and follow them until the last has ended."""
     known, one_by_one = {job.id: job for job in jobs}, threading.Lock()
     errors: list[Exception] = []
     unheard = dict.fromkeys(known)
@@ -81,8 +81,8 @@ def run_together(jobs: list[Job], session: Session, context: Context, update: Up
     session.executor.run(Work(make_tasks(jobs, session, context), session.groups, session.at_once), tell)
     if unheard and not errors:
         name = session.jobs[0].runtime.executor
-        told = f"--executor {name} has ended without a word of {', '.join(unheard)}"
-        errors.append(EnvironmentProblem(told, "run again"))
+        message = f"--executor {name} finished without reporting on {', '.join(unheard)}"
+        errors.append(EnvironmentProblem(message, "run again"))
     return errors
 
 
@@ -104,9 +104,9 @@ def record_untrained(job: Job, trainer: Record, error: Failure, session: Session
 
 
 def make_tasks(jobs: list[Job], session: Session, context: Context) -> list[Task]:
-    """The jobs as tasks, the longest first; in their order, without estimates, where one place has to do them all.
+    """The jobs as tasks, the longest first; in their order, without estimates, if they run one at a time here.
 
-    Those whose folders are in use come last: when they are reached, nothing else is left to do.
+    Those whose folders are in use come last, when nothing else is left to do.
     """
     here = session.jobs[0].runtime.executor == "local"
     alone = here and session.at_once * len(session.groups) == 1
@@ -118,7 +118,7 @@ def make_tasks(jobs: list[Job], session: Session, context: Context) -> list[Task
 
 @contextmanager
 def marked(session: Session) -> Iterator[Context]:
-    """The context of tasks; where other machines may run them, with a file by which they know the output folder."""
+    """The context of tasks; if other machines may run them, with a file by which they recognise the output folder."""
     runtime = session.jobs[0].runtime
     if runtime.executor == "local":
         yield session.context
@@ -132,7 +132,7 @@ def marked(session: Session) -> Iterator[Context]:
 
 
 def worst_exit_code(records: Iterable[Record]) -> int:
-    """0 when every job is complete, 130 when one was cancelled, 4 when one lacked space or the like, else 1."""
+    """0 if every job is complete, 130 if one was cancelled, 4 if one lacked space or the like, else 1."""
     records = list(records)
     states = {record.status for record in records}
     if "cancelled" in states:

@@ -1,4 +1,4 @@
-"""Further images from a finished run: `genbench sample`."""
+"""More images from a finished run: `genbench sample`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SCALE = 4
 def draw_from_run(
     folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
 ) -> Path:
-    """Write `count` images of a run to a .png sheet or a .npy array. Raises BadInput for what the run cannot do."""
+    """Write `count` images of a run to a .png sheet or .npy array. Raises BadInput if the run cannot draw them."""
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
     record = load_one(folder)
@@ -54,14 +54,14 @@ def draw_from_run(
 def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any], plugins: tuple[str, ...]) -> Model:
     """The trained model of a run, with some of its sampling options overridden."""
     if job.is_reference or job.foreign:
-        raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from", "give a run of a model")
+        raise BadInput(f"{folder}: the row {job.model!r} has no model to sample from", "give the run of a model")
     if not job.samples:
         raise BadInput(f"{folder}: model {job.model!r} draws no samples: it has no method sample()", "give another run")
     kind = model_class(job, folder, plugins)
     for key in overrides:
         if key not in kind.Config.model_fields or kind.Config.role(key) != "sample":
             raise BadInput(
-                f"--{key}: model {job.model!r} has no such option of sampling", "`genbench models` lists them"
+                f"--{key}: model {job.model!r} has no sampling option of that name", "`genbench models` lists them"
             )
     classes = record.dataset.num_classes if job.kind == "class" else 0
     spec = DataSpec(record.dataset.name, record.dataset.shape, classes, job.condition)
@@ -69,26 +69,26 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
     try:
         config = checked(kind.Config, {**job.config, **overrides}, lambda keys: str(where), "run the job again")
     except BadInput as error:
-        raise CorruptData(error.message, f"the model's options are others now? {error.hint}") from error
+        raise CorruptData(error.message, f"have the model's options changed? {error.hint}") from error
     model = kind(spec, config)
     loaded = checkpoint.load(folder / "checkpoint")
     if loaded is None or "ema" not in loaded[0]:
-        raise BadInput(f"{folder}: no trained weights here", "run the job first")
+        raise BadInput(f"{folder}: it has no trained weights", "run the job first")
     restore(model, loaded[0]["ema"], folder / "checkpoint")
     return forget(model).eval()
 
 
 def model_class(job: Job, folder: Path, files: tuple[str, ...]) -> type[Model]:
-    """The class of the job's model. Only `files` and installed plugins are loaded: what a run folder names is data."""
+    """The class of the job's model. Only `files` and installed plugins are loaded: the contents of a run are data."""
     plugins = load_plugins(files)
     if job.runtime.plugins and job.model not in plugins.model_names:
-        told = f"{folder}: model {job.model!r} came from {', '.join(job.runtime.plugins)}"
-        raise BadInput(told, "name it again by --plugin: code that a run folder names is not run by itself")
+        message = f"{folder}: model {job.model!r} came from {', '.join(job.runtime.plugins)}"
+        raise BadInput(message, "name it again with --plugin: code that a run folder names is not run automatically")
     return plugins.model(job.model)[0]
 
 
 def restore(model: Model, weights: dict[str, torch.Tensor], origin: Path) -> None:
-    """Give the model its weights. Raises CorruptData where they are another model's, or not finite."""
+    """Load the weights into the model. Raises CorruptData if they are another model's, or not finite."""
     bad = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if bad:
         raise CorruptData(f"{origin}: {bad[0]} of the averaged weights (ema) is not finite", "run the job again")
@@ -102,7 +102,7 @@ def restore(model: Model, weights: dict[str, torch.Tensor], origin: Path) -> Non
 
 
 def write_sheet(images: torch.Tensor, out: Path) -> None:
-    """A PNG of all images, row by row, each pixel drawn SCALE times as large."""
+    """Write a PNG of all images, row by row, enlarged SCALE times."""
     columns = max(1, min(16, int(np.ceil(np.sqrt(len(images))))))
     picture = as_picture(sheet(images.numpy(), columns), images.shape[1])
     picture = picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST)

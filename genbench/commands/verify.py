@@ -1,4 +1,4 @@
-"""What a run folder holds against what vouches for it: schema, fingerprints, digests. Only reads, without torch."""
+"""Check the contents of run folders against schema, fingerprints and digests. Reads only, without torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with which file of a run."""
+    """A file of a run and what is wrong with it."""
 
     file: str
     what: str
@@ -33,7 +33,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class RunCheck:
-    """A run folder and its faults; `state` is ok, wrong, or unfinished where there is no record yet."""
+    """A run folder and its faults; `state` is ok, wrong, or unfinished if there is no record yet."""
 
     run: str
     state: str
@@ -44,17 +44,17 @@ class RunCheck:
 
     def line(self) -> str:
         """One line: `ok     runs/x`, or `wrong  runs/x  samples.npy: ...; job.json: ...`."""
-        told = "; ".join(f"{fault.file}: {fault.what}" for fault in self.faults)
-        return f"{self.state:10} {self.run}{'  ' + told if told else ''}"
+        faults = "; ".join(f"{fault.file}: {fault.what}" for fault in self.faults)
+        return f"{self.state:10} {self.run}{'  ' + faults if faults else ''}"
 
 
 def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
-    """The verdict on every run folder at or one below the given paths. Raises BadInput where a path holds none."""
+    """The verdict on every run folder at the given paths or one level below. Raises BadInput if a path has none."""
     folders: dict[Path, Path] = {}
     for path in paths:
         files = [f for name in ("record.json", "job.json") for f in (*path.glob(name), *path.glob(f"*/{name}"))]
         if not files:
-            raise BadInput(f"{path}: no run here or one folder down", "give a run folder, or the folder of run folders")
+            raise BadInput(f"{path}: no run here or one level below", "give a run folder, or a folder of run folders")
         folders |= {file.parent.resolve(): file.parent for file in files}
     return [verify_run(folder) for _, folder in sorted(folders.items())]
 
@@ -62,7 +62,9 @@ def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
 def verify_run(folder: Path) -> RunCheck:
     """The verdict on one run folder."""
     if not (folder / "record.json").exists():
-        return RunCheck(str(folder), "unfinished", [Fault("record.json", "none yet: interrupted, or still running")])
+        return RunCheck(
+            str(folder), "unfinished", [Fault("record.json", "not written yet (interrupted or still running)")]
+        )
     faults: list[Fault] = []
     _guarded(faults, "links", lambda: store.check_links(folder))
     record = _guarded(faults, "record.json", lambda: _record(folder, faults))
@@ -82,7 +84,7 @@ def verify_run(folder: Path) -> RunCheck:
 
 
 def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None:
-    """What `check` returns; where it raises, that the file cannot be read is a fault, and None."""
+    """The result of `check`; if it raises, add the fault that the file is not readable, and return None."""
     try:
         return check()
     except CorruptData as error:
@@ -93,7 +95,7 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
 
 
 def _record(folder: Path, faults: list[Fault]) -> Record:
-    """The record, its own digest compared."""
+    """The record, checked against its digest."""
     text = (folder / "record.json").read_bytes()
     record = Record.from_json(text.decode("utf-8"), folder / "record.json")
     if "digest" not in json.loads(text) and record.files:
@@ -104,12 +106,12 @@ def _record(folder: Path, faults: list[Fault]) -> Record:
 
 
 def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
-    """Protocols against their fingerprints, measurements against their protocols."""
+    """Check protocols against their fingerprints, and measurements against their protocols."""
     for key, settings in record.protocols.items():
         if digests.settings_digest(settings)[: len(key)] != key or len(key) < 12:
             yield Fault("record.json", f"protocol {key}: not the fingerprint of its settings")
         if settings.get("dataset", record.dataset.digest) != record.dataset.digest:
-            yield Fault("record.json", f"protocol {key}: of another dataset")
+            yield Fault("record.json", f"protocol {key}: belongs to another dataset")
     keys = Counter((m.metric, m.protocol) for m in record.measurements)
     for metric, protocol in keys:
         if protocol not in record.protocols:
@@ -129,14 +131,14 @@ def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
 
 
 def _samples(folder: Path, record: Record) -> Iterator[Fault]:
-    """samples.npy, and what they were drawn under, against samples.json and the record."""
+    """Check samples.npy, and what the samples were drawn under, against samples.json and the record."""
     about = read_about(folder)
     if about is None:
         if record.status == "complete" and not record.draws_nothing:
             yield Fault("samples.json", "missing, though the run is complete")
         return
     if record.status == "complete" and about.key != record.samples.key:
-        yield Fault("samples.json", "of other samples than record.json")
+        yield Fault("samples.json", "describes other samples than record.json")
     file = folder / "samples.npy"
     if not file.exists():
         yield Fault("samples.npy", "missing")
@@ -147,7 +149,7 @@ def _samples(folder: Path, record: Record) -> Iterator[Fault]:
     images = store.read_array(file)
     wanted = (record.samples.count, *record.dataset.shape)
     if record.status == "complete" and (images.dtype != np.uint8 or images.shape != wanted):
-        yield Fault("samples.npy", f"{images.dtype} {images.shape}, the record says uint8 {wanted}")
+        yield Fault("samples.npy", f"{images.dtype} {images.shape}, but the record says uint8 {wanted}")
     yield from _conditions(folder, record, len(images))
 
 
@@ -169,22 +171,22 @@ def _conditions(folder: Path, record: Record, count: int) -> Iterator[Fault]:
             continue
         sound = numbers.dtype.kind in "iu" and numbers.shape == (count,)
         if not sound or (count and not 0 <= numbers.min() <= numbers.max() < limit):
-            yield Fault(name, f"not {count} {what} of {limit}")
+            yield Fault(name, f"not {count} {what} from {limit}")
 
 
 def _job(folder: Path, record: Record) -> Iterator[Fault]:
-    """job.json against the record; ids are compared where this version made them."""
+    """Check job.json against the record; ids only if this version of genbench made them."""
     from genbench.records.job import Job
 
     job = Job.model_validate(json.loads((folder / "job.json").read_bytes().decode("utf-8")))
     if record.environment.genbench == __version__ and job.id != record.job.id:
         yield Fault("job.json", f"its id is {job.id}, the record's {record.job.id}")
     if (job.model, job.seed, job.dataset_digest) != (record.job.model, record.job.seed, record.dataset.digest):
-        yield Fault("job.json", "of another model, seed or dataset than record.json")
+        yield Fault("job.json", "names another model, seed or dataset than record.json")
 
 
 def _progress(folder: Path, record: Record) -> Iterator[Fault]:
-    """The lines of progress.jsonl; a last line cut short is no fault."""
+    """Check the lines of progress.jsonl; a truncated last line is not a fault."""
     from genbench.records.run_folder import read_progress
 
     read_progress(record)
@@ -192,7 +194,7 @@ def _progress(folder: Path, record: Record) -> Iterator[Fault]:
 
 
 def _listed(folder: Path, record: Record) -> Iterator[Fault]:
-    """Every file against the digest that the record has of it; a checkpoint may have been removed whole."""
+    """Check every file against its digest in the record; a whole checkpoint may have been removed."""
     for name, expected in record.files.items():
         file = store.inside(folder, name)
         if file.is_file():
@@ -203,7 +205,7 @@ def _listed(folder: Path, record: Record) -> Iterator[Fault]:
 
 
 def _manifest(folder: Path, manifest: Path) -> Iterator[Fault]:
-    """The files that a manifest lists, against its digests."""
+    """Check the files that a manifest lists against its digests."""
     for name, expected in read_manifest(manifest.parent)["files"].items():
         file = store.inside(manifest.parent, name)
         if not file.is_file() or digests.file_digest(file) != expected:

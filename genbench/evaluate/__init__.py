@@ -1,1 +1,1 @@
-"""What samples and models are measured with: feature extractors, fidelity metrics, likelihoods and their protocols."""
+"""How samples and models are measured: feature extractors, fidelity metrics, likelihoods and their protocols."""

@@ -1,6 +1,6 @@
-"""A small convolutional classifier whose penultimate layer is the feature space of datasets unlike ImageNet.
+"""A small convolutional classifier whose penultimate layer is the feature space for datasets unlike ImageNet.
 
-A JSON file says what a trained one is (`Facts`), the safetensors file beside it holds its weights.
+A JSON file describes a trained one (`Facts`); the safetensors file beside it holds its weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
 
 RECIPE = 1
-"""Version of architecture and training; raise it when the same images would give another classifier."""
+"""Version of architecture and training; raise it when the same images would give a different classifier."""
 DIM = 64
 WIDTHS = (32, 64, 96, 128)
 UPDATES, BATCH, LEARNING_RATE, WEIGHT_DECAY = 5000, 64, 2e-3, 0.05
@@ -40,7 +40,7 @@ SCALE_IMAGES = 1000
 
 
 class Facts(BaseModel):
-    """What a trained classifier is: architecture, origin, accuracy, and the SHA-256 of its weights."""
+    """A trained classifier's architecture, origin, accuracy, and the SHA-256 of its weights."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -58,8 +58,8 @@ class Facts(BaseModel):
 class Classifier(nn.Module):
     """Pairs of 3x3 convolutions that halve the side, a feature layer, its mean over space, and a linear head.
 
-    No normalisation: features depend on no other image of the batch, and contrast is not divided out of them. `scale`
-    makes their mean variance over training images 1, so that distances mean about the same in every domain.
+    There is no normalisation: features do not depend on the rest of the batch and keep the contrast. `scale` makes
+    their mean variance over training images 1, so that distances are comparable across domains.
     """
 
     def __init__(self, shape: tuple[int, int, int], num_classes: int, dim: int = DIM) -> None:
@@ -85,13 +85,13 @@ class Classifier(nn.Module):
         return self.classify(to_float(levels))
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """As forward, of float images in [-1, 1]."""
+        """As `forward`, for float images in [-1, 1]."""
         features = self.layers(images).mean((2, 3)) / self.scale
         return features, self.head(features)
 
     @torch.no_grad()
     def standardize(self, levels: Tensor) -> None:
-        """Set `scale` from uint8 images, and undo it in the head, so that the logits stay what they are."""
+        """Set `scale` from uint8 images, and undo it in the head, so that the logits do not change."""
         deviation = self(levels)[0].var(0).mean().sqrt()
         self.scale *= deviation
         self.head.weight *= deviation
@@ -101,9 +101,9 @@ def train_classifier(
     images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int = 0, device: str = "cpu",
     progress: Callable[[float], None] | None = None,
 ) -> Classifier:  # fmt: skip
-    """A classifier of uint8 images (N, C, H, W) and int labels (N,), by the one recipe that every dataset gets.
+    """Train a classifier on uint8 images (N, C, H, W) and int labels (N,), by the same recipe for every dataset.
 
-    Equal bits for equal arguments on one machine with one number of threads; leaves torch's global generator alone.
+    Bit-identical for equal arguments, machine and number of threads; leaves torch's global generator alone.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier"))
@@ -129,7 +129,7 @@ def train_classifier(
 
 
 def augment(levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Float images, each slightly turned, shifted and scaled; never mirrored, which would change a digit."""
+    """Float images, each slightly rotated, shifted and scaled; never mirrored, which would change a digit."""
     turn, grow, right, down = torch.rand(4, len(levels), generator=generator) * 2 - 1
     cosine, sine = torch.cos(turn * ROTATION), torch.sin(turn * ROTATION)
     scale, right, down = 1 + grow * SCALE, right * 2 * SHIFT, down * 2 * SHIFT
@@ -163,21 +163,21 @@ def save_classifier(file: Path, model: Classifier, **facts: Any) -> None:
 
 
 def verify_classifier(file: Path) -> Facts:
-    """What the JSON file says, once the weights beside it have the digest it gives. Raises CorruptData."""
-    mend = "remove both files" if file.name == "classifier.json" else "install genbench again"
+    """The facts in the JSON file. Raises CorruptData if the weights beside it do not have the digest it gives."""
+    fix = "remove both files" if file.name == "classifier.json" else "install genbench again"
     try:
         facts = Facts.model_validate(store.read_json(file))
         found = digests.file_digest(file.with_suffix(".safetensors"))
     except (ValidationError, OSError) as error:
-        raise CorruptData(f"{file}: {first_line(error)}", mend) from error
+        raise CorruptData(f"{file}: {first_line(error)}", fix) from error
     if found != facts.sha256:
         weights = file.with_suffix(".safetensors")
-        raise CorruptData(f"{weights}: its SHA-256 is {found[:12]}..., {file.name} says {facts.sha256[:12]}...", mend)
+        raise CorruptData(f"{weights}: its SHA-256 is {found[:12]}..., {file.name} says {facts.sha256[:12]}...", fix)
     return facts
 
 
 def load_classifier(file: Path, device: str = "cpu") -> tuple[Classifier, Facts]:
-    """A stored classifier, ready to extract features, pixels innermost for speed. Raises CorruptData."""
+    """A stored classifier, ready to extract features, channels last for speed. Raises CorruptData."""
     facts = verify_classifier(file)
     model = Classifier(facts.shape, facts.num_classes, facts.dim)
     try:
@@ -188,9 +188,9 @@ def load_classifier(file: Path, device: str = "cpu") -> tuple[Classifier, Facts]
 
 
 def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path:
-    """The JSON file of the dataset's own classifier, trained on first use and kept by the digest of the dataset.
+    """The JSON file of the dataset's classifier, trained on first use and cached by the dataset's digest.
 
-    A second process that wants it at the same time waits for the first.
+    A second process that needs it at the same time waits for the first.
     """
     assert dataset.train.labels is not None
     folder = cache / "classifiers" / f"{dataset.digest[:32]}-{RECIPE}"

@@ -1,4 +1,4 @@
-"""A feature extractor: a network from images to features and, where it has classes, logits."""
+"""A feature extractor: a network from images to features and, if it has classes, logits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CODE = 3
 """Version of the extraction; raise it when the same weights would give other features."""
 BATCH, CPU_BATCH = 250, 64
-"""Images at once: many keep a GPU busy, a few stay in a processor's cache."""
+"""Images per call: many keep a GPU busy, a few stay in a CPU's cache."""
 SHIPPED_FOLDER = Path(__file__).parent.parent / "weights"
 FeatureNetwork = Callable[["Tensor"], tuple["Tensor", "Tensor | None"]]
 BatchProgress = Callable[[int, int], None]
@@ -27,8 +27,8 @@ BatchProgress = Callable[[int, int], None]
 class Extractor:
     """A network from uint8 images (B, C, H, W) on `device` to features (B, d) and logits (B, classes) or None.
 
-    `identity` holds all that tells it from another: weights' digest, layer, resize rule; `batch` is how many images it
-    takes at once, which changes features by rounding alone.
+    `identity` holds all that distinguishes it from others: the weights' digest, layer, resize rule. `batch` is the
+    number of images per call, which changes features only by rounding.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Extractor:
         self._batch = batch or (CPU_BATCH if device == "cpu" else BATCH)
 
     def describe(self) -> dict[str, Any]:
-        """Plain data that is equal for two extractors only where they give the same features."""
+        """Plain data that is equal for two extractors only if they give the same features."""
         return {
             "name": self.name, "dim": self.dim, "num_classes": self.num_classes, "dtype": "float32", "code": CODE,
             **self._identity,
@@ -49,7 +49,7 @@ class Extractor:
     def features(self, images: np.ndarray, batch: int | None = None, progress: BatchProgress | None = None) -> Features:
         """Features of uint8 images (N, C, H, W), in batches, in full float32 precision, returned as float64.
 
-        Raises BadInput for anything but uint8 images, CorruptData naming the first image whose features are not finite.
+        Raises BadInput for anything but uint8 images, and CorruptData naming the first image with non-finite features.
         """
         import torch
 
@@ -80,9 +80,9 @@ class Extractor:
             expected = (count, width) if width else None
             if shape != expected or (tensor is not None and str(tensor.dtype) != "torch.float32"):
                 dtype = "" if tensor is None else f"{tensor.dtype} "
-                raise CorruptData(f"{self.name}: {what} are {dtype}{shape}, they should be float32 {expected}")
+                raise CorruptData(f"{self.name}: {what} are {dtype}{shape}, not float32 {expected}")
 
 
 def stamped(identity: str) -> str:
-    """What tells an extractor from an earlier one of its name: its identity, under this version of the extraction."""
+    """What distinguishes an extractor from earlier ones of its name: its identity and the version of the extraction."""
     return f"{CODE} {identity}"

@@ -1,7 +1,7 @@
-"""Feature extractors: shipped domain classifiers, torch-fidelity's networks, and a classifier trained on the dataset.
+"""Feature extractors: bundled domain classifiers, torch-fidelity's networks, and a classifier trained on the dataset.
 
-An extractor maps uint8 images to float64 features and, where it has classes, logits. Everything that identifies it is
-in `describe()`, which travels with every number. Listing and checking names imports no torch.
+An extractor maps uint8 images to float64 features and, if it has classes, logits. Everything that identifies it is in
+`describe()`, which is stored with every number. Listing and checking names imports no torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Registered = Mapping[str, tuple[Callable[[], Any], str]]
 
 
 class Resources(Protocol):
-    """Where weights and caches are, and whether the network may be used; a job's runtime says so."""
+    """Where weights and caches are, and whether the network may be used; a job's `Runtime` is one."""
 
     @property
     def device(self) -> str: ...
@@ -44,13 +44,13 @@ class Resources(Protocol):
 
 @cache
 def shipped() -> dict[str, dict[str, Any]]:
-    """The classifiers that come with genbench, by name: what their JSON files say."""
+    """The contents of the bundled classifiers' JSON files, by name."""
     files = sorted(SHIPPED_FOLDER.glob("*-classifier-*.json"))
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def known_extractors() -> list[dict[str, Any]]:
-    """One row an extractor that needs no plugin: name, kind, and what it is."""
+    """One row per extractor that needs no plugin: name, kind, and what it is."""
     rows = [{"name": name, "kind": "shipped", "about": about["about"]} for name, about in shipped().items()]
     rows.append(
         {"name": LOCAL, "kind": "local", "about": "a classifier trained on the dataset's labels, kept in the cache"}
@@ -63,7 +63,7 @@ def known_extractors() -> list[dict[str, Any]]:
 
 
 def extractor_names(names: Iterable[str], dataset: Dataset) -> tuple[str, ...]:
-    """The names asked for, else the dataset's own, else a local classifier where there are labels, else Inception."""
+    """The requested names, else the dataset's, else a local classifier if there are labels, else Inception."""
     default = LOCAL if dataset.num_classes > 1 else GENERAL
     return tuple(names) or dataset.extractors or (default,)
 
@@ -71,7 +71,7 @@ def extractor_names(names: Iterable[str], dataset: Dataset) -> tuple[str, ...]:
 def check_extractors(
     names: Iterable[str], dataset: Dataset, runtime: Resources, registered: Registered | None = None
 ) -> None:
-    """Find, before anything runs, what would keep an extractor from working; fetches weights that are not there yet.
+    """Check before anything runs that the extractors will work; downloads missing weights.
 
     Raises BadInput (unknown name, unsuitable dataset), EnvironmentProblem (no weights), CorruptData (wrong weights).
     """
@@ -94,7 +94,7 @@ def _check_name(name: str, dataset: Dataset, registered: Registered) -> None:
         wanted, has = ("x".join(map(str, shape)) for shape in (own["shape"], dataset.shape))
         raise BadInput(f"{name} takes {wanted} images, {dataset.name!r} has {has}", f"use {LOCAL} or {GENERAL}")
     if name == LOCAL and dataset.num_classes < 2:
-        raise BadInput(f"{LOCAL} needs labels of at least 2 classes, {dataset.name!r} has none", f"use {GENERAL}")
+        raise BadInput(f"{LOCAL} needs labels of at least 2 classes; {dataset.name!r} has none", f"use {GENERAL}")
     known = {*shipped(), *pinned(), LOCAL, *registered}
     if name not in known:
         raise BadInput(f"unknown extractor {name!r}", did_you_mean(name, known))
@@ -103,7 +103,7 @@ def _check_name(name: str, dataset: Dataset, registered: Registered) -> None:
 def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Registered | None = None) -> Extractor:
     """The named extractor, ready for the dataset's images on the runtime's device.
 
-    `registered` are the plugins' own, by name: what builds them, and where they come from. Raises as check_extractors.
+    `registered` are the plugins' extractors by name: their builder and their origin. Raises as `check_extractors`.
     """
     _check_name(name, dataset, registered or {})
     if registered and name in registered:
@@ -127,7 +127,7 @@ def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Regis
 
 
 def extractor_stamps(names: Iterable[str], registered: Registered | None = None) -> dict[str, str]:
-    """What tells each extractor from an earlier one of the same name, found without building it."""
+    """What distinguishes each extractor from earlier ones of its name, computed without building it."""
     from genbench.evaluate.classifier import RECIPE
 
     known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
@@ -136,7 +136,7 @@ def extractor_stamps(names: Iterable[str], registered: Registered | None = None)
 
 
 class _Foreign(Extractor):
-    """A plugin's extractor, identified by the code of the plugin too: what it says of itself may lag behind that."""
+    """A plugin's extractor, also identified by the plugin's code, with which its `describe` may not keep up."""
 
     def __init__(self, built: Any, source: str) -> None:
         self.name, self.dim, self.num_classes = built.name, built.dim, built.num_classes
@@ -156,6 +156,7 @@ def _foreign(name: str, build: Callable[[], Any], origin: str) -> Extractor:
     missing = [part for part in ("name", "dim", "num_classes", "describe", "features") if not hasattr(built, part)]
     if missing:
         raise BadInput(
-            f"extractor {name!r} of {origin} has no {missing[0]}", "build a genbench.evaluate.extractors.Extractor"
+            f"extractor {name!r} of {origin} has no {missing[0]}",
+            "return a genbench.Extractor from the registered function",
         )
     return _Foreign(built, digests.source_digest(build))

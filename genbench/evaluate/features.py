@@ -1,4 +1,4 @@
-"""The extractors of a job, and the features of a dataset's own images, kept in the cache under what they depend on."""
+"""The extractors of a job, and the features of a dataset's images, cached by everything they depend on."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def job_extractors(job: Job, data: Dataset, plugins: Plugins) -> list[Extractor]
 def reference_features(
     own: Extractor, data: Dataset, split: str, cache: Path, settings: EvaluationSettings | None = None
 ) -> Features:
-    """Features of all images of a split ("train" or "test"), from the cache where they are there.
+    """Features of all images of a split ("train" or "test"), from the cache if they are there.
 
-    Of the training images those that the settings choose, where these are not all. The key holds the dataset's digest,
-    all that identifies the extractor, and torch's version, so nothing else can be taken for them; a file that is not
-    what was written is made anew.
+    Of the training images, only those that the settings choose. The key covers the dataset's digest, all that
+    identifies the extractor, and torch's version, so that no other features match; a file that has changed since it was
+    written is made again.
     """
     part = data.train if split == "train" else data.test
     behind: dict[str, Any] = {
@@ -63,7 +63,7 @@ def reference_features(
 
 
 def _of_chosen(own: Extractor, images: np.ndarray, indices: np.ndarray) -> Features:
-    """Features of some of the images, of which PIECE are read at a time."""
+    """Features of some of the images, which are read PIECE at a time."""
     pieces = []
     for start in range(0, len(indices), PIECE):
         pieces.append(own.features(images[indices[start : start + PIECE]]))
@@ -73,7 +73,7 @@ def _of_chosen(own: Extractor, images: np.ndarray, indices: np.ndarray) -> Featu
 
 
 def is_whole(file: Path) -> bool:
-    """Whether a cached file is there with the digest that the JSON file beside it gives."""
+    """Whether a cached file exists and has the digest that the JSON file beside it gives."""
     about = file.with_suffix(".json")
     if not file.exists() or not about.exists():
         return False

@@ -1,8 +1,8 @@
 """All fidelity metrics of a set of generated images, each with its protocol.
 
 Features are float64 (N, d) and logits float64 (N, classes), extracted once per set of images. Features with NaN or
-infinity are refused by CorruptData; what cannot be computed is a measurement without a number, with the status and the
-sentence that say why.
+infinity raise CorruptData; what cannot be computed is a measurement without a value, with a status and a note that say
+why.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def fidelity_measurements(
     held_out: Features | None = None,
     no_classes: str = "",
 ) -> list[Measurement]:
-    """All fidelity metrics of one set of generated images; those of a reference that is None are left out.
+    """All fidelity metrics of one set of generated images, except those whose reference is None.
 
-    `protocol_of` adds what is the caller's (extractor, dataset digest) to a metric's own settings. The test reference
-    should hold all test images; of the training images `max_train_reference` are used, chosen by the seed. `held_out`
-    images say how near real ones come to the training images; by default the test images do. `no_classes` says why the
+    `protocol_of` adds the caller's settings (extractor, dataset digest) to a metric's. The test reference should hold
+    all test images; `max_train_reference` of the training images are used, chosen by the seed. `held_out` images, by
+    default the test images, show how close real images come to the training images. `no_classes` says why the
     extractor's classes are not the dataset's, if they are not.
     """
     if train is not None:
@@ -63,7 +63,7 @@ def fidelity_measurements(
 
 
 def measure(case: Case) -> dict[str, Measured]:
-    """What every metric gives whose real images are there, in the order of a record."""
+    """The values of every metric whose real images are available, in the order of a record."""
     wanted = [metric for metric in metrics().values() if metric.measure and case.has(metric.split)]
     found: dict[str, Measured] = {}
     for function in dict.fromkeys(metric.measure for metric in wanted if metric.measure):

@@ -1,4 +1,4 @@
-"""bits/dim on test and training images, for every model that has a likelihood, under one convention."""
+"""bits/dim of test and training images, for every model that has a likelihood, under one convention."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from genbench.support.seeds import derive_seed
 from genbench.support.store import release
 
 Terms = Callable[[Tensor, Given], dict[str, Tensor]]
-"""(images, their condition) -> parts of minus a log-likelihood, nats per image."""
-ELBO_NOTE = "evidence lower bound, by one draw of the latents an image"
+"""(images, their condition) -> terms of the negative log-likelihood, nats per image."""
+ELBO_NOTE = "evidence lower bound, from one draw of the latents per image"
 BLOCK = 250
 
 
 def likelihood_measurements(job: Job, model: Model, data: Dataset) -> list[Measurement]:
     """`bits_per_dim_test` and `_train`: means over the same seeded images for every model, with their errors.
 
-    Where the model has a looser evidence bound too, that is a metric of its own, `bits_per_dim_elbo_test` and `_train`.
+    If the model also has a looser evidence bound, that is a separate metric, `bits_per_dim_elbo_test` and `_train`.
     """
     found: list[Measurement] = []
     for split, part in (("test", data.test), ("train", data.train)):
@@ -51,7 +51,7 @@ def likelihood_measurements(job: Job, model: Model, data: Dataset) -> list[Measu
 
 
 def split_measurements(job: Job, model: Model, data: Dataset, part: Part, split: str) -> list[Measurement]:
-    """bits/dim of a split for a model that has a likelihood, and its looser bound where it has one."""
+    """bits/dim of a split for a model that has a likelihood, and its looser bound if it has one."""
     assert isinstance(model, Likelihood)
     common: dict[str, Any] = {"better": "lower", "settings": protocol(job, data, split, part)}
     common["discrete"] = model.discrete
@@ -68,8 +68,8 @@ def split_measurements(job: Job, model: Model, data: Dataset, part: Part, split:
 def mean_bits(bits: dict[str, Tensor], about: dict[str, Any]) -> Measurement:
     """The mean of the summed parts, with the mean of each part.
 
-    The standard error is that over images: they are independent, so where each has an unbiased estimate of its own the
-    error of the estimation is in it.
+    The standard error is over images: they are independent, so if each has its own unbiased estimate, it includes the
+    error of estimation.
     """
     total = torch.stack(list(bits.values())).sum(0)
     if not total.isfinite().all():
@@ -82,14 +82,14 @@ def mean_bits(bits: dict[str, Tensor], about: dict[str, Any]) -> Measurement:
 
 
 def terms_of(model: Likelihood) -> Terms:
-    """The parts of -log_prob where the model has them, else the whole under no name."""
+    """The terms of -log_prob if the model has them, else the whole under an empty name."""
     if isinstance(model, BoundTerms):
         return model.bound_terms
     return lambda images, given: {"": -model.log_prob(images, given)}
 
 
 def protocol(job: Job, data: Dataset, split: str, part: Part) -> dict[str, Any]:
-    """What is the same for every model in the column; what is the model's own is in its configuration and kind."""
+    """The settings shared by every model in the column; the model's are in its configuration and kind."""
     return {
         "family": "likelihood", "version": LIKELIHOOD, "unit": "bits per dimension",
         "convention": "-log2 p(x)/D + 7 for densities on [-1, 1), -log2 P(y)/D for discrete models",
@@ -99,7 +99,7 @@ def protocol(job: Job, data: Dataset, split: str, part: Part) -> dict[str, Any]:
 
 
 def note(model: Model) -> str:
-    """How to read the number."""
+    """What kind of likelihood the number is."""
     if model.discrete:
         words = {
             "exact": "exact log P(y)",
@@ -115,9 +115,9 @@ def note(model: Model) -> str:
 
 @torch.no_grad()
 def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, purpose: str) -> dict[str, Tensor]:
-    """The terms in bits/dim, float64 (n,) each, of each chosen image of a split; the model runs in float32.
+    """The terms in bits/dim, float64 (n,) each, for the chosen images of a split; the model runs in float32.
 
-    A density's 7 bits of the convention are a part of their own, `levels`, where it has others.
+    The convention's 7 bits for a density are a separate term, `levels`, if there are other terms.
     """
     seed = job.evaluation.seed
     indices = chosen(len(part), job.evaluation.likelihood_images, seed, "likelihood", split)
@@ -133,7 +133,7 @@ def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, pur
         for name, nats in parts.items():
             if nats.shape != (len(batch),):
                 raise ValueError(
-                    f"{purpose} of {len(batch)} images must have shape ({len(batch)},), it has {tuple(nats.shape)}"
+                    f"{purpose} of {len(batch)} images must have shape ({len(batch)},), not {tuple(nats.shape)}"
                 )
             found.setdefault(name, []).append(bits_per_dim(-nats, model.data.dims, discrete=True).cpu())
     bits = {name: torch.cat(blocks) for name, blocks in found.items()}
@@ -144,7 +144,7 @@ def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, pur
 
 
 def block_of(job: Job, model: Model, part: Part, indices: np.ndarray, seed: int) -> Batch:
-    """Images of a split on the job's device, as the model takes them, dequantised with `seed`."""
+    """Images of a split on the job's device, as the model expects them, dequantised with `seed`."""
     device = torch.device(job.runtime.device)
     levels = torch.from_numpy(part.images[indices]).to(device)
     release(part.images)

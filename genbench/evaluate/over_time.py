@@ -1,4 +1,4 @@
-"""The terms of a bound over the steps of its process, kept in the run folder so that a report needs no model."""
+"""The terms of a bound over the steps of its process, saved in the run folder so that a report needs no model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ log = logging.getLogger("genbench")
 
 @torch.no_grad()
 def keep_bound_over_time(job: Job, model: Model | None, data: Dataset, folder: Path) -> None:
-    """Write bound.json: for some times the mean term on a few test images, in bits/dim, and its standard error.
+    """Write bound.json: at some times, the mean term over a few test images, in bits/dim, and its standard error.
 
-    A model without such terms, or with one that is not finite, leaves no file.
+    Nothing is written if the model has no such terms, or one is not finite.
     """
     found = _bound_over_time(job, model, data) if isinstance(model, BoundOverTime) else None
     if found is None:
@@ -46,7 +46,7 @@ def _bound_over_time(job: Job, model: BoundOverTime, data: Dataset) -> dict[str,
     times, nats = model.bound_over_time(batch.images, batch.given)
     bits = bits_per_dim(-nats, model.data.dims, discrete=True).cpu()
     if not bits.isfinite().all():
-        log.warning("%s: a term of the bound is not finite, no %s is kept", job.id, FILE)
+        log.warning("%s: a term of the bound is not finite, so no %s is written", job.id, FILE)
         return None
     errors = bits.std(dim=1) / len(indices) ** 0.5
     means = bits.mean(1).tolist()

@@ -1,6 +1,6 @@
-"""The parts of an evaluation under way, a file each in the run folder, so that a crash costs the part it falls in.
+"""The parts of a running evaluation, one file each in the run folder, so that a crash costs only the current part.
 
-They go when the record is written.
+They are removed when the record is written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _spared = 0.0
 
 
 def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measurement]]) -> list[Measurement]:
-    """What `measure()` gives, or gave in an earlier attempt whose part, in all that stands `behind` it, is the same."""
+    """The result of `measure()`, now or in an earlier attempt; `behind` is everything that it depends on."""
     global _spared
     key = digests.settings_digest({"evaluation": job.evaluation_key, "seed": job.seed, **behind})
     file = job.folder / store.MEASURED / f"{key[:32]}.json"
@@ -41,7 +41,7 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
 
 
 def spared_seconds() -> float:
-    """The seconds that parts of earlier attempts had taken which were used since this was asked last."""
+    """The seconds that parts reused from earlier attempts since the last call had taken."""
     global _spared
     seconds, _spared = _spared, 0.0
     return seconds

@@ -1,6 +1,6 @@
-"""torch-fidelity's networks: where their weights are, that they are the right ones, and how images reach them.
+"""torch-fidelity's networks: finding and verifying their weights, and preparing their images.
 
-torch-fidelity unpickles weight files, so a file is handed to it only after its SHA-256 has been compared.
+torch-fidelity unpickles weight files, so it gets a file only after its SHA-256 has been checked.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30
 MOST_BYTES = 4 * 2**30
-"""The largest published weights are a third of it."""
+"""Three times the size of the largest published weights."""
 CPU_BATCH = 16
-"""Activations of 299x299 images leave the processor's cache early."""
+"""Activations of 299x299 images soon exceed the CPU's cache."""
 DINO_CODE = "facebookresearch_dinov2_main"
 
 
@@ -37,7 +37,7 @@ def pretrained(
 ) -> Extractor:
     """The named extractor for images of 1 or 3 channels. Raises BadInput, EnvironmentProblem or CorruptData."""
     if channels not in (1, 3):
-        raise BadInput(f"{name} takes images of 1 or 3 channels, not of {channels}")
+        raise BadInput(f"{name} takes images of 1 or 3 channels, not {channels}")
     about = pinned()[name]
     layers = [about[key] for key in ("layer", "logits_layer") if key in about]
     network = build_network(name, layers, find_weights(name, weights, offline), find_code(name, weights)).to(device)
@@ -54,7 +54,7 @@ def pretrained(
 
 
 def on_colour(network: torch.nn.Module) -> FeatureNetwork:
-    """torch-fidelity's module as an extractor calls it; one channel is repeated to three."""
+    """torch-fidelity's module with an extractor's signature; one channel is repeated to three."""
 
     def extract(levels: Tensor) -> tuple[Tensor, Tensor | None]:
         found = network(levels.expand(-1, 3, -1, -1))
@@ -64,7 +64,7 @@ def on_colour(network: torch.nn.Module) -> FeatureNetwork:
 
 
 def build_network(name: str, layers: list[str], weights: Path, code: Path | None = None) -> torch.nn.Module:
-    """torch-fidelity's module for the layers, from a weights file whose digest is known. Raises CorruptData."""
+    """torch-fidelity's module for the layers, from a verified weights file. Raises CorruptData."""
     from torch_fidelity.utils import create_feature_extractor
 
     if code is not None:
@@ -77,13 +77,14 @@ def build_network(name: str, layers: list[str], weights: Path, code: Path | None
         "torch.float32"
     }
     if others:
-        raise CorruptData(f"{weights}: {name} has parameters of {', '.join(sorted(others))}, they should be float32")
+        raise CorruptData(f"{weights}: {name} has parameters of {', '.join(sorted(others))}, not float32")
     return streamlined(network)
 
 
 def streamlined(network: torch.nn.Module) -> torch.nn.Module:
-    """The module itself, made faster: normalisation of Inception's convolutions folded into their weights, pixels
-    innermost. Features change by rounding alone, by less than 1e-5 of the largest.
+    """The module itself, made faster: batch norms of Inception folded into its convolutions, channels last.
+
+    Features change only by rounding, by less than 1e-5 of the largest.
     """
     import torch
     from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -103,7 +104,7 @@ def streamlined(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.Module:
-    """torch-fidelity's DINOv2 with the code of a local folder, instead of code it would download and run."""
+    """torch-fidelity's DINOv2 with code from a local folder, instead of code it would download and run."""
     import torch
     from torch_fidelity.feature_extractor_base import FeatureExtractorBase
     from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
@@ -115,7 +116,7 @@ def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.M
             entry = weights.name.removesuffix("_pretrain.pth")
             with redirect_stdout(sys.stderr):
                 self.model = torch.hub.load(str(code), entry, source="local", pretrained=False)  # type: ignore[no-untyped-call]  # noqa: TID251
-            tensors = torch.load(weights, map_location="cpu", weights_only=True)  # noqa: TID251  a published file, by its digest
+            tensors = torch.load(weights, map_location="cpu", weights_only=True)  # noqa: TID251  a published file, verified by its digest
             self.model.load_state_dict(tensors)
             self.requires_grad_(False)
             self.eval()
@@ -126,7 +127,7 @@ def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.M
 def find_weights(name: str, given: Path | None = None, offline: bool = False) -> Path:
     """The weights file: `given` (the file, or its folder), else in torch hub's cache, else downloaded into it.
 
-    Raises CorruptData where the file is not the published one, EnvironmentProblem where there is none.
+    Raises CorruptData if the file is not the published one, EnvironmentProblem if there is none.
     """
     import torch
 
@@ -136,7 +137,7 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
     if given is not None:
         if not given.exists():
             raise EnvironmentProblem(
-                f"{given}: no such file or folder of weights", "correct --weights, or the variable GENBENCH_WEIGHTS"
+                f"{given}: no such file or folder of weights", "correct --weights or the variable GENBENCH_WEIGHTS"
             )
         places.insert(0, given / str(about["file"]) if given.is_dir() else given)
     for path in places:
@@ -145,7 +146,7 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
             return path
     if offline:
         raise EnvironmentProblem(
-            f"{name}: the weights {about['file']} are in none of {', '.join(str(path.parent) for path in places)}",
+            f"{name}: no weights {about['file']} in {' or '.join(str(path.parent) for path in places)}",
             f"get them from {about['url']} (SHA-256 {about['sha256']}) and put them at {cached}, "
             "or into a folder named by --weights or GENBENCH_WEIGHTS",
         )
@@ -156,7 +157,7 @@ def _verify(path: Path, origin: str, about: dict[str, Any]) -> None:
     found = digests.file_digest(path)
     if found != about["sha256"]:
         raise CorruptData(
-            f"{origin}: its SHA-256 is {found[:12]}..., the published weights have {about['sha256'][:12]}...",
+            f"{origin}: its SHA-256 is {found[:12]}..., but that of the published weights is {about['sha256'][:12]}...",
             f"remove it, and get {about['file']} from {about['url']}",
         )
 
@@ -187,7 +188,7 @@ def _blocks(name: str, about: dict[str, Any], path: Path) -> Iterator[bytes]:
 
 
 def find_code(name: str, given: Path | None = None) -> Path | None:
-    """The folder of DINOv2's code, which is never downloaded; None for the others. Raises EnvironmentProblem."""
+    """The folder of DINOv2's code, which is never downloaded; None for other networks. Raises EnvironmentProblem."""
     import torch
 
     if not name.startswith("dinov2"):
@@ -199,12 +200,12 @@ def find_code(name: str, given: Path | None = None) -> Path | None:
             return path
     raise EnvironmentProblem(
         f"{name} needs the code of DINOv2, which is not in {' or '.join(map(str, places))}",
-        f"genbench runs no code it has downloaded: git clone https://github.com/facebookresearch/dinov2 {places[-1]}",
+        f"genbench runs no downloaded code: git clone https://github.com/facebookresearch/dinov2 {places[-1]}",
     )
 
 
 def code_digest(folder: Path) -> str:
-    """SHA-256 of the Python files below a folder."""
+    """SHA-256 of the Python files in a folder and its subfolders."""
     content = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
         content.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
@@ -213,6 +214,6 @@ def code_digest(folder: Path) -> str:
 
 @cache
 def pinned() -> dict[str, dict[str, Any]]:
-    """torch-fidelity's extractors by name: file, address and SHA-256 of the weights, layer, dimension, input side."""
+    """torch-fidelity's extractors by name: file, URL and SHA-256 of the weights, layer, dimension, input side."""
     table: dict[str, dict[str, Any]] = json.loads((SHIPPED_FOLDER / "pinned.json").read_text(encoding="utf-8"))
     return table

@@ -1,4 +1,4 @@
-"""How any samples are scored, whatever they were drawn from."""
+"""Scoring samples, wherever they come from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from genbench.support.progress import report, stop_if_requested
 
 
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
-    """Fidelity of samples in the features of every extractor of the job."""
+    """The fidelity of samples, with every extractor of the job."""
     found = []
     content = array_digest(samples.images)
     for extractor in job_extractors(job, data, plugins):
@@ -40,7 +40,7 @@ def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plug
 
 
 def wanted(job: Job) -> tuple[str, ...]:
-    """The splits that a row may be compared with: `real` is made of training images, so only with the test split."""
+    """The splits that a row may be compared with: only the test split for `real`, which is made of training images."""
     return ("test",) if job.model == "real" else ("train", "test")
 
 
@@ -60,9 +60,9 @@ def score(
 
 
 def foreign_classes(extractor: Extractor, data: Dataset) -> str:
-    """Why the extractor's classes are not the dataset's; "" where they are.
+    """Why the extractor's classes are not the dataset's; "" if they are.
 
-    They are for the local classifier, and for the classifier that the dataset names as its own.
+    They are the same for the local classifier, and for the classifier that the dataset names.
     """
     if not data.num_classes or not extractor.num_classes:
         return f"{data.name} has no classes" if not data.num_classes else f"{extractor.name} has no classes"

@@ -1,1 +1,1 @@
-"""Plugins: what they register, how they are loaded, and the source behind their models."""
+"""Plugins: what they register, how they are loaded, and the source files of their models."""

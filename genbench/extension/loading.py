@@ -20,7 +20,7 @@ from genbench.support.version import __version__
 
 
 def installed() -> list[EntryPoint]:
-    """The entry points of the group, limited by `GENBENCH_PLUGINS=a,b` where it is set; nothing is imported."""
+    """The entry points of the group, limited by `GENBENCH_PLUGINS=a,b` if it is set; imports nothing."""
     points = declared()
     allowed = os.environ.get("GENBENCH_PLUGINS")
     if allowed is None:
@@ -34,7 +34,7 @@ def installed() -> list[EntryPoint]:
 
 
 def check_known(names: Iterable[str], files: Iterable[str]) -> None:
-    """Answer a mistyped model before anything is imported; names may also come from `--plugin` files."""
+    """Raise BadInput for a mistyped model before anything is imported, unless `--plugin` files may define it."""
     if list(files):
         return
     known = {point.name for point in installed()}
@@ -79,7 +79,7 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 
 
 def load_into(plugins: Plugins, files: Iterable[str] = ()) -> Plugins:
-    """The same plugins, with every installed entry point and the given files or packages added, each apart."""
+    """Load every installed entry point and the given files or packages into `plugins`, each separately."""
     version1.offer()
     points = installed()
     names = [point.name.lower() for point in points]
@@ -102,7 +102,7 @@ def load_into(plugins: Plugins, files: Iterable[str] = ()) -> Plugins:
 
 
 def check_data(plugins: Plugins) -> None:
-    """List every plugin with a bad kind of source or a bad dataset as broken; a dataset may use any plugin's kind."""
+    """Mark every plugin with a bad kind of source or a bad dataset as broken; datasets may use any plugin's kind."""
     from genbench.data.entries import make_entry
     from genbench.data.sources import SOURCES, check_source
 

@@ -1,4 +1,4 @@
-"""Plugins, by entry point or `--plugin FILE`: each is loaded apart, so that a broken one stops only what needs it."""
+"""Plugins, by entry point or `--plugin FILE`: each is loaded separately, so a broken one stops only what needs it."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ NOUNS = (
 )
 """The hooks that register values by name."""
 SLOW_SECONDS = 10.0
-"""An import that takes longer is warned of: every process of a run pays for it."""
+"""An import that takes longer gets a warning: every process of a run pays for it."""
 State = Literal["ok", "broken", "incompatible", "duplicate"]
 
 
 @dataclass
 class PluginInfo:
-    """A plugin as `genbench plugins` lists it: where it came from, and why it does not work, if so."""
+    """A plugin as `genbench plugins` lists it: where it came from, and why it does not work, if it does not."""
 
     name: str
     origin: str
@@ -58,12 +58,12 @@ class PluginInfo:
 
     @property
     def key(self) -> str:
-        """The name by which hooks know the plugin."""
+        """The name under which pluggy knows the plugin."""
         return f"{self.origin}:{self.name}"
 
     @cached_property
     def sources(self) -> list[Path]:
-        """The Python files behind the plugin's numbers."""
+        """The Python files that the plugin's results depend on."""
         return source_files(self.plugin)
 
     @property
@@ -72,17 +72,17 @@ class PluginInfo:
         return PluginStamp(name=self.name, version=self.version, digest=self.digest, digest_of="meaning")
 
     def fault(self, message: str, hint: str) -> GenbenchError:
-        """The error for one that asks for the plugin: a bad file, or an environment that is not whole."""
+        """The error for a request that needs the plugin: BadInput for a broken file, else EnvironmentProblem."""
         installed = not self.origin.startswith("--plugin")
         return (EnvironmentProblem if installed or self.state == "incompatible" else BadInput)(message, hint)
 
     @property
     def digest(self) -> str:
-        """Of the meaning of the plugin's source files: the part of a job's identity that says which code trained."""
+        """Digest of the meaning of the plugin's source, by which a job's identity says which code trained it."""
         return digests.settings_digest({"files": [(file.name, digests.code_digest(file)) for file in self.sources]})
 
     def same_code(self, other: PluginInfo) -> bool:
-        """Whether both mean the same, whatever the names of their files."""
+        """Whether both have the same code, whatever their files are called."""
         mine, theirs = ([digests.code_digest(file) for file in info.sources] for info in (self, other))
         return mine == theirs
 
@@ -98,9 +98,9 @@ class Plugins:
         self.nouns: dict[str, list[tuple[str, Any, str]]] = {hook: [] for hook in NOUNS}
 
     def add(self, info: PluginInfo, load: Callable[[], Any]) -> None:
-        """Load one plugin into the manager; whatever goes wrong is kept as its state and reason."""
+        """Load one plugin into the manager; a failure is kept as its state and reason."""
         self.infos.append(info)
-        importlib.import_module("genbench.model")  # and with it torch, whose time is no plugin's
+        importlib.import_module("genbench.model")  # imports torch, whose time no plugin should be charged for
         try:
             with redirect_stdout(sys.stderr):
                 plugin = info.plugin = timed(load, info)
@@ -117,7 +117,7 @@ class Plugins:
             self._break(info, error)
 
     def _break(self, info: PluginInfo, error: BaseException) -> None:
-        """List the plugin as broken, and drop all that it registered."""
+        """Mark the plugin as broken, and drop everything that it registered."""
         info.state, info.reason = "broken", describe(error) + line_of(error)
         info.models.clear()
         for offers in self._models.values():
@@ -128,7 +128,7 @@ class Plugins:
             self.manager.unregister(info.plugin)
 
     def check_registered(self, hook: str, check: Callable[[str, Any], object]) -> None:
-        """List every plugin as broken that registered by `hook` what `check(name, value)` refuses."""
+        """Mark as broken every plugin that registered with `hook` something that `check(name, value)` refuses."""
         for info in self.infos:
             try:
                 for name, value, _ in [noun for noun in self.nouns[hook] if noun[2] == info.key]:
@@ -144,7 +144,7 @@ class Plugins:
         }
         hooks = [hook.name for hook in self.manager.get_hookcallers(plugin) or []]
         if not hooks:
-            raise BadInput("it defines no genbench hook", "mark the hooks with @genbench.hookimpl")
+            raise BadInput("it defines no genbench hook", "decorate the hooks with @genbench.hookimpl")
         for hook in hooks:
             if hook not in known:
                 raise BadInput(f"it has an unknown hook {hook!r}", did_you_mean(hook, known))
@@ -169,31 +169,31 @@ class Plugins:
             self._models.setdefault(model.name.lower(), []).append((model, info))
 
     def add_core(self, plugin: Any, name: str) -> None:
-        """Take in hooks of the core's own, which are whole."""
+        """Register the core's own hooks without the checks plugins get."""
         self.manager.register(plugin, name=name)
         self._register_nouns(plugin, name)
 
     def _register_nouns(self, plugin: Any, origin: str) -> None:
-        """Keep what the plugin registers by the hooks that take names and values."""
+        """Keep what the plugin registers with the hooks that take names and values."""
         for hook in NOUNS:
             if (register := getattr(plugin, hook, None)) is not None:
                 found = named(hook, register)
                 self.nouns[hook] += [(name, value, origin) for name, value in found.items()]
 
     def owns(self, verb: str, info: PluginInfo) -> bool:
-        """Whether the plugin has a hook of its own for `train` or `sample`, by which it may do its models' work."""
+        """Whether the plugin implements the hook `train` or `sample`, and so may do this for its models."""
         hooks = getattr(self.manager.hook, verb).get_hookimpls()
         return any(hook.plugin_name == info.key and not hook.wrapper for hook in hooks)
 
     def measurers(self) -> dict[str, str]:
-        """The plugins that measure, by the hook `evaluate`, each with the digest of its source."""
+        """The plugins that implement the hook `evaluate`, each with the digest of its source."""
         measuring = {hook.plugin_name for hook in self.manager.hook.evaluate.get_hookimpls()}
         return {info.name: info.digest for info in self.infos if info.key in measuring}
 
     def mark_duplicates(self) -> None:
-        """A model that two plugins offer is neither's: both are listed, and asking for it is an error.
+        """Mark plugins that offer the same model as duplicates: neither gets it, and asking for it is an error.
 
-        Unless they are the same code, as a copy of a shipped plugin is: then it is one model, the first plugin's.
+        If they are the same code, as with a copy of a shipped plugin, it is one model, the first plugin's.
         """
         for offers in self._models.values():
             for model, info in offers[1:]:
@@ -223,12 +223,12 @@ class Plugins:
             raise BadInput(f"model {name!r} comes from {origins}", "uninstall one, or rename its model")
         for info in self.infos:
             if info.name.lower() == name.lower() and info.state in ("broken", "incompatible"):
-                told = f"model {name!r}: its plugin {info.origin} is {info.state}: {info.reason}"
-                raise info.fault(told, "see `genbench plugins`")
+                message = f"model {name!r}: its plugin {info.origin} is {info.state}: {info.reason}"
+                raise info.fault(message, "see `genbench plugins`")
         raise BadInput(f"unknown model {name!r}", f"{did_you_mean(name, set(self.model_names))}; see `genbench models`")
 
     def registered(self, hook: str) -> dict[str, tuple[Any, str]]:
-        """What one of NOUNS registered: name -> (value, plugin). Raises BadInput for a name that two plugins share."""
+        """What one of NOUNS registered: name -> (value, plugin). Raises BadInput if two plugins share a name."""
         found: dict[str, tuple[Any, str]] = {}
         for name, value, origin in self.nouns[hook]:
             if name in found:
@@ -240,20 +240,20 @@ class Plugins:
         """For `--strict-plugins`: raise BadInput if any plugin is broken or a duplicate."""
         faults = [f"{info.origin}: {info.reason}" for info in self.infos if info.state != "ok"]
         if faults:
-            raise BadInput("; ".join(faults), "mend or uninstall it, or leave out --strict-plugins")
+            raise BadInput("; ".join(faults), "fix or uninstall it, or leave out --strict-plugins")
 
 
 def misfit(plugin: Any) -> str:
-    """Why a plugin is not written for this genbench, by its `genbench_api`; empty where it fits or does not say."""
+    """Why a plugin is incompatible with this genbench, by its `genbench_api`; "" if it fits or states none."""
     oldest, own = hookspecs.OLDEST_API, hookspecs.API
     said = getattr(plugin, "genbench_api", own)
     if type(said) is not int:
-        return f"its genbench_api is {said!r}, where a whole number belongs; that of genbench {__version__} is {own}"
+        return f"its genbench_api is {said!r}, not a whole number; that of genbench {__version__} is {own}"
     if oldest <= said <= own:
         return ""
     known = f"{oldest} to {own}" if oldest < own else f"{own}"
     upgrade = "genbench" if said > own else "the plugin"
-    return f"it is written for genbench_api {said}, genbench {__version__} has {known}: upgrade {upgrade}"
+    return f"it is written for genbench_api {said}, but genbench {__version__} has {known}: upgrade {upgrade}"
 
 
 def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:
@@ -262,7 +262,7 @@ def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:
 
     def add(name: str, value: Any) -> None:
         if name in found:
-            raise BadInput(f"{hook}: {name!r} twice", "rename one")
+            raise BadInput(f"{hook}: {name!r} is registered twice", "rename one")
         found[check_name(name, hook)] = value
 
     register(register=add)
@@ -270,19 +270,19 @@ def named(hook: str, register: Callable[..., None]) -> dict[str, Any]:
 
 
 def _check_roles(model: type[Model]) -> None:
-    """Raise BadInput where an option of the model does not say what a change of it invalidates."""
+    """Raise BadInput if an option of the model does not say what changing it invalidates."""
     for name in model.Config.model_fields:
         try:
             model.Config.role(name)
         except TypeError as error:
-            raise BadInput(str(error), "its role says what a change of it invalidates") from None
+            raise BadInput(str(error), "its role says what changing it invalidates") from None
 
 
 def timed(load: Callable[[], Any], info: PluginInfo) -> Any:
-    """What `load` gives; a slow one is warned of, once a command: by the process that has no parent among ours."""
+    """The result of `load`, with a warning if it is slow, printed once per command by its first process."""
     began = time.perf_counter()
     plugin = load()
     seconds = time.perf_counter() - began
     if seconds > SLOW_SECONDS and multiprocessing.parent_process() is None:
-        say(f"warning: plugin {info.name} ({info.origin}): its import took {seconds:.1f} s, in every process anew")
+        say(f"warning: plugin {info.name} ({info.origin}): its import took {seconds:.1f} s, and will in every process")
     return plugin

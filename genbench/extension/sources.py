@@ -1,4 +1,4 @@
-"""The source files behind a plugin, and the digest that says which code trained a model."""
+"""The source files that a plugin's results depend on."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ SHARED = tuple(
     f"genbench.{name}"
     for name in ("distributions", "embeddings", "images", "nets", "optimizers", "schedules", "transformer")
 )
-"""What plugins share of the core's mathematics: a change of it makes another model, as a change of their own does."""
+"""The core's mathematics that plugins share: changing it makes a different model, as changing a plugin does."""
 
 
 @cache
 def declared() -> list[EntryPoint]:
-    """The entry points of the group, as this environment declares them."""
+    """The entry points of the group that are declared in this environment."""
     return sorted(set(entry_points(group=GROUP)), key=lambda point: (point.name, point.value))
 
 
 def source_files(plugin: Any) -> list[Path]:
-    """The Python files behind a plugin's numbers: its own, then those of other plugins and of SHARED that it uses."""
+    """The Python files that a plugin's results depend on: its own, then those of SHARED and other plugins it uses."""
     module = plugin if isinstance(plugin, ModuleType) else sys.modules[type(plugin).__module__]
     packages = {point.value.split(":")[0] for point in declared()}
     found, waiting = {module.__name__: own_files(module)}, [module]
@@ -38,13 +38,13 @@ def source_files(plugin: Any) -> list[Path]:
 
 
 def own_files(module: ModuleType) -> list[Path]:
-    """The file of a module, or all of its package."""
+    """The file of a module, or all files of a package."""
     file = Path(module.__file__ or "")
     return sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
 
 
 def used_modules(module: ModuleType) -> set[str]:
-    """The modules that what a module, or one of its package, has imported was defined in."""
+    """The modules that define what a module, or any in its package, has imported."""
     inside = [other for name, other in list(sys.modules.items()) if f"{name}.".startswith(f"{module.__name__}.")]
     values = [value for other in inside for value in vars(other).values()]
     names = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "") for value in values}

@@ -1,4 +1,4 @@
-"""The modules that version 1 of the plugin API named, for plugins that still import from them."""
+"""The module names of version 1 of the plugin API, for plugins that still import from them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MOVED = {
     "genbench.seeds": "genbench.support.seeds",
     "genbench.store": "genbench.support.store",
 }
-"""Where the names of each module are now."""
+"""Old modules, and where their names are now."""
 PACKAGES = {"genbench.data": "genbench.data.dataset", "genbench.records": "genbench.records.record"}
 """Modules that have become packages, and where their names are."""
 
 
 def offer() -> None:
-    """Make the old names importable; nothing is imported before one of them is asked for."""
+    """Make the old names importable; nothing is imported until one of them is used."""
     for old, new in MOVED.items():
         if old not in sys.modules:
             module = ModuleType(old, f"Moved to {new}.")

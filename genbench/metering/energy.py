@@ -1,4 +1,4 @@
-"""Energy where the hardware counts it: NVML for an NVIDIA GPU, RAPL for processors; elsewhere it is not measured."""
+"""Energy, if the hardware counts it: NVML for NVIDIA GPUs, RAPL for CPUs; otherwise it is not measured."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import torch
 
 POWERCAP = Path("/sys/class/powercap")
 POLL_SECONDS = 60.0
-"""Between two readings a RAPL counter may wrap round once; it takes minutes at any power a processor can draw."""
+"""A RAPL counter may wrap around once between two readings; at any power a CPU can draw that takes minutes."""
 
 
 class EnergyCounter(Protocol):
-    """A total that only differences are taken of."""
+    """A running total, of which only differences are meaningful."""
 
     source: str
 
     def joules(self) -> float | None:
-        """Joules up to now; None where the counter can no longer be read."""
+        """Joules up to now; None if the counter can no longer be read."""
 
 
 class Rapl:
@@ -65,12 +65,12 @@ class Nvml:
 
 
 def energy_counter(device: torch.device, powercap: Path = POWERCAP) -> EnergyCounter | None:
-    """The counter of the device's energy; None where the hardware has none, or does not let this user read it."""
+    """The counter of the device's energy; None if the hardware has none, or this user may not read it."""
     return _nvml(device) if device.type == "cuda" else _rapl(powercap)
 
 
 def _rapl(powercap: Path) -> Rapl | None:
-    """All packages or none: a part of them would be too small a number."""
+    """The counter of all packages, or None: some of them would give too small a number."""
     zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if zone.name.count(":") == 1]
     try:
         packages = [zone for zone in zones if _word(zone / "name").startswith("package")]
@@ -80,7 +80,7 @@ def _rapl(powercap: Path) -> Rapl | None:
 
 
 def _nvml(device: torch.device) -> Nvml | None:
-    """By the device's own number: that of torch is not NVML's where CUDA_VISIBLE_DEVICES hides some."""
+    """The device's counter, found by UUID: with CUDA_VISIBLE_DEVICES, torch's indices differ from NVML's."""
     try:
         import pynvml
     except ImportError:
@@ -96,7 +96,7 @@ def _nvml(device: torch.device) -> Nvml | None:
 
 @contextmanager
 def watched(counter: EnergyCounter | None, seconds: float = POLL_SECONDS) -> Iterator[None]:
-    """Read the counter every `seconds` while the block runs, so that no turn of it is missed."""
+    """Read the counter every `seconds` while the block runs, so that no wrap-around is missed."""
     if counter is None:
         yield
         return

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 _ATTENTION = "_scaled_dot_product_"
-"""Kernels of attention in one piece, forward and backward: which one a device takes must not show in the count."""
+"""Fused kernels of attention, forward and backward: the count must not depend on which one a device uses."""
 _VECTOR = {"dot": 0, "vdot": 0, "mv": 0, "addmv": 1}
-"""Products with a vector, which torch has no formulas for: the argument whose every number is multiplied once."""
+"""Products with a vector, for which torch has no formulas: the argument whose every element is multiplied once."""
 _UNCOUNTED = (
     "ger", "addr", "addbmm", "_trilinear", "_sparse_mm", "_cdist", "_pdist",
     "_euclidean_dist", "fft_", "_fft", "inverse", "cholesky", "triangular_solve", "linalg_inv", "linalg_solve",
@@ -27,7 +27,7 @@ _UNCOUNTED = (
 
 @cache
 def _is_composite(func: Any) -> bool:
-    """Whether an operator is made of others; those beside aten's (a shadow's prim::device) are not."""
+    """Whether an operator is composed of others; those outside aten (prim::device of a meta tensor) are not."""
     key = torch._C.DispatchKey.CompositeImplicitAutograd
     return func.namespace == "aten" and (key in func.py_kernels or func.has_kernel_for_dispatch_key(key))
 
@@ -44,12 +44,12 @@ class FlopCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         packet = func._overloadpacket
         if packet not in flop_registry and _is_composite(func):
-            # Under inference_mode a composite operator arrives whole; its parts are what can be counted.
+            # Under inference_mode a composite operator arrives whole; only its parts can be counted.
             with self:
                 return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
         if packet.__name__.startswith(_ATTENTION):
-            # Backward four products, the gradients of scores, q, k and v; that kernels compute scores again is theirs.
+            # Backward is four products, for the gradients of scores, q, k and v; recomputed scores do not count.
             backward = packet.__name__.endswith("_backward")
             q, k, v = args[1:4] if backward else args[:3]
             self.flops += sdpa_flop_count(q.shape, k.shape, v.shape) * (2 if backward else 1)

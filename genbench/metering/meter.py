@@ -18,11 +18,11 @@ from genbench.records.training_state import Ledger, MeterState
 
 @dataclass
 class Meter:
-    """The clock of one job. `pause` stops it for what a budget does not pay: checkpoints, preparation, scoring.
+    """The clock of one job. `pause` stops it for what no budget includes: checkpoints, preparation, scoring.
 
-    A device-second is a second of one of the `processes` that train; their number may change while the clock stands.
-    `peer_bytes` is the peak memory of the others. A plugin whose model was trained `elsewhere` says so in its `train`:
-    what that cost is not known here.
+    A device-second is a second of one of the `processes` that train; their number may change while the clock is
+    stopped. `peer_bytes` is the peak memory of the other processes. A plugin whose model was trained `elsewhere` says
+    so in its `train`: the cost is not known here.
     """
 
     device: torch.device
@@ -50,18 +50,18 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Seconds on the running clock, pauses taken out; the caller has synchronised the device."""
+        """Seconds on the running clock without pauses; the caller has synchronised the device."""
         running = time.perf_counter() - self._started if self._started is not None else 0.0
         return self._elapsed + running
 
     @property
     def device_seconds(self) -> float:
-        """Seconds on the clock of all processes together; taken while the clock stands."""
+        """Seconds of all processes together; read only while the clock is stopped."""
         return self._elapsed + self._peers_elapsed
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """The clock of `train`; the time counts also where training fails."""
+        """Time and measure `train`, even if it fails."""
         wake(self.device)
         reset_peak_memory(self.device)
         self._start()
@@ -79,7 +79,7 @@ class Meter:
 
     @contextmanager
     def sampling(self) -> Iterator[None]:
-        """The clock of `sample`."""
+        """Time and measure `sample`."""
         self._elapsed, self._joules = 0.0, 0.0
         self._start()
         try:
@@ -90,7 +90,7 @@ class Meter:
             self.sample_seconds, self.sample_energy = self._elapsed, self._energy()
 
     def take_over(self, images: int, seconds: float, joules: float | None) -> None:
-        """Add what an earlier attempt at this sampling has drawn, and what that cost; the clock stands."""
+        """Add the images that an earlier attempt has drawn, and their cost; called while the clock is stopped."""
         self.sampled += images
         self._elapsed += seconds
         self._joules = None if joules is None or self._joules is None else self._joules + joules
@@ -106,7 +106,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Ledger]:
-        """Book the block's seconds on a phase."""
+        """Add the block's seconds to a phase's."""
         ledger = self.phases.setdefault(name, Ledger())
         before = self.seconds
         yield ledger
@@ -130,21 +130,21 @@ class Meter:
             self._joules = self._joules_now()
 
     def _joules_now(self) -> float | None:
-        """Joules on the clock that just stopped, pauses taken out; None where any part of them was not measured."""
+        """Joules on the clock that just stopped, without pauses; None if any part of them was not measured."""
         now = self.counter.joules() if self.counter else None
         if now is None or self._joules is None or self._joules_before is None:
             return None
         return self._joules + now - self._joules_before
 
     def _energy(self) -> Energy | None:
-        """What a stopped clock has counted."""
+        """The energy that a stopped clock has counted."""
         if self._joules is None or self.counter is None:
             return None
         return Energy(joules=self._joules, source=self.counter.source)
 
     @property
     def joules(self) -> float | None:
-        """Joules on the clock, which stands; None where they are not measured."""
+        """Joules on the stopped clock; None if not measured."""
         return self._joules
 
     @property
@@ -156,7 +156,7 @@ class Meter:
         return sum(ledger.flops for ledger in self.phases.values())
 
     def state(self) -> MeterState:
-        """What a checkpoint keeps, so that a resumed job pays for all its segments; taken while the clock stands."""
+        """What a checkpoint keeps, so that a resumed job counts all its segments; taken while the clock is stopped."""
         trained = self.train_seconds is not None
         peak = 0 if trained else peak_memory(self.device)[0] + self.peer_bytes
         energy = self.train_energy if trained else self._energy()
@@ -168,7 +168,7 @@ class Meter:
         )  # fmt: skip
 
     def restore(self, state: MeterState) -> None:
-        """Go on from `state`."""
+        """Continue from `state`."""
         running = self._started is not None
         if running:
             self._stop()
@@ -182,7 +182,7 @@ class Meter:
             self._start()
 
     def restore_finished(self, state: MeterState) -> None:
-        """Take over what a finished training has cost."""
+        """Take over the cost of a finished training."""
         self.restore(state)
         self.train_seconds, self.train_device_seconds = self.seconds, self.device_seconds
         self.processes, self.peak_source = state.processes, state.peak_source

@@ -1,4 +1,4 @@
-"""Every metric of the core: a module here that has `METRICS` adds them to records, tables, pages and reference rows.
+"""Every metric of the core: the `METRICS` of a module here appear in records, tables, pages and reference rows.
 
 Entries are `genbench.metrics.metric.Metric`. Importing them imports no torch.
 """
@@ -31,7 +31,7 @@ def metrics() -> dict[str, Metric]:
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of this name; one that the core does not have, a plugin's, has only its name."""
+    """The metric of this name; one that the core does not have, such as a plugin's, has only its name."""
     return metrics().get(name) or Metric(name, name.replace("_", " "))
 
 
@@ -46,12 +46,12 @@ def metrics_against(split: Split) -> list[str]:
 
 
 def in_order(names: Iterable[str], layout: str) -> list[str]:
-    """The names, those that have a place in the layout first, the others by alphabet."""
+    """The names: first those that have a place in the layout, then the others alphabetically."""
     return _sorted(map(metric_named, set(names)), layout)
 
 
 def is_likelihood(name: str) -> bool:
-    """Whether the metric is a likelihood, which is of the model itself and not of its samples."""
+    """Whether the metric is a likelihood, measured on the model itself and not on its samples."""
     return metric_named(name).family == "likelihood"
 
 

@@ -1,4 +1,4 @@
-"""What a metric is handed: generated images, what they are compared with, and the settings of the evaluation."""
+"""What a metric receives: generated images, what they are compared with, and the settings of the evaluation."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from genbench.records.protocol import EvaluationSettings
 
 Split = Literal["", "train", "test"]
-"""The real images that generated ones are compared with; "" for none."""
+"""The split of the real images that generated ones are compared with; "" for none."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One set of generated images, and the real ones beside it, in the features of one extractor.
+    """One set of generated images and the real ones to compare with, as the features of one extractor.
 
-    A reference that is None is not there: metrics that need it are left out. `held_out` images are neither generated
-    nor of the training split. `no_classes` says why the extractor's classes are not the dataset's; "" if they are.
+    Metrics whose reference is None are left out. `held_out` images are neither generated nor from the training split.
+    `no_classes` says why the extractor's classes are not the dataset's; "" if they are.
     """
 
     generated: Features
@@ -29,7 +29,7 @@ class Case:
     no_classes: str = ""
 
     def has(self, split: Split) -> bool:
-        """Whether there are images of this split; nothing is needed for ""."""
+        """Whether there are images of this split; always true for ""."""
         return not split or {"train": self.train, "test": self.test}[split] is not None
 
     def reference(self, split: Split) -> Features:

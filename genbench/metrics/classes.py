@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from genbench.metrics.case import Case
 
 LOGIT_GAP = 690.0
-"""exp(-690) is 1e-300: no normal float64 is much smaller, and a mean over a million images of it still is one."""
+"""exp(-690) is 1e-300, close to the smallest normal float64; its mean over a million images is still normal."""
 COVERED = 0.1
 DRAWS = 1000
 ROUNDING = 1e-12
@@ -27,7 +27,7 @@ ROUNDING = 1e-12
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Value:
     """exp of the mean KL(p(y|x) || p(y)) (Salimans et al. 2016), averaged over disjoint shuffled splits.
 
-    Splits are independent, so that their deviation (ddof 1) over the root of their number is the standard error.
+    Splits are independent, so the standard error is their deviation (ddof 1) over the square root of their number.
     """
     import torch
     from torch_fidelity.metric_isc import isc_features_to_metric
@@ -51,9 +51,9 @@ def class_metrics(
 ) -> dict[str, Value]:
     """Class coverage and class distance of logits (N, classes) from those of the test images, by predicted classes.
 
-    `class_coverage`: the share of classes that have at least a tenth of their share of the test images. `class_tv`:
-    the total variation between the shares, half the sum of their absolute differences; 0 is best, 1 the most.
-    Errors are bootstrapped over the generated images: class counts are multinomial, so 1,000 draws cost nothing.
+    `class_coverage`: the share of classes that have at least a tenth of their share in the test images. `class_tv`: the
+    total variation between the shares, half the sum of their absolute differences, from 0 (best) to 1. Errors are
+    bootstrapped over the generated images: class counts are multinomial, so 1,000 draws cost nothing.
     """
     names = ("class_coverage", "class_tv")
     if why_not or generated is None or test is None:
@@ -74,24 +74,24 @@ def class_metrics(
 
 
 def class_shares(logits: Tensor) -> np.ndarray:
-    """The share of images (classes,) whose most likely class each is."""
+    """For each class, the share of images (classes,) for which it is the most likely."""
     import torch
 
     return torch.bincount(logits.argmax(1), minlength=logits.shape[1]).double().numpy() / len(logits)
 
 
 def covered_share(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Over the last axis, the share of the classes that are expected at all whose share is a tenth of it or more."""
+    """The share, over the last axis, of expected classes whose share is at least a tenth of the expected one."""
     return np.asarray((found >= COVERED * expected - ROUNDING)[..., expected > 0].mean(-1))
 
 
 def total_variation(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Half the sum of absolute differences, over the last axis."""
+    """Half the sum of absolute differences over the last axis."""
     return np.asarray(np.abs(found - expected).sum(-1) / 2)
 
 
 def measure_inception_score(case: Case) -> dict[str, Measured]:
-    """The inception score of the generated images; it needs no others."""
+    """The inception score of the generated images, which needs no real ones."""
     splits, seed = case.settings.isc_splits, case.settings.seed
     value = Value(None, "the extractor has no classes", status="not_applicable")
     if case.generated.logits is not None:

@@ -1,4 +1,4 @@
-"""Exact Euclidean distances between many features: a float32 pass bounds them, float64 decides where it matters."""
+"""Exact Euclidean distances between many features: float32 bounds them, and float64 decides what the bounds cannot."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 ROWS = 256
 BAND = 1024
-"""Rows of a symmetric matrix computed at once: only from the diagonal on."""
+"""Rows of a symmetric matrix computed at once, from the diagonal on."""
 GROUP = 16
 SPARE = 8
-"""Nearest candidates beyond those asked for; if they do not suffice, a row is computed in float64 throughout."""
+"""Extra nearest candidates; if they do not suffice, the whole row is computed in float64."""
 CHUNK = 2**18
-"""Numbers gathered at once for exact distances: they stay in the processor's cache."""
+"""Numbers gathered at once for exact distances, few enough for the CPU's cache."""
 UNIT = 2.0**-24
 
 
@@ -44,7 +44,7 @@ class Distances:
         squares = [(norm / self.scale).square() for norm in norms]
         slack = 2 * (8 + min(first.shape[1], 8 * math.sqrt(first.shape[1]))) * UNIT
         self.blur = [2 * slack * square for square in (squares[0], squares[-1])]
-        """Added for its row and for its column, makes a lower bound an upper bound."""
+        """Added for the row and the column, it turns a lower bound into an upper bound."""
         low, ones = [(1 - slack) * square for square in squares], [torch.ones_like(square) for square in squares]
         self._rows = _lifted(vectors[0], low[0], ones[0])
         self._columns = _lifted(-2 * vectors[-1], ones[-1], low[-1]).T
@@ -115,14 +115,14 @@ class Distances:
 
 
 def _lifted(vectors: Tensor, *more: Tensor) -> Tensor:
-    """The vectors (N, d) with further components (N,), float32."""
+    """The vectors (N, d) with more components (N,), float32."""
     import torch
 
     return torch.cat([vectors, *(part.float()[:, None] for part in more)], 1)
 
 
 class Nearest:
-    """The smallest bounds of each row and their columns, gathered from blocks of a symmetric matrix's one half."""
+    """The smallest bounds of each row and their columns, gathered from blocks of one half of a symmetric matrix."""
 
     def __init__(self, rows: int, count: int) -> None:
         import torch
@@ -131,7 +131,7 @@ class Nearest:
         self.columns = torch.zeros((rows, count), dtype=torch.long)
 
     def add(self, row: int, column: int, block: Tensor) -> None:
-        """Merge a block whose first row and column are given."""
+        """Merge a block that begins at this row and column."""
         import torch
 
         rows = slice(row, row + len(block))

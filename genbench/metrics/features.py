@@ -1,4 +1,4 @@
-"""The features of a set of images, which metrics are computed from."""
+"""The features of a set of images, from which metrics are computed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Features:
 
 
 def require_finite(features: Tensor, what: str, first: int = 0) -> Tensor:
-    """The features themselves. Raises CorruptData naming the first row, counted from `first`, that is not finite."""
+    """The features themselves. Raises CorruptData naming the first non-finite row, counted from `first`."""
     if math.isfinite(float(features.sum())):
         return features
     finite = features.isfinite().flatten(1).all(1)
@@ -47,9 +47,9 @@ def checked(features: Tensor, side: str) -> Tensor:
 
 
 def chosen(count: int, most: int, seed: int, *purpose: str) -> np.ndarray:
-    """Sorted indices of `most` of `count` images, drawn without replacement; of all if there are no more.
+    """Sorted indices of at most `most` of `count` images, drawn without replacement.
 
-    They depend on the seed and on what they are for, and so are the same for every model.
+    They depend only on the seed and the purpose, and so are the same for every model.
     """
     if count <= most:
         return np.arange(count)

@@ -26,7 +26,7 @@ SMALLEST = 4
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over some images: their count, x (d,), |x|^2, and z z^T (d, d), where z is x by the reference's root."""
+    """Sums over some images: their count, x (d,), |x|^2, and z z^T (d, d), where z is x times the reference's root."""
 
     count: int
     total: np.ndarray
@@ -43,9 +43,9 @@ class Moments:
 class Frechet:
     """Distances of subsets of `generated` (N, d) to `reference` (M, d), float64.
 
-    With R R^T the reference's covariance, tr (S1 S2)^1/2 is the sum of the roots of the eigenvalues of R^T S1 R:
-    symmetric, and one product for each subset. A subset costs n d^2 + d^3 operations, its complement d^3.
-    All of it is numpy's, which computes x^T x by half, and whose threads do not wait in the way of torch's.
+    With R R^T the reference's covariance, tr (S1 S2)^1/2 is the sum of the square roots of the eigenvalues of R^T S1 R,
+    which is symmetric and takes one product per subset. A subset costs n d^2 + d^3 operations, its complement d^3. All
+    of it is numpy's, which computes only half of x^T x, and whose idle threads do not get in the way of torch's.
     """
 
     def __init__(self, generated: Tensor, reference: Tensor) -> None:
@@ -60,7 +60,7 @@ class Frechet:
         self.projected = self.centred @ self.root
 
     def moments(self, images: np.ndarray | slice = slice(None)) -> Moments:
-        """The moments of the images with these indices; of all without."""
+        """The moments of the images with these indices; by default, of all."""
         x, z = self.centred[images], self.projected[images]
         return Moments(len(x), x.sum(0), float(self.squares[images].sum()), _gram(z))
 
@@ -80,7 +80,7 @@ def _gram(x: np.ndarray) -> np.ndarray:
 
 
 def root_of(covariance: np.ndarray) -> np.ndarray:
-    """R with R R^T the covariance (d, d): Cholesky's factor or, if it is singular, by its eigenvectors."""
+    """R with R R^T the covariance (d, d): Cholesky's factor or, if it is singular, from its eigenvectors."""
     try:
         return np.linalg.cholesky(covariance)
     except np.linalg.LinAlgError:
@@ -148,7 +148,7 @@ def fid_of_pairs(
 
 
 def rank_deficient(generated: Tensor, reference: Tensor) -> tuple[float, float]:
-    """The distance, and the sum of both traces, if a covariance has not full rank.
+    """The distance, and the sum of both traces, if a covariance does not have full rank.
 
     tr (S1 S2)^1/2 is the nuclear norm of F1 F2^T for any F with F^T F = S: no root of a rounding error is taken.
     """
@@ -169,7 +169,7 @@ def _factor(features: Tensor) -> Tensor:
 
 
 def _clamped(distance: float, trace: float) -> Value:
-    """A distance that rounding made slightly negative as 0, with a note; a clearly negative one failed."""
+    """A slightly negative distance, due to rounding, becomes 0 with a note; a clearly negative one has failed."""
     if not distance >= -1e-6 * max(1.0, trace):
         return Value(None, f"the distance came out as {distance:g}: numerically unreliable", status="failed")
     return Value(max(distance, 0.0), f"{distance:.3g} before clamping to 0" if distance < 0 else "")
@@ -178,12 +178,12 @@ def _clamped(distance: float, trace: float) -> Value:
 def fid_infinity(generated: Tensor, reference: Tensor, stderr: float | None = None, seed: int = 2020) -> Value:
     """FID extrapolated to infinitely many generated images (Chong and Forsyth 2020): the intercept of a line in 1/N.
 
-    The line is fitted to FIDs of 15 subset sizes, evenly spaced from a quarter of the images to all; of each size as
-    many subsets of one seeded shuffle are averaged as it takes to use every image. The reference stays as it is, and
-    so does the bias of its size. Needs subsets of more images than dimensions.
+    The line is fitted to FIDs of 15 subset sizes, evenly spaced from a quarter of the images to all; for each size, as
+    many subsets of one seeded shuffle are averaged as it takes to use every image. The reference, and with it the bias
+    of its size, stays the same. Needs subsets of more images than dimensions.
 
-    `stderr` is the FID's own. To first order FID is a mean over images, so that the intercept is a weighted one: its
-    error is the FID's times the root mean square of the weights.
+    `stderr` is the FID's. To first order FID is a mean over images, and the intercept a weighted mean: its error is the
+    FID's times the root mean square of the weights.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count, dim = len(generated), generated.shape[1]

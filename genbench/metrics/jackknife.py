@@ -1,16 +1,17 @@
-"""The sampling error of what is no mean over images: the delete-a-group jackknife, over several random partitions.
+"""The sampling error of statistics that are not means over images: delete-a-group jackknife, several random partitions.
 
-The images are dealt into g groups, and a number T is computed with each group left out in turn; with d = n/g images
-left out of n the variance of T is (n - d)/d times the mean squared deviation of the values: (g - 1)/g times their sum
-(Shao and Wu 1989, "A general theory for jackknife variance estimation"). What T gains from being computed on fewer
-images (the bias of FID, the holes of coverage) is the same for each group and cancels. No image is ever repeated, as
-in a bootstrap, where a repeated image would be its own nearest neighbour.
+The images are divided into g groups, and a statistic T is computed with each group left out in turn; with d = n/g
+images left out of n, the variance of T is (n - d)/d times the mean squared deviation of the values: (g - 1)/g times
+their sum (Shao and Wu 1989, "A general theory for jackknife variance estimation"). The bias of T on fewer images (that
+of FID, the holes of coverage) is the same for each group and cancels. No image is repeated, as in a bootstrap, where a
+repeated image would be its own nearest neighbour.
 
-FID takes halves, whose eigenvalue problems are the fewest; the neighbour metrics change their nature in a set half as
-dense, and leave out a third. Measured against fresh draws of Gaussians, the errors are 0.8 to 1.5 times the true ones,
-that of recall up to 1.9 where most features have exact copies; largest where model and data are the same, because FID
-and KID then have no linear part. Those of rFID, whose pairs are left out together, are 0.8 to 1.1 times the true ones,
-those of a codebook's use 0.65 to 1.7, the least if half the codes of a large codebook hardly ever occur.
+FID leaves out halves, which take the fewest eigenvalue problems; the neighbour metrics, which would change character in
+a set half as dense, leave out a third. Compared with fresh draws from Gaussians, the errors are 0.8 to 1.5 times the
+true ones, that of recall up to 1.9 if most features have exact copies. They are largest if model and data are the same,
+because FID and KID then have no linear part. Those of rFID, whose pairs are left out together, are 0.8 to 1.1
+times the true ones, those of a codebook's use 0.65 to 1.7, the least if half the codes of a large codebook hardly ever
+occur.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def members(count: int, partitions: int, groups: int, seed: int) -> Tensor:
-    """bool (count, partitions * groups): which images each subset keeps; every `groups` columns leave out all once."""
+    """bool (count, partitions * groups): the images each subset keeps; `groups` columns leave out each image once."""
     import torch
 
     generator = np.random.default_rng(derive_seed(seed, "jackknife"))

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 SUBSET = 1000
 ROWS, STRIP = 64, 1024
-"""Rows of kernels, and of products if there may be many, that are held at once."""
+"""Rows of kernels held at once, and of products if there can be many."""
 COLUMNS = 5000
-"""Images at most that a kernel's mean over images is taken of, for the error."""
+"""At most this many images enter a kernel's mean over images, for the error."""
 
 
 def kid(generated: Tensor, reference: Tensor, subsets: int = 100, seed: int = 2020, error: bool = False) -> Value:
     """Unbiased squared MMD with the kernel (x.y/d + 1)^3 (Bińkowski et al. 2018), averaged over random subsets.
 
-    It may be slightly negative. Subsets overlap, so that their standard deviation is no standard error: that is
-    the square root of Var(h(x))/N + deviation^2/subsets. The first term, with h the gradient of the MMD by an image,
-    2 (mean over x' of k(x, x') - mean over y of k(x, y)), is the limit of a jackknife over random halves; the second
-    is for the subsets drawn. It costs as much again as a third of 100 subsets of 1,000 images.
+    It may be slightly negative. Subsets overlap, so their standard deviation is not a standard error: that is the
+    square root of Var(h(x))/N + deviation^2/subsets. The first term, with h the gradient of the MMD with respect to an
+    image, 2 (mean over x' of k(x, x') - mean over y of k(x, y)), is the limit of a jackknife over random halves; the
+    second is due to the choice of subsets. The error costs a third of 100 subsets of 1,000 images.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     size = kid_subset_size(len(generated), len(reference))
@@ -64,9 +64,9 @@ def _lifted(features: Tensor) -> np.ndarray:
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
-    """(x.y/d + 1)^3 of all pairs, a block of rows at a time that stays in the processor's cache.
+    """(x.y/d + 1)^3 of all pairs, in blocks of rows that stay in the CPU's cache.
 
-    Numpy computes x @ x.T by half.
+    Numpy computes only half of x @ x.T.
     """
     products = x @ y.T
     for start in range(0, len(x), ROWS):
@@ -74,7 +74,7 @@ def _kernel(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _cubed(base: np.ndarray) -> np.ndarray:
-    """By multiplications: a power is twenty times as slow."""
+    """The cube by multiplications: a power is twenty times as slow."""
     square: np.ndarray = base * base
     square *= base
     return square
@@ -96,7 +96,7 @@ def _pairs(x: np.ndarray) -> float:
 
 
 def _gradient(first: np.ndarray, second: np.ndarray, seed: int) -> np.ndarray:
-    """h of every generated image, up to a constant; means are over COLUMNS seeded images at most."""
+    """h of every generated image, up to a constant; means are over at most COLUMNS seeded images."""
     generator = np.random.default_rng(derive_seed(seed, "columns of KID"))
     own, others = (np.sort(generator.permutation(len(side))[:COLUMNS]) for side in (first, second))
     same = _row_sums(first, first[own])

@@ -1,4 +1,4 @@
-"""bits/dim of test and training images; measured by `genbench.evaluate.likelihood`, since it takes the model itself."""
+"""bits/dim of test and training images; measured by `genbench.evaluate.likelihood`, since it needs the model itself."""
 
 from __future__ import annotations
 

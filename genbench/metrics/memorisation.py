@@ -1,4 +1,4 @@
-"""The share of samples that are nearer to a training image than held-out images hardly ever are."""
+"""The share of samples that are nearer to a training image than nearly all held-out images are."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def memorised_share(generated: Tensor, train: Tensor, held_out: Tensor) -> Value
     """The share of generated images at most as far from their nearest training image, in features, as the nearest
     5 percent of held-out images are.
 
-    Real images have 5 percent, copies of training images 100. Lower is better only above 5 percent: a model far
-    from the data has 0. The error is binomial, given the limit.
+    Real images score 5 percent, copies of training images 100. Lower is better only above 5 percent: a model far from
+    the data scores 0. The error is binomial, given the limit.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""One entry a metric: how it is named, written, ordered and measured."""
+"""One entry per metric: how it is named, formatted, ordered and measured."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 Better = Literal["lower", "higher"]
 LAST = 1000
-"""The place of a metric that names none."""
+"""The default place of a metric."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A metric's value, the number of generated images it is of, and its own settings, which are its protocol."""
+    """A metric's value, the number of generated images it was measured on, and its settings, part of its protocol."""
 
     value: Value
     count: int
@@ -27,12 +27,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: `heading` is what a table says for its name, `style` a key of `genbench.support.text.STYLES`.
+    """A metric: `heading` is its name in tables, `style` a key of `genbench.support.text.STYLES`.
 
-    `split` is that of the real images it needs: `real`, whose samples are training images, is measured with test
-    images in their stead against `train`. `places` are positions by layout, and in a `record`; every metric stands in
-    the layout `full`. `measure` gives values by metric, and is called once for all metrics that share it; a metric
-    without is measured elsewhere. `needs` is the ability that a model must have, a key of
+    `split` is that of the real images it needs; against `train`, the row `real`, which consists of training images, is
+    measured with test images instead. `places` are positions by layout, and in a `record`; the layout `full` has every
+    metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
+    measured elsewhere. `needs` is the ability that a model must have, a key of
     `genbench.capabilities.CAPABILITIES`; those of the family `fidelity` need samples.
     """
 

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: who lies within whose balls of k nearest neighbours."""
+"""Precision, recall, density and coverage, from balls that reach to the k-th nearest neighbour."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ NAMES = ("precision", "recall", "density", "coverage")
 
 def precision_recall(generated: Tensor, reference: Tensor, k: int = 3) -> tuple[Value, Value]:
     """Improved precision and recall (Kynkäänniemi et al. 2019): the share of generated images within the reference's
-    manifold, and of reference images within the generated one; a manifold is the union of balls reaching to the k-th
-    neighbour, itself excluded, the surface included.
+    manifold, and of reference images within the generated one. A manifold is the union of closed balls that reach from
+    each image to its k-th neighbour, not counting itself.
     """
     found = neighbour_metrics(generated, reference, k)
     return found["precision"], found["recall"]
@@ -36,12 +36,12 @@ def neighbour_metrics(
 ) -> dict[str, Value]:
     """Precision and recall, and density and coverage (Naeem et al. 2020), of features (N, d) and (M, d), float64.
 
-    Density is the mean number of the reference's balls that a generated image lies in, over k: it may exceed 1.
-    Coverage is the share of the reference's balls that hold a generated image. Surfaces belong to balls throughout.
+    Density is the mean number of the reference's balls that contain a generated image, over k: it may exceed 1.
+    Coverage is the share of the reference's balls that contain a generated image. All balls are closed.
 
-    Against fixed reference images precision is binomial and density a mean; recall and coverage get their error from
-    subsets of two thirds of the generated images, `error_splits` partitions into thirds of them
-    (genbench.metrics.jackknife), out of the same distances.
+    With fixed reference images precision is binomial and density a mean; recall and coverage get their error from
+    subsets of two thirds of the generated images, in `error_splits` partitions into thirds
+    (genbench.metrics.jackknife), using the same distances.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count = min(len(generated), len(reference))
@@ -62,14 +62,14 @@ def neighbour_metrics(
         for name, hits in (("recall", counted.recalled_by), ("coverage", counted.covered_by)):
             error = jackknife_error(hits.double().mean(0), GROUPS)
             found[name] = with_error(found[name], error, error_splits * (GROUPS - 1), low=0.0, high=1.0)
-    note = f"{count} images a side: balls shrink with more, compare at this number only" if count < FEW else ""
+    note = f"{count} images per side: balls shrink with more, compare at this number only" if count < FEW else ""
     return {name: with_notes(value, note) for name, value in found.items()}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """For every generated image the reference's balls it is in; for every reference image whether it is recalled, and
-    whether its ball is covered, by all generated images (M,) and by each subset of them (M, subsets)."""
+    """For every generated image, the number of reference balls it is in; for every reference image, whether it is
+    recalled and its ball covered, by all generated images (M,) and by each subset of them (M, subsets)."""
 
     balls: Tensor
     recalled: Tensor
@@ -102,9 +102,9 @@ def _count(generated: Tensor, reference: Tensor, k: int, subsets: Tensor) -> Cou
 
 
 def _generated_radii(generated: Tensor, k: int, subsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Radii of the generated images among all (N,), and within each subset (N, subsets), about: -inf outside it.
+    """Radii of the generated images among all (N,), and approximately within each subset (N, subsets), -inf outside it.
 
-    Of the 5k + 10 nearest others k are in a subset but for one case in a million; the farthest stands in for it.
+    Fewer than k of the 5k + 10 nearest others are in a subset once in a million; then the farthest stands in.
     """
     import torch
 
@@ -125,14 +125,14 @@ def _generated_radii(generated: Tensor, k: int, subsets: Tensor) -> tuple[Tensor
 
 
 def _about(distances: Distances, start: int, block: Tensor, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns and distances, good to float32, of the pairs of a block that are within `reach` (M,)."""
+    """Rows, columns and distances, to float32 precision, of the pairs of a block that are within `reach` (M,)."""
     i, j = (block <= (reach / distances.scale).square().float()).nonzero(as_tuple=True)
     middle = block[i, j].double() + (distances.blur[0][start + i] + distances.blur[1][j]) / 2
     return start + i, j, middle.clamp(min=0).sqrt() * distances.scale
 
 
 def _mark(marks: Tensor, rows: Tensor, hits: Tensor) -> None:
-    """Set the marks (M, subsets) of the rows (P,) that a pair's hits (P, subsets) hold for."""
+    """Set the marks (M, subsets) of the rows (P,) of pairs from the pairs' hits (P, subsets)."""
     import torch
 
     for part, hit in zip(torch.split(rows, 2**18), torch.split(hits, 2**18)):

@@ -1,4 +1,4 @@
-"""A number with its sampling error, or the reason why there is none."""
+"""A number with its sampling error, or the reason why there is no number."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from genbench.records.record import ValueStatus
 
 @dataclass(frozen=True)
 class Value:
-    """A number as a measurement keeps it, or None with a status and a sentence.
+    """A number as a measurement stores it, or None with a status and a note.
 
-    `stderr` and `interval` (95 %) say what another draw of as many images from the same model would change, against
-    the same reference images. `deviation` is over the subsets or splits that the number is the mean of; papers print
-    it, but it is no error.
+    `stderr` and `interval` (95 %) are for another draw of as many images from the same model, against the same
+    reference images. `deviation` is over the subsets or splits whose mean the number is; papers print it, but it is not
+    an error.
     """
 
     value: float | None
@@ -31,14 +31,14 @@ def not_enough(note: str) -> Value:
 
 
 def with_notes(value: Value, *notes: str) -> Value:
-    """The value with further notes after its own; empty ones are left out."""
+    """The value with more notes appended; empty ones are left out."""
     return replace(value, note="; ".join(note for note in (value.note, *notes) if note))
 
 
 def with_error(
     value: Value, stderr: float, degrees: float = math.inf, low: float = -math.inf, high: float = math.inf
 ) -> Value:
-    """The value with its standard error and the 95 % interval of Student's t, cut to what is possible."""
+    """The value with its standard error and the 95 % interval of Student's t, clipped to what is possible."""
     from scipy.stats import t
 
     if value.value is None:

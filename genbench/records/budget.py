@@ -1,4 +1,4 @@
-"""What an experiment holds equal for all its models: images, steps, seconds or FLOPs of training."""
+"""What an experiment keeps equal for all its models: images, steps, seconds or FLOPs of training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Budget(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_record(cls, value: Any) -> Any:
-        """`{"seconds": 180}`, as records keep it, is a budget too."""
+        """Accept `{"seconds": 180}`, as records store it."""
         if isinstance(value, Mapping) and len(value) == 1 and set(value) <= set(SUFFIXES.values()):
             ((unit, amount),) = value.items()
             return {"unit": unit, "amount": amount}
@@ -35,7 +35,7 @@ class Budget(BaseModel):
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """`180s`, `200000images`, `2000steps` or `1e15flops`."""
+        """The budget written as `180s`, `200000images`, `2000steps` or `1e15flops`."""
         match = re.fullmatch(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*", text)
         if not match or match[2] not in SUFFIXES:
             raise BadInput(f"budget {text!r}", FORM)
@@ -51,16 +51,16 @@ class Budget(BaseModel):
 
     @property
     def is_timed(self) -> bool:
-        """Whether it is in seconds, so that what it buys depends on the machine."""
+        """Whether it is in seconds, so that the training it allows depends on the machine."""
         return self.unit == "seconds"
 
     def spent(self, *, images: float, steps: float, seconds: float, flops: float) -> float:
-        """The share of the budget that so much training takes."""
+        """The share of the budget that this much training spends."""
         taken = {"images": images, "steps": steps, "seconds": seconds, "flops": flops}
         return taken[self.unit] / self.amount
 
     def as_dict(self) -> dict[str, float]:
-        """`{"seconds": 180}`, as records keep it; `{}` for a row that is not trained here."""
+        """`{"seconds": 180}`, as records store it; `{}` for a row that is not trained here."""
         if not self.amount:
             return {}
         whole = self.amount == int(self.amount)

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 MANIFEST = "manifest.json"
-MEND = "remove the checkpoint, and run again"
+FIX = "remove the checkpoint, and run again"
 NAMES = ("next", "latest", "previous")
-"""Where a checkpoint may be, the newest first; `next` only until it has become the latest."""
+"""Where a checkpoint may be, the newest first; `next` exists only until it becomes the latest."""
 Tensors = Mapping[str, Mapping[str, "Tensor"]]
-"""Tensors by name, in groups: a file each."""
+"""Tensors by name, in groups, one file per group."""
 log = logging.getLogger("genbench")
 
 
 def save(folder: Path, tensors: Tensors, state: TrainingState) -> None:
-    """Write one safetensors file a group as `folder`/latest; what was latest becomes previous.
+    """Write one safetensors file per group as `folder`/latest; what was latest becomes previous.
 
-    At every instant the newest of `NAMES` that is there is whole, so that a kill loses nothing that was written.
+    The newest of `NAMES` that exists is whole at every instant, so that a kill loses nothing that was written.
     """
     fault("checkpoint.begin")
     settle(folder)
@@ -42,7 +42,7 @@ def save(folder: Path, tensors: Tensors, state: TrainingState) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Let the checkpoint that was written last be the latest; only the holder of the run's lock may."""
+    """Make the checkpoint that was written last the latest; only the holder of the run's lock may call this."""
     new, latest, previous = (folder / name for name in NAMES)
     if not new.exists():
         return
@@ -56,7 +56,7 @@ def settle(folder: Path) -> None:
 
 
 def write(folder: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
-    """Make `folder` hold one safetensors file a group, and a manifest of their digests with the state."""
+    """Write into `folder` one safetensors file per group, and a manifest of their digests with the state."""
     with store.atomic_folder(folder) as temporary:
         for group, members in tensors.items():
             store.write_tensors(temporary / f"{group}.safetensors", members)
@@ -65,9 +65,9 @@ def write(folder: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | None:
-    """Tensors and state of the newest checkpoint whose digests agree; None where there is none.
+    """Tensors and state of the newest checkpoint whose digests match; None if there is no checkpoint.
 
-    Raises CorruptData where there are checkpoints, but none is whole.
+    Raises CorruptData if there are checkpoints, but none is whole.
     """
     faults = []
     for name in NAMES:
@@ -80,7 +80,7 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | N
             faults.append(error.message)
             continue
         for damage in faults:
-            log.warning("%s; going on from %s", damage, folder / name)
+            log.warning("%s; resuming from %s", damage, folder / name)
         return found
     if faults:
         raise CorruptData("; ".join(faults), f"remove {folder} to train again from the start")
@@ -88,30 +88,30 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | N
 
 
 def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """What `write` wrote. Raises CorruptData where a file is missing or has changed."""
+    """What `write` wrote. Raises CorruptData if a file is missing or has changed."""
     if not (folder / MANIFEST).exists():
-        raise CorruptData(f"{folder / MANIFEST}: missing", MEND)
+        raise CorruptData(f"{folder / MANIFEST}: missing", FIX)
     manifest = read_manifest(folder)
     groups = {}
     for name, expected in manifest["files"].items():
         file = store.inside(folder, name)
         if not file.is_file() or digests.file_digest(file) != expected:
-            raise CorruptData(f"{file}: missing, or not what its manifest says", MEND)
+            raise CorruptData(f"{file}: missing, or not what its manifest says", FIX)
         groups[file.stem] = store.read_tensors(file)
     return groups, manifest["state"]
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """`files`, their digests by name, and `state`. Raises CorruptData where the manifest is none."""
+    """`files`, their digests by name, and `state`. Raises CorruptData if the manifest is not valid."""
     plain = store.read_json(folder / MANIFEST)
     parts = [plain.get(key) for key in ("files", "state")] if isinstance(plain, dict) else []
     if not parts or not all(isinstance(part, dict) for part in parts):
-        raise CorruptData(f"{folder / MANIFEST}: not a manifest of files and a state", MEND)
+        raise CorruptData(f"{folder / MANIFEST}: not a manifest of files and a state", FIX)
     return {"files": plain["files"], "state": plain["state"]}
 
 
 def read_state(folder: Path) -> TrainingState | None:
-    """The state of the newest checkpoint, its tensors unread and unchecked; None where there is none."""
+    """The state of the newest checkpoint, without reading or checking its tensors; None if there is no checkpoint."""
     for name in NAMES:
         if (folder / name / MANIFEST).exists():
             return _training_state(read_manifest(folder / name)["state"], folder / name)
@@ -123,11 +123,11 @@ def _training_state(plain: dict[str, Any], folder: Path) -> TrainingState:
         return TrainingState.model_validate(plain)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise CorruptData(f"{folder / MANIFEST}: {key}: not the state of a training", MEND) from error
+        raise CorruptData(f"{folder / MANIFEST}: {key}: not the state of a training", FIX) from error
 
 
 def weights_digest(model: Module) -> str:
-    """SHA-256 of all that the model keeps in its state, by which samples are known to be of these weights."""
+    """SHA-256 of the model's state, which identifies the weights that samples were drawn from."""
     import torch
 
     content = hashlib.sha256()

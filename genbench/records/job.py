@@ -18,7 +18,7 @@ from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 
 TRAINING = 1
-"""Version of the core's training; raise it when the same job would train to other weights."""
+"""Version of the core's training; raise it when the same job would give other weights."""
 SAMPLING = 1
 """Version of the core's sampling; raise it when the same weights would give other samples."""
 
@@ -27,15 +27,15 @@ KEY_DIGITS = 10
 
 
 class Runtime(BaseModel):
-    """Where and how a job runs: nothing here changes what it is, apart from what Job.identity takes from it."""
+    """Where and how a job runs: nothing here is part of its identity, except what Job.identity takes from it."""
 
     model_config = ConfigDict(frozen=True)
 
     device: str = "cpu"
     peers: tuple[str, ...] = ()
-    """Devices of the further processes that train the model together with this one."""
+    """Devices of the other processes that train the model together with this one."""
     threads: int = 1
-    """CPU threads of the job; its processes divide them."""
+    """CPU threads of the job, shared by its processes."""
     executor: str = "local"
     out: Path = Path("runs")
     cache: Path = Path(".cache")
@@ -44,7 +44,7 @@ class Runtime(BaseModel):
     plugins: tuple[str, ...] = ()
     timeout: float | None = None
     hang_timeout: float | None = None
-    """Seconds without any progress after which the job is ended; None for none."""
+    """Seconds without progress after which the job is ended; None for no limit."""
 
     @property
     def processes(self) -> int:
@@ -52,7 +52,7 @@ class Runtime(BaseModel):
 
     @property
     def process_threads(self) -> int:
-        """CPU threads of one of the processes."""
+        """CPU threads per process."""
         return max(1, self.threads // self.processes)
 
 
@@ -80,7 +80,7 @@ class Job(BaseModel):
     evaluation: EvaluationSettings = EvaluationSettings()
     extractor_stamps: dict[str, str] = {}
     measurers: dict[str, str] = {}
-    """The plugins that measure beside the core, each with the digest of its source."""
+    """The plugins that measure besides the core, each with the digest of its source."""
     curve: int = 0
     tuning_trials: int | None = None
     runtime: Runtime = Runtime()
@@ -95,7 +95,7 @@ class Job(BaseModel):
 
     @property
     def is_reference(self) -> bool:
-        """Whether this is `real` or `noise`, a row that no model stands behind."""
+        """Whether this is `real` or `noise`, a row without a model."""
         return self.model in REFERENCES
 
     @property
@@ -105,7 +105,7 @@ class Job(BaseModel):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that training depends on, and nothing else: not the number of workers, not paths."""
+        """Everything that training depends on, and nothing else: no number of workers, no paths."""
         device = self.runtime.device.split(":")[0]
         unused = (("micro_batch", 0), ("flip", False))
         config = {key: value for key, value in self.train_config.items() if (key, value) not in unused}
@@ -124,7 +124,7 @@ class Job(BaseModel):
 
     @cached_property
     def id(self) -> str:
-        """The run folder's name: readable in front, the training's digest behind."""
+        """The run folder's name: a readable part, then the training's digest."""
         if self.is_reference:
             key = digests.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
         elif self.foreign:
@@ -151,9 +151,9 @@ class Job(BaseModel):
 
     @cached_property
     def evaluation_key(self) -> str:
-        """What the measurements depend on beyond samples and extractors: settings, versions of what measures.
+        """What the measurements depend on beyond samples and extractors: settings, and versions of the metrics.
 
-        Each extractor has its own stamp, since each can be added alone.
+        Each extractor has its own stamp, since each can be added separately.
         """
         behind = {"samples": self.samples_key, "likelihood": protocol.LIKELIHOOD, "versions": versions()}
         behind |= self.evaluation.model_dump(mode="json", exclude={"extractors"})
@@ -175,5 +175,5 @@ def read_job(folder: Path) -> Job:
         return Job.model_validate(store.read_json(file))
     except ValidationError as error:
         first = error.errors()[0]
-        told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-        raise CorruptData(f"{file}: not a job: {told}", "run the job again") from error
+        fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        raise CorruptData(f"{file}: not a job: {fault}", "run the job again") from error

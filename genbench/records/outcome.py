@@ -1,4 +1,4 @@
-"""What is known of a job when it ends, and the record that is made of it."""
+"""What is known about a job when it ends, and the record made from it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ ARTIFACTS = ("bound.json", "conditions.npy", "labels.npy", "pictures.json", "pro
 
 @dataclass
 class Outcome:
-    """All of it after a complete run, nothing after the death of a process; each step of a run adds its part.
+    """What is known about a job: everything after a complete run, nothing after the death of its process.
 
-    `protocols` are the settings behind the measurements, those of the curve's points included. `extractors` and
-    `measurers` are those of an earlier evaluation whose measurements were kept.
+    Each step of a run adds its part. `protocols` are the settings of the measurements, including those of the curve's
+    points. `extractors` and `measurers` are those of an earlier evaluation whose measurements were kept.
     """
 
     parameters: dict[str, int] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Outcome:
     curve: list[CurvePoint] = field(default_factory=list)
 
     def used_protocols(self) -> Protocols:
-        """The settings behind each measurement, by their fingerprint."""
+        """The settings of each measurement, by fingerprint."""
         measured = [*self.measurements, *(m for point in self.curve for m in point.measurements)]
         return {m.protocol: m.settings or self.protocols[m.protocol] for m in measured}
 
@@ -64,7 +64,7 @@ def make_record(
     error: Failure | None = None,
     attempts: list[dict[str, Any]] | None = None,
 ) -> Record:
-    """The record of a job of which so much is known; digests are those of the files in its folder."""
+    """The record of a job with this outcome; digests are those of the files in its folder."""
     measured = bool(known.measurements)
     return Record(
         status=status,
@@ -97,7 +97,7 @@ def make_record(
 
 
 def samples_stamp(job: Job, samples: Samples | None) -> SamplesStamp:
-    """What a record says of its samples."""
+    """What a record keeps of its samples."""
     stamp = SamplesStamp(key=job.samples_key, config=job.sample_config)
     if samples is None:
         return stamp

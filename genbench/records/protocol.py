@@ -1,4 +1,4 @@
-"""The protocol of a number: every setting behind it."""
+"""The protocol of a number: every setting that determines it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from importlib.metadata import version
 from pydantic import BaseModel, ConfigDict, Field
 
 METRICS = 2
-"""Version of the metrics' code; raise it when the same features would give another number."""
+"""Version of the metrics' code; raise it when the same features would give another value."""
 LIKELIHOOD = 1
-"""Version of the convention; raise it when the same model would get another number."""
+"""Version of the convention; raise it when the same model would get another value."""
 LIBRARIES = ("torch-fidelity", "torch", "numpy")
 
 
 class EvaluationSettings(BaseModel):
-    """What an experiment chooses about its measurements; all of it is part of their identity."""
+    """What an experiment chooses about its measurements; every field is part of their identity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,5 +30,5 @@ class EvaluationSettings(BaseModel):
 
 
 def versions() -> dict[str, str]:
-    """What computes the metrics: the installed libraries, without their build tags, and the metrics' own version."""
+    """The versions that compute the metrics: of the installed libraries, without build tags, and of the metrics."""
     return {"metrics": str(METRICS), **{name: version(name).split("+")[0] for name in LIBRARIES}}

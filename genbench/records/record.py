@@ -1,4 +1,4 @@
-"""record.json: what one job measured, as strict JSON that any later version can read without torch."""
+"""record.json: what a job measured, as strict JSON that every later version can read without torch."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ from genbench.support.errors import CorruptData, did_you_mean
 
 SCHEMA = 1
 READING = {"reading": True}
-"""The context in which stored data is validated: fields of newer versions are kept."""
+"""The validation context of stored data: fields of newer versions are kept."""
 SEAL, END = ',\n "digest": "', '"\n}\n'
-"""Round the digest of a record, its last key."""
-MEND = "`genbench verify` says what else is wrong; remove it and run its job again, which uses what is stored beside it"
-CHANGED = "changed since it was written: it has not the digest that it says"
+"""The text before and after a record's digest, its last key."""
+FIX = "`genbench verify` lists what else is wrong; remove it and run its job again, which uses what is stored beside it"
+CHANGED = "changed since it was written: its digest does not match"
 REFERENCES = ("real", "noise")
 NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
 Protocols = dict[str, dict[str, Any]]
-"""Settings by their fingerprint."""
+"""Settings by fingerprint."""
 ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "diverged"]
 
 
 def fingerprint(settings: Mapping[str, Any]) -> str:
-    """The first 12 hex digits of the SHA-256 of the settings as canonical JSON; equal settings, equal fingerprints."""
+    """The first 12 hex digits of the SHA-256 of the settings as canonical JSON."""
     return settings_digest(settings)[:12]
 
 
 class Stored(BaseModel):
-    """A part of a record; keys of newer versions are kept, non-finite numbers are refused."""
+    """A part of a record: keeps keys of newer versions, refuses non-finite numbers."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
 class Measurement(Stored):
-    """One number and all that is needed to read it: `value` is finite, or None with a status and a sentence.
+    """One number and all that is needed to read it: `value` is finite, or None with a status and a note.
 
-    `protocol` is the fingerprint of `settings`, all that stands behind the number; a record keeps each protocol once.
-    `parts` are named summands of the value, in its unit (the terms of a bound). `discrete` says of a likelihood that it
-    is that of the 256 levels themselves, not a density of dequantised images, which bounds it. `deviation` is that over
-    the subsets or splits that the value is the mean of: papers print it, but it is no error.
+    `protocol` is the fingerprint of `settings`, everything that determines the number; a record keeps each protocol
+    once. `parts` are named summands of the value, in its unit (the terms of a bound). `discrete` means that a
+    likelihood is that of the 256 levels themselves, not a density of dequantised images, which bounds it. `deviation`
+    is over the subsets or splits whose mean the value is: papers print it, but it is not an error.
 
-    A field of another name is refused when a measurement is made, and kept when a record is read.
+    An unknown field is refused when a measurement is made, and kept when a record is read.
     """
 
     metric: str
@@ -97,7 +97,7 @@ class Measurement(Stored):
 
 
 class JobStamp(Stored):
-    """The identity of a job as its record keeps it."""
+    """What a record keeps of its job."""
 
     id: str
     model: str
@@ -141,9 +141,9 @@ class SamplesStamp(Stored):
 
 
 class Entropy(Stored):
-    """The entropy of the distribution that images were drawn from, bits/dim: no model's NLL can be below it.
+    """The entropy, in bits/dim, of the distribution that images were drawn from: no model's NLL can be below it.
 
-    The true value lies within `error` of `bits_per_dim`; `note` says how it was found.
+    The true value lies within `error` of `bits_per_dim`; `note` says how it was computed.
     """
 
     bits_per_dim: FiniteFloat
@@ -152,7 +152,7 @@ class Entropy(Stored):
 
 
 class DatasetStamp(Stored):
-    """The images of a run; `entropy` only where their distribution is known."""
+    """The images of a run; `entropy` only if their distribution is known."""
 
     name: str
     digest: str
@@ -163,7 +163,7 @@ class DatasetStamp(Stored):
 
 
 class PluginStamp(Stored):
-    """A plugin, and the digest of its source: of its meaning, or, in records of earlier versions, of its bytes."""
+    """A plugin and the digest of its source: of its meaning or, in records of earlier versions, of its bytes."""
 
     name: str
     version: str
@@ -172,7 +172,7 @@ class PluginStamp(Stored):
 
     @property
     def source(self) -> str:
-        """The digest's first digits; digests of bytes and of meanings cannot be compared, and say so."""
+        """The digest's first digits; a digest of bytes, which cannot be compared with one of meaning, says so."""
         return f"{OTHER_CODE} {self.digest[:8]}" if self.digest and self.digest_of == "bytes" else self.digest[:8]
 
 
@@ -199,7 +199,7 @@ class Energy(Stored):
 
 
 class PhaseCost(Stored):
-    """What one phase took of the training: images handed to it, its updates, seconds and FLOPs."""
+    """What one phase of a training took: images, updates, seconds and FLOPs."""
 
     seconds: FiniteFloat
     device_seconds: FiniteFloat | None = None
@@ -209,10 +209,10 @@ class PhaseCost(Stored):
 
 
 class TrainCost(Stored):
-    """Training inside the clock: scoring, checkpoints and preparation are outside.
+    """The training itself, without scoring, checkpoints and preparation.
 
     `trained_by` is the run whose training this is, if another row's weights were taken over: its cost is paid once.
-    `v100_days` is a conversion that a reader asked for, and never stored.
+    `v100_days` is a conversion that a reader asked for; it is never stored.
     """
 
     seconds: FiniteFloat
@@ -231,7 +231,7 @@ class TrainCost(Stored):
 
 
 class Throughput(Stored):
-    """Images a second in calls of one batch; None with a note where the model could not draw such a batch."""
+    """Images per second in calls of one batch; None with a note if the model could not draw such a batch."""
 
     batch: int
     images_per_second: FiniteFloat | None
@@ -239,10 +239,10 @@ class Throughput(Stored):
 
 
 class SampleCost(Stored):
-    """Drawing the samples in calls of `batch`, an image by `nfe` network evaluations and so many FLOPs.
+    """Drawing the samples in calls of `batch` images, each with `nfe` network evaluations.
 
-    `flops_per_image` counts gradients too, and is None if nothing could be counted; `throughput` has what other batches
-    were measured to give.
+    `flops_per_image` includes gradients, and is None if nothing could be counted; `throughput` is what was measured
+    with other batches.
     """
 
     seconds: FiniteFloat
@@ -256,16 +256,16 @@ class SampleCost(Stored):
 
 
 class EvaluateCost(Stored):
-    """Scoring, outside every budget; `curve_seconds` is drawing and scoring the points of the curve."""
+    """Scoring, which no budget includes; `curve_seconds` is for drawing and scoring the points of the curve."""
 
     seconds: FiniteFloat
     curve_seconds: FiniteFloat | None = None
 
 
 class CurvePoint(Stored):
-    """The model as it was when `share` of its budget was spent: what that had cost, and how its samples scored.
+    """The model when `share` of its budget was spent: the cost until then, and how its samples scored.
 
-    No measurements: `status` and `note` say why.
+    If there are no measurements, `status` and `note` say why.
     """
 
     share: FiniteFloat
@@ -294,7 +294,7 @@ class Cost(Stored):
 
 
 class Failure(Stored):
-    """Why a job has no result: the exception, the hook and plugin it came from, and the step of a training."""
+    """Why a job has no result: the exception, the hook and plugin that raised it, and the training step."""
 
     type: str
     message: str
@@ -305,12 +305,12 @@ class Failure(Stored):
 
 
 class Record(Stored):
-    """All that one job left: who, on what, where, at what cost, and what was measured under which protocol.
+    """Everything about one job: model, images, machine, cost, and what was measured under which protocol.
 
-    `extractors` are those that the samples were scored with, each with the stamp of its version, and `measurers` the
-    plugins that measured beside the core, each with the digest of its source; `files` has the SHA-256 of each other
-    file of the run. `warnings` are signs that the model has collapsed, a sentence each.
-    `capabilities` are what the model can do beside sampling; None where nobody told.
+    `extractors` are those that scored the samples, each with its version's stamp, and `measurers` the plugins that
+    measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
+    run. `warnings` are signs that the model has collapsed, one sentence each. `capabilities` is what the model can do
+    besides sampling; None if not recorded.
     """
 
     schema_version: int = SCHEMA
@@ -343,18 +343,18 @@ class Record(Stored):
 
     @property
     def place(self) -> str:
-        """What no two records share that were read: two runs of one job may lie in two folders."""
+        """What distinguishes the record from all others that were read: two folders may hold runs of one job."""
         return str(self.folder or self.job.id)
 
     def to_json(self) -> str:
-        """Strict JSON, indented; the schema's version stands first, last the digest of the text before it."""
+        """Strict JSON, indented: first the schema's version, last the digest of the text before it."""
         plain = {"schema": self.schema_version, **self.model_dump(mode="json", exclude={"folder", "schema_version"})}
         text = json.dumps(plain, indent=1, allow_nan=False).removesuffix("\n}")
         return f"{text}{SEAL}{digest(text.encode())}{END}"
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> Record:
-        """The record in `text`, read from `path`. Raises CorruptData naming the file and the first key at fault."""
+        """The record in `text`, read from `path`. Raises CorruptData naming the file and the first bad key."""
         try:
             plain = json.loads(text, parse_constant=_refuse_constant)
             if not isinstance(plain, dict):
@@ -362,21 +362,23 @@ class Record(Stored):
             version = plain.pop("schema", None)
             plain.pop("digest", None)
             if not isinstance(version, int) or version > SCHEMA:
-                raise CorruptData(f"{path}: schema {version!r}, this genbench reads up to {SCHEMA}", "upgrade genbench")
+                raise CorruptData(
+                    f"{path}: schema {version!r}, but this genbench reads up to {SCHEMA}", "upgrade genbench"
+                )
             return cls.model_validate({"schema_version": version, "folder": path.parent, **plain}, context=READING)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
-            said = "missing" if first["type"] == "missing" else first["msg"]
-            raise CorruptData(f"{path}: {key}: {said}", MEND) from error
+            fault = "missing" if first["type"] == "missing" else first["msg"]
+            raise CorruptData(f"{path}: {key}: {fault}", FIX) from error
         except RecursionError:
-            raise CorruptData(f"{path}: not a record: nested too deeply", MEND) from None
+            raise CorruptData(f"{path}: not a record: nested too deeply", FIX) from None
         except (ValueError, TypeError) as error:
-            raise CorruptData(f"{path}: not a record: {error}", MEND) from error
+            raise CorruptData(f"{path}: not a record: {error}", FIX) from error
 
 
 def is_sealed(text: bytes) -> bool:
-    """Whether a record has the digest that it says, of its text or of its content, or says none."""
+    """Whether a record's digest, of its text or of its content, matches; also true if it has none."""
     body, _, said = text.rpartition(SEAL.encode())
     if said == (digest(body) + END).encode():
         return True

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from genbench.records.record import CHANGED, MEND, READING, SCHEMA, CurvePoint, Protocols, Record, Stored, is_sealed
+from genbench.records.record import CHANGED, FIX, READING, SCHEMA, CurvePoint, Protocols, Record, Stored, is_sealed
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, together
 
 
 def read_record(file: Path) -> Record:
-    """The record in a file. Raises CorruptData naming it and the first key at fault, or EnvironmentProblem."""
+    """The record in a file. Raises CorruptData naming it and the first bad key, or EnvironmentProblem."""
     return _parsed(_bytes_of(file), file)
 
 
@@ -22,22 +22,22 @@ def _parsed(text: bytes, file: Path) -> Record:
     try:
         return Record.from_json(text.decode(), file)
     except UnicodeDecodeError as error:
-        raise CorruptData(f"{file}: not UTF-8 at byte {error.start}", MEND) from error
+        raise CorruptData(f"{file}: not UTF-8 at byte {error.start}", FIX) from error
 
 
 def _bytes_of(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except IsADirectoryError:
-        raise CorruptData(f"{file}: a folder, not a record", MEND) from None
+        raise CorruptData(f"{file}: a folder, not a record", FIX) from None
     except OSError as error:
         raise EnvironmentProblem(f"{file}: {error.strerror}", "make it readable") from error
 
 
 class Summary(Record):
-    """A record as tables need it: the curve, which is most of it, stays in the file, where `curve_of` finds it.
+    """A record as tables need it: the curve, its largest part, stays in the file, from which `curve_of` reads it.
 
-    So do keys of newer versions. Its protocols are those of its measurements, the same object in all summaries.
+    Keys of newer versions stay there too. Its protocols are those of its measurements, shared by all summaries.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -51,7 +51,7 @@ class Summary(Record):
 
 
 class _Curve(Stored):
-    """What a record says of its curve."""
+    """The curve in a record."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -59,7 +59,7 @@ class _Curve(Stored):
 
 
 class _Protocols(Stored):
-    """What a record says of its protocols."""
+    """The protocols in a record."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -67,7 +67,7 @@ class _Protocols(Stored):
 
 
 def _summary(text: bytes, file: Path, known: Protocols) -> Record:
-    """The record in `text` without its curve; protocols that are not `known` yet become so."""
+    """The record in `text` without its curve; adds its protocols to `known`."""
     try:
         summary = Summary.model_validate_json(_finite(_without_long_parts(text)), context=READING)
         used = {measurement.protocol for measurement in summary.measurements}
@@ -81,16 +81,16 @@ def _summary(text: bytes, file: Path, known: Protocols) -> Record:
 
 
 def _finite(text: bytes) -> bytes:
-    """The text. Raises ValueError for numbers that are not JSON's, which pydantic reads where they are settings."""
+    """The text itself. Raises ValueError for non-finite numbers, which pydantic would accept in settings."""
     if b"NaN" in text or b"Infinity" in text:
         raise ValueError("not finite")
     return text
 
 
 def _without_long_parts(text: bytes) -> bytes:
-    """A record's JSON without curve and protocols, two thirds of it, where they stand as `Record.to_json` writes them.
+    """A record's JSON without curve and protocols, two thirds of it, if laid out as `Record.to_json` writes them.
 
-    One space before a key is its top level, and no string has a line break in it.
+    Keys of the top level are indented by one space, and no string contains a line break.
     """
     for begin, end in ((b'\n "curve": [\n', b"\n ],"), (b'\n "protocols": {\n', b"\n },")):
         start = text.find(begin)
@@ -101,7 +101,7 @@ def _without_long_parts(text: bytes) -> bytes:
 
 
 def curve_of(record: Record) -> list[CurvePoint]:
-    """The record's curve, from its file where it was left there. Raises as `read_record`."""
+    """The record's curve, read from its file if it was left there. Raises as `read_record`."""
     if not isinstance(record, Summary) or record.folder is None:
         return record.curve
     file = record.folder / "record.json"
@@ -113,9 +113,9 @@ def curve_of(record: Record) -> list[CurvePoint]:
 
 @dataclass
 class Found:
-    """What some folders hold: records, ordered by job id; why other files are none; runs that have none yet.
+    """The contents of some folders: records, ordered by job id; corrupt files and why; runs without a record yet.
 
-    `spoilt` is for what else of the records' runs cannot be read.
+    `spoilt` has the errors of other files of these runs that cannot be read.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Found:
 
 
 def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
-    """Every record that `find_records` finds. Raises CorruptData naming all that cannot be read."""
+    """Every record that `find_records` returns. Raises CorruptData naming all that cannot be read."""
     found = find_records(paths, curves)
     if found.corrupt:
         raise together(list(found.corrupt.values()))
@@ -133,14 +133,14 @@ def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
 
 
 def find_records(paths: Iterable[Path], curves: bool = True, sealed: bool = False) -> Found:
-    """Every record below the given run folders (or folders of run folders), and what is wrong with the others.
+    """Every record in the given run folders (or folders of run folders), and what is wrong with the others.
 
-    Without `curves` they take a third of the time and of the memory, and `curve_of` gives the curve of each. Where they
-    must be `sealed`, one that was changed since it was written is corrupt. Raises BadInput where a path holds none,
-    CorruptData where none can be read.
+    Without `curves` they take a third of the time and memory, and `curve_of` reads the curve of each. With `sealed`, a
+    record that has changed since it was written is corrupt. Raises BadInput if a path has none, CorruptData if none can
+    be read.
     """
     enabled = gc.isenabled()
-    gc.disable()  # records have no cycles, and a collector that looks for some walks all of them again and again
+    gc.disable()  # records have no cycles, and looking for some would walk all of them again and again
     try:
         found = _found(paths, curves, sealed)
     finally:
@@ -152,7 +152,7 @@ def find_records(paths: Iterable[Path], curves: bool = True, sealed: bool = Fals
 
 
 def _found(paths: Iterable[Path], curves: bool, sealed: bool) -> Found:
-    """Each file is read once, whatever paths lead to it."""
+    """As `find_records`; each file is read once, however many paths lead to it."""
     found, seen = Found(), set()
     known: Protocols = {}
     for path in paths:
@@ -174,7 +174,7 @@ def _found(paths: Iterable[Path], curves: bool, sealed: bool) -> Found:
 
 
 def _files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The records at a path or one below, and the run folders there that have none yet."""
+    """The records at a path or one level below, and the run folders there that have none yet."""
     if path.name == "record.json":
         return [path], []
     files, unfinished = [], []
@@ -185,22 +185,22 @@ def _files(path: Path) -> tuple[list[Path], list[Path]]:
             unfinished.append(folder)
     if not files:
         raise BadInput(
-            f"{path}: no record.json here or one folder down", "give a run folder, or the folder of run folders"
+            f"{path}: no record.json here or one level below", "give a run folder, or a folder of run folders"
         )
     return files, unfinished
 
 
 def _sound(file: Path, known: Protocols | None, sealed: bool) -> Record:
-    """The record of a file, without its curve where protocols are `known`."""
+    """The record in a file, without its curve if `known` protocols are given."""
     text = _bytes_of(file)
     record = _parsed(text, file) if known is None else _summary(text, file, known)
     if sealed and not is_sealed(text):
-        raise CorruptData(f"{file}: {CHANGED}", MEND)
+        raise CorruptData(f"{file}: {CHANGED}", FIX)
     return record
 
 
 def load_one(path: Path, sealed: bool = False) -> Record:
-    """The record of one run folder. Raises BadInput where the path holds none, or several."""
+    """The record of one run folder. Raises BadInput if the path has none, or several."""
     found = find_records([path], sealed=sealed)
     count = len(found.records) + len(found.corrupt)
     if count > 1:
@@ -209,7 +209,7 @@ def load_one(path: Path, sealed: bool = False) -> Record:
 
 
 def load_each(paths: Iterable[Path]) -> list[Record]:
-    """The record of each of some run folders, as it was written. Raises as `load_one`, naming all that are corrupt."""
+    """The unchanged record of each run folder. Raises as `load_one`, naming all that are corrupt."""
     found, faults = [], []
     for path in paths:
         try:

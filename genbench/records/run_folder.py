@@ -1,4 +1,4 @@
-"""A run folder from one attempt to the next: the record, and the one that was taken back while its job runs again."""
+"""A run folder from one attempt to the next: the record, and the one set aside while its job runs again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from genbench.support.faults import fault
 from genbench.support.store import inside, read_lines
 
 EARLIER = "earlier.json"
-"""The record of before, while what it vouches for is being changed."""
+"""The earlier record, while the files it vouches for are being changed."""
 
 
 def begin(job: Job) -> None:
-    """Take back a complete record, since what it vouches for may change from now on, and write the job."""
+    """Set a complete record aside, since the files it vouches for may change from now on, and write the job."""
     file = job.folder / "record.json"
     if file.exists() and read_record(file).status == "complete":
         file.replace(job.folder / EARLIER)
@@ -28,7 +28,7 @@ def begin(job: Job) -> None:
 
 
 def end(job: Job, record: Record) -> None:
-    """Write the record, last of all; a complete one that was taken back stays beside one that is not complete."""
+    """Write the record, last of all; a complete one that was set aside is kept if the new one is not complete."""
     fault("record.begin")
     store.write_text(job.folder / "record.json", record.to_json())
     if record.status == "complete":
@@ -38,7 +38,7 @@ def end(job: Job, record: Record) -> None:
 
 
 def last_record(folder: Path) -> Record | None:
-    """The record of a run folder, or the one that was taken back when its job was begun again."""
+    """The record of a run folder, or the one that was set aside when its job began again."""
     for name in ("record.json", EARLIER):
         if (folder / name).exists():
             return read_record(folder / name)
@@ -46,7 +46,7 @@ def last_record(folder: Path) -> Record | None:
 
 
 def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
-    """How earlier tries at this job ended."""
+    """How earlier attempts at this job ended."""
     old = last_record(folder)
     if old is None or old.status == "complete":
         return old.attempts if old else []
@@ -54,7 +54,7 @@ def earlier_attempts(folder: Path) -> list[dict[str, Any]]:
 
 
 def previous_record(job: Job) -> Record | None:
-    """The finished record of the job whose samples, by their key, are those that the job asks for."""
+    """The job's finished record, if its samples have the key that the job asks for."""
     for name in ("record.json", EARLIER):
         if (job.folder / name).exists():
             old = read_record(job.folder / name)
@@ -67,14 +67,14 @@ UNLISTED = {"record.json", "earlier.json", ".lock"}
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of a run, by its path in the folder; those that a manifest lists are the manifest's."""
+    """SHA-256 of each file of a run by its path in the folder, except files that a manifest lists."""
     return {file.relative_to(folder).as_posix(): digests.file_digest(file) for file in own_files(folder)}
 
 
 def own_files(folder: Path) -> Iterator[Path]:
-    """The files of a run that neither a manifest lists nor an interruption has left; without the record itself.
+    """The files of a run, without the record itself, files that a manifest lists, and remains of an interruption.
 
-    Where a manifest is, only that: it vouches for the others.
+    A folder with a manifest yields only the manifest, which vouches for the others.
     """
     for file in sorted(folder.rglob("*")):
         relative = file.relative_to(folder)
@@ -85,7 +85,7 @@ def own_files(folder: Path) -> Iterator[Path]:
 
 
 def read_progress(record: Record) -> list[dict[str, Any]]:
-    """The objects of a run's progress.jsonl, in order; none where the run has no folder or no such file."""
+    """The objects of a run's progress.jsonl, in order; none if the run has no folder or no such file."""
     file = inside(record.folder, "progress.jsonl") if record.folder else None
     if file is None or not file.is_file():
         return []

@@ -21,7 +21,7 @@ AGAIN = "run the job again"
 FACTS = ("clamped_share", "batch", "nfe", "flops")
 """What samples.json says of samples beside what they depend on."""
 BLOCK = 250
-"""Images a call: part of what the samples depend on, since each block has its own seed."""
+"""Images per call, on which the samples depend, since each block has its own seed."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Samples:
     `labels` (N,), int64, are their classes if the job conditions on the class; `conditions` (N,), int64, the places of
     test images whose conditions they were given if it conditions on another kind.
 
-    `batch` is images per call, `nfe` and `flops` what drawing one image took; None where nothing was counted.
+    `batch` is images per call; `nfe` and `flops` are per image, None if nothing was counted.
     """
 
     images: np.ndarray
@@ -85,7 +85,7 @@ def write_samples(folder: Path, samples: Samples, about: StoredSamples) -> None:
 
 
 def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
-    """Write samples.json: what `about` says, the samples' facts and the digests of their files."""
+    """Write samples.json: the content of `about`, the samples' facts and the digests of their files."""
     facts = {name: getattr(samples, name) for name in FACTS}
     about = about.model_copy(update={**facts, **_digests(folder)})
     store.write_json(folder / "samples.json", about.model_dump(mode="json"))
@@ -99,7 +99,7 @@ def _digests(folder: Path) -> dict[str, str | None]:
 
 
 def read_about(folder: Path) -> StoredSamples | None:
-    """What samples.json says; None if it is not there. Raises CorruptData if it does not describe samples."""
+    """The content of samples.json; None if there is none. Raises CorruptData if it does not describe samples."""
     file = folder / "samples.json"
     if not file.exists():
         return None
@@ -111,9 +111,9 @@ def read_about(folder: Path) -> StoredSamples | None:
 
 
 def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, StoredSamples] | None:
-    """Stored samples of this key, drawn from these weights, and what samples.json says; None if there are none.
+    """Stored samples of this key, drawn from these weights, and the content of samples.json.
 
-    None too if their bytes have changed.
+    None if there are none, or if their bytes have changed.
     """
     about = read_about(folder)
     if about is None or not (folder / "samples.npy").exists() or (about.key, about.weights) != (key, weights):
@@ -132,7 +132,7 @@ def recorded_samples(folder: Path, record: Record) -> Samples:
             raise CorruptData(f"{folder / name}: missing, though the run is complete", AGAIN)
     assert about is not None
     if about.key != record.samples.key:
-        raise CorruptData(f"{folder / 'samples.json'}: of other samples than record.json", AGAIN)
+        raise CorruptData(f"{folder / 'samples.json'}: describes other samples than record.json", AGAIN)
     if digests.file_digest(folder / "samples.npy") != about.sha256:
         raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", AGAIN)
     for name in CONDITIONS.values():

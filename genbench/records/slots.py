@@ -1,4 +1,4 @@
-"""What a measurement's protocol says of it, and the slot that it takes in a table."""
+"""What a measurement's protocol says about it, and its slot in a table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from genbench.records.record import Measurement, Protocols
 
 
 class Slot(NamedTuple):
-    """A metric in the features of an extractor; a cost, or a metric that needs no features, has no extractor."""
+    """A metric with the extractor of its features; a cost, or a metric that needs no features, has no extractor."""
 
     metric: str
     extractor: str = ""
 
     def __str__(self) -> str:
-        """`fid_test:inception-v3-compat`, as files name it."""
+        """`fid_test:inception-v3-compat`, as written in files."""
         return f"{self.metric}:{self.extractor}" if self.extractor else self.metric
 
 
 def slot_of(measurement: Measurement, protocols: Protocols) -> Slot:
-    """The slot of one of a record's measurements, whose settings are among the record's `protocols`."""
+    """The slot of a measurement, whose settings are among its record's `protocols`."""
     return Slot(measurement.metric, extractor_name(protocols.get(measurement.protocol, {})))
 
 

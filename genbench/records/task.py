@@ -1,4 +1,4 @@
-"""What an executor is handed and what it says: plain data, so that both may cross machines."""
+"""The tasks an executor receives and the news it reports: plain data, so that both can cross machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genbench.support.errors import GenbenchError, plain_error
 from genbench.support.version import __version__
 
 News = dict[str, Any]
-"""{id, stage, share, text}: how far a task is; `end` is the last stage, and `warning` one that only says `text`.
+"""{id, stage, share, text}: how far a task is; `end` is the last stage, and `warning` only carries `text`.
 
 Or {id, error}: what kept a task from leaving a record.
 """
@@ -23,10 +23,10 @@ Tell = Callable[[News], object]
 
 @dataclass(frozen=True)
 class Context:
-    """What the process of a job needs to know beside it.
+    """What the process of a job needs to know besides the job.
 
-    `genbench` is the version that planned the job, `datasets` are datasets files beside the bundled one. `mark` is a
-    file in the output folder by which another machine knows that it sees the same one; "" on this machine.
+    `genbench` is the version that planned the job; `datasets` are datasets files besides the bundled one. `mark` is a
+    file in the output folder by which another machine knows that it sees the same folder; "" on this machine.
     """
 
     datasets: tuple[str, ...]
@@ -36,12 +36,12 @@ class Context:
 
     @classmethod
     def of(cls, datasets: Iterable[Path], data_root: Path) -> Context:
-        """With absolute paths, since another process may have another working folder."""
+        """The context with absolute paths, since another process may have another working folder."""
         return cls(tuple(str(file.absolute()) for file in datasets), str(data_root.absolute()))
 
 
 class Need(NamedTuple):
-    """Bytes of main memory or, on a GPU, of each of its devices; and seconds, a guess. None: not known."""
+    """Bytes of main memory or, on GPUs, of each device's memory; and seconds, a guess. None if unknown."""
 
     memory_bytes: int | None = None
     seconds: float | None = None
@@ -51,9 +51,9 @@ class Need(NamedTuple):
 class Task:
     """A job to run, and what it needs.
 
-    `job` and `dataset` (what a record keeps of the dataset) are plain data. `threads` are CPU cores for all its
-    processes together, `gpus` how many of them it takes. `memory_bytes`, an estimate, is main memory or, with GPUs,
-    that of each of them. `seconds` is a guess. None: not known.
+    `job` and `dataset` (what a record keeps of the dataset) are plain data. `threads` is the number of CPU cores for
+    all its processes together, `gpus` the number of GPUs. `memory_bytes`, an estimate, is main memory or, with GPUs,
+    the memory of each. `seconds` is a guess. None if unknown.
     """
 
     id: str
@@ -67,22 +67,22 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
+        """The job's run folder."""
         return Path(self.job["runtime"]["out"]) / self.id
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """The task as one line of JSON."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> Task:
-        """What `to_json` wrote."""
+        """The task that `to_json` wrote."""
         plain = json.loads(text)
         context = plain.pop("context")
         return cls(**plain, context=Context(**{**context, "datasets": tuple(context["datasets"])}))
 
     def on(self, group: tuple[str, ...]) -> Task:
-        """The task on these devices, one for each of its processes."""
+        """The task on these devices, one per process."""
         runtime = {**self.job["runtime"], "device": group[0], "peers": list(group[1:])}
         return replace(self, job={**self.job, "runtime": runtime})
 
@@ -97,10 +97,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Work:
-    """All that there is to do, longest first.
+    """All tasks, the longest first.
 
-    `at_once` is --jobs. `groups` are the devices of this machine as jobs may have them, one group for each device; an
-    executor that works elsewhere finds one group there, which says only of which kind they are.
+    `at_once` is --jobs. `groups` are this machine's devices as jobs may use them, one group per device; an executor
+    that works elsewhere gets a single group, which gives only the kind of device.
     """
 
     tasks: list[Task]
@@ -109,22 +109,22 @@ class Work:
 
 
 class Executor(Protocol):
-    """Where jobs run. Making one raises EnvironmentProblem where it cannot work here."""
+    """Where jobs run. Making one raises EnvironmentProblem if it cannot work here."""
 
     def run(self, work: Work, tell: Tell) -> None:
-        """Run every task to its record, and tell how far they are; `tell` may be called from any thread.
+        """Run every task to its record, and report progress by `tell`, which may be called from any thread.
 
-        KeyboardInterrupt asks the running tasks to checkpoint, waits for them and is raised again.
+        On KeyboardInterrupt, ask the running tasks to checkpoint, wait for them, and raise it again.
         """
 
 
 def is_last(news: News) -> bool:
-    """Whether no news of the task follow."""
+    """Whether these are the last news of the task."""
     return "error" in news or news["stage"] == "end"
 
 
 def make_task(job: Job, dataset: DatasetStamp, context: Context, need: Need) -> Task:
-    """The job as a task; its paths are absolute, since another process may have another working folder."""
+    """The job as a task, with absolute paths, since another process may have another working folder."""
     runtime = job.runtime
     paths = {"out": runtime.out.absolute(), "cache": runtime.cache.absolute()}
     if runtime.weights is not None:

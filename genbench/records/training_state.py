@@ -1,4 +1,4 @@
-"""What a checkpoint says beside its tensors: how far a training was, and what it had cost."""
+"""What a checkpoint records besides its tensors: how far a training was, and what it had cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from genbench.records.record import Energy
 
 
 class Ledger(BaseModel):
-    """What one phase has taken so far."""
+    """What one phase has cost so far."""
 
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -18,7 +18,7 @@ class Ledger(BaseModel):
 
 
 class MeterState(BaseModel):
-    """What a training had cost, so that a resumed one pays for all its segments."""
+    """What a training had cost, so that a resumed one counts all its segments."""
 
     seconds: float = 0.0
     device_seconds: float = 0.0
@@ -33,7 +33,7 @@ class MeterState(BaseModel):
 
 
 class KeptPoint(BaseModel):
-    """Weights kept along a training: when that was, what it had cost, and which phases had not begun."""
+    """Weights kept during a training: when, what it had cost, and which phases had not begun."""
 
     point: int
     share: float
@@ -46,7 +46,7 @@ class KeptPoint(BaseModel):
 
 
 class CurveState(BaseModel):
-    """The points of a curve that are kept so far; `passed` counts the shares of its grid of `count` behind them."""
+    """The points of a curve kept so far; `passed` counts the shares of its grid of `count` that are over."""
 
     count: int = 0
     passed: int = 0
@@ -54,7 +54,7 @@ class CurveState(BaseModel):
 
 
 class TrainingState(BaseModel):
-    """The state of a training. Only `meter` and `finished` where a plugin trains by a loop of its own.
+    """The state of a training; only `meter` and `finished` if a plugin trains with its own loop.
 
     `logged` is the last point of the learning curve, `started` and `ended` are phases, `totals` the losses since that
     point by "phase.name", None where one was not finite. `averages` counts the steps of each optimizer's average, by

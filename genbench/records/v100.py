@@ -1,7 +1,7 @@
-"""V100-days: device-seconds times how many V100s one device equals, by a factor that is given or measured, and printed.
+"""V100-days: device-seconds times the number of V100s one device equals, a factor that is given or measured.
 
-There is no such factor between two devices, only one for each workload: a conversion says where it is from, and without
-one nothing is converted. Rombach et al. (2022) count an A100 as 2.2 V100s in their published compute.
+No such factor holds for all workloads: a conversion states its origin, and without one nothing is converted. Rombach et
+al. (2022) count an A100 as 2.2 V100s in their published compute.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FORM = "a positive number such as 2.2, or a file that a calibration wrote"
 
 
 class Conversion(BaseModel):
-    """How many V100s one device equals; `device` (with `threads`, on a CPU) is the only one that it holds for."""
+    """How many V100s one device equals; it holds only for `device` (on a CPU, with as many `threads`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +48,7 @@ class Conversion(BaseModel):
         return f"1 device = {self.factor:.4g} V100, {self.basis}" + (f", on {self.device}" if self.device else "")
 
     def holds_for(self, record: Record) -> bool:
-        """Whether the record's device is the calibrated one, with as many threads; any device where none is told."""
+        """Whether the record's device, and threads, are the calibrated ones; true if no device is named."""
         here = record.environment
         return self.device in ("", here.device) and self.threads in (0, here.threads)
 
@@ -58,7 +58,7 @@ class Conversion(BaseModel):
 
 
 def parse_conversion(text: str) -> Conversion:
-    """The conversion of `--v100-factor`: a number, or the file of a calibration. Raises BadInput."""
+    """The conversion that `--v100-factor` names: a number, or the file of a calibration. Raises BadInput."""
     try:
         return Conversion(factor=float(text))
     except ValidationError:
@@ -72,25 +72,25 @@ def parse_conversion(text: str) -> Conversion:
 
 
 def nominal_days(flops: float, utilisation: float) -> float:
-    """V100-days of so many FLOPs at a share of a V100's nominal float32 rate: arithmetic, not a measurement."""
+    """V100-days for `flops` at a share of a V100's nominal float32 rate: arithmetic, not a measurement."""
     return flops / (NOMINAL_FLOPS * utilisation) / DAY_SECONDS
 
 
 def nominal_words(utilisation: float) -> str:
-    """The factor behind `nominal_days`, as it is printed."""
+    """The assumption of `nominal_days`, as it is printed."""
     rate = f"{NOMINAL_FLOPS / 1e12:g} TFLOP/s in float32"
-    return f"1 V100 = {utilisation:.4g} of its nominal {rate}, a share that is assumed, not measured"
+    return f"1 V100 = {utilisation:.4g} of its nominal {rate}, assumed, not measured"
 
 
 def find_converted(runs: Iterable[Path], conversion: str | None) -> Found:
-    """What the folders of runs hold, as it was written, with V100-days where a factor is given."""
+    """The unchanged records in the folders of runs, with V100-days if a factor is given."""
     given = None if conversion is None else parse_conversion(conversion)
     found = find_records(runs, curves=False, sealed=True)
     return replace(found, records=convert(found.records, given))
 
 
 def convert(records: Iterable[Record], conversion: Conversion | None) -> list[Record]:
-    """The records with `cost.train.v100_days` and the words behind it, where the conversion holds for their device."""
+    """The records, with `cost.train.v100_days` and its basis if the conversion holds for their device."""
     return [_converted(record, conversion) if conversion else record for record in records]
 
 
@@ -104,9 +104,9 @@ def _converted(record: Record, conversion: Conversion) -> Record:
 
 
 def measure_conversion(device: torch.device, seconds: float = 2.0, size: int | None = None) -> Conversion:
-    """What the device sustains in float32 products of square matrices (no TF32), over a V100's nominal rate.
+    """The rate that the device sustains in float32 products of square matrices (no TF32), over a V100's nominal rate.
 
-    On a CPU with as many threads as torch has now. `size` is the matrices' side.
+    On a CPU it uses torch's current number of threads. `size` is the matrices' side.
     """
     import torch
 
@@ -119,7 +119,7 @@ def measure_conversion(device: torch.device, seconds: float = 2.0, size: int | N
     out = torch.empty_like(left)
 
     def products(least: float) -> float:
-        """Products a second, over at least so many seconds."""
+        """Products per second, measured over at least `least` seconds."""
         synchronize(device)
         count, began = 0, time.perf_counter()
         while True:

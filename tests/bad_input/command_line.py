@@ -57,7 +57,7 @@ CASES = {
     "samples in words": Case(f"{RUN} --samples ten", 2, ("ten", "--samples")),
     "unknown device": Case(f"{RUN} --device gpu", 2, ("gpu", "cuda:0,cuda:1")),
     "a device that genbench does not use": Case(f"{RUN} --device meta", 2, "meta"),
-    "absent device": Case(f"{RUN} --device cuda:77", 4, ("cuda:77", "device(s) found")),
+    "absent device": Case(f"{RUN} --device cuda:77", 4, ("cuda:77", "cuda device(s)")),
     "a device twice": Case(f"{RUN} --device cpu,cpu", 2, "twice"),
     "a device of -1": Case(f"{RUN} --device cuda:-1", 2, "cuda:-1"),
     "unknown precision": Case(f"{RUN} --precision fp8", 2, ("fp8", "bf16")),
