@@ -254,7 +254,7 @@ def test_a_second_kind_goes_from_a_source_to_stored_samples(painted, tmp_path):
     assert again.code == 0 and painted("verify", "runs").code == 0
     np.save(run / "conditions.npy", places + 100)
     verdict = painted("verify", "runs")
-    assert verdict.code == 3 and "conditions.npy: not 50 places of 40" in verdict.out
+    assert verdict.code == 3 and "conditions.npy: not 50 places from 40" in verdict.out
 
 
 def test_a_model_that_does_not_take_the_kind_is_refused(painted):

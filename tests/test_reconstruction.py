@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,6 +294,19 @@ def test_a_model_without_samples_is_trained_scored_and_shown(genbench, stages, t
     page = Page(tmp_path / "pages" / "runs" / f"{folder.name}.html")
     assert "below each, what is left of it after encoding and decoding" in page.text and "as drawn" not in page.text
     assert "no samples stage: the model draws none" in Page(tmp_path / "pages" / "index.html").text
+
+
+def test_a_measurer_of_version_1_is_not_asked_about_a_row_without_samples(genbench, stages, tmp_path):
+    old = Path(__file__).with_name("version1_plugin.py")
+    done = genbench(
+        "run", "--plugin", stages, "--plugin", old, "-m", "density", "-m", "gaussian", *SMALL, "--curve", "2"
+    )
+    assert done.code == 0, done.err
+    metrics = [
+        {m["metric"] for m in record_of(run_of(tmp_path / "runs", name))["measurements"]}
+        for name in ("density", "gaussian")
+    ]
+    assert "mean_level" not in metrics[0] and "mean_level" in metrics[1]
 
 
 def test_what_needs_samples_is_refused_for_a_model_without(genbench, stages, tmp_path):

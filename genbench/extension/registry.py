@@ -19,7 +19,7 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.extension.sources import GROUP, source_files
-from genbench.records.record import PluginStamp
+from genbench.records.record import Measurement, PluginStamp
 from genbench.support import digests
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, did_you_mean, line_of
 from genbench.support.names import check_name
@@ -185,6 +185,17 @@ class Plugins:
         hooks = getattr(self.manager.hook, verb).get_hookimpls()
         return any(hook.plugin_name == info.key and not hook.wrapper for hook in hooks)
 
+    def measure(self, **arguments: Any) -> list[Measurement]:
+        """Everything that the hook `evaluate` measures; `arguments` are the hook's.
+
+        A plugin written for version 1 is left out if there are no samples, which it does not know to be possible.
+        """
+        hook = self.manager.hook.evaluate
+        if arguments["samples"] is None:
+            registered = [info.plugin for info in self.infos if self.manager.is_registered(info.plugin)]
+            hook = self.manager.subset_hook_caller("evaluate", [each for each in registered if api_of(each) < 2])
+        return [measurement for measured in hook(**arguments) for measurement in measured]
+
     def measurers(self) -> dict[str, str]:
         """The plugins that implement the hook `evaluate`, each with the digest of its source."""
         measuring = {hook.plugin_name for hook in self.manager.hook.evaluate.get_hookimpls()}
@@ -243,10 +254,15 @@ class Plugins:
             raise BadInput("; ".join(faults), "fix or uninstall it, or leave out --strict-plugins")
 
 
+def api_of(plugin: Any) -> Any:
+    """The version of the API that a plugin states, by default this one."""
+    return getattr(plugin, "genbench_api", hookspecs.API)
+
+
 def misfit(plugin: Any) -> str:
     """Why a plugin is incompatible with this genbench, by its `genbench_api`; "" if it fits or states none."""
     oldest, own = hookspecs.OLDEST_API, hookspecs.API
-    said = getattr(plugin, "genbench_api", own)
+    said = api_of(plugin)
     if type(said) is not int:
         return f"its genbench_api is {said!r}, not a whole number; that of genbench {__version__} is {own}"
     if oldest <= said <= own:

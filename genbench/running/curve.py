@@ -103,10 +103,9 @@ def _scored(
     earlier.eval()
     if job.samples:
         samples = hook.sample(job=job, model=earlier, data=data, folder=folder, meter=Meter(device))
-        lists = hook.evaluate(job=job, model=None, samples=samples, data=data)
+        measurements = plugins.measure(job=job, model=None, samples=samples, data=data)
     else:
-        lists = hook.evaluate(job=job, model=earlier, samples=None, data=data)
-    measurements = [measurement for found in lists for measurement in found]
+        measurements = plugins.measure(job=job, model=earlier, samples=None, data=data)
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]
     store.write_json(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})

@@ -196,8 +196,7 @@ class Run:
         if missing is not None:
             measured = in_features(missing, job, self.samples, self.data, self.plugins, self.model)
         else:
-            lists = self.plugins.manager.hook.evaluate(job=job, model=self.model, samples=self.samples, data=self.data)
-            measured = [measurement for found in lists for measurement in found]
+            measured = self.plugins.measure(job=job, model=self.model, samples=self.samples, data=self.data)
         refuse_twice(measured)
         keep_bound_over_time(job, self.model, self.data, job.folder)
         known.evaluate = EvaluateCost(seconds=time.perf_counter() - began + spared_seconds())
