@@ -251,7 +251,7 @@ def test_a_disk_without_room_is_found_before_anything_starts(genbench, tmp_path,
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     result = genbench("run", "-m", "gaussian", *SMALL)
-    assert result.code == 4 and "are free, the runs need about" in result.err and not (tmp_path / "runs").exists()
+    assert result.code == 4 and "free, but the runs need about" in result.err and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

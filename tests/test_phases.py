@@ -203,7 +203,7 @@ class HalfWay(Toy):
 
 
 def test_a_budget_that_is_never_spent_is_an_error_not_a_hang(tmp_path, digits):
-    with pytest.raises(BadInput, match="never be spent"):
+    with pytest.raises(BadInput, match="never be reached"):
         train_toy(tmp_path, digits, HalfWay, budget="48images")
 
 

@@ -78,7 +78,7 @@ class ModelChoice(BaseModel):
             words = {_row_words(key, value): value for value in values}
             if len(words) < len(values):
                 shown = ", ".join(map(str, values))
-                raise BadInput(f"model {self.label!r}: sweep of {key}: {shown}: repeated value", KEYS)
+                raise BadInput(f"model {self.label!r}: sweep of {key}: {shown}: a value is given twice", KEYS)
             named.append([(key, value, word) for word, value in words.items()])
         found = []
         for point in product(*named):

@@ -34,8 +34,8 @@ METHOD = (
     "Peak memory of training: weights and their average, gradients, optimizer state, what autograd saves for the "
     "largest phase's batch, the training images on a GPU and, on a CPU, this process. Not included: temporaries of "
     "operations, library workspaces, fragmentation.",
-    "Seconds: medians over earlier runs with the same training, device and precision in the output folder, for training, "
-    "sampling and scoring together.",
+    "Seconds: medians over earlier runs with the same training, device and precision in the output folder, for "
+    "training, sampling and scoring together.",
 )
 TRIED = "computed on 2 and 4 noise images and extrapolated to the batch, since the loss needs values"
 

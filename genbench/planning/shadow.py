@@ -49,10 +49,12 @@ def _check_memory(job: Job, model: Model) -> None:
         return
     told = f"model {job.label!r} has a memory ({', '.join(kept)}) that training changes"
     if job.runtime.processes > 1:
-        raise BadInput(f"--processes {job.runtime.processes}: {told}, which processes cannot share", "train it in one process")
+        raise BadInput(
+            f"--processes {job.runtime.processes}: {told}, which processes cannot share", "use --processes 1"
+        )
     option = f"{job.label}.micro_batch"
     raise BadInput(
-        f"{option}={model.config.micro_batch}: {told}, so its batch cannot be split into micro-batches", f"use --set {option}=0"
+        f"{option}={model.config.micro_batch}: {told}, which rules out micro-batches", f"use --set {option}=0"
     )
 
 
@@ -89,7 +91,7 @@ def build(kind: type[Model], spec: DataSpec, config: Model.Config) -> Model:
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Within the block, large parameters move to the meta device when a module registers them; shared ones stay shared."""
+    """Within the block, modules register large parameters on the meta device; shared ones stay shared."""
     replaced: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
 
     def replace(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -158,7 +160,7 @@ def remember_calls(model: nn.Module, counted: Callable[[], int], count: Callable
 
 
 class _Remembered:
-    """A function of shadow tensors that computes once per shapes and dtypes of tensors and values of other arguments."""
+    """A function of shadow tensors, computed once for the same shapes, dtypes and other arguments."""
 
     def __init__(self, function: Callable[..., Any], counted: Callable[[], int], count: Callable[[int], None]) -> None:
         self.function, self.counted, self.count = function, counted, count
