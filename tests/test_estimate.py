@@ -434,5 +434,5 @@ def test_an_unfit_phase_is_bad_input(line):
     session = session_of("line", plugin=line)
     kind, _ = session.plugins.model("line")
     kind.phases = lambda self: [Phase("a.b", self, torch.optim.SGD(self.parameters(), 0.1))]
-    with pytest.raises(BadInput, match="no dot in the name"):
+    with pytest.raises(BadInput, match="a name without dots"):
         planned(session)

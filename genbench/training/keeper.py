@@ -53,7 +53,7 @@ class Keeper:
         return CurveState(count=self.count, passed=self.passed, kept=self.kept)
 
     def restore(self, state: CurveState | None) -> None:
-        """Resume from a checkpoint, whose count applies; None starts over. Weights that it does not list are removed."""
+        """Resume from a checkpoint, whose count applies; None starts over. Removes weights that it does not list."""
         state = state or CurveState(count=self.count)
         self.count, self.passed, self.kept = state.count, state.passed, list(state.kept)
         known = {str(point.point) for point in self.kept}

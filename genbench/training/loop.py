@@ -295,7 +295,7 @@ class Trainer:
                 self.curve.keep(self.progress(), model, waiting, self.meter)
 
     def save(self, last: bool = False) -> None:
-        """Write a checkpoint, outside the clock; the last one without optimizer. Raises Diverged for non-finite weights."""
+        """Write a checkpoint, outside the clock; the last without optimizer. Raises Diverged for non-finite weights."""
         with self.meter.pause():
             if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
                 raise Diverged(f"a weight is not finite after step {self.meter.steps}")
