@@ -32,7 +32,7 @@ BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
 
 
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
-    """`job.samples` images in blocks; each is seeded by the job's seed and the index of its first image. Raises Diverged, BadInput.
+    """`job.samples` images in blocks; each is seeded by the job's seed and its first index. Raises Diverged, BadInput.
 
     Images that an interrupted run left in `folder` are not drawn again.
     """

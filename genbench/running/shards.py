@@ -37,7 +37,7 @@ class Shards:
         return cls(folder / store.DRAWN, digests.settings_digest(behind))
 
     def restore(self, images: np.ndarray, meter: Meter) -> tuple[int, int]:
-        """Restore stored images into `images` and their cost to the meter; returns the counts of images and clamped values."""
+        """Restore stored images into `images` and their cost to the meter; returns (images, clamped values)."""
         done, state = 0, {"clamped": 0, "seconds": 0.0, "joules": 0.0}
         while (part := self.folder / str(done)).exists():
             try:
