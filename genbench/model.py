@@ -45,9 +45,8 @@ class Batch:
 
     The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`. `labels` are the classes,
     int64 (B,), if the job conditions on them; `condition` is for jobs of another kind. `progress` is the share of the
-    phase's span that is over, in [0, 1): a loss that warms up a term by it resumes exactly, unlike a counter in a Python
-    attribute. It is the same for all micro-batches, repeats and processes of a step, and 0 outside
-    `Model.loss`.
+    phase's span that is over, in [0, 1): a loss that warms up a term by it resumes exactly, unlike one that counts in a
+    Python attribute. It is the same for all micro-batches, repeats and processes of a step, and 0 outside `Model.loss`.
     """
 
     images: Tensor
@@ -82,14 +81,14 @@ class Batch:
 
 @dataclass
 class Phase:
-    """One optimizer and the module it moves, over `span` of the budget, with `repeats` updates in every `every`-th step.
+    """One optimizer and the module it moves, over `span` of the budget, with `repeats` updates each `every`-th step.
 
     `schedule` maps the progress within the span, in [0, 1], to a factor of the optimizer's learning rate; it keeps no
     state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
     norm. Only `module` gets gradients while the phase's loss is computed.
 
     A phase with `every = n` takes part in steps 0, n, 2n, ... of the loop. Phases may share one optimizer object: they
-    move the same parameters with different losses, each with its own cost in FLOPs, and the parameters are averaged once
+    move the same parameters with different losses, each at its own cost in FLOPs, and the parameters are averaged once
     per step. Together the two make lazy regularisation (Karras et al. 2020, "Analyzing and improving the image quality
     of StyleGAN", appendix B): an expensive penalty only in every 16th step, its weight times 16. Since the optimizer
     then takes 17 updates in 16 steps, its learning rate and betas change by c = 16/17::

@@ -32,8 +32,8 @@ Update = Callable[[Job, str, float, str], None]
 def run_session(session: Session, update: Update) -> list[Record]:
     """Run what is missing and return the records of all jobs, in the order of the plan.
 
-    `update(job, stage, share, text)` is called as jobs progress. After the other jobs have ended, raises whatever kept a
-    job from leaving a record, such as Busy if its folder is in use; such jobs are tried last.
+    `update(job, stage, share, text)` is called as jobs progress. Once the others have ended, raises whatever kept a job
+    from leaving a record, such as Busy if its folder is in use; such jobs are tried last.
     """
     missing = []
     for job in session.jobs:
@@ -49,7 +49,7 @@ def run_session(session: Session, update: Update) -> list[Record]:
 
 
 def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Exception]:
-    """Run the jobs, those that share a training after the one that trains; returns what kept some from leaving a record."""
+    """Run the jobs, those that share a training after its trainer; returns what kept jobs from leaving a record."""
     waiting, ready = trainers(jobs), []
     with marked(session) as context:
         errors = run_together([job for job in jobs if job.id not in waiting], session, context, update)
@@ -94,7 +94,7 @@ def record_of(job: Job) -> Record | None:
 
 def record_untrained(job: Job, trainer: Record, error: Failure, session: Session) -> None:
     """Record that the training that the job shares did not finish, with the trainer's error."""
-    message = f"the shared training of {trainer.job.id} failed: {error.message}"
+    message = f"the shared training of {trainer.job.id}: {error.message}"
     failure = error.model_copy(update={"message": message, "traceback": ""})
     stamp = session.datasets[job.dataset].stamp(job.conditional)
     with store.disk_errors(job.folder), locked(job.folder):

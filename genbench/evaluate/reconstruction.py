@@ -69,7 +69,7 @@ def rfid_measurements(stage: FirstStage, plugins: Plugins) -> list[Measurement]:
 
 @dataclass
 class FirstStage:
-    """A trained model that encodes and decodes images, and its reconstructions and codes of a job's test images, computed when needed."""
+    """A trained model that encodes and decodes images, with its lazily computed output for a job's test images."""
 
     job: Job
     model: Model
@@ -106,7 +106,7 @@ class FirstStage:
         return np.concatenate(found)
 
     def measure(self, settings: dict[str, Any], values: Callable[[], Mapping[str, Value]]) -> list[Measurement]:
-        """The values by metric as measurements under a protocol of these settings; reuses those of an earlier attempt."""
+        """The values by metric as measurements under a protocol of these settings, or those of an earlier attempt."""
         count = len(self.data.test)
         common = {
             "family": "reconstruction", "dataset": self.data.digest, "split": "test", "images": count,

@@ -68,10 +68,7 @@ def finished_training(job: Job) -> Training | None:
         except CorruptData as damage:
             log.warning("%s; not reusing its training", damage.message)
     for folder in filter(in_use, others):
-        raise Busy(
-            f"{job.folder}: the training that it shares is in use by {folder}",
-            "wait until that run ends, then run again",
-        )
+        raise Busy(f"{job.folder}: its shared training is in use by {folder}", "wait for it, then run again")
     return None
 
 
