@@ -240,7 +240,7 @@ def test_a_row_does_not_train_beside_another_that_trains(tmp_path, digits):
     first, second = toy_job(tmp_path, label="first"), toy_job(tmp_path, label="second")
     train_toy(tmp_path, digits, label="first")
     store.write_json(first.folder / "job.json", first.model_dump(mode="json"))
-    with locked(first.folder), pytest.raises(Busy, match="the training that it shares is in use"):
+    with locked(first.folder), pytest.raises(Busy, match="its shared training is in use"):
         finished_training(second)
     assert finished_training(second) is None
 
