@@ -47,7 +47,7 @@ def _check_memory(job: Job, model: Model) -> None:
     kept = memories(model)
     if not kept or model.config.pieces[1] == 1:
         return
-    told = f"model {job.label!r} has a memory ({', '.join(kept)}) that training changes"
+    told = f"model {job.label!r} keeps a memory ({', '.join(kept)}) that training changes"
     if job.runtime.processes > 1:
         raise BadInput(
             f"--processes {job.runtime.processes}: {told}, which processes cannot share", "use --processes 1"
