@@ -1,4 +1,4 @@
-"""What a plugin author writes against: `Model`, and the nouns that its methods see."""
+"""The interface for plugin authors: `Model`, and the types that its methods use."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Role = Literal["train", "sample", "runtime"]
 class DataSpec:
     """The images a model is built for: `shape` is (C, H, W); `num_classes` is 0 unless the job conditions on the class.
 
-    `condition` is what the job conditions on instead, and None if it does not.
+    `condition` describes any other kind of condition of the job, else None.
     """
 
     name: str
@@ -29,7 +29,7 @@ class DataSpec:
 
     @property
     def kind(self) -> Kind | None:
-        """The kind of what the job conditions on, None if on nothing."""
+        """The kind of condition of the job, or None."""
         return kind_of(self.num_classes, self.condition)
 
     @property
@@ -44,10 +44,9 @@ class Batch:
     """Training images, float32 (B, C, H, W), and what they are conditioned on.
 
     The images are dequantised in [-1, 1), or bin centres for a model with `discrete = True`. `labels` are the classes,
-    int64 (B,), if the job conditions on them; `condition` is that of a job of another kind. `progress` is the share of
-    the phase's span that is over, in [0, 1): a loss that warms a term up by it resumes exactly, which a counter in a
-    Python attribute does not. It is the same for all micro-batches, repeats and processes of a step, and 0 outside
-    `Model.loss`.
+    int64 (B,), if the job conditions on them; `condition` is for jobs of another kind. `progress` is the share of the
+    phase's span that is over, in [0, 1): a loss that warms up a term by it resumes exactly, unlike one that counts in a
+    Python attribute. It is the same for all micro-batches, repeats and processes of a step, and 0 outside `Model.loss`.
     """
 
     images: Tensor
@@ -57,19 +56,19 @@ class Batch:
 
     @classmethod
     def of(cls, images: Tensor, given: Given) -> Self:
-        """The batch of images and whatever a model is handed with them."""
+        """The batch of images and their labels or condition, if any."""
         return cls(images, condition=given) if isinstance(given, Condition) else cls(images, given)
 
     @classmethod
     def of_levels(cls, levels: Tensor, given: Given, discrete: bool, seed: int) -> Self:
-        """The batch of uint8 levels (B, C, H, W), on their device; `seed` is that of the dequantisation noise."""
+        """The batch of uint8 levels (B, C, H, W), on their device; `seed` seeds the dequantisation noise."""
         if discrete:
             return cls.of(to_float(levels), given)
         return cls.of(dequantize(levels, torch.Generator(levels.device).manual_seed(seed)), given)
 
     @property
     def given(self) -> Given:
-        """What a model is handed beside the images: the labels, the condition of another kind, or None."""
+        """What a model gets besides the images: labels, a condition of another kind, or None."""
         return self.labels if self.condition is None else self.condition
 
     def __len__(self) -> int:
@@ -82,16 +81,16 @@ class Batch:
 
 @dataclass
 class Phase:
-    """One optimizer and the module it moves, over `span` of the budget, `repeats` updates in each `every`-th step.
+    """One optimizer and the module it moves, over `span` of the budget, with `repeats` updates each `every`-th step.
 
     `schedule` maps the progress within the span, in [0, 1], to a factor of the optimizer's learning rate; it keeps no
     state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
     norm. Only `module` gets gradients while the phase's loss is computed.
 
     A phase with `every = n` takes part in steps 0, n, 2n, ... of the loop. Phases may share one optimizer object: they
-    move the same parameters by losses of their own, each at its own cost in FLOPs, and the parameters are averaged once
+    move the same parameters with different losses, each at its own cost in FLOPs, and the parameters are averaged once
     per step. Together the two make lazy regularisation (Karras et al. 2020, "Analyzing and improving the image quality
-    of StyleGAN", appendix B): an expensive penalty in every 16th step only, its weight times 16. Since the optimizer
+    of StyleGAN", appendix B): an expensive penalty only in every 16th step, its weight times 16. Since the optimizer
     then takes 17 updates in 16 steps, its learning rate and betas change by c = 16/17::
 
         c = every / (every + 1)
@@ -121,12 +120,12 @@ class Phase:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def within(self, progress: float) -> float:
-        """The share of the span, in [0, 1), that is over at a share of the budget within the span."""
+        """The share of the span, in [0, 1), that is over at budget share `progress`, which lies within the span."""
         begin, end = self.span
         return min((progress - begin) / (end - begin), math.nextafter(1.0, 0.0))
 
     def factor(self, progress: float, steps: int) -> float:
-        """Of the learning rate, at this progress within the span and after so many steps."""
+        """The learning-rate factor at this progress within the span, after `steps` steps."""
         scheduled = self.schedule(progress) if self.schedule else 1.0
         return scheduled * min((steps + 1) / self.warmup, 1.0) if self.warmup else scheduled
 
@@ -141,12 +140,12 @@ class Model(nn.Module):
 
     The harness owns the loop, the clock, seeds, EMA, checkpoints, devices and disk. A model draws from torch's global
     generator, which the harness seeds before every call, and never re-seeds it. A model that also has `log_prob` (see
-    `genbench.Likelihood`) gets bits/dim. One that can be scored without samples (`genbench.capabilities`) needs no
-    `sample`.
+    `genbench.Likelihood`) gets bits/dim. A model that can be scored without samples (`genbench.capabilities`)
+    needs no `sample`.
     """
 
     class Config(BaseModel):
-        """The settings that every model has; a model adds its own by subclassing. Unknown keys are errors."""
+        """The settings of every model; a model adds more by subclassing. Unknown keys are errors."""
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -156,7 +155,7 @@ class Model(nn.Module):
             0.999, "train", "decay of the weight average, warmed up as min(decay, (1+t)/(10+t))", ge=0, lt=1
         )
         micro_batch: int = field(
-            0, "train", "images whose gradient is computed at a time and averaged over the batch; 0 for all", ge=0
+            0, "train", "images per gradient computation, averaged over the batch; 0 for the whole batch", ge=0
         )
         flip: bool = field(False, "train", "mirror training images left to right, each with probability 1/2")
 
@@ -168,7 +167,7 @@ class Model(nn.Module):
 
         @property
         def pieces(self) -> tuple[int, int]:
-            """Images of a micro-batch, and micro-batches of an update."""
+            """Images per micro-batch, and micro-batches per update."""
             size = self.micro_batch or self.batch_size
             return size, self.batch_size // size
 
@@ -182,9 +181,9 @@ class Model(nn.Module):
             return role
 
         def check(self, data: DataSpec) -> None:
-            """Raise ValueError, naming the option, if these settings do not suit the images or what is conditioned on.
+            """Raise ValueError, naming the option, if these settings do not suit the images or the condition.
 
-            Called first when the model is built, which a plan does before anything runs.
+            Called first when a model is built; planning builds every model before anything runs.
             """
 
         def of_role(self, role: Role) -> dict[str, Any]:
@@ -195,15 +194,15 @@ class Model(nn.Module):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     conditions: ClassVar[tuple[Kind, ...]] = ()
-    """The kinds of condition that the model can take; the job decides which it gets, if any."""
+    """The kinds of condition that the model supports; the job decides which it gets, if any."""
     conditional: ClassVar[bool] = False
-    """Whether the model can be conditioned on the class: the same as "class" among its `conditions`."""
+    """Whether the model can be conditioned on the class: the same as listing "class" in `conditions`."""
     discrete: ClassVar[bool] = False
     """Whether `log_prob` is that of the 256 levels (its input then is bin centres), not a density on [-1, 1)."""
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "exact"
-    """What `log_prob` is: exact, a lower bound, or an estimate that may be on either side.
+    """Whether `log_prob` is exact, a lower bound, or an estimate that may err in either direction.
 
-    Where an option decides it, the class has the default's and `__init__` sets the instance's, which counts.
+    If an option decides it, the class has the default and `__init__` sets it on the instance, which takes precedence.
     """
     bf16: ClassVar[bool] = True
     """Whether training and sampling may run under bfloat16 autocast."""
@@ -219,12 +218,12 @@ class Model(nn.Module):
 
     @classmethod
     def kinds(cls) -> tuple[Kind, ...]:
-        """The kinds of condition that the model can take, however it says so."""
+        """The supported kinds of condition, declared by either attribute."""
         return tuple(dict.fromkeys((*(("class",) if cls.conditional else ()), *cls.conditions)))
 
     @property
     def nfe(self) -> int:
-        """Network evaluations that one sample costs."""
+        """Network evaluations per sample."""
         return 1
 
     @property
@@ -234,22 +233,22 @@ class Model(nn.Module):
 
     @property
     def likelihood_note(self) -> str:
-        """How `log_prob` is found, in a few words that are printed beside the number."""
+        """How `log_prob` is computed, in a few words printed beside the number."""
         return ""
 
     def register_memory(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor that belongs to training, such as a replay buffer, as the attribute `name`.
 
-        `loss` and `prepare` read it, and change it in place or set the attribute anew; it moves to the device with the
-        model. It is stored in checkpoints, so that a resumed training continues exactly. It is no part of the weights:
-        it is not averaged, and has 0 rows in a model that samples, whose own state belongs in `register_buffer`. A
-        model with a memory is refused micro-batches and further processes, which would lose its changes.
+        `loss` and `prepare` may read it, change it in place or reassign the attribute; it moves to the device with the
+        model. It is stored in checkpoints, so that resumed training continues exactly. It is not part of the weights:
+        it is not averaged, and has 0 rows when the model samples; state for sampling belongs in `register_buffer`. A
+        model with a memory cannot use micro-batches or several processes, which would lose its changes.
         """
         self.register_buffer(name, tensor, persistent=False)
         self._memories = (*self._memories, name)
 
     def phases(self) -> list[Phase]:
-        """The optimizers, in the order of a step. The default is one AdamW over all parameters, decayed to zero."""
+        """The phases, in their order within a step. The default is one AdamW over all parameters, decayed to zero."""
         from genbench.optimizers import adamw
         from genbench.schedules import warmup_cosine
 
@@ -261,17 +260,17 @@ class Model(nn.Module):
     def settle(self, batch: Batch) -> None:
         """Set what depends on the final weights (standing statistics, a calibration); no gradients.
 
-        Called once, when training ends, on the averaged weights in evaluation mode, which it may leave. As for
+        Called once, when training ends, on the averaged weights in evaluation mode, which it may change. As in
         `prepare`, `batch` has the first training images, torch's generator is seeded, the clock is stopped, and only
-        the first of several processes calls it. Points of a curve are copies that are settled in the same way.
+        the first of several processes calls it. Points of a curve are copies, settled in the same way.
         """
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
-        """The scalar to minimise in `phase`, or a dict whose `loss` is minimised and whose rest is logged."""
+        """The scalar to minimise in `phase`, or a dict whose `loss` is minimised and whose other values are logged."""
         raise TypeError(f"{type(self).__qualname__} has no loss()")
 
     def report(self, share: float) -> None:
-        """Say how far the current call of `sample` is, in [0, 1]; for one that takes long. Costs nothing otherwise."""
+        """Report the progress of the current call of `sample`, in [0, 1], if it takes long; has no other effect."""
         from genbench.support.progress import report_within
 
         report_within(share)
@@ -279,8 +278,8 @@ class Model(nn.Module):
     def sample(self, n: int, given: Given = None) -> Tensor:
         """`n` images, float (n, C, H, W) in [-1, 1].
 
-        `given`, which is passed by position, has one condition per image: labels, int64 (n,), if the job conditions on
-        the class, a `Condition` of length n if on another kind, and None if it is unconditional.
+        `given`, passed by position, has one condition per image: labels, int64 (n,), if the job conditions on the
+        class, a `Condition` of length n for another kind, and None if it is unconditional.
         """
         raise TypeError(f"{type(self).__qualname__} has no sample()")
 

@@ -294,7 +294,7 @@ def test_further_samples_of_another_kind_are_refused(painted, tmp_path):
     assert painted("run", *WORDS, "-m", "painter", "--condition", "vector", "--json").code == 0
     (run,) = (tmp_path / "runs").glob("painter-*")
     result = painted("sample", run, "--plugin", "mine.py")
-    assert result.code == 2 and "no further samples of a run with conditions of kind 'vector'" in result.err
+    assert result.code == 2 and "a run with conditions of kind 'vector' cannot draw further samples" in result.err
 
 
 def prepared(file, text):

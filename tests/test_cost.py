@@ -113,7 +113,7 @@ def test_a_budget_in_flops_is_reached_and_exceeded_by_less_than_a_step(genbench,
 def test_a_model_without_flops_cannot_spend_a_budget_in_them(genbench, tmp_path):
     result = genbench("run", "-m", "gaussian", *FEW, "--budget", "1e6flops")
     (file,) = tmp_path.glob("runs/gaussian*/record.json")
-    assert result.code == 1 and "never be spent" in json.loads(file.read_text())["error"]["message"]
+    assert result.code == 1 and "never be reached" in json.loads(file.read_text())["error"]["message"]
 
 
 def test_the_clock_pauses():

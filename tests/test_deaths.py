@@ -214,7 +214,7 @@ def test_however_a_process_dies_its_record_says_where(genbench, tmp_path):
     assert result.code == 1
     errors = {name: record_of(run_of(tmp_path / "runs", name))["error"] for name in names}
     assert errors["gaussian"] is None
-    itself = "plugin 'mishaps' itself has raised KeyboardInterrupt"
+    itself = "plugin 'mishaps' itself raised KeyboardInterrupt"
     for name, (message, traceback) in {
         "hangs": ("no progress for 8 seconds", "in mishap"), "leaves": ("exited with code 3", ""),
         "faults": ("SIGSEGV", "in mishap"), "exits": ("exited with code 4", ""),
@@ -251,7 +251,7 @@ def test_a_disk_without_room_is_found_before_anything_starts(genbench, tmp_path,
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     result = genbench("run", "-m", "gaussian", *SMALL)
-    assert result.code == 4 and "are free, the runs need about" in result.err and not (tmp_path / "runs").exists()
+    assert result.code == 4 and "free, but the runs need about" in result.err and not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

@@ -215,7 +215,7 @@ def test_a_precision_is_not_guessed_for_a_gpu_elsewhere(genbench, tmp_path):
     refused = genbench(*words)
     assert refused.code == 2 and "--precision bf16 or fp32" in refused.err
     planned = genbench(*words, "--precision", "bf16")
-    assert planned.code == 0 and "each job asks for 1 CPUs, 1 GPUs" in planned.out
+    assert planned.code == 0 and "each job requests 1 CPUs, 1 GPUs" in planned.out
 
 
 def test_two_at_a_time_and_an_executor_of_fifteen_lines_leave_the_same_bytes(genbench, tmp_path, runs, gaussian_plugin):
@@ -252,12 +252,12 @@ def test_jobs_that_an_executor_says_nothing_of_are_named(genbench, tmp_path):
 
 def test_a_plan_says_how_long_the_jobs_take_together(genbench, runs, gaussian_plugin):
     words = ["plan", "--plugin", gaussian_plugin, "-m", "mine", *SMALL, "--seeds", 4, "--jobs", 2]
-    assert "time unknown; no earlier run tells of mine, real, noise." in genbench(*words, "--out", "elsewhere").out
+    assert "time unknown; no earlier run of mine, real, noise." in genbench(*words, "--out", "elsewhere").out
     known = genbench(*words, "--out", runs)
     seconds = record_seconds(run_of(runs, "mine"))
     (said,) = re.findall(r"2 jobs at a time, longest first: ~(\S+) s in all\.", known.out)
     assert float(said) == pytest.approx(2 * seconds, rel=0.1)  # three more seeds, two at a time
-    assert "cpu: together at most ~" in known.out
+    assert "cpu: at most ~" in known.out
     rows = [row for row in genbench(*words, "--out", runs, "--json").json if not row["done"]]
     assert [row["schedule"]["begin_seconds"] for row in rows] == pytest.approx([0, 0, seconds])
     assert all(row["schedule"]["memory_bytes"] > 50 * 10**6 for row in rows)

@@ -240,7 +240,7 @@ def test_a_row_does_not_train_beside_another_that_trains(tmp_path, digits):
     first, second = toy_job(tmp_path, label="first"), toy_job(tmp_path, label="second")
     train_toy(tmp_path, digits, label="first")
     store.write_json(first.folder / "job.json", first.model_dump(mode="json"))
-    with locked(first.folder), pytest.raises(Busy, match="the training that it shares is in use"):
+    with locked(first.folder), pytest.raises(Busy, match="its shared training is in use"):
         finished_training(second)
     assert finished_training(second) is None
 
@@ -417,7 +417,7 @@ def test_a_training_that_fails_fails_every_row_with_its_reason(genbench, tmp_pat
     assert result.code == 1
     first, second = (record_of(run_of(tmp_path / "runs", f"swept-steps{n}")) for n in (2, 8))
     assert [record["status"] for record in (first, second)] == ["failed", "failed"]
-    assert second["error"]["message"] == f"the training that it shares, of {first['job']['id']}: no loss today"
+    assert second["error"]["message"] == f"the shared training of {first['job']['id']}: no loss today"
     assert second["error"]["hook"] == "train" and f"{second['job']['id']}: failed" in result.err
 
 

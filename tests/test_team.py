@@ -259,7 +259,7 @@ def alive(process):
     ("options", "hint"),
     [
         ([], "--set gaussian.micro_batch=32"),
-        (["--set", "gaussian.batch_size=9"], "set a batch_size that 2 divides"),
+        (["--set", "gaussian.batch_size=9"], "set a batch_size divisible by 2"),
         (["--set", "gaussian.micro_batch=7"], ""),
     ],
 )
@@ -282,7 +282,7 @@ def test_only_the_first_of_torchruns_processes_does_anything(genbench, monkeypat
     (row, *_) = genbench(*PLAN, "--json").json
     assert row["model"] == "gaussian" and processes_of_launcher(1) == 2
     contradicted = genbench(*PLAN, "--processes", "4")
-    assert contradicted.code == 2 and "torchrun has started 2" in contradicted.err
+    assert contradicted.code == 2 and "torchrun started 2" in contradicted.err
 
 
 @pytest.mark.parametrize("words", [{}, {"RANK": "0"}, {"RANK": "0", "LOCAL_WORLD_SIZE": "1"}])

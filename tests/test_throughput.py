@@ -110,7 +110,7 @@ def test_what_is_no_batch_of_images_is_named(tmp_path, digits, given, told):
 
     job, meter = toy_job(tmp_path, Careless), Meter(torch.device("cpu"))
     with (
-        pytest.raises(BadInput, match=rf"toy: sample\(1\) must give floats of shape .*, it gave {told}"),
+        pytest.raises(BadInput, match=rf"toy: sample\(1\) must return floats of shape .*, got {told}"),
         meter.sampling(),
     ):
         sample(job.model_copy(update={"samples": 20}), build(job, digits, Careless), digits, tmp_path, meter)

@@ -1,4 +1,4 @@
-"""Running a session: its executor runs the jobs that are not done, then the records of all of them are read."""
+"""Running a session: its executor runs the jobs that are not done, then all records are read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run_session(session: Session, update: Update) -> list[Record]:
     """Run what is missing and return the records of all jobs, in the order of the plan.
 
     `update(job, stage, share, text)` is called as jobs progress. Once the others have ended, raises whatever kept a job
-    from leaving a record: Busy if its folder is in use; such jobs are tried last.
+    from leaving a record, such as Busy if its folder is in use; such jobs are tried last.
     """
     missing = []
     for job in session.jobs:
@@ -49,7 +49,7 @@ def run_session(session: Session, update: Update) -> list[Record]:
 
 
 def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Exception]:
-    """Run the jobs, those that share the training of another one after it; what kept some from leaving a record."""
+    """Run the jobs, those that share a training after its trainer; returns what kept jobs from leaving a record."""
     waiting, ready = trainers(jobs), []
     with marked(session) as context:
         errors = run_together([job for job in jobs if job.id not in waiting], session, context, update)
@@ -64,7 +64,7 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Excep
 
 
 def run_together(jobs: list[Job], session: Session, context: Context, update: Update) -> list[Exception]:
-    """Hand the jobs to the executor, and follow them until the last has ended."""
+    """Pass the jobs to the executor, and follow them until the last has ended; returns the errors."""
     known, one_by_one = {job.id: job for job in jobs}, threading.Lock()
     errors: list[Exception] = []
     unheard = dict.fromkeys(known)
@@ -93,8 +93,8 @@ def record_of(job: Job) -> Record | None:
 
 
 def record_untrained(job: Job, trainer: Record, error: Failure, session: Session) -> None:
-    """Record that the training that the job shares did not finish, as the row that trained says."""
-    message = f"the training that it shares, of {trainer.job.id}: {error.message}"
+    """Record that the training that the job shares did not finish, with the trainer's error."""
+    message = f"the shared training of {trainer.job.id}: {error.message}"
     failure = error.model_copy(update={"message": message, "traceback": ""})
     stamp = session.datasets[job.dataset].stamp(job.conditional)
     with store.disk_errors(job.folder), locked(job.folder):
@@ -104,9 +104,9 @@ def record_untrained(job: Job, trainer: Record, error: Failure, session: Session
 
 
 def make_tasks(jobs: list[Job], session: Session, context: Context) -> list[Task]:
-    """The jobs as tasks, the longest first; in their order, without estimates, if they run one at a time here.
+    """The jobs as tasks, longest first; in order and without estimates if they run one at a time here.
 
-    Those whose folders are in use come last, when nothing else is left to do.
+    Those whose folders are in use come last.
     """
     here = session.jobs[0].runtime.executor == "local"
     alone = here and session.at_once * len(session.groups) == 1
@@ -118,7 +118,7 @@ def make_tasks(jobs: list[Job], session: Session, context: Context) -> list[Task
 
 @contextmanager
 def marked(session: Session) -> Iterator[Context]:
-    """The context of tasks; if other machines may run them, with a file by which they recognise the output folder."""
+    """The context of tasks; if other machines may run them, with a file that identifies the output folder."""
     runtime = session.jobs[0].runtime
     if runtime.executor == "local":
         yield session.context
@@ -132,7 +132,7 @@ def marked(session: Session) -> Iterator[Context]:
 
 
 def worst_exit_code(records: Iterable[Record]) -> int:
-    """0 if every job is complete, 130 if one was cancelled, 4 if one lacked space or the like, else 1."""
+    """0 if every job is complete, 130 if one was cancelled, 4 if one had a problem with its environment, else 1."""
     records = list(records)
     states = {record.status for record in records}
     if "cancelled" in states:

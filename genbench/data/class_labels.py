@@ -13,7 +13,7 @@ from genbench.support.errors import BadInput
 
 
 class ClassLabels(Conditions):
-    """Models are handed int64 labels (B,); a sample's number is its class."""
+    """Models get int64 labels (B,); a sample's number is its class."""
 
     @property
     def words(self) -> str:
@@ -40,13 +40,13 @@ class ClassLabels(Conditions):
         return torch.arange(count, device=device) % spec.num_classes
 
     def pairs(self, part: Part, order: np.ndarray) -> np.ndarray:
-        """The first two images of each class that has two."""
+        """The first two images of each class that has at least two."""
         assert part.labels is not None
         by_class = (order[part.labels[order] == label] for label in np.unique(part.labels))
         return np.array([members[:2] for members in by_class if len(members) > 1])
 
     def asked(self, text: str | None, count: int, record: Record) -> np.ndarray:
-        """The classes of the text, `0,3`, again and again; without a text all classes."""
+        """The classes listed in the text, such as `0,3`, in rotation; without a text, all classes."""
         classes = list(range(record.dataset.num_classes))
         if text is not None:
             parts = text.split(",")

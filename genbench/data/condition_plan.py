@@ -1,4 +1,4 @@
-"""The kinds of condition in one table, and the conditions that a row's samples are drawn under."""
+"""The table of condition kinds, and the conditions that a row's samples are drawn under."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from genbench.data.conditions import Conditions, OfImages, Unconditional
 from genbench.data.dataset import Dataset, Part
 
 OWN_WAYS: dict[Kind | None, Conditions] = {None: Unconditional(None), "class": ClassLabels("class")}
-"""Kinds that the harness treats in a way of their own; any other comes with the images."""
+"""Kinds that the harness treats specially; conditions of any other kind come with the images."""
 
 
 def conditions_of(kind: Kind | None) -> Conditions:
-    """What the harness does with conditions of this kind."""
+    """How the harness handles conditions of this kind."""
     return OWN_WAYS.get(kind) or OfImages(kind)
 
 
 @dataclass(frozen=True)
 class ConditionPlan:
-    """The conditions of samples: a number for each, which the kind reads, if it must, with the test images at hand."""
+    """The conditions of samples: a number per sample, which the kind interprets, using the test images if needed."""
 
     conditions: Conditions
     numbers: np.ndarray | None
@@ -31,17 +31,17 @@ class ConditionPlan:
 
     @classmethod
     def of(cls, data: Dataset, kind: Kind | None, count: int) -> ConditionPlan:
-        """That of `count` samples, the same for every model of a dataset."""
+        """The plan for `count` samples, the same for every model on a dataset."""
         conditions = conditions_of(kind)
         return cls(conditions, conditions.plan(data.train, data.test, count), data.test)
 
     def resized(self, count: int) -> ConditionPlan:
-        """The first `count` of these, and again from the start where there are fewer."""
+        """The first `count` conditions, repeated from the start if there are fewer."""
         numbers = None if self.numbers is None else np.resize(self.numbers, count)
         return ConditionPlan(self.conditions, numbers, self.test)
 
     def given(self, start: int, count: int, device: torch.device | str) -> Given:
-        """What a model is handed for the samples from `start` on."""
+        """What a model gets for `count` samples from `start` on."""
         if self.numbers is None:
             return None
         return self.conditions.planned(self.test, self.numbers[start : start + count], device)

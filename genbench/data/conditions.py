@@ -1,4 +1,4 @@
-"""What the harness does with conditions: hands them to models, plans those of samples, pairs images by them."""
+"""How the harness handles conditions: passing them to models, planning those of samples, pairing images by them."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ PLAN_SEED = 2020
 
 @dataclass(frozen=True)
 class Conditions(ABC):
-    """One kind of condition, None for that of unconditional jobs.
+    """One kind of condition; `kind` is None for unconditional jobs.
 
-    What samples are drawn under is a number for each, int64, which is stored with them; the kind says what it means.
+    The condition of each sample is stored with it as an int64 number, whose meaning depends on the kind.
     """
 
     kind: Kind | None
 
     @property
     def words(self) -> str:
-        """What images have of this kind, in a message."""
+        """The name of this kind in messages."""
         return f"conditions of kind {self.kind!r}"
 
     @abstractmethod
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
-        """What a model is handed with these images of a split."""
+        """What a model gets with these images of a split."""
 
     @abstractmethod
     def plan(self, train: Part, test: Part, count: int) -> np.ndarray | None:
@@ -42,26 +42,26 @@ class Conditions(ABC):
 
     @abstractmethod
     def planned(self, test: Part | None, numbers: np.ndarray, device: torch.device | str) -> Given:
-        """What a model is handed for samples of these numbers."""
+        """What a model gets for samples with these numbers."""
 
     @abstractmethod
     def example(self, spec: DataSpec, count: int, device: torch.device | str) -> Given:
-        """`count` conditions that are as good as any: what a job costs does not depend on them."""
+        """`count` arbitrary conditions: the cost of a job does not depend on them."""
 
     def pairs(self, part: Part, order: np.ndarray) -> np.ndarray:
-        """Pairs (P, 2) of a split's images, as they come in `order`; of images that share a condition, if any do."""
+        """Pairs (P, 2) of a split's images, taken in `order`; each pair shares a condition, if any images do."""
         return order[: len(order) // 2 * 2].reshape(-1, 2)
 
     def asked(self, text: str | None, count: int, record: Record) -> np.ndarray | None:
-        """The numbers (count,) that the text of `--labels` asks of further samples. Raises BadInput if it cannot."""
+        """The numbers (count,) of further samples requested by `--labels`. Raises BadInput if that is not possible."""
         raise BadInput(
-            f"{record.job.id}: no further samples of a run with {self.words}: their conditions are its dataset's",
-            "samples.npy of the run folder has those that were drawn",
+            f"{record.job.id}: a run with {self.words} cannot draw further samples: conditions come from its dataset",
+            "samples.npy in the run folder has those already drawn",
         )
 
 
 class Unconditional(Conditions):
-    """No condition: models are handed None."""
+    """No condition: models get None."""
 
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
         return None
@@ -82,7 +82,7 @@ class Unconditional(Conditions):
 
 
 class OfImages(Conditions):
-    """Conditions that come with images, as arrays by name; a sample's number is the place of a test image."""
+    """Conditions that come with images, as arrays by name; a sample's number is the index of a test image."""
 
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
         assert self.kind is not None
@@ -90,7 +90,7 @@ class OfImages(Conditions):
         return Condition({name: torch.from_numpy(array[indices]) for name, array in arrays.items()}).to(device)
 
     def plan(self, train: Part, test: Part, count: int) -> np.ndarray:
-        """Test conditions in a seeded order, each once before any comes again."""
+        """Test conditions in a seeded order, each used once before any is repeated."""
         return np.resize(np.random.default_rng(derive_seed(PLAN_SEED, "conditions")).permutation(len(test)), count)
 
     def planned(self, test: Part | None, numbers: np.ndarray, device: torch.device | str) -> Given:

@@ -1,4 +1,4 @@
-"""rFID, PSNR and the use of the codebook on test images, for every model that encodes and decodes images."""
+"""rFID, PSNR and codebook usage on test images, for every model that encodes and decodes images."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ HINT = "`genbench check-plugin` names the line"
 
 
 def reconstruction_measurements(job: Job, model: Model, data: Dataset, plugins: Plugins) -> list[Measurement]:
-    """`rfid` in every extractor of the job and `psnr`; of a codebook also `code_use` and `code_perplexity`.
+    """`rfid` in every extractor of the job and `psnr`; for a codebook also `code_use` and `code_perplexity`.
 
-    All are of all test images. Empty for a model that has neither `reconstruct` nor `codes`.
+    All use all test images. Empty for a model that has neither `reconstruct` nor `codes`.
     """
     stage = FirstStage(job, model, data)
     found = rfid_measurements(stage, plugins)
@@ -51,7 +51,7 @@ def reconstruction_measurements(job: Job, model: Model, data: Dataset, plugins: 
 
 
 def rfid_measurements(stage: FirstStage, plugins: Plugins) -> list[Measurement]:
-    """The FID between the reconstructions, if any, and the images that they are of, in every extractor of the job."""
+    """The FID between reconstructions, if any, and their originals, in every extractor of the job."""
     job, data, found = stage.job, stage.data, list[Measurement]()
     if not isinstance(stage.model, Reconstruction):
         return found
@@ -69,7 +69,7 @@ def rfid_measurements(stage: FirstStage, plugins: Plugins) -> list[Measurement]:
 
 @dataclass
 class FirstStage:
-    """A trained model that encodes and decodes images, and what it makes of a job's test images once that is needed."""
+    """A trained model that encodes and decodes images, with its lazily computed output for a job's test images."""
 
     job: Job
     model: Model
@@ -95,7 +95,7 @@ class FirstStage:
 
     @torch.no_grad()
     def _of_all(self, function: Callable[[Model, Batch], Tensor]) -> np.ndarray:
-        """What a function makes of all test images, in seeded blocks; the model runs in float32."""
+        """The function's results on all test images, in seeded blocks; the model runs in float32."""
         job, test, found = self.job, self.data.test, []
         for start in range(0, len(test), BLOCK):
             stop_if_requested()
@@ -106,7 +106,7 @@ class FirstStage:
         return np.concatenate(found)
 
     def measure(self, settings: dict[str, Any], values: Callable[[], Mapping[str, Value]]) -> list[Measurement]:
-        """The values by metric as measurements under a protocol of these settings; those of an earlier attempt stay."""
+        """The values by metric as measurements under a protocol of these settings, or those of an earlier attempt."""
         count = len(self.data.test)
         common = {
             "family": "reconstruction", "dataset": self.data.digest, "split": "test", "images": count,
@@ -133,18 +133,18 @@ def reconstructed(model: Model, batch: Batch) -> Tensor:
     found = model.reconstruct(batch.images, batch.given)
     shape = tuple(batch.images.shape)
     if not isinstance(found, Tensor) or tuple(found.shape) != shape or not found.is_floating_point():
-        raise BadInput(f"{model.name}: reconstruct() must give floats of shape {shape}", HINT)
+        raise BadInput(f"{model.name}: reconstruct() must return floats of shape {shape}", HINT)
     if not found.isfinite().all():
-        raise Diverged("a reconstruction of a test image is not finite")
+        raise Diverged("the reconstruction of a test image is not finite")
     return to_uint8(found)
 
 
 def coded(model: Model, batch: Batch) -> Tensor:
-    """The codes of a batch, int64 (B, ...). Raises BadInput if they are no codes of the model's codebook."""
+    """The codes of a batch, int64 (B, ...). Raises BadInput if they are not codes of the model's codebook."""
     assert isinstance(model, Codebook)
     found, size, count = model.codes(batch.images, batch.given), model.codebook_size(), len(batch)
     if not isinstance(found, Tensor) or found.dtype != torch.int64 or found.shape[:1] != (count,) or not found.numel():
-        raise BadInput(f"{model.name}: codes() of {count} images must give int64 of shape ({count}, ...)", HINT)
+        raise BadInput(f"{model.name}: codes() of {count} images must return int64 of shape ({count}, ...)", HINT)
     if found.min() < 0 or found.max() >= size:
-        raise BadInput(f"{model.name}: codes() must give numbers from 0 to codebook_size() - 1, {size - 1}", HINT)
+        raise BadInput(f"{model.name}: codes() must return numbers from 0 to codebook_size() - 1 = {size - 1}", HINT)
     return found

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
 
 RFID, PSNR, CODE_USE, PERPLEXITY = "rfid", "psnr", "code_use", "code_perplexity"
 PIECE = 1000
-"""Images whose differences are computed at a time."""
+"""Images compared at a time."""
 
 
 def psnr(images: np.ndarray, reconstructions: np.ndarray) -> Value:
     """Peak signal-to-noise ratio, dB, of uint8 reconstructions (N, C, H, W): 10 log10(255^2 / MSE), mean over images.
 
-    An image that is reconstructed without a fault has an infinite one, and then the mean has no value. The error is
-    over images.
+    An image that is reconstructed exactly has infinite PSNR, which leaves the mean undefined. The error is over images.
     """
     import numpy as np
 
@@ -40,13 +39,13 @@ def psnr(images: np.ndarray, reconstructions: np.ndarray) -> Value:
 def codebook_metrics(codes: np.ndarray, size: int, error_splits: int = 0, seed: int = 2020) -> dict[str, Value]:
     """The share of a codebook's `size` codes that occur in `codes`, int64 (N, ...), and their perplexity.
 
-    The perplexity is exp H of the codes' frequencies, at most `size`, which it is if all are used alike (van den Oord
+    The perplexity is exp H of the codes' frequencies, at most `size`, reached if all are used equally (van den Oord
     et al. 2017, section 4; Esser et al. 2021). The errors are over `error_splits` random splits of the images into
     halves (genbench.metrics.jackknife).
     """
     codes = codes.reshape(len(codes), -1)
     share, perplexity = _used(codes, size)
-    few = f"{codes.size:,} positions for {size:,} codes: not all of them can occur" if codes.size < size else ""
+    few = f"{codes.size:,} positions for {size:,} codes: not all codes can occur" if codes.size < size else ""
     found = {CODE_USE: Value(share), PERPLEXITY: Value(perplexity)}
     if error_splits and len(codes) > 1:
         halves = [_used(codes[half.numpy()], size) for half in members(len(codes), error_splits, 2, seed).T]

@@ -1,1 +1,1 @@
-"""What is to be done before anything is: jobs with what they will need, and every mistake found on the way."""
+"""Planning before anything runs: the jobs, their estimated needs, and every mistake that can be detected."""

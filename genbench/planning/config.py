@@ -20,16 +20,16 @@ from genbench.support.seeds import MAX_SEED
 from genbench.support.toml_file import Keys, read_toml
 from genbench.support.validation import checked
 
-KEYS = "the README has a suite; `genbench run --help` says what each key means"
+KEYS = "the README shows a suite; `genbench run --help` explains each key"
 MOST_SEEDS = 10_000
 MOST_ROWS = 1_000
-"""Of one model's sweep."""
+"""Per model's sweep."""
 SETTING = re.compile(r"([^.=\s]+(?:\.[^.=\s]+)*?)\.([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 QUICK_SUITE = Path(__file__).parent.parent / "suites" / "quick.toml"
 
 
 class ModelChoice(BaseModel):
-    """One `[[models]]` table: a model, the label it has in tables, and what is set of its configuration."""
+    """One `[[models]]` table: a model, its label in tables, and the options set on it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,9 +38,9 @@ class ModelChoice(BaseModel):
     preset: str | None = None
     config: dict[str, Any] = {}
     sweep: dict[str, tuple[Any, ...]] = {}
-    """Values of options: a row for each, or for each combination."""
+    """Values by option: one row for each combination."""
     tuning_trials: int | None = Field(None, ge=0)
-    """Configurations that were tried before this one was chosen; None: not told."""
+    """Configurations tried before this one was chosen; None: not reported."""
 
     @field_validator("name", "label")
     @classmethod
@@ -48,7 +48,7 @@ class ModelChoice(BaseModel):
         try:
             return check_name(value, "a name") if value else value
         except BadInput as fault:
-            raise ValueError(f"it is not a valid name: {fault.hint}") from None
+            raise ValueError(f"not a valid name: {fault.hint}") from None
 
     @field_validator("sweep")
     @classmethod
@@ -60,19 +60,19 @@ class ModelChoice(BaseModel):
 
     def model_post_init(self, context: object) -> None:
         if not self.name:
-            raise ValueError("name: it is empty")
+            raise ValueError("name: must not be empty")
         if not self.label:
             object.__setattr__(self, "label", self.name)
 
     def with_option(self, key: str, value: Any) -> ModelChoice:
-        """The same with one option set, or with another preset."""
+        """A copy with one option, or the preset, replaced."""
         update = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}
         return self.model_copy(update=update)
 
     def rows(self) -> list[ModelChoice]:
-        """A choice for each combination of the swept values, labelled by them. Raises BadInput for illegal labels."""
+        """One choice per combination of swept values, labelled by them. Raises BadInput for illegal labels."""
         if prod(map(len, self.sweep.values())) > MOST_ROWS:
-            raise BadInput(f"model {self.label!r}: a sweep of more than {MOST_ROWS:,} rows", "sweep fewer values")
+            raise BadInput(f"model {self.label!r}: the sweep has more than {MOST_ROWS:,} rows", "sweep fewer values")
         named = []
         for key, values in self.sweep.items():
             words = {_row_words(key, value): value for value in values}
@@ -91,7 +91,7 @@ class ModelChoice(BaseModel):
 
 
 class Experiment(BaseModel):
-    """What a suite file may say. `samples` None means min(10,000, test images)."""
+    """The keys of a suite file. `samples` None means min(10,000, test images)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,7 +112,7 @@ class Experiment(BaseModel):
 
     @property
     def kind(self) -> Kind | None:
-        """The kind of condition that the models are to get, None for none."""
+        """The kind of condition that models get, or None."""
         return self.condition or as_kind(self.conditional)
 
     @field_validator("budget", mode="before")
@@ -151,7 +151,7 @@ class Experiment(BaseModel):
 def _refuse_twice(what: str, values: Sequence[object]) -> None:
     twice = sorted({str(value) for value in values if values.count(value) > 1})
     if twice:
-        raise ValueError(f"{what} {twice[0]} is given twice: give variants of one model a `label` each")
+        raise ValueError(f"{what} {twice[0]} is given twice: give each variant of a model its own `label`")
 
 
 def _row_words(key: str, value: Any) -> str:
@@ -176,10 +176,10 @@ def _seed(value: object) -> int:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`3` is a count (seeds 0, 1, 2); `0,1,2` and `7,` are the seeds themselves."""
+    """`3` is a count (seeds 0, 1, 2); `0,1,2` and `7,` list seeds."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"[0-9]+", part) for part in parts if part) or not any(parts):
-        raise BadInput(f"--seeds {text}", "a count such as 3, or the seeds such as 0,1,2 or 7,")
+        raise BadInput(f"--seeds {text}", "give a count such as 3, or seeds such as 0,1,2 or 7,")
     numbers = [int(part) for part in parts if part]
     seeds = tuple(numbers) if "," in text else tuple(range(min(numbers[0], MOST_SEEDS + 1)))
     if not seeds or len(seeds) > MOST_SEEDS or max(seeds) > MAX_SEED:
@@ -188,7 +188,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def parse_setting(text: str) -> tuple[str, str, Any]:
-    """`MODEL.KEY=VALUE` -> (model, key, value); the value is TOML, or a plain word."""
+    """`MODEL.KEY=VALUE` -> (model, key, value); the value is TOML or a bare word."""
     match = SETTING.fullmatch(text)
     if not match:
         raise BadInput(f"--set {text}", "use --set MODEL.KEY=VALUE, for example --set ddpm.batch_size=32")
@@ -196,7 +196,7 @@ def parse_setting(text: str) -> tuple[str, str, Any]:
 
 
 def parse_sweep(text: str) -> tuple[str, str, tuple[Any, ...]]:
-    """`MODEL.KEY=V,V,V` -> (model, key, values); each value is TOML, or a plain word."""
+    """`MODEL.KEY=V,V,V` -> (model, key, values); each value is TOML or a bare word."""
     match = SETTING.fullmatch(text)
     form = "use --sweep MODEL.KEY=V,V,V, for example --sweep ddpm.steps=5,10,25,50"
     if not match:
@@ -224,10 +224,10 @@ def make_experiment(
     settings: Iterable[str],
     sweeps: Iterable[str] = (),
 ) -> Experiment:
-    """The experiment of a suite file, overridden by the command line's options (None: not given).
+    """The experiment of a suite file, overridden by command-line options (None: not given).
 
-    `models` replaces the suite's models; `settings` are `--set` texts, `sweeps` those of `--sweep`. Raises BadInput
-    naming file and key.
+    `models` replaces the suite's models; `settings` and `sweeps` are the arguments of `--set` and `--sweep`. Raises
+    BadInput naming file and key.
     """
     models = list(models)
     file = None if suite is None and models else read_toml(suite or QUICK_SUITE, "suite")
@@ -252,7 +252,7 @@ def make_experiment(
 def _apply_options(
     choices: Iterable[ModelChoice], settings: Iterable[str], sweeps: Iterable[str]
 ) -> Iterable[ModelChoice]:
-    """The choices with what `--set` and `--sweep` say of them."""
+    """The choices with `--set` and `--sweep` applied."""
     models = {choice.label: choice for choice in choices}
     given = set()
     for text in settings:
@@ -269,16 +269,16 @@ def _apply_options(
         for label in labels:
             if (label, key) in given:
                 told = f"--sweep {text}: {key} of {label!r} is given twice"
-                raise BadInput(told, "sweep an option once, and do not set it as well")
+                raise BadInput(told, "sweep an option once, and do not also set it")
             given.add((label, key))
             models[label] = models[label].model_copy(update={"sweep": {**models[label].sweep, key: values}})
     return models.values()
 
 
 def configure(model: Any, choice: ModelChoice) -> Any:
-    """The model's Config: its defaults, then the preset, then what is set. Raises BadInput naming model and key."""
+    """The model's Config: defaults, then preset, then set options. Raises BadInput naming model and key."""
     where = f"model {choice.label!r}"
     if choice.preset is not None and choice.preset not in model.presets:
         raise BadInput(f"{where}: unknown preset {choice.preset!r}", did_you_mean(choice.preset, set(model.presets)))
     values = {**model.presets.get(choice.preset, {}), **choice.config} if choice.preset else dict(choice.config)
-    return checked(model.Config, values, lambda keys: where, "`genbench models` lists what may be set")
+    return checked(model.Config, values, lambda keys: where, "`genbench models` lists the options")

@@ -1,4 +1,4 @@
-"""What earlier runs of the same settings took, from their records: the ground for estimates of seconds and memory."""
+"""What earlier runs with the same settings took, from their records: the basis for estimates of time and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Earlier:
-    """Medians over `runs` earlier runs; None where they did not tell. `seconds` is the sum of the three parts."""
+    """Medians over `runs` earlier runs; None if not recorded. `seconds` is the sum of the three parts."""
 
     runs: int
     images_per_second: float | None
@@ -33,7 +33,7 @@ class Earlier:
     seconds: float | None = None
 
     def add_seconds(self, job: Job, images: int | None) -> None:
-        """The seconds of a job that trains on so many images (None: not known)."""
+        """Set the seconds of a job that trains on `images` images (None: unknown)."""
         self.train_seconds = self.same_budget_seconds
         if job.budget.is_timed:
             self.train_seconds = job.budget.amount
@@ -46,7 +46,7 @@ class Earlier:
         self.seconds = self._sum()
 
     def without_training(self) -> Earlier:
-        """The same of a job that finds its weights trained."""
+        """The same for a job whose weights are already trained."""
         left = replace(self, train_seconds=0.0)
         left.seconds = left._sum()
         return left
@@ -58,7 +58,7 @@ class Earlier:
 
 
 def read_earlier(out: Path, models: Iterable[str]) -> list[Record]:
-    """The complete records of some models below the output folder; what cannot be read is left out."""
+    """The complete records of the given models in the output folder; unreadable ones are skipped."""
     words = [f'"model": "{model}"' for model in models]
     records = []
     for file in sorted(out.glob("*/record.json")):
@@ -72,7 +72,7 @@ def read_earlier(out: Path, models: Iterable[str]) -> list[Record]:
 
 
 def earlier_runs(job: Job, data: Dataset, records: Iterable[Record]) -> Earlier | None:
-    """Of records of the same training on images of the same shape, precision, device and threads; None without any."""
+    """From records with the same training settings, image shape, precision, device and threads; None without any."""
     same = [record for record in records if _comparable(job, data, record)]
     if not same:
         return None

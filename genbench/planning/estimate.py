@@ -1,7 +1,7 @@
-"""What a job would cost, counted without running it: one update of every phase, and one block of samples, of shadows.
+"""What a job would cost, counted without running it: one update per phase and one block of samples, on shadow tensors.
 
-What is counted is exact where it depends on shapes alone. A loss that needs numbers is computed on two and on four real
-images of noise and carried on to the batch, if that takes a moment; what cannot be counted says why.
+Counts are exact if they depend on shapes alone. A loss that needs values is computed on two and four noise images and
+extrapolated to the batch, if that is quick; what cannot be counted has its reason recorded.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from genbench.training.phases import checked_loss, checked_phases, first_phases,
 TRIED_IMAGES = (2, 4)
 TRIED_PARAMETERS = 50_000_000
 TRIED_FLOPS = 1e11
-"""A loss that needs numbers is tried where the model is not larger, and what it counted until then, of one image."""
+"""A loss that needs values is tried only below these: parameters, and FLOPs per image counted until it failed."""
 
 
 @dataclass
 class PhaseEstimate:
-    """One phase of the training: its parameters, and what one update takes; None where `Estimate.reasons` says why.
+    """One phase of the training: its parameters, and the cost of one update; for None see `Estimate.reasons`.
 
-    Bytes of gradients and of an optimizer are counted in the first phase that has the optimizer.
+    Phases that share an optimizer: its bytes and those of gradients are counted in the first.
     """
 
     parameters: int
@@ -58,7 +58,7 @@ class PhaseEstimate:
     optimizer_bytes: int | None = None
     uncounted_ops: list[str] = field(default_factory=list)
     tried: bool = False
-    """Whether it was computed on real images, not counted on shapes."""
+    """Whether it was computed on noise images instead of counted from shapes."""
 
     @property
     def flops_per_image(self) -> float | None:
@@ -67,9 +67,9 @@ class PhaseEstimate:
 
 @dataclass
 class Estimate:
-    """What a job would take; a number that is None has its reason in `reasons`, by its name.
+    """What a job would cost; `reasons` says, by field name, why a number is None.
 
-    `peak_parts` are the summands of `estimated_peak_bytes`, `earlier` is what earlier runs of the same settings took.
+    `peak_parts` sum to `estimated_peak_bytes`; `earlier` is what earlier runs with the same settings took.
     """
 
     parameters: int
@@ -89,7 +89,7 @@ class Estimate:
     trains: bool = True
 
     def without_training(self) -> Estimate:
-        """What is left where the weights are there already, or another row's training gives them.
+        """The remaining cost if the weights already exist or come from another row's training.
 
         The peak memory of the training stays, since sampling needs no more.
         """
@@ -101,7 +101,7 @@ class Estimate:
 
 @dataclass
 class Count:
-    """What one update took: FLOPs, what autograd kept for the backward pass, and operations without a formula."""
+    """One update: FLOPs, bytes that autograd saved for the backward pass, and operations without a formula."""
 
     flops: int = 0
     saved_bytes: int = 0
@@ -123,20 +123,20 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
         try:
             as_shadow(model, device)
             if "train" in own:
-                found.reasons["train_flops"] = f"plugin {info.name!r} trains by a hook of its own"
+                found.reasons["train_flops"] = f"plugin {info.name!r} implements the train hook itself"
             else:
                 _count_phases(found, job, model, device)
         except GenbenchError:
             raise
         except Exception as error:
-            found.reasons["train_flops"] = f"its phases need more than shapes: {describe(error, 120)}"
+            found.reasons["train_flops"] = f"its phases need values, not only shapes: {describe(error, 120)}"
     for name, phase in found.phases.items():
         if phase.flops_per_update is None:
             _try_phase(found, name, job, data, plugins)
     if not job.samples:
         found.reasons["sample_flops"] = NO_SAMPLES
     elif "sample" in own:
-        found.reasons["sample_flops"] = f"plugin {info.name!r} samples by a hook of its own"
+        found.reasons["sample_flops"] = f"plugin {info.name!r} implements the sample hook itself"
     else:
         with mode, unchecked_distributions():
             _count_sampling(found, job, model, device)
@@ -151,12 +151,12 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
 
 @cache
 def process_bytes(device: torch.device) -> int:
-    """What this process takes before the first estimate, which loads more of torch than a training does."""
+    """Resident bytes before the first estimate, which loads more of torch than training does."""
     return resident_memory(device)
 
 
 def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device) -> None:
-    """One update of every phase, by one of its micro-batches, of shadows."""
+    """Count one update of each phase from one micro-batch of shadow tensors."""
     model.train()
     phases = checked_phases(model)
     first = first_phases(phases)
@@ -172,10 +172,10 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
             _update(model, phase, _shadow_batch(model, size, device), job.precision, device, update)
         except Exception as error:
             found.reasons[f"phases.{phase.name}"] = (
-                f"loss({phase.name!r}) needs more than shapes: {describe(error, 120)}"
+                f"loss({phase.name!r}) needs values, not only shapes: {describe(error, 120)}"
             )
             if update.flops / size > TRIED_FLOPS or found.parameters > TRIED_PARAMETERS:
-                found.reasons[f"phases.{phase.name}"] += "; the model is too large to be tried on a few images"
+                found.reasons[f"phases.{phase.name}"] += "; the model is too large to try on a few images"
                 about.tried = True
         else:
             about.flops_per_update = update.flops * pieces + _step_flops(phase)
@@ -184,7 +184,7 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
 
 
 def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: torch.device, count: Count) -> None:
-    """Loss and gradients of one batch, as the training computes them; adds up in `count`, also where it raises."""
+    """Loss and gradients of one batch, as training computes them; fills in `count` even if it raises."""
     own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
     kept: dict[int, Any] = {}
 
@@ -210,11 +210,11 @@ def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: to
 
 
 def _optimizer_bytes(phase: Phase) -> int | None:
-    """Bytes of the optimizer's state after a step of all it moves, None where a step needs more than gradients."""
+    """Bytes of the optimizer's state after a step on all its parameters; None if a step needs more than gradients."""
     for parameter in phase.parameters:
         parameter.grad = torch.empty_like(parameter)
     whole = False
-    with suppress(Exception):  # a step that needs a number has made its state by then
+    with suppress(Exception):  # a step that needs values has created its state by then
         phase.optimizer.step()
         whole = True
     tensors = [x for state in phase.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
@@ -223,7 +223,7 @@ def _optimizer_bytes(phase: Phase) -> int | None:
 
 
 def _step_flops(phase: Phase) -> int:
-    """FLOPs of the optimizer's step by the gradients that are there."""
+    """FLOPs of an optimizer step with the present gradients."""
     counter = FlopCounter()
     with suppress(Exception), counter:
         phase.optimizer.step()
@@ -236,7 +236,7 @@ def _shadow_batch(model: Model, size: int, device: torch.device) -> Batch:
 
 
 def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plugins) -> None:
-    """The phase on a few images of noise, on the CPU, carried on in proportion to a whole micro-batch."""
+    """Compute the phase on a few noise images on the CPU, and extrapolate linearly to a micro-batch."""
     about = found.phases[name]
     if about.tried:
         return
@@ -257,7 +257,7 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
                 counts.append(Count())
                 _update(model, phase, batch, job.precision, device, counts[-1])
     except Exception as error:
-        found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few images of noise: {describe(error, 120)}"
+        found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few noise images: {describe(error, 120)}"
         return
     (low, high), (first, second) = TRIED_IMAGES, counts
     size, pieces = model.config.pieces
@@ -269,7 +269,7 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
 
 
 def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.device) -> None:
-    """FLOPs of a block of samples, by one call of each network: further calls of the same shapes take the same."""
+    """FLOPs of a block of samples from one call per network: further calls with the same shapes cost the same."""
     size = min(BLOCK, job.samples)
     counter = FlopCounter()
 
@@ -283,14 +283,14 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
         with torch.no_grad(), counter, autocast(device, job.precision):
             model.sample(size, given)
     except Exception as error:
-        found.reasons["sample_flops"] = f"sample() needs more than shapes: {describe(error, 120)}"
+        found.reasons["sample_flops"] = f"sample() needs values, not only shapes: {describe(error, 120)}"
         return
     found.sample_flops_per_image = counter.flops / size
     found.sample_flops = found.sample_flops_per_image * job.samples
 
 
 def _add_peak(found: Estimate, model: Model, base: int, data: Dataset, device: torch.device) -> None:
-    """Weights, averaged weights, and what training keeps beside them."""
+    """Peak memory: weights, averaged weights, and everything else that training keeps."""
     phases = found.phases.values()
     if not phases or any(phase.activation_bytes is None or phase.optimizer_bytes is None for phase in phases):
         reasons = [words for key, words in found.reasons.items() if key != "sample_flops"]
@@ -310,7 +310,7 @@ def _add_peak(found: Estimate, model: Model, base: int, data: Dataset, device: t
 
 
 def _add_totals(found: Estimate, job: Job) -> None:
-    """Steps, images and FLOPs of the whole training; of a budget in seconds only by what earlier runs took a second."""
+    """Steps, images and FLOPs of the whole training; for a budget in seconds only from the rates of earlier runs."""
     missing = next((words for key, words in found.reasons.items() if key.startswith("phases.")), None)
     if "train_flops" in found.reasons:
         return
@@ -318,7 +318,7 @@ def _add_totals(found: Estimate, job: Job) -> None:
     if job.budget.is_timed:
         rates = found.earlier
         if rates is None or rates.images_per_second is None:
-            found.reasons["train_flops"] = "a budget in seconds, and no earlier run tells images per second"
+            found.reasons["train_flops"] = "a budget in seconds, and no earlier run has a rate in images per second"
             return
         found.train_images = round(job.budget.amount * rates.images_per_second)
         found.train_steps = round(job.budget.amount * (rates.steps_per_second or 0)) or None
@@ -327,9 +327,10 @@ def _add_totals(found: Estimate, job: Job) -> None:
         found.train_steps, found.train_images = planned.steps, planned.images
         found.train_flops = None if missing else planned.flops
     elif not missing:
-        missing = f"a step takes no {job.budget.unit} that are counted, so that the budget would never be spent"
+        unit = job.budget.unit
+        missing = f"no {unit} were counted in a step, so a budget in {unit} would never be reached"
     if found.train_flops is None:
-        found.reasons["train_flops"] = missing or "earlier runs counted none"
+        found.reasons["train_flops"] = missing or "earlier runs have no FLOP counts"
 
 
 def _planned(found: Estimate, job: Job) -> Spending | None:

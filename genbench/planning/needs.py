@@ -1,6 +1,6 @@
-"""What jobs will need, for scheduling: bytes, and seconds accurate enough to order them by.
+"""What jobs will need, for scheduling: bytes, and seconds that are good enough to order jobs by.
 
-This calls plugin code, so it runs in a separate process: a plugin that dies or hangs there ends no run.
+This calls plugin code, so it runs in a separate process: a plugin that crashes or hangs there cannot end a run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 60.0
 """How long an estimate may take."""
 FLOPS_PER_SECOND = {"cpu": 1e10, "cuda": 1e13}
-"""Of a CPU thread and of a GPU, where no earlier run tells: good enough for an order, and shown nowhere."""
+"""Per CPU thread and per GPU, if no earlier run has a rate: good enough for ordering, and never shown."""
 
 
 def need(job: Job, about: Estimate | None) -> Need:
-    """By earlier runs where there are any, else by what was counted; None for a reference row, which is quick."""
+    """The need from earlier runs if any, else from counts; `about` is None for a reference row, which is quick."""
     if about is None:
         import torch
 
@@ -56,12 +56,12 @@ def _seconds(job: Job, about: Estimate) -> float | None:
 
 
 def alike(job: Job) -> str:
-    """What jobs have in common that need the same: all but the seed."""
+    """A key that jobs with the same needs share: everything but the seed."""
     return job.model_copy(update={"seed": 0, "tuning_trials": None}).model_dump_json()
 
 
 def find_needs(jobs: list[Job], context: Context) -> list[Need]:
-    """What each job will need; nothing is known of one whose estimate ends its process or takes too long."""
+    """What each job will need; unknown if its estimate crashes the process or takes too long."""
     different = {alike(job): job for job in jobs}
     found: dict[str, Need] = {}
     while waiting := {key: job for key, job in different.items() if key not in found}:
@@ -74,7 +74,7 @@ def find_needs(jobs: list[Job], context: Context) -> list[Need]:
 
 
 def needs_main(say: Say, plain: Iterable[dict[str, Any]], context: Context) -> None:
-    """The process: it says what each job needs, in turn."""
+    """Entry point of the process: report each job's need in turn."""
     from genbench.planning.earlier import read_earlier
     from genbench.planning.estimate import estimate
     from genbench.running.defaults import load_plugins

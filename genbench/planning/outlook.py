@@ -1,4 +1,4 @@
-"""What `genbench plan` says: the jobs, what they would cost, and the method behind every estimate."""
+"""The output of `genbench plan`: the jobs, their estimated cost, and how it was estimated."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ HEADINGS = ("model", "parameters", "FLOPs/\nupdate", "training\nFLOPs", "peak\nm
             "V100-days", "seconds")  # fmt: skip
 METHOD = (
     "These are estimates (~), made without running anything. FLOPs are counted on tensors that have a shape but no "
-    "numbers: 2 per multiply-add of products and convolutions, forward and backward, an update of a phase in its "
-    "batch; optimizer, averaging, normalisation and elementwise operations have none.",
-    "Training FLOPs: updates until the budget is spent; of a budget in seconds, by what earlier runs did a second.",
-    "Peak memory, of training: weights and their average, gradients, the optimizers' state, what autograd keeps of the "
-    "largest phase's batch, the training images on a GPU and, on a CPU, this process. Left out: temporaries of the "
-    "operations, workspaces of libraries, fragmentation.",
-    "Seconds: medians of earlier runs of the same training, device and precision in the output folder, for training, "
-    "sampling and scoring together.",
+    "values: 2 per multiply-add of matrix products and convolutions, forward and backward, per update of a phase on "
+    "its batch; optimizer, averaging, normalisation and elementwise operations count as 0.",
+    "Training FLOPs: updates until the budget is spent; for a budget in seconds, from the rates of earlier runs.",
+    "Peak memory of training: weights and their average, gradients, optimizer state, what autograd saves for the "
+    "largest phase's batch, the training images on a GPU and, on a CPU, this process. Not included: temporaries of "
+    "operations, library workspaces, fragmentation.",
+    "Seconds: medians over earlier runs with the same training, device and precision in the output folder, for "
+    "training, sampling and scoring together.",
 )
-TRIED = "computed on 2 and 4 images of noise and carried on to the batch, since its loss needs numbers"
+TRIED = "computed on 2 and 4 noise images and extrapolated to the batch, since the loss needs values"
 
 
 @dataclass
 class Prospect:
-    """One job of a plan: done or not, what is noted of it, why it cannot run, and what it would cost (None: done)."""
+    """One job of a plan: whether it is done, a note, why it cannot run, and its estimated cost (None: done)."""
 
     job: Job
     done: bool
@@ -50,9 +50,9 @@ class Prospect:
     problems: list[GenbenchError] = field(default_factory=list)
     estimate: Estimate | None = None
     trained_by: str = ""
-    """The id of the job whose training it takes: its own only if that is done; "" if it is to train."""
+    """The id of the job whose training it uses: its own only if that is done; "" if it has to train."""
     waits: bool = False
-    """Whether that training is still to do, so that the job begins when the others have ended."""
+    """Whether that training is still to be done, so that the job starts after the others."""
 
     @property
     def state(self) -> str:
@@ -60,7 +60,7 @@ class Prospect:
 
 
 def prospects(session: Session, utilisation: float) -> list[Prospect]:
-    """All jobs of a session, those that would train with an estimate; one estimate serves all seeds."""
+    """All jobs of a session, with an estimate for those that would train; all seeds share one."""
     found, known = [], {}
     waiting = trainers(job for job in session.jobs if not is_done(job))
     models = {job.model for job in session.jobs if not job.is_reference}
@@ -79,7 +79,7 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
 
 
 def add_sharing(prospect: Prospect, trainer: Job | None) -> None:
-    """Say whose training the job shares, if its own is not to be done, and that it costs nothing there."""
+    """Note whose training the job uses, if it does not train itself, and drop the training from its cost."""
     assert prospect.estimate is not None
     prospect.waits = trainer is not None
     prospect.trained_by = trainer.id if trainer else trained_by(prospect.job)
@@ -93,17 +93,17 @@ def add_sharing(prospect: Prospect, trainer: Job | None) -> None:
 
 @dataclass
 class Schedule:
-    """How the jobs to do would run side by side here, by the seconds that earlier runs tell."""
+    """How the remaining jobs would run side by side here, from the times of earlier runs."""
 
     tasks: list[Task]
     pools: list[Pool]
     forecast: Forecast
     unknown: list[str]
-    """The labels of those of which earlier runs tell no seconds."""
+    """The labels of jobs for which no earlier run has a time."""
 
 
 def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
-    """Of the jobs that can run; None where another machine runs them."""
+    """The schedule of the jobs that can run; None if another machine runs them."""
     waiting = {p.job.id: p for p in found if p.state == "to do"}
     if not waiting or session.jobs[0].runtime.executor != "local":
         return None
@@ -117,19 +117,19 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
 
 
 def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
-    """The jobs at a time, how long they would take together, and the memory."""
+    """How many jobs run at a time, how long all would take, and the memory."""
     runtime, plan = session.jobs[0].runtime, schedule(found, session)
     if plan is None:
         gpus = f", {runtime.processes} GPUs" if runtime.device != "cpu" else ""
-        asks = f"each job asks for {runtime.threads} CPUs{gpus} and its peak memory; the executor says how many run"
+        asks = f"each job requests {runtime.threads} CPUs{gpus} and its peak memory; the executor decides how many run"
         return [] if runtime.executor == "local" else _wrapped(f"--executor {runtime.executor}: {asks}.")
     count, total = sum(pool.slots for pool in plan.pools), plan.forecast.seconds
-    without = f"; no earlier run tells of {', '.join(plan.unknown)}" if plan.unknown else ""
+    without = f"; no earlier run of {', '.join(plan.unknown)}" if plan.unknown else ""
     time = f"~{number(total, 'seconds')} s in all" if total else "time unknown"
     lines = [f"{count} job{'s' * (count > 1)} at a time, longest first: {time}{without}."]
     for pool in plan.pools:
         most, there = plan.forecast.peak_bytes[pool.group], number(pool.capacity, "bytes")
-        lines.append(f"{pool.group[0]}: together at most ~{number(most, 'bytes')}, of {there} there.")
+        lines.append(f"{pool.group[0]}: at most ~{number(most, 'bytes')} together, of {there} available.")
     pool = max(plan.pools, key=lambda pool: pool.capacity)
     for task in plan.tasks:
         if all(each.exceeded_by(task) for each in plan.pools):
@@ -138,7 +138,7 @@ def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
 
 
 def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
-    """One row a job, as plain data: the job, its state, and the estimate with its reasons and method."""
+    """One row per job, as plain data: the job, its state, and the estimate with its reasons and method."""
     rows, plan = [], schedule(found, session)
     places = {task.id: task for task in plan.tasks} if plan else {}
     for prospect in found:
@@ -166,7 +166,7 @@ def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
 
 
 def as_text(found: list[Prospect], utilisation: float, session: Session) -> str:
-    """The jobs, how they would run, a table a dataset of what those to do would cost, and the footnotes."""
+    """The jobs, how they would run, a table per dataset of the remaining jobs' cost, and the footnotes."""
     lines = []
     for prospect in found:
         job = prospect.job
@@ -193,7 +193,7 @@ def _estimates(waiting: list[Prospect], utilisation: float) -> list[str]:
         if (job.dataset, job.label) in seen:
             continue
         if job.dataset not in [dataset for dataset, _ in seen]:
-            grid.append([f"on {job.dataset}, a job:"])
+            grid.append([f"on {job.dataset}, per job:"])
         seen.append((job.dataset, job.label))
         grid += _lines(job, about, notes)
         if about.earlier is not None:
@@ -203,20 +203,20 @@ def _estimates(waiting: list[Prospect], utilisation: float) -> list[str]:
         out += _wrapped(f"[{mark}] {note}")
     for text in earlier:
         out += _wrapped(text)
-    days = f"V100-days, nominal: {nominal_words(utilisation)}; change it by --v100-utilisation."
+    days = f"V100-days, nominal: {nominal_words(utilisation)}; change it with --v100-utilisation."
     for text in (*METHOD, days):
         out += _wrapped(text)
     return out
 
 
 def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
-    """The lines of one job: its own and, where it has several phases, one for each."""
+    """The lines of one job: the first and, if it has several phases, one per phase."""
 
     def cell(value: float | None, style: str, key: str, mark: str = "~") -> str:
         if value is not None:
             return mark + number(value, style)
         reason = next((words for name, words in about.reasons.items() if name == key or name.startswith(f"{key}.")), "")
-        return DASH + _mark(reason or "no earlier run of the same settings here", notes)
+        return DASH + _mark(reason or "no earlier run with the same settings here", notes)
 
     def update(name: str) -> str:
         phase = about.phases[name]
@@ -262,7 +262,7 @@ def _headings(line: int) -> list[str]:
 
 
 def _aligned(head: list[list[str]], grid: list[list[str]]) -> list[str]:
-    """Lines of columns, the first to the left, the others to the right; a line of one cell stands alone."""
+    """Lines of columns, the first left-aligned, the others right-aligned; a line of one cell is left as it is."""
     cells = [*head, *(line for line in grid if len(line) > 1)]
     sizes = [max((len(line[i]) for line in cells if i < len(line)), default=0) for i in range(len(HEADINGS))]
     align: list[Callable[[str, int], str]] = [str.ljust, *[str.rjust] * (len(sizes) - 1)]

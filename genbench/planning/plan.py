@@ -1,4 +1,4 @@
-"""The plan: experiment x models x datasets x seeds -> jobs; every error that can be found before the device starts."""
+"""The plan: experiment x models x datasets x seeds -> jobs; every error that can be found before a device is used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
 
 
 def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, runtime: Runtime) -> list[Job]:
-    """The rows that no model stands behind, scored as the models of the experiment are on this dataset."""
+    """The rows without a model, scored like the experiment's models on this dataset."""
     samples = experiment.samples or default_samples(dataset)
     _check_samples(samples, dataset)
     evaluation = EvaluationSettings(
@@ -65,7 +65,7 @@ def model_job(
 
     model, info = plugins.model(choice.name)
     if choice.name in REFERENCES or choice.label in REFERENCES:
-        raise BadInput(f"model {choice.label!r}: the name is that of a reference row", "choose another label")
+        raise BadInput(f"model {choice.label!r}: the name is reserved for a reference row", "choose another label")
     draws = _check_methods(choice, model, info, plugins)
     config, runtime = configure(model, choice), reference.runtime
     _check_pieces(choice, config, runtime.processes)
@@ -85,7 +85,7 @@ def model_job(
 def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, plugins: Plugins) -> bool:
     """Whether the model draws samples, by its method or by its plugin's hook.
 
-    Raises BadInput for one that cannot be trained, or has neither samples nor anything else to be scored by.
+    Raises BadInput if it cannot be trained, or has nothing to be scored by.
     """
     from genbench.capabilities import Codebook, Likelihood, Reconstruction, defines
 
@@ -95,7 +95,7 @@ def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, pl
     draws = defines(model, "sample") or plugins.owns("sample", info)
     scored = issubclass(model, Likelihood | Reconstruction | Codebook) or plugins.owns("evaluate", info)
     if not draws and not scored:
-        hint = "write it, or the hook `sample`, or what it can be scored by without: log_prob() or reconstruct()"
+        hint = "write it, or the hook `sample`, or what can be scored without samples: log_prob() or reconstruct()"
         raise BadInput(f"{told} sample()", hint)
     return draws
 
@@ -103,7 +103,7 @@ def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, pl
 def _kind(choice: ModelChoice, model: type[Model], asked: Kind | None) -> Kind | None:
     """The kind of condition that the model gets. Raises BadInput if it cannot take it, unless that is the class.
 
-    A model that takes no classes is left unconditional beside others that do.
+    In a class-conditional experiment, a model that takes no classes is left unconditional.
     """
     if asked is None or asked in model.kinds():
         return asked
@@ -120,12 +120,13 @@ def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:
     size, count = config.pieces
     if count % processes == 0:
         return
-    what = f"its batches of {config.batch_size} are computed in {count} piece{'s'[: count > 1]} of {size} images"
+    parts = "one micro-batch" if count == 1 else f"{count} micro-batches of {size}"
+    what = f"a batch of {config.batch_size} in {parts} cannot be split evenly across {processes} processes"
     if config.batch_size % processes == 0:
-        hint = f"give each process a piece: --set {choice.label}.micro_batch={config.batch_size // processes}"
+        hint = f"give each process one micro-batch: --set {choice.label}.micro_batch={config.batch_size // processes}"
     else:
-        hint = f"set a batch_size that {processes} divides, and a micro_batch that deals it out"
-    raise BadInput(f"model {choice.label!r}: {what}, which {processes} processes cannot share alike", hint)
+        hint = f"set a batch_size divisible by {processes}, and a micro_batch that divides it evenly"
+    raise BadInput(f"model {choice.label!r}: {what}", hint)
 
 
 def _check_samples(samples: int, dataset: Dataset) -> None:

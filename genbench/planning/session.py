@@ -1,4 +1,4 @@
-"""What `run` and `plan` share: from the command line's words to jobs that can run, every mistake found on the way."""
+"""What `run` and `plan` share: turning the command line into jobs that can run, and reporting mistakes."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class Session:
     at_once: int
     context: Context
     missing: dict[str, list[GenbenchError]]
-    """What keeps a dataset's jobs from running, by its name; only where it was asked for to plan nevertheless."""
+    """What keeps a dataset's jobs from running, by dataset name; empty unless the session is `incomplete`."""
 
     def task(self, job: Job, need: Need) -> Task:
-        """A job of the session as an executor is handed it."""
+        """The task that an executor gets for a job."""
         return make_task(job, self.datasets[job.dataset].stamp(job.kind), self.context, need)
 
 
 @dataclass(frozen=True)
 class Request:
-    """The words of the command line; `options` are those of a suite file, None where not given."""
+    """The command line; `options` are those that a suite file also has, None if not given."""
 
     suite: Path | None
     options: Mapping[str, Any]
@@ -73,7 +73,7 @@ class Request:
 def open_session(request: Request, progress: Progress | None = None, incomplete: bool = False) -> Session:
     """Read, check and plan. Raises BadInput or EnvironmentProblem before anything is trained or written.
 
-    An `incomplete` session also has the jobs of datasets that are not here, or lack an extractor's weights.
+    An `incomplete` session keeps the jobs of datasets that are not available or lack an extractor's weights.
     """
     experiment = make_experiment(request.suite, request.options, request.models, request.settings, request.sweeps)
     check_known([choice.name for choice in experiment.models], request.plugins)
@@ -111,7 +111,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
 
 
 def find_groups(request: Request, experiment: Experiment) -> list[tuple[str, ...]]:
-    """The devices as jobs may have them. Raises BadInput or EnvironmentProblem for what they cannot be or do."""
+    """The devices of each job slot. Raises BadInput or EnvironmentProblem for impossible or unavailable ones."""
     import torch
 
     from genbench.devices import check_compiler, devices_elsewhere, group_devices, resolve_devices
@@ -124,12 +124,12 @@ def find_groups(request: Request, experiment: Experiment) -> list[tuple[str, ...
         return group_devices(devices, processes)
     groups = devices_elsewhere(request.device, processes)
     if experiment.precision == "auto" and groups[0][0] != "cpu" and not torch.cuda.is_available():
-        raise BadInput("--precision auto: there is no GPU here to say what it can do", "use --precision bf16 or fp32")
+        raise BadInput("--precision auto: no GPU here to check bf16 support", "use --precision bf16 or fp32")
     return groups
 
 
 def make_executor(name: str, plugins: Plugins) -> Executor:
-    """The executor of that name. Raises BadInput for an unknown one, EnvironmentProblem for one that cannot work."""
+    """The executor of that name. Raises BadInput for an unknown one, EnvironmentProblem for one that cannot be used."""
     known = plugins.registered("register_executors")
     if name not in known:
         raise BadInput(f"--executor {name}: unknown", did_you_mean(name, set(known)))
@@ -148,7 +148,7 @@ def open_datasets(
 ) -> dict[str, Dataset]:
     """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one.
 
-    Where `missing` is given, a dataset that cannot be prepared is put there with its reason, and has a stand-in.
+    If `missing` is given, a dataset that cannot be prepared is replaced by a stand-in, and the reason recorded there.
     """
     known = known_datasets(files, plugins)
     for name in names:
@@ -170,7 +170,7 @@ def open_datasets(
 
 
 def check_configs(experiment: Experiment, plugins: Plugins) -> None:
-    """Raise BadInput naming every model that is not known, and every option that is wrong, of all models together."""
+    """Raise one BadInput that names every unknown model and every invalid option."""
     faults: list[GenbenchError] = []
     for choice in experiment.models:
         try:
@@ -182,29 +182,29 @@ def check_configs(experiment: Experiment, plugins: Plugins) -> None:
 
 
 def processes_of_launcher(processes: int) -> int:
-    """The processes of a job: as many as torchrun has started, where it has, else `processes`.
+    """The number of processes per job: as many as torchrun started or, without torchrun, `processes`.
 
-    The first of torchrun's processes starts a job's others itself, so that one alone writes; the rest end here at once.
-    Raises BadInput for a launcher over several machines, or one of another number.
+    Rank 0 starts the other processes of a job itself, so that only one writes; torchrun's other ranks exit here.
+    Raises BadInput for a launcher that spans machines or starts another number of processes.
     """
     launched = os.environ.get("WORLD_SIZE") or "1"
     if launched == "1":
         return processes
     if "RANK" not in os.environ or os.environ.get("LOCAL_WORLD_SIZE") != launched:
         raise BadInput(
-            f"WORLD_SIZE={launched}: started by a launcher of several processes that is not torchrun on one machine",
-            "start genbench once, without a launcher, and let it start the others: --processes N",
+            f"WORLD_SIZE={launched}: started by a multi-process launcher other than single-machine torchrun",
+            "start genbench once, without a launcher, and pass --processes N",
         )
     if processes not in (1, int(launched)):
-        raise BadInput(f"--processes {processes}: torchrun has started {launched}", "leave --processes out")
+        raise BadInput(f"--processes {processes}: torchrun started {launched}", "leave --processes out")
     if os.environ["RANK"] != "0":
         raise SystemExit(0)
     return int(launched)
 
 
 def check_out(out: Path) -> None:
-    """Refuse an output folder that is a file, or that cannot be written. Nothing is created yet."""
+    """Raise if the output folder is a file or not writable; creates nothing."""
     out = as_folder("--out", out).absolute()
     found = next(each for each in (out, *out.parents) if each.exists())
     if not os.access(found, os.W_OK | os.X_OK):
-        raise EnvironmentProblem(f"--out {out}: {found} cannot be written", "choose another folder by --out")
+        raise EnvironmentProblem(f"--out {out}: {found} is not writable", "choose another folder with --out")

@@ -1,8 +1,8 @@
-"""Models without numbers: built on torch's meta device, and given tensors that know shape, type and device alone.
+"""Models without values: built on torch's meta device, then given shadow tensors of only shape, dtype and device.
 
-Such a model takes neither memory nor the time of its initialisation, so that what cannot be built is found, and what a
-job would cost is counted, before anything runs. Source of the tensors: `torch._subclasses.FakeTensorMode`, by which
-torch traces programs; operations choose the kernels (attention, autocast) that they would choose on the device.
+Such a model takes no memory and no time to initialise, so errors in building it are caught, and the cost of a job is
+counted, before anything runs. The tensors come from `torch._subclasses.FakeTensorMode`, which torch itself uses for
+tracing; operations choose the kernels (attention, autocast) that they would choose on the device.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from genbench.records.job import Job
 
 SMALL = 2**18
-"""Numbers of a parameter that keeps them while its model is built: they take no time, and building may look at them."""
+"""Parameters with fewer elements keep their values during building: they are cheap, and building may read them."""
 
 
 def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
-    """Build every model of a plan once. Raises BadInput naming one that its options and its images do not allow."""
+    """Build every model of a plan once. Raises BadInput naming one that its options or images do not allow."""
     seen = []
     for job in jobs:
         what = (job.model, job.config, job.dataset, job.kind)
@@ -43,21 +43,23 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
 
 
 def _check_memory(job: Job, model: Model) -> None:
-    """Refuse to divide the batch of a model that keeps a memory: only the first piece's changes of it would stay."""
+    """Refuse to split the batch of a model with a memory: only changes from the first micro-batch would be kept."""
     kept = memories(model)
     if not kept or model.config.pieces[1] == 1:
         return
     told = f"model {job.label!r} keeps a memory ({', '.join(kept)}) that training changes"
     if job.runtime.processes > 1:
-        raise BadInput(f"--processes {job.runtime.processes}: {told}, which processes cannot share", "train it in one")
+        raise BadInput(
+            f"--processes {job.runtime.processes}: {told}, which processes cannot share", "use --processes 1"
+        )
     option = f"{job.label}.micro_batch"
     raise BadInput(
-        f"{option}={model.config.micro_batch}: {told}, which micro-batches would lose", f"use --set {option}=0"
+        f"{option}={model.config.micro_batch}: {told}, which rules out micro-batches", f"use --set {option}=0"
     )
 
 
 def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
-    """The job's model, without the numbers of large parameters. Raises BadInput, or its own EnvironmentProblem."""
+    """The job's model, without the values of large parameters. Raises BadInput, or the model's EnvironmentProblem."""
     kind, _ = plugins.model(job.model)
     spec = data.spec(job.kind)
     try:
@@ -71,14 +73,14 @@ def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:
         shape = "x".join(map(str, spec.shape))
         raise BadInput(
             f"model {job.label!r} cannot be built for the {shape} images of {spec.name!r}: {what}",
-            "change its options by --set, or choose another dataset; `genbench check-plugin` names the line",
+            "change its options with --set, or choose another dataset; `genbench check-plugin` names the line",
         ) from error
 
 
 def build(kind: type[Model], spec: DataSpec, config: Model.Config) -> Model:
-    """The model, its large parameters on the meta device; raises what its building raises.
+    """The model with its large parameters on the meta device; raises whatever building it raises.
 
-    A model that mixes the numbers of such parameters with others while it is built is built with all its numbers.
+    A model whose constructor combines such parameters with other tensors is built with all its values.
     """
     try:
         with _parameters_on_meta():
@@ -89,7 +91,7 @@ def build(kind: type[Model], spec: DataSpec, config: Model.Config) -> Model:
 
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
-    """Within the block large parameters lose their numbers when a module takes them; one that two share stays one."""
+    """Within the block, modules register large parameters on the meta device; shared ones stay shared."""
     replaced: dict[int, tuple[nn.Parameter, nn.Parameter]] = {}
 
     def replace(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -107,14 +109,14 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def shadow_mode() -> Any:
-    """Within `with shadow_mode():` all new tensors are shadows; what needs a number raises."""
+    """Within `with shadow_mode():` all new tensors are shadows; operations that need values raise."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
 def as_shadow(model: Model, device: torch.device) -> Model:
-    """The model itself with all parameters and buffers as shadows on `device`; to be called in a `shadow_mode`."""
+    """The model itself with all parameters and buffers as shadows on `device`; call it within `shadow_mode`."""
     replaced: dict[int, tuple[Tensor, Tensor]] = {}
 
     def shadow(old: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ def as_shadow(model: Model, device: torch.device) -> Model:
 
 @contextmanager
 def unchecked_distributions() -> Iterator[None]:
-    """Within the block torch's distributions do not look whether the numbers they are given are valid."""
+    """Within the block, torch's distributions do not validate their arguments."""
     from torch.distributions import Distribution
 
     before = Distribution._validate_args
@@ -147,10 +149,10 @@ def unchecked_distributions() -> Iterator[None]:
 
 
 def remember_calls(model: nn.Module, counted: Callable[[], int], count: Callable[[int], None]) -> None:
-    """Let each module below `model` compute once for arguments of the same shapes, and answer further calls at once.
+    """Make each module below `model` compute once per argument shapes, and return the cached result afterwards.
 
-    A call that is answered so adds the FLOPs of the first, by `count`, to what `counted` gives: a sampler of 1,000
-    steps takes the time of one. It holds for modules whose work depends on the shapes of their arguments alone.
+    A cached call adds the FLOPs of the first, by `count`, to what `counted` returns: a sampler of 1,000 steps takes
+    the time of one. Valid for modules whose work depends only on the shapes of their arguments.
     """
     for module in model.modules():
         if module is not model:
@@ -158,7 +160,7 @@ def remember_calls(model: nn.Module, counted: Callable[[], int], count: Callable
 
 
 class _Remembered:
-    """A function of shadows that computes once for arguments of the same shapes, types and values."""
+    """A function of shadow tensors, computed once for the same shapes, dtypes and other arguments."""
 
     def __init__(self, function: Callable[..., Any], counted: Callable[[], int], count: Callable[[int], None]) -> None:
         self.function, self.counted, self.count = function, counted, count
@@ -169,7 +171,7 @@ class _Remembered:
 
         leaves, structure = tree_flatten((args, kwargs))
         if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in leaves):
-            return self.function(*args, **kwargs)  # whose gradient is wanted, and counted too
+            return self.function(*args, **kwargs)  # the backward pass is counted too
         try:
             key = (str(structure), tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves))
             hash(key)

@@ -1,4 +1,4 @@
-"""Which of several jobs trains for the others: those that differ only in sampling share one training."""
+"""Which job trains for which others: jobs that differ only in sampling share one training."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from genbench.records.shared_training import trained_by
 
 
 def trainers(jobs: Iterable[Job]) -> dict[str, Job]:
-    """By its id, each job that waits for the training of another one, and that other.
+    """The jobs that wait for another's training, by id, each with the job that trains.
 
-    Of jobs that share a training of which no finished weights are there, the first that has begun trains, or else the
-    first.
+    If a shared training has no finished weights yet, the first job that has begun trains, or else the first.
     """
     groups: dict[tuple[str, str], list[Job]] = {}
     for job in jobs:
         if job.is_trained:
-            apart = "" if job.dataset_digest else job.dataset  # one that is not here is not known by its content
+            apart = "" if job.dataset_digest else job.dataset  # an absent dataset has no digest to tell it apart
             groups.setdefault((job.training_key, apart), []).append(job)
     waiting: dict[str, Job] = {}
     for rows in groups.values():

@@ -1,4 +1,4 @@
-"""The room on disk that jobs need, found before any of them starts."""
+"""The disk space that jobs need, checked before any of them starts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from genbench.records.job import Job
 
 COPIES = 4
-"""Numbers that a checkpoint has for each of a model's: its weight, its average, and two moments of an optimizer."""
+"""Values in a checkpoint per weight: the weight, its average, and two optimizer moments."""
 CHECKPOINTS = 3
-"""That are there while one is written: the new one, the latest and the previous one."""
+"""On disk while one is written: the new, the latest and the previous one."""
 MARGIN = 1.1
 
 
 def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
-    """Raise EnvironmentProblem where the jobs' folder has less room than their checkpoints and samples take."""
+    """Raise EnvironmentProblem if the output folder has less free space than checkpoints and samples need."""
     jobs, needed = list(jobs), dict[Path, float]()
     waiting = trainers(jobs)
     for job in jobs:
@@ -39,15 +39,15 @@ def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Datas
         free = shutil.disk_usage(place).free
         if free < room:
             raise EnvironmentProblem(
-                f"{out}: {free / 1e9:,.3g} GB are free, the runs need about {room / 1e9:,.3g} GB",
-                "free some space, or give a folder on another disk by --out",
+                f"{out}: {free / 1e9:,.3g} GB free, but the runs need about {room / 1e9:,.3g} GB",
+                "free some space, or choose a folder on another disk with --out",
             )
 
 
 def job_bytes(job: Job, plugins: Plugins, data: Dataset, trains: bool) -> float:
-    """The most that a job's folder holds at a time: checkpoints, weights for the curve, and samples, twice.
+    """The most that a job's folder holds at any time: checkpoints, weights for the curve, and two copies of samples.
 
-    One that takes over another row's training has its averaged weights alone, once.
+    A job that reuses another row's training stores only one copy of the averaged weights.
     """
     samples: float = 2.0 * job.samples * math.prod(data.shape)
     if not job.is_trained:

@@ -1,4 +1,4 @@
-"""What a training spends of its budget: steps, images and FLOPs, from those of one update of every phase."""
+"""What training spends of its budget: steps, images and FLOPs, from the cost of one update of each phase."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from genbench.records.budget import Budget
 
 @dataclass(frozen=True)
 class Update:
-    """One update of a phase: what it takes, when in the budget it is done (`span`), in which steps, and how often."""
+    """One update of a phase: its cost, its `span` of the budget, in which steps it runs, and how often."""
 
     phase: str
     images: int
@@ -24,7 +24,7 @@ class Update:
 
 @dataclass
 class Spending:
-    """What a whole training takes; `updates` by phase."""
+    """The totals of a training so far; `updates` by phase."""
 
     steps: int = 0
     images: int = 0
@@ -35,7 +35,7 @@ class Spending:
         return {"steps": self.steps, "images": self.images, "flops": self.flops}[unit]
 
     def after(self, active: Sequence[Update], steps: int) -> Spending:
-        """What is spent after so many more steps of the active phases."""
+        """The totals after `steps` more steps of the active phases."""
         counts = {
             update.phase: (_turns(self.steps + steps, update.every) - _turns(self.steps, update.every)) * update.repeats
             for update in active
@@ -54,9 +54,9 @@ def _turns(steps: int, every: int) -> int:
 
 
 def spend(budget: Budget, updates: Sequence[Update]) -> Spending | None:
-    """The steps of `genbench.train` until a budget in images, steps or FLOPs is reached, exactly, without taking them.
+    """Exactly what `genbench.train` spends to reach a budget in images, steps or FLOPs, without running it.
 
-    None where steps take nothing that the budget counts, so that it would never be spent.
+    None if steps spend nothing that the budget counts, so that it would never be reached.
     """
     spent = Spending(updates=dict.fromkeys([update.phase for update in updates], 0))
     turn = math.lcm(*(update.every for update in updates))

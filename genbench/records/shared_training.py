@@ -1,4 +1,4 @@
-"""One training for all rows that differ only in sampling: one row trains, the others take over what it left."""
+"""One training for all rows that differ only in sampling: one row trains, and the others reuse its weights."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genbench")
 Training = tuple[dict[str, dict[str, "Tensor"]], TrainingState]
-"""Tensors by group and name, and the state of the training that they are from."""
+"""Tensors by group and name, and the state of the training that produced them."""
 LOG = "progress.jsonl"
 
 
 def trained_by(job: Job) -> str:
-    """The id of the job that trained the weights of this one, found in its folder or another row's; "" if none did."""
+    """The id of the job that trained the weights of this one, stored in its folder or another row's; "" if none did."""
     for folder in (job.folder, *siblings(job)):
         if (state := _finished_state(folder)) is not None:
             return state.job or folder.name
@@ -43,7 +43,7 @@ def siblings(job: Job) -> Iterator[Path]:
 
 
 def _finished_state(folder: Path) -> TrainingState | None:
-    """What a run folder says of its training, unchecked, if that has finished."""
+    """The unchecked state of a run folder's training, if it has finished."""
     try:
         state = checkpoint.read_state(folder / "checkpoint")
     except CorruptData:
@@ -52,9 +52,9 @@ def _finished_state(folder: Path) -> TrainingState | None:
 
 
 def finished_training(job: Job) -> Training | None:
-    """The job's finished training, copied into its folder if another row has it; None if it has to be trained.
+    """The job's finished training, copied into its folder if it is another row's; None if the job has to train.
 
-    Raises Busy while another row trains, or may do so.
+    Raises Busy while another row is, or may be, training.
     """
     own = checkpoint.load(job.folder / "checkpoint")
     if own is not None and own[1].finished:
@@ -66,16 +66,16 @@ def finished_training(job: Job) -> Training | None:
             if found is not None and found[1].finished:
                 return _copied(found, folder, job.folder)
         except CorruptData as damage:
-            log.warning("%s; its training is not taken over", damage.message)
+            log.warning("%s; not reusing its training", damage.message)
     for folder in filter(in_use, others):
-        raise Busy(f"{job.folder}: the training that it shares is in use, in {folder}", "wait for it, then run again")
+        raise Busy(f"{job.folder}: its shared training is in use by {folder}", "wait for it, then run again")
     return None
 
 
 def _copied(training: Training, source: Path, target: Path) -> Training:
-    """The averaged weights, those of the curve and the log, in another row's folder; the checkpoint comes last.
+    """Copy the averaged weights, those of the curve and the log into another row's folder, the checkpoint last.
 
-    Until that is there, the training counts as not taken over, and nothing that lies there is relied upon.
+    Until the checkpoint exists, the copy counts as missing, and nothing in it is relied upon.
     """
     tensors, state = training
     store.remove(target / "curve")

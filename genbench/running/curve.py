@@ -1,6 +1,6 @@
-"""Quality against cost: averaged weights kept along a training, outside its clock, and scored when it is over.
+"""Quality against cost: averaged weights kept during training, outside its clock, and scored afterwards.
 
-The grid is fixed when a training begins; its last point is the trained model itself.
+The grid is fixed when training begins; its last point is the trained model itself.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from genbench.support.progress import report, stop_if_requested
 from genbench.training.keeper import shares
 
 log = logging.getLogger("genbench")
-NOT_KEPT = "no weights were kept here: a curve is asked for when a training begins, by --curve in a new run folder"
+NOT_KEPT = "no weights were kept here: a curve has to be requested before training, by --curve with a new run folder"
 
 
 def missing_curve(count: int) -> list[CurvePoint]:
-    """The points of a curve that was asked for after the training had begun."""
+    """The points of a curve that was requested after training had begun."""
     return [CurvePoint(share=share, status="not_applicable", note=NOT_KEPT) for share in shares(count)]
 
 
@@ -45,12 +45,10 @@ def final_point(cost: TrainCost | None, measurements: list[Measurement]) -> Curv
 def scored_points(
     job: Job, model: Model, data: Dataset, plugins: Plugins, kept: list[KeptPoint]
 ) -> tuple[list[CurvePoint], Protocols]:
-    """The kept points, sampled and scored as the job's own samples are, and the protocols of their numbers.
+    """The kept points, sampled and scored like the job's samples, and the protocols of their measurements.
 
-    Of a model that draws no samples the points have all else that it is scored by.
-
-    A point that fails is a point without measurements that says why. What is scored is stored beside the weights, so
-    that it is done once for each evaluation.
+    A model that draws no samples is scored directly. A point that fails has no measurements and says why. Scores are
+    stored beside the weights, so each point is scored once per evaluation.
     """
     found: list[CurvePoint] = []
     protocols: Protocols = {}
@@ -82,7 +80,7 @@ def _point(job: Job, model: Model, data: Dataset, plugins: Plugins, about: KeptP
 
 
 def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | None:
-    """The scores of an earlier pass, where they answer the job's evaluation."""
+    """The scores of an earlier pass, if they match the job's evaluation."""
     file = folder / "scores.json"
     if not file.exists() or (plain := store.read_json(file))["key"] != _key(job):
         return None
@@ -92,9 +90,9 @@ def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | Non
 def _scored(
     job: Job, model: Model, data: Dataset, plugins: Plugins, folder: Path
 ) -> tuple[list[Measurement], Protocols]:
-    """Measurements of samples from the weights in `folder`, by the hooks that the job's own samples go through.
+    """Measurements of samples from the weights in `folder`, by the hooks that the job's samples go through.
 
-    A model that draws no samples is measured itself.
+    A model that draws no samples is measured directly.
     """
     tensors, _ = checkpoint.read(folder)
     earlier = copy.deepcopy(model)
@@ -113,6 +111,6 @@ def _scored(
 
 
 def _key(job: Job) -> str:
-    """What the scores of a point depend on beyond its weights: the evaluation, and whatever measures in its version."""
+    """What a point's scores depend on besides its weights: the evaluation, and the versions of all measurers."""
     behind = {"evaluation": job.evaluation_key, "extractors": job.extractor_stamps}
     return digests.settings_digest({**behind, "measurers": job.measurers} if job.measurers else behind)

@@ -1,4 +1,4 @@
-"""The core as a plugin: the default train, sample and evaluate, called last, and the cost meter round them."""
+"""The core as a plugin: the default train, sample and evaluate, called last, and the cost meter around them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Defaults:
-    """What happens to a model whose plugin implements no verb itself."""
+    """The hooks for a model whose plugin does not implement them."""
 
     def __init__(self, plugins: Plugins) -> None:
         self.plugins = plugins
@@ -53,7 +53,7 @@ class Defaults:
 
 
 class CostMeter:
-    """Meters every model, also one that takes over its own training, and also one that fails."""
+    """Meters every model, including one that trains itself or fails."""
 
     @hookimpl(wrapper=True)
     def train(self, meter: Meter) -> Generator[None, Model, Model]:

@@ -1,4 +1,4 @@
-"""Machine and versions, as a record keeps them: what explains a number that differs elsewhere."""
+"""Machine and versions for the record: what may explain a different number elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("numpy", "torch-fidelity", "torchvision", "scipy", "safetensors")
 
 
 def environment(job: Job, processes: int = 1) -> Environment:
-    """The environment of a job that `processes` trained: no variables, no paths, no user."""
+    """The environment of a job trained by `processes` processes: no environment variables, paths or user names."""
     packages = {}
     for name in PACKAGES:
         try:

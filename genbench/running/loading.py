@@ -14,7 +14,7 @@ from genbench.support.errors import CorruptData
 
 
 def prepared(job: Job, context: Context, plugins: Plugins | None = None) -> Dataset:
-    """The job's dataset, which the plan has prepared. Raises CorruptData where its images have changed since."""
+    """The job's dataset, already prepared by the plan. Raises CorruptData if its images have changed since."""
     entries = known_datasets([Path(file) for file in context.datasets], plugins)
     dataset = prepare(entries[job.dataset], Path(context.data_root), offline=True)
     if dataset.digest != job.dataset_digest:

@@ -1,7 +1,7 @@
 """Pictures that need the model or the training images: drawn once after sampling, so that a report needs neither.
 
-A picture is a grid of images, uint8 (rows, columns, C, H, W), in `pictures/NAME.npy`; `pictures.json` says what stands
-in its columns.
+A picture is a grid of images, uint8 (rows, columns, C, H, W), in `pictures/NAME.npy`; `pictures.json` describes
+its columns.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from genbench.support.seeds import derive_seed
 FOLDER, INDEX = "pictures", "pictures.json"
 ROWS, COLUMNS, NEIGHBOURS = 4, 10, 3
 BLOCK = 4096
-"""Training images that are compared at a time."""
+"""Training images compared at a time."""
 Grid = tuple[np.ndarray, list[float]]
-"""Images, uint8 (rows, columns, C, H, W), and a number for each column: a time, a weight, a rank."""
+"""Images, uint8 (rows, columns, C, H, W), and a number per column: a time, a weight or a rank."""
 log = logging.getLogger("genbench")
 
 
 def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples | None, weights: str) -> None:
-    """Write the job's pictures, unless those of the same samples and weights are there.
+    """Write the job's pictures, unless those of the same samples and weights exist.
 
-    What a model fails to draw is not drawn, and pictures.json says why: no picture costs a run its numbers.
+    A picture that fails is left out, and pictures.json says why: no picture may cost a run its numbers.
     """
     of = {"samples": job.samples_key, "weights": weights}
     index = job.folder / INDEX
@@ -64,7 +64,7 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
         except Cancelled:
             raise
         except Exception as error:
-            log.warning("%s: the picture %s is not drawn: %s", job.id, name, error)
+            log.warning("%s: picture %s was not drawn: %s", job.id, name, error)
             failed[name] = describe(error)
             continue
         if found is not None:
@@ -74,7 +74,7 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
 
 
 def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
-    """The first samples, each before the training images that are nearest to it, by squared differences of levels."""
+    """The first samples, each followed by its nearest training images in Euclidean distance of levels."""
     if samples is None:
         return None
     first = samples.images[: 2 * ROWS]
@@ -126,7 +126,7 @@ def _between(job: Job, model: Model | None, data: Dataset, samples: Samples | No
 
 
 def _reconstructions(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
-    """Test images, above what the model makes of each."""
+    """Test images above their reconstructions."""
     if not isinstance(model, Reconstruction):
         return None
     given = _given(job, model, data.test)
@@ -146,7 +146,7 @@ def _drawing(job: Job, name: str) -> Iterator[None]:
 
 
 def _given(job: Job, model: Model, test: Part) -> tuple[Batch, Batch]:
-    """ROWS pairs of test images, the same for every model; each of images that share a condition, if any do."""
+    """ROWS pairs of test images, the same for every model; each pair shares a condition if any images do."""
     seed = job.evaluation.seed
     order = np.random.default_rng(derive_seed(seed, "pictures")).permutation(len(test))
     pairs = conditions_of(job.kind).pairs(test, order)[:ROWS]

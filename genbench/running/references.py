@@ -1,4 +1,4 @@
-"""The reference rows, `real` (held-out images, the floor) and `noise` (the ceiling), and how any samples are scored."""
+"""The reference rows, `real` (held-out images, the floor) and `noise` (the ceiling), and how they are scored."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def reference_samples(job: Job, data: Dataset) -> Samples:
 
 
 def real_samples(part: Part, count: int, seed: int) -> Samples:
-    """`count` images of a split in a seeded order, or all where it has no more."""
+    """`count` images of a split in a seeded order, or all if it has fewer."""
     indices = np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count]
     images = np.asarray(part.images[indices])
     release(part.images)
@@ -33,7 +33,7 @@ def real_samples(part: Part, count: int, seed: int) -> Samples:
 
 
 def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
-    """A reference row's measurements; against the training split `real` is made of test images."""
+    """A reference row's measurements; against the training split, `real` consists of test images."""
     found = sample_measurements(job, samples, data, plugins)
     if job.model != "real":
         return found

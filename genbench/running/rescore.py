@@ -1,4 +1,4 @@
-"""A finished run in the features of further extractors: from its stored samples, without its model."""
+"""Scoring a finished run with further extractors, from its stored samples and without its model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished run as it lies on disk."""
+    """A finished run on disk."""
 
     folder: Path
     record: Record
@@ -37,9 +37,9 @@ class Finished:
 
 
 def missing_extractors(job: Job, record: Record) -> list[str] | None:
-    """The job's extractors that a finished record of it lacks or used in another version.
+    """The job's extractors that its finished record lacks or used in another version.
 
-    None where its other settings were different, or a plugin that measures was not there or another.
+    None if other settings differ, or a measuring plugin was missing or had another version.
     """
     measured = job.measurers.items() <= record.measurers.items()
     if not measured or record.evaluation_key != job.evaluation_key:
@@ -51,7 +51,7 @@ def missing_extractors(job: Job, record: Record) -> list[str] | None:
 def in_features(
     names: Iterable[str], job: Job, samples: Samples | None, data: Dataset, plugins: Plugins, model: Model | None = None
 ) -> list[Measurement]:  # fmt: skip
-    """The fidelity of a job's samples, if any, and of a model's reconstructions in the features of named extractors."""
+    """The fidelity of a job's samples, if any, and of a model's reconstructions, with the named extractors."""
     from genbench.evaluate.reconstruction import FirstStage, rfid_measurements
     from genbench.evaluate.samples import sample_measurements
     from genbench.running.references import reference_measurements
@@ -64,13 +64,13 @@ def in_features(
 
 
 def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
-    """The earlier measurements but those of a metric and extractor that was measured anew."""
+    """The earlier measurements, except for a metric and extractor that were measured again."""
     anew = {slot_of(m, protocols) for m in new}
     return [m for m in old if slot_of(m, protocols) not in anew]
 
 
 def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocols) -> Iterator[CurvePoint]:
-    """The points, each with what was measured at it earlier and not anew."""
+    """The points, each with its earlier measurements that were not repeated."""
     earlier = {point.share: point.measurements for point in old.curve}
     for point in points:
         new = point.measurements
@@ -79,18 +79,20 @@ def kept_on_curve(old: Record, points: Iterable[CurvePoint], protocols: Protocol
 
 
 def open_finished(folder: Path) -> Finished:
-    """A finished run. Raises BadInput where it did not finish, CorruptData where its job is not readable."""
+    """A finished run. Raises BadInput if it did not finish, CorruptData if its job is unreadable."""
     file = folder / "record.json"
     record = read_record(file)
     if record.status != "complete":
-        raise BadInput(f"{folder}: the run {record.status}: it has no samples to score", "run it again first")
+        raise BadInput(
+            f"{folder}: run status is {record.status}, so there are no samples to score", "run it again first"
+        )
     if record.draws_nothing:
-        raise BadInput(f"{folder}: {NO_SAMPLES}, there is nothing to score", "run it again with --extractor NAME")
+        raise BadInput(f"{folder}: {NO_SAMPLES}, so there is nothing to score", "run it again with --extractor NAME")
     return Finished(folder, record, read_job(folder))
 
 
 def with_references(runs: Iterable[Finished]) -> list[Finished]:
-    """The runs, and the finished reference rows of their datasets and numbers of samples beside them."""
+    """The runs, and the finished reference rows beside them with the same dataset and number of samples."""
     found = {run.folder.resolve(): run for run in runs}
     wanted = {(run.folder.resolve().parent, images_and_count(run.record)) for run in found.values()}
     for parent in {run.folder.parent for run in found.values()}:
@@ -103,20 +105,20 @@ def with_references(runs: Iterable[Finished]) -> list[Finished]:
 
 
 def images_and_count(record: Record) -> tuple[str, int]:
-    """What two rows must have in common for one to be the other's floor."""
+    """What two rows must share for one to be the other's floor."""
     return record.dataset.digest, record.samples.count
 
 
 def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins, runtime: Runtime) -> Record:
-    """Score a finished run in the features of the named extractors, and add that to its record.
+    """Score a finished run with the named extractors, and add the results to its record.
 
-    Raises CorruptData where samples are missing or changed, Busy where another process has the run.
+    Raises CorruptData if samples are missing or changed, Busy if another process is using the run.
     """
     if data.digest != run.record.dataset.digest:
         raise BadInput(
             f"{run.folder}: made on {data.name} with digest {run.record.dataset.digest[:12]}, here it has "
             f"{data.digest[:12]}",
-            "give the same data by --data-root or --datasets",
+            "pass the same data with --data-root or --datasets",
         )
     with locked(run.folder):
         record = open_finished(run.folder).record
@@ -135,7 +137,7 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
 
 
 def extended(record: Record, new: list[Measurement], stamps: dict[str, str], seconds: float) -> Record:
-    """The record with further measurements, in the stamped extractors; one of the same protocol is replaced."""
+    """The record with further measurements of the stamped extractors; those of the same protocol are replaced."""
     replaced = {(m.metric, m.protocol) for m in new}
     old = [m for m in record.measurements if (m.metric, m.protocol) not in replaced]
     before = record.cost.evaluate.seconds if record.cost.evaluate else 0.0

@@ -1,4 +1,4 @@
-"""One job: train -> sample -> evaluate -> record, adding what is missing and repeating nothing."""
+"""One job: train -> sample -> evaluate -> record, doing what is missing and repeating nothing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ log = logging.getLogger("genbench")
 
 
 def is_done(job: Job) -> bool:
-    """Whether the record is there and answers all that the job asks; a diverged job is done, a failed one is not."""
+    """Whether the record has everything that the job asks for; a diverged job is done, a failed one is not."""
     file = job.folder / "record.json"
     if not file.exists():
         return False
@@ -76,14 +76,14 @@ def is_done(job: Job) -> bool:
 
 @dataclass
 class Run:
-    """The steps of a job; what each finds out is in `known`, of which the record is made, also when a step fails."""
+    """The steps of a job; their results are in `known`, from which the record is made even if a step fails."""
 
     job: Job
     data: Dataset
     plugins: Plugins
     meter: Meter
     previous: Record | None = None
-    """The finished record of the same samples, whose measurements stay where they are still valid."""
+    """The finished record of the same samples, whose measurements are kept if still valid."""
     known: Outcome = field(default_factory=Outcome)
     model: Model | None = None
     samples: Samples | None = None
@@ -95,7 +95,7 @@ class Run:
     hook: str = ""
 
     def enter(self, hook: str) -> None:
-        """Say where an exception from now on comes from."""
+        """Set where exceptions come from, from now on."""
         self.hook = hook
         progress.at(hook)
 
@@ -117,7 +117,7 @@ class Run:
         self.score_curve()
 
     def train(self) -> None:
-        """Build the model, and train it unless its finished weights are there, or in the folder of another row."""
+        """Build the model, and train it unless its finished weights exist, here or in another row's folder."""
         job, folder = self.job, self.job.folder
         model = build_model(job, self.plugins, self.data, self.meter.device)
         self.known.parameters = parameters_by_phase(model)
@@ -133,7 +133,7 @@ class Run:
         self.enter("train")
         trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
         self.model = trained.eval()
-        if not job.samples:  # which would tell of which weights the earlier numbers are
+        if not job.samples:  # only samples record the weights behind earlier numbers
             self.previous = None
         tensors, state = checkpoint.load(folder / "checkpoint") or ({}, TrainingState())
         state = state.model_copy(update={"job": job.id, "finished": True, "meter": self.meter.state()})
@@ -142,7 +142,7 @@ class Run:
         checkpoint.save(folder / "checkpoint", tensors, state)
 
     def sample(self) -> None:
-        """Draw and store the samples, unless those of the same key are there."""
+        """Draw and store the samples, unless those of the same key exist."""
         job, folder = self.job, self.job.folder
         self.enter("sample")
         stored = read_samples(folder, job.samples_key, self.weights)
@@ -166,14 +166,14 @@ class Run:
         fault("sample.end")
 
     def about_samples(self) -> StoredSamples:
-        """What samples.json says of the samples: what they depend on, and what drawing them cost."""
+        """The contents of samples.json: what the samples depend on, and what drawing them cost."""
         return StoredSamples(
             key=self.job.samples_key, weights=self.weights, seconds=self.meter.sample_seconds,
             energy=self.meter.sample_energy, throughput=self.throughput,
         )  # fmt: skip
 
     def measure_throughput(self) -> None:
-        """Rates in other batches, once the samples are on disk; outside every clock, and once for these samples."""
+        """Rates at other batch sizes, measured once per samples after they are on disk; outside every clock."""
         assert self.model is not None and self.samples is not None
         if self.throughput is None:
             plan = ConditionPlan(conditions_of(self.job.kind), self.samples.numbers, self.data.test)
@@ -183,9 +183,9 @@ class Run:
             vouch(self.job.folder, self.samples, self.about_samples())
 
     def evaluate(self) -> None:
-        """Chain the measurements of all plugins; two of one metric and protocol are an error.
+        """Collect the measurements of all plugins; two with the same metric and protocol are an error.
 
-        What `previous` measured on the same samples stays, apart from what is measured anew.
+        Measurements in `previous`, of the same samples, are kept unless measured again.
         """
         self.enter("evaluate")
         fault("evaluate.begin")
@@ -212,12 +212,12 @@ class Run:
         fault("evaluate.end")
 
     def draw(self) -> None:
-        """The pictures that a report shows of these samples and this model."""
+        """Draw the pictures that a report shows of these samples and this model."""
         self.enter("pictures")
         keep_pictures(self.job, self.model, self.data, self.samples, self.weights)
 
     def score_curve(self) -> None:
-        """The curve of quality against cost, where weights were kept along the training, or the job asks for it."""
+        """The curve of quality against cost, if weights were kept during training or the job asks for one."""
         count, known = self.kept.count, self.known
         if self.job.is_reference or not (count or self.job.curve):
             return
@@ -246,7 +246,7 @@ class Run:
         return make_record(job, stamp, environment(job, meter.processes), known, status, error, attempts)
 
     def train_cost(self) -> TrainCost | None:
-        """What the training cost, and who paid it if another row did."""
+        """The cost of training, and the job that trained if it was another."""
         cost = self.meter.train_cost()
         if cost is None or self.trained_by in ("", self.job.id):
             return cost
@@ -254,17 +254,17 @@ class Run:
 
 
 def refuse_twice(measurements: list[Measurement]) -> None:
-    """Raise ValueError if two measurements are of one metric and protocol."""
+    """Raise ValueError if two measurements have the same metric and protocol."""
     keys = [(m.metric, m.protocol) for m in measurements]
     twice = {key for key in keys if keys.count(key) > 1}
     if twice:
-        raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under one protocol")
+        raise ValueError(f"two plugins measured {sorted(twice)[0][0]} under the same protocol")
 
 
 def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) -> Record:
-    """Run one job in this process and write its record, whatever happens. Raises Busy where another process has it.
+    """Run one job in this process and write its record, whatever happens. Raises Busy if another process is running it.
 
-    A `watched` job leaves last words where its process dies, and dies where it makes no progress for too long.
+    A `watched` job leaves a message if its process dies, and is ended if it makes no progress for too long.
     """
     use_threads(job.runtime.threads)
     exact_arithmetic()
@@ -277,7 +277,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
             progress.watch(job.folder, job.runtime.hang_timeout)
         begin(job)
         device = torch.device(job.runtime.device)
-        alone = set(job.runtime.peers) <= {job.runtime.device}  # of several GPUs one counter would tell a part
+        alone = set(job.runtime.peers) <= {job.runtime.device}  # one counter covers only one of several GPUs
         meter = Meter(device, counter=energy_counter(device) if alone else None)
         run = Run(job, data, plugins, meter, previous=previous)
         error = attempt(run.execute)
@@ -291,7 +291,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
 
 
 def attempt(action: Callable[[], None]) -> Exception | KeyboardInterrupt | None:
-    """Run, and return what ended it; exceptions of a plugin end the job, not the program."""
+    """Run the action and return the exception that ended it: a plugin's exception ends the job, not the program."""
     report("start", 0.0)
     try:
         action()
@@ -303,7 +303,7 @@ def attempt(action: Callable[[], None]) -> Exception | KeyboardInterrupt | None:
 
 
 def status_of(error: BaseException | None) -> RunStatus:
-    """How a run ends that this ended."""
+    """The status of a run that ended with this error."""
     if error is None:
         return "complete"
     if isinstance(error, Diverged):
@@ -312,11 +312,11 @@ def status_of(error: BaseException | None) -> RunStatus:
 
 
 def failure(error: BaseException, run: Run) -> Failure:
-    """Why and where a run ended; its traceback is kept beside."""
+    """Why and where a run ended; its traceback goes to a file beside the record."""
     store.write_text(run.job.folder / TRACEBACK, impersonal("".join(traceback.format_exception(error))))
     message = message_of(error)
     if isinstance(error, KeyboardInterrupt) and not is_interruption(error):
-        message = f"plugin {run.job.plugin.name!r} itself has raised {type(error).__name__}"
+        message = f"plugin {run.job.plugin.name!r} itself raised {type(error).__name__}"
     return Failure(
         type=type(error).__name__, message=impersonal(message), hook=run.hook,
         step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
@@ -324,7 +324,7 @@ def failure(error: BaseException, run: Run) -> Failure:
 
 
 def notify(plugins: Plugins, job: Job, record: Record) -> None:
-    """Call the observers; what they raise is logged, never fatal."""
+    """Call the observers; their exceptions are logged, never fatal."""
     for implementation in plugins.manager.hook.job_finished.get_hookimpls():
         arguments = {"job": job, "record": record}
         try:
@@ -336,7 +336,7 @@ def notify(plugins: Plugins, job: Job, record: Record) -> None:
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:
-    """Parameters that each phase moves; `fixed` are those that none does."""
+    """The number of parameters that each phase moves; `fixed` counts the rest."""
     counts: dict[str, int] = {}
     moved: set[int] = set()
     for phase in model.phases():

@@ -28,13 +28,13 @@ from genbench.training.compilation import compiled, networks, uncompiled
 
 SHARD_SECONDS = 60.0
 BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
-"""What a call may take: about a minute of two cores, or of a large GPU."""
+"""The most that one call may take: about a minute on two cores, or on a large GPU."""
 
 
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
-    """`job.samples` images in blocks; each is seeded by the job's seed and its first image. Raises Diverged, BadInput.
+    """`job.samples` images in blocks; each is seeded by the job's seed and its first index. Raises Diverged, BadInput.
 
-    What an interrupted sampling has left in `folder` is not drawn again.
+    Images that an interrupted run left in `folder` are not drawn again.
     """
     plan = ConditionPlan.of(data, job.kind, job.samples)
     report("sample", 0.0)
@@ -43,14 +43,14 @@ def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) ->
 
 
 def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, plan: ConditionPlan) -> Samples:
-    """The blocks of `sample`, after calls outside the clock that count FLOPs and warm up."""
+    """Draw the blocks of `sample`, after counting FLOPs and warming up outside the clock."""
     images = np.empty((job.samples, *data.shape), np.uint8)
     with meter.pause():
         shards = Shards.of(folder, job, model)
         begin, clamped = shards.restore(images, meter)
         flops = flops_per_image(job, model, plan)
         block = block_size(flops, job)
-        # Compiled code is made for a size, the first time that it is asked for: that of a block, and of the last one.
+        # Code is compiled once per size: that of a block, and that of the last block.
         sizes = {block, job.samples % block or block} if job.compile else {min(8, block)}
         for size in sorted(sizes - {1}):
             draw(job, model, plan, 0, size)
@@ -76,16 +76,16 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
 
 
 def flops_per_image(job: Job, model: Model, plan: ConditionPlan) -> float | None:
-    """What drawing one image takes, gradients included; None if nothing of it can be counted."""
+    """The FLOPs of drawing one image, gradients included; None if none can be counted."""
     with uncompiled(model), FlopCounter() as counter:
         draw(job, model, plan, 0, 1)
     return float(counter.flops) or None
 
 
 def block_size(flops: float | None, job: Job) -> int:
-    """Images per call: BLOCK, or the power of two below it that takes about a minute, so that a call never takes long.
+    """Images per call: BLOCK, or a smaller power of two if needed, so that a call takes at most about a minute.
 
-    It follows from a count, not from a clock, so that the same job has the same blocks, and samples, everywhere.
+    It depends on counted FLOPs, not on a clock, so that a job has the same blocks, and samples, everywhere.
     """
     limit = BLOCK_FLOPS[torch.device(job.runtime.device).type]
     if flops is None or flops * BLOCK <= limit:
@@ -94,7 +94,7 @@ def block_size(flops: float | None, job: Job) -> int:
 
 
 def kind_of(value: object) -> str:
-    """What a model gave in the place of a tensor that was asked for."""
+    """Describe what a model returned instead of the expected tensor."""
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
@@ -110,7 +110,7 @@ def draw(job: Job, model: Model, plan: ConditionPlan, start: int, count: int) ->
     with autocast(device, job.precision), progress.alive_at_calls(() if job.compile else networks(model)):
         block = model.sample(count, given)
     if not isinstance(block, Tensor) or tuple(block.shape) != (count, *shape) or not block.is_floating_point():
-        told = f"{model.name}: sample({count}) must give floats of shape {(count, *shape)}, it gave {kind_of(block)}"
+        told = f"{model.name}: sample({count}) must return floats of shape {(count, *shape)}, got {kind_of(block)}"
         raise BadInput(told, "`genbench check-plugin` names the line")
     block = block.float()
     finite = block.flatten(1).isfinite().all(1)

@@ -1,4 +1,4 @@
-"""The images that a sampling has drawn so far, in parts, so that a crash costs the part it falls in."""
+"""The images drawn so far, stored in parts, so that a crash loses only the current part."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ log = logging.getLogger("genbench")
 
 @dataclass(frozen=True)
 class Shards:
-    """Folders of images, each named by the place of its first; `key` is all that they depend on."""
+    """Folders of images, each named by the index of its first image; `key` digests all that they depend on."""
 
     folder: Path
     key: str = ""
 
     @classmethod
     def of(cls, folder: Path, job: Job, model: Model) -> Shards:
-        """Those of a run folder, or of a point of a curve."""
+        """The shards of a run folder, or of a point of a curve."""
         behind = {"samples": job.samples_key, "seed": job.seed, "weights": checkpoint.weights_digest(model)}
         return cls(folder / store.DRAWN, digests.settings_digest(behind))
 
     def restore(self, images: np.ndarray, meter: Meter) -> tuple[int, int]:
-        """Put what is kept into `images` and its cost on the meter; how many images that are, and clamped values."""
+        """Restore stored images into `images` and their cost to the meter; returns (images, clamped values)."""
         done, state = 0, {"clamped": 0, "seconds": 0.0, "joules": 0.0}
         while (part := self.folder / str(done)).exists():
             try:
                 tensors, found = checkpoint.read(part)
             except CorruptData as error:
-                log.warning("%s; drawing from there on", error.message)
+                log.warning("%s; drawing from this part on", error.message)
                 break
             if found["key"] != self.key:
                 break
@@ -55,7 +55,7 @@ class Shards:
         return done, int(state["clamped"])
 
     def keep(self, images: np.ndarray, start: int, clamped: int, meter: Meter) -> None:
-        """Store `images`, which begin at `start`, with what all up to them have cost; the clock stands."""
+        """Store `images`, which begin at `start`, and the cost of all so far; call with the clock paused."""
         state = {"key": self.key, "clamped": clamped, "seconds": meter.seconds, "joules": meter.joules}
         checkpoint.write(self.folder / str(start), {"images": {"images": torch.from_numpy(images)}}, state)
         fault("sample.shard")

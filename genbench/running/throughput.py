@@ -1,4 +1,4 @@
-"""Samples a second in batches other than the one that the samples were drawn in."""
+"""Samples per second at batch sizes other than the one used to draw the samples."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from genbench.training.compilation import compiled
 
 BATCHES = (1, 16, 64, 1000)
 ALLOWANCE_SECONDS = 10.0
-"""For all batches of a model together: a batch whose calls do not fit in is left out."""
+"""For all batches of a model together: a batch that does not fit is left out."""
 BATCH_SECONDS = 0.1
-"""Calls of one batch are repeated for so long."""
+"""How long calls of one batch are repeated."""
 
 
 def measure_throughput(job: Job, model: Model, plan: ConditionPlan, drawn: int) -> list[Throughput]:
-    """Rates of `model.sample`, conversion to uint8 and conditioning included, in the batches of a small grid.
+    """Rates of `model.sample`, conversion to uint8 and conditioning included, for a small grid of batch sizes.
 
-    No batch above `drawn`, that of the samples, on a CPU, where the memory it takes would end the process.
+    On a CPU no batch exceeds `drawn`, that of the samples: running out of memory would end the process.
     """
 
     def call(batch: int) -> None:
@@ -40,9 +40,9 @@ def measure_throughput(job: Job, model: Model, plan: ConditionPlan, drawn: int) 
 
 
 def rates(call: Callable[[int], None], batches: list[int], allowance: float = ALLOWANCE_SECONDS) -> list[Throughput]:
-    """Images a second of `call(batch)`, which returns when they are there: one call to warm up, then whole calls.
+    """Images per second of `call(batch)`, a synchronous call: one call to warm up, then whole calls.
 
-    What is not measured within `allowance` seconds is left out; what raises has no rate and says why.
+    Batches not measured within `allowance` seconds are left out; one that raises has a note instead of a rate.
     """
     end, warm_up = time.perf_counter() + allowance, 0.0
     found: list[Throughput] = []

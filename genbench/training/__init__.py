@@ -1,1 +1,1 @@
-"""One model to its budget."""
+"""Training one model to its budget."""

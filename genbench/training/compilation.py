@@ -12,9 +12,9 @@ from genbench.model import Model
 
 
 def networks(model: Model) -> list[nn.Module]:
-    """What is compiled: the outermost modules within the model that have a forward and parameters.
+    """The modules to compile: the outermost ones within the model that have a forward and parameters.
 
-    The model itself is taken apart, as is whatever has no forward (a ModuleList), and `model.eager` is left out.
+    Containers without a forward, such as ModuleList, are searched, as is the model; `model.eager` is left out.
     """
     found: list[nn.Module] = []
 
@@ -33,9 +33,9 @@ def networks(model: Model) -> list[nn.Module]:
 
 @contextmanager
 def compiled(model: Model, wanted: bool) -> Iterator[None]:
-    """Calls of the model's networks go to compiled code within the block; their parameters keep their names.
+    """Within the block, the model's networks run as compiled code; their parameters keep their names.
 
-    Code is made for each size anew: made for any size, it does not come out for every network. One process compiles, so
+    Code is compiled for each size: dynamic shapes do not compile for every network. Compilation uses one process, so
     that a job takes no more cores than it was given.
     """
     if not wanted:
@@ -55,6 +55,6 @@ def compiled(model: Model, wanted: bool) -> Iterator[None]:
 
 
 def uncompiled(model: Model) -> AbstractContextManager[object]:
-    """Compiled networks run as they were written within the block."""
+    """Within the block, compiled networks run eagerly."""
     compiled_here = any(module._compiled_call_impl is not None for module in model.modules())
     return torch.compiler.set_stance("force_eager") if compiled_here else nullcontext()

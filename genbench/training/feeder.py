@@ -18,7 +18,7 @@ from genbench.support.seeds import derive_seed
 class Feeder:
     """Batches of the training images on the device, mirrored if `flip`, then dequantised.
 
-    Order, mirrored images and noise depend on the seed and the images seen alone.
+    Order, mirroring and noise depend only on the seed and the number of images seen.
     """
 
     RESIDENT_BYTES = 4 * 2**30
@@ -32,7 +32,7 @@ class Feeder:
         self.conditions = conditions_of(job.kind)
 
     def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
-        """The `size` images that follow after `seen`, float32 (size, C, H, W), for an update at this `progress`."""
+        """The `size` images after the first `seen`, float32 (size, C, H, W), for an update at this `progress`."""
         indices = self.data.batch_at(self.job.seed, seen, size)
         levels = self.images[torch.from_numpy(indices).to(self.images.device)].to(self.device)
         if self.images.device.type == "cpu":
@@ -46,7 +46,7 @@ class Feeder:
 
 
 def flips(seed: int, seen: int, size: int) -> np.ndarray:
-    """Whether each of the `size` images that follow after `seen` is mirrored, bool (size,), with probability 1/2.
+    """Whether to mirror each of the `size` images after the first `seen`, bool (size,), with probability 1/2.
 
     A pure function of the seed and an image's place in the stream: Philox gives four numbers per value of its counter.
     """

@@ -1,4 +1,4 @@
-"""The averaged weights that a training keeps along its way, for a curve of quality against cost."""
+"""Averaged weights kept during training, for a curve of quality against cost."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FIRST_SHARE = 0.01
 
 
 def shares(count: int) -> list[float]:
-    """`count` shares of the budget, equally far apart in their logarithms, from FIRST_SHARE to 1."""
+    """`count` shares of the budget, logarithmically spaced from FIRST_SHARE to 1."""
     return [FIRST_SHARE ** ((count - 1 - i) / (count - 1)) for i in range(count - 1)] + [1.0] * (count > 0)
 
 
 class Keeper:
-    """What a training keeps: a folder of weights each time that it passes a share of the grid below 1.
+    """Keeps a folder of weights each time that training passes a share of the grid below 1.
 
-    `kept` says of each point when it was, what it had cost and, in `waiting`, which phases had not begun: such a model
-    cannot be sampled, and its weights are not kept. Where one step passes several shares there is one point.
+    `kept` has each point's share and cost and, in `waiting`, the phases that had not begun: such a model cannot be
+    sampled, and its weights are not kept. A step that passes several shares makes one point.
     """
 
     def __init__(self, folder: Path, count: int) -> None:
@@ -32,11 +32,11 @@ class Keeper:
         self.kept: list[KeptPoint] = []
 
     def is_due(self, share: float) -> bool:
-        """Whether a share of the grid has been reached, and the budget is not spent."""
+        """Whether a share of the grid has been reached before the budget is spent."""
         return self.passed < self.count and shares(self.count)[self.passed] <= share < 1
 
     def keep(self, share: float, model: Model, waiting: list[str], meter: Meter) -> None:
-        """Keep the model as it would be sampled now; the clock stands still."""
+        """Keep the model as it would be sampled now; call with the clock paused."""
         self.passed = sum(point <= share for point in shares(self.count))
         if not waiting:
             checkpoint.write(self.folder / str(self.passed), {"ema": model.state_dict()}, {"share": share})
@@ -49,11 +49,11 @@ class Keeper:
         )  # fmt: skip
 
     def state(self) -> CurveState:
-        """What a checkpoint keeps."""
+        """The state that a checkpoint stores."""
         return CurveState(count=self.count, passed=self.passed, kept=self.kept)
 
     def restore(self, state: CurveState | None) -> None:
-        """Go on from a checkpoint, whose count stands; None begins anew. Weights that it does not know are removed."""
+        """Resume from a checkpoint, whose count applies; None starts over. Removes weights that it does not list."""
         state = state or CurveState(count=self.count)
         self.count, self.passed, self.kept = state.count, state.passed, list(state.kept)
         known = {str(point.point) for point in self.kept}
@@ -63,7 +63,7 @@ class Keeper:
 
 
 def plan_note(job: Job) -> str:
-    """What the plan says of a curve that is asked for where a training has begun with another one, or none."""
+    """The plan's note on the curve: training that has begun keeps the curve, or none, that it began with."""
     state = checkpoint.read_state(job.folder / "checkpoint") if job.curve else None
     if state is None:
         return f"a curve of {job.curve} points" if job.curve else ""

@@ -1,4 +1,4 @@
-"""The default `train`: one loop for one optimizer or several, side by side or end to end, to a budget."""
+"""The default `train`: one loop that trains with one or more optimizers, in parallel or in sequence, to a budget."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LOG = "progress.jsonl"
 
 
 class Trainer:
-    """The state of one training: what is in it is in the checkpoint, or follows from (seed, images seen)."""
+    """The state of one training; all of it is in the checkpoint or follows from (seed, images seen)."""
 
     def __init__(
         self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, team: Team | None = None
@@ -91,12 +91,12 @@ class Trainer:
         return self.ema.model
 
     def look_after(self, before: float) -> None:
-        """What follows a step that began at the progress `before`: logs, points of the curve, checkpoints, a stop."""
+        """After a step that began at progress `before`: log, keep curve points, checkpoint, stop."""
         self.idle = self.idle + 1 if self.progress() == before else 0
         if self.idle == math.lcm(*(phase.every for phase in self.phases)):
             raise BadInput(
-                f"{self.model.name}: a step takes no {self.job.budget.unit} that are counted, so that the budget "
-                f"would never be spent",
+                f"{self.model.name}: no {self.job.budget.unit} were counted in a step, so a budget in "
+                f"{self.job.budget.unit} would never be reached",
                 "give the budget in seconds or steps",
             )
         self.log()
@@ -104,7 +104,7 @@ class Trainer:
         if self.meter.seconds - self.saved_at > CHECKPOINT_SECONDS or stop_requested():
             self.save()
         if stop_requested():
-            raise Cancelled(f"stopped after {self.meter.steps} steps", "run again to go on from there")
+            raise Cancelled(f"stopped after {self.meter.steps} steps", "run again to resume")
 
     def progress(self) -> float:
         """The spent share of the budget."""
@@ -114,7 +114,7 @@ class Trainer:
         )  # fmt: skip
 
     def step(self, progress: float) -> None:
-        """One pass over the active phases whose turn it is, with their repeats."""
+        """One pass over the active phases that are due, with their repeats."""
         at("train", self.meter.steps)
         active = []
         for phase in self.phases:
@@ -153,7 +153,7 @@ class Trainer:
             self.started.add(phase.name)
 
     def end(self, phase: Phase) -> None:
-        """When the last phase of an optimizer ends, the average becomes the weights, which then no longer move."""
+        """After an optimizer's last phase, set its weights, which then no longer move, to their averages."""
         if phase.name in self.ended:
             return
         self.ended.add(phase.name)
@@ -163,17 +163,17 @@ class Trainer:
 
     @torch.no_grad()
     def settle(self, model: Model) -> None:
-        """Let a model with averaged weights set what depends on them; the clock stands."""
+        """Let a model with averaged weights set what depends on them; call with the clock paused."""
         torch.manual_seed(derive_seed(self.job.seed, "settle"))
         model.settle(self.first_images())
         model.eval()
 
     def first_images(self) -> Batch:
-        """What `Model.prepare` and `Model.settle` are given."""
+        """The batch for `Model.prepare` and `Model.settle`."""
         return self.feeder.batch(0, min(PREPARE_IMAGES, len(self.feeder.data.train)))
 
     def update(self, phase: Phase, within: float, ledger: Ledger) -> None:
-        """One batch through one optimizer. Raises Diverged before a step that is not finite would be taken."""
+        """One batch through one optimizer. Raises Diverged instead of taking a non-finite step."""
         self.move(phase)
         phase.optimizer.zero_grad(set_to_none=True)
         counted = phase.name in self.flops_per_update or not self.team.leads
@@ -197,15 +197,15 @@ class Trainer:
                 self.totals.setdefault(f"{phase.name}.{name}", []).append(value)
 
     def move(self, phase: Phase) -> None:
-        """Give gradients to this phase's parameters and to no others."""
+        """Enable gradients for this phase's parameters and no others."""
         if self.moving is not phase:
             give_gradients(self.model, phase)
             self.moving = phase
 
     def gradients(self, phase: Phase, within: float) -> dict[str, float]:
-        """Mean losses and gradients, clipped, of an update's micro-batches, of which each process takes its share.
+        """Mean losses and clipped gradients over an update's micro-batches, which the processes divide among them.
 
-        Each micro-batch finds the buffers as the update found them; those that its first one left stay.
+        Each micro-batch starts from the buffers as they were before the update; those after the first one are kept.
         """
         size, count = self.model.config.pieces
         mine = count // self.team.size
@@ -228,9 +228,9 @@ class Trainer:
         return losses
 
     def accumulate(self, phase: Phase, starts: range, count: int, within: float) -> dict[str, Tensor]:
-        """Sums of losses and gradients over the micro-batches, of `count`, that begin at `starts`.
+        """Sums of losses and gradients over the micro-batches, out of `count`, that begin at `starts`.
 
-        FLOPs are counted on a phase's first micro-batch, all later ones being equal.
+        FLOPs are counted on a phase's first micro-batch; all later ones are equal.
         """
         buffers = list(self.model.buffers()) if len(starts) > 1 else []
         found = [buffer.clone() for buffer in buffers]
@@ -250,7 +250,7 @@ class Trainer:
         return sums
 
     def backward(self, phase: Phase, first: int, size: int, within: float) -> dict[str, Tensor]:
-        """Losses of the `size` images from `first` on, their gradients added to what is there."""
+        """Losses of the `size` images from `first` on; their gradients are added to the present ones."""
         alive()
         batch = self.feeder.batch(first, size, within)
         seed_generators(self.device, derive_seed(self.job.seed, phase.name, first))
@@ -262,7 +262,7 @@ class Trainer:
         return {name: value.detach() for name, value in losses.items()}
 
     def log(self) -> None:
-        """A point of the learning curve at each of LOG_POINTS equal shares of the budget: means since the last one."""
+        """Log a point of the learning curve at each of LOG_POINTS equal shares of the budget: means since the last."""
         progress = min(self.progress(), 1.0)
         point = int(progress * LOG_POINTS)
         if point <= self.logged:
@@ -285,7 +285,7 @@ class Trainer:
             report("train", progress, f"step {self.meter.steps}")
 
     def keep(self) -> None:
-        """Keep the averaged weights for the curve where a point of its grid is reached; outside the clock."""
+        """Keep the averaged weights when a point of the curve's grid is reached; outside the clock."""
         if self.curve.is_due(self.progress()):
             with self.meter.pause():
                 waiting = [phase.name for phase in self.phases if phase.name not in self.started]
@@ -295,7 +295,7 @@ class Trainer:
                 self.curve.keep(self.progress(), model, waiting, self.meter)
 
     def save(self, last: bool = False) -> None:
-        """Write a checkpoint, outside the clock; the last one without optimizer. Raises Diverged for spoilt weights."""
+        """Write a checkpoint, outside the clock; the last without optimizer. Raises Diverged for non-finite weights."""
         with self.meter.pause():
             if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
                 raise Diverged(f"a weight is not finite after step {self.meter.steps}")
@@ -317,7 +317,7 @@ class Trainer:
         self.saved_at = self.meter.seconds
 
     def resume(self) -> None:
-        """Go on from the newest whole checkpoint, if there is one."""
+        """Resume from the newest complete checkpoint, if any."""
         loaded = checkpoint.load(self.folder / "checkpoint")
         if loaded is None:
             if self.team.leads:
@@ -350,7 +350,7 @@ def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device)
 
 
 def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
-    """The part of one process of the team in a training."""
+    """Train as one process of the team."""
     with compiled(model, job.compile):
         trained = Trainer(job, model, data, folder, meter, team).run()
     synchronize(meter.device)
@@ -368,7 +368,7 @@ def _finite(value: Any) -> bool:
 
 
 def _cut_log(path: Path, steps: int) -> None:
-    """Drop the points after the checkpoint, which a resumed run writes again, and a last one that was cut short."""
+    """Drop points after the checkpoint, which a resumed run rewrites, and a truncated last line."""
     if path.exists():
         kept = [line for line in store.read_lines(path) if line["step"] <= steps]
         store.write_text(path, "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in kept))

@@ -1,4 +1,4 @@
-"""What a model remembers for its training alone (`Model.register_memory`): stored in checkpoints, never averaged."""
+"""Tensors that a model keeps only for training (`Model.register_memory`): checkpointed, never averaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def memories(model: Model) -> dict[str, Tensor]:
 
 
 def restore_memories(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Give the model what `memories` returned. Raises CorruptData if it was another model's."""
+    """Restore what `memories` returned. Raises CorruptData if the names differ from the model's."""
     own = memories(model)
     if own.keys() != tensors.keys():
         raise CorruptData(f"checkpoint: memories {sorted(tensors)}, but the model has {sorted(own)}")
@@ -29,14 +29,14 @@ def restore_memories(model: Model, tensors: Mapping[str, Tensor]) -> None:
 
 
 def forget(model: M) -> M:
-    """The model itself with its memories empty (0 rows), as one that samples has them."""
+    """The model itself with its memories emptied (0 rows), as for sampling."""
     for name, tensor in memories(model).items():
         setattr(model, name, _empty(tensor))
     return model
 
 
 def copy_without_memories(model: M) -> M:
-    """A copy whose memories are empty; they are not copied on the way."""
+    """A copy with empty memories, which are never copied."""
     return copy.deepcopy(model, {id(tensor): _empty(tensor) for tensor in memories(model).values()})
 
 

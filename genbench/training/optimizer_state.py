@@ -22,7 +22,7 @@ def optimizer_tensors(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
 
 
 def restore_optimizers(optimizers: Mapping[str, Optimizer], tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took. Raises CorruptData where a phase or parameter is not known."""
+    """Restore what `optimizer_tensors` returned. Raises CorruptData for an unknown phase or parameter."""
     states: dict[str, dict[int, dict[str, Tensor]]] = {phase: {} for phase in optimizers}
     moved = {p: [q for group in o.param_groups for q in group["params"]] for p, o in optimizers.items()}
     for key, value in tensors.items():
@@ -37,7 +37,7 @@ def restore_optimizers(optimizers: Mapping[str, Optimizer], tensors: Mapping[str
 
 
 def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
-    """The value in the memory layout of its parameter, as the optimizer made it: other layouts round otherwise."""
+    """The value in its parameter's memory layout, as the optimizer created it: other layouts round differently."""
     if value.shape != parameter.shape:
         return value
     return torch.empty_like(parameter, dtype=value.dtype, device=value.device, requires_grad=False).copy_(value)

@@ -1,4 +1,4 @@
-"""The phases of a training: checked, by optimizer, and the gradients that each one takes."""
+"""The phases of training: validating them, grouping them by optimizer, and enabling their gradients."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from genbench.support.errors import BadInput
 
 
 def checked_phases(model: Model) -> list[Phase]:
-    """The model's phases. Raises BadInput where one is not sound or two optimizers move the same parameter."""
+    """The model's phases. Raises BadInput if one is invalid or two optimizers move the same parameter."""
     phases = model.phases()
     names = [phase.name for phase in phases]
     if not phases or len(set(names)) < len(names):
-        raise BadInput(f"{model.name}: phases() must give at least one phase, each with its own name")
+        raise BadInput(f"{model.name}: phases() must return at least one phase, with unique names")
     owner: dict[int, Phase] = {}
     for phase in phases:
         begin, end = phase.span
         if not 0 <= begin < end <= 1 or phase.repeats < 1 or phase.every < 1 or "." in phase.name:
             raise BadInput(
-                f"{model.name}: phase {phase.name!r}: a span within [0, 1], repeats and every from 1, "
-                f"no dot in the name"
+                f"{model.name}: phase {phase.name!r} needs a span within [0, 1], repeats and every of at least 1, "
+                f"and a name without dots"
             )
         for parameter in phase.parameters:
             other = owner.setdefault(id(parameter), phase)
@@ -36,7 +36,7 @@ def checked_phases(model: Model) -> list[Phase]:
 
 
 def first_phases(phases: Iterable[Phase]) -> dict[str, str]:
-    """For each phase the first one that has the same optimizer, by name."""
+    """For each phase, by name, the first phase with the same optimizer."""
     first: dict[int, str] = {}
     return {phase.name: first.setdefault(id(phase.optimizer), phase.name) for phase in phases}
 
@@ -49,14 +49,14 @@ def optimizers(phases: Iterable[Phase]) -> dict[str, Optimizer]:
 
 
 def give_gradients(model: Model, phase: Phase) -> None:
-    """Let the phase's parameters have gradients, and no others of the model."""
+    """Enable gradients for the phase's parameters and no others."""
     model.requires_grad_(False)
     for parameter in phase.parameters:
         parameter.requires_grad_(True)
 
 
 def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
-    """The scalar to minimise. Raises BadInput where it is missing, not a scalar or without gradient."""
+    """The scalar to minimise. Raises BadInput if it is missing, not a scalar or has no gradient."""
     loss = losses.get("loss")
     if loss is None or loss.dim() != 0 or not loss.is_floating_point() or not loss.requires_grad:
         got = (
@@ -64,5 +64,5 @@ def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
             if loss is None
             else f"{loss.dtype} of shape {tuple(loss.shape)}, requires_grad={loss.requires_grad}"
         )
-        raise BadInput(f"loss({phase.name!r}) must give a floating-point scalar with a gradient, it gave {got}")
+        raise BadInput(f"loss({phase.name!r}) must return a floating-point scalar with a gradient, got {got}")
     return loss

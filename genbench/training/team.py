@@ -1,7 +1,7 @@
-"""A team: the processes that train one model together, joined by torch.distributed for the time of a training.
+"""A team: the processes that train one model together, joined by torch.distributed while it trains.
 
 Each computes the gradients of its share of an update's micro-batches, and their sum updates every copy of the model
-identically. The first process, the leader, starts the others and decides: the clock, stopping, checkpoints, logs.
+identically. The first process, the leader, starts the others and is in charge of clock, stopping, checkpoints and logs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAREWELL_SECONDS = 10.0
 WorkerMain = Callable[[Say, int, int, dict[str, Any], "Dataset", Path], None]
 """What the other processes run: (say, rank, port, job as plain data, dataset, run folder).
 
-It says once that it is ready, and then at most the error that ends it.
+It reports once that it is ready, and then only an error that ends it.
 """
 
 
@@ -44,7 +44,7 @@ class PeerLost(Exception):
 
 @dataclass(frozen=True)
 class Team:
-    """The rank of this process among `size` that train a model together; alone it communicates nothing."""
+    """The rank of this process among the `size` that train a model; with size 1 nothing is communicated."""
 
     rank: int = 0
     size: int = 1
@@ -93,9 +93,9 @@ class Team:
 
     @torch.no_grad()
     def add_up(self, parameters: list[Tensor], losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Sum all processes' gradients, in place, and losses (scalars), by one all-reduce of one flat tensor.
+        """Sum gradients, in place, and scalar losses over all processes, by one all-reduce of a flat tensor.
 
-        A missing gradient counts as zero; one that no process has stays missing.
+        A missing gradient counts as zero; one that is missing everywhere stays missing.
         """
         if self.size == 1:
             return losses
@@ -120,9 +120,9 @@ def _answered(message: Callable[[], object]) -> None:
 
 @contextmanager
 def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: WorkerMain) -> Iterator[Team]:
-    """The team of a job, as its leader sees it, for the duration of the block; its workers run `main` and end with it.
+    """The team of a job, as its leader sees it, within the block; its workers run `main` and end with the block.
 
-    Raises the error of a process that ended too early.
+    Raises the error of a worker that ended too early.
     """
     size = job.runtime.processes
     if size == 1:
@@ -162,7 +162,7 @@ def _start(workers: list[Child], job: Job, data: Dataset, folder: Path, port: in
 
 
 def _watch(workers: list[Child], leaving: threading.Event) -> None:
-    """Abort what the leader waits for when a process ends with an error; NCCL would wait for its timeout."""
+    """Abort the leader's wait when a worker ends with an error; NCCL would wait for its timeout."""
     running = {worker.process.sentinel: worker for worker in workers}
     while running and not leaving.is_set():
         for sentinel in wait(list(running), timeout=0.5):
@@ -173,7 +173,7 @@ def _watch(workers: list[Child], leaving: threading.Event) -> None:
 
 
 def break_off() -> None:
-    """Leave the group without notifying the others, for which an orderly end would wait."""
+    """Leave the group without waiting for the others, as an orderly shutdown would."""
     with suppress(Exception):
         dist.distributed_c10d._abort_process_group()
     with suppress(Exception):
@@ -181,7 +181,7 @@ def break_off() -> None:
 
 
 def _fault(workers: list[Child]) -> GenbenchError:
-    """What ended the team: an error that a process reported rather than a death that may only follow from it."""
+    """What ended the team: preferably an error that a worker reported, since a death may only be its consequence."""
     wait([worker.process.sentinel for worker in workers], timeout=FAREWELL_SECONDS)
     found = [failure for worker in workers if (failure := _failure(worker)) is not None]
     found.sort(key=lambda failure: type(failure) is ProcessFailed)
@@ -189,7 +189,7 @@ def _fault(workers: list[Child]) -> GenbenchError:
 
 
 def _failure(worker: Child) -> GenbenchError | None:
-    """Why a process ended: the error that it reported or, if it died, how."""
+    """Why a worker ended: the error that it reported or, if it died, how."""
     try:
         list(worker.said())
     except GenbenchError as error:
@@ -198,7 +198,7 @@ def _failure(worker: Child) -> GenbenchError | None:
 
 
 def meeting_point(port: int | None = None) -> Any:
-    """Where the processes meet: the store that the leader makes or, given its port, a connection to it."""
+    """Where the processes meet: the store that the leader creates or, given its port, a connection to it."""
     leads, place = port is None, ("127.0.0.1", port or 0)
     return dist.TCPStore(*place, is_master=leads, wait_for_workers=False, timeout=TIMEOUT)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The default `train`: this process, and the further ones that train the model with it."""
+"""The default `train`: this process, and the others that train the model with it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> 
 
 
 def worker_main(say: Say, rank: int, port: int, plain: dict[str, Any], data: Dataset, folder: Path) -> None:
-    """A process that the leader started: it builds the model, joins, trains along, and writes nothing."""
+    """Entry point of a process that the leader starts: it builds the model, joins, trains, and writes nothing."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the leader decides when to stop, and this process ends with it
     logging.captureWarnings(True)
     try:
