@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
@@ -22,6 +23,8 @@ class Feeder:
     """
 
     RESIDENT_BYTES = 4 * 2**30
+    GATHERED = 64
+    """Images read between two releases of a memory-mapped array: pages around each become resident with it."""
 
     def __init__(self, job: Job, data: Dataset, discrete: bool, device: torch.device, flip: bool = False) -> None:
         self.job, self.data, self.discrete, self.device, self.flip = job, data, discrete, device, flip
@@ -31,12 +34,17 @@ class Feeder:
             store.release(data.train.images)
         self.conditions = conditions_of(job.kind)
 
-    def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
-        """The `size` images after the first `seen`, float32 (size, C, H, W), for an update at this `progress`."""
-        indices = self.data.batch_at(self.job.seed, seen, size)
+    def gather(self, indices: np.ndarray) -> Tensor:
+        """The levels of a few images, uint8 (n, C, H, W), on the device."""
         levels = self.images[torch.from_numpy(indices).to(self.images.device)].to(self.device)
         if self.images.device.type == "cpu":
             store.release(self.data.train.images)
+        return levels
+
+    def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
+        """The `size` images after the first `seen`, float32 (size, C, H, W), for an update at this `progress`."""
+        indices = self.data.batch_at(self.job.seed, seen, size)
+        levels = torch.cat([self.gather(some) for some in np.array_split(indices, -(-size // self.GATHERED))])
         if self.flip:
             mirrored = torch.from_numpy(flips(self.job.seed, seen, size)).to(self.device)
             levels = torch.where(mirrored[:, None, None, None], levels.flip(-1), levels)
