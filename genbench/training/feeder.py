@@ -35,16 +35,19 @@ class Feeder:
         self.conditions = conditions_of(job.kind)
 
     def gather(self, indices: np.ndarray) -> Tensor:
-        """The levels of a few images, uint8 (n, C, H, W), on the device."""
-        levels = self.images[torch.from_numpy(indices).to(self.images.device)].to(self.device)
-        if self.images.device.type == "cpu":
+        """The levels of some images, uint8 (n, C, H, W), on the device."""
+        if self.images.device.type != "cpu":
+            return self.images[torch.from_numpy(indices).to(self.device)]
+        parts = []
+        for some in np.array_split(indices, -(-len(indices) // self.GATHERED)):
+            parts.append(self.images[torch.from_numpy(some)])
             store.release(self.data.train.images)
-        return levels
+        return torch.cat(parts).to(self.device)
 
     def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
         """The `size` images after the first `seen`, float32 (size, C, H, W), for an update at this `progress`."""
         indices = self.data.batch_at(self.job.seed, seen, size)
-        levels = torch.cat([self.gather(some) for some in np.array_split(indices, -(-size // self.GATHERED))])
+        levels = self.gather(indices)
         if self.flip:
             mirrored = torch.from_numpy(flips(self.job.seed, seen, size)).to(self.device)
             levels = torch.where(mirrored[:, None, None, None], levels.flip(-1), levels)
