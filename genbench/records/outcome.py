@@ -21,6 +21,7 @@ from genbench.records.record import (
     SamplesStamp,
     TrainCost,
 )
+from genbench.records.ruler import Ruler
 from genbench.records.run_folder import file_digests
 from genbench.records.samples import Samples
 
@@ -47,6 +48,7 @@ class Outcome:
     extractors: dict[str, str] = field(default_factory=dict)
     measurers: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    rulers: dict[str, Ruler] = field(default_factory=dict)
     curve: list[CurvePoint] = field(default_factory=list)
 
     def used_protocols(self) -> Protocols:
@@ -87,6 +89,7 @@ def make_record(
         ),
         measurements=known.measurements,
         warnings=known.warnings,
+        rulers=known.rulers,
         curve=known.curve,
         protocols=known.used_protocols(),
         evaluation_key=job.evaluation_key,

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     ValidationError,
@@ -20,6 +18,8 @@ from pydantic import (
 
 from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records.budget import Budget
+from genbench.records.ruler import Ruler
+from genbench.records.stored import Stored
 from genbench.support.digests import digest, settings_digest
 from genbench.support.errors import CorruptData, did_you_mean
 
@@ -42,12 +42,6 @@ ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "d
 def fingerprint(settings: Mapping[str, Any]) -> str:
     """The first 12 hex digits of the SHA-256 of the settings as canonical JSON."""
     return settings_digest(settings)[:12]
-
-
-class Stored(BaseModel):
-    """A part of a record: keeps keys of newer versions, refuses non-finite numbers."""
-
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
 
 class Measurement(Stored):
@@ -309,8 +303,9 @@ class Record(Stored):
 
     `extractors` are those that scored the samples, each with its version's stamp, and `measurers` the plugins that
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
-    run. `warnings` are signs that the model has collapsed, one sentence each. `capabilities` is what the model can do
-    besides sampling; None if not recorded.
+    run. `warnings` are signs that the model has collapsed, one sentence each. `rulers` says, by extractor, which metrics
+    may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do besides sampling; None if
+    not recorded.
     """
 
     schema_version: int = SCHEMA
@@ -328,6 +323,7 @@ class Record(Stored):
     cost: Cost = Cost()
     measurements: list[Measurement] = []
     warnings: list[str] = []
+    rulers: dict[str, Ruler] = {}
     curve: list[CurvePoint] = []
     protocols: Protocols = {}
     evaluation_key: str = ""

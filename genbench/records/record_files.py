@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from genbench.records.record import CHANGED, FIX, READING, SCHEMA, CurvePoint, Protocols, Record, Stored, is_sealed
+from genbench.records.record import CHANGED, FIX, READING, SCHEMA, CurvePoint, Protocols, Record, is_sealed
+from genbench.records.stored import Stored
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, together
 
 
