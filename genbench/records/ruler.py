@@ -1,4 +1,4 @@
-"""What is known of a ruler: whether each metric, in the features of one extractor, tells good images of a dataset from bad.
+"""Whether each metric, in the features of one extractor, tells good images of a dataset from bad ones.
 
 `genbench.evaluate.ladder` makes it; every record keeps the verdicts, and that of the row `real` the ladder itself.
 """
