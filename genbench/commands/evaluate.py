@@ -151,6 +151,7 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
         run = Run(job, data, plugins, Meter(torch.device(job.runtime.device)), previous=previous_record(job))
         run.samples = Samples(stack.images).under(stack.kind, stack.labels)
         run.evaluate()
+        run.check_rulers()
         measured = {m.metric for m in run.known.measurements}
         run.known.measurements += [m for m in no_likelihood(job, data) if m.metric not in measured]
         begin(job)

@@ -6,9 +6,7 @@ A JSON file describes a trained one (`Facts`); the safetensors file beside it ho
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +20,8 @@ from genbench.images import to_float
 from genbench.optimizers import adamw
 from genbench.schedules import warmup_cosine
 from genbench.support import digests, store
-from genbench.support.errors import Busy, CorruptData, first_line
-from genbench.support.lock import locked
+from genbench.support.errors import CorruptData, first_line
+from genbench.support.lock import awaited
 from genbench.support.progress import report, stop_if_requested
 from genbench.support.seeds import derive_seed
 
@@ -195,7 +193,7 @@ def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path
     assert dataset.train.labels is not None
     folder = cache / "classifiers" / f"{dataset.digest[:32]}-{RECIPE}"
     file = folder / "classifier.json"
-    with _locked(folder):
+    with awaited(folder):
         if not file.exists():
             images, labels = dataset.train.images, dataset.train.labels
             model = train_classifier(images, labels, dataset.num_classes, 0, device, _training)
@@ -212,15 +210,3 @@ def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path
 def _training(share: float) -> None:
     stop_if_requested()
     report("evaluate", share, "training the local classifier")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    while True:
-        try:
-            with locked(folder):
-                yield
-                return
-        except Busy:
-            stop_if_requested()
-            time.sleep(0.5)

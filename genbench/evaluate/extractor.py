@@ -28,14 +28,21 @@ class Extractor:
     """A network from uint8 images (B, C, H, W) on `device` to features (B, d) and logits (B, classes) or None.
 
     `identity` holds all that distinguishes it from others: the weights' digest, layer, resize rule. `batch` is the
-    number of images per call, which changes features only by rounding.
+    number of images per call, which changes features only by rounding. `about` has the facts of a classifier that was
+    trained on this dataset, and `refusal` says why its features are not to be trusted; "" if they are.
     """
+
+    most_controls = 1000
+    """Images of each spoilt set that the extractor is tried on, at most."""
+    about: Mapping[str, Any] = {}
+    refusal = ""
 
     def __init__(
         self, name: str, network: FeatureNetwork, dim: int, num_classes: int, identity: Mapping[str, Any],
-        device: str = "cpu", batch: int | None = None,
+        device: str = "cpu", batch: int | None = None, about: Mapping[str, Any] | None = None, refusal: str = "",
     ) -> None:  # fmt: skip
         self.name, self.dim, self.num_classes = name, dim, num_classes
+        self.about, self.refusal = about or {}, refusal
         self._network, self._identity, self._device = network, dict(identity), device
         self._batch = batch or (CPU_BATCH if device == "cpu" else BATCH)
 

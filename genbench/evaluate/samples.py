@@ -9,11 +9,13 @@ from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import LOCAL
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.fidelity import fidelity_measurements
+from genbench.evaluate.ladder import ruler_of
 from genbench.evaluate.parts import once
 from genbench.extension.registry import Plugins
 from genbench.metrics.features import Features
 from genbench.records.job import Job
 from genbench.records.record import Measurement
+from genbench.records.ruler import Ruler
 from genbench.records.samples import Samples
 from genbench.support.digests import array_digest
 from genbench.support.progress import report, stop_if_requested
@@ -36,6 +38,15 @@ def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plug
             return score(job, data, extractor, features, references)
 
         found += once(job, {"samples": content, "extractor": extractor.describe()}, measure)
+    return found
+
+
+def rulers(job: Job, data: Dataset, plugins: Plugins) -> dict[str, Ruler]:
+    """What is known of the job's extractors, by name; only the row `real` keeps the rungs."""
+    found = {}
+    for own in job_extractors(job, data, plugins):
+        ruler = ruler_of(own, data, job.samples, job.evaluation, job.runtime.cache)
+        found[own.name] = ruler if job.model == "real" else ruler.model_copy(update={"rungs": []})
     return found
 
 

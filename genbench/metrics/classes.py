@@ -109,12 +109,15 @@ def measure_classes(case: Case) -> dict[str, Measured]:
 
 METRICS = (
     Metric(
-        "inception_score", "IS", "higher", "score", measure=measure_inception_score,
+        "inception_score", "IS", "higher", "score", sees="fidelity", measure=measure_inception_score,
         places={"quality": 10, "cost": 20, "full": 10, "record": 10},
     ),
     Metric(
-        "class_coverage", "class coverage", "higher", split="test", measure=measure_classes,
+        "class_coverage", "class coverage", "higher", split="test", sees="classes", measure=measure_classes,
         places={"full": 50, "record": 50},
     ),
-    Metric("class_tv", "class TV", split="test", measure=measure_classes, places={"full": 51, "record": 51}),
+    Metric(
+        "class_tv", "class TV", split="test", sees="classes", measure=measure_classes,
+        places={"full": 51, "record": 51},
+    ),
 )  # fmt: skip

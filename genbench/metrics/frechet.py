@@ -250,15 +250,15 @@ def _measured(case: Case, split: Split) -> Measured:
 
 METRICS = (
     Metric(
-        "fid_test", "FID test", "lower", "fid", "test", measure=measure_test,
+        "fid_test", "FID test", "lower", "fid", "test", sees="everything", measure=measure_test,
         places={"quality": 20, "cost": 10, "full": 20, "record": 20},
     ),
     Metric(
-        "fid_train", "FID train", "lower", "fid", "train", measure=measure_train,
+        "fid_train", "FID train", "lower", "fid", "train", judged_as="fid_test", measure=measure_train,
         places={"quality": 21, "full": 21, "record": 30},
     ),
     Metric(
-        "fid_test_infinity", "FID-infinity test", "lower", "fid", "test", measure=measure_test,
+        "fid_test_infinity", "FID-infinity test", "lower", "fid", "test", judged_as="fid_test", measure=measure_test,
         places={"full": 70, "record": 22},
     ),
 )  # fmt: skip

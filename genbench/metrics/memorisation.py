@@ -51,4 +51,8 @@ def measure(case: Case) -> dict[str, Measured]:
     return {"memorised_share": Measured(value, len(case.generated), settings)}
 
 
-METRICS = (Metric("memorised_share", "memorised", split="train", measure=measure, places={"full": 60, "record": 60}),)
+METRICS = (
+    Metric(
+        "memorised_share", "memorised", split="train", sees="copies", measure=measure, places={"full": 60, "record": 60}
+    ),
+)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from genbench.metrics.value import Value
 
 Better = Literal["lower", "higher"]
+Sees = Literal["", "everything", "fidelity", "diversity", "classes", "copies"]
+"""What a metric must tell from real images before it may rank; "" if it is not tried."""
 LAST = 1000
 """The default place of a metric."""
 
@@ -33,7 +35,8 @@ class Metric:
     measured with test images instead. `places` are positions by layout, and in a `record`; the layout `full` has every
     metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
     measured elsewhere. `needs` is the ability that a model must have, a key of
-    `genbench.capabilities.CAPABILITIES`; those of the family `fidelity` need samples.
+    `genbench.capabilities.CAPABILITIES`; those of the family `fidelity` need samples. `sees` is what it is tried on
+    before it may rank, unless it is `judged_as` another.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Metric:
     split: Split = ""
     family: Literal["fidelity", "likelihood", "reconstruction"] = "fidelity"
     needs: str = ""
+    sees: Sees = ""
+    judged_as: str = ""
     places: Mapping[str, int] = field(default_factory=dict)
     measure: Callable[[Case], Mapping[str, Measured]] | None = None
 

@@ -71,7 +71,7 @@ def _error(values: tuple[float, ...]) -> float:
 
 METRICS = (
     Metric(RFID, "rFID", style="fid", split="test", family="reconstruction", needs="reconstruction",
-           places={"full": 90}),
+           judged_as="fid_test", places={"full": 90}),
     Metric(PSNR, "PSNR, dB", "higher", "score", "test", "reconstruction", needs="reconstruction", places={"full": 91}),
     Metric(CODE_USE, "codes used", "higher", "share", "test", "reconstruction", needs="codebook", places={"full": 92}),
     Metric(PERPLEXITY, "code perplexity", "higher", "rate", "test", "reconstruction", needs="codebook",

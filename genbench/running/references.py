@@ -6,6 +6,7 @@ import numpy as np
 
 from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.features import job_extractors, reference_features
+from genbench.evaluate.held_out import held_out, held_out_first
 from genbench.evaluate.samples import sample_measurements, score
 from genbench.extension.registry import Plugins
 from genbench.metrics import metrics_against
@@ -17,16 +18,20 @@ from genbench.support.store import release
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:
-    """The images of a reference row: seeded training images for `real`, uniform levels for `noise`."""
+    """The images of a reference row: training images for `real`, held-out ones first; uniform levels for `noise`."""
     if job.model == "noise":
         generator = np.random.default_rng(derive_seed(job.seed, "noise"))
         return Samples(generator.integers(0, 256, (job.samples, *data.shape), dtype=np.uint8))
-    return real_samples(data.train, job.samples, job.evaluation.seed)
+    return images_of(data.train, held_out_first(data, job.evaluation.seed)[0][: job.samples])
 
 
 def real_samples(part: Part, count: int, seed: int) -> Samples:
     """`count` images of a split in a seeded order, or all if it has fewer."""
-    indices = np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count]
+    return images_of(part, np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count])
+
+
+def images_of(part: Part, indices: np.ndarray) -> Samples:
+    """Some images of a split."""
     images = np.asarray(part.images[indices])
     release(part.images)
     return Samples(images)
@@ -37,11 +42,24 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
     found = sample_measurements(job, samples, data, plugins)
     if job.model != "real":
         return found
-    held_out = real_samples(data.test, job.samples, job.evaluation.seed)
+    held_out_images = real_samples(data.test, job.samples, job.evaluation.seed)
     for extractor in job_extractors(job, data, plugins):
+        if extractor.about:
+            found = [unseen_only(m, extractor.name, len(samples), len(held_out(data))) for m in found]
         train, test = (
             reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
         )
-        measured = score(job, data, extractor, extractor.features(held_out.images), {"train": train}, test)
+        measured = score(job, data, extractor, extractor.features(held_out_images.images), {"train": train}, test)
         found += [m for m in measured if m.metric in metrics_against("train")]
     return found
+
+
+def unseen_only(measured: Measurement, extractor: str, count: int, unseen: int) -> Measurement:
+    """The measurement, without its value if it is in the features of a classifier that was trained on some images."""
+    if count <= unseen or measured.settings.get("extractor", {}).get("name") != extractor:
+        return measured
+    note = f"{extractor} was trained on all but {unseen:,} training images: use --samples {unseen} for a floor"
+    return measured.model_copy(
+        update={"value": None, "stderr": None, "interval": None, "deviation": None, "status": "not_enough_samples",
+                "note": note}
+    )  # fmt: skip

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.model import Model
+    from genbench.records.ruler import Ruler
     from genbench.records.samples import Samples
 
 
@@ -61,6 +62,14 @@ def in_features(
     measure = reference_measurements if job.is_reference else sample_measurements
     found = [] if samples is None else measure(job, samples, data, plugins)
     return found if model is None else [*found, *rfid_measurements(FirstStage(job, model, data), plugins)]
+
+
+def rulers_of(names: Iterable[str], job: Job, data: Dataset, plugins: Plugins) -> dict[str, Ruler]:
+    """What is known of the named extractors on the job's images."""
+    from genbench.evaluate.samples import rulers
+
+    evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
+    return rulers(job.model_copy(update={"evaluation": evaluation}), data, plugins)
 
 
 def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
@@ -130,6 +139,7 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
         new = in_features(names, job, samples, data, plugins)
         stamps = extractor_stamps(names, plugins.registered("register_extractors"))
         record = extended(record, new, stamps, time.perf_counter() - began + spared_seconds())
+        record = record.model_copy(update={"rulers": {**record.rulers, **rulers_of(names, job, data, plugins)}})
         fault("rescore.measured")
         store.write_text(run.folder / "record.json", record.to_json())
         store.remove(run.folder / store.MEASURED)

@@ -18,6 +18,7 @@ from genbench.devices import exact_arithmetic, use_threads
 from genbench.evaluate.collapse import collapse_signs
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.evaluate.parts import spared_seconds
+from genbench.evaluate.samples import rulers
 from genbench.extension.registry import Plugins
 from genbench.metering.energy import energy_counter
 from genbench.metering.meter import Meter
@@ -113,6 +114,7 @@ class Run:
                 self.sample()
                 self.measure_throughput()
         self.evaluate()
+        self.check_rulers()
         self.draw()
         self.score_curve()
 
@@ -210,6 +212,11 @@ class Run:
         if self.samples is not None and not job.is_reference:
             known.warnings = collapse_signs(self.samples.images, self.data.test.images, measured)
         fault("evaluate.end")
+
+    def check_rulers(self) -> None:
+        """Find out which metrics may rank on these images; it belongs to the dataset and is booked on no model."""
+        if self.samples is not None:
+            self.known.rulers = rulers(self.job, self.data, self.plugins)
 
     def draw(self) -> None:
         """Draw the pictures that a report shows of these samples and this model."""

@@ -12,8 +12,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from genbench.support.errors import Busy
+from genbench.support.progress import stop_if_requested
 from genbench.support.store import check_links, disk_errors, make_folder
 
+LOOK_SECONDS = 0.5
 _held: set[Path] = set()
 _guard = threading.Lock()
 
@@ -42,6 +44,19 @@ def locked(folder: Path) -> Iterator[None]:
             file.flush()
             yield
             file.truncate(0)
+
+
+@contextmanager
+def awaited(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, after waiting for whoever has it."""
+    while True:
+        try:
+            with locked(folder):
+                yield
+                return
+        except Busy:
+            stop_if_requested()
+            time.sleep(LOOK_SECONDS)
 
 
 def in_use(folder: Path) -> bool:
