@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
-from genbench.cli.console import show_json
-from genbench.cli.options import DATASETS, JSON, PATH, PLUGIN, FiniteRange
+from genbench.cli.console import PreparationProgress, show_json
+from genbench.cli.options import DATA_ROOT, DATASETS, JSON, PATH, PLUGIN, WEIGHTS, FiniteRange
+from genbench.support.errors import BadInput
 from genbench.support.text import plain
 
 
@@ -36,14 +38,45 @@ def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> 
 
 
 @click.command()
+@click.option("--check", is_flag=True, help="Try the extractors on DATASET: which of their metrics may rank models?")
+@click.option("-d", "--dataset", metavar="DATASET", help="The images to try them on.")
+@click.option("--extractor", "names", multiple=True, metavar="NAME", help="Try this one; default: the dataset's own.")
+@click.option("--samples", type=click.IntRange(2), help="Images per row; default as in `genbench run`.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:0.")
 @PLUGIN
+@DATASETS
+@DATA_ROOT
+@WEIGHTS
+@click.option("--offline", is_flag=True, help="Never use the network.")
 @JSON
-def extractors(plugins: tuple[str, ...], as_json: bool) -> None:
-    """List the feature extractors by name."""
+def extractors(check: bool, dataset: str | None, names: tuple[str, ...], as_json: bool, **words: Any) -> None:
+    """List the feature extractors by name, or try some on a dataset.
+
+    With --check, held-out real images are spoilt in rising strength (blurred, covered, shuffled, ...). A metric that
+    does not see it, or that noise does not score worst in, is shown in tables but ranks nothing.
+    """
+    if check:
+        check_on(dataset, names, as_json, words)
+        return
     from genbench.commands.catalogue import as_lines, extractor_rows
 
-    rows = extractor_rows(plugins)
+    rows = extractor_rows(words["plugins"])
     show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "kind", "about"]))
+
+
+def check_on(dataset: str | None, names: tuple[str, ...], as_json: bool, words: dict[str, Any]) -> None:
+    """Try the extractors on a dataset and show the verdicts."""
+    from genbench.commands.ruler import Words, rulers
+    from genbench.tables.ruler import ruler_text
+
+    if dataset is None:
+        raise BadInput("--check: on which images?", "give -d DATASET; see `genbench datasets`")
+    found = rulers(Words(dataset, names, preparing=None if as_json else PreparationProgress(), **words))
+    if as_json:
+        show_json([ruler.model_dump(mode="json") for ruler in found])
+        return
+    for ruler in found:
+        click.echo(ruler_text(ruler))
 
 
 @click.command("plugins")

@@ -49,10 +49,15 @@ def run_session(session: Session, update: Update) -> list[Record]:
 
 
 def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Exception]:
-    """Run the jobs, those that share a training after its trainer; returns what kept jobs from leaving a record."""
+    """Run the jobs, and return what kept some from leaving a record.
+
+    The rows `real` come first: they train and try the extractors, so that none of it disturbs another's clock. Those
+    that share a training come after its trainer.
+    """
     waiting, ready = trainers(jobs), []
+    turns = [[job for job in jobs if job.id not in waiting and job.is_floor is floor] for floor in (True, False)]
     with marked(session) as context:
-        errors = run_together([job for job in jobs if job.id not in waiting], session, context, update)
+        errors = [error for turn in turns if turn for error in run_together(turn, session, context, update)]
         for job in (job for job in jobs if job.id in waiting):
             ended = record_of(waiting[job.id])
             if trained_by(job):

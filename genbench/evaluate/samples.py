@@ -46,13 +46,13 @@ def rulers(job: Job, data: Dataset, plugins: Plugins) -> dict[str, Ruler]:
     found = {}
     for own in job_extractors(job, data, plugins):
         ruler = ruler_of(own, data, job.samples, job.evaluation, job.runtime.cache)
-        found[own.name] = ruler if job.model == "real" else ruler.model_copy(update={"rungs": []})
+        found[own.name] = ruler if job.is_floor else ruler.model_copy(update={"rungs": []})
     return found
 
 
 def wanted(job: Job) -> tuple[str, ...]:
     """The splits that a row may be compared with: only the test split for `real`, which is made of training images."""
-    return ("test",) if job.model == "real" else ("train", "test")
+    return ("test",) if job.is_floor else ("train", "test")
 
 
 def score(

@@ -166,7 +166,8 @@ METRICS = (
         places={"cost": 41, "full": 41, "record": 41},
     ),
     Metric(
-        "density", "density", "higher", split="test", sees="fidelity", measure=measure, places={"full": 42, "record": 42}
+        "density", "density", "higher", split="test", sees="fidelity", measure=measure,
+        places={"full": 42, "record": 42},
     ),
     Metric(
         "coverage", "coverage", "higher", split="test", sees="diversity", measure=measure,

@@ -55,6 +55,11 @@ class Prospect:
     """Whether that training is still to be done, so that the job starts after the others."""
 
     @property
+    def turn(self) -> int:
+        """In which turn it starts: first the floors, at last those that wait for a training."""
+        return 0 if self.job.is_floor else 2 if self.waits else 1
+
+    @property
     def state(self) -> str:
         return "done" if self.done else "cannot" if self.problems else "to do"
 
@@ -112,7 +117,7 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
     known = [replace(task, seconds=about.seconds if (about := past.get(task.id)) else None) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
     unknown = dict.fromkeys(waiting[task.id].job.label for task in known if task.seconds is None)
-    turns = [[task for task in known if waiting[task.id].waits == later] for later in (False, True)]
+    turns = [[task for task in known if waiting[task.id].turn == turn] for turn in range(3)]
     return Schedule(tasks, pools, forecast_in_turn(turns, pools), list(unknown))
 
 

@@ -38,7 +38,7 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
 def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, runtime: Runtime) -> list[Job]:
     """The rows without a model, scored like the experiment's models on this dataset."""
     samples = experiment.samples or default_samples(dataset)
-    _check_samples(samples, dataset)
+    check_samples(samples, dataset)
     evaluation = EvaluationSettings(
         extractors=extractor_names(experiment.extractors, dataset),
         allow_rank_deficient=experiment.allow_rank_deficient,
@@ -129,7 +129,8 @@ def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:
     raise BadInput(f"model {choice.label!r}: {what}", hint)
 
 
-def _check_samples(samples: int, dataset: Dataset) -> None:
+def check_samples(samples: int, dataset: Dataset) -> None:
+    """Raise BadInput if the row `real` cannot have so many."""
     count = len(dataset.train)
     if samples > count:
         where = f"--samples {samples}: dataset {dataset.name!r} has {count} training images, too few for the real row"

@@ -13,7 +13,7 @@ from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records import protocol
 from genbench.records.budget import Budget
 from genbench.records.protocol import EvaluationSettings, versions
-from genbench.records.record import REFERENCES, JobStamp, PluginStamp
+from genbench.records.record import REAL, REFERENCES, JobStamp, PluginStamp
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 
@@ -97,6 +97,11 @@ class Job(BaseModel):
     def is_reference(self) -> bool:
         """Whether this is `real` or `noise`, a row without a model."""
         return self.model in REFERENCES
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether this is `real`, the row that the extractors are tried for."""
+        return self.model == REAL
 
     @property
     def is_trained(self) -> bool:

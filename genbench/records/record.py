@@ -30,7 +30,8 @@ SEAL, END = ',\n "digest": "', '"\n}\n'
 """The text before and after a record's digest, its last key."""
 FIX = "`genbench verify` lists what else is wrong; remove it and run its job again, which uses what is stored beside it"
 CHANGED = "changed since it was written: its digest does not match"
-REFERENCES = ("real", "noise")
+REAL = "real"
+REFERENCES = (REAL, "noise")
 NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]

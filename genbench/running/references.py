@@ -40,7 +40,7 @@ def images_of(part: Part, indices: np.ndarray) -> Samples:
 def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
     """A reference row's measurements; against the training split, `real` consists of test images."""
     found = sample_measurements(job, samples, data, plugins)
-    if job.model != "real":
+    if not job.is_floor:
         return found
     held_out_images = real_samples(data.test, job.samples, job.evaluation.seed)
     for extractor in job_extractors(job, data, plugins):
