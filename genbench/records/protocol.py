@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 from pydantic import BaseModel, ConfigDict, Field
 
-METRICS = 2
+METRICS = 3
 """Version of the metrics' code; raise it when the same features would give another value."""
 LIKELIHOOD = 1
 """Version of the convention; raise it when the same model would get another value."""
