@@ -52,7 +52,7 @@ NOISE = {
     "precision": 0.0,
     "recall": 0.0,
 }
-HIGHER = ("inception_score", "precision", "recall", "density", "coverage")
+HIGHER = ("inception_score", "precision", "recall", "density", "coverage", "two_sample")
 STDERR = {"inception_score": 0.12}
 PHASES = {"ldm": ("autoencoder", "diffusion"), "gan": ("generator", "critic")}
 

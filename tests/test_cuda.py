@@ -94,7 +94,7 @@ def test_scores_are_the_cpu_s(genbench, digits, tmp_path):
         assert genbench(*words).code == 0
         measured = numbers(record_of(run_of(tmp_path / "runs", device)))
         found.append({what: value for what, value in measured.items() if value is not None})
-    counts = {what for what in found[0] if what[0] in ("precision", "recall", "density", "coverage")}
+    counts = {what for what in found[0] if what[0] in ("precision", "recall", "density", "coverage", "two_sample")}
     smooth = [{what: value for what, value in values.items() if what not in counts} for values in found]
     assert smooth[1] == pytest.approx(smooth[0], rel=1e-4) and len(smooth[0]) > 6
     for what in counts:  # of neighbours, of which two may be as far away but for the last digit

@@ -32,7 +32,7 @@ def measure(generated=None, train=None, test=None, **change):
     return {m.metric: m for m in found}
 
 
-NEIGHBOURS = ["precision", "recall", "density", "coverage"]
+NEIGHBOURS = ["precision", "recall", "density", "coverage", "two_sample"]
 TEST = ["fid_test", "kid_test", "fid_test_infinity"]
 CLASSES = ["class_coverage", "class_tv"]
 NAMES = ["inception_score", *TEST, "fid_train", "kid_train", *NEIGHBOURS, *CLASSES, "memorised_share"]

@@ -40,13 +40,25 @@ def test_density_and_coverage_by_hand():
     assert found["density"] == pytest.approx(6 / 3) and found["coverage"] == pytest.approx(2 / 3)
 
 
+def others(cross, own, k):
+    """The share of the other kind among the k nearest, over its expectation: the mean of putting it first or last."""
+    n, m = cross.shape
+    own = own.clone().fill_diagonal_(math.inf)
+    first = torch.cat([cross, own], 1).sort(dim=1, stable=True).indices[:, :k] < m
+    last = torch.cat([own, cross], 1).sort(dim=1, stable=True).indices[:, :k] >= n
+    return float((first.double() + last).mean()) / 2 * (n + m - 1) / m
+
+
 def brute(generated, reference, k):
     own, cross = torch.cdist(reference, reference), torch.cdist(generated, reference)
     inside = cross <= own.kthvalue(k + 1).values
-    back = cross <= torch.cdist(generated, generated).kthvalue(k + 1).values[:, None]
+    apart = torch.cdist(generated, generated)
+    back = cross <= apart.kthvalue(k + 1).values[:, None]
+    mixed = min(others(cross, apart, k), others(cross.T, own, k))
     return {
         "precision": float(inside.any(1).double().mean()), "recall": float(back.any(0).double().mean()),
         "density": float(inside.sum()) / k / len(generated), "coverage": float(inside.any(0).double().mean()),
+        "two_sample": min(1.0, mixed),
     }  # fmt: skip
 
 
@@ -103,6 +115,64 @@ def test_noise_loses_density_and_coverage():
     ]
     for metric in ("precision", "density", "coverage"):
         assert found[0][metric] > found[1][metric] > found[2][metric]
+
+
+# two-sample test
+
+
+def two_sample(generated, reference, k=3):
+    return neighbour_metrics(generated, reference, k)["two_sample"].value
+
+
+def test_two_sample_by_hand():
+    """Next to 0 and 1 is the real 0.4, next to 10 and 10.5 is the other; of six others of each, three are real."""
+    assert two_sample(column(0, 1, 10, 10.5), column(0.4, 20, 30), 1) == pytest.approx((2 / 4) / (3 / 6))
+    generated, reference = column(0, 1, 10, 10.5), column(0.4, 30, 40)
+    assert two_sample(generated, reference, 2) == pytest.approx((2 / 8) / (3 / 6))
+    assert two_sample(reference, generated, 2) == two_sample(generated, reference, 2)
+    assert two_sample(column(0, 1), column(0.5, 9), 1) == 1.0  # all of both kinds, where 2/3 are expected
+
+
+@pytest.mark.parametrize("d", [2, 512])
+@pytest.mark.parametrize("k", [1, 3])
+def test_two_sample_of_equal_distributions_is_one_in_any_dimension(d, k):
+    found = [two_sample(normal(200, d, 2 * i).abs(), normal(300, d, 2 * i + 1).abs(), k) for i in range(6)]
+    assert all(value <= 1 for value in found) and np.mean(found) > 0.88
+
+
+@pytest.mark.parametrize("d", [8, 300])
+def test_two_sample_falls_with_every_distance_and_to_nothing(d):
+    reference = normal(400, d)
+    shifted = [two_sample(normal(400, d, seed=1, mean=mean), reference) for mean in (0, 0.3, 0.8, 9)]
+    wide = [two_sample(normal(400, d, seed=1, scale=scale), reference) for scale in (1, 1.5, 3, 100)]
+    narrow = [two_sample(normal(400, d, seed=1, scale=scale), reference) for scale in (1, 0.7, 0.4, 0.01)]
+    for found in (shifted, wide, narrow):
+        assert found == sorted(found, reverse=True) and found[0] > 0.9 and found[1] < 0.86 and found[-1] < 0.02
+
+
+def test_what_lies_near_the_mean_is_in_every_ball_and_yet_told_from_real_images():
+    """In 300 dimensions, points of half the deviation are nearer to every real one than real ones are to each other."""
+    reference = normal(300, 300)
+    found = values(neighbour_metrics(normal(300, 300, seed=1, scale=0.5), reference))
+    real = values(neighbour_metrics(normal(300, 300, seed=2), reference))
+    assert found["precision"] == 1.0 > real["precision"] and found["density"] > 10 and found["coverage"] == 1.0
+    assert found["two_sample"] == 0.0 and real["two_sample"] > 0.7
+
+
+def test_images_that_are_as_far_count_as_either_kind():
+    same = torch.full((200, 4), 0.3, dtype=torch.float64)
+    assert two_sample(same, same) == pytest.approx(399 / 400)
+    coarse = [two_sample(*(normal(300, 2, 2 * i + j).round() for j in (0, 1))) for i in range(4)]
+    assert np.mean(coarse) == pytest.approx(0.97, abs=0.03)
+    assert two_sample(normal(300, 2, mean=0.7).round(), normal(300, 2, 1).round()) < 0.95
+
+
+def test_copies_and_repeats_are_no_better_than_real_images():
+    reference, fresh = normal(300, 8), normal(300, 8, seed=1)
+    assert two_sample(reference, reference) == two_sample(reference.repeat(2, 1), reference) == 1.0
+    assert two_sample(fresh[:30].repeat(10, 1), reference) == 0.0
+    half = torch.cat([fresh[:150], normal(150, 8, seed=2, mean=9.0)])
+    assert two_sample(half, reference) == pytest.approx(0.65, abs=0.1)
 
 
 def test_few_images_are_told_with_their_number():

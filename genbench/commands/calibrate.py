@@ -24,6 +24,7 @@ from genbench.executors.local import threads_for
 from genbench.hookspecs import Calibration
 from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
 from genbench.metrics.features import Features
+from genbench.metrics.neighbours import neighbour_metrics
 from genbench.records.job import Runtime
 from genbench.records.v100 import measure_conversion
 from genbench.running.defaults import load_plugins
@@ -102,6 +103,7 @@ def calibrations(setup: Setup, tell: Callable[[str], None] | None = None) -> lis
     exact_arithmetic()
     groups: dict[str, Callable[[], Iterator[Check]]] = {
         "FID": fid_checks, "KID": kid_checks, "inception score": score_checks, "precision and recall": neighbour_checks,
+        "two-sample test": two_sample_checks,
         "equality with torch-fidelity": equality_checks, "bits/dim": bits_checks,
         **plugin_groups(), **{name: partial(bundled_checks, setup, name) for name in BUNDLED},
         "CIFAR-10": partial(cifar_checks, setup),
@@ -222,6 +224,29 @@ def neighbour_checks() -> Iterator[Check]:
     precision, recall = both(0.05 * normal(500, 8), normal(500, 8))
     apart = None if precision is None or recall is None else precision - recall
     yield check("precision less recall of a collapsed model", apart, 1.0, 0.3)
+
+
+def two_sample_checks() -> Iterator[Check]:
+    """Schilling 1986: 1 between equal distributions of any kind and dimension, 0 where neighbours are of one kind."""
+
+    def value(generated: Tensor, reference: Tensor, k: int = 3) -> float:
+        found = neighbour_metrics(generated, reference, k)["two_sample"].value
+        return math.nan if found is None else found
+
+    def column(*values: float) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)[:, None]
+
+    by_hand = value(column(0, 1, 10, 10.5), column(0.4, 30, 40), 2)
+    yield check("two-sample test of four points, by hand", by_hand, 0.5, 1e-9)
+    yield check("two-sample test of equal distributions", value(normal(2000, 8), normal(2000, 8)), 0.975, 0.03)
+    yield check("two-sample test of a set with itself", value(points := normal(300, 8), points), 1.0, 0.0)
+    yield check("two-sample test of distant sets", value(normal(300, 8) + 100, normal(300, 8)), 0.0, 0.0)
+    wide = value(2 * normal(300, 300), normal(300, 300))
+    yield check("two-sample test of scattered points", wide, 0.0, 0.0)
+    middle, reference = 0.5 * normal(300, 300), normal(300, 300)
+    yield check("two-sample test of points near the mean", value(middle, reference), 0.0, 0.0)
+    precision = neighbour_metrics(middle, reference)["precision"].value
+    yield check("precision of the same, which are in every ball", precision, 1.0, 0.0)
 
 
 def equality_checks() -> Iterator[Check]:

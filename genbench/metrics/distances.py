@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -48,6 +49,13 @@ class Distances:
         low, ones = [(1 - slack) * square for square in squares], [torch.ones_like(square) for square in squares]
         self._rows = _lifted(vectors[0], low[0], ones[0])
         self._columns = _lifted(-2 * vectors[-1], ones[-1], low[-1]).T
+
+    def turned(self) -> Distances:
+        """The same distances, from `second` to `first`."""
+        turned = copy.copy(self)
+        turned.first, turned.second, turned.blur = self.second, self.first, self.blur[::-1]
+        turned._rows, turned._columns = self._columns.T, self._rows.T
+        return turned
 
     def blocks(self) -> Iterator[tuple[int, Tensor]]:
         """Blocks of rows: the first row's index, and lower bounds (rows, M) of squared distances over scale^2."""
@@ -96,7 +104,11 @@ class Distances:
         return self.kth_of(*self.nearest(k + SPARE), k)
 
     def kth_of(self, lower: Tensor, columns: Tensor, k: int) -> Tensor:
-        """The k-th smallest distance of each row, whose smallest bounds (N, >= k) are given, sorted."""
+        """The k-th smallest distance (N,) of each row, whose smallest bounds (N, >= k) are given, sorted."""
+        return self.closest(lower, columns, k)[:, -1]
+
+    def closest(self, lower: Tensor, columns: Tensor, k: int) -> Tensor:
+        """The k smallest distances (N, k) of each row, sorted; its smallest bounds (N, >= k) are given, sorted."""
         import torch
 
         rows = torch.arange(len(lower))
@@ -105,12 +117,12 @@ class Distances:
         found = torch.full(lower.shape, torch.inf, dtype=torch.float64)
         i, j = candidates.nonzero(as_tuple=True)
         found[i, j] = self.exact(i, columns[i, j])
-        found = found.kthvalue(k).values
+        found = found.sort().values[:, :k]
         if lower.shape[1] < len(self.second):
             crowded = rows[candidates[:, -1]]
             for part in torch.split(crowded, 64):
                 whole = torch.cdist(self.first[part], self.second, compute_mode="donot_use_mm_for_euclid_dist")
-                found[part] = whole.kthvalue(k).values
+                found[part] = whole.topk(k, largest=False).values
         return found
 
 

@@ -1,11 +1,11 @@
-"""Precision, recall, density and coverage, from balls that reach to the k-th nearest neighbour."""
+"""Precision, recall, density, coverage and a two-sample test, from the k nearest neighbours of every image."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genbench.metrics.distances import BAND, SPARE, Distances
+from genbench.metrics.distances import BAND, SPARE, Distances, Nearest, smallest
 from genbench.metrics.features import checked, chosen
 from genbench.metrics.jackknife import jackknife_error, members
 from genbench.metrics.metric import Measured, Metric
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FEW = 1000
 GROUPS = 3
 LISTED = 11
-NAMES = ("precision", "recall", "density", "coverage")
+NAMES = ("precision", "recall", "density", "coverage", "two_sample")
 
 
 def precision_recall(generated: Tensor, reference: Tensor, k: int = 3) -> tuple[Value, Value]:
@@ -34,14 +34,24 @@ def precision_recall(generated: Tensor, reference: Tensor, k: int = 3) -> tuple[
 def neighbour_metrics(
     generated: Tensor, reference: Tensor, k: int = 3, error_splits: int = 0, seed: int = 2020
 ) -> dict[str, Value]:
-    """Precision and recall, and density and coverage (Naeem et al. 2020), of features (N, d) and (M, d), float64.
+    """Precision and recall, density and coverage (Naeem et al. 2020), and a two-sample test, of features (N, d) and
+    (M, d), float64.
 
     Density is the mean number of the reference's balls that contain a generated image, over k: it may exceed 1.
     Coverage is the share of the reference's balls that contain a generated image. All balls are closed.
 
-    With fixed reference images precision is binomial and density a mean; recall and coverage get their error from
-    subsets of two thirds of the generated images, in `error_splits` partitions into thirds
-    (genbench.metrics.jackknife), using the same distances.
+    The two-sample test (Schilling 1986, "Multivariate two-sample tests based on nearest neighbors") counts who is among
+    the k nearest other images, real and generated, of every image. For generated images it is the share of real ones
+    over M / (N + M - 1), its expectation for equal distributions of any kind; for real images that of generated ones
+    over N / (N + M - 1); each shows what the other hides. The value is the lower of the two (both, because their sum
+    is blind to scale in many dimensions: Chen and Friedman 2017, "A new graph-based two-sample test for multivariate
+    and object data"), and at most 1, so that copies of the reference gain nothing. Samples that crowd about the mean
+    are near to every real image, but nearer to their like; those that scatter are far from the real ones, who then
+    have their like for neighbours.
+
+    With fixed reference images precision is binomial and density a mean; the others get their error from subsets of
+    two thirds of the generated images, in `error_splits` partitions into thirds (genbench.metrics.jackknife), using the
+    same distances.
     """
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
     count = min(len(generated), len(reference))
@@ -56,11 +66,17 @@ def neighbour_metrics(
         "recall": Value(int(counted.recalled.sum()) / total),
         "density": Value(float(counted.balls.sum()) / (k * len(generated))),
         "coverage": Value(int(counted.covered.sum()) / total),
+        "two_sample": Value(min(1.0, float(_worse(counted.mixed, len(generated), total, k)))),
     }
     found["density"] = with_error(found["density"], float(counted.balls.std()) / k / len(generated) ** 0.5, low=0.0)
     if subsets.shape[1]:
-        for name, hits in (("recall", counted.recalled_by), ("coverage", counted.covered_by)):
-            error = jackknife_error(hits.double().mean(0), GROUPS)
+        of_subsets = {
+            "recall": counted.recalled_by.double().mean(0),
+            "coverage": counted.covered_by.double().mean(0),
+            "two_sample": _worse(counted.mixed_by, subsets.sum(0), total, k),
+        }
+        for name, values in of_subsets.items():
+            error = jackknife_error(values, GROUPS)
             found[name] = with_error(found[name], error, error_splits * (GROUPS - 1), low=0.0, high=1.0)
     note = f"{count} images per side: balls shrink with more, compare at this number only" if count < FEW else ""
     return {name: with_notes(value, note) for name, value in found.items()}
@@ -69,59 +85,94 @@ def neighbour_metrics(
 @dataclass(frozen=True)
 class Counts:
     """For every generated image, the number of reference balls it is in; for every reference image, whether it is
-    recalled and its ball covered, by all generated images (M,) and by each subset of them (M, subsets)."""
+    recalled and its ball covered, by all generated images (M,) and by each subset of them (M, subsets).
+
+    `mixed` (2,) are the numbers of images of the other kind among the k nearest, summed over the generated and over the
+    reference images, and `mixed_by` (2, subsets) those with each subset.
+    """
 
     balls: Tensor
     recalled: Tensor
     covered: Tensor
+    mixed: Tensor
     recalled_by: Tensor
     covered_by: Tensor
+    mixed_by: Tensor
 
 
 def _count(generated: Tensor, reference: Tensor, k: int, subsets: Tensor) -> Counts:
     """All pairs of reference (rows) and generated images (columns), a block of rows at a time."""
     import torch
 
-    radii = Distances(reference, reference).kth(k + 1)
-    own, of_subsets = _generated_radii(generated, k, subsets)
-    reach = of_subsets.amax(1).maximum(own) if subsets.shape[1] else own
+    listed = 5 * k + LISTED if subsets.shape[1] else k + 1 + SPARE
+    theirs = Distances(reference, reference)
+    theirs_own = theirs.closest(*theirs.nearest(k + 1 + SPARE), k + 1)[:, 1:]
+    ours = Distances(generated, generated)
+    near = ours.nearest(listed)
+    ours_own, own_of = ours.closest(*near, k + 1)[:, 1:], _within(ours, *near, k, subsets)
+    own_of.masked_fill_(~subsets[:, :, None], -torch.inf)
+    radii, reach, reach_of = theirs_own[:, -1:], ours_own[:, -1], own_of[:, :, -1]
+    farthest = reach_of.amax(1).maximum(reach) if subsets.shape[1] else reach
     distances = Distances(reference, generated)
+    to_theirs, to_ours = Nearest(len(generated), min(k + SPARE, len(reference))), []
     balls = torch.zeros(len(generated), dtype=torch.float64)
     recalled, covered = torch.zeros(len(reference), dtype=torch.bool), torch.zeros(len(reference), dtype=torch.bool)
     recalled_by, covered_by = (torch.zeros(len(reference), subsets.shape[1], dtype=torch.bool) for _ in range(2))
     for start, block in distances.blocks():
-        i, j = distances.inside(start, block, radii[start : start + len(block), None])
+        to_theirs.add(0, start, block.T.contiguous())
+        to_ours.append(smallest(block, listed))
+        i, j = distances.inside(start, block, radii[start : start + len(block)])
         balls += torch.bincount(j, minlength=len(balls))
         covered[i] = True
-        recalled[distances.inside(start, block, own[None])[0]] = True
+        recalled[distances.inside(start, block, reach[None])[0]] = True
         if subsets.shape[1]:
             _mark(covered_by, i, subsets[j])
-            i, j, near = _about(distances, start, block, reach)
-            _mark(recalled_by, i, near[:, None] <= of_subsets[j])
-    return Counts(balls, recalled, covered, recalled_by, covered_by)
+            i, j, apart = _about(distances, start, block, farthest)
+            _mark(recalled_by, i, apart[:, None] <= reach_of[j])
+    near = torch.cat([lower for lower, _ in to_ours]), torch.cat([columns for _, columns in to_ours])
+    theirs_cross, cross_of = distances.closest(*near, k), _within(distances, *near, k, subsets)
+    ours_cross = distances.turned().closest(to_theirs.values, to_theirs.columns, k)
+    mixed = _nearer(ours_cross, ours_own), _nearer(theirs_cross, theirs_own)
+    mixed_by = _nearer(ours_cross[:, None], own_of), _nearer(cross_of, theirs_own[:, None])
+    return Counts(balls, recalled, covered, torch.stack(mixed), recalled_by, covered_by, torch.stack(mixed_by))
 
 
-def _generated_radii(generated: Tensor, k: int, subsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Radii of the generated images among all (N,), and approximately within each subset (N, subsets), -inf outside it.
+def _nearer(others: Tensor, own: Tensor) -> Tensor:
+    """How many of the k nearest are of the other kind, summed over images (N, ..., k), from the k smallest distances to
+    each kind, sorted: the m-th of the others is one if it is nearer than the (k - m + 1)-th of the own kind. Of two as
+    far, either may come first: this is the mean of both orders."""
+    own = own.flip(-1)
+    return ((others <= own).double() + (others < own)).sum(-1).sum(0) / 2
 
-    Fewer than k of the 5k + 10 nearest others are in a subset once in a million; then the farthest stands in.
+
+def _worse(mixed: Tensor, count: Tensor | int, total: int, k: int) -> Tensor:
+    """The lower of the two shares of the other kind among the neighbours, over what equal distributions would have."""
+    generated, real = mixed * (count + total - 1) / (k * count * total)
+    return generated.minimum(real)
+
+
+def _within(distances: Distances, lower: Tensor, columns: Tensor, k: int, subsets: Tensor) -> Tensor:
+    """Distances (N, subsets, k) from each row to the k nearest columns of each subset, itself excluded, sorted and
+    approximate, from its smallest bounds (N, 5k + LISTED) and their columns.
+
+    Fewer than k of these are in a subset once in a million; then the farthest stands in.
     """
     import torch
 
-    distances = Distances(generated, generated)
-    listed = 5 * k + LISTED if subsets.shape[1] else k + 1 + SPARE
-    lower, columns = distances.nearest(listed)
-    radii = distances.kth_of(lower, columns, k + 1)
     within = []
-    for rows in torch.split(torch.arange(len(generated)), BAND):
-        alike = subsets[columns[rows]] & (columns[rows] != rows[:, None])[:, :, None]
-        enough = alike.cumsum(1) >= k
-        place = torch.where(enough.any(1), enough.int().argmax(1), columns.shape[1] - 1)
+    for rows in torch.split(torch.arange(len(lower)), BAND):
+        alike = subsets[columns[rows]]
+        if distances.symmetric:
+            alike &= (columns[rows] != rows[:, None])[:, :, None]
         blur = distances.blur[0][rows, None] + distances.blur[1][columns[rows]]
-        near = (lower[rows].double() + blur / 2).clamp(min=0).sqrt()
-        found = near.gather(1, place) * distances.scale
-        within.append(found.masked_fill(~subsets[rows], -torch.inf))
-    return radii, torch.cat(within)
+        near = (lower[rows].double() + blur / 2).clamp(min=0).sqrt() * distances.scale
+        seen, last = alike.cumsum(1), columns.shape[1] - 1
+        found = []
+        for count in range(1, k + 1):
+            enough = seen >= count
+            found.append(near.gather(1, torch.where(enough.any(1), enough.int().argmax(1), last)))
+        within.append(torch.stack(found, 2))
+    return torch.cat(within)
 
 
 def _about(distances: Distances, start: int, block: Tensor, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -143,7 +194,7 @@ def _mark(marks: Tensor, rows: Tensor, hits: Tensor) -> None:
 
 
 def measure(case: Case) -> dict[str, Measured]:
-    """Precision, recall, density and coverage, with equally many images on both sides."""
+    """All metrics of neighbours, with equally many images on both sides."""
     generated, test, given = case.generated, case.reference("test"), case.settings
     count = min(len(generated), len(test))
     ours = generated.take(chosen(len(generated), count, given.seed, "neighbours, generated"))
@@ -172,5 +223,9 @@ METRICS = (
     Metric(
         "coverage", "coverage", "higher", split="test", sees="diversity", measure=measure,
         places={"full": 43, "record": 43},
+    ),
+    Metric(
+        "two_sample", "two-sample", "higher", split="test", sees="fidelity", measure=measure,
+        places={"full": 44, "record": 44},
     ),
 )  # fmt: skip

@@ -19,7 +19,7 @@ class EvaluationSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     extractors: tuple[str, ...] = Field((), description="feature extractors; none: the dataset's default")
-    k: int = Field(3, ge=1, description="neighbours of precision, recall, density and coverage")
+    k: int = Field(3, ge=1, description="neighbours of precision, recall, density, coverage and the two-sample test")
     isc_splits: int = Field(10, ge=1, description="parts that the inception score is averaged over")
     kid_subsets: int = Field(100, ge=1, description="random subsets that KID is averaged over")
     error_splits: int = Field(20, ge=2, description="random partitions that sampling errors are taken from")
