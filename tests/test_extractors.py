@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from genbench.data.dataset import Dataset, Part
-from genbench.evaluate import classifier, extractors, pretrained
+from genbench.evaluate import classifier, extractors, pretrained, weights
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import check_extractors, extractor, extractor_names, known_extractors
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
@@ -203,6 +203,12 @@ def test_a_local_classifier_that_was_changed_is_refused(tmp_path, short):
 # weights of others
 
 
+def pin(monkeypatch, table):
+    """Let these be the published weights."""
+    for module in (weights, pretrained, extractors):
+        monkeypatch.setattr(module, "pinned", lambda: table)
+
+
 @pytest.fixture
 def vgg(tmp_path, monkeypatch):
     """vgg16 with a published weights file of our own making; returns its table entry and its bytes."""
@@ -210,8 +216,8 @@ def vgg(tmp_path, monkeypatch):
     source = tmp_path / "published" / "vgg16-397923af.pth"
     source.parent.mkdir()
     source.write_bytes(content)
-    about = {**extractors.pinned()["vgg16"], "sha256": hashlib.sha256(content).hexdigest(), "url": source.as_uri()}
-    monkeypatch.setattr(pretrained, "pinned", lambda: {"vgg16": about})
+    about = {**weights.pinned()["vgg16"], "sha256": hashlib.sha256(content).hexdigest(), "url": source.as_uri()}
+    pin(monkeypatch, {"vgg16": about})
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     return about, content
 
@@ -230,33 +236,33 @@ def test_missing_weights_offline_say_what_to_get_where_and_where_to_put_it(tmp_p
     for part in (about["url"], about["sha256"], str(target), "GENBENCH_WEIGHTS"):
         assert part in error.hint
     with pytest.raises(EnvironmentProblem, match="no such file"):
-        pretrained.find_weights("vgg16", tmp_path / "nowhere", offline=True)
+        weights.find_weights("vgg16", tmp_path / "nowhere", offline=True)
 
 
 def test_weights_are_found_by_file_by_folder_and_in_torch_hubs_cache(tmp_path, vgg):
     about, content = vgg
     published = tmp_path / "published" / about["file"]
-    assert pretrained.find_weights("vgg16", published, offline=True) == published
-    assert pretrained.find_weights("vgg16", published.parent, offline=True) == published
+    assert weights.find_weights("vgg16", published, offline=True) == published
+    assert weights.find_weights("vgg16", published.parent, offline=True) == published
     cached = tmp_path / "torch" / "hub" / "checkpoints" / about["file"]
     cached.parent.mkdir(parents=True)
     cached.write_bytes(content)
-    assert pretrained.find_weights("vgg16", tmp_path / "torch", offline=True) == cached
+    assert weights.find_weights("vgg16", tmp_path / "torch", offline=True) == cached
 
 
 def test_weights_are_downloaded_once_and_kept_only_if_they_are_the_published_ones(tmp_path, vgg, capfd):
     about, content = vgg
-    path = pretrained.find_weights("vgg16")
+    path = weights.find_weights("vgg16")
     assert path.read_bytes() == content and "downloading" in capfd.readouterr().err
     Path(about["url"].removeprefix("file://")).write_bytes(b"other")
-    assert pretrained.find_weights("vgg16") == path
+    assert weights.find_weights("vgg16") == path
     path.unlink()
     with pytest.raises(CorruptData, match="SHA-256"):
-        pretrained.find_weights("vgg16")
+        weights.find_weights("vgg16")
     assert list(path.parent.iterdir()) == []
     Path(about["url"].removeprefix("file://")).unlink()
     with pytest.raises(EnvironmentProblem, match="cannot download"):
-        pretrained.find_weights("vgg16")
+        weights.find_weights("vgg16")
 
 
 def test_wrong_weights_are_refused_before_torch_fidelity_sees_them(tmp_path, vgg, monkeypatch):
@@ -274,7 +280,9 @@ def test_every_pinned_extractor_is_torch_fidelitys_and_its_digest_agrees_with_th
     from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
     urls = {**MODEL_URLS, "inception-v3-compat": URL_INCEPTION_V3}
-    for name, about in extractors.pinned().items():
+    for name, about in weights.pinned().items():
+        if "package" in about:
+            continue
         layers = FEATURE_EXTRACTORS_REGISTRY[name].get_provided_features_list()
         assert about["layer"] in layers and about.get("logits_layer", about["layer"]) in layers
         assert len(about["sha256"]) == 64 and about["url"].startswith("https://")
@@ -296,11 +304,11 @@ def inception(tmp_path_factory, monkeypatch):
         for layer in random.modules():
             if isinstance(layer, torch.nn.Conv2d):
                 torch.nn.init.kaiming_normal_(layer.weight)
-    about = dict(extractors.pinned()["inception-v3-compat"])
+    about = dict(weights.pinned()["inception-v3-compat"])
     file = tmp_path_factory.mktemp("weights") / about["file"]
     torch.save(random.state_dict(), file)
     about["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    monkeypatch.setattr(pretrained, "pinned", lambda: {"inception-v3-compat": about})
+    pin(monkeypatch, {"inception-v3-compat": about})
     yield file
     file.unlink()
 
@@ -355,8 +363,8 @@ def test_dinov2_runs_local_code_only(tmp_path, monkeypatch):
     weight = torch.randn(384, 3, generator=torch.Generator().manual_seed(0))
     torch.save({"weight": weight}, tmp_path / "dinov2_vits14_pretrain.pth")
     digest = hashlib.sha256((tmp_path / "dinov2_vits14_pretrain.pth").read_bytes()).hexdigest()
-    about = {**extractors.pinned()["dinov2-vit-s-14"], "sha256": digest}
-    monkeypatch.setattr(pretrained, "pinned", lambda: {"dinov2-vit-s-14": about})
+    about = {**weights.pinned()["dinov2-vit-s-14"], "sha256": digest}
+    pin(monkeypatch, {"dinov2-vit-s-14": about})
     runtime = Runtime(tmp_path, tmp_path, offline=False)
     with pytest.raises(EnvironmentProblem, match="needs the code of DINOv2") as caught:
         check_extractors(["dinov2-vit-s-14"], dataset(), runtime)

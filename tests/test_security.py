@@ -84,7 +84,7 @@ def torch_file(folder: Path) -> bytes:
 
 
 def test_in_the_weights_of_extractors(tmp_path, digits):
-    from genbench.evaluate.pretrained import find_weights
+    from genbench.evaluate.weights import find_weights
 
     (tmp_path / "weights.pt").write_bytes(torch_file(tmp_path))
     with pytest.raises(CorruptData, match="SHA-256"):

@@ -75,9 +75,7 @@ def extractor_rows(files: Iterable[str]) -> list[Row]:
     """One row per feature extractor."""
     from genbench.evaluate.extractors import known_extractors
 
-    registered = load_plugins(files).registered("register_extractors")
-    own = [{"name": name, "kind": "plugin", "about": origin} for name, (_, origin) in registered.items()]
-    return [*known_extractors(), *own]
+    return known_extractors(load_plugins(files).registered("register_extractors"))
 
 
 def plugin_rows(files: Iterable[str]) -> list[Row]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from genbench.evaluate.extractor import SHIPPED_FOLDER, BatchProgress, Extractor, stamped
-from genbench.evaluate.pretrained import pinned
+from genbench.evaluate.weights import find_weights, pinned
 from genbench.metrics.features import Features
 from genbench.support import digests
 from genbench.support.errors import BadInput, did_you_mean
@@ -49,17 +49,183 @@ def shipped() -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
-def known_extractors() -> list[dict[str, Any]]:
-    """One row per extractor that needs no plugin: name, kind, and what it is."""
-    rows = [{"name": name, "kind": "shipped", "about": about["about"]} for name, about in shipped().items()]
-    rows.append(
-        {"name": LOCAL, "kind": "local", "about": "a classifier trained on the dataset's labels, kept in the cache"}
-    )
-    for name, about in pinned().items():
-        rows.append(
-            {"name": name, "kind": "torch-fidelity", "about": f"{about['dim']} features, weights {about['file']}"}
-        )
-    return rows
+class Kind(Protocol):
+    """Extractors that are listed, checked and built alike."""
+
+    label: str
+
+    def about(self) -> Mapping[str, str]:
+        """A line about each extractor, by name."""
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """Raise BadInput if it cannot take the dataset's images."""
+
+    def prepare(self, name: str, resources: Resources) -> None:
+        """Find what it needs, downloading it if that is allowed. Raises EnvironmentProblem or CorruptData."""
+
+    def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
+        """It, ready for the dataset's images. Raises as `prepare`."""
+
+    def stamp(self, name: str) -> str:
+        """What distinguishes it from earlier ones of its name."""
+
+
+class Shipped:
+    """Classifiers of digits that are part of genbench."""
+
+    label = "shipped"
+
+    def about(self) -> Mapping[str, str]:
+        return {name: about["about"] for name, about in shipped().items()}
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        own = tuple(shipped()[name]["shape"])
+        if own != dataset.shape:
+            wanted, has = ("x".join(map(str, shape)) for shape in (own, dataset.shape))
+            raise BadInput(f"{name} takes {wanted} images, {dataset.name!r} has {has}", f"use {LOCAL} or {GENERAL}")
+
+    def prepare(self, name: str, resources: Resources) -> None:
+        from genbench.evaluate.classifier import verify_classifier
+
+        verify_classifier(SHIPPED_FOLDER / f"{name}.json")
+
+    def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
+        return _classifier(name, SHIPPED_FOLDER / f"{name}.json", resources.device)
+
+    def stamp(self, name: str) -> str:
+        return str(shipped()[name]["sha256"])
+
+
+class Local:
+    """The classifier that is trained here, on the dataset's labels."""
+
+    label = "local"
+
+    def about(self) -> Mapping[str, str]:
+        return {LOCAL: "a classifier trained on the dataset's labels, kept in the cache"}
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        if dataset.num_classes < 2:
+            raise BadInput(f"{LOCAL} needs labels of at least 2 classes; {dataset.name!r} has none", f"use {GENERAL}")
+
+    def prepare(self, name: str, resources: Resources) -> None:
+        """Nothing: it is trained by the first job that needs it."""
+
+    def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
+        from genbench.evaluate.classifier import local_classifier
+
+        return _classifier(name, local_classifier(dataset, resources.cache, resources.device), resources.device)
+
+    def stamp(self, name: str) -> str:
+        from genbench.evaluate.classifier import RECIPE
+
+        return str(RECIPE)
+
+
+def _classifier(name: str, file: Path, device: str) -> Extractor:
+    from genbench.evaluate.classifier import load_classifier
+
+    model, facts = load_classifier(file, device)
+    identity = {
+        "weights_sha256": facts.sha256, "layer": "penultimate", "resize": "none", "local": name == LOCAL,
+        "trained_on": facts.trained_on,
+    }  # fmt: skip
+    return Extractor(name, model, model.dim, model.num_classes, identity, device)
+
+
+class Pretrained:
+    """torch-fidelity's networks, with weights that are downloaded or given."""
+
+    label = "torch-fidelity"
+
+    def about(self) -> Mapping[str, str]:
+        found = {name: about for name, about in pinned().items() if "package" not in about}
+        return {name: f"{about['dim']} features, weights {about['file']}" for name, about in found.items()}
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        if dataset.shape[0] not in (1, 3):
+            raise BadInput(f"{name} takes images of 1 or 3 channels, not {dataset.shape[0]}")
+
+    def prepare(self, name: str, resources: Resources) -> None:
+        from genbench.evaluate.pretrained import find_code
+
+        find_weights(name, resources.weights, resources.offline)
+        find_code(name, resources.weights)
+
+    def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
+        from genbench.evaluate.pretrained import pretrained
+
+        return pretrained(name, dataset.shape[0], resources.weights, resources.offline, resources.device)
+
+    def stamp(self, name: str) -> str:
+        return str(pinned()[name]["sha256"])
+
+
+class Packaged(Pretrained):
+    """Networks whose weights are a package of the Python index, required by an extra of genbench."""
+
+    label = "package"
+
+    def about(self) -> Mapping[str, str]:
+        found = {name: about for name, about in pinned().items() if "package" in about}
+        return {
+            name: f"{about['dim']} features, weights of {about['package']} (extra: {about['extra']})"
+            for name, about in found.items()
+        }
+
+    def prepare(self, name: str, resources: Resources) -> None:
+        find_weights(name, resources.weights)
+
+    def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
+        from genbench.evaluate.efficientnet import photographic
+
+        return photographic(name, dataset.shape[0], resources.weights, resources.device)
+
+
+class Plugins:
+    """What plugins registered: the function that builds each, and who registered it."""
+
+    label = "plugin"
+
+    def __init__(self, registered: Registered) -> None:
+        self._registered = registered
+
+    def about(self) -> Mapping[str, str]:
+        return {name: origin for name, (_, origin) in self._registered.items()}
+
+    def check(self, name: str, dataset: Dataset) -> None:
+        """Nothing: it refuses images itself."""
+
+    def prepare(self, name: str, resources: Resources) -> None:
+        """Nothing: it finds its own weights."""
+
+    def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
+        return _foreign(name, *self._registered[name])
+
+    def stamp(self, name: str) -> str:
+        return digests.source_digest(self._registered[name][0])
+
+
+def kinds(registered: Registered | None = None) -> list[Kind]:
+    """All kinds of extractors; a later one's name hides an earlier one's."""
+    return [Shipped(), Local(), Packaged(), Pretrained(), Plugins(registered or {})]
+
+
+def known_extractors(registered: Registered | None = None) -> list[dict[str, Any]]:
+    """One row per extractor: name, kind, and what it is."""
+    return [
+        {"name": name, "kind": kind.label, "about": about}
+        for kind in kinds(registered)
+        for name, about in kind.about().items()
+    ]
+
+
+def kind_of(name: str, registered: Registered | None = None) -> Kind:
+    """The kind of the named extractor. Raises BadInput if there is none of the name."""
+    known = {name: kind for kind in kinds(registered) for name in kind.about()}
+    if name not in known:
+        raise BadInput(f"unknown extractor {name!r}", did_you_mean(name, set(known)))
+    return known[name]
 
 
 def extractor_names(names: Iterable[str], dataset: Dataset) -> tuple[str, ...]:
@@ -76,28 +242,9 @@ def check_extractors(
     Raises BadInput (unknown name, unsuitable dataset), EnvironmentProblem (no weights), CorruptData (wrong weights).
     """
     for name in extractor_names(names, dataset):
-        _check_name(name, dataset, registered or {})
-        if name in shipped():
-            from genbench.evaluate.classifier import verify_classifier
-
-            verify_classifier(SHIPPED_FOLDER / f"{name}.json")
-        elif name in pinned():
-            from genbench.evaluate.pretrained import find_code, find_weights
-
-            find_weights(name, runtime.weights, runtime.offline)
-            find_code(name, runtime.weights)
-
-
-def _check_name(name: str, dataset: Dataset, registered: Registered) -> None:
-    own = shipped().get(name)
-    if own is not None and tuple(own["shape"]) != dataset.shape:
-        wanted, has = ("x".join(map(str, shape)) for shape in (own["shape"], dataset.shape))
-        raise BadInput(f"{name} takes {wanted} images, {dataset.name!r} has {has}", f"use {LOCAL} or {GENERAL}")
-    if name == LOCAL and dataset.num_classes < 2:
-        raise BadInput(f"{LOCAL} needs labels of at least 2 classes; {dataset.name!r} has none", f"use {GENERAL}")
-    known = {*shipped(), *pinned(), LOCAL, *registered}
-    if name not in known:
-        raise BadInput(f"unknown extractor {name!r}", did_you_mean(name, known))
+        kind = kind_of(name, registered)
+        kind.check(name, dataset)
+        kind.prepare(name, runtime)
 
 
 def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Registered | None = None) -> Extractor:
@@ -105,34 +252,14 @@ def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Regis
 
     `registered` are the plugins' extractors by name: their builder and their origin. Raises as `check_extractors`.
     """
-    _check_name(name, dataset, registered or {})
-    if registered and name in registered:
-        return _foreign(name, *registered[name])
-    if name in pinned():
-        from genbench.evaluate.pretrained import pretrained
-
-        return pretrained(name, dataset.shape[0], runtime.weights, runtime.offline, runtime.device)
-    from genbench.evaluate.classifier import load_classifier, local_classifier
-
-    if name in shipped():
-        file = SHIPPED_FOLDER / f"{name}.json"
-    else:
-        file = local_classifier(dataset, runtime.cache, runtime.device)
-    model, facts = load_classifier(file, runtime.device)
-    identity = {
-        "weights_sha256": facts.sha256, "layer": "penultimate", "resize": "none", "local": name == LOCAL,
-        "trained_on": facts.trained_on,
-    }  # fmt: skip
-    return Extractor(name, model, model.dim, model.num_classes, identity, runtime.device)
+    kind = kind_of(name, registered)
+    kind.check(name, dataset)
+    return kind.build(name, dataset, runtime)
 
 
 def extractor_stamps(names: Iterable[str], registered: Registered | None = None) -> dict[str, str]:
     """What distinguishes each extractor from earlier ones of its name, computed without building it."""
-    from genbench.evaluate.classifier import RECIPE
-
-    known = {name: str(about["sha256"]) for name, about in (*shipped().items(), *pinned().items())}
-    own = {name: digests.source_digest(build) for name, (build, _) in (registered or {}).items()}
-    return {name: stamped(own.get(name) or known.get(name) or str(RECIPE)) for name in names}
+    return {name: stamped(kind_of(name, registered).stamp(name)) for name in names}
 
 
 class _Foreign(Extractor):

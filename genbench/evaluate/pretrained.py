@@ -1,32 +1,22 @@
-"""torch-fidelity's networks: finding and verifying their weights, and preparing their images.
-
-torch-fidelity unpickles weight files, so it gets a file only after its SHA-256 has been checked.
-"""
+"""torch-fidelity's networks: building them from verified weights, and preparing their images."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
-import urllib.request
-from collections.abc import Iterator
 from contextlib import redirect_stdout
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genbench.evaluate.extractor import BATCH, SHIPPED_FOLDER, Extractor, FeatureNetwork
-from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
+from genbench.evaluate.extractor import BATCH, Extractor, FeatureNetwork
+from genbench.evaluate.weights import find_weights, pinned
+from genbench.support.errors import CorruptData, EnvironmentProblem
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-TIMEOUT_SECONDS = 30
-MOST_BYTES = 4 * 2**30
-"""Three times the size of the largest published weights."""
 CPU_BATCH = 16
 """Activations of 299x299 images soon exceed the CPU's cache."""
 DINO_CODE = "facebookresearch_dinov2_main"
@@ -35,9 +25,7 @@ DINO_CODE = "facebookresearch_dinov2_main"
 def pretrained(
     name: str, channels: int, weights: Path | None = None, offline: bool = False, device: str = "cpu"
 ) -> Extractor:
-    """The named extractor for images of 1 or 3 channels. Raises BadInput, EnvironmentProblem or CorruptData."""
-    if channels not in (1, 3):
-        raise BadInput(f"{name} takes images of 1 or 3 channels, not {channels}")
+    """The named extractor for images of 1 or 3 channels. Raises EnvironmentProblem or CorruptData."""
     about = pinned()[name]
     layers = [about[key] for key in ("layer", "logits_layer") if key in about]
     network = build_network(name, layers, find_weights(name, weights, offline), find_code(name, weights)).to(device)
@@ -124,69 +112,6 @@ def _dino(name: str, layers: list[str], weights: Path, code: Path) -> torch.nn.M
     return LocalDino()
 
 
-def find_weights(name: str, given: Path | None = None, offline: bool = False) -> Path:
-    """The weights file: `given` (the file, or its folder), else in torch hub's cache, else downloaded into it.
-
-    Raises CorruptData if the file is not the published one, EnvironmentProblem if there is none.
-    """
-    import torch
-
-    about = pinned()[name]
-    cached = Path(torch.hub.get_dir()) / "checkpoints" / str(about["file"])
-    places = [cached]
-    if given is not None:
-        if not given.exists():
-            raise EnvironmentProblem(
-                f"{given}: no such file or folder of weights", "correct --weights or the variable GENBENCH_WEIGHTS"
-            )
-        places.insert(0, given / str(about["file"]) if given.is_dir() else given)
-    for path in places:
-        if path.is_file():
-            _verify(path, str(path), about)
-            return path
-    if offline:
-        raise EnvironmentProblem(
-            f"{name}: no weights {about['file']} in {' or '.join(str(path.parent) for path in places)}",
-            f"get them from {about['url']} (SHA-256 {about['sha256']}) and put them at {cached}, "
-            "or into a folder named by --weights or GENBENCH_WEIGHTS",
-        )
-    return _download(name, about, cached)
-
-
-def _verify(path: Path, origin: str, about: dict[str, Any]) -> None:
-    found = digests.file_digest(path)
-    if found != about["sha256"]:
-        raise CorruptData(
-            f"{origin}: its SHA-256 is {found[:12]}..., but that of the published weights is {about['sha256'][:12]}...",
-            f"remove it, and get {about['file']} from {about['url']}",
-        )
-
-
-def _download(name: str, about: dict[str, Any], path: Path) -> Path:
-    print(f"{name}: downloading {about['url']} to {path}", file=sys.stderr)
-    with store.atomic_file(path) as temporary:
-        with temporary.open("wb") as file:
-            file.writelines(_blocks(name, about, path))
-        _verify(temporary, about["url"], about)
-    return path
-
-
-def _blocks(name: str, about: dict[str, Any], path: Path) -> Iterator[bytes]:
-    read = 0
-    try:
-        with urllib.request.urlopen(about["url"], timeout=TIMEOUT_SECONDS) as response:  # noqa: S310  pinned.json's, https
-            while block := response.read(2**20):
-                read += len(block)
-                if read > MOST_BYTES:
-                    raise EnvironmentProblem(f"{about['url']}: more than {MOST_BYTES:,} bytes", "get it elsewhere")
-                yield block
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{name}: cannot download {about['url']}: {error}",
-            f"get it elsewhere (SHA-256 {about['sha256']}) and put it at {path}, or name its folder by --weights",
-        ) from error
-
-
 def find_code(name: str, given: Path | None = None) -> Path | None:
     """The folder of DINOv2's code, which is never downloaded; None for other networks. Raises EnvironmentProblem."""
     import torch
@@ -210,10 +135,3 @@ def code_digest(folder: Path) -> str:
     for file in sorted(folder.rglob("*.py")):
         content.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
     return content.hexdigest()
-
-
-@cache
-def pinned() -> dict[str, dict[str, Any]]:
-    """torch-fidelity's extractors by name: file, URL and SHA-256 of the weights, layer, dimension, input side."""
-    table: dict[str, dict[str, Any]] = json.loads((SHIPPED_FOLDER / "pinned.json").read_text(encoding="utf-8"))
-    return table
