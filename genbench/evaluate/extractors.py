@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from genbench.evaluate.extractor import SHIPPED_FOLDER, BatchProgress, Extractor, stamped
+from genbench.evaluate.local_classifier import TOLD, local_classifier
 from genbench.evaluate.pretrained import pinned
 from genbench.metrics.features import Features
 from genbench.support import digests
@@ -112,7 +113,7 @@ def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Regis
         from genbench.evaluate.pretrained import pretrained
 
         return pretrained(name, dataset.shape[0], runtime.weights, runtime.offline, runtime.device)
-    from genbench.evaluate.classifier import load_classifier, local_classifier
+    from genbench.evaluate.classifier import load_classifier
 
     if name in shipped():
         file = SHIPPED_FOLDER / f"{name}.json"
@@ -123,6 +124,8 @@ def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Regis
         "weights_sha256": facts.sha256, "layer": "penultimate", "resize": "none", "local": name == LOCAL,
         "trained_on": facts.trained_on,
     }  # fmt: skip
+    if name == LOCAL:
+        identity |= facts.model_dump(include={"recipe", "updates", *TOLD})
     return Extractor(name, model, model.dim, model.num_classes, identity, runtime.device)
 
 
