@@ -11,7 +11,7 @@ from genbench.data.folders import data_root
 from genbench.data.preparation import prepare
 from genbench.evaluate import classifier_training
 from genbench.evaluate.augmentation import WAYS, blur, mirror_score, moved, pixel_statistics, spoilt
-from genbench.evaluate.classifier import Classifier, accuracy, load_classifier, save_classifier
+from genbench.evaluate.classifier import Classifier, accuracy, load_classifier, save_classifier, size_for
 from genbench.evaluate.classifier_training import Examples, train_classifier
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import SHIPPED_FOLDER
@@ -35,14 +35,18 @@ def toy_set(n=300):
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 12), (1, 28, 28), (3, 32, 32), (2, 33, 17), (3, 64, 64)])
 def test_any_image_from_8x8_up_gives_features_and_logits(shape):
-    model = Classifier(shape, 7).eval()
+    model = Classifier(shape, 7, *size_for(shape, 5000)).eval()
     features, logits = model(torch.from_numpy(images(3, shape)))
-    assert features.shape == (3, model.dim) and logits.shape == (3, 7) and features.isfinite().all()
+    assert (
+        features.shape == (3, model.dim) == (3, model.widths[-2] + 64)
+        and logits.shape == (3, 7)
+        and features.isfinite().all()
+    )
     assert not any(isinstance(layer, torch.nn.modules.batchnorm._BatchNorm) for layer in model.modules())
 
 
 def test_features_depend_on_no_other_image_and_see_contrast():
-    model = Classifier((1, 28, 28), 10).eval()
+    model = Classifier((1, 28, 28), 10, *size_for((1, 28, 28), 5000)).eval()
     stack = torch.from_numpy(images(9, (1, 28, 28)))
     whole, single = model(stack)[0], torch.cat([model(image[None])[0] for image in stack])
     assert torch.allclose(whole, single, rtol=1e-5, atol=1e-6)
@@ -69,18 +73,22 @@ def test_training_learns_repeats_and_leaves_the_global_generator_alone(monkeypat
 
 
 def test_features_are_scaled_to_unit_variance_and_logits_are_not():
-    model, stack = Classifier((1, 8, 8), 3), torch.from_numpy(images(200))
+    model, stack = Classifier((1, 8, 8), 3, 16, (8, 8)), torch.from_numpy(images(200))
     with torch.no_grad():
         before = model(stack)
         model.standardize(stack)
         features, logits = model(stack)
-    assert float(features.var(0).mean()) == pytest.approx(1, rel=1e-4)
+    for part in features.split(8, 1):
+        assert float(part.var(0).mean()) == pytest.approx(1, rel=1e-4)
     assert float(before[0].var(0).mean()) < 0.9 and torch.allclose(logits, before[1], rtol=1e-4, atol=1e-5)
 
 
 def test_a_folded_network_computes_what_the_normalised_one_does():
     torch.manual_seed(0)
-    model, stack = Classifier((3, 16, 16), 5, normalised=True), to_float(torch.from_numpy(images(64, (3, 16, 16))))
+    model, stack = (
+        Classifier((3, 16, 16), 5, 16, (8, 8), normalised=True),
+        to_float(torch.from_numpy(images(64, (3, 16, 16)))),
+    )
     model.outputs(stack)  # which changes the running statistics
     with torch.no_grad():
         expected, folded = model.eval().outputs(stack), model.folded()
@@ -113,15 +121,15 @@ def keep_the_last(best, model):
 def test_the_weights_that_know_the_held_out_images_best_are_kept(monkeypatch):
     stack, labels = toy_set(40)
     best = classifier_training.Best(Examples(stack, labels, np.arange(20), np.arange(20, 40)), "cpu")
-    good, bad = (Classifier((1, 8, 8), 2) for _ in range(2))
-    monkeypatch.setattr(
-        good,
-        "forward",
-        lambda levels: (None, (levels[:, 0, 0, 0] < levels[:, 0, 0, 7])[:, None] * torch.tensor([-9.0, 9.0])),
-    )
+    good, bad = (Classifier((1, 8, 8), 2, 16, (8, 8)) for _ in range(2))
+    monkeypatch.setattr(good, "forward", lambda levels: (None, right_is_brighter(levels)))
     for model in (bad, good, bad):
         best.consider(model)
     assert torch.equal(best.state["head.weight"], good.head.weight)
+
+
+def right_is_brighter(levels):
+    return (levels[:, 0, 0, 0] < levels[:, 0, 0, 7])[:, None] * torch.tensor([-9.0, 9.0])
 
 
 # what it sees beside the images
@@ -204,7 +212,7 @@ def test_what_is_no_digit_is_far_from_the_digits(digits_in_a_hurry):
 
 
 def saved(tmp_path):
-    model = Classifier((1, 8, 8), 3)
+    model = Classifier((1, 8, 8), 3, 16, (8, 8))
     save_classifier(tmp_path / "c.json", model, about="toy", trained_on="nothing", train_images=0)
     return model, tmp_path / "c.json"
 
@@ -230,7 +238,7 @@ def flip(file):
         lambda json_file, weights: weights.unlink(),
         lambda json_file, weights: json_file.write_text("{"),
         lambda json_file, weights: json_file.write_text("{}"),
-        lambda json_file, weights: json_file.write_text(json_file.read_text().replace('"dim": 64', '"dim": 32')),
+        lambda json_file, weights: json_file.write_text(json_file.read_text().replace('"dim": 16', '"dim": 24')),
     ],
 )
 def test_files_that_were_harmed_are_refused(tmp_path, harm):

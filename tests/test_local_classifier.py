@@ -74,7 +74,7 @@ def test_its_training_is_planned_announced_and_booked_on_no_model(genbench, runs
     monkeypatch.setattr(classifier_training, "train_classifier", slow)
     wanted = ("-m", "gaussian", "-d", "digits", "--budget", "5steps", "--extractor", "local-classifier")
     plan = genbench("plan", *wanted)
-    assert plan.out.count("trains the local classifier first, once: 3 updates on 1,078 images") == 1, (
+    assert plan.out.count("trains the local classifier first, once: 3 updates on 1,082 images") == 1, (
         plan.out + plan.err
     )
     run = run_of(runs, "mine")

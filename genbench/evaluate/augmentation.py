@@ -95,6 +95,10 @@ def _averaged(images: Tensor, own: slice, share: Tensor, pixels: tuple[Tensor, T
     return torch.lerp(images[own], pixels[0].expand_as(images[own]), share)
 
 
+def _faded(images: Tensor, own: slice, share: Tensor, pixels: tuple[Tensor, Tensor], rng: torch.Generator) -> Tensor:
+    return torch.lerp(images[own], images[own].mean((2, 3), keepdim=True), share)
+
+
 def _blended(images: Tensor, own: slice, share: Tensor, pixels: tuple[Tensor, Tensor], rng: torch.Generator) -> Tensor:
     return torch.lerp(images[own], images.roll(1, 0)[own], share / 2)
 
@@ -112,12 +116,12 @@ def _tiles(images: Tensor, own: slice, share: Tensor, pixels: tuple[Tensor, Tens
     covered = found[:, :, : tall * TILES, : wide * TILES]
     tiles = covered.reshape(count, channels, TILES, tall, TILES, wide).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     source = _shuffled(count, TILES * TILES, share[:, 0, 0], rng)
-    tiles = tiles[torch.arange(count)[:, None], source].unflatten(1, (TILES, TILES))
+    tiles = tiles[torch.arange(count)[:, None], source].reshape(count, TILES, TILES, channels, tall, wide)
     covered.copy_(tiles.permute(0, 3, 1, 4, 2, 5).reshape(covered.shape))
     return found
 
 
-WAYS: tuple[Way, ...] = (_uniform, _blurred, _gaussian, _blended, _noisy, _averaged, _pixels, _tiles)
+WAYS: tuple[Way, ...] = (_uniform, _blurred, _gaussian, _blended, _noisy, _averaged, _pixels, _tiles, _faded)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:

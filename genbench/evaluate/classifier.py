@@ -5,6 +5,7 @@ A JSON file describes a trained one (`Facts`); the safetensors file beside it ho
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,15 @@ from genbench.support.errors import CorruptData, first_line
 
 RECIPE = 2
 """Version of architecture and training; raise it when the same images would give a different classifier."""
-DIM = 128
 FIRST_WIDTHS = (32, 64)
-MOST_WIDTHS = 128
-MOST_SIDE = 64
+WIDTH, MOST_WIDTH, MOST_SIDE = 64, 128, 64
+FEW = 2000
 
 
 class Facts(BaseModel):
     """A trained classifier's architecture, origin, accuracy, and the SHA-256 of its weights.
 
-    The files of the classifiers that ship with genbench (recipe 1) give neither widths nor rejection.
+    The files of the classifiers that ship with genbench (recipe 1) do not give their widths.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -42,7 +42,6 @@ class Facts(BaseModel):
     num_classes: int
     dim: int
     widths: tuple[int, ...] = FIRST_WIDTHS
-    rejects: bool = False
     trained_on: str
     train_images: int
     held_out_images: int = 0
@@ -53,44 +52,61 @@ class Facts(BaseModel):
     sha256: str
 
 
-def widths_for(shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """The channels at each halving of the side, down to one of 4 to 7: 32 and doubling, or 16 if there are four."""
+def size_for(shape: tuple[int, int, int], images: int) -> tuple[int, tuple[int, ...]]:
+    """The number of features, and the channels at each halving of the side, for images of this shape and number.
+
+    The side is halved until it is 4 to 7, and the channels double: up to 64 at the second halving, or the third if
+    there are four. Below 2,000 images everything is half as wide.
+    """
     stages = max(2, int(math.log2(min(MOST_SIDE, *shape[1:]) / 4)))
-    narrowest = 32 if stages < 4 else 16
-    return tuple(min(narrowest * 2**stage, MOST_WIDTHS) for stage in range(stages))
+    narrowest = WIDTH // 2 if stages < 4 else WIDTH // 4
+    less = 2 if images < FEW else 1
+    widths = tuple(min(narrowest * 2**stage, MOST_WIDTH) // less for stage in range(stages))
+    return WIDTH // less + widths[-2], widths
 
 
 class Classifier(nn.Module):
-    """Pairs of 3x3 convolutions that halve the side, a feature layer, its mean over space, and a linear head.
+    """Pairs of 3x3 convolutions that halve the side, a feature layer, means over space, and a linear head.
 
-    Images of more than 64 pixels are averaged down to at most that first. `rejects` adds an output to the head: the
-    logit of an image that is of no class. In training a batch normalisation follows each convolution if `normalised`;
-    `folded` makes it part of the convolution, so that features do not depend on the rest of the batch. `scale` makes
-    their mean variance over training images 1, so that distances are comparable across domains.
+    Features are the means of the feature layer, preceded by those of the last pair but one, which see texture. `scale`
+    makes the mean variance of both over training images 1, so that distances are comparable across domains. The head
+    has one more output than classes: the logit of an image that is of none. Images of more than 64 pixels are averaged
+    down to at most that first.
+
+    In training a batch normalisation follows each convolution if `normalised`; `folded` makes it part of the
+    convolution, so that features do not depend on the rest of the batch and keep the contrast. In recipe 1 features are
+    those of the feature layer alone, with one scale, and nothing is of no class.
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], num_classes: int, dim: int = DIM, widths: tuple[int, ...] | None = None,
-        rejects: bool = True, normalised: bool = False,
+        self, shape: tuple[int, int, int], num_classes: int, dim: int, widths: tuple[int, ...],
+        recipe: int = RECIPE, normalised: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.shape, self.dim, self.num_classes = shape, dim, num_classes
-        self.widths, self.rejects = widths or widths_for(shape), rejects
+        self.shape, self.num_classes, self.dim, self.widths = shape, num_classes, dim, widths
+        self.recipe = recipe
         self.pooled = tuple(math.ceil(side / MOST_SIDE) for side in shape[1:])
+        late = dim if recipe == 1 else dim - widths[-2]
         channels = shape[0]
         layers: list[nn.Module] = []
-        for width, stride in [*((w, s) for w in self.widths for s in (2, 1)), (dim, 1)]:
+        for width, stride in [*((w, s) for w in widths for s in (2, 1)), (late, 1)]:
             layers.append(nn.Conv2d(channels, width, 3, stride, padding=1))
             layers += [nn.BatchNorm2d(width), nn.SiLU()] if normalised else [nn.SiLU()]
             channels = width
         self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(dim, num_classes + rejects)
+        self.head = nn.Linear(dim, num_classes + (recipe > 1))
         self.scale: Tensor
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones(() if recipe == 1 else dim))
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    @property
+    def early(self) -> int:
+        """The number of layers before the last halving."""
+        convolutions = 2 * len(self.widths) + 1
+        return len(self.layers) // convolutions * (convolutions - 3)
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, dim) and logits (B, num_classes) of uint8 images (B, C, H, W)."""
@@ -105,26 +121,31 @@ class Classifier(nn.Module):
         """Features and all outputs of the head, of float images in [-1, 1]."""
         if max(self.pooled) > 1:
             images = F.avg_pool2d(images, self.pooled, ceil_mode=True)
-        features = self.layers(images).mean((2, 3)) / self.scale
+        early = self.layers[: self.early](images)
+        means = [early.mean((2, 3))] if self.recipe > 1 else []
+        features = torch.cat([*means, self.layers[self.early :](early).mean((2, 3))], 1) / self.scale
         return features, self.head(features)
 
     def folded(self) -> Classifier:
         """The same network without batch normalisation, whose running statistics become part of the convolutions."""
-        plain = Classifier(self.shape, self.num_classes, self.dim, self.widths, self.rejects)
         fused: list[nn.Module] = []
         for layer in self.eval().layers:
             if isinstance(layer, nn.BatchNorm2d):
                 fused[-1] = fuse_conv_bn_eval(fused[-1], layer)  # type: ignore[type-var]
             else:
                 fused.append(layer)
-        plain.layers, plain.head, plain.scale = nn.Sequential(*fused), self.head, self.scale
+        plain = copy.deepcopy(self)
+        plain.layers = nn.Sequential(*fused)
         return plain.eval()
 
     @torch.no_grad()
     def standardize(self, levels: Tensor) -> None:
         """Set `scale` from uint8 images, and undo it in the head, so that the logits do not change."""
-        deviation = torch.cat([self(block)[0] for block in levels.split(250)]).var(0).mean().sqrt()
-        self.scale *= deviation
+        variance = torch.cat([self(block)[0] for block in torch.split(levels, 250)]).var(0)
+        early = 0 if self.recipe == 1 else self.widths[-2]
+        parts = [part.mean().expand_as(part) for part in (variance[:early], variance[early:]) if len(part)]
+        deviation = torch.cat(parts).sqrt()
+        self.scale *= deviation if self.scale.dim() else deviation[0]
         self.head.weight *= deviation
 
 
@@ -147,8 +168,8 @@ def save_classifier(file: Path, model: Classifier, **facts: Any) -> None:
     weights = file.with_suffix(".safetensors")
     store.write_tensors(weights, model.state_dict())
     made = {
-        "recipe": RECIPE, "shape": model.shape, "num_classes": model.num_classes, "dim": model.dim,
-        "widths": model.widths, "rejects": model.rejects,
+        "recipe": model.recipe, "shape": model.shape, "num_classes": model.num_classes, "dim": model.dim,
+        "widths": model.widths,
     }  # fmt: skip
     known = Facts(**made, sha256=digests.file_digest(weights), **facts)
     store.write_json(file, known.model_dump(mode="json"))
@@ -171,7 +192,7 @@ def verify_classifier(file: Path) -> Facts:
 def load_classifier(file: Path, device: str = "cpu") -> tuple[Classifier, Facts]:
     """A stored classifier, ready to extract features, channels last for speed. Raises CorruptData."""
     facts = verify_classifier(file)
-    model = Classifier(facts.shape, facts.num_classes, facts.dim, facts.widths, facts.rejects)
+    model = Classifier(facts.shape, facts.num_classes, facts.dim, facts.widths, facts.recipe)
     try:
         model.load_state_dict(store.read_tensors(file.with_suffix(".safetensors")))
     except RuntimeError as error:

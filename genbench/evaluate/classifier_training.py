@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from genbench.evaluate.augmentation import mirror_score, moved, pixel_statistics, spoilt
-from genbench.evaluate.classifier import Classifier
+from genbench.evaluate.classifier import Classifier, size_for
 from genbench.images import to_float
 from genbench.optimizers import Muon
 from genbench.schedules import warmup_linear
 from genbench.support import store
 from genbench.support.seeds import derive_seed
 
-BATCH, SPOILT = 64, 16
+BATCH, SPOILT = 64, 18
 """Images per update, and of those the number that are seen a second time, spoilt."""
-EPOCHS, UPDATES = 20, 2000
-"""The most passes over the training images, and the most updates."""
+EPOCHS, LEAST_UPDATES, UPDATES = 20, 800, 2000
+"""Passes over the training images, unless that is too few or too many updates."""
 LEARNING_RATE, MATRIX_LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.02, 0.05
 AVERAGED = 0.05
 """The share of the updates over which weights are averaged."""
@@ -54,7 +54,7 @@ class Examples:
 
 def updates_for(images: int) -> int:
     """The number of updates for this many training images."""
-    return min(UPDATES, max(1, EPOCHS * images // BATCH))
+    return min(UPDATES, max(LEAST_UPDATES, EPOCHS * images // BATCH))
 
 
 def train_classifier(
@@ -68,14 +68,14 @@ def train_classifier(
     with the least cross-entropy of the held-out images are kept. Bit-identical for equal arguments, machine and number
     of threads; leaves torch's global generator alone.
     """
+    shape = examples.images.shape[1:]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "classifier"))
-        model = Classifier(examples.images.shape[1:], num_classes, normalised=True)
+        model = Classifier(shape, num_classes, *size_for(shape, len(examples.train)), normalised=True)
     model = model.to(device).to(memory_format=torch.channels_last)
     updates = updates_for(len(examples.train))
-    averaged = AveragedModel(
-        model, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / max(2, AVERAGED * updates)), use_buffers=True
-    )
+    averaging = get_ema_multi_avg_fn(1 - 1 / max(2, AVERAGED * updates))  # type: ignore[no-untyped-call]
+    averaged = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
     optimizer = Muon(model, LEARNING_RATE, MATRIX_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     rates = [group["lr"] for group in optimizer.param_groups]
     generator = torch.Generator().manual_seed(derive_seed(seed, "classifier data"))
@@ -136,10 +136,11 @@ class Best:
 
     def __init__(self, examples: Examples, device: str) -> None:
         self.examples, self.device = examples, device
-        self.least, self.state = float("inf"), {}
+        self.least = float("inf")
+        self.state: dict[str, Tensor] = {}
 
     @torch.inference_mode()
-    def consider(self, model: Classifier) -> None:
+    def consider(self, model: nn.Module) -> None:
         total, held = 0.0, self.examples.held_out
         model.eval()
         for start in range(0, len(held), 500):
