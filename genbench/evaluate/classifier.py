@@ -25,7 +25,7 @@ RECIPE = 2
 """Version of architecture and training; raise it when the same images would give a different classifier."""
 FIRST_WIDTHS = (32, 64)
 WIDTH, MOST_WIDTH, MOST_SIDE = 64, 128, 64
-FEW = 2000
+FEW = 1000
 
 
 class Facts(BaseModel):
@@ -56,7 +56,7 @@ def size_for(shape: tuple[int, int, int], images: int) -> tuple[int, tuple[int, 
     """The number of features, and the channels at each halving of the side, for images of this shape and number.
 
     The side is halved until it is 4 to 7, and the channels double: up to 64 at the second halving, or the third if
-    there are four. Below 2,000 images everything is half as wide.
+    there are four. Below 1,000 training images everything is half as wide.
     """
     stages = max(2, int(math.log2(min(MOST_SIDE, *shape[1:]) / 4)))
     narrowest = WIDTH // 2 if stages < 4 else WIDTH // 4

@@ -36,9 +36,14 @@ def held_out(dataset: Dataset) -> np.ndarray:
 
     They are a tenth of the training images or, if that is more, a quarter of them up to 1,000.
     """
-    count = len(dataset.train)
+    return parted(len(dataset.train))[1]
+
+
+def parted(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of those of `count` training images that a classifier trains on, and of those held out."""
     order = np.random.default_rng(derive_seed("held out", count)).permutation(count)
-    return np.sort(order[: max(count // 10, min(1000, count // 4))])
+    apart = max(count // 10, min(1000, count // 4))
+    return np.sort(order[apart:]), np.sort(order[:apart])
 
 
 def classifier_file(digest: str, cache: Path) -> Path:
@@ -65,8 +70,7 @@ def _train(dataset: Dataset, file: Path, device: str) -> None:
     from genbench.evaluate.classifier_training import Examples, train_classifier, updates_for
 
     assert dataset.train.labels is not None
-    apart = held_out(dataset)
-    own = np.setdiff1d(np.arange(len(dataset.train)), apart)
+    own, apart = parted(len(dataset.train))
     examples = Examples(dataset.train.images, dataset.train.labels, own, apart)
     model = train_classifier(examples, dataset.num_classes, 0, device, _announced(dataset))
     stop_if_requested()
@@ -144,5 +148,5 @@ def plan_note(dataset: Dataset, cache: Path) -> str:
         return "the local classifier is in the cache"
     from genbench.evaluate.classifier_training import updates_for
 
-    images = len(dataset.train) - len(held_out(dataset))
+    images = len(parted(len(dataset.train))[0])
     return f"trains the local classifier first, once: {updates_for(images):,} updates on {images:,} images"
