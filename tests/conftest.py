@@ -129,6 +129,6 @@ def samples(runs, tmp_path):
 @pytest.fixture
 def quick_classifier(monkeypatch):
     """A local classifier that is soon trained."""
-    from genbench.evaluate import classifier
+    from genbench.evaluate import classifier_training
 
-    monkeypatch.setattr(classifier, "UPDATES", 20)
+    monkeypatch.setattr(classifier_training, "UPDATES", 20)

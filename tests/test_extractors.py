@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from genbench.data.dataset import Dataset, Part
-from genbench.evaluate import classifier, extractors, pretrained, weights
+from genbench.evaluate import classifier_training, extractors, pretrained, weights
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import check_extractors, extractor, extractor_names, known_extractors
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
@@ -165,7 +165,7 @@ def test_shipped_classifiers_are_ready_and_identified(name, shape, tmp_path):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(classifier, "UPDATES", 3)
+    monkeypatch.setattr(classifier_training, "UPDATES", 3)
 
 
 def test_a_local_classifier_is_trained_once_and_reproducible(tmp_path, short, monkeypatch):
@@ -182,7 +182,7 @@ def test_a_local_classifier_is_trained_once_and_reproducible(tmp_path, short, mo
     def refuse(*arguments):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(classifier, "train_classifier", refuse)
+    monkeypatch.setattr(classifier_training, "train_classifier", refuse)
     cached = extractor("local-classifier", data, Runtime(tmp_path / "a"))
     assert torch.equal(cached.features(images()).features, first.features(images()).features)
     with pytest.raises(AssertionError, match="trained again"):

@@ -11,12 +11,13 @@ from toys import toy_job
 
 from genbench.data.entries import make_entry
 from genbench.data.preparation import prepare
-from genbench.evaluate import classifier, features
+from genbench.evaluate import classifier, classifier_training, features
 from genbench.evaluate import extractor as extraction
 from genbench.evaluate.classifier import load_classifier, save_classifier
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import extractor, extractor_stamps
 from genbench.evaluate.features import reference_features
+from genbench.evaluate.local_classifier import local_classifier
 from genbench.evaluate.samples import score
 from genbench.planning.plan import make_jobs
 from genbench.records import checkpoint, protocol
@@ -225,7 +226,7 @@ def test_a_dataset_that_changes_while_jobs_wait_is_refused(tmp_path):
 
 
 def test_one_byte_of_the_weights_is_another_extractor(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "UPDATES", 2)
+    monkeypatch.setattr(classifier_training, "UPDATES", 2)
     data = replace(mine(tmp_path), num_classes=2)
     data = replace(data, train=replace(data.train, labels=np.arange(len(data.train)) % 2))
     runtime = Runtime(cache=tmp_path / "cache")
@@ -243,13 +244,13 @@ def test_one_byte_of_the_weights_is_another_extractor(tmp_path, monkeypatch):
 
 
 def test_another_recipe_or_other_images_are_another_classifier(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifier, "UPDATES", 2)
+    monkeypatch.setattr(classifier_training, "UPDATES", 2)
     data = replace(mine(tmp_path), num_classes=2)
     data = replace(data, train=replace(data.train, labels=np.arange(len(data.train)) % 2))
-    files = [classifier.local_classifier(data, tmp_path / "cache")]
+    files = [local_classifier(data, tmp_path / "cache")]
     monkeypatch.setattr(classifier, "RECIPE", 99)
-    files.append(classifier.local_classifier(data, tmp_path / "cache"))
-    files.append(classifier.local_classifier(replace(data, digest="e" * 64), tmp_path / "cache"))
+    files.append(local_classifier(data, tmp_path / "cache"))
+    files.append(local_classifier(replace(data, digest="e" * 64), tmp_path / "cache"))
     assert len(set(files)) == 3
 
 

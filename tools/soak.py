@@ -213,13 +213,13 @@ class Soak:
 
 def hasten() -> None:
     """Do at every step what happens once a minute, and leave out what only takes time."""
-    from genbench.evaluate import classifier
+    from genbench.evaluate import classifier_training
     from genbench.running import run, sample
     from genbench.training import loop as train
 
     train.CHECKPOINT_SECONDS = sample.SHARD_SECONDS = -1.0
     sample.BLOCK = 20
-    classifier.UPDATES = 20
+    classifier_training.UPDATES = 20
     run.measure_throughput = lambda *_: []
 
 

@@ -93,9 +93,13 @@ class JobProgress:
             self.bars.stop()
 
     def update(self, job: Job, stage: str, share: float, text: str) -> None:
-        """Show how far a job is; `share` is how much of the stage is done, and a warning is not a stage."""
+        """Show how far a job is; `share` is how much of the stage is done. A warning and a note are no stages."""
         if stage == "warning":
             say(f"{job.id}: warning: {text}")
+            return
+        if stage == "note":
+            if not self.quiet:
+                say(f"{job.id}: {text}")
             return
         begin, end = SHARES[stage]
         done = begin + (end - begin) * share

@@ -256,7 +256,7 @@ def scoring(runtime: Runtime, quiet: bool) -> Iterator[None]:
     said: set[str] = set()
 
     def tell(stage: str, share: float, text: str) -> None:
-        if stage == "evaluate" and text and text not in said:
+        if stage in ("evaluate", "note") and text and text not in said:
             said.add(text)
             say(f"scoring: {text}")
 

@@ -5,40 +5,34 @@ A JSON file describes a trained one (`Facts`); the safetensors file beside it ho
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from genbench.images import to_float
-from genbench.optimizers import adamw
-from genbench.schedules import warmup_cosine
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData, first_line
-from genbench.support.lock import awaited
-from genbench.support.progress import report, stop_if_requested
-from genbench.support.seeds import derive_seed
 
-if TYPE_CHECKING:
-    from genbench.data.dataset import Dataset
-
-RECIPE = 1
+RECIPE = 2
 """Version of architecture and training; raise it when the same images would give a different classifier."""
-DIM = 64
-WIDTHS = (32, 64, 96, 128)
-UPDATES, BATCH, LEARNING_RATE, WEIGHT_DECAY = 5000, 64, 2e-3, 0.05
-ROTATION, SHIFT, SCALE = math.radians(10), 0.07, 0.08
-SCALE_IMAGES = 1000
+FIRST_WIDTHS = (32, 64)
+WIDTH, MOST_WIDTH, MOST_SIDE = 64, 128, 64
+FEW = 1000
 
 
 class Facts(BaseModel):
-    """A trained classifier's architecture, origin, accuracy, and the SHA-256 of its weights."""
+    """A trained classifier's architecture, origin, accuracy, and the SHA-256 of its weights.
+
+    The files of the classifiers that ship with genbench (recipe 1) do not give their widths.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -47,36 +41,72 @@ class Facts(BaseModel):
     shape: tuple[int, int, int]
     num_classes: int
     dim: int
+    widths: tuple[int, ...] = FIRST_WIDTHS
     trained_on: str
     train_images: int
+    held_out_images: int = 0
+    updates: int | None = None
+    train_accuracy: float | None = None
+    held_out_accuracy: float | None = None
     test_accuracy: float | None = None
     sha256: str
 
 
-class Classifier(nn.Module):
-    """Pairs of 3x3 convolutions that halve the side, a feature layer, its mean over space, and a linear head.
+def size_for(shape: tuple[int, int, int], images: int) -> tuple[int, tuple[int, ...]]:
+    """The number of features, and the channels at each halving of the side, for images of this shape and number.
 
-    There is no normalisation: features do not depend on the rest of the batch and keep the contrast. `scale` makes
-    their mean variance over training images 1, so that distances are comparable across domains.
+    The side is halved until it is 4 to 7, and the channels double: up to 64 at the second halving, or the third if
+    there are four. Below 1,000 training images everything is half as wide.
+    """
+    stages = max(2, int(math.log2(min(MOST_SIDE, *shape[1:]) / 4)))
+    narrowest = WIDTH // 2 if stages < 4 else WIDTH // 4
+    less = 2 if images < FEW else 1
+    widths = tuple(min(narrowest * 2**stage, MOST_WIDTH) // less for stage in range(stages))
+    return WIDTH // less + widths[-2], widths
+
+
+class Classifier(nn.Module):
+    """Pairs of 3x3 convolutions that halve the side, a feature layer, means over space, and a linear head.
+
+    Features are the means of the feature layer, preceded by those of the last pair but one, which see texture. `scale`
+    makes the mean variance of both over training images 1, so that distances are comparable across domains. The head
+    has one more output than classes: the logit of an image that is of none. Images of more than 64 pixels are averaged
+    down to at most that first.
+
+    In training a batch normalisation follows each convolution if `normalised`; `folded` makes it part of the
+    convolution, so that features do not depend on the rest of the batch and keep the contrast. In recipe 1 features are
+    those of the feature layer alone, with one scale, and nothing is of no class.
     """
 
-    def __init__(self, shape: tuple[int, int, int], num_classes: int, dim: int = DIM) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int], num_classes: int, dim: int, widths: tuple[int, ...],
+        recipe: int = RECIPE, normalised: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.shape, self.dim, self.num_classes = shape, dim, num_classes
-        channels, height, width = shape
+        self.shape, self.num_classes, self.dim, self.widths = shape, num_classes, dim, widths
+        self.recipe = recipe
+        self.pooled = tuple(math.ceil(side / MOST_SIDE) for side in shape[1:])
+        late = dim if recipe == 1 else dim - widths[-2]
+        channels = shape[0]
         layers: list[nn.Module] = []
-        for wider in WIDTHS[: max(2, int(math.log2(min(height, width) / 4)))]:
-            layers += [nn.Conv2d(channels, wider, 3, stride=2, padding=1), nn.SiLU()]
-            layers += [nn.Conv2d(wider, wider, 3, padding=1), nn.SiLU()]
-            channels = wider
-        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, dim, 3, padding=1), nn.SiLU())
-        self.head = nn.Linear(dim, num_classes)
+        for width, stride in [*((w, s) for w in widths for s in (2, 1)), (late, 1)]:
+            layers.append(nn.Conv2d(channels, width, 3, stride, padding=1))
+            layers += [nn.BatchNorm2d(width), nn.SiLU()] if normalised else [nn.SiLU()]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(dim, num_classes + (recipe > 1))
         self.scale: Tensor
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.ones(() if recipe == 1 else dim))
         for layer in self.layers:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
                 nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+    @property
+    def early(self) -> int:
+        """The number of layers before the last halving."""
+        convolutions = 2 * len(self.widths) + 1
+        return len(self.layers) // convolutions * (convolutions - 3)
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, dim) and logits (B, num_classes) of uint8 images (B, C, H, W)."""
@@ -84,78 +114,63 @@ class Classifier(nn.Module):
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, for float images in [-1, 1]."""
-        features = self.layers(images).mean((2, 3)) / self.scale
+        features, outputs = self.outputs(images)
+        return features, outputs[:, : self.num_classes]
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and all outputs of the head, of float images in [-1, 1]."""
+        if max(self.pooled) > 1:
+            images = F.avg_pool2d(images, self.pooled, ceil_mode=True)
+        early = self.layers[: self.early](images)
+        means = [early.mean((2, 3))] if self.recipe > 1 else []
+        features = torch.cat([*means, self.layers[self.early :](early).mean((2, 3))], 1) / self.scale
         return features, self.head(features)
+
+    def folded(self) -> Classifier:
+        """The same network without batch normalisation, whose running statistics become part of the convolutions."""
+        fused: list[nn.Module] = []
+        for layer in self.eval().layers:
+            if isinstance(layer, nn.BatchNorm2d):
+                fused[-1] = fuse_conv_bn_eval(fused[-1], layer)  # type: ignore[type-var]
+            else:
+                fused.append(layer)
+        plain = copy.deepcopy(self)
+        plain.layers = nn.Sequential(*fused)
+        return plain.eval()
 
     @torch.no_grad()
     def standardize(self, levels: Tensor) -> None:
         """Set `scale` from uint8 images, and undo it in the head, so that the logits do not change."""
-        deviation = self(levels)[0].var(0).mean().sqrt()
-        self.scale *= deviation
+        variance = torch.cat([self(block)[0] for block in torch.split(levels, 250)]).var(0)
+        early = 0 if self.recipe == 1 else self.widths[-2]
+        parts = [part.mean().expand_as(part) for part in (variance[:early], variance[early:]) if len(part)]
+        deviation = torch.cat(parts).sqrt()
+        self.scale *= deviation if self.scale.dim() else deviation[0]
         self.head.weight *= deviation
 
 
-def train_classifier(
-    images: np.ndarray, labels: np.ndarray, num_classes: int, seed: int = 0, device: str = "cpu",
-    progress: Callable[[float], None] | None = None,
-) -> Classifier:  # fmt: skip
-    """Train a classifier on uint8 images (N, C, H, W) and int labels (N,), by the same recipe for every dataset.
-
-    Bit-identical for equal arguments, machine and number of threads; leaves torch's global generator alone.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "classifier"))
-        model = Classifier(images.shape[1:], num_classes).to(device)
-    generator = torch.Generator().manual_seed(derive_seed(seed, "classifier data"))
-    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64))
-    optimizer = adamw(model, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for update in range(UPDATES):
-        chosen = torch.randint(len(images), (BATCH,), generator=generator)
-        batch = augment(torch.from_numpy(images[chosen.numpy()]), generator).to(device)
-        store.release(images)
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * warmup_cosine(update / UPDATES)
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model.classify(batch)[1], targets[chosen].to(device))
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if progress is not None:
-            progress((update + 1) / UPDATES)
-    sample = torch.randperm(len(images), generator=generator)[:SCALE_IMAGES]
-    model.standardize(torch.from_numpy(images[sample.numpy()]).to(device))
-    return model.eval().requires_grad_(False)
-
-
-def augment(levels: Tensor, generator: torch.Generator) -> Tensor:
-    """Float images, each slightly rotated, shifted and scaled; never mirrored, which would change a digit."""
-    turn, grow, right, down = torch.rand(4, len(levels), generator=generator) * 2 - 1
-    cosine, sine = torch.cos(turn * ROTATION), torch.sin(turn * ROTATION)
-    scale, right, down = 1 + grow * SCALE, right * 2 * SHIFT, down * 2 * SHIFT
-    rows = [
-        torch.stack([cosine * scale, -sine * scale, right], 1),
-        torch.stack([sine * scale, cosine * scale, down], 1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(levels.shape), align_corners=False)
-    return F.grid_sample(to_float(levels), grid, padding_mode="border", align_corners=False)
-
-
 @torch.inference_mode()
-def accuracy(model: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
-    """Share of uint8 images (N, C, H, W) whose most likely class is their label."""
+def accuracy(model: Classifier, images: np.ndarray, labels: np.ndarray, indices: np.ndarray | None = None) -> float:
+    """Share of uint8 images (N, C, H, W), or of those with these indices, whose most likely class is their label."""
     device = next(model.parameters()).device
+    indices = np.arange(len(images)) if indices is None else indices
     right = 0
-    for start in range(0, len(images), 500):
-        logits = model(torch.from_numpy(np.ascontiguousarray(images[start : start + 500])).to(device))[1]
-        right += int((logits.argmax(1).cpu().numpy() == labels[start : start + 500]).sum())
+    for start in range(0, len(indices), 500):
+        own = indices[start : start + 500]
+        logits = model(torch.from_numpy(images[own]).to(device))[1]
+        right += int((logits.argmax(1).cpu().numpy() == labels[own]).sum())
         store.release(images)
-    return right / len(images)
+    return right / len(indices)
 
 
 def save_classifier(file: Path, model: Classifier, **facts: Any) -> None:
     """Write the weights, then the JSON file that vouches for them."""
     weights = file.with_suffix(".safetensors")
     store.write_tensors(weights, model.state_dict())
-    made = {"recipe": RECIPE, "shape": model.shape, "num_classes": model.num_classes, "dim": model.dim}
+    made = {
+        "recipe": model.recipe, "shape": model.shape, "num_classes": model.num_classes, "dim": model.dim,
+        "widths": model.widths,
+    }  # fmt: skip
     known = Facts(**made, sha256=digests.file_digest(weights), **facts)
     store.write_json(file, known.model_dump(mode="json"))
 
@@ -177,36 +192,9 @@ def verify_classifier(file: Path) -> Facts:
 def load_classifier(file: Path, device: str = "cpu") -> tuple[Classifier, Facts]:
     """A stored classifier, ready to extract features, channels last for speed. Raises CorruptData."""
     facts = verify_classifier(file)
-    model = Classifier(facts.shape, facts.num_classes, facts.dim)
+    model = Classifier(facts.shape, facts.num_classes, facts.dim, facts.widths, facts.recipe)
     try:
         model.load_state_dict(store.read_tensors(file.with_suffix(".safetensors")))
     except RuntimeError as error:
         raise CorruptData(f"{file}: the weights are not those of a classifier: {error}") from error
     return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last), facts
-
-
-def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path:
-    """The JSON file of the dataset's classifier, trained on first use and cached by the dataset's digest.
-
-    A second process that needs it at the same time waits for the first.
-    """
-    assert dataset.train.labels is not None
-    folder = cache / "classifiers" / f"{dataset.digest[:32]}-{RECIPE}"
-    file = folder / "classifier.json"
-    with awaited(folder):
-        if not file.exists():
-            images, labels = dataset.train.images, dataset.train.labels
-            model = train_classifier(images, labels, dataset.num_classes, 0, device, _training)
-            tested = None
-            if dataset.test.labels is not None:
-                tested = accuracy(model, dataset.test.images, dataset.test.labels)
-            save_classifier(
-                file, model, about=f"trained here on {dataset.name}", trained_on=dataset.digest,
-                train_images=len(dataset.train), test_accuracy=tested,
-            )  # fmt: skip
-    return file
-
-
-def _training(share: float) -> None:
-    stop_if_requested()
-    report("evaluate", share, "training the local classifier")

@@ -112,7 +112,7 @@ class Local:
         """Nothing: it is trained by the first job that needs it."""
 
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
-        from genbench.evaluate.classifier import local_classifier
+        from genbench.evaluate.local_classifier import local_classifier
 
         return _classifier(name, local_classifier(dataset, resources.cache, resources.device), resources.device)
 
@@ -124,13 +124,18 @@ class Local:
 
 def _classifier(name: str, file: Path, device: str) -> Extractor:
     from genbench.evaluate.classifier import load_classifier
+    from genbench.evaluate.local_classifier import TOLD, classifier_facts, refusal
 
     model, facts = load_classifier(file, device)
     identity = {
         "weights_sha256": facts.sha256, "layer": "penultimate", "resize": "none", "local": name == LOCAL,
         "trained_on": facts.trained_on,
     }  # fmt: skip
-    return Extractor(name, model, model.dim, model.num_classes, identity, device)
+    if name != LOCAL:
+        return Extractor(name, model, model.dim, model.num_classes, identity, device)
+    identity |= facts.model_dump(include={"recipe", "updates", *TOLD})
+    about = classifier_facts(facts)
+    return Extractor(name, model, model.dim, model.num_classes, identity, device, about=about, refusal=refusal(about))
 
 
 class Pretrained:

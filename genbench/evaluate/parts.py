@@ -6,7 +6,8 @@ They are removed when the record is written.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement
@@ -28,11 +29,12 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
         plain = store.read_json(file)
         _spared += plain["seconds"]
         return [Measurement(**m, settings=plain["protocols"][m["protocol"]]) for m in plain["measurements"]]
-    began = time.perf_counter()
+    began, before = time.perf_counter(), _spared
     found = measure()
     if job.folder.exists():
+        seconds = time.perf_counter() - began + _spared - before
         plain = {
-            "seconds": time.perf_counter() - began, "protocols": {m.protocol: m.settings for m in found},
+            "seconds": seconds, "protocols": {m.protocol: m.settings for m in found},
             "measurements": [m.model_dump(mode="json") for m in found],
         }  # fmt: skip
         store.write_json(file, plain)
@@ -40,8 +42,21 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
     return found
 
 
+@contextmanager
+def booked_on_none() -> Iterator[None]:
+    """The time of this block is no part of what evaluating the job cost: its result serves all jobs alike."""
+    global _spared
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        _spared -= time.perf_counter() - began
+
+
 def spared_seconds() -> float:
-    """The seconds that parts reused from earlier attempts since the last call had taken."""
+    """What to add to the time since the last call: that of parts reused from earlier attempts, less what is booked on
+    no job.
+    """
     global _spared
     seconds, _spared = _spared, 0.0
     return seconds

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from genbench.evaluate import local_classifier
+from genbench.evaluate.extractors import LOCAL
 from genbench.executors.local import alone, pools_here
 from genbench.executors.schedule import Forecast, Pool, forecast_in_turn, longest_first
 from genbench.planning.earlier import read_earlier
@@ -80,7 +82,19 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
             prospect.estimate = known[key]
             add_sharing(prospect, waiting.get(job.id))
         found.append(prospect)
+    add_classifiers(found, session)
     return found
+
+
+def add_classifiers(found: Iterable[Prospect], session: Session) -> None:
+    """Note, at the first job of each dataset that needs a local classifier, whether it has to be trained."""
+    first: dict[str, Prospect] = {}
+    for prospect in found:
+        if prospect.state == "to do" and LOCAL in prospect.job.evaluation.extractors:
+            first.setdefault(prospect.job.dataset, prospect)
+    for name, prospect in first.items():
+        note = local_classifier.plan_note(session.datasets[name], prospect.job.runtime.cache)
+        prospect.note = "; ".join(filter(None, [prospect.note, note]))
 
 
 def add_sharing(prospect: Prospect, trainer: Job | None) -> None:

@@ -1,0 +1,124 @@
+"""The classifier that is trained on a dataset's own labels: on which images, when, and whether it is fit for use.
+
+It is trained on first use and kept in the cache. Its training is announced, and booked on no model.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genbench.evaluate.held_out import parted
+from genbench.evaluate.parts import booked_on_none
+from genbench.support.lock import awaited
+from genbench.support.progress import report, stop_if_requested
+
+if TYPE_CHECKING:
+    from genbench.data.dataset import Dataset
+    from genbench.evaluate.classifier import Facts
+
+log = logging.getLogger("genbench")
+ESTIMATED_AFTER_SECONDS = 5.0
+"""Of training, before its time is estimated from its pace."""
+TOLD = ("train_images", "held_out_images", "train_accuracy", "held_out_accuracy", "test_accuracy")
+LEAST_OVER_CHANCE = 0.3
+"""What a classifier must reach of the way from chance to perfect, for its features to mean something."""
+
+
+def classifier_file(digest: str, cache: Path) -> Path:
+    """Where the JSON file of the classifier of a dataset with this digest is, once it is trained."""
+    from genbench.evaluate.classifier import RECIPE
+
+    return cache / "classifiers" / f"{digest[:32]}-{RECIPE}" / "classifier.json"
+
+
+def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path:
+    """The JSON file of the dataset's classifier, trained on first use and cached by the dataset's digest.
+
+    A second process that needs it at the same time waits for the first. Neither books that time on the job it runs.
+    """
+    file = classifier_file(dataset.digest, cache)
+    with booked_on_none(), awaited(file.parent):
+        if not file.exists():
+            _train(dataset, file, device)
+    return file
+
+
+def _train(dataset: Dataset, file: Path, device: str) -> None:
+    from genbench.evaluate.classifier import accuracy, save_classifier
+    from genbench.evaluate.classifier_training import Examples, train_classifier, updates_for
+
+    assert dataset.train.labels is not None
+    own, apart = parted(len(dataset.train))
+    examples = Examples(dataset.train.images, dataset.train.labels, own, apart)
+    model = train_classifier(examples, dataset.num_classes, 0, device, _announced(dataset))
+    stop_if_requested()
+    measured = {
+        "train": (examples.images, examples.labels, own), "held_out": (examples.images, examples.labels, apart),
+        "test": (dataset.test.images, dataset.test.labels, np.arange(len(dataset.test))),
+    }  # fmt: skip
+    found = {
+        f"{name}_accuracy": accuracy(model, images, labels, indices) if labels is not None and len(indices) else None
+        for name, (images, labels, indices) in measured.items()
+    }
+    save_classifier(
+        file, model, about=f"trained here on {dataset.name}", trained_on=dataset.digest, train_images=len(own),
+        held_out_images=len(apart), updates=updates_for(len(own)), **found,
+    )  # fmt: skip
+
+
+def _announced(dataset: Dataset) -> Callable[[float], None]:
+    """What follows a training: a line with the time that it will take, once that is known, and how far it is."""
+    what, began = f"training the local classifier of {dataset.name}", time.monotonic()
+    estimated = False
+
+    def follow(share: float) -> None:
+        nonlocal estimated
+        stop_if_requested()
+        report("evaluate", share, what)
+        passed = time.monotonic() - began
+        if not estimated and passed > ESTIMATED_AFTER_SECONDS:
+            estimated = True
+            report("note", share, f"{what}, once: about {passed / share:.0f} s")
+
+    report("note", 0.0, what)
+    return follow
+
+
+def classifier_facts(facts: Facts) -> dict[str, Any]:
+    """What a ruler tells about a local classifier: its classes, and its accuracy on images of each part.
+
+    An accuracy is None if there were no such images, or no labels of them.
+    """
+    return {"classes": facts.num_classes, **facts.model_dump(include=set(TOLD))}
+
+
+def refusal(facts: dict[str, Any]) -> str:
+    """Why a classifier of these facts is no ruler: it knows images it has not seen hardly better than chance; or ""."""
+    names = {"test_accuracy": "test", "held_out_accuracy": "held-out"}
+    name = next((name for name in names if facts.get(name) is not None), None)
+    if name is None:
+        return "the local classifier was tried on no image that it had not seen"
+    chance, accuracy = 1 / facts["classes"], facts[name]
+    if (accuracy - chance) / (1 - chance) >= LEAST_OVER_CHANCE:
+        return ""
+    least = chance + LEAST_OVER_CHANCE * (1 - chance)
+    return (
+        f"the local classifier is right about {accuracy:.0%} of the {names[name]} images of {facts['classes']} "
+        f"classes (chance {chance:.0%}): its features mean nothing below {least:.0%}"
+    )
+
+
+def plan_note(dataset: Dataset, cache: Path) -> str:
+    """What a plan says of the classifier that the dataset's first job needs: that it is trained first, or there."""
+    if classifier_file(dataset.digest, cache).exists():
+        return "the local classifier is in the cache"
+    from genbench.evaluate.classifier_training import updates_for
+
+    images = len(parted(len(dataset.train))[0])
+    return f"trains the local classifier first, once: {updates_for(images):,} updates on {images:,} images"
