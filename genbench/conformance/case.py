@@ -178,10 +178,10 @@ class Case:
         return self.sample(self.trained)
 
     @torch.no_grad()
-    def log_prob(self, model: Model, batch: Batch) -> Tensor:
+    def log_prob(self, model: Model, batch: Batch, seed: int = 1) -> Tensor:
         """Nats per image."""
         assert isinstance(model, Likelihood)
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         return model.eval().log_prob(batch.images, batch.given)
 
     @torch.no_grad()

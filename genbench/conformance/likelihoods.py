@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, Likelihood
-from genbench.conformance.case import CLASSES, COUNT, MORE, STEPS, Case, entropy
+from genbench.conformance.case import CLASSES, COUNT, MORE, NOISE_IMAGES, STEPS, Case, entropy, mixture, noise_images
 from genbench.conformance.promise import NotApplicable, promise, require, require_no_gradients
 from genbench.conformance.training import trains
+from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Part
-from genbench.images import bits_per_dim
-from genbench.model import Batch
+from genbench.evaluate.consistency import MANY, dependence
+from genbench.evaluate.evidence import Generator, Law, PixelByPixel, Uniform, excess_mass, log_prob_of_levels
+from genbench.images import bits_per_dim, to_uint8
+from genbench.model import Batch, Model
+from genbench.support.errors import describe
+
+PAIRS = 8192
+"""Images of two pixels in a call."""
+SAMPLED = 8
+"""Calls of sample() from which a distribution is fitted."""
 
 
 @promise("log_prob gives a finite number for every image", "log_prob", trains)
@@ -70,8 +82,55 @@ def known_entropy_costs(case: Case) -> str:
     return _costs(case, case.test, limit.bits_per_dim, limit.error, "their entropy is")
 
 
-def _costs(case: Case, batch: Batch, limit: float, error: float, what: str) -> str:
-    found = bits(case, case.log_prob(case.trained, batch))
+@promise("images of two pixels have a probability of at most 1 together", "log_prob", noise_costs, known_entropy_costs)
+def two_pixels(case: Case) -> str:
+    """Every pair of levels is counted; of a density, one draw in each bin, whose mean over draws is its mass."""
+    _require_exact(case)
+    if not case.first:
+        raise NotApplicable("tried with gray images and without a condition")
+    pairs = torch.cartesian_prod(*[torch.arange(256, dtype=torch.uint8)] * 2).view(-1, 1, 1, 2)
+    try:
+        model = replace(case, shape=(1, 1, 2)).build().eval()
+        with torch.no_grad():
+            found = [log_prob_of_levels(model, part.to(case.device), None, 0) for part in pairs.split(PAIRS)]
+    except Exception as error:
+        raise NotApplicable(f"it takes no images of two pixels: {describe(error)}") from None
+    shares = torch.cat(found).exp()
+    total, error = float(shares.sum()), 0.0 if model.discrete else float(shares.square().sum()) ** 0.5
+    require(total <= 1 + 1e-3 + 5 * error, f"they have {total:.4g} ± {error:.2g}: not normalised")
+    return f"{total:.4f} ± {error:.4f}"
+
+
+@promise("no draws of a known distribution are evidence of more mass", "log_prob", noise_costs, known_entropy_costs)
+def mass(case: Case) -> None:
+    _require_exact(case)
+    source = Generator(mixture(case.shape), case.shape, case.kind == "class")
+    for model, law in ((case.trained, source), (case.trained_on_noise, Uniform(case.shape))):
+        laws: list[Law] = [law]
+        if case.draws:
+            drawn = torch.cat([case.sample(model, seed).nan_to_num() for seed in range(SAMPLED)])
+            laws.append(PixelByPixel.of(to_uint8(drawn).cpu().numpy()))
+        told = excess_mass(partial(_log_prob, case, model), laws, seed=4)
+        require(not told, told)
+
+
+def _require_exact(case: Case) -> None:
+    """Raise NotApplicable for a likelihood with noise, of which only the mean says something (`evaluate.evidence`)."""
+    if not torch.equal(case.nats, case.log_prob(case.trained, case.batch, seed=2)):
+        raise NotApplicable("an estimate with noise")
+
+
+def _log_prob(case: Case, model: Model, levels: np.ndarray, labels: np.ndarray | None) -> Tensor:
+    """log P, nats (B,), of levels given their labels, or the classes in turn."""
+    indices = np.arange(len(levels))
+    part = Part(levels, indices % CLASSES if labels is None else labels)
+    given = conditions_of(case.kind).given(part, indices, case.device)
+    with torch.no_grad():
+        return log_prob_of_levels(model.eval(), torch.from_numpy(levels).to(case.device), given, 0)
+
+
+def _costs(case: Case, model: Model, batch: Batch, limit: float, error: float, what: str) -> str:
+    found = bits(case, case.log_prob(model, batch))
     mean, tolerance = float(found.mean()), error + 3 * float(found.std()) / len(found) ** 0.5
     told = f"{mean:.3f} bits/dim, but {what} {limit:.3f}: not the logarithm of a normalised density"
     require(mean > limit - tolerance, told)

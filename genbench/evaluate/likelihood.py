@@ -36,9 +36,7 @@ ELBO_NOTE = "evidence lower bound, from one draw of the latents per image"
 BLOCK = 250
 
 
-def likelihood_measurements(
-    job: Job, model: Model, data: Dataset, samples: Samples | None = None
-) -> list[Measurement]:
+def likelihood_measurements(job: Job, model: Model, data: Dataset, samples: Samples | None = None) -> list[Measurement]:
     """`bits_per_dim_test` and `_train`: means over the same seeded images for every model, with their errors.
 
     If the model also has a looser evidence bound, that is a separate metric, `bits_per_dim_elbo_test` and `_train`. A
