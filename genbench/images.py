@@ -50,13 +50,13 @@ DARK = -0.1
 def misplaced(images: Tensor, real: Tensor) -> str:
     """How the range of float `images` (N, C, H, W) shows that they are no images in [-1, 1], with numbers; "" if not.
 
-    `real` are uint8 images to compare with. Two ranges are told: [0, 255], which has large values of one sign only, and
-    [0, 1], for which LEAST_RANGED images must reach from 0 to 1 without a dark value, where real ones have many, and have
-    a mean that is at most half as far from the real mean once it is moved to [-1, 1]. Images of one gray, bright images
-    if the real ones are bright, and values that diverge are no sign.
+    `real` are uint8 images to compare with. Two ranges are told: [0, 255], with large values of one sign, and [0, 1]:
+    LEAST_RANGED images that reach from 0 to 1 without a dark value, where real ones have many, and whose mean is at most
+    half as far from the real one once it is moved to [-1, 1]. Images of one gray, bright ones if the real ones are
+    bright, and values that diverge are no sign.
     """
     low, high = float(images.min()), float(images.max())
-    told = f"samples lie in [{low:.3g}, {high:.3g}], images in [-1, 1]: does the model bring them there? "
+    told = f"values lie in [{low:.3g}, {high:.3g}], images in [-1, 1]: does the model bring them there? "
     if low >= -0.05 * high and 16 <= high <= 300:
         return told + "Levels y of 0 to 255 become y / 127.5 - 1"
     if len(images) < LEAST_RANGED or low < DARK or high > 1.1 or high - max(low, 0) < 0.5:

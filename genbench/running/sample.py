@@ -36,7 +36,8 @@ BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
     """`job.samples` images in blocks; each is seeded by the job's seed and its first index. Raises Diverged, BadInput.
 
-    BadInput is also raised if the first images show that they are not in [-1, 1] (`images.misplaced`). Images that an interrupted run left in `folder` are not drawn again.
+    BadInput is also raised if the first images show that they are not in [-1, 1] (`images.misplaced`). Images that an
+    interrupted run left in `folder` are not drawn again.
     """
     plan = ConditionPlan.of(data, job.kind, job.samples)
     report("sample", 0.0)
@@ -68,7 +69,7 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
         with progress.part("sample", start / job.samples, (start + count) / job.samples):
             drawn = draw(job, model, plan, start, count)
         clamped += int((drawn.abs() > 1).sum())
-        if (start - begin) < LEAST_RANGED:
+        if start - begin < LEAST_RANGED:
             with meter.pause():
                 first.append(drawn)
                 check_range(torch.cat(first), data)
@@ -85,7 +86,7 @@ def check_range(drawn: Tensor, data: Dataset) -> None:
     """Raise BadInput if the images cannot be in [-1, 1]."""
     real = torch.from_numpy(np.array(data.train.images[:COMPARED]))
     if told := misplaced(drawn, real):
-        raise BadInput(told, "`genbench check-plugin` names the line")
+        raise BadInput(f"sample(): {told}", "`genbench check-plugin` names the line")
 
 
 def flops_per_image(job: Job, model: Model, plan: ConditionPlan) -> float | None:
