@@ -181,7 +181,7 @@ class Case:
 
     @cached_property
     def trained_on_noise(self) -> Model:
-        """The model after NOISE_STEPS steps on noise, or after STEPS on images if that diverges or it is not `first`."""
+        """The model after NOISE_STEPS steps on noise; `trained` if that diverges or this is not the `first` case."""
         rate = max(self.config.learning_rate, NOISE_RATE)
         config = self.config.model_copy(update={"learning_rate": rate})
         try:

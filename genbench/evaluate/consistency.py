@@ -32,9 +32,9 @@ def dependence(bits: Bits, batch: Batch, scored: Tensor, seed: int) -> str:
     """How the likelihood of an image depends on the images beside it, with the numbers; "" if it does not.
 
     `scored` are the values of `batch` as measured. Of the same images, FEW are tried in another order and ALONE one by
-    one. A model that draws noise gives equal values under noise of each image's own (`OwnNoise`); they are compared with
-    those of a batch of MANY, and FEW of them with `scored` as estimates of the same mean. Where noise is not of the
-    images, or is not drawn in the same way for every batch, means over several seeds are compared.
+    one. A model that draws noise gives equal values under noise of each image's own (`OwnNoise`); these are compared
+    with those of a batch of MANY, and with `scored` as estimates of the same mean. Where noise is not of the images, or
+    is not drawn in the same way for every batch, means over several seeds are compared.
     """
     if not scored.isfinite().all():
         return ""

@@ -4,13 +4,12 @@ For a probability P and draws y ~ q, E[P(y) / q(y)] is the mass of P where q has
 their mean is an e-value (Vovk & Wang 2021, "E-values: calibration, combination and applications"), and by Markov's
 inequality it is THRESHOLD or more with a probability of at most 1 in THRESHOLD. The mean of several e-values is one.
 
-It has power where q is near P: it finds a factor of 2^D of too much mass if draws of q cost the honest density less than
-a bit/dim more than their entropy. It says nothing of a density that is too large only where q has no draws.
+It has power where q is near P: it finds a bit/dim too much if draws of q cost the honest density less than a bit/dim more
+than their entropy. It says nothing of a density that is too large only where q has no draws.
 
-It holds for exact densities, and for bounds without noise, which are below one. It does not hold for estimates: exp of an
-unbiased estimate of log P with variance v is too large by a factor of about exp(v / 2) (v is that of the nats of a whole
-image), so that honest bounds would fail. Of these, means are compared with an entropy (Gibbs' inequality), which noise
-does not bias.
+It holds for exact densities, and for bounds without noise, which are below one. It does not hold for estimates: exp of
+an unbiased estimate of log P with variance v, in nats of a whole image, is too large by a factor of about exp(v / 2), so
+that honest bounds would fail. Of these, means are compared with an entropy (Gibbs' inequality): noise does not bias them.
 """
 
 from __future__ import annotations
@@ -115,7 +114,7 @@ LogProb = Callable[[np.ndarray, np.ndarray | None], Tensor]
 
 
 def log_prob_of_levels(model: Model, levels: Tensor, given: Given, seed: int) -> Tensor:
-    """log P, nats (B,), of uint8 levels (B, C, H, W); of a density, the bin's volume included, at a dequantised image."""
+    """log P, nats (B,), of uint8 levels (B, C, H, W); of a density, that of a dequantised image times the bin's volume."""
     assert isinstance(model, Likelihood)
     batch = Batch.of_levels(levels, given, model.discrete, seed)
     torch.manual_seed(seed)
@@ -141,7 +140,8 @@ def excess_mass(log_prob: LogProb, laws: Sequence[Law], seed: int) -> str:
         return ""
     return (
         f"more mass than 1: over {DRAWS} draws of {law.words}, the mean of p/q is 10^{largest / math.log(10):.1f} (an "
-        f"e-value, at most 1 in expectation for any density p); they cost {ours:.3f} bits/dim, their own code {theirs:.3f}"
+        f"e-value, at most 1 in expectation for any density p); they cost {ours:.3f} bits/dim, their entropy is "
+        f"{theirs:.3f}"
     )
 
 
