@@ -51,8 +51,8 @@ def misplaced(images: Tensor, real: Tensor) -> str:
     """How the range of float `images` (N, C, H, W) shows that they are no images in [-1, 1], with numbers; "" if not.
 
     `real` are uint8 images to compare with. Two ranges are told: [0, 255], with large values of one sign, and [0, 1]:
-    LEAST_RANGED images that reach from 0 to 1 without a dark value, where real ones have many, and whose mean is at most
-    half as far from the real one once it is moved to [-1, 1]. Images of one gray, bright ones if the real ones are
+    LEAST_RANGED images that reach from 0 to 1 without a dark value, where real ones have many, and whose mean is at
+    most half as far from the real one once it is moved to [-1, 1]. Images of one gray, bright ones if the real ones are
     bright, and values that diverge are no sign.
     """
     low, high = float(images.min()), float(images.max())

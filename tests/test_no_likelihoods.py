@@ -283,9 +283,33 @@ class Unscaled(Honest):
 """
 
 
+KNOWN = """
+[known]
+source = "mixture"
+shape = [1, 8, 8]
+num_classes = 4
+train_images = 400
+test_images = 200
+"""
+
+
 def test_a_run_tells_of_too_much_mass_and_of_a_wrong_range(genbench, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
-    models = ["-m", "honest", "-m", "toogood", "-m", "unscaled", "--plugin", "mine.py", "-d", "calibration"]
+    (tmp_path / "mine.toml").write_text(KNOWN)
+    models = [
+        "-m",
+        "honest",
+        "-m",
+        "toogood",
+        "-m",
+        "unscaled",
+        "--plugin",
+        "mine.py",
+        "--datasets",
+        "mine.toml",
+        "-d",
+        "known",
+    ]
     options = [
         "--budget",
         "200steps",

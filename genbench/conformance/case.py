@@ -160,7 +160,8 @@ class Case:
             model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
             dataset_digest=self.data.digest, samples=COUNT,
             conditional=self.kind is not None, condition=self.data.condition(self.kind),
-            budget=Budget(unit="steps", amount=NOISE_STEPS if self.noise else STEPS), runtime=Runtime(device=self.device),
+            budget=Budget(unit="steps", amount=NOISE_STEPS if self.noise else STEPS),
+            runtime=Runtime(device=self.device),
         )  # fmt: skip
 
     def train(self) -> Model:

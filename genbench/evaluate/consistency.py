@@ -17,8 +17,8 @@ from genbench.support.seeds import derive_seed
 
 MANY, FEW, ALONE = 101, 37, 3
 """Images a batch: both larger ones are primes, so that a length is a multiple of one hardly ever by chance."""
-TOLERANCE = 1e-3
-"""Bits/dim by which values may differ on average, for rounding; above 1 bit/dim it is relative."""
+TOLERANCE, RELATIVE = 1e-3, 1e-4
+"""Bits/dim, and the share of large values, by which values may differ on average, for rounding."""
 REPEATS = 8
 LARGEST_T = 6.0
 """Of a t statistic over FEW images or more than REPEATS seeds: beyond it by chance less than once in 1,000."""
@@ -95,7 +95,7 @@ class Trial:
         for values, how in ((self.alone, "alone"), (self.few, f"among {size} in another order")):
             others = self.many[: len(values)]
             apart = (values - others).abs()
-            if not apart.mean() <= TOLERANCE * max(1.0, float(others.abs().mean())):
+            if not apart.mean() <= max(TOLERANCE, RELATIVE * float(others.abs().mean())):
                 at = int(apart.nan_to_num(math.inf).argmax())
                 told = f"{values[at]:.4g} bits/dim {how} and {others[at]:.4g} among {many}"
                 return f"image {self.order[at]} has {told}: {RULE}"

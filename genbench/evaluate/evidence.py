@@ -4,12 +4,12 @@ For a probability P and draws y ~ q, E[P(y) / q(y)] is the mass of P where q has
 their mean is an e-value (Vovk & Wang 2021, "E-values: calibration, combination and applications"), and by Markov's
 inequality it is THRESHOLD or more with a probability of at most 1 in THRESHOLD. The mean of several e-values is one.
 
-It has power where q is near P: it finds a bit/dim too much if draws of q cost the honest density less than a bit/dim more
-than their entropy. It says nothing of a density that is too large only where q has no draws.
+It has power where q is near P: it finds a bit/dim too much if draws of q cost the honest density less than a bit/dim
+more than their entropy. It says nothing of a density that is too large only where q has no draws.
 
 It holds for exact densities, and for bounds without noise, which are below one. It does not hold for estimates: exp of
-an unbiased estimate of log P with variance v, in nats of a whole image, is too large by a factor of about exp(v / 2), so
-that honest bounds would fail. Of these, means are compared with an entropy (Gibbs' inequality): noise does not bias them.
+an unbiased estimate of log P with variance v, in nats of a whole image, is too large by a factor of about exp(v / 2),
+so that honest bounds would fail. Of these, means are compared with an entropy (Gibbs' inequality).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ LogProb = Callable[[np.ndarray, np.ndarray | None], Tensor]
 
 
 def log_prob_of_levels(model: Model, levels: Tensor, given: Given, seed: int) -> Tensor:
-    """log P, nats (B,), of uint8 levels (B, C, H, W); of a density, that of a dequantised image times the bin's volume."""
+    """log P, nats (B,), of uint8 levels (B, C, H, W); of a density, that of a dequantised image, times a bin."""
     assert isinstance(model, Likelihood)
     batch = Batch.of_levels(levels, given, model.discrete, seed)
     torch.manual_seed(seed)

@@ -212,7 +212,7 @@ class Doubts:
         return excess_mass(self.log_prob, laws, job.evaluation.seed)
 
     def log_prob(self, levels: np.ndarray, labels: np.ndarray | None) -> Tensor:
-        """log P, nats (B,), of uint8 levels (B, C, H, W) given labels, or else the conditions of test images in turn."""
+        """log P, nats (B,), of uint8 levels (B, C, H, W) given labels, or the conditions of test images in turn."""
         indices, conditions, device = np.arange(len(levels)), conditions_of(self.job.kind), self.job.runtime.device
         if labels is None:
             given = conditions.given(self.data.test, indices % len(self.data.test), device)

@@ -21,8 +21,8 @@ class OwnNoise(TorchDispatchMode):
     how many operations came before; any other is seeded by the last alone, so all images share its result. With
     `interleaved`, the k draws of an image stand side by side (`repeat_interleave`), else a batch apart (`repeat`).
 
-    `led` has for each operation the k, or 0 if it is shared. Every length is a multiple of a batch of 1: given the `led`
-    of a larger batch, an operation is shared if it was shared there.
+    `led` has for each operation the k, or 0 if it is shared. Every length is a multiple of a batch of 1: given the
+    `led` of a larger batch, an operation is shared if it was shared there.
     """
 
     def __init__(
