@@ -43,7 +43,7 @@ def dependence(bits: Bits, batch: Batch, scored: Tensor, seed: int) -> str:
         return trial.apart_from_scored
     if any(draws > 1 for draws in trial.led) and not other.worst:
         return ""
-    return "" if trial.led and not trial.apart_over_seeds else trial.worst
+    return trial.worst if trial.own or trial.apart_over_seeds else ""
 
 
 @dataclass
@@ -57,6 +57,8 @@ class Trial:
     interleaved: bool = False
     led: list[int] = field(default_factory=list)
     """As in `OwnNoise`, of FEW images."""
+    own: bool = True
+    """Whether all noise was of one image, and drawn in the same way in every batch."""
 
     @cached_property
     def order(self) -> list[int]:
@@ -69,6 +71,7 @@ class Trial:
         with OwnNoise(images, self.seed, self.interleaved, self.led or None) as noise:
             found = self.bits(part)
         self.led = self.led or noise.led
+        self.own = self.own and all(noise.led) and noise.led == self.led
         return found
 
     @cached_property
@@ -105,7 +108,7 @@ class Trial:
     def apart_from_scored(self) -> str:
         """How the means of FEW images and of the same as scored differ, by more than their noise; "" if they do not."""
         scored = self.scored[self.order[: len(self.few)]]
-        if not all(self.led) or not _apart(self.few - scored):
+        if not self.own or not _apart(self.few - scored):
             return ""
         told = f"{self.few.mean():.4g} bits/dim among {len(self.few)} and {scored.mean():.4g} among {len(self.batch)}"
         return f"the same images have {told}: {RULE}"
