@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from genbench.images import bits_per_dim, dequantize, to_float, to_uint8
+from genbench.images import bits_per_dim, dequantize, misplaced, to_float, to_uint8
 from genbench.model import Batch
 
 LEVELS = torch.arange(256, dtype=torch.uint8)
@@ -54,3 +55,43 @@ def test_a_batch_of_levels_depends_on_its_seed_alone(discrete):
     assert torch.equal(batch.images, expected) and torch.equal(batch.labels, torch.arange(4))
     assert torch.equal(batch.images, again.images) and torch.equal(batch.images, other.images) == discrete
     assert torch.equal(to_uint8(batch.images), levels)
+
+
+# Ranges
+
+
+def photographs(middle=110, count=100):
+    """Levels around a gray, most of them dark."""
+    return torch.from_numpy(np.random.default_rng(0).normal(middle, 40, (count, 3, 8, 8)).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 1])
+@pytest.mark.parametrize(
+    "real", [photographs(), torch.zeros(80, 1, 8, 8, dtype=torch.uint8).index_fill(2, torch.tensor([3]), 255)]
+)
+def test_values_in_another_range_than_minus_one_to_one_are_told(real, scale):
+    told = misplaced(real.float() * scale, real)
+    assert "images in [-1, 1]" in told and f"[{float(real.min()) * scale:.3g}, {float(real.max()) * scale:.3g}]" in told
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        to_float(photographs()),
+        torch.zeros(100, 3, 8, 8),
+        torch.full((100, 3, 8, 8), 0.7),
+        torch.rand(100, 3, 8, 8) * 0.3,
+        torch.randn(100, 3, 8, 8),
+        1e4 * torch.randn(100, 3, 8, 8),
+        1e6 * torch.rand(100, 3, 8, 8),
+        photographs()[:20] / 255,
+    ],
+    ids=["right", "untrained", "constant", "narrow", "noise", "diverging", "diverging-up", "few"],
+)
+def test_bad_images_in_the_right_range_are_no_reason_to_stop(images):
+    assert misplaced(images, photographs()) == ""
+
+
+def test_bright_samples_of_bright_images_are_right():
+    bright = photographs(230)
+    assert misplaced(to_float(bright), bright) == ""

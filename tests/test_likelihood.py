@@ -11,7 +11,7 @@ from records_factory import full, make_record, measure, write_runs
 
 from genbench import Batch, DataSpec, Model
 from genbench.data.dataset import Dataset, Part
-from genbench.evaluate.likelihood import likelihood_measurements
+from genbench.evaluate.likelihood import likelihood_measurements, split_measurements
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.plots import ALL
 from genbench.plots.bound import bound_over_time, read_terms
@@ -78,7 +78,7 @@ def bits(nats):
 @pytest.mark.parametrize("discrete", [True, False])
 def test_parts_are_in_bits_per_dimension_and_sum_to_the_value(discrete):
     model, data = Toy(discrete=discrete), noise(600)
-    test, train = likelihood_measurements(some_job(), model, data)
+    test, train = (split_measurements(some_job(), model, data, data.test, split)[0] for split in ("test", "train"))
     assert (test.metric, train.metric) == ("bits_per_dim_test", "bits_per_dim_train")
     assert list(test.parts) == ["first", "second"] + ([] if discrete else ["levels"])
     assert test.parts["first"] == pytest.approx(bits(3)) and test.parts["second"] == pytest.approx(bits(5), abs=0.01)

@@ -78,6 +78,13 @@ def test_images_are_smooth_distinct_and_hardly_ever_clipped(calibration):
     assert ((images == 0) | (images == 255)).mean() < 1e-5
 
 
+def test_its_density_is_that_of_scipy(calibration, mixture):
+    levels, labels = calibration.test.images[:50], calibration.test.labels[:50]
+    log_p = log_density(mixture, levels)
+    assert calibration.law.log_prob(levels.reshape(50, -1)) == pytest.approx(logsumexp(log_p, axis=1) - math.log(10))
+    assert calibration.law.log_prob(levels.reshape(50, -1), labels) == pytest.approx(log_p[np.arange(50), labels])
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_the_entropy_is_the_mean_surprise_of_the_images(calibration, mixture, split):
     log_p = log_density(mixture, getattr(calibration, split).images)

@@ -1,6 +1,7 @@
 """A model that breaks a promise is told of by that promise and no other, with the line to look at: marked `# look`."""
 
 import inspect
+import math
 import os
 import random
 from pathlib import Path
@@ -492,10 +493,16 @@ class OneNumber(Toy):
         return (images - self.mean).square().sum()
 
 
-@breaks("an exact likelihood does not depend on the batch")
+@breaks("the likelihood of an image depends on no other image")
 class BatchDependent(Toy):
     def log_prob(self, images, labels=None):  # look
         return (images - images.mean(0)).flatten(1).square().sum(1) - 2e4
+
+
+@breaks("the likelihood of an image depends on no other image")
+class ExactBelow100(Toy):
+    def log_prob(self, images, labels=None):  # look
+        return -2e4 - images.flatten(1).square().sum(1) + (5 if len(images) > 100 else 0)
 
 
 @breaks("the parts of a bound sum to it")
@@ -521,6 +528,56 @@ class BelowTheEntropy(Toy):
 
     def log_prob(self, images, labels=None):  # look
         return (2.4 - 10 * images.square()).flatten(1).sum(1)
+
+
+class Normal(Toy):
+    """A density of the right mass, of the samples."""
+
+    deviation = 1 / 30
+
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.log_std = torch.nn.Parameter(torch.full(data.shape, math.log(self.deviation)))
+
+    def loss(self, phase, batch):
+        return -Normal.log_prob(self, batch.images).mean() / self.data.dims
+
+    def log_prob(self, images, labels=None):
+        return torch.distributions.Normal(self.mean, self.log_std.exp()).log_prob(images).flatten(1).sum(1)
+
+    def sample(self, n, labels=None):
+        return self.mean + self.log_std.exp() * torch.randn(n, *self.data.shape)
+
+
+@breaks("images of pure noise cost 8 bits/dim or more")
+class HalfABitTooGood(Normal):
+    """Seen only once the model has learned noise: before, the noise lies too far out."""
+
+    deviation = 1.0
+
+    def log_prob(self, images, labels=None):  # look
+        return super().log_prob(images) + 0.5 * self.data.dims * math.log(2)
+
+
+@breaks("images of two pixels have a probability of at most 1 together")
+class HalfAsMuchAgain(Normal):
+    """Far too little for a mean over images to show."""
+
+    deviation = 1 / 4
+
+    def log_prob(self, images, labels=None):  # look
+        return super().log_prob(images) + math.log(1.5)
+
+
+@breaks("no draws of a known distribution are evidence of more mass")
+class OneBitTooGood(Normal):
+    """In images of more than two pixels, and too narrow to be near the images or noise."""
+
+    def loss(self, phase, batch):
+        return Toy.loss(self, phase, batch)["loss"] + 0 * self.log_std.sum()
+
+    def log_prob(self, images, labels=None):  # look
+        return super().log_prob(images) + self.data.dims * math.log(2) * (self.data.dims > 2)
 
 
 # Reconstructions
@@ -615,6 +672,10 @@ def test_state_outside_the_checkpoint_that_no_weight_depends_on_is_no_broken_pro
             return losses
 
     check_model(Logs)
+
+
+def test_a_normalised_density_keeps_every_promise():
+    check_model(Normal)
 
 
 def test_a_model_whose_methods_need_gradients_keeps_every_promise():

@@ -29,16 +29,20 @@ from genbench.model import Batch, Config, DataSpec, Model
 from genbench.records.budget import Budget
 from genbench.records.job import Job, Runtime
 from genbench.records.record import Entropy, PluginStamp
+from genbench.support.errors import Diverged
 from genbench.support.validation import checked
 from genbench.training.train import train
 
 STEPS = 6
+NOISE_STEPS, NOISE_RATE = 100, 1e-2
+"""Steps on noise, and the least learning rate: enough for a density of few parameters to come near the noise's."""
 COUNT = 6
 """Images per batch and per call of sample()."""
 PROGRESSES = (0.0, 0.9)
 """Shares of a phase's span at which its loss is computed: a warm-up begins at 0."""
 MORE = 24
 """Images over which a likelihood is averaged."""
+NOISE_IMAGES = 256
 CLASSES = 3
 SIDES = {1: (8, 16, 32, 64), 3: (16, 32, 64)}
 """Sides of gray and of colour images to try: the first that the model accepts is used."""
@@ -62,6 +66,12 @@ def drawn_images(shape: tuple[int, int, int], seed: int) -> Part:
     return Part(levels.reshape(-1, *shape), labels.astype(np.int64))
 
 
+def noise_images(shape: tuple[int, int, int], seed: int) -> Part:
+    """NOISE_IMAGES images of which every level is as likely."""
+    levels = np.random.default_rng(seed).integers(0, 256, (NOISE_IMAGES, *shape), dtype=np.uint8)
+    return Part(levels, np.arange(NOISE_IMAGES) % CLASSES)
+
+
 @dataclass(frozen=True)
 class Case:
     """One model on one kind of image, and the kind of what it is conditioned on, if it is."""
@@ -71,6 +81,8 @@ class Case:
     shape: tuple[int, int, int]
     kind: Kind | None = None
     device: str = "cpu"
+    noise: bool = False
+    """Whether the images are uniform noise, on which it is trained for longer."""
 
     def __str__(self) -> str:
         return "x".join(map(str, self.shape)) + (f" with {conditions_of(self.kind).words}" if self.kind else "")
@@ -78,7 +90,8 @@ class Case:
     @cached_property
     def data(self) -> Dataset:
         """48 training and 48 test images, whose appearance depends on the class."""
-        train, test = (drawn_images(self.shape, seed) for seed in (0, 1))
+        draw = noise_images if self.noise else drawn_images
+        train, test = (draw(self.shape, seed) for seed in (0, 1))
         return Dataset("kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test)
 
     @property
@@ -142,16 +155,17 @@ class Case:
 
     @cached_property
     def job(self) -> Job:
-        """STEPS steps of training, as the harness plans them."""
+        """STEPS steps of training, or NOISE_STEPS on noise, as the harness plans them."""
         return Job(
             model=self.model.name, label=self.model.name, plugin=PluginStamp(name="kit", version=""), dataset="kit",
             dataset_digest=self.data.digest, samples=COUNT,
             conditional=self.kind is not None, condition=self.data.condition(self.kind),
-            budget=Budget(unit="steps", amount=STEPS), runtime=Runtime(device=self.device),
+            budget=Budget(unit="steps", amount=NOISE_STEPS if self.noise else STEPS),
+            runtime=Runtime(device=self.device),
         )  # fmt: skip
 
     def train(self) -> Model:
-        """The model after STEPS steps of the harness's own loop."""
+        """The model after the steps of the job in the harness's own loop."""
         with tempfile.TemporaryDirectory() as folder:
             meter = Meter(torch.device(self.device))
             with meter.training():
@@ -160,6 +174,21 @@ class Case:
     @cached_property
     def trained(self) -> Model:
         return self.train()
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the case on which a model is tried at length: gray images without a condition."""
+        return self.shape[0] == 1 and self.kind is None
+
+    @cached_property
+    def trained_on_noise(self) -> Model:
+        """The model after NOISE_STEPS steps on noise; `trained` if that diverges or this is not the `first` case."""
+        rate = max(self.config.learning_rate, NOISE_RATE)
+        config = self.config.model_copy(update={"learning_rate": rate})
+        try:
+            return replace(self, noise=True, config=config).train() if self.first else self.trained
+        except Diverged:
+            return self.trained
 
     @torch.no_grad()
     def sample(self, model: Model, seed: int = 1, plan: ConditionPlan | None = None) -> Tensor:
@@ -178,10 +207,10 @@ class Case:
         return self.sample(self.trained)
 
     @torch.no_grad()
-    def log_prob(self, model: Model, batch: Batch) -> Tensor:
+    def log_prob(self, model: Model, batch: Batch, seed: int = 1) -> Tensor:
         """Nats per image."""
         assert isinstance(model, Likelihood)
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         return model.eval().log_prob(batch.images, batch.given)
 
     @torch.no_grad()

@@ -21,6 +21,7 @@ from genbench.conformance.promise import (
 )
 from genbench.conformance.resumption import resumed
 from genbench.conformance.training import stored, trains
+from genbench.images import misplaced
 from genbench.model import Model
 
 
@@ -50,6 +51,8 @@ def pixels(case: Case) -> str:
     require(not odd, f"{odd} of {COUNT} samples have NaN or infinity")
     low, high, outside = float(images.min()), float(images.max()), float((images.abs() > 1).float().mean())
     span = f"values from {low:.3g} to {high:.3g}"
+    told = misplaced(images, torch.from_numpy(case.data.train.images))
+    require(not told, told)
     require(outside <= 0.5, f"{span}, {outside:.0%} of them outside [-1, 1], where the harness clips them")
     require(low < 0 or high <= 0, f"{span}, none of them negative: black is -1, not 0")
     return span

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genbench.condition import ConditionSpec, Kind, as_kind
+from genbench.data.mixture import Mixture
 from genbench.records.record import DatasetStamp, Entropy
 from genbench.support import store
 from genbench.support.seeds import derive_seed
@@ -60,6 +61,8 @@ class Dataset:
     """Images rotated or mirrored to match their EXIF orientation."""
     conditions: tuple[ConditionSpec, ...] = ()
     """What the images have to be conditioned on, beside their labels."""
+    law: Mixture | None = None
+    """The distribution that the images were drawn from, one component per class; None if unknown."""
 
     @property
     def remarks(self) -> list[str]:

@@ -74,6 +74,25 @@ class Mixture:
                 images[labels == label] += scores[labels == label] @ self.modes[label].T
             yield np.rint(images).clip(0, 255).astype(np.uint8), labels
 
+    def log_prob(self, levels: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+        """Nats per image (B,) of levels (B, D), or given their components (B,).
+
+        A level's probability is taken as the density at its centre: within about 0.1 nats an image, rounding and the
+        few clipped pixels included, at 64 dimensions and the least `noise` of a dataset.
+        """
+        from scipy.linalg import solve_triangular
+        from scipy.special import logsumexp
+
+        found = np.empty((len(levels), len(self.means)))
+        for k, (mean, covariance) in enumerate(zip(self.means, self.covariances)):
+            factor = np.linalg.cholesky(covariance)
+            z = solve_triangular(factor, (levels - mean).T, lower=True)
+            found[:, k] = -(z**2).sum(0) / 2 - np.log(np.diag(factor)).sum() - len(mean) * math.log(2 * math.pi) / 2
+        if labels is not None:
+            return found[np.arange(len(levels)), labels]
+        total: np.ndarray = logsumexp(found, axis=1) - math.log(len(self.means))
+        return total
+
     def entropy(self, conditional: bool = False) -> Entropy:
         """The entropy of the 256 levels, or of the levels given the component: the midpoint of two bounds.
 

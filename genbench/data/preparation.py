@@ -183,5 +183,5 @@ def _open(entry: Entry, folder: Path) -> Dataset:
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
-        about.get("distinct"), about.get("turned", 0), source.conditions(),
+        about.get("distinct"), about.get("turned", 0), source.conditions(), source.law(),
     )  # fmt: skip

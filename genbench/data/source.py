@@ -19,6 +19,8 @@ from genbench.support.store import release
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from genbench.data.mixture import Mixture
+
 SIDES = (8, 512)
 TURNED = range(2, 9)
 """The EXIF orientations that rotate or mirror an image."""
@@ -103,6 +105,10 @@ class Source(BaseModel):
 
     def entropy(self, conditional: bool) -> Entropy | None:
         """The entropy of the images' distribution, or of an image given its label; None if unknown."""
+        return None
+
+    def law(self) -> Mixture | None:
+        """The distribution that the images were drawn from; None if unknown."""
         return None
 
     @property

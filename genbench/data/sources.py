@@ -187,15 +187,15 @@ class Generated(Source):
         return []
 
     def _split(self, name: str, count: int) -> Split:
-        blocks = self.mixture().draw(count, derive_seed("mixture", self.seed, name))
+        blocks = self.law().draw(count, derive_seed("mixture", self.seed, name))
         images = ((level.reshape(self.shape), int(label)) for block in blocks for level, label in zip(*block))
         return Split(count, images)
 
-    def mixture(self) -> Mixture:
+    def law(self) -> Mixture:
         return make_mixture(self.shape, self.num_classes, self.rank, self.noise, self.seed)
 
     def entropy(self, conditional: bool) -> Entropy | None:
-        return self.mixture().entropy(conditional)
+        return self.law().entropy(conditional)
 
 
 SOURCES: dict[str, type[Source]] = {

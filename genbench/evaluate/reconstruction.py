@@ -18,7 +18,7 @@ from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.likelihood import BLOCK, block_of
 from genbench.evaluate.parts import once
 from genbench.extension.registry import Plugins
-from genbench.images import to_uint8
+from genbench.images import misplaced, to_uint8
 from genbench.metrics import metric_named
 from genbench.metrics.frechet import fid_of_pairs
 from genbench.metrics.reconstruction import PSNR, RFID, codebook_metrics, psnr
@@ -127,7 +127,7 @@ class FirstStage:
 def reconstructed(model: Model, batch: Batch) -> Tensor:
     """The levels, uint8 (B, C, H, W), of a batch's reconstructions.
 
-    Raises BadInput for a wrong shape, Diverged for NaN or infinity.
+    Raises BadInput for a wrong shape or range, Diverged for NaN or infinity.
     """
     assert isinstance(model, Reconstruction)
     found = model.reconstruct(batch.images, batch.given)
@@ -136,6 +136,8 @@ def reconstructed(model: Model, batch: Batch) -> Tensor:
         raise BadInput(f"{model.name}: reconstruct() must return floats of shape {shape}", HINT)
     if not found.isfinite().all():
         raise Diverged("the reconstruction of a test image is not finite")
+    if told := misplaced(found, to_uint8(batch.images)):
+        raise BadInput(f"{model.name}: reconstruct(): {told}", HINT)
     return to_uint8(found)
 
 

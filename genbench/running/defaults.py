@@ -47,7 +47,7 @@ class Defaults:
         measure = reference_measurements if job.is_reference else sample_measurements
         found = [] if samples is None else measure(job, samples, data, self.plugins)
         if model is not None:
-            found += likelihood_measurements(job, model, data)
+            found += likelihood_measurements(job, model, data, samples)
             found += reconstruction_measurements(job, model, data, self.plugins)
         return found
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset
 from genbench.devices import autocast
-from genbench.images import to_uint8
+from genbench.images import LEAST_RANGED, misplaced, to_uint8
 from genbench.metering.flops import FlopCounter
 from genbench.metering.meter import Meter
 from genbench.model import Model
@@ -27,6 +27,8 @@ from genbench.support.seeds import derive_seed
 from genbench.training.compilation import compiled, networks, uncompiled
 
 SHARD_SECONDS = 60.0
+COMPARED = 1000
+"""Training images that the range of samples is compared with."""
 BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
 """The most that one call may take: about a minute on two cores, or on a large GPU."""
 
@@ -34,7 +36,8 @@ BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
 def sample(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:
     """`job.samples` images in blocks; each is seeded by the job's seed and its first index. Raises Diverged, BadInput.
 
-    Images that an interrupted run left in `folder` are not drawn again.
+    BadInput is also raised if the first images show that they are not in [-1, 1] (`images.misplaced`). Images that an
+    interrupted run left in `folder` are not drawn again.
     """
     plan = ConditionPlan.of(data, job.kind, job.samples)
     report("sample", 0.0)
@@ -54,7 +57,7 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
         sizes = {block, job.samples % block or block} if job.compile else {min(8, block)}
         for size in sorted(sizes - {1}):
             draw(job, model, plan, 0, size)
-    kept, kept_at = begin, meter.seconds
+    kept, kept_at, first = begin, meter.seconds, list[Tensor]()
     for start in range(begin, job.samples, block):
         fault("sample.block")
         if start > kept and (stop_requested() or meter.seconds - kept_at > SHARD_SECONDS):
@@ -66,6 +69,10 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
         with progress.part("sample", start / job.samples, (start + count) / job.samples):
             drawn = draw(job, model, plan, start, count)
         clamped += int((drawn.abs() > 1).sum())
+        if start - begin < LEAST_RANGED:
+            with meter.pause():
+                first.append(drawn)
+                check_range(torch.cat(first), data)
         images[start : start + count] = to_uint8(drawn).cpu().numpy()
         meter.sampled += count
         report("sample", meter.sampled / job.samples)
@@ -73,6 +80,13 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
     share = clamped / images.size
     samples = Samples(images, clamped_share=share, batch=block, nfe=model.nfe, flops=flops)
     return samples.under(job.kind, plan.numbers)
+
+
+def check_range(drawn: Tensor, data: Dataset) -> None:
+    """Raise BadInput if the images cannot be in [-1, 1]."""
+    real = torch.from_numpy(np.array(data.train.images[:COMPARED]))
+    if told := misplaced(drawn, real):
+        raise BadInput(f"sample(): {told}", "`genbench check-plugin` names the line")
 
 
 def flops_per_image(job: Job, model: Model, plan: ConditionPlan) -> float | None:
