@@ -22,9 +22,10 @@ from genbench.images import to_float
 from genbench.optimizers import adamw
 from genbench.schedules import warmup_cosine
 from genbench.support import digests, store
-from genbench.support.errors import Busy, CorruptData, first_line
+from genbench.support.errors import Busy, CorruptData, first_line, removal
 from genbench.support.lock import locked
 from genbench.support.progress import report, stop_if_requested
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ WIDTHS = (32, 64, 96, 128)
 UPDATES, BATCH, LEARNING_RATE, WEIGHT_DECAY = 5000, 64, 2e-3, 0.05
 ROTATION, SHIFT, SCALE = math.radians(10), 0.07, 0.08
 SCALE_IMAGES = 1000
+LOCAL_FILE = "classifier.json"
 
 
 class Facts(BaseModel):
@@ -159,20 +161,18 @@ def save_classifier(file: Path, model: Classifier, **facts: Any) -> None:
     store.write_tensors(weights, model.state_dict())
     made = {"recipe": RECIPE, "shape": model.shape, "num_classes": model.num_classes, "dim": model.dim}
     known = Facts(**made, sha256=digests.file_digest(weights), **facts)
-    store.write_json(file, known.model_dump(mode="json"))
+    write_sealed(file, known.model_dump(mode="json"))
 
 
 def verify_classifier(file: Path) -> Facts:
-    """The facts in the JSON file. Raises CorruptData if the weights beside it do not have the digest it gives."""
-    fix = "remove both files" if file.name == "classifier.json" else "install genbench again"
+    """The facts in the JSON file. Raises CorruptData if it has changed, or the weights beside it have."""
+    local = file.name == LOCAL_FILE
+    fix = removal(file.parent, then="then run again: it is trained anew") if local else "install genbench again"
     try:
-        facts = Facts.model_validate(store.read_json(file))
-        found = digests.file_digest(file.with_suffix(".safetensors"))
-    except (ValidationError, OSError) as error:
+        facts = Facts.model_validate(read_sealed(file, fix, required=False))
+    except ValidationError as error:
         raise CorruptData(f"{file}: {first_line(error)}", fix) from error
-    if found != facts.sha256:
-        weights = file.with_suffix(".safetensors")
-        raise CorruptData(f"{weights}: its SHA-256 is {found[:12]}..., {file.name} says {facts.sha256[:12]}...", fix)
+    check_digest(file.with_suffix(".safetensors"), facts.sha256, file.name, fix)
     return facts
 
 
@@ -187,15 +187,19 @@ def load_classifier(file: Path, device: str = "cpu") -> tuple[Classifier, Facts]
     return model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last), facts
 
 
+def local_file(digest: str, cache: Path) -> Path:
+    """Where the facts of the classifier of the dataset with this digest are, or will be."""
+    return cache / "classifiers" / f"{digest[:32]}-{RECIPE}" / LOCAL_FILE
+
+
 def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path:
     """The JSON file of the dataset's classifier, trained on first use and cached by the dataset's digest.
 
     A second process that needs it at the same time waits for the first.
     """
     assert dataset.train.labels is not None
-    folder = cache / "classifiers" / f"{dataset.digest[:32]}-{RECIPE}"
-    file = folder / "classifier.json"
-    with _locked(folder):
+    file = local_file(dataset.digest, cache)
+    with _locked(file.parent):
         if not file.exists():
             images, labels = dataset.train.images, dataset.train.labels
             model = train_classifier(images, labels, dataset.num_classes, 0, device, _training)

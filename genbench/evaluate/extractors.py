@@ -81,6 +81,11 @@ def check_extractors(
             from genbench.evaluate.classifier import verify_classifier
 
             verify_classifier(SHIPPED_FOLDER / f"{name}.json")
+        elif name == LOCAL:
+            from genbench.evaluate.classifier import local_file, verify_classifier
+
+            if (file := local_file(dataset.digest, runtime.cache)).exists():
+                verify_classifier(file)
         elif name in pinned():
             from genbench.evaluate.pretrained import find_code, find_weights
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from genbench.records.checkpoint import MANIFEST
 from genbench.records.job import Job
-from genbench.records.record import Record
+from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.record_files import read_record
 from genbench.support import digests, store
+from genbench.support.errors import removal
 from genbench.support.faults import fault
+from genbench.support.sealed import check_digest, write_sealed
 from genbench.support.store import inside, read_lines
 
 EARLIER = "earlier.json"
@@ -23,7 +25,7 @@ def begin(job: Job) -> None:
     file = job.folder / "record.json"
     if file.exists() and read_record(file).status == "complete":
         file.replace(job.folder / EARLIER)
-    store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
+    write_sealed(job.folder / "job.json", job.model_dump(mode="json"))
     fault("job.begun")
 
 
@@ -84,12 +86,23 @@ def own_files(folder: Path) -> Iterator[Path]:
             yield file
 
 
+def vouched(record: Record, name: str) -> Path | None:
+    """A file of the run, which has the digest that its record gives; None if the run has no folder or no such file.
+
+    Raises CorruptData if the file has changed.
+    """
+    file = inside(record.folder, name) if record.folder else None
+    if record.folder is None or file is None or not file.is_file():
+        return None
+    if expected := record.files.get(name):
+        check_digest(file, expected, "record.json", removal(record.folder / "record.json", file, then=JOB_AGAIN))
+    return file
+
+
 def read_progress(record: Record) -> list[dict[str, Any]]:
     """The objects of a run's progress.jsonl, in order; none if the run has no folder or no such file."""
-    file = inside(record.folder, "progress.jsonl") if record.folder else None
-    if file is None or not file.is_file():
-        return []
-    return read_lines(file)
+    file = vouched(record, "progress.jsonl")
+    return read_lines(file) if file else []
 
 
 TRACEBACK = "traceback.txt"

@@ -11,7 +11,7 @@ from genbench.records import checkpoint
 from genbench.records.job import KEY_DIGITS, Job, read_job
 from genbench.records.training_state import TrainingState
 from genbench.support import store
-from genbench.support.errors import Busy, CorruptData
+from genbench.support.errors import Busy, CorruptData, EnvironmentProblem
 from genbench.support.faults import fault
 from genbench.support.lock import in_use
 
@@ -38,7 +38,7 @@ def siblings(job: Job) -> Iterator[Path]:
         try:
             if folder.name != job.id and read_job(folder).training_key == job.training_key:
                 yield folder
-        except (CorruptData, OSError):
+        except (CorruptData, EnvironmentProblem):
             continue
 
 
@@ -46,7 +46,7 @@ def _finished_state(folder: Path) -> TrainingState | None:
     """The unchecked state of a run folder's training, if it has finished."""
     try:
         state = checkpoint.read_state(folder / "checkpoint")
-    except CorruptData:
+    except (CorruptData, EnvironmentProblem):
         return None
     return state if state is not None and state.finished else None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 
@@ -72,6 +74,11 @@ class Cancelled(GenbenchError):
 
     exit_code = 130
     code = "cancelled"
+
+
+def removal(*paths: Path, then: str = "then run again") -> str:
+    """The hint to remove damaged files or folders, as a command that can be pasted, and what to do after it."""
+    return f"`rm -rf {' '.join(shlex.quote(str(path)) for path in paths)}`, {then}"
 
 
 MOST_PROBLEMS = 20
