@@ -43,7 +43,7 @@ def checked(folder: Path) -> dict[str, Any]:
     They are read whole, which a mark then spares the next process, unless a mark says that this has been done. Of
     processes that train one model together only the first checks. Raises as `read_whole`.
     """
-    about, states, now = _about(folder), _states(folder), time.time_ns()
+    about, states, now = read_about(folder), _states(folder), time.time_ns()
     if not _is_marked(folder, about, states, now):
         about = read_whole(folder)
         with suppress(EnvironmentProblem):  # a cache that only its owner may write
@@ -58,7 +58,7 @@ def read_whole(folder: Path) -> dict[str, Any]:
     An earlier version's has no digests of files, which are added: the dataset's own then vouches for them. Raises
     CorruptData naming the file, or EnvironmentProblem.
     """
-    about, fix = _about(folder), remedy(folder)
+    about, fix = read_about(folder), remedy(folder)
     names = [file.name for file in _arrays(folder)]
     if "files" not in about:
         found = list(_content_digests(folder))
@@ -77,7 +77,8 @@ def remedy(folder: Path) -> str:
     return removal(folder, then="then run again: it is prepared anew from its source")
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path) -> dict[str, Any]:
+    """The content of `dataset.json`, whatever the arrays hold. Raises CorruptData if it has changed."""
     about = read_sealed(folder / ABOUT, remedy(folder), required=False)
     if not {"digest", "overlap"} <= about.keys():
         raise CorruptData(f"{folder / ABOUT}: not the description of a prepared dataset", remedy(folder))

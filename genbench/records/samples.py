@@ -137,11 +137,19 @@ def recorded_samples(folder: Path, record: Record) -> Samples:
         raise CorruptData(f"{folder / 'samples.json'}: missing, though the run is complete", fix)
     if about.key != record.samples.key:
         raise CorruptData(f"{folder / 'samples.json'}: describes other samples than record.json", fix)
-    check_digest(folder / "samples.npy", about.sha256, "samples.json", fix)
-    for name in CONDITIONS.values():
-        if expected := record.files.get(name):
-            check_digest(folder / name, expected, "record.json", fix)
+    for name, expected in {"samples.json": None, **listed(about)}.items():
+        if known := record.files.get(name, expected):
+            check_digest(folder / name, known, "record.json", fix)
+        elif (folder / name).exists() and name != "samples.json":
+            raise CorruptData(f"{folder / name}: not a file of these samples", fix)
     return _load(folder, about)
+
+
+def listed(about: StoredSamples) -> dict[str, str | None]:
+    """The digest that samples.json gives of each file, None of one that these samples do not have."""
+    return {"samples.npy": about.sha256} | {
+        name: getattr(about, f"{field}_sha256") for field, name in CONDITIONS.items()
+    }
 
 
 def redraw(folder: Path) -> str:
