@@ -24,7 +24,7 @@ from genbench.records.record import CHANGED, JOB_AGAIN, Record, is_sealed
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, describe, removal
+from genbench.support.errors import BadInput, CorruptData, describe, removal
 from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
 
@@ -128,11 +128,10 @@ def _way_out(folder: Path, faults: Iterable[Fault], finished: bool) -> str:
 
 def _dataset_of(folder: Path) -> tuple[str, str] | None:
     """The name and the digest of a run's dataset, from its job or its record, whichever can be read."""
-    unreadable = (CorruptData, EnvironmentProblem, KeyError, TypeError)
-    with suppress(*unreadable):
+    with suppress(CorruptData, KeyError, TypeError):
         dataset = store.read_json(folder / "record.json")["dataset"]
         return str(dataset["name"]), str(dataset["digest"])
-    with suppress(*unreadable):
+    with suppress(CorruptData, KeyError, TypeError):
         job = store.read_json(folder / "job.json")
         return str(job["dataset"]), str(job["dataset_digest"])
     return None
@@ -164,7 +163,7 @@ def _cached(kind: str, path: Path, check: Callable[[Path, str], bool], digest: s
     """The verdict on a part of the cache; None if it belongs to another dataset than that with the digest."""
     try:
         return RunCheck(str(path), "ok", kind=kind) if check(path, digest) else None
-    except (CorruptData, EnvironmentProblem) as error:
+    except CorruptData as error:
         return RunCheck(str(path), "wrong", [Fault(path.name, error.message)], error.hint, kind)
 
 
@@ -196,7 +195,7 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
     """The result of `check`; if it raises, add the fault that the file is not readable, and return None."""
     try:
         return check()
-    except (CorruptData, EnvironmentProblem) as error:
+    except CorruptData as error:
         faults.append(Fault(file, error.message))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         faults.append(Fault(file, f"not readable: {describe(error)}"))
@@ -275,7 +274,7 @@ def _conditions(folder: Path, record: Record, count: int) -> Iterator[Fault]:
             continue
         try:
             numbers = store.read_array(folder / name)
-        except (CorruptData, EnvironmentProblem) as error:
+        except CorruptData as error:
             yield Fault(name, f"not readable: {error}")
             continue
         sound = numbers.dtype.kind in "iu" and numbers.shape == (count,)

@@ -56,7 +56,7 @@ def read_whole(folder: Path) -> dict[str, Any]:
     """The content of `dataset.json`, after all arrays are read and compared with it; writes nothing.
 
     An earlier version's has no digests of files, which are added: the dataset's own then vouches for them. Raises
-    CorruptData naming the file, or EnvironmentProblem.
+    CorruptData naming the file.
     """
     about, fix = read_about(folder), remedy(folder)
     names = [file.name for file in _arrays(folder)]
@@ -105,7 +105,7 @@ def _mark(folder: Path, about: Mapping[str, Any], states: States, at: int) -> No
 def _is_marked(folder: Path, about: Mapping[str, Any], states: States, now: int) -> bool:
     try:
         mark = read_sealed(folder / MARK, "")
-    except (CorruptData, EnvironmentProblem):
+    except CorruptData:
         return False
     if mark["about"] != settings_digest(about) or mark["files"] != states or not 0 <= now - mark["at"] < CHECKED_NS:
         return False

@@ -14,7 +14,7 @@ from genbench.evaluate.extractors import extractor
 from genbench.metrics.features import Features, chosen, require_finite
 from genbench.records.protocol import EvaluationSettings
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData, EnvironmentProblem
+from genbench.support.errors import CorruptData
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -80,6 +80,6 @@ def is_whole(file: Path) -> bool:
     """Whether a cached file exists and has the digest that the JSON file beside it gives."""
     try:
         check_digest(file, read_sealed(file.with_suffix(".json"), "")["sha256"], "", "")
-    except (CorruptData, EnvironmentProblem):
+    except CorruptData:
         return False
     return True

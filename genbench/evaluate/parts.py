@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData, EnvironmentProblem
+from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 from genbench.support.sealed import read_sealed, write_sealed
 
@@ -50,7 +50,7 @@ def stored(file: Path) -> dict[str, Any] | None:
         return None
     try:
         return read_sealed(file, "")
-    except (CorruptData, EnvironmentProblem) as error:
+    except CorruptData as error:
         log.warning("%s; measuring again", error.message)
         return None
 

@@ -170,7 +170,7 @@ class Job(BaseModel):
 
 
 def read_job(folder: Path) -> Job:
-    """The job of a run folder. Raises CorruptData, or EnvironmentProblem."""
+    """The job of a run folder. Raises CorruptData."""
     file = folder / "job.json"
     fix = removal(folder / "record.json", file, then=JOB_AGAIN)
     try:

@@ -10,6 +10,7 @@ from genbench.records.checkpoint import MANIFEST
 from genbench.records.job import Job
 from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.record_files import read_record
+from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
 from genbench.support.errors import removal
 from genbench.support.faults import fault
@@ -70,7 +71,11 @@ UNLISTED = {"record.json", "earlier.json", ".lock"}
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a run by its path in the folder, except files that a manifest lists."""
-    return {file.relative_to(folder).as_posix(): digests.file_digest(file) for file in own_files(folder)}
+    found = {}
+    for file in own_files(folder):
+        with store.reading(file):
+            found[file.relative_to(folder).as_posix()] = digests.file_digest(file)
+    return found
 
 
 def own_files(folder: Path) -> Iterator[Path]:
@@ -103,6 +108,15 @@ def read_progress(record: Record) -> list[dict[str, Any]]:
     """The objects of a run's progress.jsonl, in order; none if the run has no folder or no such file."""
     file = vouched(record, "progress.jsonl")
     return read_lines(file) if file else []
+
+
+def check_log(folder: Path, state: TrainingState) -> None:
+    """Raise CorruptData unless the learning curve is the one that a training had written; one that is gone may be."""
+    file = folder / "progress.jsonl"
+    if state.log and file.exists():
+        check_digest(
+            file, state.log, "its checkpoint", removal(file, then="then run again without the curve until here")
+        )
 
 
 TRACEBACK = "traceback.txt"

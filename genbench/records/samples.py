@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from genbench.condition import Kind
 from genbench.records.record import JOB_AGAIN, Energy, Record, Throughput
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData, EnvironmentProblem, removal
+from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
@@ -95,9 +95,11 @@ def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
 
 def _digests(folder: Path) -> dict[str, str | None]:
     files = {"sha256": "samples.npy"} | {f"{field}_sha256": name for field, name in CONDITIONS.items()}
-    return {
-        key: digests.file_digest(folder / name) if (folder / name).is_file() else None for key, name in files.items()
-    }
+    with store.reading(folder):
+        return {
+            key: digests.file_digest(folder / name) if (folder / name).is_file() else None
+            for key, name in files.items()
+        }
 
 
 def read_about(folder: Path) -> StoredSamples | None:
@@ -122,7 +124,7 @@ def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, StoredS
         if about is None or (about.key, about.weights) != (key, weights):
             return None
         found = _digests(folder)
-    except (CorruptData, EnvironmentProblem) as error:
+    except CorruptData as error:
         log.warning("%s; drawing the samples again", error.message)
         return None
     if found != {key: getattr(about, key) for key in found}:

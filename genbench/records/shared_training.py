@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from genbench.records import checkpoint
 from genbench.records.job import KEY_DIGITS, Job, read_job
+from genbench.records.run_folder import check_log
 from genbench.records.training_state import TrainingState
 from genbench.support import store
-from genbench.support.errors import Busy, CorruptData, EnvironmentProblem
+from genbench.support.errors import Busy, CorruptData
 from genbench.support.faults import fault
 from genbench.support.lock import in_use
 
@@ -38,7 +39,7 @@ def siblings(job: Job) -> Iterator[Path]:
         try:
             if folder.name != job.id and read_job(folder).training_key == job.training_key:
                 yield folder
-        except (CorruptData, EnvironmentProblem):
+        except CorruptData:
             continue
 
 
@@ -46,7 +47,7 @@ def _finished_state(folder: Path) -> TrainingState | None:
     """The unchecked state of a run folder's training, if it has finished."""
     try:
         state = checkpoint.read_state(folder / "checkpoint")
-    except (CorruptData, EnvironmentProblem):
+    except CorruptData:
         return None
     return state if state is not None and state.finished else None
 
@@ -58,6 +59,7 @@ def finished_training(job: Job) -> Training | None:
     """
     own = checkpoint.load(job.folder / "checkpoint")
     if own is not None and own[1].finished:
+        check_log(job.folder, own[1])
         return own
     others = list(siblings(job))
     for folder in filter(_finished_state, others):
@@ -78,6 +80,7 @@ def _copied(training: Training, source: Path, target: Path) -> Training:
     Until the checkpoint exists, the copy counts as missing, and nothing in it is relied upon.
     """
     tensors, state = training
+    check_log(source, state)
     store.remove(target / "curve")
     for point in state.curve.kept:
         name = Path("curve", str(point.point))

@@ -26,7 +26,7 @@ from genbench.model import Batch, Model
 from genbench.records.job import Job
 from genbench.records.samples import Samples
 from genbench.support import digests, store
-from genbench.support.errors import Cancelled, CorruptData, EnvironmentProblem, describe
+from genbench.support.errors import Cancelled, CorruptData, describe
 from genbench.support.progress import stop_if_requested
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 from genbench.support.seeds import derive_seed
@@ -82,7 +82,7 @@ def _are_drawn(index: Path, of: dict[str, str]) -> bool:
         about = read_sealed(index, "")
         for name, expected in about["files"].items():
             check_digest(index.parent / FOLDER / f"{name}.npy", expected, INDEX, "")
-    except (CorruptData, EnvironmentProblem):
+    except CorruptData:
         return False
     return bool(about["of"] == of)
 

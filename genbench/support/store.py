@@ -59,7 +59,7 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of opening a file that genbench stored into CorruptData, or EnvironmentProblem, naming it."""
+    """Turn the errors of opening a file that genbench stored into CorruptData naming it."""
     try:
         yield
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def reading(path: Path) -> Iterator[None]:
         if error.errno is None:  # NumPy's report of a file that is too short
             raise CorruptData(f"{path}: {error}", removal(path)) from error
         hint = f"`chmod u+rX {shlex.quote(str(path))}`, then run again"
-        raise EnvironmentProblem(f"{path}: {error.strerror}", hint) from error
+        raise CorruptData(f"{path}: {error.strerror}", hint) from error
 
 
 def _error_number(error: Exception) -> int | None:
@@ -286,7 +286,7 @@ def append_json(path: Path, plain: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Parsed JSON. Raises CorruptData, or EnvironmentProblem for a file that may not be read, naming it."""
+    """Parsed JSON. Raises CorruptData naming the file."""
     try:
         with reading(path):
             return json.loads(path.read_text(encoding="utf-8"))
@@ -351,7 +351,7 @@ def release(array: np.ndarray) -> None:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """A memory-mapped array, copied on write. Raises as `read_json`."""
+    """A memory-mapped array, copied on write. Raises CorruptData naming the file."""
     import numpy as np
 
     try:
@@ -382,7 +382,7 @@ def _umask() -> int:
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Tensors by name, on the CPU. Raises as `read_json`."""
+    """Tensors by name, on the CPU. Raises CorruptData naming the file."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
