@@ -45,7 +45,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise BadInput(f"{path}: a folder", "give a .npy or .npz file") from None
     except PermissionError as error:
         raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
-    except (*UNREADABLE, OSError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, OSError, MemoryError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
         what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or truncated"
         raise BadInput(f"{path}: {what}", HINT) from error
