@@ -168,7 +168,7 @@ def numbers(runs):
 
 def follow(result):
     """Do what the hints of a command say."""
-    commands = re.findall(r"hint: `(.+?)`", result.err + result.out)
+    commands = re.findall(r"hint: [^`\n]*`(.+?)`", result.err + result.out)
     assert commands, result.err + result.out
     for command in commands:
         subprocess.run(["sh", "-ec", command], check=True)

@@ -28,7 +28,9 @@ READING = {"reading": True}
 """The validation context of stored data: fields of newer versions are kept."""
 SEAL, END = ',\n "digest": "', '"\n}\n'
 """The text before and after a record's digest, its last key."""
-JOB_AGAIN = "then run its job again, which uses what is stored beside it"
+JOB_AGAIN = (
+    "then run its job again, which uses what is stored beside it; `genbench verify` lists all that is wrong with a run"
+)
 CHANGED = "changed since it was written: its digest does not match"
 REFERENCES = ("real", "noise")
 NO_SAMPLES = "the model draws no samples"
