@@ -228,3 +228,27 @@ def test_verify_finds_it_and_says_the_way_out(genbench, made, home, pattern, dam
         assert genbench(*RUN, "--out", home / "runs").code == 0
         assert numbers(home / "runs") == numbers(made / "runs")
         assert genbench("verify", home / "runs").code == 0
+
+
+@pytest.mark.parametrize(
+    "words, name",
+    [
+        pytest.param(["evaluate", ROW, "--extractor", "digits-classifier-v1"], ROW + "samples.npy", id="scored again"),
+        pytest.param(["evaluate", ROW, "--extractor", "digits-classifier-v1"], ROW + "job.json", id="of another job"),
+        pytest.param(["evaluate", ROW, "--extractor", "digits-classifier-v1"], PREPARED[2], id="against others"),
+        pytest.param(["table", "runs"], ROW + "record.json", id="a table"),
+        *(
+            pytest.param(["report", "runs", "-o", "pages"], ROW + name, id=name, marks=pytest.mark.slow)
+            for name in ("samples.npy", "pictures/neighbours.npy", "progress.jsonl", "pictures.json", "record.json")
+        ),
+    ],
+)
+def test_no_command_shows_what_has_changed(genbench, made, home, words, name):
+    command = [one(home, word) if "runs" in word else home / word if word == "pages" else word for word in words]
+    flip(one(home, name), 0.99 if name.endswith(".jsonl") else 0.6)
+    result = genbench(*command)
+    assert result.code == 3 and Path(name).name in result.err
+    follow(result)
+    assert genbench(*RUN, "--out", home / "runs").code == 0
+    assert numbers(home / "runs") == numbers(made / "runs")
+    assert genbench(*command).code == 0

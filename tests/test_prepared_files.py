@@ -7,12 +7,15 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from genbench.data import prepared_files
 from genbench.data.entries import make_entry
 from genbench.data.preparation import prepare
 from genbench.data.prepared_files import ABOUT, MARK, checked, read_whole
-from genbench.support import sealed
+from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.features import reference_features
+from genbench.support import digests, sealed, store
 from genbench.support.errors import CorruptData
 
 AN_HOUR = 3600 * 10**9
@@ -102,8 +105,6 @@ def test_a_file_as_new_as_its_check_is_read_again(folder, read, monkeypatch):
 
 
 def test_a_cache_that_only_its_owner_may_write_is_read(folder, read, monkeypatch):
-    from genbench.support import store
-
     def refused(*_):
         raise PermissionError(13, "Permission denied")
 
@@ -155,3 +156,16 @@ def test_a_stray_array_is_found(folder):
     np.save(folder / "train_text_more.npy", np.zeros(3))
     with pytest.raises(CorruptData, match="not a file of this dataset"):
         checked(folder)
+
+
+def test_features_of_a_version_that_did_not_check_the_pixels_are_not_used(tmp_path, digits):
+    own = Extractor("own", lambda images: (images.float().flatten(1), None), 64, 0, {})
+    wanted = reference_features(own, digits, "test", tmp_path)
+    (file,) = (tmp_path / "features").glob("*.safetensors")
+    about = json.loads(file.with_suffix(".json").read_text())
+    behind = {key: about[key] for key in ("dataset", "split", "extractor", "torch")}
+    earlier = file.with_name(f"{file.stem[:-16]}{digests.settings_digest(behind)[:16]}.safetensors")
+    store.write_tensors(earlier, {"features": torch.zeros(len(digits.test), 64)})
+    store.write_json(earlier.with_suffix(".json"), {**behind, "sha256": digests.file_digest(earlier)})
+    file.unlink()
+    assert torch.equal(reference_features(own, digits, "test", tmp_path).features, wanted.features)
