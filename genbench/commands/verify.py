@@ -25,6 +25,7 @@ from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, describe, removal
+from genbench.support.lock import in_use
 from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
 
@@ -34,10 +35,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fault:
-    """A file of a run and what is wrong with it."""
+    """A file of a run and what is wrong with it; `hint` is what helps if removing it does not."""
 
     file: str
     what: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,13 @@ def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
 
 
 def verify_run(folder: Path) -> RunCheck:
-    """The verdict on one run folder."""
+    """The verdict on one run folder; the files of one that is being worked on are not read."""
+    waiting = Fault("record.json", "not written yet (interrupted or still running)")
+    there = (folder / "record.json").exists()
+    if not there and in_use(folder):
+        return RunCheck(str(folder), "unfinished", [waiting])
     faults: list[Fault] = []
     _guarded(faults, "links", lambda: store.check_links(folder))
-    there = (folder / "record.json").exists()
     record = _guarded(faults, "record.json", lambda: _record(folder, faults)) if there else None
     if record is not None:
         checks = {"record.json": _numbers, "samples.json": _samples, "job.json": _job, "progress.jsonl": _progress}
@@ -102,10 +107,7 @@ def verify_run(folder: Path) -> RunCheck:
     faults = list(dict.fromkeys(faults))
     if faults:
         return RunCheck(str(folder), "wrong", faults, _way_out(folder, faults, there))
-    if not there:
-        waiting = [Fault("record.json", "not written yet (interrupted or still running)")]
-        return RunCheck(str(folder), "unfinished", waiting)
-    return RunCheck(str(folder), "ok")
+    return RunCheck(str(folder), "ok") if there else RunCheck(str(folder), "unfinished", [waiting])
 
 
 def _way_out(folder: Path, faults: Iterable[Fault], finished: bool) -> str:
@@ -113,8 +115,8 @@ def _way_out(folder: Path, faults: Iterable[Fault], finished: bool) -> str:
     paths: dict[Path, None] = {}
     for fault in faults:
         first, *_ = parts = Path(fault.file).parts
-        if fault.file == "links":
-            return "remove the link, then run its job again"
+        if fault.hint:
+            return fault.hint
         if first == store.MEASURED or parts[-1] == "scores.json":
             paths[folder / fault.file] = None
         elif first == "curve" and not finished:
@@ -127,14 +129,15 @@ def _way_out(folder: Path, faults: Iterable[Fault], finished: bool) -> str:
 
 
 def _dataset_of(folder: Path) -> tuple[str, str] | None:
-    """The name and the digest of a run's dataset, from its job or its record, whichever can be read."""
-    with suppress(CorruptData, KeyError, TypeError):
-        dataset = store.read_json(folder / "record.json")["dataset"]
-        return str(dataset["name"]), str(dataset["digest"])
+    """The name and the digest of a run's dataset, from its record or its job, whichever can be read."""
+    name, digest = "", ""
     with suppress(CorruptData, KeyError, TypeError):
         job = store.read_json(folder / "job.json")
-        return str(job["dataset"]), str(job["dataset_digest"])
-    return None
+        name, digest = str(job["dataset"]), str(job["dataset_digest"])
+    with suppress(CorruptData, KeyError, TypeError):
+        dataset = store.read_json(folder / "record.json")["dataset"]
+        name, digest = str(dataset["name"]), str(dataset["digest"])
+    return (name, digest) if re.fullmatch("[0-9a-f]{64}", digest) else None
 
 
 # The cache
@@ -196,7 +199,7 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
     try:
         return check()
     except CorruptData as error:
-        faults.append(Fault(file, error.message))
+        faults.append(Fault(file, error.message, "" if error.hint.startswith("`") else error.hint))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         faults.append(Fault(file, f"not readable: {describe(error)}"))
     return None
