@@ -24,7 +24,7 @@ from genbench.records.record import CHANGED, JOB_AGAIN, Record, is_sealed
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData, describe, removal
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, describe, removal
 from genbench.support.lock import in_use
 from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
@@ -86,7 +86,7 @@ def verify_run(folder: Path) -> RunCheck:
     """The verdict on one run folder; the files of one that is being worked on are not read."""
     waiting = Fault("record.json", "not written yet (interrupted or still running)")
     there = (folder / "record.json").exists()
-    if not there and in_use(folder):
+    if not there and (folder / ".lock").exists() and _guarded([], ".lock", lambda: in_use(folder)):
         return RunCheck(str(folder), "unfinished", [waiting])
     faults: list[Fault] = []
     _guarded(faults, "links", lambda: store.check_links(folder))
@@ -198,7 +198,7 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
     """The result of `check`; if it raises, add the fault that the file is not readable, and return None."""
     try:
         return check()
-    except CorruptData as error:
+    except (CorruptData, EnvironmentProblem) as error:
         faults.append(Fault(file, error.message, "" if error.hint.startswith("`") else error.hint))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         faults.append(Fault(file, f"not readable: {describe(error)}"))
