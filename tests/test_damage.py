@@ -198,9 +198,11 @@ def damaged(pattern, damage, home):
 
 def cases(patterns):
     """Every file with every damage, slow but for one damage of each file."""
-    for pattern, usual in zip(patterns, cycle(USUAL)):
-        for damage in DAMAGES:
-            yield pytest.param(pattern, damage, marks=() if damage == usual else pytest.mark.slow)
+    return [
+        pytest.param(pattern, damage, marks=() if damage == usual else pytest.mark.slow)
+        for pattern, usual in zip(patterns, cycle(USUAL))
+        for damage in DAMAGES
+    ]
 
 
 @pytest.mark.parametrize("pattern, damage", cases([*PREPARED, *CACHED]))
