@@ -3,6 +3,8 @@
 import hashlib
 import json
 
+from genbench.support.sealed import write_sealed
+
 SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
 
 
@@ -31,6 +33,14 @@ def numbers(record, extractor="digits-classifier-v1"):
 
 def digest(file):
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
+
+
+def rewrite_sealed(file, change):
+    """Change a JSON file as a program would that also renews its digest."""
+    plain = json.loads(file.read_text())
+    plain.pop("seal", None)
+    change(plain)
+    write_sealed(file, plain)
 
 
 def essence(out):

@@ -178,7 +178,9 @@ def test_a_record_that_ends_anywhere_is_corrupt_to_both_ways_of_reading(curved):
 def test_a_summary_does_not_depend_on_how_the_record_was_laid_out(curved):
     (before,) = load_records([curved], curves=False)
     file = curved / "record.json"
-    file.write_text(json.dumps(json.loads(file.read_text())))
+    plain = json.loads(file.read_text())
+    plain.pop("digest")
+    file.write_text(json.dumps({**plain, "digest": digests.settings_digest(plain)}))
     (after,) = load_records([curved], curves=False)
     assert after.model_dump() == before.model_dump()
 
@@ -194,4 +196,4 @@ def test_a_record_is_sealed_by_its_text_or_by_its_content_and_any_change_breaks_
         assert changed != text and not is_sealed(changed)
         file.write_bytes(changed)
         with pytest.raises(CorruptData, match="changed since"):
-            find_records([curved], sealed=True)
+            find_records([curved])

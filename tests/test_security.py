@@ -12,7 +12,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from finished import record_of
+from finished import record_of, rewrite_sealed
 from toys import Toy, toy_job
 
 from genbench.data.entries import known_datasets, make_entry
@@ -63,9 +63,7 @@ def test_the_planted_pickle_would_run(tmp_path):
 
 def vouch(file: Path) -> None:
     """The JSON file beside, or the manifest, says that these bytes are right."""
-    about = file.with_suffix(".json")
-    plain = json.loads(about.read_text())
-    about.write_text(json.dumps({**plain, "sha256": digests.file_digest(file)}))
+    rewrite_sealed(file.with_suffix(".json"), lambda about: about.update(sha256=digests.file_digest(file)))
 
 
 def test_in_checkpoints(tmp_path):
@@ -183,13 +181,12 @@ def test_in_the_keys_of_lsun_that_torchvision_keeps_in_the_working_folder(tmp_pa
 
 
 def test_code_that_a_run_folder_names_is_not_run(genbench, runs, tmp_path):
-    job = json.loads((runs / "model" / "job.json").read_text())
+    job = runs / "model" / "job.json"
     (tmp_path / "evil.py").write_text("from pathlib import Path\nPath('planted').touch()\n")
-    job["runtime"]["plugins"] = [str(tmp_path / "evil.py")]
-    (runs / "model" / "job.json").write_text(json.dumps(job))
+    rewrite_sealed(job, lambda plain: plain["runtime"].update(plugins=[str(tmp_path / "evil.py")]))
     assert genbench("sample", runs / "model", "-n", "2", "-o", "x.npy").code == 0
     assert genbench("evaluate", runs / "model", "--extractor", "digits-classifier-v1").code == 0
-    (runs / "model" / "job.json").write_text(json.dumps(job | {"model": "evil"}))
+    rewrite_sealed(job, lambda plain: plain.update(model="evil"))
     result = genbench("sample", runs / "model", "-n", "2", "-o", "x.npy")
     assert result.code == 2 and "evil.py" in result.err and "--plugin" in result.err
     for words in (["verify", runs], ["table", runs], ["report", runs, "-o", "pages"]):

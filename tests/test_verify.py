@@ -72,9 +72,11 @@ def test_a_removal_that_is_cut_short_leaves_nothing_that_is_wrong(run, monkeypat
 def test_sound_runs_pass_and_nothing_is_written(genbench, run):
     before = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in run.parent.rglob("*") if file.is_file()}
     result = genbench("verify", run.parent)
-    assert result.code == 0 and [line.split()[0] for line in result.out.splitlines()] == ["ok"] * 3
+    states = [line.split()[0] for line in result.out.splitlines()]
+    assert result.code == 0 and states[:3] == ["ok"] * 3 and set(states) == {"ok"}
     rows = genbench("verify", run, "--json").json
-    assert [(row["state"], row["faults"]) for row in rows] == [("ok", [])]
+    assert [(row["state"], row["faults"]) for row in rows if row["kind"] == "run"] == [("ok", [])]
+    assert {row["kind"] for row in rows} >= {"run", "dataset", "features"}
     after = {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in run.parent.rglob("*") if file.is_file()}
     assert before == after
 
@@ -157,6 +159,13 @@ def test_what_is_no_fault(genbench, run):
     (going / "record.json").unlink()
     result = genbench("verify", run.parent)
     assert result.code == 0 and "unfinished" in result.out
+
+
+def test_a_dataset_that_is_not_in_the_cache_is_no_fault(genbench, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "nothing"))
+    result = genbench("verify", run)
+    assert result.code == 0 and "absent" in result.out and "not in the cache" in result.out
+    assert [row["state"] for row in genbench("verify", run, "--json").json] == ["ok", "absent"]
 
 
 def test_it_needs_no_torch(made):

@@ -1,22 +1,32 @@
-"""Check the contents of run folders against schema, fingerprints and digests. Reads only, without torch."""
+"""Check run folders, and what the cache holds of their datasets, against schema, fingerprints and digests.
+
+Reads only, without torch.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from genbench.data.folders import cache_root
+from genbench.data.prepared_files import read_about, read_whole
 from genbench.records.checkpoint import MANIFEST, read_manifest
-from genbench.records.record import CHANGED, Record, is_sealed
-from genbench.records.samples import CONDITIONS, read_about
+from genbench.records.record import CHANGED, JOB_AGAIN, Record, is_sealed
+from genbench.records.samples import CONDITIONS
+from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData, describe
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, describe, removal
+from genbench.support.lock import in_use
+from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
 
 TOLERANCE = 1e-6
@@ -25,49 +35,62 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Fault:
-    """A file of a run and what is wrong with it."""
+    """A file of a run and what is wrong with it; `hint` is what helps if removing it does not."""
 
     file: str
     what: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
 class RunCheck:
-    """A run folder and its faults; `state` is ok, wrong, or unfinished if there is no record yet."""
+    """A run folder, or what the cache holds of its dataset, by its path `run`, its faults, and the way out of them.
+
+    `state` is ok, wrong, unfinished if there is no record yet, or absent if a dataset is not in the cache; `kind` is
+    run, dataset, features or classifier.
+    """
 
     run: str
     state: str
     faults: list[Fault] = field(default_factory=list)
+    hint: str = ""
+    kind: str = "run"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def line(self) -> str:
-        """One line: `ok     runs/x`, or `wrong  runs/x  samples.npy: ...; job.json: ...`."""
+        """`ok     runs/x`, or `wrong  runs/x  samples.npy: ...; job.json: ...` and a second line with the hint."""
         faults = "; ".join(f"{fault.file}: {fault.what}" for fault in self.faults)
-        return f"{self.state:10} {self.run}{'  ' + faults if faults else ''}"
+        hint = f"\n{'':10} hint: {self.hint}" if self.hint else ""
+        return f"{self.state:10} {self.run}{'  ' + faults if faults else ''}{hint}"
 
 
 def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
-    """The verdict on every run folder at the given paths or one level below. Raises BadInput if a path has none."""
+    """The verdict on every run folder at the given paths or one level below, then on the caches of their datasets.
+
+    Raises BadInput if a path has no run.
+    """
     folders: dict[Path, Path] = {}
     for path in paths:
         files = [f for name in ("record.json", "job.json") for f in (*path.glob(name), *path.glob(f"*/{name}"))]
         if not files:
             raise BadInput(f"{path}: no run here or one level below", "give a run folder, or a folder of run folders")
         folders |= {file.parent.resolve(): file.parent for file in files}
-    return [verify_run(folder) for _, folder in sorted(folders.items())]
+    runs = [verify_run(folder) for _, folder in sorted(folders.items())]
+    named = sorted({found for folder in folders if (found := _dataset_of(folder)) is not None})
+    return [*runs, *(check for name, digest in named for check in verify_cache(name, digest, cache_root()))]
 
 
 def verify_run(folder: Path) -> RunCheck:
-    """The verdict on one run folder."""
-    if not (folder / "record.json").exists():
-        return RunCheck(
-            str(folder), "unfinished", [Fault("record.json", "not written yet (interrupted or still running)")]
-        )
+    """The verdict on one run folder; the files of one that is being worked on are not read."""
+    waiting = Fault("record.json", "not written yet (interrupted or still running)")
+    there = (folder / "record.json").exists()
+    if not there and (folder / ".lock").exists() and _guarded([], ".lock", lambda: in_use(folder)):
+        return RunCheck(str(folder), "unfinished", [waiting])
     faults: list[Fault] = []
     _guarded(faults, "links", lambda: store.check_links(folder))
-    record = _guarded(faults, "record.json", lambda: _record(folder, faults))
+    record = _guarded(faults, "record.json", lambda: _record(folder, faults)) if there else None
     if record is not None:
         checks = {"record.json": _numbers, "samples.json": _samples, "job.json": _job, "progress.jsonl": _progress}
         for file, check in checks.items():
@@ -79,16 +102,104 @@ def verify_run(folder: Path) -> RunCheck:
         if store.is_temporary(name):
             continue
         faults += _guarded(faults, name.as_posix(), lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
+    for part in (*folder.glob("curve/*/scores.json"), *folder.glob(f"{store.MEASURED}/*.json")):
+        _guarded(faults, part.relative_to(folder).as_posix(), lambda at=part: read_sealed(at, ""))  # type: ignore[misc]
     faults = list(dict.fromkeys(faults))
-    return RunCheck(str(folder), "wrong" if faults else "ok", faults)
+    if faults:
+        return RunCheck(str(folder), "wrong", faults, _way_out(folder, faults, there))
+    return RunCheck(str(folder), "ok") if there else RunCheck(str(folder), "unfinished", [waiting])
+
+
+def _way_out(folder: Path, faults: Iterable[Fault], finished: bool) -> str:
+    """What to remove so that the job makes it again: the record if it lists a file that is made with it."""
+    paths: dict[Path, None] = {}
+    for fault in faults:
+        first, *_ = parts = Path(fault.file).parts
+        if fault.hint:
+            return fault.hint
+        if first == store.MEASURED or parts[-1] == "scores.json":
+            paths[folder / fault.file] = None
+        elif first == "curve" and not finished:
+            paths |= dict.fromkeys((folder / "checkpoint", folder / "curve"))
+        elif first in ("checkpoint", "curve", store.DRAWN) and len(parts) > 1:
+            paths[folder.joinpath(*parts[:2])] = None
+        else:
+            paths |= dict.fromkeys((folder / "record.json", folder / fault.file))
+    return removal(*paths, then=JOB_AGAIN)
+
+
+def _dataset_of(folder: Path) -> tuple[str, str] | None:
+    """The name and the digest of a run's dataset, from its record or its job, whichever can be read."""
+    name, digest = "", ""
+    with suppress(CorruptData, KeyError, TypeError):
+        job = store.read_json(folder / "job.json")
+        name, digest = str(job["dataset"]), str(job["dataset_digest"])
+    with suppress(CorruptData, KeyError, TypeError):
+        dataset = store.read_json(folder / "record.json")["dataset"]
+        name, digest = str(dataset["name"]), str(dataset["digest"])
+    return (name, digest) if re.fullmatch("[0-9a-f]{64}", digest) else None
+
+
+# The cache
+
+
+def verify_cache(name: str, digest: str, cache: Path) -> list[RunCheck]:
+    """The verdicts on the prepared arrays, features and classifiers of a dataset; all their files are read whole."""
+    found = [_cached("dataset", path, _is_dataset, digest) for path in _named(cache / "datasets", re.escape(name), "")]
+    if not any(found):
+        absent = Fault("dataset.json", "not in the cache")
+        found = [RunCheck(f"{name} {digest[:12]}", "absent", [absent], kind="dataset")]
+    files = _named(cache / "features", f".+-{re.escape(name)}-(train|test)", ".json")
+    found += [_cached("features", path, _are_features, digest) for path in files]
+    files = sorted((cache / "classifiers").glob(f"{digest[:32]}-*/classifier.json"))
+    found += [_cached("classifier", path, _is_classifier, digest) for path in files]
+    return [check for check in found if check]
+
+
+def _named(folder: Path, name: str, suffix: str) -> list[Path]:
+    """The paths in a folder of the cache that are called `name` and a key."""
+    pattern = re.compile(rf"{name}-[0-9a-f]{{16}}{re.escape(suffix)}")
+    return sorted(path for path in folder.glob("*") if pattern.fullmatch(path.name))
+
+
+def _cached(kind: str, path: Path, check: Callable[[Path, str], bool], digest: str) -> RunCheck | None:
+    """The verdict on a part of the cache; None if it belongs to another dataset than that with the digest."""
+    try:
+        return RunCheck(str(path), "ok", kind=kind) if check(path, digest) else None
+    except CorruptData as error:
+        return RunCheck(str(path), "wrong", [Fault(path.name, error.message)], error.hint, kind)
+
+
+def _is_dataset(folder: Path, digest: str) -> bool:
+    about = read_about(folder)
+    if about["digest"] != digest and "files" in about:
+        return False
+    return bool(read_whole(folder)["digest"] == digest)
+
+
+def _are_features(file: Path, digest: str) -> bool:
+    tensors = file.with_suffix(".safetensors")
+    fix = removal(file, tensors, then="then run again: they are computed anew")
+    about = read_sealed(file, fix, required=False)
+    if about.get("dataset") != digest or "pixels" not in about:  # a version asks for these no more
+        return False
+    check_digest(tensors, str(about.get("sha256")), file.name, fix)
+    return True
+
+
+def _is_classifier(file: Path, digest: str) -> bool:
+    fix = removal(file.parent, then="then run again: it is trained anew")
+    about = read_sealed(file, fix, required=False)
+    check_digest(file.with_suffix(".safetensors"), str(about.get("sha256")), file.name, fix)
+    return True
 
 
 def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None:
     """The result of `check`; if it raises, add the fault that the file is not readable, and return None."""
     try:
         return check()
-    except CorruptData as error:
-        faults.append(Fault(file, error.message))
+    except (CorruptData, EnvironmentProblem) as error:
+        faults.append(Fault(file, error.message, "" if error.hint.startswith("`") else error.hint))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         faults.append(Fault(file, f"not readable: {describe(error)}"))
     return None
@@ -132,7 +243,7 @@ def _numbers(folder: Path, record: Record) -> Iterator[Fault]:
 
 def _samples(folder: Path, record: Record) -> Iterator[Fault]:
     """Check samples.npy, and what the samples were drawn under, against samples.json and the record."""
-    about = read_about(folder)
+    about = read_samples_about(folder)
     if about is None:
         if record.status == "complete" and not record.draws_nothing:
             yield Fault("samples.json", "missing, though the run is complete")
@@ -166,7 +277,7 @@ def _conditions(folder: Path, record: Record, count: int) -> Iterator[Fault]:
             continue
         try:
             numbers = store.read_array(folder / name)
-        except (CorruptData, OSError) as error:
+        except CorruptData as error:
             yield Fault(name, f"not readable: {error}")
             continue
         sound = numbers.dtype.kind in "iu" and numbers.shape == (count,)
@@ -176,9 +287,9 @@ def _conditions(folder: Path, record: Record, count: int) -> Iterator[Fault]:
 
 def _job(folder: Path, record: Record) -> Iterator[Fault]:
     """Check job.json against the record; ids only if this version of genbench made them."""
-    from genbench.records.job import Job
+    from genbench.records.job import read_job
 
-    job = Job.model_validate(json.loads((folder / "job.json").read_bytes().decode("utf-8")))
+    job = read_job(folder)
     if record.environment.genbench == __version__ and job.id != record.job.id:
         yield Fault("job.json", f"its id is {job.id}, the record's {record.job.id}")
     if (job.model, job.seed, job.dataset_digest) != (record.job.model, record.job.seed, record.dataset.digest):

@@ -15,6 +15,8 @@ IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
 MOST_MEMBERS = 100
 FREE_BYTES, HIGHEST_RATIO = 2**28, 200
 """An archive may unpack to FREE_BYTES or to HIGHEST_RATIO times its size, whichever is more."""
+ENCRYPTED = 0x1
+"""The bit of a member's flags that says that it needs a password."""
 HINT = "save plain uint8 arrays by numpy.save or numpy.savez"
 
 
@@ -43,16 +45,18 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise BadInput(f"{path}: a folder", "give a .npy or .npz file") from None
     except PermissionError as error:
         raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
-    except (*UNREADABLE, OSError, MemoryError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, OSError, MemoryError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
         what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or truncated"
         raise BadInput(f"{path}: {what}", HINT) from error
 
 
 def check_archive(path: Path) -> None:
-    """Raise BadInput for an archive with too many members, or one that unpacks to too much."""
+    """Raise BadInput for an archive with a password, with too many members, or one that unpacks to too much."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+    if locked := [member.filename for member in members if member.flag_bits & ENCRYPTED]:
+        raise BadInput(f"{path}: {locked[0]} is encrypted", "give an archive without a password")
     if len(members) > MOST_MEMBERS:
         raise BadInput(f"{path}: {len(members):,} members", f"an archive of arrays has at most {MOST_MEMBERS}")
     size, packed = (sum(getattr(member, kind) for member in members) for kind in ("file_size", "compress_size"))

@@ -78,7 +78,7 @@ class Dataset:
         return remarks
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state without the images, which another process maps into its own memory."""
+        """The state without the images, which this process has checked and another one maps into its own memory."""
         return vars(self) | {"train": None, "test": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

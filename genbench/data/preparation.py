@@ -14,6 +14,7 @@ from genbench.condition import Kind
 from genbench.data.dataset import Dataset, Part, read_parts
 from genbench.data.entries import Entry
 from genbench.data.folders import cache_root
+from genbench.data.prepared_files import ABOUT, checked, remedy, seal
 from genbench.data.source import Place, Split
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
@@ -31,11 +32,12 @@ Progress = Callable[[str, int, int], None]
 def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress | None = None) -> Dataset:
     """The dataset, decoded into the cache on first use and memory-mapped afterwards; `root` is the data root.
 
-    Raises BadInput, EnvironmentProblem or CorruptData, naming the file at fault; nothing half-made is left.
+    Its files are checked whenever it is opened (`prepared_files.checked`). Raises BadInput, EnvironmentProblem or
+    CorruptData, naming the file at fault; nothing half-made is left.
     """
     place = Place(entry.base, root.resolve(), offline)
     folder = prepared_folder(entry, place)
-    if not (folder / "dataset.json").exists():
+    if not (folder / ABOUT).exists():
         with _naming(entry):
             train, test = entry.source.splits(place)
             _check_counts(entry, train, test)
@@ -98,15 +100,13 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
     with store.atomic_folder(folder) as temporary:
         content = hashlib.sha256()
         train, test = (_write_split(entry, name, split, temporary, content, progress) for name, split in splits.items())
-        store.write_json(
-            temporary / "dataset.json",
-            {
-                "digest": content.hexdigest(),
-                "overlap": len(np.intersect1d(train, test)),
-                "distinct": len(np.unique(train)),
-                "turned": entry.source.turned - before,
-            },
-        )
+        facts = {
+            "digest": content.hexdigest(),
+            "overlap": len(np.intersect1d(train, test)),
+            "distinct": len(np.unique(train)),
+            "turned": entry.source.turned - before,
+        }
+        seal(temporary, facts)
 
 
 def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: Any, progress: Progress) -> np.ndarray:
@@ -172,13 +172,11 @@ def _checked_items(entry: Entry, name: str, split: Split) -> Iterator[tuple[np.n
 
 
 def _open(entry: Entry, folder: Path) -> Dataset:
-    about, hint = store.read_json(folder / "dataset.json"), "remove the folder and run again"
-    if not isinstance(about, dict) or not {"digest", "overlap"} <= about.keys():
-        raise CorruptData(f"{folder / 'dataset.json'}: not the description of a prepared dataset", hint)
+    about = checked(folder)
     parts = read_parts(folder, entry.source.num_classes, entry.source.conditions())
     for name, part in parts.items():
         if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
-            raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", hint)
+            raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", remedy(folder))
     source = entry.source
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,

@@ -19,13 +19,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from genbench.images import to_float
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData, first_line
+from genbench.support.errors import CorruptData, first_line, removal
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 RECIPE = 2
 """Version of architecture and training; raise it when the same images would give a different classifier."""
 FIRST_WIDTHS = (32, 64)
 WIDTH, MOST_WIDTH, MOST_SIDE = 64, 128, 64
 FEW = 1000
+LOCAL_FILE = "classifier.json"
 
 
 class Facts(BaseModel):
@@ -172,20 +174,18 @@ def save_classifier(file: Path, model: Classifier, **facts: Any) -> None:
         "widths": model.widths,
     }  # fmt: skip
     known = Facts(**made, sha256=digests.file_digest(weights), **facts)
-    store.write_json(file, known.model_dump(mode="json"))
+    write_sealed(file, known.model_dump(mode="json"))
 
 
 def verify_classifier(file: Path) -> Facts:
-    """The facts in the JSON file. Raises CorruptData if the weights beside it do not have the digest it gives."""
-    fix = "remove both files" if file.name == "classifier.json" else "install genbench again"
+    """The facts in the JSON file. Raises CorruptData if it has changed, or the weights beside it have."""
+    local = file.name == LOCAL_FILE
+    fix = removal(file.parent, then="then run again: it is trained anew") if local else "install genbench again"
     try:
-        facts = Facts.model_validate(store.read_json(file))
-        found = digests.file_digest(file.with_suffix(".safetensors"))
-    except (ValidationError, OSError) as error:
+        facts = Facts.model_validate(read_sealed(file, fix, required=False))
+    except ValidationError as error:
         raise CorruptData(f"{file}: {first_line(error)}", fix) from error
-    if found != facts.sha256:
-        weights = file.with_suffix(".safetensors")
-        raise CorruptData(f"{weights}: its SHA-256 is {found[:12]}..., {file.name} says {facts.sha256[:12]}...", fix)
+    check_digest(file.with_suffix(".safetensors"), facts.sha256, file.name, fix)
     return facts
 
 

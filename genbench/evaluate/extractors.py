@@ -60,7 +60,7 @@ class Kind(Protocol):
     def check(self, name: str, dataset: Dataset) -> None:
         """Raise BadInput if it cannot take the dataset's images."""
 
-    def prepare(self, name: str, resources: Resources) -> None:
+    def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
         """Find what it needs, downloading it if that is allowed. Raises EnvironmentProblem or CorruptData."""
 
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
@@ -84,7 +84,7 @@ class Shipped:
             wanted, has = ("x".join(map(str, shape)) for shape in (own, dataset.shape))
             raise BadInput(f"{name} takes {wanted} images, {dataset.name!r} has {has}", f"use {LOCAL} or {GENERAL}")
 
-    def prepare(self, name: str, resources: Resources) -> None:
+    def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
         from genbench.evaluate.classifier import verify_classifier
 
         verify_classifier(SHIPPED_FOLDER / f"{name}.json")
@@ -108,8 +108,13 @@ class Local:
         if dataset.num_classes < 2:
             raise BadInput(f"{LOCAL} needs labels of at least 2 classes; {dataset.name!r} has none", f"use {GENERAL}")
 
-    def prepare(self, name: str, resources: Resources) -> None:
-        """Nothing: it is trained by the first job that needs it."""
+    def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
+        """Check the one in the cache, if there is one: else it is trained by the first job that needs it."""
+        from genbench.evaluate.classifier import verify_classifier
+        from genbench.evaluate.local_classifier import classifier_file
+
+        if (file := classifier_file(dataset.digest, resources.cache)).exists():
+            verify_classifier(file)
 
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
         from genbench.evaluate.local_classifier import local_classifier
@@ -151,7 +156,7 @@ class Pretrained:
         if dataset.shape[0] not in (1, 3):
             raise BadInput(f"{name} takes images of 1 or 3 channels, not {dataset.shape[0]}")
 
-    def prepare(self, name: str, resources: Resources) -> None:
+    def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
         from genbench.evaluate.pretrained import find_code
 
         find_weights(name, resources.weights, resources.offline)
@@ -178,7 +183,7 @@ class Packaged(Pretrained):
             for name, about in found.items()
         }
 
-    def prepare(self, name: str, resources: Resources) -> None:
+    def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
         find_weights(name, resources.weights)
 
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
@@ -201,7 +206,7 @@ class Plugins:
     def check(self, name: str, dataset: Dataset) -> None:
         """Nothing: it refuses images itself."""
 
-    def prepare(self, name: str, resources: Resources) -> None:
+    def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
         """Nothing: it finds its own weights."""
 
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
@@ -249,7 +254,7 @@ def check_extractors(
     for name in extractor_names(names, dataset):
         kind = kind_of(name, registered)
         kind.check(name, dataset)
-        kind.prepare(name, runtime)
+        kind.prepare(name, dataset, runtime)
 
 
 def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Registered | None = None) -> Extractor:

@@ -15,6 +15,7 @@ from genbench.metrics.features import Features, chosen, require_finite
 from genbench.records.protocol import EvaluationSettings
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 
 PIECE = 1000
+PIXELS = "checked"
+"""In the key of cached features: those without it may be of pixels that nobody had compared with their digest."""
 
 
 def job_extractors(job: Job, data: Dataset, plugins: Plugins) -> list[Extractor]:
@@ -44,6 +47,7 @@ def reference_features(
     behind: dict[str, Any] = {
         "dataset": data.digest,
         "split": split,
+        "pixels": PIXELS,
         "extractor": own.describe(),
         "torch": version("torch"),
     }
@@ -57,7 +61,7 @@ def reference_features(
         found = own.features(part.images) if few is None else _of_chosen(own, part.images, few)
         tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
         store.write_tensors(file, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
-        store.write_json(file.with_suffix(".json"), {**behind, "sha256": digests.file_digest(file)})
+        write_sealed(file.with_suffix(".json"), {**behind, "sha256": digests.file_digest(file)})
     stored = {name: require_finite(tensor.double(), str(file)) for name, tensor in store.read_tensors(file).items()}
     return Features(stored["features"], stored.get("logits"))
 
@@ -74,10 +78,8 @@ def _of_chosen(own: Extractor, images: np.ndarray, indices: np.ndarray) -> Featu
 
 def is_whole(file: Path) -> bool:
     """Whether a cached file exists and has the digest that the JSON file beside it gives."""
-    about = file.with_suffix(".json")
-    if not file.exists() or not about.exists():
-        return False
     try:
-        return bool(store.read_json(about)["sha256"] == digests.file_digest(file))
-    except (CorruptData, KeyError, TypeError):
+        check_digest(file, read_sealed(file.with_suffix(".json"), "")["sha256"], "", "")
+    except CorruptData:
         return False
+    return True

@@ -32,9 +32,9 @@ LEAST_OVER_CHANCE = 0.3
 
 def classifier_file(digest: str, cache: Path) -> Path:
     """Where the JSON file of the classifier of a dataset with this digest is, once it is trained."""
-    from genbench.evaluate.classifier import RECIPE
+    from genbench.evaluate.classifier import LOCAL_FILE, RECIPE
 
-    return cache / "classifiers" / f"{digest[:32]}-{RECIPE}" / "classifier.json"
+    return cache / "classifiers" / f"{digest[:32]}-{RECIPE}" / LOCAL_FILE
 
 
 def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path:

@@ -5,19 +5,24 @@ They are removed when the record is written.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement
 from genbench.support import digests, store
+from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
+from genbench.support.sealed import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from genbench.records.job import Job
 
 _spared = 0.0
+log = logging.getLogger("genbench")
 
 
 def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measurement]]) -> list[Measurement]:
@@ -25,8 +30,7 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
     global _spared
     key = digests.settings_digest({"evaluation": job.evaluation_key, "seed": job.seed, **behind})
     file = job.folder / store.MEASURED / f"{key[:32]}.json"
-    if file.exists():
-        plain = store.read_json(file)
+    if plain := stored(file):
         _spared += plain["seconds"]
         return [Measurement(**m, settings=plain["protocols"][m["protocol"]]) for m in plain["measurements"]]
     began, before = time.perf_counter(), _spared
@@ -37,7 +41,7 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
             "seconds": seconds, "protocols": {m.protocol: m.settings for m in found},
             "measurements": [m.model_dump(mode="json") for m in found],
         }  # fmt: skip
-        store.write_json(file, plain)
+        write_sealed(file, plain)
     fault("evaluate.measured")
     return found
 
@@ -51,6 +55,17 @@ def booked_on_none() -> Iterator[None]:
         yield
     finally:
         _spared -= time.perf_counter() - began
+
+
+def stored(file: Path) -> dict[str, Any] | None:
+    """What `write_sealed` wrote there; None if there is nothing, or what there is has changed: it is measured again."""
+    if not file.exists():
+        return None
+    try:
+        return read_sealed(file, "")
+    except CorruptData as error:
+        log.warning("%s; measuring again", error.message)
+        return None
 
 
 def spared_seconds() -> float:

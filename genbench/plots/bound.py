@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_
 
 from genbench.plots.style import Look, captioned, legend, looks_of, most, panels_of, scale, short, styled
 from genbench.records.record import Record
-from genbench.support.errors import CorruptData
+from genbench.records.run_folder import vouched
+from genbench.support.errors import CorruptData, removal
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
 
@@ -42,13 +43,13 @@ class Terms(BaseModel):
 
 def read_terms(record: Record) -> Terms | None:
     """The terms that a run kept, or None. Raises CorruptData naming the file."""
-    file = record.folder / FILE if record.folder else None
-    if file is None or FILE not in record.artifacts or not file.is_file():
+    file = vouched(record, FILE) if FILE in record.artifacts else None
+    if file is None:
         return None
     try:
         return Terms.model_validate(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, ValidationError) as error:
-        raise CorruptData(f"{file}: not the terms of a bound: {error}", "remove it and run again") from error
+        raise CorruptData(f"{file}: not the terms of a bound: {error}", removal(file)) from error
 
 
 def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = None) -> Figure:

@@ -6,8 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from genbench.records.record import Record
+from genbench.records.run_folder import vouched
+from genbench.records.samples import redraw
 from genbench.support.errors import CorruptData
-from genbench.support.store import inside, read_array
+from genbench.support.store import read_array
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,15 +21,15 @@ COUNT = 64
 def first_samples(record: Record, count: int = COUNT) -> np.ndarray | None:
     """The first `count` samples of a run, uint8 (n, C, H, W); or None if it left none.
 
-    Raises CorruptData if samples.npy is not an array of the record's image shape.
+    Raises CorruptData if samples.npy is not what the record lists, or not an array of its image shape.
     """
-    file = inside(record.folder, "samples.npy") if record.folder else None
-    if file is None or not file.is_file():
+    file = vouched(record, "samples.npy")
+    if file is None:
         return None
     images = read_array(file)
     if images.dtype != "uint8" or images.ndim != 4 or images.shape[1:] != record.dataset.shape:
         wanted = ", ".join(map(str, record.dataset.shape))
-        raise CorruptData(f"{file}: {images.dtype} {images.shape}, not uint8 (N, {wanted})", "run the job again")
+        raise CorruptData(f"{file}: {images.dtype} {images.shape}, not uint8 (N, {wanted})", redraw(file.parent))
     return images[:count]
 
 

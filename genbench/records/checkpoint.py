@@ -12,15 +12,15 @@ from pydantic import ValidationError
 
 from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData
+from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
 MANIFEST = "manifest.json"
-FIX = "remove the checkpoint, and run again"
 NAMES = ("next", "latest", "previous")
 """Where a checkpoint may be, the newest first; `next` exists only until it becomes the latest."""
 Tensors = Mapping[str, Mapping[str, "Tensor"]]
@@ -61,7 +61,7 @@ def write(folder: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
         for group, members in tensors.items():
             store.write_tensors(temporary / f"{group}.safetensors", members)
         files = {file.name: digests.file_digest(file) for file in sorted(temporary.iterdir())}
-        store.write_json(temporary / MANIFEST, {"files": files, "state": dict(state)})
+        write_sealed(temporary / MANIFEST, {"files": files, "state": dict(state)})
 
 
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | None:
@@ -83,30 +83,26 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | N
             log.warning("%s; resuming from %s", damage, folder / name)
         return found
     if faults:
-        raise CorruptData("; ".join(faults), f"remove {folder} to train again from the start")
+        raise CorruptData("; ".join(faults), removal(folder, then="then run again: it trains from the start"))
     return None
 
 
 def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """What `write` wrote. Raises CorruptData if a file is missing or has changed."""
-    if not (folder / MANIFEST).exists():
-        raise CorruptData(f"{folder / MANIFEST}: missing", FIX)
     manifest = read_manifest(folder)
     groups = {}
     for name, expected in manifest["files"].items():
         file = store.inside(folder, name)
-        if not file.is_file() or digests.file_digest(file) != expected:
-            raise CorruptData(f"{file}: missing, or not what its manifest says", FIX)
+        check_digest(file, expected, MANIFEST, removal(folder))
         groups[file.stem] = store.read_tensors(file)
     return groups, manifest["state"]
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """`files`, their digests by name, and `state`. Raises CorruptData if the manifest is not valid."""
-    plain = store.read_json(folder / MANIFEST)
-    parts = [plain.get(key) for key in ("files", "state")] if isinstance(plain, dict) else []
-    if not parts or not all(isinstance(part, dict) for part in parts):
-        raise CorruptData(f"{folder / MANIFEST}: not a manifest of files and a state", FIX)
+    plain = read_sealed(folder / MANIFEST, removal(folder), required=False)
+    if not all(isinstance(plain.get(key), dict) for key in ("files", "state")):
+        raise CorruptData(f"{folder / MANIFEST}: not a manifest of files and a state", removal(folder))
     return {"files": plain["files"], "state": plain["state"]}
 
 
@@ -123,7 +119,7 @@ def _training_state(plain: dict[str, Any], folder: Path) -> TrainingState:
         return TrainingState.model_validate(plain)
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise CorruptData(f"{folder / MANIFEST}: {key}: not the state of a training", FIX) from error
+        raise CorruptData(f"{folder / MANIFEST}: {key}: not the state of a training", removal(folder)) from error
 
 
 def weights_digest(model: Module) -> str:

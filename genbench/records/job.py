@@ -13,9 +13,10 @@ from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records import protocol
 from genbench.records.budget import Budget
 from genbench.records.protocol import EvaluationSettings, versions
-from genbench.records.record import REAL, REFERENCES, JobStamp, PluginStamp
-from genbench.support import digests, store
-from genbench.support.errors import CorruptData
+from genbench.records.record import JOB_AGAIN, REAL, REFERENCES, JobStamp, PluginStamp
+from genbench.support import digests
+from genbench.support.errors import CorruptData, removal
+from genbench.support.sealed import read_sealed
 
 TRAINING = 1
 """Version of the core's training; raise it when the same job would give other weights."""
@@ -176,9 +177,10 @@ class Job(BaseModel):
 def read_job(folder: Path) -> Job:
     """The job of a run folder. Raises CorruptData."""
     file = folder / "job.json"
+    fix = removal(folder / "record.json", file, then=JOB_AGAIN)
     try:
-        return Job.model_validate(store.read_json(file))
+        return Job.model_validate(read_sealed(file, fix, required=False))
     except ValidationError as error:
         first = error.errors()[0]
         fault = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-        raise CorruptData(f"{file}: not a job: {fault}", "run the job again") from error
+        raise CorruptData(f"{file}: not a job: {fault}", fix) from error

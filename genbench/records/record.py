@@ -21,14 +21,16 @@ from genbench.records.budget import Budget
 from genbench.records.ruler import Ruler
 from genbench.records.stored import Stored
 from genbench.support.digests import digest, settings_digest
-from genbench.support.errors import CorruptData, did_you_mean
+from genbench.support.errors import CorruptData, did_you_mean, removal
 
 SCHEMA = 1
 READING = {"reading": True}
 """The validation context of stored data: fields of newer versions are kept."""
 SEAL, END = ',\n "digest": "', '"\n}\n'
 """The text before and after a record's digest, its last key."""
-FIX = "`genbench verify` lists what else is wrong; remove it and run its job again, which uses what is stored beside it"
+JOB_AGAIN = (
+    "then run its job again, which uses what is stored beside it; `genbench verify` lists all that is wrong with a run"
+)
 CHANGED = "changed since it was written: its digest does not match"
 REAL = "real"
 REFERENCES = (REAL, "noise")
@@ -367,11 +369,11 @@ class Record(Stored):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             fault = "missing" if first["type"] == "missing" else first["msg"]
-            raise CorruptData(f"{path}: {key}: {fault}", FIX) from error
+            raise CorruptData(f"{path}: {key}: {fault}", removal(path, then=JOB_AGAIN)) from error
         except RecursionError:
-            raise CorruptData(f"{path}: not a record: nested too deeply", FIX) from None
+            raise CorruptData(f"{path}: not a record: nested too deeply", removal(path, then=JOB_AGAIN)) from None
         except (ValueError, TypeError) as error:
-            raise CorruptData(f"{path}: not a record: {error}", FIX) from error
+            raise CorruptData(f"{path}: not a record: {error}", removal(path, then=JOB_AGAIN)) from error
 
 
 def is_sealed(text: bytes) -> bool:

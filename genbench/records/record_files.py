@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import gc
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from genbench.records.record import CHANGED, FIX, READING, SCHEMA, CurvePoint, Protocols, Record, is_sealed
+from genbench.records.record import CHANGED, JOB_AGAIN, READING, SCHEMA, CurvePoint, Protocols, Record, is_sealed
 from genbench.records.stored import Stored
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, together
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, removal, together
 
 
 def read_record(file: Path) -> Record:
-    """The record in a file. Raises CorruptData naming it and the first bad key, or EnvironmentProblem."""
-    return _parsed(_bytes_of(file), file)
+    """The record in a file. Raises CorruptData naming it and the first bad key, or EnvironmentProblem.
+
+    A record that has changed since it was written is corrupt.
+    """
+    return _sealed(_bytes_of(file), file, None)
 
 
 def _parsed(text: bytes, file: Path) -> Record:
     try:
         return Record.from_json(text.decode(), file)
     except UnicodeDecodeError as error:
-        raise CorruptData(f"{file}: not UTF-8 at byte {error.start}", FIX) from error
+        raise CorruptData(f"{file}: not UTF-8 at byte {error.start}", removal(file, then=JOB_AGAIN)) from error
 
 
 def _bytes_of(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except IsADirectoryError:
-        raise CorruptData(f"{file}: a folder, not a record", FIX) from None
+        raise CorruptData(f"{file}: a folder, not a record", removal(file, then=JOB_AGAIN)) from None
     except OSError as error:
-        raise EnvironmentProblem(f"{file}: {error.strerror}", "make it readable") from error
+        raise EnvironmentProblem(f"{file}: {error.strerror}", f"`chmod u+r {shlex.quote(str(file))}`") from error
 
 
 class Summary(Record):
@@ -133,17 +137,16 @@ def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
     return found.records
 
 
-def find_records(paths: Iterable[Path], curves: bool = True, sealed: bool = False) -> Found:
+def find_records(paths: Iterable[Path], curves: bool = True) -> Found:
     """Every record in the given run folders (or folders of run folders), and what is wrong with the others.
 
-    Without `curves` they take a third of the time and memory, and `curve_of` reads the curve of each. With `sealed`, a
-    record that has changed since it was written is corrupt. Raises BadInput if a path has none, CorruptData if none can
-    be read.
+    Without `curves` they take a third of the time and memory, and `curve_of` reads the curve of each. Raises BadInput
+    if a path has none, CorruptData if none can be read.
     """
     enabled = gc.isenabled()
     gc.disable()  # records have no cycles, and looking for some would walk all of them again and again
     try:
-        found = _found(paths, curves, sealed)
+        found = _found(paths, curves)
     finally:
         if enabled:
             gc.enable()
@@ -152,7 +155,7 @@ def find_records(paths: Iterable[Path], curves: bool = True, sealed: bool = Fals
     return found
 
 
-def _found(paths: Iterable[Path], curves: bool, sealed: bool) -> Found:
+def _found(paths: Iterable[Path], curves: bool) -> Found:
     """As `find_records`; each file is read once, however many paths lead to it."""
     found, seen = Found(), set()
     known: Protocols = {}
@@ -164,7 +167,7 @@ def _found(paths: Iterable[Path], curves: bool, sealed: bool) -> Found:
                 continue
             seen.add((about.st_dev, about.st_ino))
             try:
-                found.records.append(_sound(file, None if curves else known, sealed))
+                found.records.append(_sealed(_bytes_of(file), file, None if curves else known))
             except CorruptData as fault:
                 found.corrupt[file] = fault
         found.unfinished += [folder for folder in unfinished if folder not in found.unfinished]
@@ -191,18 +194,17 @@ def _files(path: Path) -> tuple[list[Path], list[Path]]:
     return files, unfinished
 
 
-def _sound(file: Path, known: Protocols | None, sealed: bool) -> Record:
-    """The record in a file, without its curve if `known` protocols are given."""
-    text = _bytes_of(file)
+def _sealed(text: bytes, file: Path, known: Protocols | None) -> Record:
+    """The unchanged record in the text of a file, without its curve if `known` protocols are given."""
     record = _parsed(text, file) if known is None else _summary(text, file, known)
-    if sealed and not is_sealed(text):
-        raise CorruptData(f"{file}: {CHANGED}", FIX)
+    if not is_sealed(text):
+        raise CorruptData(f"{file}: {CHANGED}", removal(file, then=JOB_AGAIN))
     return record
 
 
-def load_one(path: Path, sealed: bool = False) -> Record:
+def load_one(path: Path) -> Record:
     """The record of one run folder. Raises BadInput if the path has none, or several."""
-    found = find_records([path], sealed=sealed)
+    found = find_records([path])
     count = len(found.records) + len(found.corrupt)
     if count > 1:
         raise BadInput(f"{path}: {count} runs", "give one run folder")
@@ -210,11 +212,11 @@ def load_one(path: Path, sealed: bool = False) -> Record:
 
 
 def load_each(paths: Iterable[Path]) -> list[Record]:
-    """The unchanged record of each run folder. Raises as `load_one`, naming all that are corrupt."""
+    """The record of each run folder. Raises as `load_one`, naming all that are corrupt."""
     found, faults = [], []
     for path in paths:
         try:
-            found.append(load_one(path, sealed=True))
+            found.append(load_one(path))
         except CorruptData as fault:
             faults += fault.problems or [fault]
     if faults:

@@ -8,10 +8,13 @@ from typing import Any
 
 from genbench.records.checkpoint import MANIFEST
 from genbench.records.job import Job
-from genbench.records.record import Record
+from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.record_files import read_record
+from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
+from genbench.support.errors import removal
 from genbench.support.faults import fault
+from genbench.support.sealed import check_digest, write_sealed
 from genbench.support.store import inside, read_lines
 
 EARLIER = "earlier.json"
@@ -23,7 +26,7 @@ def begin(job: Job) -> None:
     file = job.folder / "record.json"
     if file.exists() and read_record(file).status == "complete":
         file.replace(job.folder / EARLIER)
-    store.write_json(job.folder / "job.json", job.model_dump(mode="json"))
+    write_sealed(job.folder / "job.json", job.model_dump(mode="json"))
     fault("job.begun")
 
 
@@ -68,7 +71,11 @@ UNLISTED = {"record.json", "earlier.json", ".lock"}
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a run by its path in the folder, except files that a manifest lists."""
-    return {file.relative_to(folder).as_posix(): digests.file_digest(file) for file in own_files(folder)}
+    found = {}
+    for file in own_files(folder):
+        with store.reading(file):
+            found[file.relative_to(folder).as_posix()] = digests.file_digest(file)
+    return found
 
 
 def own_files(folder: Path) -> Iterator[Path]:
@@ -84,12 +91,32 @@ def own_files(folder: Path) -> Iterator[Path]:
             yield file
 
 
+def vouched(record: Record, name: str) -> Path | None:
+    """A file of the run, which has the digest that its record gives; None if the run has no folder or no such file.
+
+    Raises CorruptData if the file has changed.
+    """
+    file = inside(record.folder, name) if record.folder else None
+    if record.folder is None or file is None or not file.is_file():
+        return None
+    if expected := record.files.get(name):
+        check_digest(file, expected, "record.json", removal(record.folder / "record.json", file, then=JOB_AGAIN))
+    return file
+
+
 def read_progress(record: Record) -> list[dict[str, Any]]:
     """The objects of a run's progress.jsonl, in order; none if the run has no folder or no such file."""
-    file = inside(record.folder, "progress.jsonl") if record.folder else None
-    if file is None or not file.is_file():
-        return []
-    return read_lines(file)
+    file = vouched(record, "progress.jsonl")
+    return read_lines(file) if file else []
+
+
+def check_log(folder: Path, state: TrainingState) -> None:
+    """Raise CorruptData unless the learning curve is the one that a training had written; one that is gone may be."""
+    file = folder / "progress.jsonl"
+    if state.log and file.exists():
+        check_digest(
+            file, state.log, "its checkpoint", removal(file, then="then run again without the curve until here")
+        )
 
 
 TRACEBACK = "traceback.txt"

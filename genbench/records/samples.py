@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,15 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from genbench.condition import Kind
-from genbench.records.record import Energy, Record, Throughput
+from genbench.records.record import JOB_AGAIN, Energy, Record, Throughput
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData
+from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 CONDITIONS = {"labels": "labels.npy", "conditions": "conditions.npy"}
 """Files of what samples were drawn under, by the field of `Samples`; of a row one at most is there."""
-AGAIN = "run the job again"
+log = logging.getLogger("genbench")
 FACTS = ("clamped_share", "batch", "nfe", "flops")
 """What samples.json says of samples beside what they depend on."""
 BLOCK = 250
@@ -88,14 +90,16 @@ def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
     """Write samples.json: the content of `about`, the samples' facts and the digests of their files."""
     facts = {name: getattr(samples, name) for name in FACTS}
     about = about.model_copy(update={**facts, **_digests(folder)})
-    store.write_json(folder / "samples.json", about.model_dump(mode="json"))
+    write_sealed(folder / "samples.json", about.model_dump(mode="json"))
 
 
 def _digests(folder: Path) -> dict[str, str | None]:
     files = {"sha256": "samples.npy"} | {f"{field}_sha256": name for field, name in CONDITIONS.items()}
-    return {
-        key: digests.file_digest(folder / name) if (folder / name).is_file() else None for key, name in files.items()
-    }
+    with store.reading(folder):
+        return {
+            key: digests.file_digest(folder / name) if (folder / name).is_file() else None
+            for key, name in files.items()
+        }
 
 
 def read_about(folder: Path) -> StoredSamples | None:
@@ -104,21 +108,25 @@ def read_about(folder: Path) -> StoredSamples | None:
     if not file.exists():
         return None
     try:
-        return StoredSamples.model_validate(store.read_json(file))
+        return StoredSamples.model_validate(read_sealed(file, redraw(folder), required=False))
     except ValidationError as error:
         key = ".".join(map(str, error.errors()[0]["loc"]))
-        raise CorruptData(f"{file}: not a description of samples{f': {key}' if key else ''}", AGAIN) from error
+        raise CorruptData(f"{file}: not a description of samples{f': {key}' if key else ''}", redraw(folder)) from error
 
 
 def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, StoredSamples] | None:
     """Stored samples of this key, drawn from these weights, and the content of samples.json.
 
-    None if there are none, or if their bytes have changed.
+    None if there are none, or if their bytes have changed, or those of samples.json.
     """
-    about = read_about(folder)
-    if about is None or not (folder / "samples.npy").exists() or (about.key, about.weights) != (key, weights):
+    try:
+        about = read_about(folder)
+        if about is None or (about.key, about.weights) != (key, weights):
+            return None
+        found = _digests(folder)
+    except CorruptData as error:
+        log.warning("%s; drawing the samples again", error.message)
         return None
-    found = _digests(folder)
     if found != {key: getattr(about, key) for key in found}:
         return None
     return _load(folder, about), about
@@ -126,20 +134,29 @@ def read_samples(folder: Path, key: str, weights: str) -> tuple[Samples, StoredS
 
 def recorded_samples(folder: Path, record: Record) -> Samples:
     """The samples that a record was made of. Raises CorruptData if they are gone or have changed."""
-    about = read_about(folder)
-    for name, there in (("samples.json", about is not None), ("samples.npy", (folder / "samples.npy").is_file())):
-        if not there:
-            raise CorruptData(f"{folder / name}: missing, though the run is complete", AGAIN)
-    assert about is not None
+    about, fix = read_about(folder), redraw(folder)
+    if about is None:
+        raise CorruptData(f"{folder / 'samples.json'}: missing, though the run is complete", fix)
     if about.key != record.samples.key:
-        raise CorruptData(f"{folder / 'samples.json'}: describes other samples than record.json", AGAIN)
-    if digests.file_digest(folder / "samples.npy") != about.sha256:
-        raise CorruptData(f"{folder / 'samples.npy'}: its SHA-256 is not what samples.json says", AGAIN)
-    for name in CONDITIONS.values():
-        file, expected = folder / name, record.files.get(name)
-        if expected and (not file.is_file() or digests.file_digest(file) != expected):
-            raise CorruptData(f"{file}: missing, or its SHA-256 is not what record.json says", AGAIN)
+        raise CorruptData(f"{folder / 'samples.json'}: describes other samples than record.json", fix)
+    for name, expected in {"samples.json": None, **listed(about)}.items():
+        if known := record.files.get(name, expected):
+            check_digest(folder / name, known, "record.json", fix)
+        elif (folder / name).exists() and name != "samples.json":
+            raise CorruptData(f"{folder / name}: not a file of these samples", fix)
     return _load(folder, about)
+
+
+def listed(about: StoredSamples) -> dict[str, str | None]:
+    """The digest that samples.json gives of each file, None of one that these samples do not have."""
+    return {"samples.npy": about.sha256} | {
+        name: getattr(about, f"{field}_sha256") for field, name in CONDITIONS.items()
+    }
+
+
+def redraw(folder: Path) -> str:
+    """The way out of damaged samples of a finished run: its job draws and scores them again, with the same weights."""
+    return removal(folder / "record.json", folder / "samples.json", then=JOB_AGAIN)
 
 
 def _load(folder: Path, about: StoredSamples) -> Samples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from genbench.records import checkpoint
 from genbench.records.job import KEY_DIGITS, Job, read_job
+from genbench.records.run_folder import check_log
 from genbench.records.training_state import TrainingState
 from genbench.support import store
 from genbench.support.errors import Busy, CorruptData
@@ -38,7 +39,7 @@ def siblings(job: Job) -> Iterator[Path]:
         try:
             if folder.name != job.id and read_job(folder).training_key == job.training_key:
                 yield folder
-        except (CorruptData, OSError):
+        except CorruptData:
             continue
 
 
@@ -58,6 +59,7 @@ def finished_training(job: Job) -> Training | None:
     """
     own = checkpoint.load(job.folder / "checkpoint")
     if own is not None and own[1].finished:
+        check_log(job.folder, own[1])
         return own
     others = list(siblings(job))
     for folder in filter(_finished_state, others):
@@ -78,6 +80,7 @@ def _copied(training: Training, source: Path, target: Path) -> Training:
     Until the checkpoint exists, the copy counts as missing, and nothing in it is relied upon.
     """
     tensors, state = training
+    check_log(source, state)
     store.remove(target / "curve")
     for point in state.curve.kept:
         name = Path("curve", str(point.point))

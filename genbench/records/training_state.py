@@ -56,9 +56,9 @@ class CurveState(BaseModel):
 class TrainingState(BaseModel):
     """The state of a training; only `meter` and `finished` if a plugin trains with its own loop.
 
-    `logged` is the last point of the learning curve, `started` and `ended` are phases, `totals` the losses since that
-    point by "phase.name", None where one was not finite. `averages` counts the steps of each optimizer's average, by
-    its first phase; `settled` says that the averaged weights are final.
+    `logged` is the last point of the learning curve, `log` the digest of its file, `started` and `ended` are phases,
+    `totals` the losses since that point by "phase.name", None where one was not finite. `averages` counts the steps of
+    each optimizer's average, by its first phase; `settled` says that the averaged weights are final.
     """
 
     job: str = ""
@@ -68,6 +68,7 @@ class TrainingState(BaseModel):
     started: list[str] = []
     ended: list[str] = []
     settled: bool = False
+    log: str = ""
     phase_steps: dict[str, int] = {}
     averages: dict[str, int] = {}
     learning_rates: dict[str, float] = {}

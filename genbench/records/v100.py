@@ -85,7 +85,7 @@ def nominal_words(utilisation: float) -> str:
 def find_converted(runs: Iterable[Path], conversion: str | None) -> Found:
     """The unchanged records in the folders of runs, with V100-days if a factor is given."""
     given = None if conversion is None else parse_conversion(conversion)
-    found = find_records(runs, curves=False, sealed=True)
+    found = find_records(runs, curves=False)
     return replace(found, records=convert(found.records, given))
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from genbench.plots.sheets import COUNT, as_picture, first_samples, sheet
-from genbench.records.record import Record
-from genbench.support.errors import CorruptData
-from genbench.support.store import inside, put, read_array, read_json
+from genbench.records.record import JOB_AGAIN, Record
+from genbench.records.run_folder import vouched
+from genbench.records.samples import redraw
+from genbench.support.errors import CorruptData, removal
+from genbench.support.store import put, read_array, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,13 +98,13 @@ def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     """The first samples of each class, a row per class, if the run drew them for their labels."""
     import numpy as np
 
-    file = inside(record.folder, "labels.npy") if record.folder else None
+    file = vouched(record, "labels.npy")
     images = first_samples(record, record.samples.count)
-    if file is None or not file.is_file() or images is None:
+    if file is None or images is None:
         return
     labels = read_array(file)
     if labels.shape != (len(images),):
-        raise CorruptData(f"{file}: {labels.shape}, not ({len(images)},)", "run the job again")
+        raise CorruptData(f"{file}: {labels.shape}, not ({len(images)},)", redraw(file.parent))
     rows = [images[labels == label][:A_CLASS] for label in np.unique(labels)]
     full = [row for row in rows if len(row) == A_CLASS]
     if not full:
@@ -114,12 +116,13 @@ def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
 
 def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     """The pictures that were drawn when the job ran."""
-    if record.folder is None or INDEX not in record.artifacts or not (record.folder / INDEX).is_file():
+    file = vouched(record, INDEX) if INDEX in record.artifacts else None
+    if file is None:
         return
     try:
-        drawn = Drawn.model_validate(read_json(record.folder / INDEX))
+        drawn = Drawn.model_validate(read_json(file))
     except ValidationError as error:
-        raise CorruptData(f"{record.folder / INDEX}: {error.errors()[0]['msg']}", "run the job again") from error
+        raise CorruptData(f"{file}: {error.errors()[0]['msg']}", _again(record, file)) from error
     for name, (title, sentence) in KINDS.items():
         if name in drawn.failed:
             yield Picture(name, title, f"Not drawn: {drawn.failed[name]}", "", "")
@@ -137,14 +140,21 @@ def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
 def _grid(record: Record, name: str, columns: int) -> np.ndarray:
     """A picture of the run folder, uint8 (rows, columns, C, H, W)."""
     assert record.folder is not None
-    file = inside(record.folder, f"pictures/{name}.npy")
-    if not file.is_file():
-        raise CorruptData(f"{file}: missing", "run the job again")
+    file = vouched(record, f"pictures/{name}.npy")
+    if file is None:
+        file = record.folder / f"pictures/{name}.npy"
+        raise CorruptData(f"{file}: missing", _again(record, file))
     images = read_array(file)
     shape: Any = (images.shape[:1] or (0,))[0], columns, *record.dataset.shape
     if images.dtype != "uint8" or images.shape != shape:
-        raise CorruptData(f"{file}: {images.dtype} {images.shape}, not uint8 {shape}", "run the job again")
+        raise CorruptData(f"{file}: {images.dtype} {images.shape}, not uint8 {shape}", _again(record, file))
     return images
+
+
+def _again(record: Record, file: Path) -> str:
+    """The way out of a damaged picture."""
+    assert record.folder is not None
+    return removal(record.folder / "record.json", file, then=JOB_AGAIN)
 
 
 def _write(page: np.ndarray, channels: int, folder: Path, path: str) -> str:

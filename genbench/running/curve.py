@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from genbench.data.dataset import Dataset
+from genbench.evaluate.parts import stored
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
 from genbench.model import Model
@@ -20,9 +21,10 @@ from genbench.records.job import Job
 from genbench.records.record import READING, CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
-from genbench.support import digests, store
-from genbench.support.errors import Busy, Cancelled, Diverged, describe
+from genbench.support import digests
+from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, describe, removal
 from genbench.support.progress import report, stop_if_requested
+from genbench.support.sealed import write_sealed
 from genbench.training.keeper import shares
 
 log = logging.getLogger("genbench")
@@ -70,7 +72,7 @@ def _point(job: Job, model: Model, data: Dataset, plugins: Plugins, about: KeptP
     try:
         measurements, protocols = _stored(folder, job) or _scored(job, model, data, plugins, folder)
         shards.clear(folder)
-    except (Busy, Cancelled):
+    except (Busy, Cancelled, CorruptData):
         raise
     except Exception as error:
         log.exception("%s: point %s of the curve failed", job.id, about.point)
@@ -81,8 +83,8 @@ def _point(job: Job, model: Model, data: Dataset, plugins: Plugins, about: KeptP
 
 def _stored(folder: Path, job: Job) -> tuple[list[Measurement], Protocols] | None:
     """The scores of an earlier pass, if they match the job's evaluation."""
-    file = folder / "scores.json"
-    if not file.exists() or (plain := store.read_json(file))["key"] != _key(job):
+    plain = stored(folder / "scores.json")
+    if plain is None or plain["key"] != _key(job):
         return None
     return [Measurement.model_validate(each, context=READING) for each in plain["measurements"]], plain["protocols"]
 
@@ -94,7 +96,11 @@ def _scored(
 
     A model that draws no samples is measured directly.
     """
-    tensors, _ = checkpoint.read(folder)
+    try:
+        tensors, _ = checkpoint.read(folder)
+    except CorruptData as error:
+        fix = removal(job.folder / "checkpoint", job.folder / "curve", then="then run again: it trains from the start")
+        raise CorruptData(error.message, fix) from error
     earlier = copy.deepcopy(model)
     earlier.load_state_dict(tensors["ema"])
     hook, device = plugins.manager.hook, torch.device(job.runtime.device)
@@ -106,7 +112,7 @@ def _scored(
         measurements = plugins.measure(job=job, model=earlier, samples=None, data=data)
     protocols = {m.protocol: m.settings for m in measurements}
     plain = [m.model_dump(mode="json") for m in measurements]
-    store.write_json(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})
+    write_sealed(folder / "scores.json", {"key": _key(job), "measurements": plain, "protocols": protocols})
     return measurements, protocols
 
 

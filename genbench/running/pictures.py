@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,9 +25,10 @@ from genbench.images import to_uint8
 from genbench.model import Batch, Model
 from genbench.records.job import Job
 from genbench.records.samples import Samples
-from genbench.support import store
-from genbench.support.errors import Cancelled, describe
+from genbench.support import digests, store
+from genbench.support.errors import Cancelled, CorruptData, describe
 from genbench.support.progress import stop_if_requested
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 from genbench.support.seeds import derive_seed
 
 FOLDER, INDEX = "pictures", "pictures.json"
@@ -45,9 +47,9 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
     """
     of = {"samples": job.samples_key, "weights": weights}
     index = job.folder / INDEX
-    if index.exists() and store.read_json(index).get("of") == of:
+    if _are_drawn(index, of):
         return
-    index.unlink(missing_ok=True)
+    store.remove(index)
     store.remove(job.folder / FOLDER)
     drawn: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
@@ -70,7 +72,19 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
         if found is not None:
             images, drawn[name] = found
             store.write_array(job.folder / FOLDER / f"{name}.npy", images)
-    store.write_json(index, {"of": of, "columns": drawn, "failed": failed})
+    files = {name: digests.file_digest(job.folder / FOLDER / f"{name}.npy") for name in drawn}
+    write_sealed(index, {"of": of, "columns": drawn, "failed": failed, "files": files})
+
+
+def _are_drawn(index: Path, of: dict[str, str]) -> bool:
+    """Whether pictures.json and its pictures are there, unchanged, and of these samples and weights."""
+    try:
+        about = read_sealed(index, "")
+        for name, expected in about["files"].items():
+            check_digest(index.parent / FOLDER / f"{name}.npy", expected, INDEX, "")
+    except CorruptData:
+        return False
+    return bool(about["of"] == of)
 
 
 def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:

@@ -48,7 +48,7 @@ from genbench.running.references import reference_samples
 from genbench.running.rescore import in_features, kept, kept_on_curve, missing_extractors
 from genbench.running.throughput import measure_throughput
 from genbench.support import progress, store
-from genbench.support.errors import Busy, Cancelled, Diverged, message_of
+from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, message_of
 from genbench.support.faults import fault
 from genbench.support.lock import locked
 from genbench.support.progress import report, stop_if_requested
@@ -298,11 +298,15 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
 
 
 def attempt(action: Callable[[], None]) -> Exception | KeyboardInterrupt | None:
-    """Run the action and return the exception that ended it: a plugin's exception ends the job, not the program."""
+    """Run the action and return the exception that ended it: a plugin's exception ends the job, not the program.
+
+    Raises Busy, and CorruptData: damaged files are no failure of the model, and its job goes on once they are gone.
+    """
     report("start", 0.0)
     try:
         action()
-    except Busy:
+    except (Busy, CorruptData):
+        progress.unwatch()
         raise
     except (Exception, KeyboardInterrupt) as error:
         return error

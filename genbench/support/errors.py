@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 
@@ -74,6 +77,21 @@ class Cancelled(GenbenchError):
     code = "cancelled"
 
 
+def removal(*paths: Path, then: str = "then run again") -> str:
+    """The hint to remove damaged files or folders, as a command that can be pasted, and what to do after it."""
+    return f"`rm -rf {' '.join(shlex.quote(str(path)) for path in paths)}`, {then}"
+
+
+def together_removed(hints: Sequence[str]) -> str:
+    """One hint for all if each is a `removal` with the same words after the command, or if all are equal; else ""."""
+    found = [re.fullmatch("`rm -rf ([^`]+)`(.+)", hint) for hint in hints]
+    commands = [match[1] for match in found if match]
+    tails = {match[2] for match in found if match}
+    if len(commands) == len(hints) and len(tails) == 1:
+        return f"`rm -rf {' '.join(dict.fromkeys(commands))}`{tails.pop()}"
+    return hints[0] if len(set(hints)) == 1 else ""
+
+
 MOST_PROBLEMS = 20
 LOADERS = ("genbench", "importlib", "pluggy", "contextlib")
 """Packages whose code runs before a plugin's own when it is loaded."""
@@ -84,7 +102,7 @@ def together(problems: Sequence[E]) -> E:
     """Combine several errors of one kind into one; a single error is returned unchanged."""
     if len(problems) == 1:
         return problems[0]
-    common = problems[0].hint if len({each.hint for each in problems}) == 1 else ""
+    common = together_removed([each.hint for each in problems])
     messages = [
         each.message if common or not each.hint else f"{each.message} ({each.hint})"
         for each in problems[:MOST_PROBLEMS]

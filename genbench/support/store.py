@@ -9,6 +9,7 @@ import mmap
 import os
 import re
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError
+from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, removal
 from genbench.support.faults import fault
 
 if TYPE_CHECKING:
@@ -54,6 +55,22 @@ def disk_errors(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and number is None:  # NumPy's report of a short write
             raise EnvironmentProblem(f"{path}: no space left to write ({error})", "free some space") from error
         raise
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the errors of opening a file that genbench stored into CorruptData naming it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CorruptData(f"{path}: missing", "run again") from None
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise CorruptData(f"{path}: {error.strerror}", removal(path)) from error
+    except OSError as error:
+        if error.errno is None:  # NumPy's report of a file that is too short
+            raise CorruptData(f"{path}: {error}", removal(path)) from error
+        hint = f"`chmod u+rX {shlex.quote(str(path))}`, then run again"
+        raise CorruptData(f"{path}: {error.strerror}", hint) from error
 
 
 def _error_number(error: Exception) -> int | None:
@@ -224,10 +241,12 @@ def sweep(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder if it exists; if killed, this leaves it whole or in a state that `sweep` removes."""
+    """Remove a folder, or a file, if it exists; if killed, this leaves it whole or in a state that `sweep` removes."""
     aside = _temporary(folder)
     with suppress(OSError):
         folder.replace(aside)
+        if not aside.is_dir():
+            aside.unlink()
     shutil.rmtree(aside, ignore_errors=True)
 
 
@@ -269,11 +288,10 @@ def append_json(path: Path, plain: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> Any:
     """Parsed JSON. Raises CorruptData naming the file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CorruptData(f"{path}: missing", "run again") from None
+        with reading(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise CorruptData(f"{path}: not JSON: {error}", "remove it and run again") from error
+        raise CorruptData(f"{path}: not JSON: {error}", removal(path)) from error
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -282,7 +300,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     A last line cut short by a crash is left out. Raises CorruptData naming the file and line of any other bad one.
     """
     found: list[dict[str, Any]] = []
-    texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    with reading(path):
+        texts = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     for number, text in enumerate(texts, start=1):
         try:
             line = json.loads(text, parse_constant=lambda name: None)
@@ -291,7 +310,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             if number == len(texts) and not text.endswith("\n"):
                 break
-            raise CorruptData(f"{path}:{number}: {error}", "remove the line, or run the job again") from error
+            raise CorruptData(f"{path}:{number}: {error}", removal(path)) from error
         found.append(line)
     return found
 
@@ -336,15 +355,14 @@ def read_array(path: Path) -> np.ndarray:
     import numpy as np
 
     try:
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        with reading(path):
+            array = np.load(path, mmap_mode="c", allow_pickle=False)
         if isinstance(array, np.ndarray):
             return array
         raise ValueError("an archive")
-    except FileNotFoundError:
-        raise CorruptData(f"{path}: missing", "run again") from None
     except UNREADABLE as error:
         what = "objects, which are never read" if "ickle" in str(error) or "Python objects" in str(error) else error
-        raise CorruptData(f"{path}: not an array: {what}", "remove it and run again") from error
+        raise CorruptData(f"{path}: not an array: {what}", removal(path)) from error
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -369,6 +387,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CorruptData(f"{path}: not safetensors: {error}", "remove it and run again") from error
+        with reading(path):
+            return load_file(path)
+    except SafetensorError as error:
+        raise CorruptData(f"{path}: not safetensors: {error}", removal(path)) from error

@@ -19,8 +19,9 @@ from genbench.metering.meter import Meter
 from genbench.model import Batch, Model, Phase
 from genbench.records import checkpoint
 from genbench.records.job import Job
+from genbench.records.run_folder import check_log
 from genbench.records.training_state import Ledger, TrainingState
-from genbench.support import store
+from genbench.support import digests, store
 from genbench.support.errors import BadInput, Cancelled, Diverged
 from genbench.support.faults import fault
 from genbench.support.progress import alive, at, report, stop_requested
@@ -305,14 +306,16 @@ class Trainer:
                 if kept := memories(self.model):
                     tensors["memory"] = kept
             totals = {name: [x if math.isfinite(x) else None for x in values] for name, values in self.totals.items()}
+            log = ""
+            if (self.folder / LOG).exists():
+                store.sync(self.folder / LOG)
+                log = digests.file_digest(self.folder / LOG)
             state = TrainingState(
                 job=self.job.id, meter=self.meter.state(), logged=self.logged, started=sorted(self.started),
                 ended=sorted(self.ended), settled=self.settled, phase_steps=self.phase_steps, averages=self.averages,
                 learning_rates=self.learning_rates, flops_per_update=self.flops_per_update, totals=totals,
-                curve=self.curve.state(),
+                curve=self.curve.state(), log=log,
             )  # fmt: skip
-            if (self.folder / LOG).exists():
-                store.sync(self.folder / LOG)
             checkpoint.save(self.folder / "checkpoint", tensors, state)
         self.saved_at = self.meter.seconds
 
@@ -340,6 +343,7 @@ class Trainer:
         if self.team.leads:
             self.curve.restore(state.curve)
             _cut_log(self.folder / LOG, self.meter.steps)
+            check_log(self.folder, state)
 
 
 def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device) -> Model:

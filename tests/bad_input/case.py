@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import shlex
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +74,36 @@ def npz(**arrays: Any) -> bytes:
     out = io.BytesIO()
     np.savez(out, **arrays)
     return out.getvalue()
+
+
+def encrypted(content: bytes, name: str = "images.npy", password: bytes = b"secret") -> bytes:
+    """The bytes of an archive with one member, encrypted as section 6.1 of PKWARE's APPNOTE describes."""
+    table = list(range(256))
+    for _ in range(8):
+        table = [entry >> 1 ^ (0xEDB88320 if entry & 1 else 0) for entry in table]
+    keys = [0x12345678, 0x23456789, 0x34567890]
+
+    def stir(byte: int) -> None:
+        keys[0] = keys[0] >> 8 ^ table[(keys[0] ^ byte) & 0xFF]
+        keys[1] = ((keys[1] + (keys[0] & 0xFF)) * 134775813 + 1) & 0xFFFFFFFF
+        keys[2] = keys[2] >> 8 ^ table[(keys[2] ^ keys[1] >> 24) & 0xFF]
+
+    for byte in password:
+        stir(byte)
+    checksum, secret = zlib.crc32(content), bytearray()
+    for byte in bytes(11) + bytes([checksum >> 24]) + content:
+        key = keys[2] | 2
+        secret.append(byte ^ (key * (key ^ 1) >> 8 & 0xFF))
+        stir(byte)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, bytes(secret))
+        (member,) = archive.infolist()
+        member.flag_bits, member.CRC, member.file_size = member.flag_bits | 1, checksum, len(content)
+    written = bytearray(out.getvalue())  # the member's own header, which is written before its content
+    written[6] |= 1
+    written[14:18], written[22:26] = struct.pack("<I", checksum), struct.pack("<I", len(content))
+    return bytes(written)
 
 
 def npy(array: np.ndarray) -> bytes:

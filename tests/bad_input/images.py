@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from bad_input.case import SMALL, Case, Content, npy, npz, pictures, png
+from bad_input.case import SMALL, Case, Content, encrypted, npy, npz, pictures, png
 
 FOLDER = "[mine]\nsource = 'folder'\nshape = [1, 8, 8]\npath = 'x'\ntest_fraction = 0.5\n"
 ARRAY = "[mine]\nsource = 'array'\nshape = [1, 8, 8]\npath = 'a.npy'\ntest_fraction = 0.5\n"
@@ -134,6 +134,9 @@ CASES = {
     "an archive without images": array(npz(pictures=IMAGES), "images", "pictures", name="a.npz"),
     "an archive cut short": array(npz(images=IMAGES)[:300], "truncated", name="a.npz"),
     "an archive of objects": array(npz(images=np.array([{}, 1], dtype=object)), "pickled objects", name="a.npz"),
+    "an encrypted archive": array(
+        encrypted(npy(IMAGES)), "images.npy is encrypted", "without a password", name="a.npz"
+    ),
     "an archive without labels": array(npz(images=IMAGES), "num_classes = 2", name="a.npz", more="num_classes = 2\n"),
     "an archive with too few labels": array(
         npz(images=IMAGES, labels=np.zeros(3, int)), "one label per image", name="a.npz", more="num_classes = 2\n"

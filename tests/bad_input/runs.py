@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from finished import rewrite_sealed
 
 from bad_input.case import RUN, Case, Content, put
 
@@ -36,6 +37,10 @@ def edited(change: Callable[[dict[str, Any]], object]) -> Content:
         path.write_text(json.dumps(plain))
 
     return rewrite
+
+
+def resealed(change: Callable[[dict[str, Any]], object]) -> Content:
+    return lambda path: rewrite_sealed(path, change)
 
 
 def record(change: Callable[[dict[str, Any]], object], *texts: str) -> Case:
@@ -86,9 +91,7 @@ def vouched(name: str, content: bytes) -> Content:
         import hashlib
 
         (path.parent / name).write_bytes(content)
-        plain = json.loads(path.read_text())
-        plain["files"][name] = hashlib.sha256(content).hexdigest()
-        path.write_text(json.dumps(plain))
+        rewrite_sealed(path, lambda plain: plain["files"].update({name: hashlib.sha256(content).hexdigest()}))
 
     return replace
 
@@ -137,7 +140,7 @@ CASES = {
     "a record that was changed": record(lambda r: r["measurements"][0].update(value=1.0), "changed since", "genbench verify"),
     "a digit of a record": beside(RECORD, swapped(b'"seed": 0', b'"seed": 1'), "model/record.json", "changed since"),
     "no record that can be read": Case(
-        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "fix all 3: `genbench verify`"),
+        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "fix all 3: `rm -rf runs/", "genbench verify"),
         {RECORD: "", "runs/real/record.json": "{", "runs/noise/record.json": b"\xff"}, runs=True,
     ),
     "a report of a broken record": at(
@@ -155,12 +158,12 @@ CASES = {
         "table runs", 4, ("model/record.json", "Permission denied"), {}, denied="runs/model/record.json", runs=True
     ),
     "a learning curve broken in the middle": without(
-        "runs/model/progress.jsonl", '{"step": 1}\n{"st\n{"step": 3}\n', "progress.jsonl:2"
+        "runs/model/progress.jsonl", '{"step": 1}\n{"st\n{"step": 3}\n', "progress.jsonl", "SHA-256"
     ),
-    "samples of another shape": without("runs/model/samples.npy", np.zeros((3, 9, 9), np.uint8), "samples.npy", "(3, 9, 9)"),
-    "samples that are no array": without("runs/model/samples.npy", "x", "samples.npy", "not an array"),
+    "samples of another shape": without("runs/model/samples.npy", np.zeros((3, 9, 9), np.uint8), "samples.npy", "SHA-256"),
+    "samples that are no array": without("runs/model/samples.npy", "x", "samples.npy", "SHA-256"),
     "samples that are objects": without(
-        "runs/model/samples.npy", np.array([{}], dtype=object), "samples.npy", "not an array"
+        "runs/model/samples.npy", np.array([{}], dtype=object), "samples.npy", "SHA-256"
     ),
     "samples that are a pickle": without("runs/model/samples.npy", PLANTED, "samples.npy"),
     "samples behind a link out of the run": without("runs/model/samples.npy", link("/dev/zero"), "samples.npy", "link"),
@@ -172,17 +175,17 @@ CASES = {
     ),
     "a job that is gone": at(SAMPLE, 3, "runs/model/job.json", removed, "job.json", "missing"),
     "a job that is no JSON": at(SAMPLE, 3, "runs/model/job.json", "{", "job.json", "not JSON"),
-    "a job that is a list": at(SAMPLE, 3, "runs/model/job.json", "[]", "job.json", "not a job"),
+    "a job that is a list": at(SAMPLE, 3, "runs/model/job.json", "[]", "job.json", "not an object"),
     "a job with another option": at(
-        SAMPLE, 3, "runs/model/job.json", edited(lambda j: j["config"].update(width=3)), "job.json", "width"
+        SAMPLE, 3, "runs/model/job.json", resealed(lambda j: j["config"].update(width=3)), "job.json", "width"
     ),
     "a job with a plugin of its own": at(
-        SAMPLE, 2, "runs/model/job.json", edited(lambda j: j["runtime"].update(plugins=["evil.py"]) or j.update(model="evil")),
+        SAMPLE, 2, "runs/model/job.json", resealed(lambda j: j["runtime"].update(plugins=["evil.py"]) or j.update(model="evil")),
         "evil", "--plugin",
     ),
     "no weights": sampled("manifest.json", removed, "runs/model", "no trained weights", code=2),
     "a manifest that is no JSON": sampled("manifest.json", "{", "manifest.json", "not JSON"),
-    "a manifest that is a list": sampled("manifest.json", "[]", "manifest.json", "not a manifest"),
+    "a manifest that is a list": sampled("manifest.json", "[]", "manifest.json", "not an object"),
     "a manifest of no digests": sampled("manifest.json", '{"files": ["ema.safetensors"], "state": {}}', "manifest.json"),
     "a manifest with a path upward": sampled("manifest.json", '{"files": {"../../../../x.safetensors": "00"}, "state": {}}', "../../../../x.safetensors"
     ),
@@ -211,8 +214,8 @@ CASES = {
     ),
     "a report onto its runs": Case("report runs -o runs", 2, "not a report", runs=True),
     "prepared images that are gone": cached("train_images.npy", removed, "missing"),
-    "prepared images that are a pickle": cached("train_images.npy", PLANTED, "not an array"),
-    "prepared images of another shape": cached("train_images.npy", np.zeros((9, 1, 9, 9), np.uint8), "another shape"),
+    "prepared images that are a pickle": cached("train_images.npy", PLANTED, "SHA-256"),
+    "prepared images of another shape": cached("train_images.npy", np.zeros((9, 1, 9, 9), np.uint8), "SHA-256"),
     "prepared images described by no JSON": cached("dataset.json", "{", "not JSON"),
     "prepared images described by a list": cached("dataset.json", "[]", "not"),
 }  # fmt: skip

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 from PIL import Image
 
-from bad_input.case import Case, Content, npy, npz, pictures, png
+from bad_input.case import Case, Content, encrypted, npy, npz, pictures, png
 from bad_input.images import noise
 
 IMAGES = np.arange(20 * 64, dtype=np.int64).reshape(20, 1, 8, 8).astype(np.uint8)
@@ -63,6 +63,9 @@ CASES = {
     "a file cut short": array(npy(IMAGES)[:-100], "truncated"),
     "an archive cut short": array(npz(images=IMAGES)[:300], "truncated", name="x.npz"),
     "an archive without images": array(npz(pictures=IMAGES), "pictures", name="x.npz"),
+    "an encrypted archive": array(
+        encrypted(npy(IMAGES)), "images.npy is encrypted", "without a password", name="x.npz"
+    ),
     "no labels": array(npz(images=IMAGES), "no labels", words="--conditional", name="x.npz"),
     "too few labels": array(npz(images=IMAGES, labels=LABELS[:5]), "(5,)", words="--conditional", name="x.npz"),
     "labels that are no classes": array(
