@@ -55,7 +55,7 @@ def test_every_link_leads_somewhere_inside(built):
     _, folder = built
     parsed = {file: Page(file) for file in pages(folder)}
     assert {file.relative_to(folder).as_posix() for file in parsed if file.parent.name != "runs"} == {
-        "index.html", "runs.html", "protocols.html", "published.html", "datasets/mnist5k.html",
+        "index.html", "ruler.html", "runs.html", "protocols.html", "published.html", "datasets/mnist5k.html",
         *(f"models/{name}.html" for name in ("ddpm", "ldm", "gan", "vae", "flow", "gaussian")),
     }  # fmt: skip
     assert len(list((folder / "runs").iterdir())) == 10
