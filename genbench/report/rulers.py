@@ -9,7 +9,7 @@ from genbench.metrics import metric_named
 from genbench.records.ruler import Ruler
 from genbench.support.text import DASH, STYLES, number
 from genbench.tables.layout import Table
-from genbench.tables.ruler import NOISE, REAL, ordered, value_of, worst_text
+from genbench.tables.ruler import NOISE, REAL, ordered, refusal, value_of, worst_text
 from genbench.tables.verdicts import rulers_of
 
 
@@ -32,6 +32,11 @@ class Tried:
     table: Table
     ruler: Ruler
     anchor: str
+
+    @property
+    def refusal(self) -> str:
+        """Why none of the metrics may rank, if that is one reason; else ""."""
+        return refusal(self.ruler)
 
     @property
     def verdicts(self) -> list[Verdict]:
