@@ -83,12 +83,19 @@ def test_one_run_that_refuses_a_metric_is_enough_and_real_speaks_first():
     assert column(only(records), Slot("recall", NAME)).unranked == WHY
 
 
-def test_a_ruler_of_other_numbers_judges_no_column_that_its_run_is_not_in():
+def test_a_run_judges_no_column_that_its_own_value_does_not_stand_in():
     other = make_record("ddpm", 5, protocol={"samples": 2000})
     other.rulers = {NAME: make_ruler({"fid_test": WHY})}
     first, second = make_tables([*suite(), other], "full")
     assert not column(first, FID).unranked
     assert column(second, FID).unranked == WHY
+    real = reference("real")
+    place = next(i for i, m in enumerate(real.measurements) if m.metric == "fid_train")
+    real.measurements[place] = measure("fid_train", 30.0, real.protocols, protocol={"samples": 500})
+    real.rulers = {NAME: make_ruler({"fid_train": WHY, "fid_test": WHY})}
+    table = only([make_record("ddpm"), make_record("gan", fid=1.0), real])
+    assert column(table, FID).unranked == WHY
+    assert not column(table, Slot("fid_train", NAME)).unranked, "measured under another protocol"
 
 
 def test_what_is_true_of_a_whole_extractor_is_said_once():

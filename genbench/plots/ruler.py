@@ -35,7 +35,7 @@ MOST = 24
 COLUMNS, PANEL = 3, (3.3, 2.7)
 SPAN = 100
 """The factor between positive values beyond which the axis is logarithmic around 0."""
-REFUSED = "#b3261e"
+REFUSED = "#d55e00"
 Ladders = Mapping[str, list[Rung]]
 
 
