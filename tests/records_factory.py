@@ -320,8 +320,8 @@ def make_ruler(refused: Mapping[str, str] | None = None, extractor: str = CLASSI
         )
 
     rungs = [scored("real", "", 0.0), *(scored("blur", f"σ = {s}", s / 10) for s in (1, 2, 4))]
-    rungs += [scored("noise", f"σ = {s}", s / 20) for s in (1, 2, 4)]
-    rungs += [scored("copies", "", -0.001), scored("uniform noise", "", 1.0)]
+    rungs += [scored("added noise", f"σ = {s}", s / 20) for s in (1, 2, 4)]
+    rungs += [scored("copies", "", -0.001), scored("noise", "", 1.0)]
     about = {"classes": 10, "accuracy": {"train": 0.991, "held_out": 0.842, "test": 0.838}, "images": 3600}
     verdicts = {name: (refused or {}).get(name, "") for name in REAL}
     return Ruler(extractor=extractor, images=1000, reference_images=1000, verdicts=verdicts, about=about, rungs=rungs)

@@ -134,4 +134,4 @@ def _key(looks: Mapping[str, Look]) -> tuple[list[Any], list[str]]:
     for kind in ("real", "noise"):
         dash, grey = REFERENCE_LINES[kind]
         handles.append(Line2D([], [], linestyle=dash, color=grey, linewidth=1.3))
-    return handles, [*map(short, looks), "real images", NOISE]
+    return handles, [*map(short, looks), "real images", "uniform noise"]

@@ -16,8 +16,8 @@ from genbench.support.text import DASH, number, printable, shortened
 from genbench.tables.formats.csv import csv_text
 from genbench.tables.wording import width
 
-REAL, NOISE, COPIES = "real", "uniform noise", "copies"
-"""The controls that a table of a ruler has in columns of their own, or that are no change for the worse."""
+REAL, HALVES, COPIES, NOISE = "real", "test halves", "copies", "noise"
+"""Controls that have columns of their own in a table of a ruler, or that are no change for the worse."""
 WIDTH = 80
 LONGEST = 30
 Named = tuple[str, str, Ruler]
@@ -37,7 +37,9 @@ def value_of(ruler: Ruler, control: str, metric: str) -> str:
 
 def worst(ruler: Ruler, metric: str) -> Rung | None:
     """The rung, noise and real images apart, that a metric finds worst."""
-    rungs = [rung for rung in ruler.rungs if metric in rung.values and rung.control not in (REAL, NOISE, COPIES)]
+    rungs = [
+        rung for rung in ruler.rungs if metric in rung.values and rung.control not in (REAL, HALVES, COPIES, NOISE)
+    ]
     sign = -1 if metric_named(metric).better == "higher" else 1
     return max(rungs, key=lambda rung: sign * rung.values[metric], default=None)
 
