@@ -23,7 +23,6 @@ from genbench.plots.panels import (
     unfinished,
 )  # fmt: skip
 from genbench.plots.style import (
-    REFERENCE_LINES,
     captioned,
     draw_lines,
     legend,
@@ -157,9 +156,10 @@ def _draw_against(
         del handles[MOST_NAMED:], words[MOST_NAMED:]
         handles.append(ax.plot([], [], linestyle="")[0])
         words.append(f"and {len(shown) - MOST_NAMED} more, see the table")
-    lines = {kind: value for kind in REFERENCE_LINES if (value := panel.reference(kind)) is not None}
+    looks_of = {kind: row.line for kind, row in REFERENCE_ROWS.items() if row.line}
+    lines = {kind: value for kind in looks_of if (value := panel.reference(kind)) is not None}
     for kind, value in lines.items():
-        dash, grey = REFERENCE_LINES[kind]
+        dash, grey = looks_of[kind]
         handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
         words.append(f"{kind}  {number(value, 'fid')}")
     joined = [point for paths in curves.values() for path in paths for point in path]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from genbench.plots.style import Look, looks_of, short
 from genbench.tables.layout import Cell, Column, Row, Table
+from genbench.tables.references import REFERENCE_ROWS
 
 MOST_LINES = 10
 """Runs of a row whose curves are drawn: more could not be distinguished."""
@@ -33,7 +34,7 @@ def rows_of(tables: Iterable[Table]) -> list[Row]:
 def of_label(tables: Iterable[Table], label: str) -> list[Table]:
     """The tables that have a model of this label, cut to its rows and the references."""
     cut = [
-        replace(table, rows=tuple(row for row in table.rows if row.kind in ("real", "noise") or row.label == label))
+        replace(table, rows=tuple(row for row in table.rows if row.kind in REFERENCE_ROWS or row.label == label))
         for table in tables
         if any(row.kind == "model" and row.label == label for row in table.rows)
     ]
@@ -60,7 +61,7 @@ class Panel:
         return row.cells[self.column.key]
 
     def reference(self, kind: str) -> float | None:
-        """The value of `real` or `noise` in this column."""
+        """The value of a reference row in this column."""
         return next((self.cell(row).value for row in self.table.rows if row.kind == kind), None)
 
     def missing(self, drawn: set[str]) -> list[str]:

@@ -29,7 +29,6 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 SPREAD = 2556975575
 """What a name's checksum is multiplied by; chosen so that models often compared with each other differ in colour."""
-REFERENCE_LINES = {"real": ("--", "#6f6f7b"), "noise": (":", "#8a8a94")}
 FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
 """The first comes with matplotlib, so that the layout is the same on every machine."""
 LONGEST = 30

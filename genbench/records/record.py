@@ -30,7 +30,7 @@ SEAL, END = ',\n "digest": "', '"\n}\n'
 """The text before and after a record's digest, its last key."""
 FIX = "`genbench verify` lists what else is wrong; remove it and run its job again, which uses what is stored beside it"
 CHANGED = "changed since it was written: its digest does not match"
-REFERENCES = ("real", "noise")
+REFERENCES = ("real", "noise", "copies")
 NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
@@ -303,7 +303,7 @@ class Record(Stored):
 
     `extractors` are those that scored the samples, each with its version's stamp, and `measurers` the plugins that
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
-    run. `warnings` are signs that the model has collapsed, one sentence each. `rulers` say, by extractor, which
+    run. `warnings` are signs that the model has collapsed or copies, one sentence each. `rulers` say, by extractor, which
     metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do besides sampling;
     None if not recorded.
     """

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from genbench.plots.panels import Panel, panels
 from genbench.records.slots import Slot
 from genbench.support.text import number
+from genbench.tables.copying import memorising
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
+from genbench.tables.references import REFERENCE_ROWS
 from genbench.tables.wording import value_text
 
 
@@ -40,6 +42,7 @@ class Headline:
     cost: str = ""
     scale: str = ""
     sure: str = ""
+    memorised: str = ""
     rows: list[Standing] = field(default_factory=list)
 
     @property
@@ -66,19 +69,19 @@ def _headline(panel: Panel) -> Headline:
     first = [row for row in whole if panel.cell(row).best] if ranked else whole
     if not first:
         sure = "No model has this FID for all its seeds and for all those that others were run with."
-        return Headline(panel, scale=_scale(panel), sure=sure, rows=standings(panel, None))
+        return Headline(panel, scale=_scale(panel), sure=sure, memorised=_memorised(panel), rows=standings(panel, None))
     best = first[0]
     cell, tied = panel.cell(best), _tied(panel, best, whole)
     cost = "; ".join(f"{row.name}: {cost_words(row)}" for row in (best, *tied)) if tied else cost_words(best)
     return Headline(
         panel, best.name, value_text(cell, "fid"), cell.protocol, _margin(panel, best, whole), cost,
-        _scale(panel), _sure(panel, best, whole, measured), standings(panel, cell.value),
+        _scale(panel), _sure(panel, best, whole, measured), _memorised(panel), standings(panel, cell.value),
     )  # fmt: skip
 
 
 def standings(panel: Panel, lowest: float | None) -> list[Standing]:
     """The panel's rows in the table's order, between the references."""
-    shown = [row for row in panel.table.rows if row.kind in ("real", "noise") or row in panel.rows]
+    shown = [row for row in panel.table.rows if row.kind in REFERENCE_ROWS or row in panel.rows]
     return [Standing(panel, row, _ratio(panel, row, lowest)) for row in shown]
 
 
@@ -109,11 +112,17 @@ def _margin(panel: Panel, best: Row, whole: list[Row]) -> str:
 
 
 def _scale(panel: Panel) -> str:
-    """`Held-out real images score 20.9, noise 4,612.`"""
-    words = {"real": "held-out real images score", "noise": "noise"}
+    """`On this scale, held-out real images score 20.9, training images 18.2 and noise 4,612.`"""
+    words = {"real": "held-out real images score", "copies": "training images", "noise": "noise"}
     values = {kind: panel.reference(kind) for kind in words}
     found = [f"{words[kind]} {number(value, 'fid')}" for kind, value in values.items() if value is not None]
-    return f"On this scale, {' and '.join(found)}." if found else ""
+    return f"On this scale, {list_words(found)}." if found else ""
+
+
+def _memorised(panel: Panel) -> str:
+    """Whose samples are memorised more than real images are, in features, run by run; "" if nobody's."""
+    told = {f"{row.name}: {words}" for row in panel.rows for record in row.records if (words := memorising(record))}
+    return "; ".join(sorted(told))
 
 
 def cost_words(row: Row) -> str:

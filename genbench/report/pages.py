@@ -23,8 +23,10 @@ from genbench.support.store import put
 from genbench.support.text import number, printable
 from genbench.support.version import __version__
 from genbench.tables.build import ending
+from genbench.tables.copying import copying
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.notes import Notes
+from genbench.tables.references import REFERENCE_ROWS
 from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
 
 POLICY = (
@@ -83,7 +85,7 @@ class Pages:
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
-            "files_of": files_of,
+            "files_of": files_of, "copying": copying, "reference_rows": REFERENCE_ROWS,
         }  # fmt: skip
         return environment
 

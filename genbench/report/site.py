@@ -24,6 +24,7 @@ from genbench.support.errors import CorruptData
 from genbench.support.store import put
 from genbench.support.text import impersonal
 from genbench.tables.build import make_layouts
+from genbench.tables.copying import copying
 from genbench.tables.format import Format
 from genbench.tables.formats import formats
 from genbench.tables.groups import is_reference
@@ -165,7 +166,7 @@ class Site:
             "stamp": own[0].dataset, "sections": sections, "everything": layouts()[FULL].title, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
             "failures": failures(own), "published": published_tables(FULL, {name}), "side_by_side": SIDE_BY_SIDE,
-            "warned": [record for record in own if record.warnings],
+            "warned": _warned(own), "copying": [record for record in own if copying(record)],
         }  # fmt: skip
 
     def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:
@@ -177,7 +178,7 @@ class Site:
         return {
             "label": label, "records": own, "able": able, "figures": figures, "figured": figured,
             "standings": _standings(self.headlines, label), "settings": settings(own), "failures": failures(own),
-            "warned": [record for record in own if record.warnings],
+            "warned": _warned(own),
             "rows": [row for table in tables for row in table.rows if row.kind == "model"],
         }  # fmt: skip
 
@@ -193,6 +194,10 @@ class Site:
 
 def _standings(found: Iterable[Headline], label: str) -> list[Standing]:
     return [s for head in found for s in head.rows if s.row.kind == "model" and s.row.label == label]
+
+
+def _warned(records: Iterable[Record]) -> list[Record]:
+    return [record for record in records if record.warnings]
 
 
 def _leading(records: list[Record], figures: dict[str, Figure]) -> list[Figure]:

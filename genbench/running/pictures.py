@@ -7,8 +7,9 @@ its columns.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from genbench.capabilities import Chains, Interpolation, Reconstruction
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.devices import autocast
+from genbench.evaluate.copies import nearest
 from genbench.evaluate.likelihood import block_of
 from genbench.evaluate.reconstruction import reconstructed
 from genbench.images import to_uint8
@@ -35,15 +37,20 @@ BLOCK = 4096
 """Training images compared at a time."""
 Grid = tuple[np.ndarray, list[float]]
 """Images, uint8 (rows, columns, C, H, W), and a number per column: a time, a weight or a rank."""
+Draw = Callable[[Job, Model | None, Dataset, Samples | None], Grid | None]
 log = logging.getLogger("genbench")
 
 
-def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples | None, weights: str) -> None:
+def keep_pictures(
+    job: Job, model: Model | None, data: Dataset, samples: Samples | None, weights: str, copied: Iterable[str] = ()
+) -> None:
     """Write the job's pictures, unless those of the same samples and weights exist.
 
-    A picture that fails is left out, and pictures.json says why: no picture may cost a run its numbers.
+    A picture that fails is left out, and pictures.json says why: no picture may cost a run its numbers. `copied` are
+    the splits that the samples copy.
     """
-    of = {"samples": job.samples_key, "weights": weights}
+    copied = list(copied)
+    of = {"samples": job.samples_key, "weights": weights, **({"copied": copied} if copied else {})}
     index = job.folder / INDEX
     if index.exists() and store.read_json(index).get("of") == of:
         return
@@ -51,7 +58,9 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
     store.remove(job.folder / FOLDER)
     drawn: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
+    copies: list[tuple[str, Draw]] = [(f"copies-{split}", partial(_copies, split)) for split in copied]
     for name, draw in (
+        *copies,
         ("neighbours", _neighbours),
         ("forward", _forward),
         ("reverse", _reverse),
@@ -71,6 +80,20 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
             images, drawn[name] = found
             store.write_array(job.folder / FOLDER / f"{name}.npy", images)
     store.write_json(index, {"of": of, "columns": drawn, "failed": failed})
+
+
+def _copies(
+    split: str, job: Job, model: Model | None, data: Dataset, samples: Samples | None
+) -> Grid | None:  # fmt: skip
+    """The samples that are copies most certainly, above the images of a split that each is nearest to."""
+    if samples is None:
+        return None
+    part = data.train if split == "train" else data.test
+    found = nearest(samples.images, part.images)
+    first = np.argsort(found.ratio, kind="stable")[:COLUMNS]
+    pairs = np.stack([samples.images[first], part.images[found.index[first]]])
+    store.release(part.images)
+    return pairs, found.ratio[first].tolist()
 
 
 def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:

@@ -15,12 +15,14 @@ from genbench.records.run_folder import read_progress
 from genbench.records.slots import Slot, slot_of
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
+from genbench.tables.copying import without_copies
 from genbench.tables.footnotes import caveats
 from genbench.tables.groups import Group, View, comparable, identity, unique, variant
 from genbench.tables.layout import Column, Kind, Row, Table
 from genbench.tables.layouts import layouts
 from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
+from genbench.tables.references import REFERENCE_ROWS
 from genbench.tables.standings import ranked
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def _table(group: Group, name: str, index: int, total: int, spare: list[Record])
     columns = layout.columns(group)
     rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
     order = next((column for column in columns if column.metric == layout.order), columns[0])
-    rows, pairs = ranked(_ordered(rows, order), columns)
+    rows, pairs = ranked(_ordered(without_copies(rows, columns), order), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
     return Table(
@@ -117,7 +119,7 @@ def _distinguishing(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
 
 def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
     first = views[0].record
-    kind: Kind = {"real": "real", "noise": "noise"}.get(first.job.model, "model")  # type: ignore[assignment]
+    kind: Kind = first.job.model if first.job.model in REFERENCE_ROWS else "model"  # type: ignore[assignment]
     block = "" if kind != "model" else first.job.block
     return Row(
         name=name, label=first.job.label, model=first.job.model, kind=kind, block=block,
@@ -148,11 +150,13 @@ def ending(record: Record) -> str:
 
 
 def _ordered(rows: list[Row], order: Column) -> list[Row]:
-    """`real` first, `noise` last; models by a column's means in their block, unfinished and flagged ones last."""
+    """Reference rows in their places; models by a column's means in their block, unfinished and flagged ones last."""
+    places = {name: -1 if row.above else 1 for name, row in REFERENCE_ROWS.items()}
+    order_of = {name: i for i, name in enumerate(REFERENCE_ROWS)}
 
     def place_of(row: Row) -> tuple[Any, ...]:
         cell = row.cells[order.key]
-        place = {"real": 0, "noise": 3}.get(row.kind, 1)
+        place = places.get(row.kind, 0), order_of.get(row.kind, 0)
         value = -(cell.value or 0.0) if order.better == "higher" else cell.value or 0.0
         return place, row.block, row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
 

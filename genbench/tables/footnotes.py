@@ -14,6 +14,7 @@ from genbench.tables.groups import Group, is_reference, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
+from genbench.tables.references import REFERENCE_ROWS
 
 FEW_SAMPLES = 10_000
 
@@ -43,11 +44,9 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
 
 
 def _references(rows: list[Row]) -> Iterator[str]:
-    if any(row.kind != "model" for row in rows):
-        yield (
-            "real is the floor (held-out real images: training images against the test set, test images against the "
-            "training set), noise the ceiling; neither is ranked."
-        )
+    kinds = [kind for kind in REFERENCE_ROWS if any(row.kind == kind for row in rows)]
+    if kinds:
+        yield f"{', '.join(REFERENCE_ROWS[kind].footnote for kind in kinds)}; no reference row is ranked."
 
 
 def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
@@ -254,14 +253,14 @@ def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
 
 
 def _warnings(rows: list[Row]) -> Iterator[str]:
-    """Which models show signs of collapse, in which seeds."""
+    """Which models copy or show signs of collapse, in which seeds."""
     told: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for record in row.records:
-            if record.warnings:
-                told.setdefault((row.name, "; ".join(record.warnings)), []).append(record.job.seed)
-    for (name, signs), seeds in told.items():
-        yield f"{name} may have collapsed (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {signs}."
+            for sign in record.warnings:
+                told.setdefault((row.name, sign), []).append(record.job.seed)
+    for (name, sign), seeds in told.items():
+        yield f"Warning, {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {sign}."
 
 
 def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:

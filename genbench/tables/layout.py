@@ -14,7 +14,7 @@ from genbench.tables.intervals import Interval
 from genbench.tables.ranking import Pair
 
 Relation = Literal["", "<=", "~"]
-Kind = Literal["model", "real", "noise", "published"]
+Kind = Literal["model", "real", "copies", "noise", "published"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Table:
 
     @property
     def blocks(self) -> list[tuple[str, list[Row]]]:
-        """The rows by block, in order; `real` and `noise` each make a block without a heading."""
+        """The rows by block, in order; each reference row makes a block without a heading."""
         return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=lambda row: (row.block, row.kind))]
 
 

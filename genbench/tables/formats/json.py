@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from genbench.tables.copying import copying_of
 from genbench.tables.format import Format
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.published import MARK
@@ -26,6 +27,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "name": row.name, "label": row.label, "model": row.model, "kind": row.kind, "conditional": row.conditional,
         "dataset": row.dataset, "block": row.block, "seeds": row.seeds, "n_ok": row.n_ok, "n": row.n,
         "statuses": row.statuses, "note": row.note,
+        "copying": copying_of(row.records),
         "cells": {str(slot): _plain_cell(cell) for slot, cell in row.cells.items()},
     }  # fmt: skip
 
