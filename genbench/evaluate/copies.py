@@ -58,27 +58,28 @@ def copy_measurements(job: Job, compared: Mapping[str, np.ndarray], data: Datase
 
     Both are uint8 (N, C, H, W), by split. How near real images come is told by images of the other split.
     """
-    found: list[Measurement] = []
-    for name, split, own, other in (
-        (COPIED, "train", data.train, data.test),
-        (COPIED_TEST, "test", data.test, data.train),
-    ):
-        report("evaluate", 0.0, f"copies of {split} images")
-        images, real = compared[split], chosen(len(other), REAL, job.evaluation.seed, "copies", split)
-        settings = {
-            "family": "copying", "metric": name, "samples": len(images), "dataset": data.digest, "split": split,
-            "reference_images": len(own), "real_images": len(real), "seed": job.evaluation.seed, "versions": versions(),
-        }  # fmt: skip
-        entry = metric_named(name)
+    return [
+        *_shares(job, COPIED, "train", compared["train"], data.train, data.test, data.digest),
+        *_shares(job, COPIED_TEST, "test", compared["test"], data.test, data.train, data.digest),
+    ]
 
-        def measured(images: np.ndarray = images, own: Part = own, other: Part = other) -> list[Measurement]:
-            value = _copied(images, own, other.images[real])
-            return [
-                Measurement(metric=name, better=entry.better, count=len(images), settings=settings, **asdict(value))
-            ]
 
-        found += once(job, {"protocol": settings, "samples": array_digest(images)}, measured)
-    return found
+def _shares(
+    job: Job, name: str, split: str, images: np.ndarray, own: Part, other: Part, digest: str
+) -> list[Measurement]:  # fmt: skip
+    """The share of the images that copy those of one split, now or from an earlier attempt."""
+    report("evaluate", 0.0, f"copies of {split} images")
+    real = chosen(len(other), REAL, job.evaluation.seed, "copies", split)
+    settings = {
+        "family": "copying", "metric": name, "samples": len(images), "dataset": digest, "split": split,
+        "reference_images": len(own), "real_images": len(real), "seed": job.evaluation.seed, "versions": versions(),
+    }  # fmt: skip
+
+    def measured() -> list[Measurement]:
+        value, better = asdict(_copied(images, own, other.images[real])), metric_named(name).better
+        return [Measurement(metric=name, better=better, count=len(images), settings=settings, **value)]
+
+    return once(job, {"protocol": settings, "samples": array_digest(images)}, measured)
 
 
 def _copied(images: np.ndarray, part: Part, real: np.ndarray) -> Value:

@@ -38,6 +38,7 @@ from genbench.records.record import CurvePoint, Record
 from genbench.records.record_files import curve_of
 from genbench.support.text import number
 from genbench.tables.layout import Cell, Column, Row, Table
+from genbench.tables.references import REFERENCE_ROWS
 from genbench.tables.wording import NO_BREAK, heading_text
 
 if TYPE_CHECKING:

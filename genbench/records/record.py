@@ -303,9 +303,9 @@ class Record(Stored):
 
     `extractors` are those that scored the samples, each with its version's stamp, and `measurers` the plugins that
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
-    run. `warnings` are signs that the model has collapsed or copies, one sentence each. `rulers` say, by extractor, which
-    metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do besides sampling;
-    None if not recorded.
+    run. `warnings` say that its samples are copies, or show signs of a collapse, one sentence each. `rulers` say, by
+    extractor, which metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do
+    besides sampling; None if not recorded.
     """
 
     schema_version: int = SCHEMA

@@ -1,5 +1,4 @@
-"""The reference rows, `real` (held-out images, the floor), `copies` (training images) and `noise` (the ceiling), and how
-they are scored."""
+"""The reference rows and how they are scored: `real` (held-out images, the floor), `copies` (training images), `noise`."""
 
 from __future__ import annotations
 

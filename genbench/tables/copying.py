@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+
 from genbench.metrics import metric_named
 from genbench.metrics.copies import WORDS
 from genbench.metrics.copies import copying as words_of
