@@ -27,6 +27,7 @@ from genbench.records.record import (
     SamplesStamp,
     TrainCost,
 )
+from genbench.records.ruler import Ruler, Rung
 from genbench.tables.layout import Table
 
 PAYLOADS = [
@@ -310,3 +311,59 @@ def with_curve(label: str, seed: int = 0, fids: tuple[float, ...] = (80.0, 40.0,
         for i, value in enumerate(reversed(fids))
     ]  # fmt: skip
     return found.model_copy(update={"curve": points[::-1]})
+
+
+def with_errors(record: Record, share: float = 0.01) -> Record:
+    """The record with standard errors, a share of the value, on all that has none."""
+    found = [
+        m if m.value is None or m.stderr is not None else m.model_copy(update={"stderr": share * abs(m.value)})
+        for m in record.measurements
+    ]
+    return record.model_copy(update={"measurements": found})
+
+
+def make_ruler(refused: Mapping[str, str] | None = None, extractor: str = CLASSIFIER["name"]) -> Ruler:
+    """A ruler whose metrics rank, but those `refused`; with ladders of blur and noise, which worsen every metric."""
+
+    def scored(control: str, strength: str, spoilt: float) -> Rung:
+        values = {name: REAL[name] + spoilt * (NOISE[name] - REAL[name]) for name in REAL}
+        return Rung(
+            control=control, strength=strength, values=values, errors={n: abs(v) / 50 for n, v in values.items()}
+        )
+
+    rungs = [scored("real", "", 0.0), *(scored("blur", f"σ = {s}", s / 10) for s in (1, 2, 4))]
+    rungs += [scored("noise", f"σ = {s}", s / 20) for s in (1, 2, 4)]
+    rungs += [scored("copies", "", -0.001), scored("uniform noise", "", 1.0)]
+    about = {"classes": 10, "accuracy": {"train": 0.991, "held_out": 0.842, "test": 0.838}, "images": 3600}
+    verdicts = {name: (refused or {}).get(name, "") for name in REAL}
+    return Ruler(extractor=extractor, images=1000, reference_images=1000, verdicts=verdicts, about=about, rungs=rungs)
+
+
+def ruled(records: Iterable[Record], *rulers: Ruler) -> list[Record]:
+    """The records with these rulers; only `real` keeps the rungs."""
+    return [
+        record.model_copy(
+            update={
+                "rulers": {
+                    ruler.extractor: ruler if record.job.model == "real" else ruler.model_copy(update={"rungs": []})
+                    for ruler in rulers
+                }
+            }
+        )
+        for record in records
+    ]
+
+
+def copier(label: str = "memoriser", **changes: Any) -> Record:
+    """A record whose samples are copies of training images."""
+    return with_copies(make_record(label, **changes), 0.98)
+
+
+def with_copies(record: Record, share: float, real_high: float = 0.02, metric: str = "copied_share") -> Record:
+    """The record with a share of copies, `share` plus or minus 0.01."""
+    protocols = dict(record.protocols)
+    found = measure(
+        metric, share, protocols, interval=(share - 0.01, share + 0.01),
+        parts={"exact": share / 2, "real": 0.004, "real_high": real_high}, protocol={"extractor": None},
+    )  # fmt: skip
+    return record.model_copy(update={"measurements": [*record.measurements, found], "protocols": protocols})

@@ -55,7 +55,7 @@ def test_every_link_leads_somewhere_inside(built):
     _, folder = built
     parsed = {file: Page(file) for file in pages(folder)}
     assert {file.relative_to(folder).as_posix() for file in parsed if file.parent.name != "runs"} == {
-        "index.html", "runs.html", "protocols.html", "published.html", "datasets/mnist5k.html",
+        "index.html", "ruler.html", "runs.html", "protocols.html", "published.html", "datasets/mnist5k.html",
         *(f"models/{name}.html" for name in ("ddpm", "ldm", "gan", "vae", "flow", "gaussian")),
     }  # fmt: skip
     assert len(list((folder / "runs").iterdir())) == 10
@@ -123,7 +123,7 @@ def test_the_page_of_a_dataset_has_every_table_plot_and_failure(built):
     assert {"quality", "likelihood", "cost", "full", "samples", "failures"} <= set(page.ids)
     assert "gan seed 2 diverged" in page.text and "How to read this table" in page.text
     drawn = {Path(link).name for link in page.links if link.startswith("../plots/")}
-    plain = {f"mnist5k-{name}" for name, plot in plots.ALL.items() if plot.section != "model"} - {
+    plain = {f"mnist5k-{name}" for name, plot in plots.ALL.items() if plot.section not in ("model", "ruler")} - {
         "mnist5k-bound-over-time"
     }
     assert drawn == {f"{name}{end}" for name in plain for end in (".svg", "-dark.svg", ".png")}

@@ -185,13 +185,18 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     """Show what differs between two runs: configuration, protocol, environment, numbers."""
     from genbench.commands.compare import differences
     from genbench.records.record_files import load_each
+    from genbench.tables.wording import UNRANKED
 
     rows = differences(*load_each([run_a, run_b]))
     if as_json:
         show_json(rows)
         return
     for row in rows:
-        click.echo(plain(f"{row['key']:48} {row['a']!s:>28} {row['b']!s:>28}"))
+        key = f"{row['key']} {UNRANKED}" if row["unranked"] else row["key"]
+        click.echo(plain(f"{key:48} {row['a']!s:>28} {row['b']!s:>28}"))
+    for row in rows:
+        if row["unranked"]:
+            click.echo(plain(f"{UNRANKED} {row['key'].removeprefix('measurements.')} may not rank: {row['unranked']}"))
     if not rows:
         click.echo("no difference")
 

@@ -251,7 +251,7 @@ def _measured(case: Case, split: Split) -> Measured:
 METRICS = (
     Metric(
         "fid_test", "FID test", "lower", "fid", "test", measure=measure_test,
-        places={"quality": 20, "cost": 10, "full": 20, "record": 20},
+        places={"headline": 10, "quality": 20, "cost": 10, "full": 20, "record": 20},
     ),
     Metric(
         "fid_train", "FID train", "lower", "fid", "train", measure=measure_train,

@@ -16,6 +16,7 @@ from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_agai
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
 from genbench.plots.panels import Looks, Panel, palette, panels, rows_of
+from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import captioned, panels_of, short, styled
 from genbench.tables.layout import Table
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_evaluations",
-    "fid_against_sampling", "fid_against_training", "learning_curves", "likelihoods", "palette", "panels",
+    "fid_against_sampling", "fid_against_training", "ladders", "learning_curves", "likelihoods", "palette", "panels",
     "sample_grids",
 ]  # fmt: skip
 
 
 def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
-    """The first samples of every row side by side at one size: `real`, models as their tables rank them, `noise`."""
+    """The first samples of every row side by side at one size, in the order of the tables."""
     pictures: list[tuple[str, np.ndarray]] = []
     missing = []
     for row in rows_of(tables):
@@ -54,8 +55,8 @@ def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
 class Plot:
     """One figure of a report: its heading, what draws it from full tables, and its section.
 
-    That is a layout, on the page of a dataset, whose tables it is given; or `model`, on the page of a model, to which
-    they are cut.
+    That is a layout, on the page of a dataset, whose tables it is given; `model`, on the page of a model, to which
+    they are cut; or `ruler`, on the page of that name, where they are cut to the columns of one extractor.
     """
 
     title: str
@@ -71,6 +72,10 @@ def _against_seconds(tables: list[Table], looks: Looks) -> Figure:
     return fid_against_training(tables, looks=looks)
 
 
+def _ladders(tables: list[Table], looks: Looks) -> Figure:
+    return ladders(tables)
+
+
 ALL: dict[str, Plot] = {
     "fid-training-seconds": Plot("FID against training time", _against_seconds),
     "fid-training-flops": Plot("FID against training FLOPs", _against_flops),
@@ -80,5 +85,6 @@ ALL: dict[str, Plot] = {
     "bound-over-time": Plot("Terms of the bound", bound_over_time, "likelihood"),
     "cost-by-phase": Plot("Training cost by phase", cost_by_phase, "cost"),
     "learning-curves": Plot("Learning curves", learning_curves, "model"),
+    "ruler": Plot("The ladders", _ladders, "ruler"),
 }
 """The plots of a report by file name."""

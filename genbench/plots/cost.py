@@ -21,8 +21,10 @@ from genbench.plots.panels import (
     title_of,
     too_many,
     unfinished,
+    unranked_words,
 )  # fmt: skip
 from genbench.plots.style import (
+    REFERENCE_LINES,
     captioned,
     draw_lines,
     legend,
@@ -38,8 +40,7 @@ from genbench.records.record import CurvePoint, Record
 from genbench.records.record_files import curve_of
 from genbench.support.text import number
 from genbench.tables.layout import Cell, Column, Row, Table
-from genbench.tables.references import REFERENCE_ROWS
-from genbench.tables.wording import NO_BREAK, heading_text
+from genbench.tables.wording import COPYING, NO_BREAK, copying_mark, heading_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 MOST_NAMED = 20
 """Models in a legend."""
 FRONT = "#5c5c69"
-FRONTS = "Pareto front: models that no other undercuts in both, none that failed among them."
+FRONTS = "Pareto front: models that no other undercuts in both, none that failed or copies among them."
 DIFFERENT = 1.1
 """The factor between costs that are not about the same."""
 SHADES = (1.0, 0.55, 0.3, 0.15)
@@ -134,6 +135,9 @@ def _against(
             lined = lined or bool(paths or gaps)
         if lined:
             text += about_lines
+        copying = any(row.copying for panel in shown for row in panel.rows)
+        text += f" {COPYING}: its samples are copies of the dataset's images." if copying else ""
+        text += unranked_words([panel.table for panel in shown], "fid_test")
         return captioned(figure, text, missing)
 
 
@@ -151,16 +155,17 @@ def _draw_against(
     for row in shown:
         handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
         part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
-        words.append(f"{short(row.name)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}")
-    front = pareto([mean_of(points[row.name]) for row in shown if row.n_ok == row.n])
+        shown_value = number(panel.cell(row).value or 0.0, "fid")
+        words.append(f"{short(row.name)}{copying_mark(row)}  {shown_value}{part}")
+    front = pareto([mean_of(points[row.name]) for row in shown if panel.contends(row)])
     if len(shown) > MOST_NAMED:
         del handles[MOST_NAMED:], words[MOST_NAMED:]
         handles.append(ax.plot([], [], linestyle="")[0])
         words.append(f"and {len(shown) - MOST_NAMED} more, see the table")
-    looks_of = {kind: row.line for kind, row in REFERENCE_ROWS.items() if row.line}
-    lines = {kind: value for kind in looks_of if (value := panel.reference(kind)) is not None}
+    found = {kind: cell.value for kind in REFERENCE_LINES if (cell := panel.reference(kind)) is not None}
+    lines = {kind: value for kind, value in found.items() if value is not None}
     for kind, value in lines.items():
-        dash, grey = looks_of[kind]
+        dash, grey = REFERENCE_LINES[kind]
         handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
         words.append(f"{kind}  {number(value, 'fid')}")
     joined = [point for paths in curves.values() for path in paths for point in path]

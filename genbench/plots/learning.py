@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.plots.cost import curves_of_row
-from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unfinished
+from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unfinished, unranked_words
 from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled
 from genbench.records.record import CurvePoint, Record
 from genbench.records.run_folder import read_progress
@@ -69,7 +69,9 @@ def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figu
         text = "Training loss over images; losses of different models do not compare"
         band = any(_several(panel.lines) for panel in shown)
         text += ". Band: from the lowest to the highest seed; bold: their mean" if band else ""
-        return captioned(figure, f"{text}{first_seeds(tables)}.", missing)
+        scored = any(panel.what == "FID test" for panel in shown)
+        unranked = unranked_words(tables, "fid_test") if scored else ""
+        return captioned(figure, f"{text}{first_seeds(tables)}.{unranked}", missing)
 
 
 def _families(tables: list[Table]) -> list[list[tuple[Table, Row]]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from genbench.metrics import metrics_in
 from genbench.plots.style import Look, looks_of, short
 from genbench.tables.layout import Cell, Column, Row, Table
-from genbench.tables.references import REFERENCE_ROWS
 
 MOST_LINES = 10
 """Runs of a row whose curves are drawn: more could not be distinguished."""
@@ -16,6 +16,8 @@ CROWD = 50
 MOST_BARS = 20
 """Of one panel; the table has the others."""
 MOST_DIFFERING = 40
+NO_REFERENCE = ("not_enough_samples", "not_comparable")
+"""States of a reference's cell that a reader would not expect, and is told of."""
 BARS = "Bars: 95 % intervals, over seeds if several finished, else within the single run."
 Looks = Mapping[str, Look]
 Points = list[tuple[float, float]]
@@ -34,7 +36,7 @@ def rows_of(tables: Iterable[Table]) -> list[Row]:
 def of_label(tables: Iterable[Table], label: str) -> list[Table]:
     """The tables that have a model of this label, cut to its rows and the references."""
     cut = [
-        replace(table, rows=tuple(row for row in table.rows if row.kind in REFERENCE_ROWS or row.label == label))
+        replace(table, rows=tuple(row for row in table.rows if row.is_reference or row.label == label))
         for table in tables
         if any(row.kind == "model" and row.label == label for row in table.rows)
     ]
@@ -60,14 +62,20 @@ class Panel:
     def cell(self, row: Row) -> Cell:
         return row.cells[self.column.key]
 
-    def reference(self, kind: str) -> float | None:
-        """The value of a reference row in this column."""
-        return next((self.cell(row).value for row in self.table.rows if row.kind == kind), None)
+    def reference(self, kind: str) -> Cell | None:
+        """The cell of a reference row in this column; None if the table has no such row."""
+        return next((self.cell(row) for row in self.table.rows if row.kind == kind), None)
+
+    def contends(self, row: Row) -> bool:
+        """Whether a row may win: it has a value over all its seeds that may rank, and does not copy."""
+        cell = self.cell(row)
+        return cell.value is not None and cell.n_ok == row.n and not cell.unranked and not row.copying
 
     def missing(self, drawn: set[str]) -> list[str]:
         """Which runs are not drawn, and why: no failure leaves a plot silently."""
         reasons = unfinished(self.rows)
         lacking = [row for row in self.rows if row.n_ok == row.n and row.name not in drawn]
+        lacking += [row for row in self.table.rows if row.is_reference and self.cell(row).status in NO_REFERENCE]
         return reasons + [f"{row.name} ({self.cell(row).note or 'no such cost counted'})" for row in lacking]
 
 
@@ -81,6 +89,31 @@ def panels(tables: Iterable[Table], metric: str) -> list[Panel]:
         for column in table.columns
         if column.metric == metric
     ]
+
+
+def leading_panels(tables: Iterable[Table]) -> list[Panel]:
+    """The panels of FID or, where that may not rank, of the first metric of the same features that a headline may take.
+
+    Where none of these may rank, those of FID, whose column says why; they come last.
+    """
+    first, *others = metrics_in("headline")
+    found = [_leading(panel, others) for panel in panels(tables, first)]
+    return sorted(found, key=lambda panel: bool(panel.column.unranked))
+
+
+def _leading(panel: Panel, others: list[str]) -> Panel:
+    if not panel.column.unranked:
+        return panel
+    own = [column for column in panel.table.columns if column.extractor == panel.column.extractor]
+    able = (column for metric in others for column in own if column.metric == metric and not column.unranked)
+    return replace(panel, column=next(able, panel.column))
+
+
+def unranked_words(tables: Iterable[Table], metric: str) -> str:
+    """Of each extractor in whose features a metric may not rank, that it may not, and why; "" if there is none."""
+    found = [column for table in tables for column in table.columns if column.metric == metric and column.unranked]
+    told = [f" {column.heading} is not ranked: {column.unranked.rstrip('.')}." for column in found]
+    return "".join(dict.fromkeys(told))
 
 
 def blocks_of(table: Table) -> list[str]:

@@ -29,6 +29,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 SPREAD = 2556975575
 """What a name's checksum is multiplied by; chosen so that models often compared with each other differ in colour."""
+REFERENCE_LINES: dict[str, tuple[Any, str]] = {
+    "real": ("--", "#6f6f7b"),
+    "copies": ((0, (1, 3)), "#6f6f7b"),
+    "noise": (":", "#8a8a94"),
+}
 FONTS = ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"]
 """The first comes with matplotlib, so that the layout is the same on every machine."""
 LONGEST = 30
@@ -207,12 +212,17 @@ def captioned(figure: Figure, text: str, missing: Iterable[str] = ()) -> Figure:
 
 
 def _write_below(figure: Figure, lines: list[str]) -> None:
-    """Lines under all that is drawn; the figure grows by what they take."""
-    height, pars, more = figure.get_figheight(), figure.subplotpars, 0.1 + LINE * len(lines)
+    """Lines under all that is drawn."""
+    _grow_below(figure, 0.1 + LINE * len(lines))
+    figure.text(0.01, 0.06 / figure.get_figheight(), "\n".join(lines), ha="left", va="bottom", fontsize=8)
+
+
+def _grow_below(figure: Figure, more: float) -> None:
+    """Let the figure grow by so many inches, under all that is drawn."""
+    height, pars = figure.get_figheight(), figure.subplotpars
     figure.set_figheight(height + more)
     bottom, top = pars.bottom * height + more, (1 - pars.top) * height
     figure.subplots_adjust(bottom=bottom / (height + more), top=1 - top / (height + more))
-    figure.text(0.01, 0.06 / (height + more), "\n".join(lines), ha="left", va="bottom", fontsize=8)
 
 
 def short(name: str, longest: int = LONGEST) -> str:
@@ -221,7 +231,22 @@ def short(name: str, longest: int = LONGEST) -> str:
 
 
 def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
-    """A legend below, in as many columns as a figure of one column has room for.
+    """A legend below these axes, in as many columns as a figure of one column has room for."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    room_below(figure, MARGINS[3] + LEGEND_LINE * _write_legend(axes, handles, words) + 0.1)
+
+
+def shared_legend(axes: list[Axes], columns: int, handles: list[Any], words: list[str]) -> None:
+    """One legend for all axes, `columns` in a row, below the last row."""
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None
+    first_of_last_row = axes[(len(axes) - 1) // columns * columns]
+    _grow_below(figure, LEGEND_LINE * _write_legend(first_of_last_row, handles, words) + 0.1)
+
+
+def _write_legend(axes: Axes, handles: list[Any], words: list[str]) -> int:
+    """Write a legend below axes on the left of a figure, and return how many lines it has.
 
     Its words are set afterwards: matplotlib drops those that begin with an underscore.
     """
@@ -232,7 +257,6 @@ def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
     inches_from_corner = figure.dpi_scale_trans + ScaledTranslation(0, 0, axes.transAxes)  # type: ignore[arg-type]
     each = 0.42 + LETTER * max(map(width, words), default=0)
     columns = max(1, min(len(words), int(figure.get_figwidth() / each)))
-    room_below(figure, MARGINS[3] + LEGEND_LINE * math.ceil(len(words) / columns) + 0.1)
     entries = axes.legend(
         handles, [str(i) for i in range(len(handles))], loc="upper left", ncols=columns, fontsize=9, borderaxespad=0,
         bbox_to_anchor=(0.1 - figure.subplotpars.left * figure.get_figwidth(), -MARGINS[3]),
@@ -241,6 +265,7 @@ def legend(axes: Axes, handles: list[Any], words: list[str]) -> None:
     ).get_texts()  # fmt: skip
     for entry, text in zip(entries, words):
         entry.set_text(text)
+    return math.ceil(len(words) / columns)
 
 
 def write_above(axes: Axes, height: float, words: str) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from genbench.plots.panels import Panel, panels
+from genbench.metrics import metric_named, metrics_in
+from genbench.plots.panels import Panel, leading_panels
 from genbench.records.slots import Slot
 from genbench.support.text import number
 from genbench.tables.copying import memorising
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.references import REFERENCE_ROWS
 from genbench.tables.wording import value_text
 
 
 @dataclass(frozen=True)
 class Standing:
-    """A row as the overview shows it; `ratio` is its FID as a multiple of the lowest, None if neither counts."""
+    """A row as the overview shows it; `ratio` is its value as a multiple of the best, None if neither counts."""
 
     panel: Panel
     row: Row
@@ -32,7 +32,11 @@ class Standing:
 
 @dataclass(frozen=True)
 class Headline:
-    """The answer of one panel: the model with the lowest FID, what it cost, and how much the order can be trusted."""
+    """The answer of one panel: the model with the best value, what it cost, and how much the order can be trusted.
+
+    `ruler` says which metrics may not rank, and so did not decide; `memorised` whose samples are too near to training
+    images.
+    """
 
     panel: Panel
     winner: str = ""
@@ -42,6 +46,7 @@ class Headline:
     cost: str = ""
     scale: str = ""
     sure: str = ""
+    ruler: str = ""
     memorised: str = ""
     rows: list[Standing] = field(default_factory=list)
 
@@ -53,41 +58,82 @@ class Headline:
     def column(self) -> str:
         return self.panel.column.heading
 
+    @property
+    def best(self) -> str:
+        """Which values are best: `lowest` or `highest`."""
+        return "highest" if _higher(self.panel) else "lowest"
+
+    @property
+    def metric(self) -> str:
+        """`FID test`."""
+        return metric_named(self.panel.column.metric).heading
+
 
 def headlines(tables: Iterable[Table]) -> list[Headline]:
-    """One per group, block and extractor of the full tables.
+    """One per group, block and extractor of the full tables, by FID or the next metric that may rank.
 
-    One none of whose models has an FID over all its seeds says so.
+    One none of whose models has a value over all its seeds says so, and so does one in which nothing may rank.
     """
-    return [_headline(panel) for panel in panels(tables, "fid_test")]
+    return [_headline(panel) for panel in leading_panels(tables)]
 
 
 def _headline(panel: Panel) -> Headline:
-    measured = sorted((row for row in panel.rows if panel.cell(row).value is not None), key=lambda r: _value(panel, r))
-    whole = [row for row in measured if panel.cell(row).n_ok == row.n]
-    ranked = [row for row in measured if panel.cell(row).rank is not None]
+    measured = [row for row in panel.rows if panel.cell(row).value is not None]
+    measured.sort(key=lambda row: _value(panel, row), reverse=_higher(panel))
+    whole = [row for row in measured if panel.contends(row)]
+    ranked = [row for row in whole if panel.cell(row).rank is not None]
     first = [row for row in whole if panel.cell(row).best] if ranked else whole
+    told = {"scale": _scale(panel), "ruler": _ruler(panel), "memorised": _memorised(panel)}
     if not first:
-        sure = "No model has this FID for all its seeds and for all those that others were run with."
-        return Headline(panel, scale=_scale(panel), sure=sure, memorised=_memorised(panel), rows=standings(panel, None))
+        return Headline(panel, sure=_no_winner(panel, measured), rows=standings(panel, None), **told)
     best = first[0]
     cell, tied = panel.cell(best), _tied(panel, best, whole)
     cost = "; ".join(f"{row.name}: {cost_words(row)}" for row in (best, *tied)) if tied else cost_words(best)
     return Headline(
-        panel, best.name, value_text(cell, "fid"), cell.protocol, _margin(panel, best, whole), cost,
-        _scale(panel), _sure(panel, best, whole, measured), _memorised(panel), standings(panel, cell.value),
+        panel, best.name, value_text(cell, _style(panel)), cell.protocol, _margin(panel, best, whole), cost,
+        sure=_sure(panel, best, whole, measured), rows=standings(panel, cell.value), **told,
     )  # fmt: skip
+
+
+def _no_winner(panel: Panel, measured: list[Row]) -> str:
+    if panel.column.unranked:
+        return "No metric of these features that could name a winner may rank on these images."
+    if measured and all(row.copying for row in measured):
+        return f"{list_words(row.name for row in measured)} copies the dataset's images, and nothing else was measured."
+    heading = metric_named(panel.column.metric).heading.removesuffix(" test")
+    return f"No model has this {heading} for all its seeds and for all those that others were run with."
+
+
+def _ruler(panel: Panel) -> str:
+    """`FID test is not ranked: ...; KID test decides instead.`; "" if FID may rank."""
+    own = {c.metric: c for c in panel.table.columns if c.extractor == panel.column.extractor}
+    refused: dict[str, list[str]] = {}
+    for metric in metrics_in("headline"):
+        if metric in own and own[metric].unranked:
+            refused.setdefault(own[metric].unranked.rstrip("."), []).append(metric_named(metric).heading)
+    told = [f"{list_words(names)} {'are' if names[1:] else 'is'} not ranked: {why}" for why, names in refused.items()]
+    decides = [] if panel.column.unranked else [f"{metric_named(panel.column.metric).heading} decides instead"]
+    return "; ".join([*told, *decides]) + "." if told else ""
+
+
+def _higher(panel: Panel) -> bool:
+    return panel.column.better == "higher"
+
+
+def _style(panel: Panel) -> str:
+    return panel.column.styles[0]
 
 
 def standings(panel: Panel, lowest: float | None) -> list[Standing]:
     """The panel's rows in the table's order, between the references."""
-    shown = [row for row in panel.table.rows if row.kind in REFERENCE_ROWS or row in panel.rows]
+    shown = [row for row in panel.table.rows if row.is_reference or row in panel.rows]
     return [Standing(panel, row, _ratio(panel, row, lowest)) for row in shown]
 
 
 def _ratio(panel: Panel, row: Row, lowest: float | None) -> float | None:
     value = panel.cell(row).value
-    return value / lowest if row.kind == "model" and value is not None and lowest and lowest > 0 else None
+    counts = row.kind == "model" and not row.copying
+    return value / lowest if counts and value is not None and lowest and lowest > 0 else None
 
 
 def _value(panel: Panel, row: Row) -> float:
@@ -101,26 +147,37 @@ def _tied(panel: Panel, best: Row, whole: list[Row]) -> list[Row]:
 
 def _margin(panel: Panel, best: Row, whole: list[Row]) -> str:
     """`a tie with vae; ddpm, 118.0, is next: 1.42 times as high`; "" without a rival."""
-    rivals = [row for row in whole if row is not best and _value(panel, row) >= _value(panel, best)]
+    rivals = [row for row in whole if row is not best and not _ahead(panel, row, best)]
     if not rivals:
         return ""
     tied = _tied(panel, best, whole)
     words = f"a tie with {list_words(row.name for row in tied)}; " if tied else ""
     ratio = _ratio(panel, rivals[0], _value(panel, best))
     times = f": {ratio:.3g} times as high" if ratio else ""
-    return f"{words}{rivals[0].name}, {number(_value(panel, rivals[0]), 'fid')}, is next{times}"
+    return f"{words}{rivals[0].name}, {number(_value(panel, rivals[0]), _style(panel))}, is next{times}"
+
+
+def _ahead(panel: Panel, row: Row, other: Row) -> bool:
+    """Whether a row's value is better than another's, whatever their errors."""
+    ours, theirs = _value(panel, row), _value(panel, other)
+    return ours > theirs if _higher(panel) else ours < theirs
 
 
 def _scale(panel: Panel) -> str:
-    """`On this scale, held-out real images score 20.9, training images 18.2 and noise 4,612.`"""
-    words = {"real": "held-out real images score", "copies": "training images", "noise": "noise"}
-    values = {kind: panel.reference(kind) for kind in words}
-    found = [f"{words[kind]} {number(value, 'fid')}" for kind, value in values.items() if value is not None]
-    return f"On this scale, {list_words(found)}." if found else ""
+    """`On this scale, held-out real images score 20.9 and noise 4,612.`; also why there is no floor, if it is known."""
+    words = {"real": "held-out real images", "copies": "copies of training images", "noise": "noise"}
+    cells = {kind: cell for kind in words if (cell := panel.reference(kind)) is not None}
+    values = {kind: number(cell.value, _style(panel)) for kind, cell in cells.items() if cell.value is not None}
+    verb = "scores" if list(values) == ["noise"] else "score"
+    told = [f"{words[kind]} {f'{verb} ' if not i else ''}{value}" for i, (kind, value) in enumerate(values.items())]
+    sentences = [f"On this scale, {list_words(told)}."] if told else []
+    if "real" in cells and "real" not in values:
+        sentences.append(f"There is no floor: {cells['real'].note.rstrip('.')}.")
+    return " ".join(sentences)
 
 
 def _memorised(panel: Panel) -> str:
-    """Whose samples are memorised more than real images are, in features, run by run; "" if nobody's."""
+    """Whose samples are memorised more than real images are, in features; "" if nobody's."""
     told = {f"{row.name}: {words}" for row in panel.rows for record in row.records if (words := memorising(record))}
     return "; ".join(sorted(told))
 
@@ -143,9 +200,9 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
     """How far the first place can be trusted."""
     sentences = []
     for row in measured:
-        if _value(panel, row) < _value(panel, best) and not panel.cell(row).best:
-            part = f"over the {row.n_ok} of {row.n} runs that finished" if row.n_ok < row.n else "over fewer seeds"
-            sentences.append(f"{row.name} is lower {part}, and is therefore not counted.")
+        if _ahead(panel, row, best) and not panel.cell(row).best:
+            further = "higher" if _higher(panel) else "lower"
+            sentences.append(f"{row.name} is {further}{_discount(panel, row)}, and is therefore not counted.")
     rivals = [row for row in whole if row is not best]
     if not rivals:
         sentences.append("There is no other model to compare with.")
@@ -156,6 +213,15 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
     else:
         sentences.append(_how_known(panel, best, rivals))
     return " ".join(sentences)
+
+
+def _discount(panel: Panel, row: Row) -> str:
+    """Why a row with a better value is not ahead."""
+    if row.copying:
+        return f", but {row.copying.rstrip('.')}"
+    if why := panel.cell(row).unranked:
+        return f", but {why}"
+    return f" over the {row.n_ok} of {row.n} runs that finished" if row.n_ok < row.n else " over fewer seeds"
 
 
 def _how_known(panel: Panel, best: Row, rivals: list[Row]) -> str:

@@ -23,11 +23,20 @@ from genbench.support.store import put
 from genbench.support.text import number, printable
 from genbench.support.version import __version__
 from genbench.tables.build import ending
-from genbench.tables.copying import copying
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.notes import Notes
-from genbench.tables.references import REFERENCE_ROWS
-from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, runs_text, value_text
+from genbench.tables.ruler import about_words, sizes_text
+from genbench.tables.wording import (
+    COPYING,
+    NO_BREAK,
+    UNRANKED,
+    copying_mark,
+    detail_text,
+    has_value,
+    heading_text,
+    runs_text,
+    value_text,
+)
 
 POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src {images}; base-uri 'none'; form-action 'none'"
@@ -56,8 +65,8 @@ def sort_value(cell: Cell, style: str) -> str:
 
 
 def counts(row: Row, cell: Cell) -> bool:
-    """Whether a value may be sorted among the others: no doubted one, and no mean without the seeds that failed."""
-    return not cell.flag and row.n_ok == row.n
+    """Whether a value may be sorted among the others: no doubted one, no copy, no mean without failed seeds."""
+    return not cell.flag and not row.copying and row.n_ok == row.n
 
 
 def heading(column: Column) -> tuple[str, str]:
@@ -85,7 +94,8 @@ class Pages:
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
-            "files_of": files_of, "copying": copying, "reference_rows": REFERENCE_ROWS,
+            "files_of": files_of, "copying_mark": copying_mark, "marks": (UNRANKED, COPYING),
+            "about_words": about_words, "sizes_text": sizes_text,
         }  # fmt: skip
         return environment
 

@@ -20,22 +20,25 @@ from genbench.report.facts import Protocol, abilities, environments, failures, n
 from genbench.report.figures import Figure, write_figure
 from genbench.report.headlines import Headline, Standing, headlines
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
+from genbench.report.rulers import Tried, rulers_in
 from genbench.support.errors import CorruptData
 from genbench.support.store import put
 from genbench.support.text import impersonal
 from genbench.tables.build import make_layouts
-from genbench.tables.copying import copying
 from genbench.tables.format import Format
 from genbench.tables.formats import formats
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
 from genbench.tables.layouts import FULL, layouts
 from genbench.tables.published import published_tables
+from genbench.tables.ruler import csv_of, json_of
 
 MANY = 10
 """Runs of a row that are linked one by one, with samples and curves; all are in the list of runs."""
 MOST_FIGURED = 30
 """Models that have their own figures."""
+RULER_FILES = {"tables/ruler.csv": csv_of, "tables/ruler.json": json_of}
+"""The files of the rulers' rungs."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ class Site:
         }
         self.published = published_tables(FULL, None)
         self.headlines = headlines(self.full)
+        self.rulers: list[Tried] = rulers_in(self.full)
+        self.ruler_anchors = {tried.table.digest: tried.anchor for tried in reversed(self.rulers)}
         self.looks: dict[str, Look] = palette(self.full)
         self.protocols: dict[str, Protocol] = number_protocols(self.full)
         shown = [record for table in self.full for row in table.rows for record in row.records[:MANY]]
@@ -128,6 +133,9 @@ class Site:
                 for name, page in self.dataset_pages.items():
                     _write_tables(_of_dataset(tables, name), f"{Path(page).name}-{layout}", self.folder, several=True)
         _write_tables(self.published, "published", self.folder)
+        rulers = [(tried.table.dataset, tried.table.digest, tried.ruler) for tried in self.rulers]
+        for file, write in RULER_FILES.items() if rulers else ():
+            put(self.folder / file, write(rulers))
 
     def table_files(self, dataset: str, layout: str) -> list[str]:
         """The paths of a dataset's table."""
@@ -145,6 +153,7 @@ class Site:
             yield Page(self.dataset_pages[dataset["name"]], "dataset.html", dataset["name"], dataset)
         for i, (label, page) in enumerate(self.model_pages.items()):
             yield Page(page, "model.html", label, self.model(label, able[label], figured=i < MOST_FIGURED))
+        yield Page("ruler", "ruler.html", "The ruler", self.ruler())
         yield Page("runs", "runs.html", "Runs")
         yield Page("protocols", "protocols.html", "Protocols", {"environments": environments(self.records)})
         yield Page("published", "published.html", "Published numbers")
@@ -166,7 +175,8 @@ class Site:
             "stamp": own[0].dataset, "sections": sections, "everything": layouts()[FULL].title, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
             "failures": failures(own), "published": published_tables(FULL, {name}), "side_by_side": SIDE_BY_SIDE,
-            "warned": _warned(own), "copying": [record for record in own if copying(record)],
+            "warned": [record for record in own if record.warnings],
+            "copying": [row for table in tables[FULL] for row in table.rows if row.copying],
         }  # fmt: skip
 
     def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:
@@ -178,9 +188,19 @@ class Site:
         return {
             "label": label, "records": own, "able": able, "figures": figures, "figured": figured,
             "standings": _standings(self.headlines, label), "settings": settings(own), "failures": failures(own),
-            "warned": _warned(own),
+            "warned": [record for record in own if record.warnings],
+            "copying": [row for table in tables for row in table.rows if row.copying],
             "rows": [row for table in tables for row in table.rows if row.kind == "model"],
         }  # fmt: skip
+
+    def ruler(self) -> dict[str, Any]:
+        """What the page of the ruler shows: each ruler with its figure."""
+        figures = {
+            tried.anchor: figure
+            for tried in self.rulers
+            for figure in self.figures([tried.table], ["ruler"], tried.anchor).values()
+        }
+        return {"rulers": self.rulers, "figures": figures, "files": list(RULER_FILES)}
 
     def figures(self, tables: list[Table], sections: Iterable[str], slug: str) -> dict[str, Figure]:
         """The figures of some sections by name, as files; without those whose curves cannot be read."""
@@ -194,10 +214,6 @@ class Site:
 
 def _standings(found: Iterable[Headline], label: str) -> list[Standing]:
     return [s for head in found for s in head.rows if s.row.kind == "model" and s.row.label == label]
-
-
-def _warned(records: Iterable[Record]) -> list[Record]:
-    return [record for record in records if record.warnings]
 
 
 def _leading(records: list[Record], figures: dict[str, Figure]) -> list[Figure]:

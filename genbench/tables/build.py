@@ -10,20 +10,21 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from genbench.metrics import metrics_in
 from genbench.records.record import Measurement, Record
 from genbench.records.run_folder import read_progress
 from genbench.records.slots import Slot, slot_of
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
-from genbench.tables.copying import without_copies
+from genbench.tables.copying import copying, without_copies
 from genbench.tables.footnotes import caveats
-from genbench.tables.groups import Group, View, comparable, identity, unique, variant
-from genbench.tables.layout import Column, Kind, Row, Table
+from genbench.tables.groups import Group, View, comparable, identity, is_reference, unique, variant
+from genbench.tables.layout import Cell, Column, Kind, Layout, Row, Table
 from genbench.tables.layouts import layouts
 from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
-from genbench.tables.references import REFERENCE_ROWS
 from genbench.tables.standings import ranked
+from genbench.tables.verdicts import judged, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,10 +55,9 @@ def make_layouts(records: Iterable[Record], names: Iterable[str], published: boo
 
 def _table(group: Group, name: str, index: int, total: int, spare: list[Record]) -> Table:
     layout, entropy = layouts()[name], entropy_of(group)
-    columns = layout.columns(group)
+    columns = [judged(column, group) for column in layout.columns(group)]
     rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
-    order = next((column for column in columns if column.metric == layout.order), columns[0])
-    rows, pairs = ranked(_ordered(without_copies(rows, columns), order), columns)
+    rows, pairs = ranked(_ordered(without_copies(rows, columns), _order(layout, columns)), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
     return Table(
@@ -119,8 +119,9 @@ def _distinguishing(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
 
 def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
     first = views[0].record
-    kind: Kind = first.job.model if first.job.model in REFERENCE_ROWS else "model"  # type: ignore[assignment]
+    kind: Kind = first.job.model if is_reference(first) else "model"  # type: ignore[assignment]
     block = "" if kind != "model" else first.job.block
+    copied = [sentence for view in views if (sentence := copying(view.record))] if kind == "model" else []
     return Row(
         name=name, label=first.job.label, model=first.job.model, kind=kind, block=block,
         cells={key: cell_of(key, views, kind) for key in keys},
@@ -128,6 +129,7 @@ def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
         seeds=tuple(view.record.job.seed for view in views),
         statuses=dict(Counter(view.record.status for view in views)),
         note=failures([view.record for view in views]),
+        copying=copied[0] if copied else "",
         records=tuple(view.record for view in views),
     )  # fmt: skip
 
@@ -149,16 +151,25 @@ def ending(record: Record) -> str:
     return f"{record.status}: {record.error.type}: {textwrap.shorten(message, LONGEST_REASON, placeholder=' …')}"
 
 
-def _ordered(rows: list[Row], order: Column) -> list[Row]:
-    """Reference rows in their places; models by a column's means in their block, unfinished and flagged ones last."""
-    places = {name: -1 if row.above else 1 for name, row in REFERENCE_ROWS.items()}
-    order_of = {name: i for i, name in enumerate(REFERENCE_ROWS)}
+def _order(layout: Layout, columns: list[Column]) -> Column | None:
+    """The column that orders the models: the layout's own or, if that may not rank, one that a headline may take."""
+    metrics = [layout.order, *metrics_in("headline")]
+    found = [column for metric in metrics for column in columns if column.metric == metric]
+    return next((column for column in found or columns if not column.unranked), None)
+
+
+def _ordered(rows: list[Row], order: Column | None) -> list[Row]:
+    """`real` first, `noise` last; models by a column's means in their block, or by name if there is none.
+
+    Those that copy are last, and before them unfinished and flagged ones.
+    """
+    sign = -1 if order and order.better == "higher" else 1
 
     def place_of(row: Row) -> tuple[Any, ...]:
-        cell = row.cells[order.key]
-        place = places.get(row.kind, 0), order_of.get(row.kind, 0)
-        value = -(cell.value or 0.0) if order.better == "higher" else cell.value or 0.0
-        return place, row.block, row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
+        cell = row.cells[order.key] if order else Cell(value=0.0)
+        place = {"real": 0, "copies": 1, "noise": 3}.get(row.kind, 2)
+        value = sign * (cell.value or 0.0)
+        return place, row.block, bool(row.copying), row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
 
     return sorted(rows, key=place_of)
 
@@ -185,15 +196,19 @@ def _run_columns(record: Record) -> dict[str, Any]:
 
 
 def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per measurement, with its job's columns; a run without measurements is one row whose `metric` is None."""
+    """One row per measurement, with its job's columns and why it may not rank (`unranked`, by the run's own rulers).
+
+    A run without measurements is one row whose `metric` is None.
+    """
     import pandas as pd
 
     lines = []
     for record in records:
         job = _run_columns(record)
         for m in record.measurements:
-            extractor = slot_of(m, record.protocols).extractor
-            lines.append({**job, "extractor": extractor, **m.model_dump(include=set(Measurement.model_fields))})
+            slot = slot_of(m, record.protocols)
+            who = {**job, "extractor": slot.extractor, "unranked": verdict([record], slot)}
+            lines.append({**who, **m.model_dump(include=set(Measurement.model_fields))})
         if not record.measurements:
             lines.append({**job, "metric": None, "value": None, "status": record.status, "note": ending(record)})
     return pd.DataFrame(lines)

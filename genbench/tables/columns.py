@@ -21,7 +21,7 @@ def slot_columns(group: Group, metrics: Iterable[str]) -> list[Column]:
 def _slot_column(group: Group, slot: Slot) -> Column:
     """The column of one metric in one extractor's features, named with both and the sample count."""
     entry, count = metric_named(slot.metric), _sample_count(group, slot)
-    better = next(view.slots[slot].better for view in group.views if slot in view.slots)
+    better = next(view.slots[slot].better for view in group.views if slot in view.slots) if entry.ranked else None
     heading = entry.heading + (f"@{count}" if count else "") + (f" ({slot.extractor})" if slot.extractor else "")
     return Column((slot,), heading, (entry.style,), slot.metric, slot.extractor, better)
 

@@ -23,11 +23,6 @@ def copying(record: Record) -> str:
     return "" if is_reference(record) else words_of(record.measurements)
 
 
-def copying_of(records: Iterable[Record]) -> str:
-    """What the runs of a row copy, equal sentences once."""
-    return "; ".join(dict.fromkeys(filter(None, map(copying, records))))
-
-
 def memorising(record: Record) -> str:
     """How much more of the samples than of real images is memorised, in features; "" if not more."""
     found = [m for m in record.measurements if m.metric == MEMORISED and m.value is not None and above_real(m)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from genbench.metrics import is_likelihood
+from genbench.metrics import is_likelihood, metric_named
 from genbench.metrics.reconstruction import RFID
 from genbench.records.record import OTHER_CODE, Record
 from genbench.records.slots import feature_dims, sample_count
@@ -14,7 +14,10 @@ from genbench.tables.groups import Group, is_reference, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.references import REFERENCE_ROWS
+from genbench.tables.ruler import about_text
+from genbench.tables.standings import NO_ERROR
+from genbench.tables.verdicts import rulers_of
+from genbench.tables.wording import COPYING, UNRANKED
 
 FEW_SAMPLES = 10_000
 
@@ -26,8 +29,11 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
     """
     metrics = {column.metric for column in columns if column.metric}
     return [
+        *_unranked(columns),
+        *_copying(rows),
         *_references(rows),
-        *_ranks(rows, tested),
+        *_extractors(group, columns),
+        *_ranks(rows, columns, tested),
         *_errors(rows, columns),
         *_fid(group, metrics),
         *_inception_score(columns),
@@ -43,15 +49,59 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
     ]
 
 
+def _unranked(columns: list[Column]) -> Iterator[str]:
+    """Which columns may not rank, and why: what is true of all columns of an extractor is said of it."""
+    told: dict[tuple[str, str], list[Column]] = {}
+    for column in columns:
+        if column.unranked:
+            told.setdefault((column.extractor, column.unranked), []).append(column)
+    for (extractor, why), some in told.items():
+        everything = [column for column in columns if column.extractor == extractor and column.better]
+        names = list_words(metric_named(column.metric).heading for column in some)
+        where = f" ({extractor})" if extractor else ""
+        what = f"{names}{where} {'are' if len(some) > 1 else 'is'} not ranked"
+        if len(some) > 1 and len(some) == len(everything):
+            what = f"{extractor} ranks nothing"
+        yield f"{UNRANKED} {what}: {why.rstrip('.')}."
+
+
+def _copying(rows: list[Row]) -> Iterator[str]:
+    for row in rows:
+        if row.copying:
+            yield (
+                f"{COPYING} {row.name} copies: {row.copying.rstrip('.')}. In every column of samples it ranks behind "
+                "all that do not, and is never ranked 1."
+            )
+
+
 def _references(rows: list[Row]) -> Iterator[str]:
-    kinds = [kind for kind in REFERENCE_ROWS if any(row.kind == kind for row in rows)]
-    if kinds:
-        yield f"{', '.join(REFERENCE_ROWS[kind].footnote for kind in kinds)}; no reference row is ranked."
+    shown = {row.kind for row in rows}
+    if any(row.is_reference for row in rows):
+        copies = "; copies are training images, what a model that copies would score" if "copies" in shown else ""
+        yield (
+            "real is the floor (held-out real images: training images against the test set, test images against the "
+            f"training set), noise the ceiling{copies}; none of them is ranked."
+        )
 
 
-def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
+def _extractors(group: Group, columns: list[Column]) -> Iterator[str]:
+    """What is known of extractors that were trained here; which have no ruler, as in records of earlier versions."""
+    names = {column.extractor for column in columns if column.extractor}
+    tried = rulers_of(group.records)
+    for name in sorted(names & tried.keys()):
+        if about := about_text(tried[name]):
+            yield f"{name} was trained on this dataset: {about}."
+    if untried := sorted(names - tried.keys()):
+        yield (
+            f"Whether metrics in the features of {list_words(untried)} tell good images from bad ones was not tried on "
+            f"these images: run again, or `genbench extractors --check -d {group.dataset}`."
+        )
+
+
+def _ranks(rows: list[Row], columns: list[Column], tested: bool) -> Iterator[str]:
     models = [row for row in rows if row.kind == "model"]
     cells = [cell for row in models for cell in row.cells.values()]
+    yield from _bare(models, columns)
     if not any(cell.rank for cell in cells):
         return
     if any(cell.best for cell in cells):
@@ -62,8 +112,8 @@ def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
         f"for all pairs of the column and block) or, with fewer seeds, {apart}"
     )
     yield f"#: rank within its column and block, = if shared: 1 + the number of models {test if tested else apart}."
-    if any(cell.rank and cell.interval is None for cell in cells):
-        yield "A value without an interval is ranked as it stands: its error is unknown."
+    if any(cell.rank and cell.interval is None and cell.n_ok == cell.n > 0 for cell in cells):
+        yield "Where no model of a column and block has an interval, values are ranked as they stand."
     if any(cell.rank and cell.n_ok < cell.n for cell in cells):
         yield "A model with an unfinished seed ranks after all models without one, and is never ranked 1."
     asked: dict[str, set[int]] = {}
@@ -75,6 +125,13 @@ def _ranks(rows: list[Row], tested: bool) -> Iterator[str]:
                 f"{row.name} was not run with seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}, which "
                 "others of its block were: it is compared over common seeds and never ranked 1."
             )
+
+
+def _bare(models: list[Row], columns: list[Column]) -> Iterator[str]:
+    """Which values are not ranked because no error of theirs is known."""
+    for column in columns:
+        if names := [row.name for row in models if row.cells[column.key].unranked == NO_ERROR]:
+            yield f"{column.heading} of {list_words(names)} is not ranked: {NO_ERROR}."
 
 
 def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
@@ -253,12 +310,13 @@ def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
 
 
 def _warnings(rows: list[Row]) -> Iterator[str]:
-    """Which models copy or show signs of collapse, in which seeds."""
+    """What else is wrong with the samples of which models, in which seeds."""
     told: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for record in row.records:
             for sign in record.warnings:
-                told.setdefault((row.name, sign), []).append(record.job.seed)
+                if sign != row.copying:
+                    told.setdefault((row.name, sign), []).append(record.job.seed)
     for (name, sign), seeds in told.items():
         yield f"Warning, {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {sign}."
 

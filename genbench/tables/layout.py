@@ -24,7 +24,8 @@ class Cell:
     `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`, and `interval` its
     95 % interval: within the run if one seed finished, over seeds if several did (`interval_of` says which).
     `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared if `tied`. `flag` says
-    why a value is not believed, and so not ranked. `printed` is text shown as it is: a published number, a word.
+    why a value is not believed, and so not ranked; `unranked` why one that is believed is not. `printed` is text shown
+    as it is: a published number, a word.
     """
 
     value: float | None = None
@@ -44,6 +45,7 @@ class Cell:
     protocol: str = ""
     note: str = ""
     flag: str = ""
+    unranked: str = ""
     rank: int | None = None
     tied: bool = False
     printed: str = ""
@@ -56,7 +58,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading over one cell of each row, or over two of which the second is printed in parentheses."""
+    """A heading over one cell of each row, or over two of which the second is printed in parentheses.
+
+    `unranked` says why its values may not rank on these images; "" if they may.
+    """
 
     keys: tuple[Slot, ...]
     heading: str
@@ -64,6 +69,7 @@ class Column:
     metric: str = ""
     extractor: str = ""
     better: Literal["lower", "higher"] | None = None
+    unranked: str = ""
 
     @property
     def key(self) -> Slot:
@@ -72,7 +78,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A model (with all its seeds), a reference, or a published row; `block` is the heading it stands under."""
+    """A model (with all its seeds), a reference, or a published row; `block` is the heading it stands under.
+
+    `copying` says that its samples are copies of the dataset's images; "" if they are not.
+    """
 
     name: str
     label: str
@@ -85,7 +94,13 @@ class Row:
     seeds: tuple[int, ...] = ()
     statuses: dict[str, int] = field(default_factory=dict)
     note: str = ""
+    copying: str = ""
     records: tuple[Record, ...] = ()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it shows what images of some kind score, and no model."""
+        return self.kind not in ("model", "published")
 
     @property
     def n(self) -> int:
@@ -118,7 +133,7 @@ class Table:
 
     @property
     def blocks(self) -> list[tuple[str, list[Row]]]:
-        """The rows by block, in order; each reference row makes a block without a heading."""
+        """The rows by block, in order; each reference makes a block without a heading."""
         return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=lambda row: (row.block, row.kind))]
 
 

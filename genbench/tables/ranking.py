@@ -21,11 +21,15 @@ Seed = tuple[int, int]
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model in a column: by seed its value, None if the run gave none, and the 95 % interval within the run."""
+    """A model in a column: by seed its value, None if the run gave none, and the 95 % interval within the run.
+
+    `copies` says that the values are of samples that copy the dataset's images.
+    """
 
     name: str
     values: Mapping[Seed, float | None]
     ranges: Mapping[Seed, Interval] = field(default_factory=dict)
+    copies: bool = False
 
     @cached_property
     def measured(self) -> dict[Seed, float]:
@@ -35,6 +39,11 @@ class Entrant:
     def whole(self) -> bool:
         """Whether each of its seeds has a value: none failed, diverged or was left without one."""
         return len(self.measured) == len(self.values) > 0
+
+    @property
+    def has_error(self) -> bool:
+        """Whether anything is known of its error: from several seeds, or within the run of the one that has a value."""
+        return len(self.measured) > 1 or bool(self.measured.keys() & self.ranges.keys())
 
     def interval(self, seeds: list[Seed]) -> Interval:
         """The 95 % interval over some of its seeds, at least one; of one that within the run, or the bare value."""
@@ -77,10 +86,13 @@ def rank(entrants: list[Entrant], better: Better) -> tuple[dict[str, int], list[
     - A model one of whose seeds failed, diverged or has no value ranks after every whole model, since its mean is
       over the seeds that went well: all of these share the rank after the last whole one, and none is ranked 1.
     - A model that was not run with a seed for which another has a value cannot be ranked 1 either.
+    - Models that copy share the rank after all that do not, whose ranks are those that they have among themselves;
+      none of them is ranked 1.
     """
-    whole = [entrant for entrant in entrants if entrant.whole]
-    asked = {seed for entrant in entrants for seed in entrant.measured}
-    pairs = list(_tested(whole, better, math.comb(len(entrants), 2)))
+    honest = [entrant for entrant in entrants if not entrant.copies]
+    whole = [entrant for entrant in honest if entrant.whole]
+    asked = {seed for entrant in honest for seed in entrant.measured}
+    pairs = list(_tested(whole, better, math.comb(len(honest), 2)))
     decided = {(pair.a, pair.b): pair.better for pair in pairs}
     beaten = dict.fromkeys((entrant.name for entrant in whole), 0)
     for a, b in combinations(whole, 2):
@@ -89,7 +101,19 @@ def rank(entrants: list[Entrant], better: Better) -> tuple[dict[str, int], list[
             beaten[loser] += 1
     ranks = {e.name: max(1 + beaten[e.name], 1 if asked <= e.values.keys() else 2) for e in whole}
     behind = max([1, len(whole), *ranks.values()]) + 1
-    return ranks | {e.name: behind for e in entrants if not e.whole and e.measured}, pairs
+    ranks |= {e.name: behind for e in honest if not e.whole and e.measured}
+    last = max([1, len(ranks), *ranks.values()]) + 1
+    return ranks | {e.name: last for e in entrants if e.copies and e.measured}, pairs
+
+
+def without_error(entrants: list[Entrant]) -> set[str]:
+    """The models of whose values no error is known while one is of another's: they cannot be compared with these.
+
+    Only models that are compared count: whole ones that do not copy.
+    """
+    compared = [entrant for entrant in entrants if entrant.whole and not entrant.copies]
+    bare = {entrant.name for entrant in compared if not entrant.has_error}
+    return bare if len(bare) < len(compared) else set()
 
 
 def _common(a: Entrant, b: Entrant) -> list[Seed]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
+from genbench.metrics import metric_named
 from genbench.records.slots import Slot
 from genbench.tables.layout import Cell, Column, Row
-from genbench.tables.ranking import Entrant, Pair, Seed, rank
+from genbench.tables.ranking import Entrant, Pair, Seed, rank, without_error
 
-Marks = dict[tuple[int, Slot], tuple[int, bool]]
-"""The rank, and whether it is shared, by row and key."""
+NO_ERROR = "its error is unknown, while others of its column and block have one"
+Marks = dict[tuple[int, Slot], dict[str, Any]]
+"""By row and key what the cell says of its rank: which one and whether it is shared, or why it has none."""
 
 
 def ranked(rows: list[Row], columns: list[Column]) -> tuple[list[Row], list[tuple[Slot, str, Pair]]]:
     """The rows with a rank in every cell that has one, and the tests behind the ranks as (column, block, pair).
 
     Conditional and unconditional models are ranked apart, bounds apart from exact values; references, published rows,
-    estimates (`~`) and flagged values are not ranked, nor is a model that has no rival.
+    estimates (`~`) and flagged values are not ranked, nor is a model that has no rival. Nothing is ranked in a column
+    whose metric may not rank on these images, and no value without an error beside values that have one.
     """
     marks: Marks = {}
     tests: list[tuple[Slot, str, Pair]] = []
@@ -27,13 +31,9 @@ def ranked(rows: list[Row], columns: list[Column]) -> tuple[list[Row], list[tupl
             for relation in ("", "<="):
                 tests += [(column.key, block, pair) for pair in _rank(members, column, relation, marks)]
     return [
-        replace(row, cells={key: _with_rank(cell, marks.get((i, key))) for key, cell in row.cells.items()})
+        replace(row, cells={key: replace(cell, **marks.get((i, key), {})) for key, cell in row.cells.items()})
         for i, row in enumerate(rows)
     ], tests
-
-
-def _with_rank(cell: Cell, mark: tuple[int, bool] | None) -> Cell:
-    return replace(cell, rank=mark[0], tied=mark[1]) if mark else cell
 
 
 def _rank(members: dict[int, Row], column: Column, relation: str, marks: Marks) -> list[Pair]:
@@ -41,17 +41,28 @@ def _rank(members: dict[int, Row], column: Column, relation: str, marks: Marks) 
     if column.better is None:
         return []
     cells = {i: row.cells[column.key] for i, row in members.items()}
+    if column.unranked:
+        marks |= {(i, column.key): {"unranked": column.unranked} for i, cell in cells.items() if cell.value is not None}
+        return []
     entrants = [
-        _entrant(str(i), members[i], cell)
+        _entrant(str(i), members[i], cell, of_samples(column))
         for i, cell in cells.items()
         if (cell.relation == relation and cell.value is not None and not cell.flag) or _failed(members[i], cell)
     ]
+    bare = without_error(entrants)
+    marks |= {(int(name), column.key): {"unranked": NO_ERROR} for name in bare}
+    entrants = [entrant for entrant in entrants if entrant.name not in bare]
     if len(entrants) < 2:
         return []
     ranks, pairs = rank(entrants, column.better)
     shared = Counter(ranks.values())
-    marks |= {(int(name), column.key): (place, shared[place] > 1) for name, place in ranks.items()}
+    marks |= {(int(name), column.key): {"rank": place, "tied": shared[place] > 1} for name, place in ranks.items()}
     return [_named(pair, members) for pair in pairs]
+
+
+def of_samples(column: Column) -> bool:
+    """Whether a column is about samples, their speed included: whoever copies images wins none of these."""
+    return metric_named(column.metric).family == "fidelity"
 
 
 def _named(pair: Pair, members: dict[int, Row]) -> Pair:
@@ -65,7 +76,7 @@ def _failed(row: Row, cell: Cell) -> bool:
     return cell.value is None and (row.n_ok == 0 or cell.status in ("failed", "diverged"))
 
 
-def _entrant(name: str, row: Row, cell: Cell) -> Entrant:
+def _entrant(name: str, row: Row, cell: Cell, of_samples: bool) -> Entrant:
     """The row's runs by seed; a run that did not finish has no value, whatever it measured or cost."""
     seen: Counter[int] = Counter()
     values: dict[Seed, float | None] = {}
@@ -76,4 +87,4 @@ def _entrant(name: str, row: Row, cell: Cell) -> Entrant:
         values[seed] = cell.values[i] if record.status == "complete" and cell.values else None
         if cell.ranges and (own := cell.ranges[i]) is not None:
             ranges[seed] = own
-    return Entrant(name, values, ranges)
+    return Entrant(name, values, ranges, copies=of_samples and bool(row.copying))

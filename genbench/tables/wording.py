@@ -9,6 +9,8 @@ from genbench.tables.layout import Cell, Column, Row
 
 NO_BREAK = "\xa0"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
+UNRANKED, COPYING = "†", "‡"
+"""The marks of a column that may not rank, and of a row that copies; a footnote begins with them."""
 RELATIONS = {"<=": "≤ ", "~": "~ ", "": ""}
 
 
@@ -62,8 +64,14 @@ def runs_text(row: Row) -> str:
     )
 
 
+def copying_mark(row: Row) -> str:
+    """What follows the name of a row that copies."""
+    return NO_BREAK + COPYING if row.copying else ""
+
+
 def heading_text(column: Column) -> str:
-    arrow = ARROWS[column.better]
+    """A column's heading with an arrow towards better values, or with the mark that none is known to be better."""
+    arrow = UNRANKED if column.unranked else ARROWS[column.better]
     head, space, extractor = column.heading.partition(" (") if column.extractor else (column.heading, "", "")
     return f"{head}{NO_BREAK}{arrow}{space}{extractor}" if arrow else column.heading
 

@@ -10,7 +10,10 @@ from genbench.support.text import printable
 from genbench.tables.format import Format
 from genbench.tables.layout import Row, Table
 
-PARTS = ("stderr", "spread", "interval_of", "rank", "relation", "count", "n_ok", "n", "status", "flag", "protocol")
+PARTS = (
+    "stderr", "spread", "interval_of", "rank", "unranked", "relation", "count", "n_ok", "n", "status", "flag",
+    "protocol",
+)  # fmt: skip
 """What a CSV has beside a value, each in its own column if any row has it."""
 
 
@@ -20,8 +23,8 @@ def write(tables: list[Table]) -> str:
     header = list(dict.fromkeys(key for line in lines for key in line))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(map(_csv_text, header))
-    writer.writerows([_csv_text(line.get(key)) for key in header] for line in lines)
+    writer.writerow(map(csv_text, header))
+    writer.writerows([csv_text(line.get(key)) for key in header] for line in lines)
     return out.getvalue()
 
 
@@ -29,7 +32,7 @@ def _csv_line(index: int, table: Table, row: Row) -> dict[str, Any]:
     line: dict[str, Any] = {
         "table": index, "layout": table.layout, "dataset": row.dataset, "digest": table.digest,
         "differs": table.differs, "kind": row.kind, "block": row.block, "conditional": row.conditional,
-        "model": row.name, "label": row.label, "n_ok": row.n_ok, "n": row.n, "note": row.note,
+        "model": row.name, "label": row.label, "n_ok": row.n_ok, "n": row.n, "note": row.note, "copying": row.copying,
     }  # fmt: skip
     for slot, cell in row.cells.items():
         key = str(slot)
@@ -46,7 +49,7 @@ def _told(part: str, value: Any) -> bool:
     return value not in (None, "") and (part != "count" or value > 0)
 
 
-def _csv_text(value: Any) -> Any:
+def csv_text(value: Any) -> Any:
     """Numbers as they are; text that a spreadsheet would take for a formula gets a quote in front."""
     if not isinstance(value, str):
         return "" if value is None else value

@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from genbench.tables.copying import copying_of
 from genbench.tables.format import Format
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.published import MARK
@@ -18,7 +17,7 @@ def _plain_cell(cell: Cell) -> dict[str, Any]:
         "interval_of": cell.interval_of or None, "rank": cell.rank, "tied": cell.tied, "best": cell.best,
         "n_ok": cell.n_ok, "n": cell.n, "values": cell.values, "intervals": cell.ranges, "count": cell.count,
         "relation": cell.relation, "kind": cell.kind, "parts": cell.parts, "status": cell.status, "note": cell.note,
-        "flag": cell.flag, "text": cell.printed or None, "protocol": cell.protocol,
+        "flag": cell.flag, "unranked": cell.unranked or None, "text": cell.printed or None, "protocol": cell.protocol,
     }  # fmt: skip
 
 
@@ -26,8 +25,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
     return {
         "name": row.name, "label": row.label, "model": row.model, "kind": row.kind, "conditional": row.conditional,
         "dataset": row.dataset, "block": row.block, "seeds": row.seeds, "n_ok": row.n_ok, "n": row.n,
-        "statuses": row.statuses, "note": row.note,
-        "copying": copying_of(row.records),
+        "statuses": row.statuses, "note": row.note, "copying": row.copying or None,
         "cells": {str(slot): _plain_cell(cell) for slot, cell in row.cells.items()},
     }  # fmt: skip
 
@@ -36,6 +34,7 @@ def _plain_column(column: Column) -> dict[str, Any]:
     return {
         "keys": [str(slot) for slot in column.keys], "heading": column.heading, "metric": column.metric or None,
         "extractor": column.extractor or None, "better": column.better,
+        "unranked": column.unranked or None,
     }  # fmt: skip
 
 

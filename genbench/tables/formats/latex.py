@@ -12,7 +12,7 @@ LATEX_LETTERS = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "≤": r"$\leq$", "±": r"$\pm$", "–": "--", "…": r"\dots{}",
-    "↓": r"$\downarrow$", "↑": r"$\uparrow$", NO_BREAK: "~",
+    "↓": r"$\downarrow$", "↑": r"$\uparrow$", "†": r"$\dagger$", "‡": r"$\ddagger$", NO_BREAK: "~",
 }  # fmt: skip
 LATEX_HEAD = "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n"
 
