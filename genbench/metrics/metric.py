@@ -33,9 +33,9 @@ class Metric:
     measured with test images instead. `places` are positions by layout, and in a `record`; the layout `full` has every
     metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
     measured elsewhere. `needs` is the ability that a model must have, a key of
-    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity` and `copying` need samples. The place `headline` is that
-    among the metrics by which a winner may be named: the first that may rank is taken. One that is not `ranked` has no
-    better direction in tables.
+    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity` and `copying` need samples. The place
+    `headline` is that among the metrics by which a winner may be named: the first that may rank is taken. One that is
+    not `ranked` has no better direction in tables.
     """
 
     name: str

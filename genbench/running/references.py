@@ -1,4 +1,4 @@
-"""The reference rows and how they are scored: `real` (held-out images, the floor), `copies` (training images), `noise`."""
+"""The reference rows, `real` (held-out images), `copies` (training images) and `noise`, and how they are scored."""
 
 from __future__ import annotations
 
