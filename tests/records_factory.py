@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from genbench.records.record import (
+    REFERENCES,
     Cost,
     CurvePoint,
     DatasetStamp,
@@ -44,6 +45,17 @@ REAL = {
     "inception_score": 9.3,
     "precision": 0.93,
     "recall": 0.92,
+}
+COPIES = {
+    "fid_test": 18.2,
+    "fid_train": 1.4,
+    "kid_test": 0.009,
+    "inception_score": 9.4,
+    "precision": 0.94,
+    "recall": 0.93,
+    "memorised_share": 1.0,
+    "copied_share": 1.0,
+    "copied_test_share": 0.0,
 }
 NOISE = {
     "fid_test": 4612.0,
@@ -116,7 +128,7 @@ def make_record(
 ) -> Record:
     """One record; `values` are its fidelity metrics (by default those of `fid`), `protocol` changes their settings."""
     model = model or label
-    ok, is_model = status == "complete", model not in ("real", "noise")
+    ok, is_model = status == "complete", model not in REFERENCES
     protocols: dict[str, dict[str, Any]] = {}
     found = [measure(m, v, protocols, protocol=protocol) for m, v in (values or values_of(fid)).items()]
     if is_model:
@@ -168,8 +180,8 @@ def make_cost(model: str, flops: float | None, rate: float, sampled: bool) -> Co
 
 
 def reference(name: str, **changes: Any) -> Record:
-    """The `real` or the `noise` row."""
-    return make_record(name, values=REAL if name == "real" else NOISE, **changes)
+    """The row `real`, `copies` or `noise`."""
+    return make_record(name, values={"real": REAL, "copies": COPIES, "noise": NOISE}[name], **changes)
 
 
 def quick_suite(**changes: Any) -> list[Record]:

@@ -48,7 +48,7 @@ def values(record):
 
 def test_a_run_leaves_complete_records(runs):
     found = records(runs)
-    assert set(found) == {"gaussian", "vae", "real", "noise"}
+    assert set(found) == {"gaussian", "vae", "real", "copies", "noise"}
     for record in found.values():
         assert record["status"] == "complete" and record["samples"]["count"] == 100
         for measurement in record["measurements"]:
@@ -68,6 +68,7 @@ def test_the_rows_are_in_the_order_one_expects(runs):
     for metric in ("fid_test", "fid_train", "kid_test"):
         real, gaussian, noise = (values(found[name])[metric] for name in ("real", "gaussian", "noise"))
         assert real < gaussian < noise, metric
+    assert values(found["copies"])["fid_train"] < values(found["real"])["fid_train"]
 
 
 def test_the_numbers_are_torch_fidelitys_own(runs, digits):
@@ -156,7 +157,13 @@ def test_report_compare_plan_and_sample(runs, genbench, tmp_path):
     assert {"job.model", "measurements.bits_per_dim_test"} <= {row["key"] for row in result.json}
     assert genbench("compare", name["vae"], name["vae"]).out.strip() == "no difference"
     rows = genbench("plan", "-m", "gaussian", "-m", "flow", *SMALL, "--out", runs, "--json").json
-    assert {row["label"]: row["done"] for row in rows} == {"gaussian": True, "flow": False, "real": True, "noise": True}
+    assert {row["label"]: row["done"] for row in rows} == {
+        "gaussian": True,
+        "flow": False,
+        "real": True,
+        "copies": True,
+        "noise": True,
+    }
     assert genbench("sample", name["vae"], "-n", "5", "-o", "x.npy").code == 0
     assert np.load(tmp_path / "x.npy").shape == (5, 1, 8, 8)
     assert genbench("sample", name["vae"], "-o", "x.png").code == 0 and (tmp_path / "x.png").stat().st_size > 100
@@ -214,6 +221,7 @@ def test_failures_are_records_and_rows_and_stop_no_other_job(genbench, tmp_path)
         "nans": "diverged",
         "gaussian": "complete",
         "real": "complete",
+        "copies": "complete",
         "noise": "complete",
     }
     assert "no <samples> today" in found["raises"]["error"]["message"] and found["raises"]["error"]["hook"] == "sample"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from records_factory import make_record, quick_suite
 
-from genbench.evaluate.collapse import collapse_signs, distinct, spread
+from genbench.evaluate.collapse import collapse_signs, isolation, spread
 from genbench.records.record import Measurement
 from genbench.report import build_report
 from genbench.tables.build import make_tables
@@ -23,8 +23,11 @@ def coverage(value):
 @pytest.mark.parametrize(
     ("images", "sign"),
     [
-        (np.repeat(drawn(1), 400, 0), "only 1 of 400 samples"),
-        (np.tile(drawn(100), (4, 1, 1, 1)), "only 100 of 400 samples"),
+        (np.repeat(drawn(1), 400, 0), "400 of 400 samples repeat another one, 0 of as many test images do"),
+        (np.tile(drawn(100), (4, 1, 1, 1)), "400 of 400 samples repeat"),
+        (np.concatenate([drawn(394), drawn(6)]), "12 of 400 samples repeat"),
+        (np.concatenate([drawn(399), drawn(1)]), ""),
+        (np.concatenate([drawn(200, 0, 255), drawn(200, 0, 255) + 1]), "400 of 400 samples repeat"),
         (drawn(high=8), "grey levels per pixel, test images by 74"),
         (drawn(), ""),
         (drawn(low=100, high=156), ""),
@@ -47,17 +50,20 @@ def test_lost_classes_are_a_sign(value, signs):
 
 
 def test_known_answers():
-    images = np.array([[[[0, 10]]], [[[10, 10]]]], np.uint8)
-    assert spread(images) == 2.5 and distinct(images) == 2
+    images = np.array([[[[0, 10]]], [[[10, 10]]], [[[10, 10]]], [[[40, 10]]]], np.uint8)
+    assert spread(images[:2]) == 2.5
+    assert np.allclose(isolation(images), [1, 0, 0, 1]) and np.allclose(
+        isolation(images[[0, 1, 3]]), [1 / 4, 1 / 3, 3 / 4], rtol=1
+    )
 
 
 def test_record_tables_and_pages_show_it(tmp_path):
-    signs = ["only 3 of 1000 samples are distinct images"]
+    signs = ["it may have collapsed: 997 of 1000 samples repeat another one, 0 of as many test images do"]
     collapsed = make_record("mode", 7, fid=900.0).model_copy(update={"warnings": signs})
     records = [*quick_suite(), collapsed]
     for format_ in ("text", "markdown", "latex", "json"):
         text = " ".join(render(make_tables(records, "quality"), format_).split())
-        assert "mode may have collapsed (seed 7): only 3 of 1000 samples" in text, format_
+        assert "Warning, mode (seed 7): it may have collapsed: 997 of 1000 samples" in text, format_
     assert "may have collapsed" not in render(make_tables(quick_suite(), "quality"), "text")
     report = build_report(records, tmp_path / "out").parent
     pages = {page.stem.split("-")[0]: page.read_text() for page in report.glob("runs/*.html")}

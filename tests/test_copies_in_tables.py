@@ -30,7 +30,7 @@ from genbench.tables.ranking import Entrant, rank, without_error
 
 FID, KID = Slot("fid_test", CLASSIFIER["name"]), Slot("kid_test", CLASSIFIER["name"])
 NLL, SPEED = Slot("bits_per_dim_test"), Slot("images_per_second")
-SENTENCE = "98.0 % of its samples are copies of training images"
+SENTENCE = "98 % of the samples are copies of training images"
 
 
 def only(records, layout="full"):
@@ -91,7 +91,7 @@ def test_a_copier_ranks_last_in_every_column_of_samples_and_is_marked():
     assert places(table, NLL)["memoriser"] == 1, "a likelihood is not of samples"
     assert [row.name for row in table.rows if row.kind == "model"][-1] == "memoriser"
     (note,) = [note for note in table.footnotes if note.startswith("‡")]
-    assert f"memoriser copies: {SENTENCE}; of held-out real images 0.4 % are." in note
+    assert f"memoriser copies: {SENTENCE} (49 % exact); of test images, 0.4 % are." in note
     assert "memoriser\xa0‡" in render([table], "text")
     assert r"memoriser~$\ddagger$" in render([table], "latex")
     (plain,) = json.loads(render([table], "json"))["tables"]
@@ -186,5 +186,5 @@ def test_the_overview_and_the_page_of_a_copier_say_so(tmp_path, monkeypatch):
     folder = build_report(write_runs(suite(), tmp_path / "runs"), tmp_path / "out").parent
     for name in ("index", "models/memoriser", "datasets/mnist5k"):
         assert SENTENCE in Page(folder / f"{name}.html").text, name
-    assert "Copies , ranked behind all that do not" in Page(folder / "index.html").text
+    assert "Copies, ranked behind all that do not" in Page(folder / "index.html").text
     assert "It copies" not in Page(folder / "models" / "gan.html").text

@@ -87,9 +87,11 @@ def test_metrics_stand_in_the_order_of_their_places():
     assert list(metrics())[:6] == [
         "inception_score", "fid_test", "kid_test", "fid_test_infinity", "fid_train", "kid_train",
     ]  # fmt: skip
-    assert metrics_in("quality") == ["inception_score", "fid_test", "fid_train"]
+    assert metrics_in("quality") == [
+        "inception_score", "fid_test", "fid_train", "memorised_share", "copied_share", "copied_test_share",
+    ]  # fmt: skip
     assert metrics_in("cost") == ["fid_test", "inception_score", "precision", "recall"]
-    assert metrics_against("train") == ["fid_train", "kid_train", "memorised_share"]
+    assert metrics_against("train") == ["fid_train", "kid_train", "memorised_share", "copied_share"]
     names = ["zebra", "bits_per_dim_test", "asymmetry", "fid_test", "kid_test"]
     assert in_order(names, FULL) == ["fid_test", "kid_test", "bits_per_dim_test", "asymmetry", "zebra"]
 

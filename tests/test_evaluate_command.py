@@ -34,7 +34,7 @@ def test_samples_made_elsewhere_are_a_row_under_the_same_protocol(genbench, runs
     (source,) = record["external_data"]
     assert source.startswith("theirs.npy") and "SHA-256" in source and str(samples.parent) not in json.dumps(record)
     tables = genbench("table", runs, "--format", "json").json
-    assert {row["label"] for row in tables["tables"][0]["rows"]} == {"real", "noise", "mine", "theirs"}
+    assert {row["label"] for row in tables["tables"][0]["rows"]} == {"real", "copies", "noise", "mine", "theirs"}
     assert genbench("verify", runs).code == 0
 
 
@@ -91,7 +91,13 @@ def test_real_images_score_better_than_spoilt_ones(genbench, digits, tmp_path):
     for name in ("real-ones", "spoilt"):
         assert genbench("evaluate", f"{name}.npy", "-d", "digits").code == 0
     runs = tmp_path / "runs"
-    assert {run.name.split("-digits")[0] for run in runs.iterdir()} == {"real", "noise", "real-ones", "spoilt"}
+    assert {run.name.split("-digits")[0] for run in runs.iterdir()} == {
+        "real",
+        "copies",
+        "noise",
+        "real-ones",
+        "spoilt",
+    }
     fid = {
         name: {metric: value for (metric, _), value in numbers(record_of(run_of(runs, f"{name}-digits"))).items()}
         for name in ("real", "real-ones", "spoilt", "noise")

@@ -62,7 +62,7 @@ def assert_same_bytes(out, before, executor):
     """Measurements, samples and weights; and an environment that differs in the executor alone."""
     found = essence(out)
     assert found == essence(before)
-    assert set(found) == {*MODELS, "real", "noise"} and len({weights for *_, weights in found.values()}) == 7
+    assert set(found) == {*MODELS, "real", "copies", "noise"} and len({weights for *_, weights in found.values()}) == 7
     environments = [record_of(run_of(folder, "vae"))["environment"] for folder in (before, out)]
     assert [environment.pop("executor") for environment in environments] == ["local", executor]
     assert environments[0] == environments[1]

@@ -31,7 +31,7 @@ def score(genbench, run, *extractors):
 
 def test_a_finished_run_in_another_extractors_features(genbench, runs, quick_classifier):
     """Without its model's plugin, which is gone, and with the reference rows."""
-    before = {label: record_of(run_of(runs, label)) for label in ("mine", "real", "noise")}
+    before = {label: record_of(run_of(runs, label)) for label in ("mine", "real", "copies", "noise")}
     stamps = {file: time for file, time in times(runs).items() if file.name != "record.json"}
     result = score(genbench, run_of(runs, "mine"), "local-classifier")
     assert result.code == 0 and "local-classifier" in result.out, result.err
@@ -54,7 +54,7 @@ def test_a_plugins_extractor_scores_all_runs_of_a_folder_like_a_run_with_it(genb
     assert result.code == 0, result.err
     command = ["run", "--plugin", gaussian_plugin, "--plugin", "corners.py", "-m", "mine", *SMALL, "--out", "fresh"]
     assert genbench(*command, "--extractor", "corners").code == 0
-    for label in ("mine", "real", "noise"):
+    for label in ("mine", "real", "copies", "noise"):
         found, wanted = (numbers(record_of(run_of(tmp_path / place, label)), "corners") for place in ("runs", "fresh"))
         assert found == wanted and len(wanted) >= 5, label
 

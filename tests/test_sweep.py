@@ -324,7 +324,7 @@ def test_rows_under_a_budget_in_seconds_are_samplers_of_one_network(timed):
 
 
 def test_tables_and_plots_show_the_rows_and_join_those_of_one_training(timed):
-    records = [record for record in load_records([timed / "runs"]) if record.job.label != "noise"]
+    records = [record for record in load_records([timed / "runs"]) if record.job.label not in ("noise", "copies")]
     (table,) = make_tables(records, "full")
     (nfe,) = [column for column in table.columns if column.key.metric == "nfe"]
     shown = {row.name: row.cells[nfe.key].value for row in table.rows if row.kind == "model"}

@@ -43,7 +43,7 @@ def folder(tmp_path_factory, gaussian_plugin, session_cache):
 
 def test_a_folder_called_genbench_does_not_hide_the_package(folder):
     records = [json.loads(file.read_text()) for file in folder.glob("runs/*/record.json")]
-    assert {record["job"]["label"] for record in records} == {"mine", "real", "noise"}
+    assert {record["job"]["label"] for record in records} == {"mine", "real", "copies", "noise"}
     assert {record["status"] for record in records} == {"complete"}
     assert not list(folder.rglob("*.imported")), "a module of the working folder was imported"
 

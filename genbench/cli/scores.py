@@ -37,7 +37,7 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     """Score samples made elsewhere as a row like any other, or a finished run with another extractor.
 
     SAMPLES is a folder of images, a .npy (uint8, N x C x H x W, N x H x W x C or N x H x W) or a .npz (`images` and
-    optionally `labels`). RUN is a run folder, or a folder of run folders; its rows `real` and `noise` are scored too.
+    optionally `labels`). RUN is a run folder, or a folder of run folders; its reference rows are scored too.
     """
     from genbench.commands.evaluate import Words, score_runs, score_samples
     from genbench.commands.run import worst_exit_code

@@ -85,7 +85,7 @@ class Words:
 
 
 def score_samples(words: Words) -> list[Record]:
-    """Score samples made elsewhere as a row, and add the rows `real` and `noise` if there are none."""
+    """Score samples made elsewhere as a row, and add the reference rows if there are none."""
     if words.dataset is None:
         raise BadInput(
             f"{words.target}: which dataset do the samples imitate?", "give -d DATASET; see `genbench datasets`"
@@ -106,7 +106,10 @@ def score_samples(words: Words) -> list[Record]:
         for reference in references:
             if not is_done(reference):
                 run_job(reference, data, plugins)
-    return load_records([each.folder for each in (job, *references)])
+    records = load_records([each.folder for each in (job, *references)])
+    for warning in next(record.warnings for record in records if record.job.label == name):
+        say(f"warning: {name}: {warning}")
+    return records
 
 
 def evaluation_of(words: Words, data: Dataset) -> EvaluationSettings:
@@ -156,6 +159,7 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
         run.known.measurements += [m for m in no_likelihood(job, data) if m.metric not in measured]
         begin(job)
         run.keep_samples()
+        run.draw()
         end(job, run.record("complete", None, []))
 
 
@@ -171,7 +175,7 @@ def no_likelihood(job: Job, data: Dataset) -> list[Measurement]:
 
 
 def reference_jobs(job: Job) -> list[Job]:
-    """The jobs of `real` and `noise` under the protocol of a foreign row."""
+    """The jobs of the reference rows under the protocol of a foreign row."""
     stamp = PluginStamp(name="genbench", version="")
     changes: dict[str, Any] = {"config": {}, "conditional": False, "foreign": "", "external_data": (), "plugin": stamp}
     plain = {name: getattr(job, name) for name in Job.model_fields} | changes

@@ -101,13 +101,13 @@ def two_pixels(case: Case) -> str:
     try:
         model = replace(case, shape=(1, 1, 2)).build().eval()
         with torch.no_grad():
-            found = [log_prob_of_levels(model, part.to(case.device), None, 0) for part in pairs.split(PAIRS)]
+            found = [log_prob_of_levels(model, part.to(case.device), None, 0) for part in torch.split(pairs, PAIRS)]
     except Exception as error:
         raise NotApplicable(f"it takes no images of two pixels: {describe(error)}") from None
     shares = torch.cat(found).exp()
-    total, error = float(shares.sum()), 0.0 if model.discrete else float(shares.square().sum()) ** 0.5
-    require(total <= 1 + 1e-3 + 5 * error, f"they have {total:.4g} ± {error:.2g}: not normalised")
-    return f"{total:.4f} ± {error:.4f}"
+    total, stderr = float(shares.sum()), 0.0 if model.discrete else float(shares.square().sum()) ** 0.5
+    require(total <= 1 + 1e-3 + 5 * stderr, f"they have {total:.4g} ± {stderr:.2g}: not normalised")
+    return f"{total:.4f} ± {stderr:.4f}"
 
 
 @promise("no draws of a known distribution are evidence of more mass", "log_prob", noise_costs, known_entropy_costs)

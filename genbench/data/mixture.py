@@ -89,7 +89,8 @@ class Mixture:
             z = solve_triangular(factor, (levels - mean).T, lower=True)
             found[:, k] = -(z**2).sum(0) / 2 - np.log(np.diag(factor)).sum() - len(mean) * math.log(2 * math.pi) / 2
         if labels is not None:
-            return found[np.arange(len(levels)), labels]
+            own: np.ndarray = found[np.arange(len(levels)), labels]
+            return own
         total: np.ndarray = logsumexp(found, axis=1) - math.log(len(self.means))
         return total
 

@@ -135,16 +135,18 @@ def excess_mass(log_prob: LogProb, laws: Sequence[Law], seed: int) -> str:
         log_ratio = np.where(np.isfinite(ours), ours - theirs, -np.inf)
         mean = float(np.logaddexp.reduce(log_ratio) - math.log(DRAWS))
         found.append((mean, law, -float(ours.mean()) / _unit(levels), -float(theirs.mean()) / _unit(levels)))
-    largest, law, ours, theirs = max(found, key=lambda each: each[0], default=(-math.inf, None, 0.0, 0.0))
-    if law is None or largest - math.log(len(found)) < math.log(THRESHOLD):
+    if not found:
+        return ""
+    largest, worst, paid, entropy = max(found, key=lambda each: each[0])
+    if largest - math.log(len(found)) < math.log(THRESHOLD):
         return ""
     return (
-        f"more mass than 1: over {DRAWS} draws of {law.words}, the mean of p/q is 10^{largest / math.log(10):.1f} (an "
-        f"e-value, at most 1 in expectation for any density p); they cost {ours:.3f} bits/dim, their entropy is "
-        f"{theirs:.3f}"
+        f"more mass than 1: over {DRAWS} draws of {worst.words}, the mean of p/q is 10^{largest / math.log(10):.1f} (an "
+        f"e-value, at most 1 in expectation for any density p); they cost {paid:.3f} bits/dim, their entropy is "
+        f"{entropy:.3f}"
     )
 
 
 def _unit(levels: np.ndarray) -> float:
     """Nats of one bit/dim."""
-    return levels[0].size * math.log(2)
+    return float(levels[0].size * math.log(2))

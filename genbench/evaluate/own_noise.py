@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from genbench.support.seeds import derive_seed
 
 
-class OwnNoise(TorchDispatchMode):
+class OwnNoise(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Within the block, every image draws the same random numbers in whatever batch it stands.
 
     `images` are the numbers of the images of the batch, in its order. A random operation whose first dimension is that
@@ -28,7 +28,7 @@ class OwnNoise(TorchDispatchMode):
     def __init__(
         self, images: Sequence[int], seed: int, interleaved: bool = False, led: Sequence[int] | None = None
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.images, self.seed, self.interleaved = list(images), seed, interleaved
         self.before, self.led = led, list[int]()
 
@@ -48,7 +48,9 @@ class OwnNoise(TorchDispatchMode):
             return func(*args, **kwargs)
         found = []
         for row in range(rows):
-            image, draw = divmod(row, draws) if self.interleaved else divmod(row, len(self.images))[::-1]
+            draw, image = divmod(row, len(self.images))
+            if self.interleaved:
+                image, draw = divmod(row, draws)
             generator.manual_seed(derive_seed(self.seed, "image", call, self.images[image], draw))
             found.append(func(*(_row(arg, row, rows) for arg in args), **kwargs))
         in_place = isinstance(args[0], Tensor) and func._schema.is_mutable

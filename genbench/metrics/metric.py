@@ -35,9 +35,10 @@ class Metric:
     measured with test images instead. `places` are positions by layout, and in a `record`; the layout `full` has every
     metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
     measured elsewhere. `needs` is the ability that a model must have, a key of
-    `genbench.capabilities.CAPABILITIES`; those of the family `fidelity` need samples. The place `headline` is that
-    among the metrics by which a winner may be named: the first that may rank is taken. One that is not `ranked` has no
-    better direction in tables. `sees` is what it is tried on before it may rank, unless it is `judged_as` another.
+    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity` and `copying` need samples. The place
+    `headline` is that among the metrics by which a winner may be named: the first that may rank is taken. One that is
+    not `ranked` has no better direction in tables. `sees` is what it is tried on before it may rank, unless it is
+    `judged_as` another.
     """
 
     name: str
@@ -45,13 +46,18 @@ class Metric:
     better: Better = "lower"
     style: str = "share"
     split: Split = ""
-    family: Literal["fidelity", "likelihood", "reconstruction"] = "fidelity"
+    family: Literal["fidelity", "likelihood", "reconstruction", "copying"] = "fidelity"
     needs: str = ""
     ranked: bool = True
     sees: Sees = ""
     judged_as: str = ""
     places: Mapping[str, int] = field(default_factory=dict)
     measure: Callable[[Case], Mapping[str, Measured]] | None = None
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether it is measured on samples, and not on the model itself."""
+        return self.family in ("fidelity", "copying")
 
     def place(self, where: str) -> int:
         """The position in a layout or in a `record`."""

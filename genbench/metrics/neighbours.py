@@ -142,7 +142,8 @@ def _nearer(others: Tensor, own: Tensor) -> Tensor:
     each kind, sorted: the m-th of the others is one if it is nearer than the (k - m + 1)-th of the own kind. Of two as
     far, either may come first: this is the mean of both orders."""
     own = own.flip(-1)
-    return ((others <= own).double() + (others < own)).sum(-1).sum(0) / 2
+    mixed: Tensor = ((others <= own).double() + (others < own)).sum(-1).sum(0) / 2
+    return mixed
 
 
 def _worse(mixed: Tensor, count: Tensor | int, total: int, k: int) -> Tensor:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from genbench.records.record import ValueStatus
+from genbench.records.record import Measurement, ValueStatus
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Value:
 
     `stderr` and `interval` (95 %) are for another draw of as many images from the same model, against the same
     reference images. `deviation` is over the subsets or splits whose mean the number is; papers print it, but it is not
-    an error.
+    an error. `parts` are further numbers by name.
     """
 
     value: float | None
@@ -23,6 +24,11 @@ class Value:
     status: ValueStatus = "ok"
     deviation: float | None = None
     interval: tuple[float, float] | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def with_parts(self, **parts: float) -> Value:
+        """The value with more parts."""
+        return replace(self, parts={**self.parts, **parts})
 
 
 def not_enough(note: str) -> Value:
@@ -55,3 +61,28 @@ def share(count: int, total: int) -> Value:
     interval = binomtest(count, total).proportion_ci(0.95, method="exact")
     low, high = float(interval.low), float(interval.high)
     return Value(part, stderr=math.sqrt(part * (1 - part) / total), interval=(low, high))
+
+
+def of_real(value: Value, count: int, total: int) -> Value:
+    """A share with that of real images, `count` of `total`, as parts: `real`, and the end of its interval, `real_high`.
+
+    Only a share above it says something.
+    """
+    real = share(count, total)
+    assert real.value is not None and real.interval is not None
+    return value.with_parts(real=real.value, real_high=real.interval[1])
+
+
+def above(value: Value, other: Value) -> bool:
+    """Whether the interval of one value lies above that of the other."""
+    return bool(value.interval and other.interval and value.interval[0] > other.interval[1])
+
+
+def above_real(found: Measurement) -> bool:
+    """Whether a share's interval lies above that of real images; false if it does not say how they score."""
+    return found.interval is not None and found.interval[0] > found.parts.get("real_high", math.inf)
+
+
+def percent(part: float) -> str:
+    """A share in words: `71 %`, `0.4 %`."""
+    return f"{100 * part:.2g} %" if part < 0.995 else f"{100 * part:.3g} %"

@@ -96,7 +96,7 @@ class Job(BaseModel):
 
     @property
     def is_reference(self) -> bool:
-        """Whether this is `real` or `noise`, a row without a model."""
+        """Whether this is a reference row, which has no model."""
         return self.model in REFERENCES
 
     @property

@@ -33,7 +33,7 @@ JOB_AGAIN = (
 )
 CHANGED = "changed since it was written: its digest does not match"
 REAL = "real"
-REFERENCES = (REAL, "noise")
+REFERENCES = (REAL, "noise", "copies")
 NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
@@ -306,9 +306,9 @@ class Record(Stored):
 
     `extractors` are those that scored the samples, each with its version's stamp, and `measurers` the plugins that
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
-    run. `warnings` are signs that the model has collapsed, one sentence each. `rulers` say, by extractor, which
-    metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do besides sampling;
-    None if not recorded.
+    run. `warnings` say that its samples are copies, or show signs of a collapse, one sentence each. `rulers` say, by
+    extractor, which metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do
+    besides sampling; None if not recorded.
     """
 
     schema_version: int = SCHEMA

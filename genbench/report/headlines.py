@@ -9,6 +9,7 @@ from genbench.metrics import metric_named, metrics_in
 from genbench.plots.panels import Panel, leading_panels
 from genbench.records.slots import Slot
 from genbench.support.text import number
+from genbench.tables.copying import memorising
 from genbench.tables.footnotes import device_words, list_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.ranking import LEAST_SEEDS
@@ -33,7 +34,8 @@ class Standing:
 class Headline:
     """The answer of one panel: the model with the best value, what it cost, and how much the order can be trusted.
 
-    `ruler` says which metrics may not rank, and so did not decide.
+    `ruler` says which metrics may not rank, and so did not decide; `memorised` whose samples are too near to training
+    images.
     """
 
     panel: Panel
@@ -45,6 +47,7 @@ class Headline:
     scale: str = ""
     sure: str = ""
     ruler: str = ""
+    memorised: str = ""
     rows: list[Standing] = field(default_factory=list)
 
     @property
@@ -80,15 +83,15 @@ def _headline(panel: Panel) -> Headline:
     whole = [row for row in measured if panel.contends(row)]
     ranked = [row for row in whole if panel.cell(row).rank is not None]
     first = [row for row in whole if panel.cell(row).best] if ranked else whole
-    scale, ruler = _scale(panel), _ruler(panel)
+    told = {"scale": _scale(panel), "ruler": _ruler(panel), "memorised": _memorised(panel)}
     if not first:
-        return Headline(panel, scale=scale, sure=_no_winner(panel, measured), ruler=ruler, rows=standings(panel, None))
+        return Headline(panel, sure=_no_winner(panel, measured), rows=standings(panel, None), **told)
     best = first[0]
     cell, tied = panel.cell(best), _tied(panel, best, whole)
     cost = "; ".join(f"{row.name}: {cost_words(row)}" for row in (best, *tied)) if tied else cost_words(best)
     return Headline(
         panel, best.name, value_text(cell, _style(panel)), cell.protocol, _margin(panel, best, whole), cost,
-        scale, _sure(panel, best, whole, measured), ruler, standings(panel, cell.value),
+        sure=_sure(panel, best, whole, measured), rows=standings(panel, cell.value), **told,
     )  # fmt: skip
 
 
@@ -171,6 +174,12 @@ def _scale(panel: Panel) -> str:
     if "real" in cells and "real" not in values:
         sentences.append(f"There is no floor: {cells['real'].note.rstrip('.')}.")
     return " ".join(sentences)
+
+
+def _memorised(panel: Panel) -> str:
+    """Whose samples are memorised more than real images are, in features; "" if nobody's."""
+    told = {f"{row.name}: {words}" for row in panel.rows for record in row.records if (words := memorising(record))}
+    return "; ".join(sorted(told))
 
 
 def cost_words(row: Row) -> str:

@@ -49,6 +49,14 @@ class Drawn(BaseModel):
 
 
 KINDS = {
+    "copies-train": (
+        "Copies of training images",
+        "Above, the samples that are copies most certainly; below each, the training image.",
+    ),
+    "copies-test": (
+        "Copies of test images",
+        "Above, the samples that are copies most certainly; below each, the test image.",
+    ),
     "forward": ("From image to noise", "Test images, each at t = {}: one draw of the forward process."),
     "reverse": ("From noise to image", "How {rows} samples come about, at t = {}."),
     "between": (

@@ -39,13 +39,16 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def evaluate(self, job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement]:
+        from genbench.evaluate.copies import copy_measurements
         from genbench.evaluate.likelihood import likelihood_measurements
         from genbench.evaluate.reconstruction import reconstruction_measurements
         from genbench.evaluate.samples import sample_measurements
-        from genbench.running.references import reference_measurements
+        from genbench.running.references import compared_images, reference_measurements
 
         measure = reference_measurements if job.is_reference else sample_measurements
         found = [] if samples is None else measure(job, samples, data, self.plugins)
+        if samples is not None:
+            found += copy_measurements(job, compared_images(job, samples, data), data)
         if model is not None:
             found += likelihood_measurements(job, model, data, samples)
             found += reconstruction_measurements(job, model, data, self.plugins)

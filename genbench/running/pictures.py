@@ -7,9 +7,11 @@ its columns.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from genbench.capabilities import Chains, Interpolation, Reconstruction
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.devices import autocast
+from genbench.evaluate.copies import nearest
 from genbench.evaluate.likelihood import block_of
 from genbench.evaluate.reconstruction import reconstructed
 from genbench.images import to_uint8
@@ -37,15 +40,20 @@ BLOCK = 4096
 """Training images compared at a time."""
 Grid = tuple[np.ndarray, list[float]]
 """Images, uint8 (rows, columns, C, H, W), and a number per column: a time, a weight or a rank."""
+Draw = Callable[[Job, Model | None, Dataset, Samples | None], Grid | None]
 log = logging.getLogger("genbench")
 
 
-def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples | None, weights: str) -> None:
+def keep_pictures(
+    job: Job, model: Model | None, data: Dataset, samples: Samples | None, weights: str, copied: Iterable[str] = ()
+) -> None:
     """Write the job's pictures, unless those of the same samples and weights exist.
 
-    A picture that fails is left out, and pictures.json says why: no picture may cost a run its numbers.
+    A picture that fails is left out, and pictures.json says why: no picture may cost a run its numbers. `copied` are
+    the splits that the samples copy.
     """
-    of = {"samples": job.samples_key, "weights": weights}
+    copied = list(copied)
+    of = {"samples": job.samples_key, "weights": weights, **({"copied": copied} if copied else {})}
     index = job.folder / INDEX
     if _are_drawn(index, of):
         return
@@ -53,7 +61,9 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
     store.remove(job.folder / FOLDER)
     drawn: dict[str, list[float]] = {}
     failed: dict[str, str] = {}
+    copies: list[tuple[str, Draw]] = [(f"copies-{split}", partial(_copies, split)) for split in copied]
     for name, draw in (
+        *copies,
         ("neighbours", _neighbours),
         ("forward", _forward),
         ("reverse", _reverse),
@@ -76,7 +86,7 @@ def keep_pictures(job: Job, model: Model | None, data: Dataset, samples: Samples
     write_sealed(index, {"of": of, "columns": drawn, "failed": failed, "files": files})
 
 
-def _are_drawn(index: Path, of: dict[str, str]) -> bool:
+def _are_drawn(index: Path, of: Mapping[str, Any]) -> bool:
     """Whether pictures.json and its pictures are there, unchanged, and of these samples and weights."""
     try:
         about = read_sealed(index, "")
@@ -85,6 +95,20 @@ def _are_drawn(index: Path, of: dict[str, str]) -> bool:
     except CorruptData:
         return False
     return bool(about["of"] == of)
+
+
+def _copies(
+    split: str, job: Job, model: Model | None, data: Dataset, samples: Samples | None
+) -> Grid | None:  # fmt: skip
+    """The samples that are copies most certainly, above the images of a split that each is nearest to."""
+    if samples is None:
+        return None
+    part = data.train if split == "train" else data.test
+    found = nearest(samples.images, part.images)
+    first = np.argsort(found.ratio, kind="stable")[:COLUMNS]
+    pairs = np.stack([samples.images[first], part.images[found.index[first]]])
+    store.release(part.images)
+    return pairs, found.ratio[first].tolist()
 
 
 def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:

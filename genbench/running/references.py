@@ -1,10 +1,11 @@
-"""The reference rows, `real` (held-out images, the floor) and `noise` (the ceiling), and how they are scored."""
+"""The reference rows, `real` (held-out images), `copies` (training images) and `noise`, and how they are scored."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from genbench.data.dataset import Dataset, Part
+from genbench.evaluate.copies import digests_of
 from genbench.evaluate.features import job_extractors, reference_features
 from genbench.evaluate.held_out import held_out, held_out_first
 from genbench.evaluate.samples import sample_measurements, score
@@ -18,11 +19,34 @@ from genbench.support.store import release
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:
-    """The images of a reference row: training images for `real`, held-out ones first; uniform levels for `noise`."""
+    """The images of a reference row: uniform levels for `noise`, else training images, for `real` the held-out first."""
     if job.model == "noise":
         generator = np.random.default_rng(derive_seed(job.seed, "noise"))
         return Samples(generator.integers(0, 256, (job.samples, *data.shape), dtype=np.uint8))
+    if job.model == "copies":
+        return copied_samples(data.train, job.samples, job.evaluation.seed)
     return images_of(data.train, held_out_first(data, job.evaluation.seed)[0][: job.samples])
+
+
+def copied_samples(part: Part, count: int, seed: int) -> Samples:
+    """`count` images of a split in a seeded order; none twice as long as there are others."""
+    order = np.random.default_rng(derive_seed(seed, "copies row")).permutation(len(part))
+    seen: set[bytes] = set()
+    first: list[int] = []
+    again: list[int] = []
+    for index in order:
+        (digest,) = digests_of(part.images[index : index + 1])
+        (again if digest in seen else first).append(index)
+        seen.add(digest)
+        if len(first) == count:
+            break
+    return images_of(part, np.array([*first, *again][:count]))
+
+
+def compared_images(job: Job, samples: Samples, data: Dataset) -> dict[str, np.ndarray]:
+    """What is compared with each split: the samples; but, for `real`, test images with training images."""
+    against_train = real_samples(data.test, job.samples, job.evaluation.seed) if job.is_floor else samples
+    return {"train": against_train.images, "test": samples.images}
 
 
 def real_samples(part: Part, count: int, seed: int) -> Samples:
@@ -42,14 +66,14 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
     found = sample_measurements(job, samples, data, plugins)
     if not job.is_floor:
         return found
-    held_out_images = real_samples(data.test, job.samples, job.evaluation.seed)
+    tested = compared_images(job, samples, data)["train"]
     for extractor in job_extractors(job, data, plugins):
         if extractor.about:
             found = [unseen_only(m, extractor.name, len(samples), len(held_out(data))) for m in found]
         train, test = (
             reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
         )
-        measured = score(job, data, extractor, extractor.features(held_out_images.images), {"train": train}, test)
+        measured = score(job, data, extractor, extractor.features(tested), {"train": train}, test)
         found += [m for m in measured if m.metric in metrics_against("train")]
     return found
 

@@ -22,6 +22,7 @@ from genbench.evaluate.samples import rulers
 from genbench.extension.registry import Plugins
 from genbench.metering.energy import energy_counter
 from genbench.metering.meter import Meter
+from genbench.metrics.copies import copied_splits, copying
 from genbench.model import Model
 from genbench.records import checkpoint
 from genbench.records.job import Job
@@ -210,7 +211,9 @@ class Run:
             known.measurers = old.measurers
         known.measurements = measured
         if self.samples is not None and not job.is_reference:
-            known.warnings = collapse_signs(self.samples.images, self.data.test.images, measured)
+            copied = copying(measured)
+            signs = collapse_signs(self.samples.images, self.data.test.images, measured)
+            known.warnings = [copied] * bool(copied) + signs
         fault("evaluate.end")
 
     def check_rulers(self) -> None:
@@ -221,7 +224,8 @@ class Run:
     def draw(self) -> None:
         """Draw the pictures that a report shows of these samples and this model."""
         self.enter("pictures")
-        keep_pictures(self.job, self.model, self.data, self.samples, self.weights)
+        copied = [] if self.job.is_reference else copied_splits(self.known.measurements)
+        keep_pictures(self.job, self.model, self.data, self.samples, self.weights, copied)
 
     def score_curve(self) -> None:
         """The curve of quality against cost, if weights were kept during training or the job asks for one."""

@@ -16,11 +16,11 @@ from genbench.records.run_folder import read_progress
 from genbench.records.slots import Slot, slot_of
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
-from genbench.tables.copying import copying
+from genbench.tables.copying import copying, without_copies
 from genbench.tables.footnotes import caveats
 from genbench.tables.groups import Group, View, comparable, identity, is_reference, unique, variant
 from genbench.tables.layout import Cell, Column, Kind, Layout, Row, Table
-from genbench.tables.layouts import layouts
+from genbench.tables.layouts import FULL, layouts
 from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
@@ -57,7 +57,8 @@ def _table(group: Group, name: str, index: int, total: int, spare: list[Record])
     layout, entropy = layouts()[name], entropy_of(group)
     columns = [judged(column, group) for column in layout.columns(group)]
     rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
-    rows, pairs = ranked(_ordered(rows, _order(layout, columns)), columns)
+    shown = rows if name == FULL else without_copies(rows, columns)
+    rows, pairs = ranked(_ordered(shown, _order(layout, columns)), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
     return Table(

@@ -89,8 +89,8 @@ def _unable(slot: Slot, record: Record) -> str:
     """Why such a record never has this metric: it has no model or no samples, or the model lacks an ability; or ""."""
     metric = metric_named(slot.metric)
     if is_reference(record):
-        return NO_MODEL if metric.family != "fidelity" else ""
-    if record.draws_nothing and metric.family == "fidelity":
+        return "" if metric.of_samples else NO_MODEL
+    if record.draws_nothing and metric.of_samples:
         return NO_SAMPLES
     known = record.capabilities is None or not metric.needs or metric.needs in record.capabilities
     return "" if known else f"the model has no {metric.needs}"

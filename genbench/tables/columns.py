@@ -28,7 +28,7 @@ def _slot_column(group: Group, slot: Slot) -> Column:
 
 def _sample_count(group: Group, slot: Slot) -> int:
     """The number of generated images behind a slot's values, the same for every row; 0 if unknown or meaningless."""
-    if metric_named(slot.metric).family != "fidelity":
+    if not metric_named(slot.metric).of_samples:
         return 0
     counted = {view.slots[slot].count for view in group.views if slot in view.slots} - {0}
     return sample_count(group.settings_of(slot)) or (counted.pop() if len(counted) == 1 else 0)

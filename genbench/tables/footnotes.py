@@ -310,14 +310,15 @@ def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
 
 
 def _warnings(rows: list[Row]) -> Iterator[str]:
-    """Which models show signs of collapse, in which seeds."""
+    """What else is wrong with the samples of which models, in which seeds."""
     told: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for record in row.records:
-            if record.warnings:
-                told.setdefault((row.name, "; ".join(record.warnings)), []).append(record.job.seed)
-    for (name, signs), seeds in told.items():
-        yield f"{name} may have collapsed (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {signs}."
+            for sign in record.warnings:
+                if sign != row.copying:
+                    told.setdefault((row.name, sign), []).append(record.job.seed)
+    for (name, sign), seeds in told.items():
+        yield f"Warning, {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {sign}."
 
 
 def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:

@@ -69,7 +69,7 @@ class Group:
 
 
 def is_reference(record: Record) -> bool:
-    """Whether the record is `real` or `noise`, which have no model."""
+    """Whether the record is a reference row, which has no model."""
     return record.job.model in REFERENCES
 
 
