@@ -141,8 +141,8 @@ def excess_mass(log_prob: LogProb, laws: Sequence[Law], seed: int) -> str:
     if largest - math.log(len(found)) < math.log(THRESHOLD):
         return ""
     return (
-        f"more mass than 1: over {DRAWS} draws of {worst.words}, the mean of p/q is 10^{largest / math.log(10):.1f} (an "
-        f"e-value, at most 1 in expectation for any density p); they cost {paid:.3f} bits/dim, their entropy is "
+        f"more mass than 1: over {DRAWS} draws of {worst.words}, the mean of p/q is 10^{largest / math.log(10):.1f} "
+        f"(an e-value, at most 1 in expectation for any density p); they cost {paid:.3f} bits/dim, their entropy is "
         f"{entropy:.3f}"
     )
 

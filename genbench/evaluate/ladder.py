@@ -16,9 +16,10 @@ import numpy as np
 from genbench.data.dataset import Dataset
 from genbench.evaluate.controls import CLASS_SHARES, CLASSES, CONTROLS, COPIES, HALVES, REAL, Control, leave_out
 from genbench.evaluate.extractor import Extractor
-from genbench.evaluate.features import reference_features
+from genbench.evaluate.features import PIXELS, reference_features
 from genbench.evaluate.fidelity import measure
 from genbench.evaluate.held_out import held_out_first
+from genbench.evaluate.parts import stored
 from genbench.evaluate.verdicts import FID_OF_HALVES, judge
 from genbench.metrics import metrics
 from genbench.metrics.case import Case
@@ -30,6 +31,7 @@ from genbench.records.ruler import Ruler, Rung
 from genbench.support import digests, store
 from genbench.support.lock import awaited
 from genbench.support.progress import report, stop_if_requested
+from genbench.support.sealed import write_sealed
 from genbench.support.seeds import derive_seed
 
 LADDER = 1
@@ -50,15 +52,16 @@ def ruler_of(own: Extractor, data: Dataset, count: int, settings: EvaluationSett
     )  # fmt: skip
     ladder = Ladder(own, data, count, settings, cache)
     behind = {
-        "version": LADDER, "dataset": data.digest, "extractor": own.describe(), "images": ladder.count,
+        "version": LADDER, "dataset": data.digest, "pixels": PIXELS, "extractor": own.describe(), "images": ladder.count,
         "settings": settings.model_dump(mode="json"), "versions": versions(),
     }  # fmt: skip
     folder = cache / "rulers" / f"{own.name}-{data.name}-{digests.settings_digest(behind)[:16]}"
     file = folder / "ruler.json"
     with awaited(folder):
-        if not file.exists():
-            store.write_json(file, ladder.ruler().model_dump(mode="json"))
-        return Ruler.model_validate(store.read_json(file))
+        if (plain := stored(file)) is None:
+            plain = ladder.ruler().model_dump(mode="json")
+            write_sealed(file, plain)
+        return Ruler.model_validate(plain)
 
 
 @dataclass

@@ -79,7 +79,7 @@ def _generator(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.Generato
 
 def _rows(args: Sequence[Any]) -> int:
     """The first dimension of what a random operation draws; 0 if it has none."""
-    sizes = next((arg.shape if isinstance(arg, Tensor) else arg for arg in args if _sized(arg)), ())
+    sizes: Sequence[int] = next((arg.shape if isinstance(arg, Tensor) else arg for arg in args if _sized(arg)), ())
     return int(sizes[0]) if len(sizes) else 0
 
 

@@ -149,7 +149,8 @@ def _nearer(others: Tensor, own: Tensor) -> Tensor:
 def _worse(mixed: Tensor, count: Tensor | int, total: int, k: int) -> Tensor:
     """The lower of the two shares of the other kind among the neighbours, over what equal distributions would have."""
     generated, real = mixed * (count + total - 1) / (k * count * total)
-    return generated.minimum(real)
+    worse: Tensor = generated.minimum(real)
+    return worse
 
 
 def _within(distances: Distances, lower: Tensor, columns: Tensor, k: int, subsets: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from genbench.support.store import release
 
 
 def reference_samples(job: Job, data: Dataset) -> Samples:
-    """The images of a reference row: uniform levels for `noise`, else training images, for `real` the held-out first."""
+    """The images of a reference row: uniform levels for `noise`, else training images; for `real`, held-out ones."""
     if job.model == "noise":
         generator = np.random.default_rng(derive_seed(job.seed, "noise"))
         return Samples(generator.integers(0, 256, (job.samples, *data.shape), dtype=np.uint8))
