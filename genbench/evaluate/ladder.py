@@ -52,7 +52,8 @@ def ruler_of(own: Extractor, data: Dataset, count: int, settings: EvaluationSett
     )  # fmt: skip
     ladder = Ladder(own, data, count, settings, cache)
     behind = {
-        "version": LADDER, "dataset": data.digest, "pixels": PIXELS, "extractor": own.describe(), "images": ladder.count,
+        "version": LADDER, "dataset": data.digest, "pixels": PIXELS, "extractor": own.describe(),
+        "images": ladder.count,
         "settings": settings.model_dump(mode="json"), "versions": versions(),
     }  # fmt: skip
     folder = cache / "rulers" / f"{own.name}-{data.name}-{digests.settings_digest(behind)[:16]}"
