@@ -184,18 +184,18 @@ def test_a_blur_keeps_what_is_constant_and_spreads_a_point_as_a_gaussian():
 
 @pytest.fixture(scope="module")
 def digits_in_a_hurry(digits):
-    """A classifier of the digits, its features of test images, and of images that it has not been trained on."""
+    """A classifier of the digits, the same as an extractor, test images, and images that it has not been trained on."""
     order = np.random.default_rng(0).permutation(len(digits.train))
     examples = Examples(digits.train.images, digits.train.labels, order[350:], order[:350])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier_training, "UPDATES", 100)
         patch.setattr(classifier, "FEW", len(digits.train))
         model = train_classifier(examples, 10)
-    return Extractor("toy", model, model.dim, 10, {}), digits.test.images, digits.train.images[order[:350]]
+    return model, Extractor("toy", model, model.dim, 10, {}), digits.test.images, digits.train.images[order[:350]]
 
 
 def test_what_is_no_digit_is_far_from_the_digits(digits_in_a_hurry):
-    own, test, held_out = digits_in_a_hurry
+    model, own, test, held_out = digits_in_a_hurry
     rng = np.random.default_rng(0)
     mean, deviation = test.mean(0), test.std(0)
     wrong = {
@@ -211,6 +211,12 @@ def test_what_is_no_digit_is_far_from_the_digits(digits_in_a_hurry):
         assert fid(found, reference).value > 10 * fid(real, reference).value, name
         if name != "gaussian":  # which takes longer to learn
             assert precision_recall(found, reference)[0].value < precise / 4, name
+        assert rejected(model, stack) > 0.3 > 0.2 > rejected(model, held_out), name
+
+
+def rejected(model, stack):
+    """The mean probability that an image is of no class."""
+    return float(model.outputs(to_float(torch.from_numpy(stack)))[1][:, 10].sigmoid().mean())
 
 
 def saved(tmp_path):
