@@ -142,13 +142,13 @@ def _nearer(others: Tensor, own: Tensor) -> Tensor:
     each kind, sorted: the m-th of the others is one if it is nearer than the (k - m + 1)-th of the own kind. Of two as
     far, either may come first: this is the mean of both orders."""
     own = own.flip(-1)
-    return ((others <= own).double() + (others < own)).sum(-1).sum(0) / 2
+    nearer = (others <= own).double() + (others < own)
+    return nearer.sum(-1).sum(0) / 2
 
 
 def _worse(mixed: Tensor, count: Tensor | int, total: int, k: int) -> Tensor:
     """The lower of the two shares of the other kind among the neighbours, over what equal distributions would have."""
-    generated, real = mixed * (count + total - 1) / (k * count * total)
-    return generated.minimum(real)
+    return (mixed * (count + total - 1) / (k * count * total)).amin(0)
 
 
 def _within(distances: Distances, lower: Tensor, columns: Tensor, k: int, subsets: Tensor) -> Tensor:
