@@ -1,10 +1,10 @@
-"""Plant twelve mistakes, one at a time, in a copy of the source, and check that the tests catch each of them.
+"""Plant mistakes, one at a time, in a copy of the source, and check that the tests catch each of them.
 
     python tools/mutations.py [NAME...]
 
-Prints a table and `12 of 12`; exits with 1 if a mistake survives. A mistake is an exact text that occurs once in
-genbench/ or plugins/ and its replacement, so that it moves with the code. If the text is gone, an error
-says so: find the code and fix the table below.
+Prints a table and how many were noticed; exits with 1 if a mistake survives. A mistake is an exact text that occurs
+once in genbench/ or plugins/ and its replacement, so that it moves with the code. If the text is gone, an error says
+so: find the code and fix the table below.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ MUTATIONS = (
     ),
     Mutation(
         "a point counted among its own neighbours",
-        "radii = Distances(reference, reference).kth(k + 1)",
-        "radii = Distances(reference, reference).kth(k)",
+        "theirs_own = theirs.closest(*theirs.nearest(k + 1 + SPARE), k + 1)[:, 1:]",
+        "theirs_own = theirs.closest(*theirs.nearest(k + 1 + SPARE), k + 1)[:, :-1]",
         "the manifold would reach to the k-1-th neighbour only",
         ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
@@ -124,6 +124,34 @@ MUTATIONS = (
         "Case(generated, settings, train, train or test, held_out or test, no_classes)",
         "a model that memorises would win",
         ("tests/test_fidelity.py", "tests/test_measurements.py"),
+    ),
+    Mutation(
+        "the two-sample test of the generated images alone",
+        "    return (mixed * (count + total - 1) / (k * count * total)).amin(0)\n",
+        "    return (mixed * (count + total - 1) / (k * count * total))[0]\n",
+        "samples scattered far outside of the data would pass for real",
+        ("tests/test_metrics.py::test_two_sample_falls_with_every_distance_and_to_nothing",),
+    ),
+    Mutation(
+        "the two-sample test without its upper bound",
+        "Value(min(1.0, float(_worse(counted.mixed, len(generated), total, k))))",
+        "Value(float(_worse(counted.mixed, len(generated), total, k)))",
+        "copies of the reference would beat real images",
+        ("tests/test_metrics.py::test_copies_and_repeats_are_no_better_than_real_images",),
+    ),
+    Mutation(
+        "a sample among its own neighbours in the two-sample test",
+        "ours_own, own_of = ours.closest(*near, k + 1)[:, 1:], _within",
+        "ours_own, own_of = ours.closest(*near, k + 1)[:, :-1], _within",
+        "every sample would have its like for a neighbour",
+        ("tests/test_metrics.py::test_two_sample_by_hand",),
+    ),
+    Mutation(
+        "closed balls made open",
+        "keep[open_] = self.exact(start + i_open, j_open) <= radius",
+        "keep[open_] = self.exact(start + i_open, j_open) < radius",
+        "exact copies would lie outside of balls of radius 0",
+        ("tests/test_metrics.py::test_ties_and_copies_are_inside", "tests/test_fidelity.py"),
     ),
 )
 
