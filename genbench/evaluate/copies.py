@@ -184,13 +184,8 @@ def _blocks(images: np.ndarray) -> Iterator[np.ndarray]:
 
 def _pictures(images: np.ndarray, shifted: bool = True) -> Tensor:
     """Averaged pictures (s, N, d), float32, of images under every shift or none."""
-<<<<<<< HEAD
-    height, width = (max(1, min(SIDE, side)) for side in images.shape[2:])
-    return torch.stack([adaptive_avg_pool2d(cut, (height, width)).flatten(1) for cut in _cuts(images, shifted)])
-=======
     high, wide = (max(1, min(SIDE, side // 2)) for side in images.shape[2:])
     return torch.stack([adaptive_avg_pool2d(cut, (high, wide)).flatten(1) for cut in _cuts(images, shifted)])
->>>>>>> copies
 
 
 def _cuts(images: np.ndarray, shifted: bool = True) -> Iterator[Tensor]:

@@ -54,7 +54,7 @@ class Measurement(Stored):
     once. `parts` are named summands of the value, in its unit (the terms of a bound); those of a share that is
     held against real images are these images' own: `real`, and `real_high`, the upper end of its 95 % interval.
     `discrete` means that a likelihood is that of the 256 levels themselves, not a density of dequantised images, which
-    bounds it. `deviation` is over the subsets or splits whose mean the value is: papers print it, but it is not an error.
+    bounds it. `deviation` is over the subsets or splits whose mean the value is: papers print it, but it is no error.
 
     An unknown field is refused when a measurement is made, and kept when a record is read.
     """
