@@ -62,10 +62,13 @@ def denied(name: str) -> Iterator[None]:
 
 
 def tree(folder: Path) -> dict[str, tuple]:
-    """All that is below a folder, with what would change if it were written; a lock says only who had it."""
+    """All that is below a folder, with what would change if it were written.
+
+    A lock says only who had it, and a mark when arrays were last found whole: copying them has changed their inodes.
+    """
     found = {}
     for path in sorted(folder.rglob("*")):
-        if "__pycache__" not in path.parts and path.name != ".lock":
+        if "__pycache__" not in path.parts and path.name not in (".lock", "checked.json"):
             about = path.lstat()
             content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
             found[str(path)] = (about.st_mode, about.st_mtime_ns if path.is_file() else 0, content)

@@ -114,7 +114,7 @@ CASES = {
     "a report of nothing": Case("report empty -o x", 2, ("empty", "no record.json"), {"empty": None}),
     "a verification of nothing": Case("verify nowhere", 2, ("nowhere", "no run here")),
     "a comparison with nothing": Case("compare runs/model nowhere", 2, "nowhere", runs=True),
-    "a comparison with several": Case("compare runs/model runs", 2, ("3 runs", "one run folder"), runs=True),
+    "a comparison with several": Case("compare runs/model runs", 2, ("4 runs", "one run folder"), runs=True),
     "samples of nothing": Case("sample nowhere", 2, "nowhere"),
     "samples of real images": Case("sample runs/real", 2, ("runs/real", "no model"), runs=True),
     "an empty record": beside(RECORD, "", "model/record.json", "line 1"),
@@ -140,8 +140,9 @@ CASES = {
     "a record that was changed": record(lambda r: r["measurements"][0].update(value=1.0), "changed since", "genbench verify"),
     "a digit of a record": beside(RECORD, swapped(b'"seed": 0', b'"seed": 1'), "model/record.json", "changed since"),
     "no record that can be read": Case(
-        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "fix all 3: `rm -rf runs/", "genbench verify"),
-        {RECORD: "", "runs/real/record.json": "{", "runs/noise/record.json": b"\xff"}, runs=True,
+        "table runs", 3, ("model/record.json", "real/record.json", "noise/record.json", "fix all 4: `rm -rf runs/", "genbench verify"),
+        {RECORD: "", "runs/real/record.json": "{", "runs/noise/record.json": b"\xff",
+         "runs/copies/record.json": "[]"}, runs=True,
     ),
     "a report of a broken record": at(
         "report runs -o pages", 3, RECORD, "{", "model/record.json", shown="pages/index.html", made="pages"
