@@ -225,8 +225,8 @@ MUTATIONS = (
     ),
     Mutation(
         "prepared arrays used unchecked",
-        "    if not _is_marked(folder, about, states, now):\n",
-        "    if False:\n",
+        "    if _is_marked(folder, said, states, now):\n",
+        "    if True:\n",
         "altered pixels would be scored under the old digest",
         ("tests/test_prepared_files.py",),
     ),

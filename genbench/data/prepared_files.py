@@ -43,12 +43,14 @@ def checked(folder: Path) -> dict[str, Any]:
     They are read whole, which a mark then spares the next process, unless a mark says that this has been done. Of
     processes that train one model together only the first checks. Raises as `read_whole`.
     """
-    about, states, now = read_about(folder), _states(folder), time.time_ns()
-    if not _is_marked(folder, about, states, now):
-        about = read_whole(folder)
-        with suppress(EnvironmentProblem):  # a cache that only its owner may write
+    said, states, now = read_about(folder), _states(folder), time.time_ns()
+    if _is_marked(folder, said, states, now):
+        return said
+    about = read_whole(folder)
+    with suppress(EnvironmentProblem):  # a cache that only its owner may write
+        if about != said:
             write_sealed(folder / ABOUT, about)
-            _mark(folder, about, states, now)
+        _mark(folder, about, states, now)
     return about
 
 
