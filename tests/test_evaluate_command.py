@@ -33,7 +33,7 @@ def test_samples_made_elsewhere_are_a_row_under_the_same_protocol(genbench, runs
         assert m["protocol"] in original["protocols"]
     (source,) = record["external_data"]
     assert source.startswith("theirs.npy") and "SHA-256" in source and str(samples.parent) not in json.dumps(record)
-    tables = genbench("table", runs, "--format", "json").json
+    tables = genbench("table", runs, "--layout", "full", "--format", "json").json
     assert {row["label"] for row in tables["tables"][0]["rows"]} == {"real", "copies", "noise", "mine", "theirs"}
     assert genbench("verify", runs).code == 0
 

@@ -32,8 +32,8 @@ class Extractor:
     trained on this dataset, and `refusal` says why its features are not to be trusted; "" if they are.
     """
 
-    most_controls = 1000
-    """Images of each spoilt set that the extractor is tried on, at most."""
+    most_controls = 500
+    """Images of each spoilt set that the extractor is tried on, at most: a large network takes seconds for them."""
     about: Mapping[str, Any] = {}
     refusal = ""
 

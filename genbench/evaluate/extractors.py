@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local-classifier"
 GENERAL = "inception-v3-compat"
+SMALL_NETWORK_CONTROLS = 2000
+"""Images of each spoilt set for a classifier, which takes a second or two for them."""
 
 Registered = Mapping[str, tuple[Callable[[], Any], str]]
 
@@ -136,11 +138,15 @@ def _classifier(name: str, file: Path, device: str) -> Extractor:
         "weights_sha256": facts.sha256, "layer": "penultimate", "resize": "none", "local": name == LOCAL,
         "trained_on": facts.trained_on,
     }  # fmt: skip
-    if name != LOCAL:
-        return Extractor(name, model, model.dim, model.num_classes, identity, device)
-    identity |= facts.model_dump(include={"recipe", "updates", *TOLD})
-    about = classifier_facts(facts)
-    return Extractor(name, model, model.dim, model.num_classes, identity, device, about=about, refusal=refusal(about))
+    about: dict[str, Any] = {}
+    if name == LOCAL:
+        identity |= facts.model_dump(include={"recipe", "updates", *TOLD})
+        about = classifier_facts(facts)
+    own = Extractor(
+        name, model, model.dim, model.num_classes, identity, device, about=about, refusal=refusal(about) if about else ""
+    )  # fmt: skip
+    own.most_controls = SMALL_NETWORK_CONTROLS
+    return own
 
 
 class Pretrained:
