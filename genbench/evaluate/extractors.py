@@ -138,12 +138,13 @@ def _classifier(name: str, file: Path, device: str) -> Extractor:
         "weights_sha256": facts.sha256, "layer": "penultimate", "resize": "none", "local": name == LOCAL,
         "trained_on": facts.trained_on,
     }  # fmt: skip
-    about: dict[str, Any] = {}
+    about, refused = {}, ""
     if name == LOCAL:
         identity |= facts.model_dump(include={"recipe", "updates", *TOLD})
         about = classifier_facts(facts)
+        refused = refusal(about)
     own = Extractor(
-        name, model, model.dim, model.num_classes, identity, device, about=about, refusal=refusal(about) if about else ""
+        name, model, model.dim, model.num_classes, identity, device, about=about, refusal=refused
     )  # fmt: skip
     own.most_controls = SMALL_NETWORK_CONTROLS
     return own
