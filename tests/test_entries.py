@@ -88,7 +88,8 @@ def test_metrics_stand_in_the_order_of_their_places():
         "inception_score", "fid_test", "kid_test", "fid_test_infinity", "fid_train", "kid_train",
     ]  # fmt: skip
     assert metrics_in("quality") == [
-        "inception_score", "fid_test", "fid_train", "memorised_share", "copied_share", "copied_test_share",
+        "inception_score", "fid_test", "fid_train", "two_sample", "memorised_share", "copied_share",
+        "copied_test_share",
     ]  # fmt: skip
     assert metrics_in("cost") == ["fid_test", "inception_score", "precision", "recall"]
     assert metrics_against("train") == ["fid_train", "kid_train", "memorised_share", "copied_share"]

@@ -224,7 +224,7 @@ def test_two_at_a_time_and_an_executor_of_fifteen_lines_leave_the_same_bytes(gen
     words = ["run", "--plugin", gaussian_plugin, "-m", "mine", *SMALL]
     assert genbench(*words, "--jobs", 2, "--out", "two").code == 0
     own = genbench(*words, "--plugin", "command.py", "--executor", "command", "--out", "own")
-    assert own.code == 0 and "(3/3)" in own.err and "mine" in own.out, own.err
+    assert own.code == 0 and "(4/4)" in own.err and "mine" in own.out, own.err
     assert essence(runs) == essence(tmp_path / "two") == essence(tmp_path / "own")
     executors = [record_of(run_of(tmp_path / out, "mine"))["environment"]["executor"] for out in ("two", "own")]
     assert executors == ["local", "command"]
@@ -252,7 +252,7 @@ def test_jobs_that_an_executor_says_nothing_of_are_named(genbench, tmp_path):
 
 def test_a_plan_says_how_long_the_jobs_take_together(genbench, runs, gaussian_plugin):
     words = ["plan", "--plugin", gaussian_plugin, "-m", "mine", *SMALL, "--seeds", 4, "--jobs", 2]
-    assert "time unknown; no earlier run of mine, real, noise." in genbench(*words, "--out", "elsewhere").out
+    assert "time unknown; no earlier run of mine, real, noise, copies." in genbench(*words, "--out", "elsewhere").out
     known = genbench(*words, "--out", runs)
     seconds = record_seconds(run_of(runs, "mine"))
     (said,) = re.findall(r"2 jobs at a time, longest first: ~(\S+) s in all\.", known.out)
