@@ -20,6 +20,8 @@ from genbench.records.samples import Samples, StoredSamples, write_samples
 from genbench.running.defaults import load_plugins
 
 PLUGIN = '''
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -48,7 +50,10 @@ class Levels(Source):
 
 
 class Painter(Model):
-    """Paints the level of its vector; refuses images that are not of their vector's level."""
+    """Paints the level of its vector; refuses images of one level that is not their vector's.
+
+    Images of several levels are none of the dataset's: its mass is tried on them.
+    """
 
     name = "painter"
     conditions = ("vector",)
@@ -58,7 +63,8 @@ class Painter(Model):
         self.of_vector = nn.Linear(*data.condition.shape, 1)
 
     def check(self, images, condition):
-        assert torch.allclose(images.mean((1, 2, 3)), condition["vector"][:, 0], atol=0.02)
+        if images.flatten(1).std(1).max() < 0.02:
+            assert torch.allclose(images.mean((1, 2, 3)), condition["vector"][:, 0], atol=0.02)
 
     def loss(self, phase, batch):
         assert batch.labels is None
@@ -67,7 +73,7 @@ class Painter(Model):
 
     def log_prob(self, images, condition=None):
         self.check(images, condition)
-        return torch.zeros(len(images))
+        return torch.full((len(images),), -self.data.dims * math.log(2))
 
     def sample(self, n, condition=None):
         assert len(condition) == n

@@ -61,6 +61,7 @@ ALLOWED = {
     ("report/build.py", ""): "into the folder that atomic_folder gave build",
     ("report/pages.py", "write"): "into the folder that atomic_folder gave build",
     ("report/pictures.py", "_write"): "into memory",
+    ("evaluate/controls.py", "compress"): "into memory",
     ("devices.py", "reset_peak_memory"): "a switch of the kernel's, below /proc",
     ("cli/main.py", "report_bug"): "the traceback of a bug of ours, in the folder of temporary files",
 }

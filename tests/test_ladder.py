@@ -208,7 +208,7 @@ def test_a_blind_extractor_is_found_out(digits, tmp_path):
 
 def test_one_that_sees_is_admitted_and_remembered(digits, tmp_path, monkeypatch):
     ruler = tried(pixels, 16, digits, tmp_path)
-    assert ruler.verdicts["fid_test"] == ruler.verdicts["coverage"] == "", ruler.verdicts
+    assert ruler.verdicts["fid_test"] == ruler.verdicts["memorised_share"] == "", ruler.verdicts
     real, noise = (next(r for r in ruler.rungs if r.control == name).values for name in (REAL, NOISE))
     assert noise["fid_test"] > 10 * real["fid_test"] and noise["coverage"] < real["coverage"] / 2
     copies = next(r for r in ruler.rungs if r.control == COPIES).values
@@ -237,12 +237,12 @@ def test_what_a_classifier_was_trained_on_is_no_control(digits):
 
 
 def test_the_check_from_the_command_line(genbench):
-    result = genbench("extractors", "--check", "-d", "digits", "--samples", "60", "--device", "cpu", "--json")
+    result = genbench("extractors", "--check", "-d", "digits", "--samples", "200", "--device", "cpu", "--json")
     assert result.code == 0, result.err
     (ruler,) = result.json
-    assert (ruler["extractor"], ruler["images"]) == ("digits-classifier-v1", 60)
+    assert (ruler["extractor"], ruler["images"]) == ("digits-classifier-v1", 200)
     assert ruler["verdicts"]["fid_test"] == "" and len(ruler["rungs"]) > 25
-    text = genbench("extractors", "--check", "-d", "digits", "--samples", "60", "--device", "cpu")
+    text = genbench("extractors", "--check", "-d", "digits", "--samples", "200", "--device", "cpu")
     assert "FID test" in text.out and max(map(len, text.out.splitlines())) <= 80
     for words in (["--check"], ["--check", "-d", "digitz"], ["--check", "-d", "digits", "--extractor", "nope"]):
         result = genbench("extractors", *words)

@@ -127,7 +127,7 @@ CONTROLS = (
     Control("added noise", add_noise, (20, 50, 120), "σ {:.0f} levels"),
     Control("JPEG", compress, (80, 93, 99), "{:.0f} % lossy"),
     Control("occlusion", occlude, (1 / 16, 1 / 6, 1 / 2), "{:.0%} covered"),
-    Control("contrast", flatten, (0.25, 0.5, 0.8), "{:.0%} lost"),
+    Control("contrast", flatten, (0.2, 0.4, 0.8), "{:.0%} lost"),
     Control("shuffled pixels", shuffle, (0.1, 0.3, 1.0), "{:.0%} moved"),
     Control("mean image", fade, (0.2, 0.4, 0.7), "{:.0%} mean"),
     Control("repeats", repeat, (3, 10, 40), "{:.0f} times", "diversity"),

@@ -20,6 +20,7 @@ REAL, HALVES, COPIES, NOISE = "real", "test halves", "copies", "noise"
 """Controls that have columns of their own in a table of a ruler, or that are no change for the worse."""
 WIDTH = 80
 LONGEST = 30
+NAME = 26
 Named = tuple[str, str, Ruler]
 """The name and the digest of a dataset, and a ruler on it."""
 
@@ -99,7 +100,7 @@ def ruler_text(ruler: Ruler) -> str:
         able = "no" if ruler.verdicts[metric] else "yes"
         heading = shortened(printable(metric_named(metric).heading), LONGEST)
         real, noise = (value_of(ruler, control, metric) for control in (REAL, NOISE))
-        lines.append((heading, able, real, value, shortened(printable(name), LONGEST), noise))
+        lines.append((heading, able, real, value, shortened(printable(name), NAME), noise))
     sizes = [max(width(line[i]) for line in lines) for i in range(len(lines[0]))]
     rule = "─" * min(WIDTH, sum(sizes) + 2 * len(sizes) - 2)
     written = ["  ".join(_padded(word, size, i) for i, (word, size) in enumerate(zip(line, sizes))) for line in lines]
