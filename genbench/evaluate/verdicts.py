@@ -68,9 +68,13 @@ class Trial:
     @cached_property
     def ladders(self) -> list[list[Rung]]:
         """The rungs of each control that the metric must see, weakest first, behind the unspoilt images."""
+        return self.ladders_of(*RELEVANT[self.metric.sees])
+
+    def ladders_of(self, *losses: str) -> list[list[Rung]]:
+        """The rungs of each control that takes one of these away."""
         found = []
         for control, loss in LOSSES.items():
-            rungs = self.of(control) if loss in RELEVANT[self.metric.sees] and control != NOISE else []
+            rungs = self.of(control) if loss in losses and control != NOISE else []
             if rungs:
                 found.append(rungs if not rungs[0].strength else [self.real, *rungs])
         return found
@@ -107,10 +111,10 @@ class Trial:
             yield from self.halves_not_nearest()
 
     def noise_not_worst(self) -> Iterator[str]:
-        """Noise must be worse than real images, and no better than any that are not spoilt as far as it goes."""
+        """Noise must be worse than real images, and no better than images whose fidelity is spoilt less than fully."""
         if self.worse(self.noise, self.real) <= CLEAR:
             yield f"uniform noise scores {self.words(self.noise)}, held-out real images {self.words(self.real)}"
-        for rung in (rung for ladder in self.ladders for rung in ladder[:-1]):
+        for rung in (rung for ladder in self.ladders_of("fidelity") for rung in ladder[:-1]):
             if self.worse(rung, self.noise) > CLEAR:
                 yield (
                     f"uniform noise scores {self.words(self.noise)}, better than real images with {described(rung)}, "
@@ -118,8 +122,9 @@ class Trial:
                 )
 
     def real_not_best(self) -> Iterator[str]:
-        """Nothing may be better than held-out real images."""
-        for rung in (rung for ladder in self.ladders for rung in ladder[1:]):
+        """Nothing may be better than held-out real images; but what has less diversity may have a higher fidelity."""
+        seen = self.ladders if self.metric.sees == "fidelity" else self.ladders_of(*LOSSES.values())
+        for rung in (rung for ladder in seen for rung in ladder[1:]):
             if self.worse(self.real, rung) > CLEAR:
                 yield (
                     f"real images with {described(rung)} score {self.words(rung)}, better than without, "
