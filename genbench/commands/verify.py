@@ -103,7 +103,7 @@ def verify_run(folder: Path) -> RunCheck:
             continue
         faults += _guarded(faults, name.as_posix(), lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
     for part in (*folder.glob("curve/*/scores.json"), *folder.glob(f"{store.MEASURED}/*.json")):
-        _guarded(faults, part.relative_to(folder).as_posix(), lambda at=part: read_sealed(at, ""))  # type: ignore[misc]
+        _guarded(faults, part.relative_to(folder).as_posix(), lambda at=part: read_sealed(at, "", required=False))  # type: ignore[misc]
     faults = list(dict.fromkeys(faults))
     if faults:
         return RunCheck(str(folder), "wrong", faults, _way_out(folder, faults, there))
