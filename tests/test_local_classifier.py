@@ -8,7 +8,8 @@ from finished import record_of, run_of
 
 from genbench.evaluate import classifier_training, local_classifier
 from genbench.evaluate.extractors import extractor
-from genbench.evaluate.local_classifier import classifier_facts, held_out, refusal
+from genbench.evaluate.held_out import held_out
+from genbench.evaluate.local_classifier import refusal
 from genbench.records.job import Runtime
 
 
@@ -34,8 +35,7 @@ def test_it_sees_no_image_that_is_held_out_and_tells_its_accuracy(tmp_path, digi
     monkeypatch.setattr(classifier_training.Best, "consider", keep_the_last)
     own = extractor("local-classifier", digits, Runtime(cache=tmp_path))
     assert not np.isin(np.concatenate(seen), held_out(digits)).any()
-    about = own.describe()
-    facts = classifier_facts(about)
+    about, facts = own.describe(), own.about
     assert facts["classes"] == 10 and facts["held_out_images"] == len(held_out(digits)) and about["updates"] == 30
     assert facts["train_images"] + facts["held_out_images"] == len(digits.train)
     for split in ("train", "held_out", "test"):
