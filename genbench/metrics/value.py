@@ -45,21 +45,21 @@ def with_error(
     value: Value, stderr: float, degrees: float = math.inf, low: float = -math.inf, high: float = math.inf
 ) -> Value:
     """The value with its standard error and the 95 % interval of Student's t, clipped to what is possible."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # scipy.stats takes a second to import
 
     if value.value is None:
         return value
-    reach = float(t.ppf(0.975, degrees)) * stderr
+    reach = float(stdtrit(degrees, 0.975)) * stderr
     return replace(value, stderr=stderr, interval=(max(low, value.value - reach), min(high, value.value + reach)))
 
 
 def share(count: int, total: int) -> Value:
     """A share of independent images: binomial standard error, and the exact interval of Clopper and Pearson (1934)."""
-    from scipy.stats import binomtest
+    from scipy.special import betaincinv
 
     part = count / total
-    interval = binomtest(count, total).proportion_ci(0.95, method="exact")
-    low, high = float(interval.low), float(interval.high)
+    low = float(betaincinv(count, total - count + 1, 0.025)) if count else 0.0
+    high = float(betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
     return Value(part, stderr=math.sqrt(part * (1 - part) / total), interval=(low, high))
 
 
