@@ -17,6 +17,7 @@ from genbench.records.record import CurvePoint
 from genbench.records.training_state import CurveState, KeptPoint
 from genbench.running import curve
 from genbench.support import store
+from genbench.support.sealed import write_sealed
 from genbench.training import loop
 from genbench.training.keeper import FIRST_SHARE, Keeper, shares
 from genbench.training.loop import Trainer
@@ -217,7 +218,7 @@ def test_a_curve_changes_neither_the_job_nor_its_samples(runs, genbench, tmp_pat
     assert row["done"] and stamp <= weights.stat().st_mtime_ns
 
 
-def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_path):
+def test_points_are_scored_once_and_a_broken_one_leads_to_its_way_out(runs, genbench, tmp_path):
     import shutil
 
     shutil.copytree(runs, tmp_path / "copy")
@@ -227,15 +228,15 @@ def test_points_are_scored_once_and_a_broken_one_says_so(runs, genbench, tmp_pat
     (run / "record.json").unlink()
     (run / "curve" / "2" / store.DRAWN / "0").mkdir(parents=True)  # left by a kill between scores and removal
     (run / "curve" / "1" / "scores.json").unlink()
-    (run / "curve" / "1" / "ema.safetensors").write_bytes(b"no weights")
     arguments = ["-d", "digits", "-m", "gaussian", "--budget", "40steps", "--samples", 100, "--likelihood-images", 4]
     assert genbench("run", *arguments, "--device", "cpu", "--out", "copy/runs").code == 0
     after = record(tmp_path / "copy", "gaussian")
-    assert scores.stat().st_mtime_ns == stamp and after["curve"][1:] == before["curve"][1:]
-    assert not list(run.rglob(store.DRAWN))
-    broken = after["curve"][0]
-    assert broken["status"] == "failed" and "ema.safetensors" in broken["note"] and not broken["measurements"]
-    assert broken["steps"] == 1 and set(before["protocols"]) == set(after["protocols"])
+    assert scores.stat().st_mtime_ns == stamp and after["curve"] == before["curve"]
+    assert not list(run.rglob(store.DRAWN)) and set(before["protocols"]) == set(after["protocols"])
+    (run / "record.json").unlink()
+    (run / "curve" / "1" / "ema.safetensors").write_bytes(b"no weights")
+    result = genbench("run", *arguments, "--device", "cpu", "--out", "copy/runs")
+    assert result.code == 3 and "ema.safetensors" in result.err and "rm -rf" in result.err
 
 
 CORNERS = """
@@ -270,7 +271,7 @@ def test_a_curve_in_another_extractor_joins_the_first(runs, genbench, tmp_path):
 
 def test_scores_in_another_extractor_or_another_version_of_one_are_not_reused(tmp_path):
     old = toy_job(tmp_path, extractor_stamps={"inception": "1"})
-    store.write_json(tmp_path / "scores.json", {"key": curve._key(old), "measurements": [], "protocols": {}})
+    write_sealed(tmp_path / "scores.json", {"key": curve._key(old), "measurements": [], "protocols": {}})
     assert curve._stored(tmp_path, old) == ([], {})
     for stamps in ({"inception": "2"}, {"inception": "1", "vgg": "1"}):
         assert curve._stored(tmp_path, toy_job(tmp_path, extractor_stamps=stamps)) is None

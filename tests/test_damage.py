@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genbench.evaluate import classifier
+from genbench.evaluate import classifier_training
 from genbench.executors import local
 from genbench.records.job import Job
 from genbench.running import run as running
@@ -108,7 +108,7 @@ def short():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(local, "supervise", inline)
         patch.setattr(local, "start_forkserver", lambda: None)
-        patch.setattr(classifier, "UPDATES", 20)
+        patch.setattr(classifier_training, "UPDATES", 20)
         yield patch
 
 

@@ -152,15 +152,18 @@ def test_bad_words_for_a_finished_run(genbench, runs, name):
 def test_a_run_that_failed_has_nothing_to_score(genbench, runs):
     file = run_of(runs, "mine") / "record.json"
     plain = json.loads(file.read_text())
+    del plain["digest"]
     file.write_text(json.dumps({**plain, "status": "failed", "error": {"type": "E", "message": "m"}}))
     result = score(genbench, file.parent, "digits-classifier-v1")
     assert result.code == 2 and "failed" in result.err
 
 
 def test_a_run_on_other_data_of_that_name_is_not_scored(genbench, runs):
-    for file in (run_of(runs, "mine") / "record.json", run_of(runs, "mine") / "job.json"):
-        digest = record_of(run_of(runs, "noise"))["dataset"]["digest"]
-        file.write_text(file.read_text().replace(digest, "0" * 64))
+    digest = record_of(run_of(runs, "noise"))["dataset"]["digest"]
+    for file, seal in ((run_of(runs, "mine") / "record.json", "digest"), (run_of(runs, "mine") / "job.json", "seal")):
+        plain = json.loads(file.read_text().replace(digest, "0" * 64))
+        del plain[seal]
+        file.write_text(json.dumps(plain))
     result = score(genbench, run_of(runs, "mine"), "digits-classifier-v1")
     assert result.code == 2 and "digest" in result.err
 

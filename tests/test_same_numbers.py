@@ -48,7 +48,7 @@ def test_rows_are_equal_whatever_their_ids_and_environment(told):
         for each in record["measurements"]:
             each["protocol"] = f"new{each['protocol']}"
 
-    rows = ["mine on digits, seed 0", "noise on digits, seed 0", "real on digits, seed 0"]
+    rows = ["copies on digits, seed 0", "mine on digits, seed 0", "noise on digits, seed 0", "real on digits, seed 0"]
     assert told(rename) == (0, [f"equal    {row}" for row in rows])
 
 
@@ -59,7 +59,7 @@ def test_a_sample_that_differs_in_one_level_is_named(told):
         np.save(folder / "samples.npy", images)
 
     differing, lines = told(brighten)
-    assert differing == 1 and lines[:2] == ["differs  mine on digits, seed 0", "           samples.npy: other bytes"]
+    assert differing == 1 and lines[1:3] == ["differs  mine on digits, seed 0", "           samples.npy: other bytes"]
 
 
 @pytest.mark.parametrize("field", ["value", "stderr", "interval"])
@@ -69,7 +69,7 @@ def test_a_number_that_differs_is_named(told, field):
         each[field] = [0.0, 1.0] if field == "interval" else 7.0
 
     differing, lines = told(move)
-    assert differing == 1 and f"fid_test (digits-classifier-v1), {field}: " in lines[1] and len(lines) == 4
+    assert differing == 1 and f"fid_test (digits-classifier-v1), {field}: " in lines[2] and len(lines) == 5
 
 
 def test_another_setting_of_a_measurement_is_named(told):
@@ -78,7 +78,7 @@ def test_another_setting_of_a_measurement_is_named(told):
         record["protocols"][each["protocol"]]["seed"] = 7
 
     differing, lines = told(reseed)
-    assert differing == 1 and lines[1].strip() == "fid_test (digits-classifier-v1), settings.seed: 2020 -> 7"
+    assert differing == 1 and lines[2].strip() == "fid_test (digits-classifier-v1), settings.seed: 2020 -> 7"
 
 
 def test_a_measurement_or_a_row_that_is_gone_is_named(told):

@@ -104,7 +104,7 @@ def test_in_cached_features_and_classifiers(tmp_path, digits):
     with pytest.raises(CorruptData, match="not safetensors"):
         reference_features(own, digits, "test", tmp_path)
     classifier.save_classifier(
-        tmp_path / "c.json", classifier.Classifier((1, 8, 8), 10), about="", trained_on="", train_images=1
+        tmp_path / "c.json", classifier.Classifier((1, 8, 8), 10, 8, (4, 4)), about="", trained_on="", train_images=1
     )
     (tmp_path / "c.safetensors").write_bytes(PICKLE)
     vouch(tmp_path / "c.safetensors")
