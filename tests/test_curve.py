@@ -233,7 +233,8 @@ def test_points_are_scored_once_and_a_broken_one_leads_to_its_way_out(runs, genb
     after = record(tmp_path / "copy", "gaussian")
     assert scores.stat().st_mtime_ns == stamp and after["curve"] == before["curve"]
     assert not list(run.rglob(store.DRAWN)) and set(before["protocols"]) == set(after["protocols"])
-    (run / "record.json").unlink()
+    for name in ("record.json", "curve/1/scores.json"):
+        (run / name).unlink()
     (run / "curve" / "1" / "ema.safetensors").write_bytes(b"no weights")
     result = genbench("run", *arguments, "--device", "cpu", "--out", "copy/runs")
     assert result.code == 3 and "ema.safetensors" in result.err and "rm -rf" in result.err
