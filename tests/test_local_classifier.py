@@ -59,7 +59,8 @@ def test_one_that_guesses_is_refused():
     assert "no image" in refusal({"classes": 2})
 
 
-def test_its_training_is_planned_announced_and_booked_on_no_model(genbench, runs, monkeypatch):
+def test_its_training_is_planned_announced_and_booked_on_no_model(genbench, runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))  # other tests train it too
     monkeypatch.setattr(classifier_training, "UPDATES", 3)
     monkeypatch.setattr(local_classifier, "ESTIMATED_AFTER_SECONDS", 0.0)
     took, train = [], classifier_training.train_classifier

@@ -28,7 +28,7 @@ from genbench.data.entries import known_datasets  # noqa: E402
 from genbench.data.preparation import prepare  # noqa: E402
 from genbench.evaluate.classifier import RECIPE, accuracy, save_classifier  # noqa: E402
 from genbench.evaluate.classifier_training import Examples, train_classifier, updates_for  # noqa: E402
-from genbench.evaluate.local_classifier import parted  # noqa: E402
+from genbench.evaluate.held_out import parted  # noqa: E402
 
 
 def without(part: Part, others: list[Part]) -> Part:

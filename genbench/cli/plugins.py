@@ -66,12 +66,14 @@ def extractors(check: bool, dataset: str | None, names: tuple[str, ...], as_json
 
 def check_on(dataset: str | None, names: tuple[str, ...], as_json: bool, words: dict[str, Any]) -> None:
     """Try the extractors on a dataset and show the verdicts."""
-    from genbench.commands.ruler import Words, rulers
+    from genbench.commands.ruler import rulers
+    from genbench.commands.words import Words
     from genbench.tables.ruler import ruler_text
 
     if dataset is None:
         raise BadInput("--check: on which images?", "give -d DATASET; see `genbench datasets`")
-    found = rulers(Words(dataset, names, preparing=None if as_json else PreparationProgress(), **words))
+    preparing = None if as_json else PreparationProgress()
+    found = rulers(Words(dataset=dataset, extractors=names, preparing=preparing, **words))
     if as_json:
         show_json([ruler.model_dump(mode="json") for ruler in found])
         return

@@ -39,13 +39,13 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     SAMPLES is a folder of images, a .npy (uint8, N x C x H x W, N x H x W x C or N x H x W) or a .npz (`images` and
     optionally `labels`). RUN is a run folder, or a folder of run folders; its reference rows are scored too.
     """
-    from genbench.commands.evaluate import Words, score_runs, score_samples
+    from genbench.commands.evaluate import ScoringWords, score_runs, score_samples
     from genbench.commands.run import worst_exit_code
     from genbench.tables.build import make_tables
     from genbench.tables.formats import render
 
     runs = (target / "record.json").is_file() or next(target.glob("*/record.json"), None) is not None
-    given = Words(target=target, quiet=as_json, preparing=None if as_json else PreparationProgress(), **words)
+    given = ScoringWords(target=target, quiet=as_json, preparing=None if as_json else PreparationProgress(), **words)
     records = score_runs(given) if runs else score_samples(given)
     if as_json:
         click.echo(render(make_tables(records, "full"), "json"))

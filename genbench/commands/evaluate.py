@@ -10,18 +10,16 @@ from typing import Any
 
 import torch
 
+from genbench.commands.words import Words
 from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
-from genbench.data.folders import cache_root
 from genbench.data.foreign import Stack, open_samples, row_name
-from genbench.data.preparation import Progress
-from genbench.devices import exact_arithmetic, one_device, use_threads
+from genbench.devices import exact_arithmetic, use_threads
 from genbench.evaluate.extractors import check_extractors, extractor_names, extractor_stamps, known_extractors
 from genbench.evaluate.likelihood import protocol
-from genbench.executors.local import threads_for
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
-from genbench.planning.session import Request, check_out, open_datasets
+from genbench.planning.session import check_out
 from genbench.records.budget import Budget
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
@@ -40,51 +38,23 @@ from genbench.support.text import say
 ELSEWHERE = "the samples were made elsewhere: there is no model to have a likelihood"
 
 
-@dataclass(frozen=True)
-class Words:
-    """The words of the command line."""
+@dataclass(frozen=True, kw_only=True)
+class ScoringWords(Words):
+    """The words of `genbench evaluate`."""
 
     target: Path
-    dataset: str | None = None
     name: str | None = None
-    extractors: tuple[str, ...] = ()
-    samples: int | None = None
     conditional: bool = False
     labels: Path | None = None
     span: str | None = None
     allow_rank_deficient: bool = False
-    device: str = "auto"
-    plugins: tuple[str, ...] = ()
-    datasets: Path | None = None
-    data_root: Path | None = None
-    weights: Path | None = None
-    out: Path = Path("runs")
-    offline: bool = False
     quiet: bool = False
-    preparing: Progress | None = None
-    """Called with how far the preparation of a dataset is."""
-
-    @property
-    def files(self) -> list[Path]:
-        return [self.datasets] if self.datasets else []
-
-    def runtime(self) -> Runtime:
-        """The runtime that the words ask for."""
-        return Runtime(
-            device=str(one_device(self.device)), threads=threads_for(1), out=self.out, cache=cache_root(),
-            weights=self.weights, offline=self.offline, plugins=self.plugins,
-        )  # fmt: skip
-
-    def open_dataset(self, name: str, plugins: Plugins) -> Dataset:
-        """The named dataset, prepared. Raises BadInput with the nearest names for an unknown one."""
-        request = Request(None, {}, (), (), data_root=self.data_root, offline=self.offline)
-        return open_datasets([name], self.files, plugins, request, self.preparing)[name]
 
 
 # Samples made elsewhere
 
 
-def score_samples(words: Words) -> list[Record]:
+def score_samples(words: ScoringWords) -> list[Record]:
     """Score samples made elsewhere as a row, and add the reference rows if there are none."""
     if words.dataset is None:
         raise BadInput(
@@ -112,7 +82,7 @@ def score_samples(words: Words) -> list[Record]:
     return records
 
 
-def evaluation_of(words: Words, data: Dataset) -> EvaluationSettings:
+def evaluation_of(words: ScoringWords, data: Dataset) -> EvaluationSettings:
     """The settings of the dataset's other rows in the same folder, so that a table can rank them together."""
     changes: dict[str, Any] = {"extractors": extractor_names(words.extractors, data)}
     settings = EvaluationSettings()
@@ -209,7 +179,7 @@ def finished_count(job: Job) -> int | None:
 # Finished runs
 
 
-def score_runs(words: Words) -> list[Record]:
+def score_runs(words: ScoringWords) -> list[Record]:
     """Score finished runs, and the reference rows beside them, with more extractors."""
     unused = {"-d": words.dataset, "--name": words.name, "--samples": words.samples, "--labels": words.labels,
               "--range": words.span, "--conditional": words.conditional or None,
@@ -240,7 +210,7 @@ def finished(folder: Path, quiet: bool) -> bool:
     return scorable
 
 
-def light_plugins(words: Words, datasets: Iterable[str]) -> Plugins:
+def light_plugins(words: ScoringWords, datasets: Iterable[str]) -> Plugins:
     """No plugins if the extractors and datasets need none, so that a run can be scored without its model's plugin."""
     known = {row["name"] for row in known_extractors()}
     if words.plugins or not known.issuperset(words.extractors):

@@ -5,7 +5,6 @@ It is trained on first use and kept in the cache. Its training is announced, and
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
     from genbench.evaluate.classifier import Facts
 
-log = logging.getLogger("genbench")
 ESTIMATED_AFTER_SECONDS = 5.0
 """Of training, before its time is estimated from its pace."""
 TOLD = ("train_images", "held_out_images", "train_accuracy", "held_out_accuracy", "test_accuracy")

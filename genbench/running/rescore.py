@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.model import Model
-    from genbench.records.ruler import Ruler
     from genbench.records.samples import Samples
 
 
@@ -57,19 +56,15 @@ def in_features(
     from genbench.evaluate.samples import sample_measurements
     from genbench.running.references import reference_measurements
 
-    evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
-    job = job.model_copy(update={"evaluation": evaluation})
+    job = with_extractors(job, names)
     measure = reference_measurements if job.is_reference else sample_measurements
     found = [] if samples is None else measure(job, samples, data, plugins)
     return found if model is None else [*found, *rfid_measurements(FirstStage(job, model, data), plugins)]
 
 
-def rulers_of(names: Iterable[str], job: Job, data: Dataset, plugins: Plugins) -> dict[str, Ruler]:
-    """What is known of the named extractors on the job's images."""
-    from genbench.evaluate.samples import rulers
-
-    evaluation = job.evaluation.model_copy(update={"extractors": tuple(names)})
-    return rulers(job.model_copy(update={"evaluation": evaluation}), data, plugins)
+def with_extractors(job: Job, names: Iterable[str]) -> Job:
+    """The job as if it had asked for these extractors."""
+    return job.model_copy(update={"evaluation": job.evaluation.model_copy(update={"extractors": tuple(names)})})
 
 
 def kept(old: Iterable[Measurement], new: Iterable[Measurement], protocols: Protocols) -> list[Measurement]:
@@ -123,6 +118,8 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
 
     Raises CorruptData if samples are missing or changed, Busy if another process is using the run.
     """
+    from genbench.evaluate.samples import rulers
+
     if data.digest != run.record.dataset.digest:
         raise BadInput(
             f"{run.folder}: made on {data.name} with digest {run.record.dataset.digest[:12]}, here it has "
@@ -139,7 +136,9 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
         new = in_features(names, job, samples, data, plugins)
         stamps = extractor_stamps(names, plugins.registered("register_extractors"))
         record = extended(record, new, stamps, time.perf_counter() - began + spared_seconds())
-        record = record.model_copy(update={"rulers": {**record.rulers, **rulers_of(names, job, data, plugins)}})
+        record = record.model_copy(
+            update={"rulers": {**record.rulers, **rulers(with_extractors(job, names), data, plugins)}}
+        )
         fault("rescore.measured")
         store.write_text(run.folder / "record.json", record.to_json())
         store.remove(run.folder / store.MEASURED)
