@@ -126,7 +126,7 @@ def told_busy(command, folder):
     """Seconds from the end of all other work to exit code 5, and what was said."""
     other = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     for line in other.stderr:
-        if "(2/3)" in line:
+        if "(3/4)" in line:
             reached = time.monotonic()
             break
     said = other.stderr.readline()

@@ -107,7 +107,7 @@ def test_a_planted_difference_between_two_checkouts_is_found(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stdout.splitlines()
 
-    rows = ["gaussian on digits, seed 0", "noise on digits, seed 0", "real on digits, seed 0",
+    rows = ["copies on digits, seed 0", "gaussian on digits, seed 0", "noise on digits, seed 0", "real on digits, seed 0",
             "vae on digits, conditional, seed 0", "vae on digits, seed 0"]  # fmt: skip
     code, lines = compare()
     assert code == 0 and sorted(lines[:-1]) == [f"equal    {row}" for row in rows]
@@ -116,5 +116,5 @@ def test_a_planted_difference_between_two_checkouts_is_found(tmp_path):
     file.write_text(text.replace("torch.randn(n,", "1.01 * torch.randn(n,", 1))
     assert file.read_text() != text
     code, lines = compare()
-    assert code == 1 and [line for line in lines if line.startswith("differs")] == [f"differs  {rows[0]}"]
+    assert code == 1 and [line for line in lines if line.startswith("differs")] == [f"differs  {rows[1]}"]
     assert "           samples.npy: other bytes" in lines

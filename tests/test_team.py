@@ -300,7 +300,7 @@ def test_under_torchrun_its_processes_train_one_model_and_one_writes(pair, tmp_p
     command = [*launcher, "-m", "genbench", "run", *COMMAND, "--out", tmp_path / "runs"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("done (4/4)") == 1
+    assert done.stderr.count("done (5/5)") == 1
     assert essence(tmp_path / "runs") == essence(pair[1])
     assert record_of(run_of(tmp_path / "runs", "gan"))["environment"]["processes"] == 2
 

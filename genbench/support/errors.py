@@ -82,6 +82,11 @@ def removal(*paths: Path, then: str = "then run again") -> str:
     return f"`rm -rf {' '.join(shlex.quote(str(path)) for path in paths)}`, {then}"
 
 
+def renaming(folder: Path) -> str:
+    """The hint to move a folder out of the way of a file: it may be the user's own, so nothing is removed."""
+    return f"`mv {shlex.quote(str(folder))} {shlex.quote(f'{folder}.old')}`, then run again"
+
+
 def together_removed(hints: Sequence[str]) -> str:
     """One hint for all if each is a `removal` with the same words after the command, or if all are equal; else ""."""
     found = [re.fullmatch("`rm -rf ([^`]+)`(.+)", hint) for hint in hints]

@@ -19,6 +19,11 @@ P = ParamSpec("P")
 Say = Callable[[Any], None]
 """Sends a message, plain data, to the parent. Raises OSError if the parent is gone."""
 PR_SET_PDEATHSIG = 1
+PRELOADED = [
+    "torch", "torch._dynamo", "scipy.linalg", "scipy.special", "genbench.executors.child", "genbench.running.run",
+    "genbench.evaluate.classifier",
+]  # fmt: skip
+"""What every job would import for itself, in seconds; the first optimizer of a process imports `torch._dynamo`."""
 _starting = threading.Lock()
 
 
@@ -122,7 +127,7 @@ def start_forkserver() -> None:
     from multiprocessing import forkserver
 
     with _starting:
-        forkserver.set_forkserver_preload(["torch", "genbench.executors.child"])
+        forkserver.set_forkserver_preload(PRELOADED)
         before = os.environ.get("PYTHONSAFEPATH")
         os.environ["PYTHONSAFEPATH"] = "1"
         mine = threading.current_thread() is threading.main_thread()

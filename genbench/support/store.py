@@ -20,7 +20,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, removal
+from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, removal, renaming
 from genbench.support.faults import fault
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise EnvironmentProblem(f"{path}: no space left to write", "free some space, then run again") from error
         if number in REFUSED:
-            reason = os.strerror(number)
-            raise EnvironmentProblem(f"{path}: cannot write: {reason}", "choose another folder") from error
+            hint = renaming(path) if number == errno.EISDIR and path.is_dir() else "choose another folder"
+            raise EnvironmentProblem(f"{path}: cannot write: {os.strerror(number)}", hint) from error
         if isinstance(error, OSError) and number is None:  # NumPy's report of a short write
             raise EnvironmentProblem(f"{path}: no space left to write ({error})", "free some space") from error
         raise
