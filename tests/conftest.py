@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from finished import SMALL, run_of
+from finished import SMALL, run_here, run_of
 
 collect_ignore = ["third_party"]  # packages of their own, which tests/test_third_party.py installs
 
@@ -87,9 +86,7 @@ def finished_runs(tmp_path_factory, gaussian_plugin):
     """A run folder with a model of a plugin that is gone, and the reference rows."""
     folder = tmp_path_factory.mktemp("made")
     plugin = shutil.copy(gaussian_plugin, folder / gaussian_plugin.name)
-    command = [sys.executable, "-m", "genbench", "run", "--plugin", str(plugin), "-m", "mine", *SMALL]
-    done = subprocess.run([*command, "--out", str(folder / "runs")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_here("run", "--plugin", plugin, "-m", "mine", *SMALL, "--out", folder / "runs")
     plugin.unlink()
     return folder / "runs"
 

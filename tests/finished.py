@@ -1,11 +1,23 @@
 """Helpers about finished runs: find one, read its record and its numbers."""
 
+import contextlib
 import hashlib
 import json
+
+from click.testing import CliRunner
 
 from genbench.support.sealed import write_sealed
 
 SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
+
+
+def run_here(*words, at="."):
+    """Run `genbench WORDS` in a folder, for a fixture: in this process, whose server of jobs has started long since."""
+    from genbench.cli.main import cli
+
+    with contextlib.chdir(at):
+        done = CliRunner().invoke(cli, [*map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
 
 
 def run_of(runs, label):

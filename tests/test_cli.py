@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from finished import run_here
 from plugin_sources import plugin_source
 
 SMALL = ["-d", "digits", "--budget", "30steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
@@ -18,21 +19,7 @@ SMALL = ["-d", "digits", "--budget", "30steps", "--samples", "100", "--likelihoo
 def runs(tmp_path_factory, session_cache):
     """Run folders of two models and the reference rows, made once by the command itself."""
     folder = tmp_path_factory.mktemp("runs")
-    command = [
-        sys.executable,
-        "-m",
-        "genbench",
-        "run",
-        "-m",
-        "gaussian",
-        "-m",
-        "vae",
-        "--set",
-        "vae.preset=tiny",
-        *SMALL,
-    ]
-    done = subprocess.run([*command, "--out", str(folder), "--json"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_here("run", "-m", "gaussian", "-m", "vae", "--set", "vae.preset=tiny", *SMALL, "--out", folder)
     return folder
 
 

@@ -2,12 +2,11 @@
 
 import itertools
 import json
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
+from finished import run_here
 from records_factory import full, make_record, measure, with_curve
 from toys import Toy, TwoPhases, toy_job, train_toy
 
@@ -44,9 +43,7 @@ def runs(tmp_path_factory, session_cache):
     """A suite with a curve, run by the command itself."""
     folder = tmp_path_factory.mktemp("curve")
     (folder / "suite.toml").write_text(SUITE)
-    command = [sys.executable, "-m", "genbench", "run", "suite.toml", "--device", "cpu", "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_here("run", "suite.toml", "--device", "cpu", at=folder)
     return folder
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from finished import run_here
 from records_factory import full, make_record, measure, write_runs
 
 from genbench import Batch, DataSpec, Model
@@ -205,13 +206,9 @@ def test_discrete_and_continuous_models_share_a_column():
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """A diffusion model, a latent one and a VAE, trained for a moment."""
-    import subprocess
-    import sys
-
     out = tmp_path_factory.mktemp("terms") / "runs"
     models = [part for name in ("ddpm", "ldm", "vae") for part in ("-m", name, "--set", f"{name}.preset=tiny")]
-    command = [sys.executable, "-m", "genbench", "run", *models, *SMALL, "--extractor", "digits-classifier-v1"]
-    subprocess.run([*command, "--jobs", "2", "--out", str(out)], check=True, capture_output=True)
+    run_here("run", *models, *SMALL, "--extractor", "digits-classifier-v1", "--jobs", 2, "--out", out)
     return {record.job.model: record for record in load_records([out])}
 
 

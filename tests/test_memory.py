@@ -160,6 +160,7 @@ def test_an_energy_model_passes_the_check(genbench):
     assert result.code == 0 and "FAIL" not in result.out, result.out + result.err
 
 
+@pytest.mark.slow
 def test_an_energy_model_killed_at_several_steps_draws_the_samples_of_one_that_was_not(tmp_path, plugin):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run(whole, plugin)

@@ -107,8 +107,8 @@ def test_a_planted_difference_between_two_checkouts_is_found(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         return done.returncode, done.stdout.splitlines()
 
-    rows = ["copies on digits, seed 0", "gaussian on digits, seed 0", "noise on digits, seed 0", "real on digits, seed 0",
-            "vae on digits, conditional, seed 0", "vae on digits, seed 0"]  # fmt: skip
+    names = ("copies on digits", "gaussian on digits", "noise on digits", "real on digits")
+    rows = [f"{name}, seed 0" for name in (*names, "vae on digits, conditional", "vae on digits")]
     code, lines = compare()
     assert code == 0 and sorted(lines[:-1]) == [f"equal    {row}" for row in rows]
     file = other / "plugins" / "genbench_gaussian" / "__init__.py"

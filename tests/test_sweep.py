@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from finished import SMALL, essence, record_of, run_of, times
+from finished import SMALL, essence, record_of, run_here, run_of, times
 from plugin_sources import plugin_source
 from toys import Toy, toy_job, train_toy
 
@@ -293,9 +293,7 @@ def timed(tmp_path_factory, session_cache):
     """A folder with the plugin and its rows of three samplers, under a budget in seconds, two jobs at a time."""
     folder = tmp_path_factory.mktemp("timed")
     (folder / "swept.py").write_text(SWEPT)
-    command = [sys.executable, "-m", "genbench", *words("swept.steps=2,8", budget="1s"), "--jobs", "2", "--json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_here(*words("swept.steps=2,8", budget="1s"), "--jobs", 2, at=folder)
     return folder
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from finished import run_here
 
 from genbench.commands.verify import verify_run
 from genbench.records import checkpoint
@@ -23,10 +24,8 @@ KINDS = [
 def made(tmp_path_factory, session_cache):
     """A conditional run and the reference rows."""
     folder = tmp_path_factory.mktemp("made") / "runs"
-    command = [sys.executable, "-m", "genbench", "run", "-m", "vae", "--set", "vae.preset=tiny", "--conditional"]
     small = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood-images", "20", "--device", "cpu"]
-    done = subprocess.run([*command, *small, "--out", str(folder)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_here("run", "-m", "vae", "--set", "vae.preset=tiny", "--conditional", *small, "--out", folder)
     return folder
 
 

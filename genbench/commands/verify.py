@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from genbench.records.record import CHANGED, JOB_AGAIN, Record, is_sealed
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, describe, removal
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, describe, permission, removal
 from genbench.support.lock import in_use
 from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
@@ -110,16 +110,17 @@ def verify_run(folder: Path) -> RunCheck:
     return RunCheck(str(folder), "ok") if there else RunCheck(str(folder), "unfinished", [waiting])
 
 
-def _way_out(folder: Path, faults: Iterable[Fault], finished: bool) -> str:
+def _way_out(folder: Path, faults: Sequence[Fault], finished: bool) -> str:
     """What to remove so that the job makes it again: the record if it lists a file that is made with it."""
     paths: dict[Path, None] = {}
+    anew = not finished or any(fault.file == "record.json" for fault in faults)
     for fault in faults:
         first, *_ = parts = Path(fault.file).parts
         if fault.hint:
             return fault.hint
         if first == store.MEASURED or parts[-1] == "scores.json":
             paths[folder / fault.file] = None
-        elif first == "curve" and not finished:
+        elif first == "curve" and anew:
             paths |= dict.fromkeys((folder / "checkpoint", folder / "curve"))
         elif first in ("checkpoint", "curve", store.DRAWN) and len(parts) > 1:
             paths[folder.joinpath(*parts[:2])] = None
@@ -199,7 +200,9 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
     try:
         return check()
     except (CorruptData, EnvironmentProblem) as error:
-        faults.append(Fault(file, error.message, "" if error.hint.startswith("`") else error.hint))
+        faults.append(Fault(file, error.message, "" if error.hint.startswith("`rm ") else error.hint))
+    except PermissionError as error:
+        faults.append(Fault(file, f"not readable: {describe(error)}", permission(Path(error.filename))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         faults.append(Fault(file, f"not readable: {describe(error)}"))
     return None

@@ -76,11 +76,11 @@ class StoredSamples(BaseModel):
 
 def write_samples(folder: Path, samples: Samples, about: StoredSamples) -> None:
     """Store samples and their conditions, then samples.json, since it vouches for them."""
-    (folder / "samples.json").unlink(missing_ok=True)
+    store.remove(folder / "samples.json")
     store.write_array(folder / "samples.npy", samples.images)
     fault("sample.stored")
     for field, name in CONDITIONS.items():
-        (folder / name).unlink(missing_ok=True)
+        store.remove(folder / name)
         if (numbers := getattr(samples, field)) is not None:
             store.write_array(folder / name, numbers)
     vouch(folder, samples, about)

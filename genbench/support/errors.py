@@ -87,6 +87,11 @@ def renaming(folder: Path) -> str:
     return f"`mv {shlex.quote(str(folder))} {shlex.quote(f'{folder}.old')}`, then run again"
 
 
+def permission(path: Path) -> str:
+    """The hint to let the user read a file or folder."""
+    return f"`chmod u+rX {shlex.quote(str(path))}`, then run again"
+
+
 def together_removed(hints: Sequence[str]) -> str:
     """One hint for all if each is a `removal` with the same words after the command, or if all are equal; else ""."""
     found = [re.fullmatch("`rm -rf ([^`]+)`(.+)", hint) for hint in hints]

@@ -9,7 +9,6 @@ import mmap
 import os
 import re
 import secrets
-import shlex
 import shutil
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, removal, renaming
+from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, permission, removal, renaming
 from genbench.support.faults import fault
 
 if TYPE_CHECKING:
@@ -69,8 +68,7 @@ def reading(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:  # NumPy's report of a file that is too short
             raise CorruptData(f"{path}: {error}", removal(path)) from error
-        hint = f"`chmod u+rX {shlex.quote(str(path))}`, then run again"
-        raise CorruptData(f"{path}: {error.strerror}", hint) from error
+        raise CorruptData(f"{path}: {error.strerror}", permission(path)) from error
 
 
 def _error_number(error: Exception) -> int | None:
@@ -165,6 +163,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield temporary
         fault("store.written")
         sync(temporary)
+        with suppress(OSError):  # an empty folder in its place; anything else stays
+            path.rmdir()
         temporary.replace(path)
         fault("store.renamed")
         sync(path.parent)
