@@ -85,6 +85,7 @@ def states(checkout, *words):
     return [line.split()[0] for line in done.stdout.splitlines() if " vae-digits" in line]
 
 
+@pytest.mark.slow
 def test_prose_in_shared_mathematics_and_in_a_plugin_trains_nothing_anew(tmp_path):
     for name in ("genbench", "plugins"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
