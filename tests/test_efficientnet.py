@@ -34,7 +34,7 @@ def test_parameters_and_multiply_adds_are_the_published_ones():
             )
     with torch.inference_mode():
         features, logits = network(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
-    assert (features.shape, logits.shape) == ((1, 1280), (1, 1000))
+    assert (features.shape, logits.shape) == ((1, 432), (1, 1000))
     assert round(sum(parameter.numel() for parameter in network.parameters()) / 1e6, 1) == 4.7
     assert 0.94 < sum(products) / 407e6 < 1
 
@@ -119,7 +119,7 @@ def test_the_package_is_searched_and_never_imported(tmp_path, monkeypatch, drawn
         weights.find_weights(NAME)
     (module / about["file"]).write_bytes(file.read_bytes())
     assert weights.find_weights(NAME, offline=True) == module / about["file"]
-    assert extractor(NAME, dataset((3, 32, 32)), Runtime(tmp_path)).dim == 1280
+    assert extractor(NAME, dataset((3, 32, 32)), Runtime(tmp_path)).dim == 432
     assert module.parent.name not in sys.modules
     (module / about["file"]).write_bytes(b"other")
     with pytest.raises(CorruptData, match="SHA-256"):
@@ -196,7 +196,7 @@ def test_every_layer_is_that_of_the_network_the_weights_were_published_for(own):
     file = weights.find_weights(NAME)
     theirs = package.EfficientNet.from_pretrained(NAME, weights_path=str(file)).eval()
     ours = efficientnet.load_network(file, 224)
-    blocks = [module for module in ours.layers if isinstance(module, efficientnet.InvertedResidual)]
+    blocks = [block for stage in ours.stages for block in stage]
     outputs = [[], []]
     for modules, seen in zip((blocks, theirs._blocks), outputs):
         for module in modules:

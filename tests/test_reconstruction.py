@@ -96,13 +96,11 @@ def test_the_error_of_rfid_is_that_of_other_images():
     assert 0.6 * true < np.mean([value.stderr for value in found]) < 1.6 * true
 
 
-def test_rfid_says_why_it_has_no_value_or_no_error():
+def test_rfid_says_why_it_has_no_value():
     few = fid_of_pairs(normal(6, 8), normal(6, 8), error_splits=5)
     assert (few.value, few.status) == (None, "not_enough_samples")
-    half = fid_of_pairs(normal(12, 8), normal(12, 8, 1), error_splits=5)
-    assert half.value is not None and half.stderr is None and "halves of 6 images" in half.note
     deficient = fid_of_pairs(normal(6, 8), normal(6, 8, 1), allow_rank_deficient=True, error_splits=5)
-    assert deficient.value is not None and deficient.stderr is None and "rank-deficient" in deficient.note
+    assert deficient.value > 0 and deficient.stderr > 0 and "rank-deficient" in deficient.note
 
 
 # Codes

@@ -29,12 +29,17 @@ STAGES = (
     (6, 192, 5, 2, 4),
     (6, 320, 3, 1, 1),
 )
+TAKEN = (4, 6)
+"""The stages whose pooled outputs, at strides 16 and 32, are the features.
+
+Of photographs of 32x32 and 64x64 they see damage and missing classes that neither stage nor the pooled head sees.
+"""
 MEAN, DEVIATION = 127.0, 128.0
 """Of the levels 0 to 255, as the weights were trained."""
 
 
 class EfficientNetLite0(nn.Module):
-    """uint8 images (B, 1 or 3, H, W) to features (B, 1280), the pooled last layer, and ImageNet logits (B, 1000).
+    """uint8 images (B, 1 or 3, H, W) to features (B, 432), the pooled stages of `TAKEN`, and ImageNet logits (B, 1000).
 
     Images are stretched to `side` x `side`, a multiple of 32: bicubic, with antialiasing where they shrink.
     """
@@ -42,19 +47,26 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, side: int) -> None:
         super().__init__()
         self.side = side
-        layers, channels = convolution(3, STEM, 3, stride=2), STEM
+        self.stem = nn.Sequential(*convolution(3, STEM, 3, stride=2))
+        self.stages, channels = nn.ModuleList(), STEM
         for expansion, wider, kernel, stride, count in STAGES:
+            blocks = []
             for layer in range(count):
-                layers.append(InvertedResidual(channels, wider, kernel, stride if layer == 0 else 1, expansion))
+                blocks.append(InvertedResidual(channels, wider, kernel, stride if layer == 0 else 1, expansion))
                 channels = wider
-        self.layers = nn.Sequential(*layers, *convolution(channels, HEAD, 1))
+            self.stages.append(nn.Sequential(*blocks))
+        self.head = nn.Sequential(*convolution(channels, HEAD, 1))
         self.classify = nn.Linear(HEAD, CLASSES)
 
     def forward(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         images = F.interpolate(levels.float(), (self.side, self.side), mode="bicubic", antialias=True)
         images = ((images - MEAN) / DEVIATION).expand(-1, 3, -1, -1)
-        features = self.layers(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))
-        return features, self.classify(features)
+        outputs, pooled = self.stem(images.contiguous(memory_format=torch.channels_last)), []
+        for stage in self.stages:
+            outputs = stage(outputs)
+            pooled.append(outputs.mean((2, 3)))
+        logits: Tensor = self.classify(self.head(outputs).mean((2, 3)))
+        return torch.cat([pooled[stage] for stage in TAKEN], 1), logits
 
 
 class InvertedResidual(nn.Module):

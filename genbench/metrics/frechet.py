@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from genbench.metrics.case import Case, Split
 
 SIZES = 15
+FEWEST = 4
+"""Images whose halves have a covariance."""
 SMALLEST = 4
 """The smallest subset of the extrapolation is the set's size divided by this."""
 
@@ -43,18 +45,19 @@ class Moments:
 class Frechet:
     """Distances of subsets of `generated` (N, d) to `reference` (M, d), float64.
 
-    With R R^T the reference's covariance, tr (S1 S2)^1/2 is the sum of the square roots of the eigenvalues of R^T S1 R,
-    which is symmetric and takes one product per subset. A subset costs n d^2 + d^3 operations, its complement d^3. All
-    of it is numpy's, which computes only half of x^T x, and whose idle threads do not get in the way of torch's.
+    With R R^T the reference's covariance, R (d, min(d, M)), tr (S1 S2)^1/2 is the sum of the square roots of the
+    eigenvalues of R^T S1 R, which is symmetric and takes one product per subset. A subset costs n d^2 + d^3 operations,
+    its complement d^3. All of it is numpy's, which computes only half of x^T x, and whose idle threads are in nobody's
+    way.
     """
 
     def __init__(self, generated: Tensor, reference: Tensor) -> None:
         first, second = generated.numpy(), reference.numpy()
         centre, other = first.mean(0), second.mean(0)
         self.shift = centre - other
-        covariance = _gram(second - other) / (len(second) - 1)
-        self.root = root_of(covariance)
-        self.trace = float(covariance.trace())
+        scaled = (second - other) / math.sqrt(len(second) - 1)
+        self.root = scaled.T if len(second) <= second.shape[1] else root_of(_gram(scaled))
+        self.trace = float(np.square(scaled).sum())
         self.centred = first - centre
         self.squares = np.einsum("nd,nd->n", self.centred, self.centred)
         self.projected = self.centred @ self.root
@@ -69,8 +72,26 @@ class Frechet:
         n, mean = moments.count, moments.total / moments.count
         projected = mean @ self.root
         covariance = (moments.gram - n * np.outer(projected, projected)) / (n - 1)
-        roots = np.sqrt(np.linalg.eigvalsh(covariance).clip(min=0)).sum()
         trace = (moments.squares - n * float(mean @ mean)) / (n - 1)
+        return self._distance(mean, trace, covariance)
+
+    def halves(self, first: np.ndarray, everything: Moments) -> tuple[float, float]:
+        """The distances of the images that a mask (N,) chooses, and of all others."""
+        if len(first) // 2 > self.root.shape[1]:
+            part = self.moments(first)
+            return self.distance(part), self.distance(everything.without(part))
+        return self._of_few(first), self._of_few(~first)
+
+    def _of_few(self, chosen: np.ndarray) -> float:
+        """The distance of n images, few: z z^T (n, n) has those eigenvalues of R^T S R that are not 0."""
+        x, z = self.centred[chosen], self.projected[chosen]
+        mean = x.mean(0)
+        trace = (float(self.squares[chosen].sum()) - len(x) * float(mean @ mean)) / (len(x) - 1)
+        centred = z - z.mean(0)
+        return self._distance(mean, trace, centred @ centred.T / (len(x) - 1))
+
+    def _distance(self, mean: np.ndarray, trace: float, covariance: np.ndarray) -> float:
+        roots = np.sqrt(np.linalg.eigvalsh(covariance).clip(min=0)).sum()
         return float(np.square(mean + self.shift).sum()) + trace + self.trace - 2 * float(roots)
 
 
@@ -94,7 +115,8 @@ def fid(
     """Fréchet distance of two Gaussians fitted to the features (Heusel et al. 2017), float64.
 
     Needs more images than feature dimensions on both sides, else the covariances cannot have full rank. The error is
-    over `error_splits` random splits into halves (genbench.metrics.jackknife), two eigenvalue problems each.
+    over `error_splits` random splits into halves (genbench.metrics.jackknife), two eigenvalue problems each; halves may
+    have fewer images than dimensions, since their bias cancels.
     """
     import torch
 
@@ -102,24 +124,20 @@ def fid(
     count, dim = min(len(generated), len(reference)), generated.shape[1]
     if count < 2:
         return not_enough("FID needs at least 2 images on both sides")
-    if count <= dim:
-        note = f"{count} images for {dim} feature dimensions"
-        if not allow_rank_deficient:
-            return not_enough(f"{note}: the covariance cannot have full rank")
-        distance, trace = rank_deficient(generated, reference)
-        return with_notes(_clamped(distance, trace), f"rank-deficient: {note}")
+    note = f"{count} images for {dim} feature dimensions"
+    if count <= dim and not allow_rank_deficient:
+        return not_enough(f"{note}: the covariance cannot have full rank")
     frechet = Frechet(generated, reference)
     everything = frechet.moments()
-    trace = everything.squares / (everything.count - 1) + frechet.trace
-    value = _clamped(frechet.distance(everything), trace)
-    if not error_splits or value.value is None:
+    if count <= dim:
+        value = with_notes(_clamped(*rank_deficient(generated, reference)), f"rank-deficient: {note}")
+    else:
+        trace = everything.squares / (everything.count - 1) + frechet.trace
+        value = _clamped(frechet.distance(everything), trace)
+    if not error_splits or value.value is None or len(generated) < FEWEST:
         return value
-    if len(generated) // 2 <= dim:
-        return with_notes(value, f"no error: halves of {len(generated) // 2} images for {dim} feature dimensions")
-    values = []
-    for half in members(len(generated), error_splits, 2, seed)[:, ::2].T:
-        part = frechet.moments(half.numpy())
-        values += [frechet.distance(part), frechet.distance(everything.without(part))]
+    halves = members(len(generated), error_splits, 2, seed)[:, ::2].T.numpy()
+    values = [distance for half in halves for distance in frechet.halves(half, everything)]
     return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
 
 
@@ -137,9 +155,8 @@ def fid_of_pairs(
     if not error_splits or value.value is None:
         return value
     generated, reference = checked(generated, "generated"), checked(reference, "reference")
-    half, dim = len(generated) // 2, generated.shape[1]
-    if half <= dim:
-        return with_notes(value, f"no error: halves of {half} images for {dim} feature dimensions")
+    if len(generated) < FEWEST:
+        return value
     values = []
     for kept in members(len(generated), error_splits, 2, seed).T:
         frechet = Frechet(generated[kept], reference[kept])
