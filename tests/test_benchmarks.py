@@ -79,6 +79,7 @@ def test_the_harness_adds_little_to_the_fastest_step():
     assert statistics.median(ratios) < 1.05, ratios
 
 
+@pytest.mark.slow
 def test_tables_and_reports_of_many_records_cost_in_proportion(finished_runs):
     """By processor time, of a start and so many records: no step grows with their square."""
     count = 600
@@ -102,6 +103,7 @@ def test_a_report_of_a_hundred_runs_takes_less_than_five_seconds(finished_runs, 
     assert len(list((tmp_path / "out" / "runs").iterdir())) == 100 and taken.processor < 5
 
 
+@pytest.mark.slow
 def test_a_store_that_takes_too_long_fails(finished_runs):
     command = [sys.executable, str(SCRIPTS / "store.py"), "--records", "10", "--labels", "1", "--datasets", "1"]
     done = subprocess.run([*command, "--from", finished_runs, "--tables", "0"], capture_output=True, text=True)

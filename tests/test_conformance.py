@@ -43,6 +43,7 @@ def objectives_and_predictions():
             yield pytest.param(OBJECTIVES[objective], prediction, marks=slow, id=f"{objective}-{prediction}")
 
 
+@pytest.mark.parametrize(("objective", "prediction"), list(objectives_and_predictions()))
 @pytest.mark.parametrize("model", [DDPM, LatentDiffusion], ids=lambda model: model.name)
 def test_every_objective_and_prediction_of_diffusion(model, objective, prediction):
     few = {"batch_size": 8, "timesteps": 8, "steps": 2, "bound_exact": 1, "bound_strata": 2}

@@ -218,6 +218,7 @@ def test_a_precision_is_not_guessed_for_a_gpu_elsewhere(genbench, tmp_path):
     assert planned.code == 0 and "each job requests 1 CPUs, 1 GPUs" in planned.out
 
 
+@pytest.mark.slow
 def test_two_at_a_time_and_an_executor_of_fifteen_lines_leave_the_same_bytes(genbench, tmp_path, runs, gaussian_plugin):
     (tmp_path / "command.py").write_text(COMMAND)
     assert len([line for line in COMMAND.splitlines() if line.strip()]) <= 15

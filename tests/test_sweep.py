@@ -394,6 +394,7 @@ def test_rows_killed_anywhere_are_those_of_an_undisturbed_run(tmp_path, session_
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_command_killed_between_the_rows_goes_on_from_the_weights(tmp_path, session_cache):
     (tmp_path / "swept.py").write_text(SWEPT)
     command = [sys.executable, "-m", "genbench", *words("swept.steps=2,8", budget="1s")]
