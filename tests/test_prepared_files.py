@@ -164,8 +164,8 @@ def test_features_of_a_version_that_did_not_check_the_pixels_are_not_used(tmp_pa
     (file,) = (tmp_path / "features").glob("*.safetensors")
     about = json.loads(file.with_suffix(".json").read_text())
     behind = {key: about[key] for key in ("dataset", "split", "extractor", "torch")}
+    file.unlink()
     earlier = file.with_name(f"{file.stem[:-16]}{digests.settings_digest(behind)[:16]}.safetensors")
     store.write_tensors(earlier, {"features": torch.zeros(len(digits.test), 64)})
-    store.write_json(earlier.with_suffix(".json"), {**behind, "sha256": digests.file_digest(earlier)})
-    file.unlink()
+    sealed.write_sealed(earlier.with_suffix(".json"), {**behind, "sha256": digests.file_digest(earlier)})
     assert torch.equal(reference_features(own, digits, "test", tmp_path).features, wanted.features)
