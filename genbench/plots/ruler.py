@@ -105,7 +105,7 @@ def _draw(ax: Axes, column: Column, ruler: Ruler, looks: Mapping[str, Look]) -> 
     heading = heading_text(column).partition(" (")[0].replace(NO_BREAK, " ")
     ax.set_title(short(heading))
     if column.unranked:
-        ax.set_title(f"{short(heading)}: not ranked", color=REFUSED)
+        ax.set_title(short(heading), color=REFUSED)
         for spine in ax.spines.values():
             spine.set(visible=True, color=REFUSED, linestyle="--")
 
