@@ -62,6 +62,14 @@ except EnvironmentProblem as problem:
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_without_a_number_is_no_full_disk(tmp_path):
+    with pytest.raises(OSError, match="image file is truncated"), store.atomic_folder(tmp_path / "folder"):
+        raise OSError("image file is truncated")
+    with pytest.raises(EnvironmentProblem, match="no space"), store.atomic_folder(tmp_path / "folder"):
+        raise OSError("100000 requested and 2560 written")
+    assert not list(tmp_path.iterdir())
+
+
 def test_folders_that_several_make_at_once_are_whole_and_nobody_fails(tmp_path):
     def make(number):
         with store.atomic_folder(tmp_path / "folder", flushed=False) as folder:

@@ -66,6 +66,8 @@ def score_samples(words: ScoringWords) -> list[Record]:
     data = words.open_dataset(words.dataset, plugins)
     evaluation = evaluation_of(words, data)
     stack = open_samples(words.target, data, words.conditional, words.labels, words.span)
+    for remark in stack.remarks if not words.quiet else ():
+        say(f"note: {name}: {remark}")
     stack = stack.subset(words.samples, evaluation.seed)
     check_extractors(evaluation.extractors, data, runtime, plugins.registered("register_extractors"))
     job = foreign_job(name, stack, data, evaluation, runtime, plugins)

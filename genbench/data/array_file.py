@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,10 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                 hint = "name the images `images` (or arr_0) and the labels `labels` (or arr_1)"
                 raise BadInput(f"{path}: no array `images`, found {names}", hint)
             labels = next((key for key in LABEL_KEYS if key in loaded.files), None)
+            others = {name: shape for name in loaded.files if len(shape := _shape(loaded, name)) > 2 and name != key}
+            if others:
+                told = ", ".join(f"{name} {shape}" for name, shape in others.items())
+                raise BadInput(f"{path}: images in {len(others) + 1} arrays: beside {key}, {told}", "join them in one")
             return loaded[key], None if labels is None else loaded[labels]
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file", "correct the path") from None
@@ -49,6 +54,13 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
         what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or truncated"
         raise BadInput(f"{path}: {what}", HINT) from error
+
+
+def agreed(labels: np.ndarray, path: Path, own: np.ndarray | None, archive: Path) -> np.ndarray:
+    """The labels of the file `path`. Raises BadInput if the images' archive has labels of its own, and others."""
+    if own is not None and not np.array_equal(labels, own):
+        raise BadInput(f"{path}: other labels than {archive} has itself", "use one of the two")
+    return labels
 
 
 def check_archive(path: Path) -> None:
@@ -67,6 +79,18 @@ def check_archive(path: Path) -> None:
             f"{path}: {largest.filename} unpacks to {largest.file_size:,} bytes, a ratio of {ratio}",
             "save it as .npy, uncompressed",
         )
+
+
+def _shape(loaded: Any, name: str) -> tuple[int, ...]:
+    """The shape of an array of an archive by its header; () for a member that is no array."""
+    with loaded.zip.open(f"{name}.npy" if f"{name}.npy" in loaded.zip.namelist() else name) as member:
+        try:
+            version = np.lib.format.read_magic(member)
+        except ValueError:
+            return ()
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape: tuple[int, ...] = read(member)[0]
+        return shape
 
 
 def _is_pickle(path: Path) -> bool:

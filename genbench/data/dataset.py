@@ -12,6 +12,7 @@ import numpy as np
 
 from genbench.condition import ConditionSpec, Kind, as_kind
 from genbench.data.mixture import Mixture
+from genbench.records.class_names import listed
 from genbench.records.record import DatasetStamp, Entropy
 from genbench.support import store
 from genbench.support.seeds import derive_seed
@@ -63,6 +64,10 @@ class Dataset:
     """What the images have to be conditioned on, beside their labels."""
     law: Mixture | None = None
     """The distribution that the images were drawn from, one component per class; None if unknown."""
+    classes: tuple[str, ...] = ()
+    """The names of the classes by label, () if they have none."""
+    noted: tuple[str, ...] = ()
+    """Remarks of its preparation."""
 
     @property
     def remarks(self) -> list[str]:
@@ -75,7 +80,17 @@ class Dataset:
         if self.turned:
             plural = "s" * (self.turned > 1)
             remarks.append(f"{self.turned:,} image{plural} rotated or mirrored to match the EXIF orientation")
-        return remarks
+        if absent := self._absent():
+            named = [self.classes[label] if self.classes else str(label) for label in absent]
+            counted = " (are labels counted from 1?)" if absent == [0] else ""
+            remarks.append(f"no training images of {len(absent):,} of its classes: {listed(named)}{counted}")
+        return [*remarks, *self.noted]
+
+    def _absent(self) -> list[int]:
+        """The labels that no training image has."""
+        labels = self.train.labels
+        there = np.bincount(labels, minlength=self.num_classes) if labels is not None else np.ones(0)
+        return [int(label) for label in np.flatnonzero(there == 0)]
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the images, which this process has checked and another one maps into its own memory."""
@@ -94,6 +109,7 @@ class Dataset:
         return DatasetStamp(
             name=self.name, digest=self.digest, shape=self.shape, num_classes=self.num_classes,
             counts={"train": len(self.train), "test": len(self.test)}, entropy=entropies.get(as_kind(kind)),
+            classes=self.classes,
         )  # fmt: skip
 
     def spec(self, kind: Kind | bool | None) -> DataSpec:

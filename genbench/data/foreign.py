@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from genbench.condition import Kind, as_kind
-from genbench.data.array_file import read_arrays
+from genbench.data.array_file import agreed, read_arrays
 from genbench.data.dataset import Dataset
-from genbench.data.own_files import IMAGE_SHAPES, Array, Files, Folder
+from genbench.data.image_files import Files, class_files, class_folders, flat_files
+from genbench.data.own_files import IMAGE_SHAPES, Array, Folder
+from genbench.data.picture import open_picture, plain
+from genbench.data.refusals import Refusal, Refusals, Unfit
+from genbench.records.class_names import known, label_of, listed
 from genbench.records.record import REFERENCES
 from genbench.support import digests
 from genbench.support.errors import BadInput
@@ -24,16 +30,19 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BLOCK = 1000
-BANDS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3}
 
 
 @dataclass(frozen=True)
 class Stack:
-    """uint8 images (N, C, H, W), int64 labels (N,) or None, and a phrase that names their source and its digest."""
+    """uint8 images (N, C, H, W), int64 labels (N,) or None, and a phrase that names their source and its digest.
+
+    `remarks` say what a user should know of what was left out, one clause each.
+    """
 
     images: np.ndarray
     labels: np.ndarray | None
     source: str
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,7 +71,8 @@ class Stack:
         generator = np.random.default_rng(derive_seed(seed, "foreign samples"))
         chosen = np.sort(generator.choice(len(self), count, replace=False))
         labels = None if self.labels is None else self.labels[chosen]
-        return Stack(self.images[chosen], labels, f"{self.source}, a seeded subset of {count} of {len(self)}")
+        source = f"{self.source}, a seeded subset of {count} of {len(self)}"
+        return Stack(self.images[chosen], labels, source, self.remarks)
 
 
 def row_name(given: str | None, path: Path) -> str:
@@ -86,80 +96,98 @@ def open_samples(path: Path, dataset: Dataset, conditional: bool, labels: Path |
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder", "give a folder of images, a .npy or a .npz")
     own: np.ndarray | None
+    remarks: tuple[str, ...] = ()
     if path.is_dir():
-        images, own, digest = read_folder(path, dataset, conditional, span)
+        images, files, digest = read_folder(path, dataset, conditional, span)
+        own, remarks = files.labels, files.remarks
     else:
         images, own = read_file(path, dataset, span)
         digest = digests.file_digest(path)
+        if own is not None and dataset.num_classes and not conditional:
+            remarks = ("its labels are not used: --conditional says that the samples were drawn for them",)
     if labels is not None:
-        own = read_arrays(labels)[0]
+        own = agreed(read_arrays(labels)[0], labels, own, path)
     classes = checked_labels(labels or path, own, len(images), dataset) if conditional else None
     if len(images) < 2:
         raise BadInput(f"{path}: {len(images)} image(s)", "a comparison needs at least 2")
-    return Stack(images, classes, f"{path.resolve().name}, samples made elsewhere (SHA-256 {digest[:16]})")
+    source = f"{path.resolve().name}, samples made elsewhere (SHA-256 {digest[:16]})"
+    return Stack(images, classes, source, remarks)
 
 
 class SampleFolder(Folder):
-    """A folder of samples: an image whose size or channels differ from the dataset's is an error, never converted."""
+    """A folder of samples: an image whose size or channels differ from the dataset's is an error, never converted.
+
+    `names` are those of the dataset's classes, by label.
+    """
+
+    names: tuple[str, ...] = ()
 
     def convert(self, image: Image) -> np.ndarray:
         from PIL import ImageOps
 
-        file, bands = getattr(image, "filename", "image"), BANDS.get(image.mode)
+        mode, image = image.mode, plain(image)
         width, height = ImageOps.exif_transpose(image).size
         channels, *sides = self.shape
         if (height, width) != tuple(sides):
-            raise BadInput(
-                f"{file}: {height}x{width} pixels, but the dataset has {sides[0]}x{sides[1]}",
-                "samples are never resized",
-            )
-        if bands is not None and bands != channels:
-            raise BadInput(
-                f"{file}: {'colour' if bands == 3 else 'gray'} (mode {image.mode}), but the dataset has {channels} "
-                f"channel{'s' * (channels > 1)}",
-                f"save the samples as {'gray' if channels == 1 else 'RGB'} images",
-            )
+            wanted = f"the dataset has {sides[0]}x{sides[1]}"
+            raise Unfit("another size", f"{height}x{width} pixels, {wanted}", "samples are never resized")
+        if (image.mode == "RGB") != (channels == 3):
+            wanted = f"the dataset has {channels} channel{'s' * (channels > 1)}"
+            found = f"{'colour' if image.mode == 'RGB' else 'gray'}, mode {mode}"
+            hint = f"save the samples as {'gray' if channels == 1 else 'RGB'} images"
+            raise Unfit("other channels", f"{found}, {wanted}", hint)
         return super().convert(image)
 
     def files(self, folder: Path, conditional: bool) -> Files:
-        """The image files, sorted by name; their labels are the names of their folders if conditional, else -1."""
+        """The image files; if conditional, of class folders, with the labels that the dataset gives their names."""
+        if not conditional:
+            return self._flat(folder)
+        hint = f"with --conditional the folder holds one folder per class: {known(self.names, self.num_classes)}"
+        classes = class_folders(folder)
+        if not classes:
+            raise BadInput(f"{folder}: no class folders", hint)
+        labels = {name: label_of(name, self.names, self.num_classes) for name in classes}
+        if strange := [name for name, label in labels.items() if label is None]:
+            raise BadInput(f"{folder}: folders that are no classes of the dataset: {listed(strange)}", hint)
+        labelled = ((label, sub) for label, sub in zip(labels.values(), classes.values()) if label is not None)
+        return class_files(folder, sorted(labelled))
+
+    def _flat(self, folder: Path) -> Files:
         try:
-            if not conditional:
-                return self._files(folder)
-            classes = sorted((sub for sub in folder.iterdir() if sub.is_dir()), key=lambda sub: sub.name)
-            for sub in classes:
-                if not re.fullmatch("[0-9]{1,6}", sub.name) or int(sub.name) >= self.num_classes:
-                    raise BadInput(f"{sub}: not a class of the dataset", f"0 to {self.num_classes - 1}")
-            if not classes:
-                raise BadInput(f"{folder}: no class folders", "name them 0, 1, ...")
-            return Files.of_classes(folder, ((sub, int(sub.name), self._files(sub).names) for sub in classes))
+            return flat_files(folder)
         except BadInput as error:
-            if "class" not in error.message:
+            if "class folders" not in error.message:
                 raise
-            hint = "with --conditional the folder holds one folder per class, named 0, 1, ...; without it, images"
-            raise BadInput(error.message, hint) from error
+            raise BadInput(error.message, "give --conditional if they hold the samples of one class each") from error
 
     def read(self, files: Files) -> np.ndarray:
-        """The images, uint8 (N, C, H, W)."""
+        """The images, uint8 (N, C, H, W). Raises one BadInput for all that cannot be used."""
         images = np.empty((len(files.names), *self.shape), np.uint8)
+        refusals = Refusals(str(files.folder))
         for index, name in enumerate(files.names):
-            images[index] = self._read(files.folder / name)
+            refusals.seen += 1
+            levels = self.taken(str(files.folder / name), partial(open_picture, files.folder / name))
+            if isinstance(levels, Refusal):
+                refusals.add(levels)
+            else:
+                images[index] = levels
+        refusals.check()
         return images
 
 
-def read_folder(
-    path: Path, dataset: Dataset, conditional: bool, span: str | None
-) -> tuple[np.ndarray, np.ndarray, str]:  # fmt: skip
-    """Images, labels and digest of a folder of image files."""
+def read_folder(path: Path, dataset: Dataset, conditional: bool, span: str | None) -> tuple[np.ndarray, Files, str]:
+    """The images of a folder, the files that they are from, and a digest of these."""
     if span is not None:
         raise BadInput(f"--range {span}: {path} is a folder of images", "leave it out: image files hold levels 0..255")
-    reader = SampleFolder(source="folder", path=str(path), shape=dataset.shape, num_classes=dataset.num_classes)
+    reader = SampleFolder(
+        source="folder", path=str(path), shape=dataset.shape, num_classes=dataset.num_classes, names=dataset.classes
+    )
     files = reader.files(path, conditional)
     images = reader.read(files)
     content = hashlib.sha256()
     for name in files.names:
-        content.update(f"{name} {digests.file_digest(path / name)}\n".encode())
-    return images, files.labels, content.hexdigest()
+        content.update(os.fsencode(name) + f" {digests.file_digest(path / name)}\n".encode())
+    return images, files, content.hexdigest()
 
 
 def read_file(path: Path, dataset: Dataset, span: str | None) -> tuple[np.ndarray, np.ndarray | None]:
@@ -181,7 +209,7 @@ def read_file(path: Path, dataset: Dataset, span: str | None) -> tuple[np.ndarra
 def quantized(path: Path, images: np.ndarray, span: str | None) -> np.ndarray:
     """Levels of float images with black and white as `span` declares them, quantised like all generated images.
 
-    Raises BadInput naming the first image with NaN, infinity or a value outside the range.
+    Raises BadInput for images with NaN, infinity or a value outside the range.
     """
     import torch
 
@@ -192,13 +220,17 @@ def quantized(path: Path, images: np.ndarray, span: str | None) -> np.ndarray:
             f"{path}: {images.dtype} pixels", "store uint8 levels 0..255, or declare their range by --range 0,1 or -1,1"
         )
     low, high = (float(end) for end in span.split(","))
-    levels = np.empty(images.shape, np.uint8)
+    levels, refusals = np.empty(images.shape, np.uint8), Refusals(str(path))
     for index, image in enumerate(images):
+        refusals.seen += 1
         least, most = float(image.min(initial=low)), float(image.max(initial=low))
         if not low <= least <= most <= high:
-            raise BadInput(f"{path}: image {index} has values from {least:g} to {most:g}", f"--range says {span}")
+            values = f"values from {least:g} to {most:g}"
+            refusals.add(Refusal(f"image {index}", "outside the range", values, f"--range says {span}"))
+            continue
         scaled = (np.asarray(image, np.float64) - low) * (2 / (high - low)) - 1
         levels[index] = to_uint8(torch.from_numpy(np.atleast_1d(scaled))).numpy().reshape(image.shape)
+    refusals.check()
     return levels
 
 
@@ -214,7 +246,7 @@ def checked_labels(path: Path, labels: np.ndarray | None, count: int, dataset: D
     bad = np.flatnonzero((labels < 0) | (labels >= dataset.num_classes))
     if len(bad):
         raise BadInput(
-            f"{path}: label {labels[bad[0]]} of image {bad[0]}",
+            f"{path}: label {labels[bad[0]]} of image {bad[0]} ({len(bad):,} such labels)",
             f"{dataset.name} has the classes 0 to {dataset.num_classes - 1}",
         )
     return labels.astype(np.int64)

@@ -4,44 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from genbench.data.array_file import read_arrays
-from genbench.data.source import Place, Source, Split, rank_in_class, split_of, stamp
-from genbench.support.errors import BadInput, EnvironmentProblem, first_line
+from genbench.data.array_file import agreed, read_arrays
+from genbench.data.image_files import Files, class_files, class_folders, flat_files
+from genbench.data.picture import open_picture
+from genbench.data.refusals import Refusal
+from genbench.data.source import UNUSED, Place, Source, Split, rank_in_class, split_of, stamp
+from genbench.records.class_names import listed
+from genbench.support.errors import BadInput, GenbenchError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-IGNORED_NAMES = {".DS_Store", "Thumbs.db", "__MACOSX"}
 IMAGE_SHAPES = "give N x C x H x W, N x H x W x C or N x H x W"
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files by their paths below a folder, unopened, and their classes (N,), -1 if they have none."""
-
-    folder: Path
-    names: list[str]
-    labels: np.ndarray
-
-    @classmethod
-    def of_classes(cls, folder: Path, classes: Iterable[tuple[Path, int, list[str]]]) -> Files:
-        """The files of class folders in `folder`, given as (class folder, label, names in it)."""
-        names: list[str] = []
-        labels = [np.empty(0, np.int64)]
-        for sub, label, inside in classes:
-            names += [f"{sub.name}/{name}" for name in inside]
-            labels.append(np.full(len(inside), label))
-        return cls(folder, names, np.concatenate(labels))
 
 
 class Folder(Source):
@@ -53,83 +32,62 @@ class Folder(Source):
     layout: Literal["flat", "classes"] = "flat"
 
     def splits(self, place: Place) -> tuple[Split, Split]:
-        files = self._files(place.path(self.path))
-        if self.num_classes and self.layout == "flat":
-            message = f"{files.folder}: num_classes = {self.num_classes}, but the images have no classes"
-            raise BadInput(message, 'sort them into one folder per class and set layout = "classes"')
-        if self.test_path:
-            return self._split(files), self._split(self._files(place.path(self.test_path)))
+        files, *others = self._folders(place)
+        if others:
+            return self._split(files), self._split(others[0])
         test = rank_in_class(files.labels) >= 1 - self.test_fraction
         return self._split(files, ~test), self._split(files, test)
 
     def state(self, place: Place) -> list[Any]:
-        """A digest of every file's name, class, size, mtime and ctime."""
+        """A digest of every file's name, class, size, mtime and ctime, and of the names of classes and other files."""
         content = hashlib.sha256()
-        for path in (self.path, self.test_path):
-            if path:
-                files = self._files(place.path(path))
-                for name, label in zip(files.names, files.labels):
-                    content.update(os.fsencode(name) + f"\0{label} {_stamp(files.folder / name)}\0".encode())
+        folders = self._folders(place)
+        for files in folders:
+            for name, label in zip(files.names, files.labels):
+                content.update(os.fsencode(name) + f"\0{label} {_stamp(files.folder / name)}\0".encode())
+            for name in (*files.classes, *files.others):
+                content.update(os.fsencode(name) + b"\0")
             content.update(b"\0")
+        content.update(b"\0" * (2 - len(folders)))
         return [content.hexdigest()]
+
+    def names_of_classes(self, place: Place) -> tuple[str, ...]:
+        try:
+            return tuple(class_folders(place.path(self.path))) if self.num_classes and self.layout == "classes" else ()
+        except GenbenchError:
+            return ()
+
+    def _folders(self, place: Place) -> list[Files]:
+        """The training folder, and the test folder if there is one."""
+        train = self._files(place.path(self.path))
+        if self.num_classes and self.layout == "flat":
+            message = f"{train.folder}: num_classes = {self.num_classes}, but the images have no classes"
+            raise BadInput(message, 'sort them into one folder per class and set layout = "classes"')
+        if self.num_classes and len(train.classes) != self.num_classes:
+            message = f"{train.folder}: {len(train.classes)} class folders, but num_classes = {self.num_classes}"
+            raise BadInput(message, f"correct num_classes or the folders: {listed(train.classes)}")
+        return [train, *([self._files(place.path(self.test_path))] if self.test_path else [])]
 
     def _files(self, folder: Path) -> Files:
         if not folder.is_dir():
             raise BadInput(f"{folder}: not a folder", "give a folder of images")
-        with _listing(folder):
-            files = self._flat(folder) if self.layout == "flat" else self._by_class(folder)
-            if not files.names:
-                hint = f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
-                raise BadInput(f"{folder}: no images{_others(folder)}", hint)
+        if self.layout == "flat":
+            return flat_files(folder)
+        named = class_folders(folder)
+        files = class_files(folder, list(enumerate(named.values())), tuple(named))
+        if not files.names:
+            raise BadInput(f"{folder}: no images, and no class folders", "make a folder for each class")
         return files
-
-    def _flat(self, folder: Path) -> Files:
-        names = _images(folder)
-        nested = [sub for sub in _subfolders(folder) if _images(sub)]
-        if nested and not names:
-            raise BadInput(f"{folder}: {len(nested)} class folders and no images beside them", 'set layout = "classes"')
-        if nested:
-            raise BadInput(
-                f"{nested[0]}: a folder of images among images", 'move either away, or set layout = "classes"'
-            )
-        return Files(folder, names, np.full(len(names), -1))
-
-    def _by_class(self, folder: Path) -> Files:
-        classes, stray = _subfolders(folder), _images(folder)
-        if stray:
-            raise BadInput(
-                f"{folder / stray[0]}: an image beside the class folders", "move it into a class, or remove it"
-            )
-        if self.num_classes and len(classes) != self.num_classes:
-            message = f"{folder}: {len(classes)} class folders, but num_classes = {self.num_classes}"
-            raise BadInput(message, "correct num_classes or the folders")
-        found = [_images(sub) for sub in classes]
-        for sub, images in zip(classes, found):
-            if not images:
-                raise BadInput(f"{sub}: no images{_others(sub)}", "fill the class, or remove its folder")
-        return Files.of_classes(folder, zip(classes, count(), found))
 
     def _split(self, files: Files, chosen: np.ndarray | None = None) -> Split:
         """All files, or those for which `chosen` (N,) is true."""
         indices = np.arange(len(files.names)) if chosen is None else np.flatnonzero(chosen)
         pairs = ((self._read(files.folder / files.names[i]), int(files.labels[i])) for i in indices)
-        return Split(len(indices), pairs)
+        unused = (f"{len(files.classes)} class folders are {UNUSED}",) if files.classes and not self.num_classes else ()
+        return Split(len(indices), pairs, classes=files.classes, remarks=(*files.remarks, *unused))
 
-    def _read(self, file: Path) -> np.ndarray:
-        from PIL import Image as PIL
-
-        try:
-            with PIL.open(file) as image:
-                frames = getattr(image, "n_frames", 1)
-                if frames > 1:
-                    raise BadInput(f"{file}: {frames} frames", "give still images")
-                return self.convert(image)
-        except PermissionError as error:
-            raise EnvironmentProblem(f"{file}: {error.strerror}", "make it readable") from error
-        except (OSError, ValueError, SyntaxError, EOFError, struct.error, PIL.DecompressionBombError) as error:
-            raise BadInput(
-                f"{file}: not a readable image ({first_line(error)})", "replace or remove the file"
-            ) from error
+    def _read(self, file: Path) -> np.ndarray | Refusal:
+        return self.taken(str(file), partial(open_picture, file))
 
 
 class Array(Source):
@@ -145,32 +103,42 @@ class Array(Source):
     test_fraction: float = Field(0.1, gt=0, lt=1)
 
     def splits(self, place: Place) -> tuple[Split, Split]:
-        images, labels = self._load(place, self.path, self.labels_path)
+        images, labels, remarks = self._load(place, self.path, self.labels_path)
         if self.test_labels_path and not self.test_path:
             raise BadInput(f"test_labels_path = {self.test_labels_path!r} without test_path", "give both or neither")
         if self.test_path:
-            return split_of(images, labels), split_of(*self._load(place, self.test_path, self.test_labels_path))
+            test_images, test_labels, _ = self._load(place, self.test_path, self.test_labels_path)
+            return replace(split_of(images, labels), remarks=remarks), split_of(test_images, test_labels)
         test = rank_in_class(labels) >= 1 - self.test_fraction
-        return split_of(images, labels, ~test), split_of(images, labels, test)
+        return replace(split_of(images, labels, ~test), remarks=remarks), split_of(images, labels, test)
 
     def state(self, place: Place) -> list[Any]:
         paths = (self.path, self.labels_path, self.test_path, self.test_labels_path)
         return [stamp(place.path(path)) for path in paths if path]
 
-    def _load(self, place: Place, path: str, labels_path: str | None) -> tuple[np.ndarray, np.ndarray]:
+    def _load(
+        self, place: Place, path: str, labels_path: str | None
+    ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:  # fmt: skip
+        """Images, labels, and what a user should know of labels that are not used."""
         file = place.path(path)
-        loaded, labels = read_arrays(file)
+        loaded, own = read_arrays(file)
         images = self.checked(file, loaded)
+        labels = own
         if labels_path:
-            labels, _ = read_arrays(place.path(labels_path))
+            given = place.path(labels_path)
+            labels = agreed(read_arrays(given)[0], given, own, file)
+            if not self.num_classes:
+                wanted = f"num_classes = {labels.max() + 1}" if labels.size and labels.dtype.kind in "iu" else "it"
+                raise BadInput(f"{given}: labels, but num_classes is not set", f"set {wanted}, or leave the labels out")
         if not self.num_classes:
-            return images, np.broadcast_to(-1, len(images))
+            unused = (f"the array `labels` of {file.name} is {UNUSED}",) if labels is not None else ()
+            return images, np.broadcast_to(-1, len(images)), unused
         if labels is None or labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             what = "no labels" if labels is None else f"labels of type {labels.dtype} and shape {labels.shape}"
             needs = f"num_classes = {self.num_classes} needs one label per image"
             hint = "add an array `labels` to the .npz file, or name a .npy file by labels_path"
             raise BadInput(f"{file}: {needs}: {what} for {len(images):,} images", hint)
-        return images, labels
+        return images, labels, ()
 
     def checked(self, file: Path, images: np.ndarray) -> np.ndarray:
         """The images as (N, C, H, W) in the entry's shape. Raises BadInput if they are not uint8 of that shape."""
@@ -189,36 +157,9 @@ class Array(Source):
         return images
 
 
-def _images(folder: Path) -> list[str]:
-    """The names of the image files in a folder, sorted."""
-    return sorted(
-        file.name
-        for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and file.name not in IGNORED_NAMES and not file.name.startswith("._")
-    )
-
-
-def _stamp(file: Path) -> tuple[int, int, int]:
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    """The file's stamp, None for one that is not there: reading it says so."""
     try:
         return stamp(file)
-    except OSError as error:
-        message = f"{error.filename}: not a readable image ({error.strerror})"
-        raise BadInput(message, "replace or remove the file") from error
-
-
-def _others(folder: Path) -> str:
-    """What a folder has instead of images, counted by suffix."""
-    suffixes = Counter(file.suffix.lower() or "without a suffix" for file in folder.iterdir() if file.is_file())
-    return f", but {', '.join(f'{n} {suffix}' for suffix, n in suffixes.most_common(5))}" if suffixes else ""
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(sub for sub in folder.iterdir() if sub.is_dir() and sub.name not in IGNORED_NAMES)
-
-
-@contextmanager
-def _listing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError as error:
-        raise EnvironmentProblem(f"{error.filename or folder}: {error.strerror}", "make it readable") from error
+    except OSError:
+        return None

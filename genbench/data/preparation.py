@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,19 @@ from genbench.data.dataset import Dataset, Part, read_parts
 from genbench.data.entries import Entry
 from genbench.data.folders import cache_root
 from genbench.data.prepared_files import ABOUT, checked, remedy, seal
-from genbench.data.source import Place, Split
+from genbench.data.refusals import Refusal, Refusals, Unfit
+from genbench.data.source import Place, Source, Split
+from genbench.records.class_names import listed
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
+from genbench.support.text import shortened
 
-PREPARATION = 1
-"""Version of the preparation; raise it when the same source gives other pixels."""
+PREPARATION = 2
+"""Version of the preparation; raise it when the same source gives other pixels, or is refused where it was not."""
 DIGEST_BYTES = 16
 """Per image: two of 10^9 images share a digest with a probability below 10^-20."""
+DARK = 15
+"""Images without a higher level hold numbers of another range, or hardly show."""
 STAND_IN_IMAGES = (10_000_000, 10_000)
 """Training and test images assumed of a dataset that is absent."""
 Progress = Callable[[str, int, int], None]
@@ -41,6 +48,7 @@ def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress 
         with _naming(entry):
             train, test = entry.source.splits(place)
             _check_counts(entry, train, test)
+            _check_classes(entry, train, test)
         folder = prepared_folder(entry, place)  # opening it may have downloaded it
         _make(entry, {"train": train, "test": test}, folder, progress or (lambda *_: None))
     return _open(entry, folder)
@@ -79,6 +87,8 @@ def _naming(entry: Entry) -> Iterator[None]:
         yield
     except GenbenchError:
         raise
+    except Unfit as why:
+        raise _fault(entry, str(why), why.hint) from why
     except Exception as error:
         if not entry.code:
             raise
@@ -95,33 +105,71 @@ def _check_counts(entry: Entry, train: Split, test: Split) -> None:
             raise _fault(entry, f"{split.count} {name} image(s)", "a comparison needs at least 2")
 
 
+def _check_classes(entry: Entry, train: Split, test: Split) -> None:
+    """Raise BadInput unless each label means the same class in both splits, as far as their classes have names."""
+    if not entry.source.num_classes or not (train.classes and test.classes) or train.classes == test.classes:
+        return
+    alone = {
+        "train": [name for name in train.classes if name not in test.classes],
+        "test": [name for name in test.classes if name not in train.classes],
+    }
+    told = [f"only in {split}: {listed(names)}" for split, names in alone.items() if names]
+    told = told or [f"in another order: {listed(train.classes)} and {listed(test.classes)}"]
+    what = f"the test images have other classes than the training images, {'; '.join(told)}"
+    raise _fault(entry, what, "give both the same classes")
+
+
 def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
-    before = entry.source.turned
+    before, refusals = entry.source.turned, Refusals(f"{entry.origin} [{entry.name}]")
     with store.atomic_folder(folder) as temporary:
         content = hashlib.sha256()
-        train, test = (_write_split(entry, name, split, temporary, content, progress) for name, split in splits.items())
+        train, test = (
+            _write_split(entry, name, split, refusals, temporary, content, progress) for name, split in splits.items()
+        )
+        refusals.check()
+        remarks = dict.fromkeys(remark for split in splits.values() for remark in split.remarks)
         facts = {
             "digest": content.hexdigest(),
-            "overlap": len(np.intersect1d(train, test)),
-            "distinct": len(np.unique(train)),
+            "overlap": len(np.intersect1d(train.digests, test.digests)),
+            "distinct": len(np.unique(train.digests)),
             "turned": entry.source.turned - before,
+            "classes": list(splits["train"].classes) if entry.source.num_classes else [],
+            "remarks": [*remarks, *_dark(max(train.highest, test.highest))],
         }
         seal(temporary, facts)
 
 
-def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: Any, progress: Progress) -> np.ndarray:
-    """Stream one split into its files and return the digests of its images.
+def _dark(highest: int) -> list[str]:
+    """What to say of images whose highest level is so low that they hardly show."""
+    if not 0 < highest <= DARK:
+        return []
+    return [f"no level is above {highest} of 255: nearly black images. Were levels of another range stored as these?"]
+
+
+@dataclass
+class _Written:
+    """What is known of a split once it is written: a digest of each image, and the highest level of all."""
+
+    digests: np.ndarray
+    highest: int = 0
+
+
+def _write_split(
+    entry: Entry, name: str, split: Split, refusals: Refusals, folder: Path, content: Any, progress: Progress
+) -> _Written:  # fmt: skip
+    """Stream one split into its files.
 
     One image at a time is in memory; its label and digest, 24 bytes, are kept.
     """
     shape = (split.count, *entry.source.shape)
-    labels, digests = np.empty(split.count, np.int64), np.empty(split.count, f"V{DIGEST_BYTES}")
+    labels, written = np.empty(split.count, np.int64), _Written(np.empty(split.count, f"V{DIGEST_BYTES}"))
     with store.array_pieces(folder / f"{name}_images.npy", np.uint8, shape) as write:
-        for index, (image, label) in enumerate(_checked_items(entry, name, split)):
+        for index, (image, label) in enumerate(_checked_items(entry, name, split, refusals)):
             data = image.tobytes()
             write(data)
             content.update(data)
-            labels[index], digests[index] = label, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+            labels[index], written.digests[index] = label, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+            written.highest = max(written.highest, int(image.max()))
             if index % 1000 == 999 or index == split.count - 1:
                 progress(f"{entry.name} {name}", index + 1, split.count)
     content.update(repr((name, shape)).encode())
@@ -132,7 +180,7 @@ def _write_split(entry: Entry, name: str, split: Split, folder: Path, content: A
         for key, array in sorted(arrays.items()):
             content.update(repr((name, kind, key, array.dtype.str, array.shape)).encode() + array.tobytes())
             store.write_array(folder / f"{name}_{kind}_{key}.npy", array)
-    return digests
+    return written
 
 
 def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, Mapping[str, np.ndarray]]:
@@ -152,23 +200,47 @@ def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, 
     return split.conditions
 
 
-def _checked_items(entry: Entry, name: str, split: Split) -> Iterator[tuple[np.ndarray, int]]:
-    """The items of a split. Raises BadInput if their number, an image's type or shape, or a label is wrong."""
+def _checked_items(entry: Entry, name: str, split: Split, refusals: Refusals) -> Iterator[tuple[np.ndarray, int]]:
+    """The items of a split, without those that are refused, which are noted and not the end of it.
+
+    Raises BadInput if their number is wrong, or the type or shape of an image.
+    """
     source, index = entry.source, -1
     with _naming(entry):
         for index, (image, label) in enumerate(split.items):
             if index == split.count:
                 raise _fault(entry, f"expected {split.count:,} {name} images, got more", "correct the source's count")
+            refusals.seen += 1
+            if isinstance(image, Refusal):
+                refusals.add(image)
+                continue
             if image.dtype != np.uint8 or image.shape != source.shape:
                 raise _fault(
                     entry, f"{name} image {index} is {image.dtype} of shape {image.shape}",
                     f"expected uint8 of shape {source.shape}",
                 )  # fmt: skip
-            if source.num_classes and not 0 <= label < source.num_classes:
-                raise _fault(entry, f"label {label} of {name} image {index}", f"num_classes = {source.num_classes}")
-            yield image, int(label)
+            number = _checked_label(f"{name} image {index}", label, source)
+            if isinstance(number, Refusal):
+                refusals.add(number)
+                continue
+            yield image, number
     if index + 1 != split.count:
         raise _fault(entry, f"expected {split.count:,} {name} images, got {index + 1:,}", "correct the source's count")
+
+
+def _checked_label(where: str, label: Any, source: Source) -> int | Refusal:
+    """The label as a whole number, -1 if the source has no classes; or why it is none of its classes."""
+    if not source.num_classes:
+        return -1
+    hint = f"labels are whole numbers from 0 to {source.num_classes - 1}: correct them, or num_classes"
+    try:
+        number = operator.index(label)
+    except TypeError:
+        what = "no label" if label is None else shortened(repr(label), 40)
+        return Refusal(where, "a label that is no whole number", what, hint)
+    if 0 <= number < source.num_classes:
+        return number
+    return Refusal(where, f"a label beyond num_classes = {source.num_classes}", f"label {number}", hint)
 
 
 def _open(entry: Entry, folder: Path) -> Dataset:
@@ -182,4 +254,5 @@ def _open(entry: Entry, folder: Path) -> Dataset:
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
         about.get("distinct"), about.get("turned", 0), source.conditions(), source.law(),
+        tuple(about.get("classes", ())), tuple(about.get("remarks", ())),
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from genbench.condition import ConditionSpec, Kind
+from genbench.data.picture import as_levels, decoding
+from genbench.data.refusals import Refusal, Unfit
 from genbench.records.record import Entropy
 from genbench.support.errors import BadInput, first_line
 from genbench.support.store import release
@@ -22,22 +25,25 @@ if TYPE_CHECKING:
     from genbench.data.mixture import Mixture
 
 SIDES = (8, 512)
-TURNED = range(2, 9)
-"""The EXIF orientations that rotate or mirror an image."""
+UNUSED = "not used, since num_classes is not set"
+"""What a remark says of labels."""
 RELEASED = 1024
 """Images read between two releases of a memory-mapped array."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """`count` pairs of a uint8 image (C, H, W) and its label, -1 if it has none.
+    """`count` pairs of a uint8 image (C, H, W), or of why there is none, and its label, -1 if it has none.
 
     `conditions` has what else the images are conditioned on: of each kind its arrays by name, each with `count` first.
+    `classes` are the names of the labels, if these have names; `remarks` say what a user should know, one clause each.
     """
 
     count: int
-    items: Iterable[tuple[np.ndarray, int]]
+    items: Iterable[tuple[np.ndarray | Refusal, Any]]
     conditions: Mapping[Kind, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,10 @@ class Source(BaseModel):
         """The kinds of condition that its images have."""
         return (*(("class",) if self.num_classes else ()), *(condition.kind for condition in self.conditions()))
 
+    def names_of_classes(self, place: Place) -> tuple[str, ...]:
+        """The names of its classes by label, if they can be known without reading images; else ()."""
+        return ()
+
     def entropy(self, conditional: bool) -> Entropy | None:
         """The entropy of the images' distribution, or of an image given its label; None if unknown."""
         return None
@@ -117,30 +127,44 @@ class Source(BaseModel):
         return self._turned
 
     def convert(self, image: Image) -> np.ndarray:
-        """The image as uint8 (C, H, W) in the entry's shape: upright, cropped, resized with antialiasing."""
-        from PIL import ExifTags, ImageOps
-        from PIL import Image as PIL
+        """The image as uint8 (C, H, W) in the entry's shape: upright, cropped, resized with antialiasing.
 
-        channels, height, width = self.shape
-        if image.mode not in ("1", "L", "RGB"):
-            image = _plain_mode(image)
-        self._turned += image.getexif().get(ExifTags.Base.Orientation) in TURNED
-        image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-        if self.crop and self.crop > min(image.size):
-            raise ValueError(f"crop = {self.crop} of an image of {image.width}x{image.height}")
-        if self.crop:
-            left, top = (image.width - self.crop) // 2, (image.height - self.crop) // 2
-            image = image.crop((left, top, left + self.crop, top + self.crop))
-        if image.size != (width, height):
-            image = ImageOps.fit(image, (width, height), PIL.Resampling.BICUBIC)
-        array = np.asarray(image, dtype=np.uint8)
-        return array[None] if channels == 1 else array.transpose(2, 0, 1)
+        Raises Unfit, a ValueError, for one that levels cannot hold.
+        """
+        levels, turned = as_levels(image, self.shape, self.crop)
+        self._turned += turned
+        return levels
+
+    def taken(self, where: str, read: Callable[[], Any]) -> np.ndarray | Refusal:
+        """The picture that `read` returns, converted; or why it cannot be, to be reported by where it stands.
+
+        With it an item does not end its split: all images that cannot be used are named and counted together.
+        """
+        try:
+            with decoding():
+                return self.convert(read())
+        except Unfit as why:
+            return Refusal.of(where, why)
 
 
 def stamp(path: Path) -> tuple[int, int, int]:
     """A file's size in bytes, and mtime and ctime in ns: a copy may restore the mtime, but never the ctime."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+def stamps(path: Path) -> list[tuple[str, int, int, int]]:
+    """The stamps of a file, or of all files below a folder, by name; links are followed, each folder is read once."""
+    if path.is_file():
+        return [(path.name, *stamp(path))]
+    found: list[tuple[str, int, int, int]] = []
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(path, followlinks=True):
+        folders[:] = sorted(name for name in folders if os.path.realpath(Path(parent, name)) not in seen)
+        seen.update(os.path.realpath(Path(parent, name)) for name in folders)
+        files = (Path(parent, name) for name in sorted(names))
+        found += [(str(file.relative_to(path)), *stamp(file)) for file in files if file.is_file()]
+    return found
 
 
 def rank_in_class(labels: np.ndarray) -> np.ndarray:
@@ -163,12 +187,3 @@ def split_of(images: np.ndarray, labels: np.ndarray, chosen: np.ndarray | None =
                 release(images)
 
     return Split(len(indices), items())
-
-
-def _plain_mode(image: Image) -> Image:
-    """An image in a mode that converts without silent loss; raises ValueError for 16-bit, CMYK and transparency."""
-    if image.mode == "P" and "transparency" not in image.info:
-        return image.convert("RGB")
-    if image.mode in ("RGBA", "LA") and image.getchannel("A").getextrema() == (255, 255):
-        return image.convert("RGB" if image.mode == "RGBA" else "L")
-    raise ValueError(f"mode {image.mode}: convert it to 8-bit gray or RGB without transparency first")

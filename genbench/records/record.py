@@ -150,7 +150,7 @@ class Entropy(Stored):
 
 
 class DatasetStamp(Stored):
-    """The images of a run; `entropy` only if their distribution is known."""
+    """The images of a run; `entropy` only if their distribution is known; `classes` are the classes' names by label."""
 
     name: str
     digest: str
@@ -158,6 +158,7 @@ class DatasetStamp(Stored):
     num_classes: int
     counts: dict[str, int]
     entropy: Entropy | None = None
+    classes: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
 
 
 class PluginStamp(Stored):

@@ -33,6 +33,8 @@ DRAWN, MEASURED = "drawn", "measured"
 REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError)
 """What NumPy raises for a file that is not an array: it parses the header as Python."""
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""NumPy's report of a full disk, which has no number."""
 KEPT_BYTES = 2**28
 """Memory-mapped arrays up to this size keep the pages that were read in memory."""
 
@@ -51,7 +53,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         if number in REFUSED:
             hint = renaming(path) if number == errno.EISDIR and path.is_dir() else "choose another folder"
             raise EnvironmentProblem(f"{path}: cannot write: {os.strerror(number)}", hint) from error
-        if isinstance(error, OSError) and number is None:  # NumPy's report of a short write
+        if isinstance(error, OSError) and SHORT_WRITE.search(str(error)):
             raise EnvironmentProblem(f"{path}: no space left to write ({error})", "free some space") from error
         raise
 

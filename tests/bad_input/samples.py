@@ -31,7 +31,7 @@ CASES = {
     "unknown kind of file": Case("evaluate x.txt -d digits", 2, ("x.txt", "unknown kind"), {"x.txt": "x"}),
     "an empty folder": Case("evaluate x -d digits", 2, "no images", {"x": None}),
     "class folders without labels asked for": Case("evaluate x -d digits", 2, "--conditional", NESTED),
-    "class folders that are no classes": Case("evaluate x -d digits --conditional", 2, ("cats", "--conditional", "0, 1"), NESTED),
+    "class folders that are no classes": Case("evaluate x -d digits --conditional", 2, ("cats", "--conditional", "0 to 9"), NESTED),
     "a text named png": folder("no image", "bad.png"),
     "a truncated image": folder(noise()[:80], "bad.png"),
     "an image of another size": folder(png("L", (9, 8)), "8x9 pixels", "never resized"),
