@@ -204,7 +204,9 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Images.")
-@click.option("--labels", metavar="0,1,...", help="Classes to cycle through; for a conditional run.")
+@click.option(
+    "--labels", metavar="CLASS,...", help="Classes to cycle through, by name or number; for a conditional run."
+)
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
 @click.option(
     "-o", "--out", type=PATH, default=Path("samples.png"), show_default=True, help="FILE.png (a sheet) or FILE.npy."

@@ -30,11 +30,11 @@ def models(plugins: tuple[str, ...], as_json: bool) -> None:
 @PLUGIN
 @JSON
 def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> None:
-    """List the datasets by name."""
-    from genbench.commands.catalogue import as_lines, dataset_rows
+    """List the datasets by name, with the names of classes that are folders, in the order of their labels."""
+    from genbench.commands.catalogue import dataset_rows, dataset_text
 
     rows = dataset_rows(datasets, plugins)
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "shape", "num_classes", "source", "title"]))
+    show_json(rows) if as_json else click.echo(dataset_text(rows))
 
 
 @click.command()

@@ -11,7 +11,8 @@ from typing import Any
 
 from genbench.data.entries import known_datasets
 from genbench.data.folders import cache_root, data_root
-from genbench.data.source import Source
+from genbench.data.source import Place, Source
+from genbench.records.class_names import listed
 from genbench.running.defaults import load_plugins
 from genbench.support.text import plain, summary
 from genbench.support.version import __version__
@@ -54,12 +55,20 @@ def model_text(rows: list[Row]) -> str:
 
 
 def dataset_rows(file: Path | None, files: Iterable[str]) -> list[Row]:
-    """One row per dataset."""
+    """One row per dataset; `classes` are the names of its classes by label, [] if they have none."""
     entries = known_datasets([file] if file else [], load_plugins(files))
     return [
-        {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source)}
+        {"name": name, **entry.source.model_dump(mode="json"), "origin": entry.origin, **_entropy_words(entry.source),
+         "classes": list(entry.source.names_of_classes(Place(entry.base, entry.base)))}
         for name, entry in sorted(entries.items())
-    ]
+    ]  # fmt: skip
+
+
+def dataset_text(rows: list[Row]) -> str:
+    """The datasets as aligned text, each with the names of its classes below it, if they have names."""
+    first, *lines = as_lines(rows, ["name", "shape", "num_classes", "source", "title"]).splitlines()
+    below = [[f"    classes: {listed(row['classes'])}"] if row["classes"] else [] for row in rows]
+    return plain_lines([first, *(line for own, names in zip(lines, below) for line in (own, *names))])
 
 
 def _entropy_words(source: Source) -> Row:

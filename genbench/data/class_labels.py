@@ -8,6 +8,7 @@ import torch
 from genbench.data.conditions import PLAN_SEED, Conditions
 from genbench.data.dataset import Part
 from genbench.model import DataSpec
+from genbench.records.class_names import known, label_of
 from genbench.records.record import Record
 from genbench.support.errors import BadInput
 
@@ -46,11 +47,16 @@ class ClassLabels(Conditions):
         return np.array([members[:2] for members in by_class if len(members) > 1])
 
     def asked(self, text: str | None, count: int, record: Record) -> np.ndarray:
-        """The classes listed in the text, such as `0,3`, in rotation; without a text, all classes."""
-        classes = list(range(record.dataset.num_classes))
+        """The classes that a text lists by name or number (`cat,3`), in rotation; without a text, all of them."""
+        dataset = record.dataset
+        classes: list[int | None] = list(range(dataset.num_classes))
         if text is not None:
-            parts = text.split(",")
-            if not all(part.strip().isdigit() and int(part) in classes for part in parts):
-                raise BadInput(f"--labels {text}", f"whole numbers from 0 to {len(classes) - 1}, separated by commas")
-            classes = [int(part) for part in parts]
+            whole = label_of(text, dataset.classes, dataset.num_classes)
+            words = [text] if whole is not None else [word.strip() for word in text.split(",")]
+            classes = [label_of(word, dataset.classes, dataset.num_classes) for word in words]
+            if None in classes:
+                raise BadInput(
+                    f"--labels {text}: {words[classes.index(None)]!r} is no class of {dataset.name}",
+                    f"names or numbers, separated by commas: {known(dataset.classes, dataset.num_classes)}",
+                )
         return np.resize(np.array(classes, np.int64), count)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genbench.metrics import is_likelihood
+from genbench.records.class_names import listed
 from genbench.records.record import Record
 from genbench.records.slots import flatten
 from genbench.support.text import DASH, number
@@ -119,7 +120,7 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
     return {
         "Cost": cost,
         "Settings": {} if is_reference(record) else job_words(record),
-        "Dataset": _words(record.dataset.model_dump(mode="json")),
+        "Dataset": _words(record.dataset.model_dump(mode="json") | {"classes": listed(record.dataset.classes)}),
         "Samples": _words(record.samples.model_dump(mode="json")),
         "Environment": environment_words(record),
     }

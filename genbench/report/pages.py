@@ -15,6 +15,7 @@ from jinja2.environment import TemplateModule
 from markupsafe import Markup
 
 from genbench.plots.style import COLOURS
+from genbench.records.class_names import listed
 from genbench.records.slots import Slot
 from genbench.report.links import Links
 from genbench.report.site import MANY, Page, Site, files_of
@@ -42,6 +43,8 @@ POLICY = (
     "default-src 'none'; script-src {script}; style-src {style}; img-src {images}; base-uri 'none'; form-action 'none'"
 )
 """The Content-Security-Policy: nothing is loaded but what the report itself brings."""
+MOST_NAMES = 2000
+"""Characters of the names of a dataset's classes."""
 ASSETS = ("site.css", "site.js")
 
 
@@ -95,7 +98,7 @@ class Pages:
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
             "files_of": files_of, "copying_mark": copying_mark, "marks": (UNRANKED, COPYING),
-            "about_words": about_words, "sizes_text": sizes_text,
+            "about_words": about_words, "sizes_text": sizes_text, "class_names": partial(listed, longest=MOST_NAMES),
         }  # fmt: skip
         return environment
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from genbench.plots.sheets import COUNT, as_picture, first_samples, sheet
+from genbench.records.class_names import listed
 from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.run_folder import vouched
 from genbench.records.samples import redraw
@@ -113,13 +114,16 @@ def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
     labels = read_array(file)
     if labels.shape != (len(images),):
         raise CorruptData(f"{file}: {labels.shape}, not ({len(images)},)", redraw(file.parent))
-    rows = [images[labels == label][:A_CLASS] for label in np.unique(labels)]
-    full = [row for row in rows if len(row) == A_CLASS]
+    rows = {label: images[labels == label][:A_CLASS] for label in np.unique(labels)}
+    full = {label: row for label, row in rows.items() if len(row) == A_CLASS}
     if not full:
         return
-    path = _write(sheet(np.concatenate(full), A_CLASS), images.shape[1], folder, f"samples/{slug}-classes.png")
-    text = f"The first {A_CLASS} samples of each class, a row per class."
-    yield Picture("classes", "Samples by class", text, f"{text[:-1]}, of {record.job.label}", path)
+    path = _write(
+        sheet(np.concatenate([*full.values()]), A_CLASS), images.shape[1], folder, f"samples/{slug}-classes.png"
+    )
+    text, names = f"The first {A_CLASS} samples of each class, a row per class", record.dataset.classes
+    named = f": {listed([names[label] for label in full])}" if len(names) > max(full) else ""
+    yield Picture("classes", "Samples by class", f"{text}{named}.", f"{text}, of {record.job.label}", path)
 
 
 def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
