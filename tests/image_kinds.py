@@ -85,6 +85,7 @@ KINDS = {
     "truncated JPEG": ("jpg", JPEG[:-60], BROKEN),
     "truncated BMP": ("bmp", saved(RGB, "BMP")[:-60], BROKEN),
     "nothing": ("png", b"", BROKEN),
+    "a format that is not read": ("png", saved(RGB, "PCX"), BROKEN),
     "a program in PostScript": ("png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n", BROKEN),
 }  # fmt: skip
 """By what it is: suffix, bytes, and the picture that is meant or the reason for which it is refused."""
