@@ -9,9 +9,9 @@ from finished import record_of, run_of
 from image_kinds import Rows, cell, classes, picture
 from PIL import Image
 
+from genbench.data import prepare, read_entries
 from genbench.data.entries import make_entry
 from genbench.data.foreign import open_samples
-from genbench.data.preparation import prepare
 from genbench.records.class_names import in_order, label_of, listed
 from genbench.support.errors import BadInput
 
@@ -95,6 +95,9 @@ def test_folders_of_numbers_have_the_labels_of_their_numbers(tmp_path):
     assert again.classes == data.classes and again.stamp("class").classes == data.classes
     samples = open_samples(tmp_path / "x", data, True, None, None)
     assert shown(samples) == list(range(12))
+    toml = '[mine]\nsource = "folder"\npath = "x"\nlayout = "classes"\nnum_classes = 12\nshape = [1, 8, 8]\n'
+    (tmp_path / "d.toml").write_text(toml + "test_fraction = 0.4\n")
+    assert prepare(read_entries(tmp_path / "d.toml")["mine"], tmp_path).digest == data.digest
 
 
 def test_samples_in_class_folders_have_the_labels_of_the_training_folders(tmp_path):
