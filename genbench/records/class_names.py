@@ -53,4 +53,4 @@ def known(names: Sequence[str], count: int) -> str:
 
 
 def _is_number(name: str) -> bool:
-    return re.fullmatch("[0-9]{1,18}", name) is not None
+    return re.fullmatch("[0-9]{1,255}", name) is not None
