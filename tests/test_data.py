@@ -186,12 +186,13 @@ def test_absent_downloads_are_an_environment_problem(tmp_path):
     assert "--data-root" in problem.value.hint
 
 
-def test_a_bad_file_leaves_nothing_half_prepared(tmp_path):
+def test_a_bad_file_leaves_nothing_half_prepared(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
     write_images(tmp_path / "a", 5)
     (tmp_path / "a" / "bad.png").write_bytes(b"not an image")
     with pytest.raises(BadInput, match=r"bad\.png"):
         ready(tmp_path, source="folder", path="a", test_fraction=0.4)
-    assert not list(Path(os.environ["GENBENCH_CACHE"]).rglob(".genbench_tmp_*"))
+    assert not list((tmp_path / "cache").rglob(".genbench_tmp_*"))
 
 
 def test_a_hugging_face_folder(tmp_path):

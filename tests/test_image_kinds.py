@@ -123,14 +123,17 @@ def test_nothing_is_prepared_of_what_is_refused(genbench, tmp_path, monkeypatch)
 
 def test_files_of_refused_pictures_are_closed(tmp_path):
     put(tmp_path / "x", [*good(3), *[KINDS["truncated PNG"][1]] * 40])
-    limit, free = resource.getrlimit(resource.RLIMIT_NOFILE), os.open(os.devnull, os.O_RDONLY)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 20, limit[1]))
+    limit, held = resource.getrlimit(resource.RLIMIT_NOFILE), [os.open(os.devnull, os.O_RDONLY)]
+    while held[-1] < max(int(path.name) for path in Path("/dev/fd").iterdir()) - 1:  # one of them lists the folder
+        held.append(os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[-1] + 20, limit[1]))
     try:
         with pytest.raises(BadInput, match="40 of 43 images cannot be used: not a readable image"):
             ready(tmp_path, **FLAT)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+        for descriptor in held:
+            os.close(descriptor)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.EACCES])
