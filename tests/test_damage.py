@@ -1,17 +1,16 @@
 """Every file between disk and number, damaged in every way: it heals by itself, or the hint leads out in one step."""
 
-import ctypes
 import json
-import os
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rights import unprivileged
 
 from genbench.evaluate import classifier_training
 from genbench.executors import local
@@ -82,24 +81,6 @@ def inline(task, tell, stopping):
         tell(task.news("end", 1.0))
     except GenbenchError as error:
         tell(task.problem(error))
-
-
-@contextmanager
-def unprivileged():
-    """Root without its right to read whatever it likes."""
-    if os.geteuid():
-        yield
-        return
-    libc, header = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0)
-    before, without = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
-    assert libc.capget(header, before) == 0
-    without[:] = before[:]
-    without[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-    assert libc.capset(header, without) == 0
-    try:
-        yield
-    finally:
-        assert libc.capset(header, before) == 0
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from genbench.running.run import Run, attempt, failure
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
 from genbench.support.lock import locked
+from genbench.support.paths import inside
 from genbench.support.text import impersonal, redacted
 
 ROOT = Path(__file__).parent.parent
@@ -242,7 +243,7 @@ def test_a_link_within_a_run_and_a_linked_run_are_fine(tmp_path):
     (tmp_path / "elsewhere" / "a").write_text("x")
     (tmp_path / "elsewhere" / "b").symlink_to("a")
     with locked(tmp_path / "run"):
-        assert store.inside(tmp_path / "run", "b").read_text() == "x"
+        assert inside(tmp_path / "run", "b").read_text() == "x"
 
 
 # Secrets

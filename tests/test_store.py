@@ -1,5 +1,6 @@
 """Writing: whole or not at all, also on a full disk; and the lock that dies with its holder."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -10,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from rights import unprivileged
 
 from genbench.data.array_file import read_arrays
 from genbench.records import checkpoint
 from genbench.records.training_state import TrainingState
 from genbench.support import store
-from genbench.support.errors import BadInput, Busy, CorruptData, EnvironmentProblem
+from genbench.support.errors import BadInput, Busy, CorruptData, EnvironmentProblem, Unreadable, as_error, plain_error
 from genbench.support.lock import locked
+from genbench.support.sealed import check_digest, read_sealed, write_sealed
 from genbench.training.optimizer_state import optimizer_tensors, restore_optimizers
 
 
@@ -87,8 +90,43 @@ def test_folders_that_several_make_at_once_are_whole_and_nobody_fails(tmp_path):
 
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EnvironmentProblem, match="file"):
+    with pytest.raises(EnvironmentProblem, match=r"file/below: cannot write: .*/file is a file"):
         store.write_text(tmp_path / "file" / "below", "text")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("image file is truncated (3 bytes not processed)"),
+        PermissionError(errno.EACCES, "Permission denied", "/elsewhere/image.png"),
+        OSError(errno.ENOSPC, "No space left on device", "/elsewhere/download"),
+    ],
+)
+def test_what_fails_while_a_file_is_written_need_not_be_its_disk(tmp_path, error):
+    """An error without a number, or of another path that is read for it."""
+    with pytest.raises(OSError) as raised, store.atomic_folder(tmp_path / "prepared"):
+        raise error
+    assert raised.value is error and not list(tmp_path.iterdir())
+
+
+def test_what_may_not_be_read_may_be_whole(tmp_path):
+    """So nothing has it removed, and the exit code is that of a permission."""
+    write_sealed(tmp_path / "a.json", {"a": 1})
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    save(tmp_path / "checkpoint", 1)
+    for file in (tmp_path / "a.json", tmp_path / "a.npy", tmp_path / "checkpoint" / "latest" / "model.safetensors"):
+        file.chmod(0)
+    reads = (
+        lambda: read_sealed(tmp_path / "a.json", "`rm -rf a`"),
+        lambda: check_digest(tmp_path / "a.npy", "0" * 64, "", "`rm -rf a`"),
+        lambda: store.read_array(tmp_path / "a.npy"),
+        lambda: checkpoint.load(tmp_path / "checkpoint"),
+    )
+    for read in reads:
+        with unprivileged(), pytest.raises(Unreadable, match="Permission denied") as problem:
+            read()
+        assert problem.value.exit_code == 4 and problem.value.hint.startswith("`chmod u+rX ")
+        assert as_error(plain_error(problem.value)).exit_code == 4
 
 
 def test_corrupt_files_are_named(tmp_path):

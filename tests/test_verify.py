@@ -1,13 +1,16 @@
 """`genbench verify`: one bit flipped in any kind of file is found and the file named, and nothing is written."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from finished import run_here
+from rights import unprivileged
 
 from genbench.commands.verify import verify_run
 from genbench.records import checkpoint
@@ -165,6 +168,49 @@ def test_a_dataset_that_is_not_in_the_cache_is_no_fault(genbench, run, tmp_path,
     result = genbench("verify", run)
     assert result.code == 0 and "absent" in result.out and "not in the cache" in result.out
     assert [row["state"] for row in genbench("verify", run, "--json").json] == ["ok", "absent"]
+
+
+def closed_run(run):
+    return run
+
+
+def closed_weights(run):
+    (run / "record.json").unlink()
+    return run / "checkpoint" / "latest"
+
+
+def closed_job(run):
+    (run / "record.json").unlink()
+    return run / "job.json"
+
+
+def closed_cache(run):
+    return Path(os.environ["GENBENCH_CACHE"]) / "features"
+
+
+@pytest.mark.parametrize("close", [closed_run, closed_weights, closed_job, closed_cache])
+def test_what_may_not_be_read_does_not_pass(genbench, run, tmp_path, monkeypatch, close):
+    """Also where the record is not there, which would tell what else there should be."""
+    shutil.copytree(os.environ["GENBENCH_CACHE"], tmp_path / "cache")
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+    path = close(run)
+    path.chmod(0)
+    with unprivileged():
+        result = genbench("verify", run.parent)
+    path.chmod(0o700)
+    (wrong,) = [line for line in result.out.splitlines() if line.startswith("wrong")]
+    assert result.code == 3 and str(path) in wrong + result.out and "Permission denied" in wrong
+    assert f"`chmod u+rX {path}`" in result.out and "rm -rf" not in result.out
+    assert genbench("verify", run.parent).code == 0
+
+
+def test_a_closed_folder_is_missing_from_a_table_that_says_so(genbench, run):
+    run.chmod(0)
+    with unprivileged():
+        result = genbench("table", run.parent)
+    run.chmod(0o700)
+    assert result.code == 4 and "noise" in result.out and f"{run}/record.json: Permission denied" in result.err
+    assert f"`chmod u+rX {run}`" in result.err
 
 
 def test_it_needs_no_torch(made):

@@ -7,9 +7,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
+from genbench.cli.streams import show
 from genbench.support.errors import MOST_PROBLEMS, GenbenchError, together
 from genbench.support.text import plain, redacted, say
 
@@ -25,10 +27,11 @@ LINE_SECONDS, TERMINAL_SECONDS = 15.0, 0.2
 """Between two lines, and between two changes of a line on a terminal."""
 
 
-def show_error(error: GenbenchError, as_json: bool, out: TextIO | None = None) -> None:
+def show_error(error: GenbenchError, as_json: bool, to_stderr: bool = False) -> None:
     """Print what is wrong and where, then how to fix it; or one JSON object, on stdout if there is no result."""
     if as_json:
-        print(redacted(json.dumps({"error": error.as_dict()}, allow_nan=False)), file=out)
+        text = redacted(json.dumps({"error": error.as_dict()}, allow_nan=False))
+        say(text) if to_stderr else show(text)
         return
     say(f"genbench: error[{error.code}]: {error.message}")
     if error.hint:
@@ -36,21 +39,21 @@ def show_error(error: GenbenchError, as_json: bool, out: TextIO | None = None) -
 
 
 def show_left_out(found: Found, as_json: bool = False) -> int:
-    """Name on stderr the runs that a result lacks, and return the exit code: 3 if a file is corrupt, else 0."""
+    """Name on stderr the runs that a result lacks, and return the exit code: 3 or 4 if one cannot be read, else 0."""
     if found.unfinished and not as_json:
         names = [*map(str, found.unfinished[:MOST_PROBLEMS]), *["..."][: len(found.unfinished) // (MOST_PROBLEMS + 1)]]
         say(f"note: {len(found.unfinished)} without a record yet (interrupted or still running): {', '.join(names)}")
-    faults = [*found.corrupt.values(), *found.spoilt]
+    faults: list[GenbenchError] = [*found.corrupt.values(), *found.spoilt]
     if not faults:
         return 0
     error = together(faults)
-    show_error(error, as_json, sys.stderr)
+    show_error(error, as_json, to_stderr=True)
     return error.exit_code
 
 
 def show_json(value: Any) -> None:
     """Print strict JSON on stdout."""
-    print(json.dumps(value, indent=1, allow_nan=False))
+    show(json.dumps(value, indent=1, allow_nan=False))
 
 
 def show_remarks(datasets: Iterable[Dataset]) -> None:
@@ -90,7 +93,8 @@ class JobProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bars is not None:
-            self.bars.stop()
+            with suppress(OSError):  # a terminal that has gone away
+                self.bars.stop()
 
     def update(self, job: Job, stage: str, share: float, text: str) -> None:
         """Show how far a job is; `share` is how much of the stage is done. A warning and a note are no stages."""
@@ -153,4 +157,5 @@ class PreparationProgress:
             return
         width = shutil.get_terminal_size().columns - 1
         end = "\n" if done == total else ""
-        print(f"\r{plain(line)[:width]:<{width}}", end=end, file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(f"\r{plain(line)[:width]:<{width}}", end=end, file=sys.stderr, flush=True)

@@ -15,11 +15,14 @@ from typing import Any
 import click
 
 from genbench.cli.console import JobProgress, PreparationProgress, show_error, show_json, show_left_out, show_remarks
-from genbench.cli.options import EXPERIMENT, JSON, PATH, PLUGIN, RUNS, FiniteRange
+from genbench.cli.options import EXPERIMENT, FILE_OR_NAME, JSON, PATH, PLUGIN, RUNS, FiniteRange
 from genbench.cli.plugins import LISTS, check_plugin, new_plugin
 from genbench.cli.scores import calibrate, evaluate, verify
-from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, did_you_mean
+from genbench.cli.streams import discard, open_streams, show
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, did_you_mean
 from genbench.support.faults import arm
+from genbench.support.paths import check_writable
+from genbench.support.refusals import refusal
 from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.support.store import keep_text
 from genbench.support.text import plain, redacted, say
@@ -32,8 +35,9 @@ SUITE_OPTIONS = (
     "allow_rank_deficient", "curve",
 )  # fmt: skip
 V100 = click.option(
-    "--v100-factor", "v100", metavar="F|FILE", help="Also V100-days: how many V100s a device equals, or a calibration."
-)
+    "--v100-factor", "v100", type=FILE_OR_NAME, metavar="F|FILE",
+    help="Also V100-days: how many V100s a device equals, or a calibration.",
+)  # fmt: skip
 
 
 def experiment_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,6 +92,7 @@ def run(report_to: Path | None, **words: Any) -> None:
         report_to = Path("reports/quick")
     if report_to is not None:
         check_place(report_to)
+        check_writable("--report", report_to)
     session = open_session(make_request(words), None if as_json else PreparationProgress())
     if not as_json:
         show_remarks(session.datasets.values())
@@ -95,18 +100,18 @@ def run(report_to: Path | None, **words: Any) -> None:
     with JobProgress(len(session.jobs), quiet=as_json) as progress:
         records = run_session(session, progress.update)
     if as_json:
-        click.echo(render(make_tables(records, "full"), "json"))
+        show(render(make_tables(records, "full"), "json"))
     else:
         for layout in ("quality", "cost"):
-            click.echo(render(make_tables(records, layout), "text"))
-    if report_to is not None:
-        from genbench.report import build_report
-
-        say(f"report: {build_report(records, report_to, spoilt=spoilt)}")
+            show(render(make_tables(records, layout), "text"))
     for record in records:
         if record.error is not None:
             where = words["out"] / record.job.id / record.error.traceback
             say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
+    if report_to is not None:
+        from genbench.report import build_report
+
+        say(f"report: {build_report(records, report_to, spoilt=spoilt)}")
     left_out = show_left_out(Found(spoilt=spoilt), as_json)
     raise SystemExit(worst_exit_code(records) or left_out)
 
@@ -131,7 +136,7 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     if not words["as_json"]:
         show_remarks(session.datasets.values())
     found = prospects(session, v100_utilisation)
-    show_json(as_rows(found, session)) if words["as_json"] else click.echo(as_text(found, v100_utilisation, session))
+    show_json(as_rows(found, session)) if words["as_json"] else show(as_text(found, v100_utilisation, session))
     problems = [problem for several in session.missing.values() for problem in several]
     if problems and not words["as_json"]:
         raise problems[0]
@@ -152,7 +157,7 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
     from genbench.tables.formats import render
 
     found = find_converted(runs, v100)
-    click.echo(render(make_tables(found.records, layout, published), format_))
+    show(render(make_tables(found.records, layout, published), format_))
     raise SystemExit(show_left_out(found, format_ == "json"))
 
 
@@ -173,7 +178,7 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
     from genbench.report import build_report
 
     found = find_converted(runs, v100)
-    click.echo(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder"))
+    show(str(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder")))
     raise SystemExit(show_left_out(found))
 
 
@@ -193,12 +198,12 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
         return
     for row in rows:
         key = f"{row['key']} {UNRANKED}" if row["unranked"] else row["key"]
-        click.echo(plain(f"{key:48} {row['a']!s:>28} {row['b']!s:>28}"))
+        show(plain(f"{key:48} {row['a']!s:>28} {row['b']!s:>28}"))
     for row in rows:
         if row["unranked"]:
-            click.echo(plain(f"{UNRANKED} {row['key'].removeprefix('measurements.')} may not rank: {row['unranked']}"))
+            show(plain(f"{UNRANKED} {row['key'].removeprefix('measurements.')} may not rank: {row['unranked']}"))
     if not rows:
-        click.echo("no difference")
+        show("no difference")
 
 
 @cli.command()
@@ -218,7 +223,7 @@ def sample(
     """Draw more images from a finished run."""
     from genbench.commands.sample import draw_from_run
 
-    click.echo(draw_from_run(run_folder, count, labels, steps, out, plugins))
+    show(str(draw_from_run(run_folder, count, labels, steps, out, plugins)))
 
 
 for command in (evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
@@ -227,6 +232,8 @@ for command in (evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
 
 def main() -> None:
     """Run the command line and exit with its exit code: the console script."""
+    open_streams()
+    os.environ["MPLBACKEND"] = "agg"  # that of the notebook which may have started this need not be installed here
     as_json, out = asks_for_json(sys.argv), sys.stdout
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -235,10 +242,13 @@ def main() -> None:
         code = result_of(as_json)
         if sys.stdout is not out:  # click replaces it when the reader has gone away
             raise BrokenPipeError
-        out.flush()
+        show("", end="")  # whatever click has left
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        discard(out)
         code = 141
+    except EnvironmentProblem as error:  # even the error did not find room on stdout
+        show_error(error, as_json=False)
+        code = error.exit_code
     gc.freeze()  # otherwise garbage collection at exit walks all of torch, for a second or more
     sys.exit(code)
 
@@ -247,6 +257,7 @@ def result_of(as_json: bool) -> int:
     """Run the command, report its error, and return its exit code."""
     try:
         arm()
+        Path.cwd()  # raises if it is gone, where loading torch would end the process without a word of ours
         interrupt_on_signals()
         cli.main(standalone_mode=False)
         return 0
@@ -267,6 +278,11 @@ def result_of(as_json: bool) -> int:
         return exit_code()
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if (problem := refusal(error)) is None:
+            return report_bug(error, as_json)
+        show_error(problem, as_json)
+        return problem.exit_code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
@@ -279,7 +295,13 @@ def asks_for_json(words: list[str]) -> bool:
 
 
 def report_bug(error: BaseException, as_json: bool) -> int:
-    """Save the traceback of a bug of ours in a file, say where, and return the exit code."""
-    kept = keep_text(redacted("".join(traceback.format_exception(error))))
-    show_error(GenbenchError(describe(error), f"please report it with the traceback in {kept}"), as_json)
+    """Save the traceback of a bug of ours in a file, or show it, say where it is, and return the exit code."""
+    text = redacted("".join(traceback.format_exception(error)))
+    try:
+        where = f"in {keep_text(text)}"
+    except OSError:
+        where = "above"
+        for line in text.splitlines():
+            say(line)
+    show_error(GenbenchError(describe(error), f"please report it with the traceback {where}"), as_json)
     return 70

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from genbench.support.refusals import look, may_open
 
 
 class FiniteRange(click.FloatRange):
@@ -17,12 +20,32 @@ class FiniteRange(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number.", param, ctx)
 
 
-PATH = click.Path(path_type=Path)
+class AnyPath(click.Path):
+    """A path that may be absent, but not beyond this process's reach."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return look(path, param.opts[-1] if isinstance(param, click.Option) else "")
+
+
+class FileOrName(click.types.StringParamType):
+    """A name, or a file that this process may read."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = look(Path(value), param.opts[-1] if isinstance(param, click.Option) else "")
+        if path.is_file():
+            may_open(path)
+        return super().convert(value, param, ctx)
+
+
+PATH = AnyPath(path_type=Path)
+FILE_OR_NAME = FileOrName()
 RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
 JSON = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout and nothing else.")
 PLUGIN = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE|PACKAGE", help="Also load this plugin; repeatable."
-)
+    "--plugin", "plugins", type=FILE_OR_NAME, multiple=True, metavar="FILE|PACKAGE",
+    help="Also load this plugin; repeatable.",
+)  # fmt: skip
 DATASETS = click.option(
     "--datasets", type=PATH, metavar="FILE", help="Your datasets.toml, in addition to the bundled one."
 )

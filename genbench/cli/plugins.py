@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from genbench.cli.console import PreparationProgress, show_json
-from genbench.cli.options import DATA_ROOT, DATASETS, JSON, PATH, PLUGIN, WEIGHTS, FiniteRange
+from genbench.cli.options import DATA_ROOT, DATASETS, FILE_OR_NAME, JSON, PATH, PLUGIN, WEIGHTS, FiniteRange
+from genbench.cli.streams import show
 from genbench.support.errors import BadInput
-from genbench.support.text import plain
+from genbench.support.text import plain, say
 
 
 @click.command()
@@ -22,7 +22,7 @@ def models(plugins: tuple[str, ...], as_json: bool) -> None:
     from genbench.commands.catalogue import model_rows, model_text
 
     rows = model_rows(plugins)
-    show_json(rows) if as_json else click.echo(model_text(rows))
+    show_json(rows) if as_json else show(model_text(rows))
 
 
 @click.command()
@@ -34,7 +34,7 @@ def datasets(datasets: Path | None, plugins: tuple[str, ...], as_json: bool) -> 
     from genbench.commands.catalogue import dataset_rows, dataset_text
 
     rows = dataset_rows(datasets, plugins)
-    show_json(rows) if as_json else click.echo(dataset_text(rows))
+    show_json(rows) if as_json else show(dataset_text(rows))
 
 
 @click.command()
@@ -61,7 +61,7 @@ def extractors(check: bool, dataset: str | None, names: tuple[str, ...], as_json
     from genbench.commands.catalogue import as_lines, extractor_rows
 
     rows = extractor_rows(words["plugins"])
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "kind", "about"]))
+    show_json(rows) if as_json else show(as_lines(rows, ["name", "kind", "about"]))
 
 
 def check_on(dataset: str | None, names: tuple[str, ...], as_json: bool, words: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ def check_on(dataset: str | None, names: tuple[str, ...], as_json: bool, words: 
         show_json([ruler.model_dump(mode="json") for ruler in found])
         return
     for ruler in found:
-        click.echo(ruler_text(ruler))
+        show(ruler_text(ruler))
 
 
 @click.command("plugins")
@@ -89,7 +89,7 @@ def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
     from genbench.commands.catalogue import as_lines, plugin_rows
 
     rows = plugin_rows(plugins)
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["name", "state", "origin", "models", "reason"]))
+    show_json(rows) if as_json else show(as_lines(rows, ["name", "state", "origin", "models", "reason"]))
 
 
 @click.command()
@@ -99,7 +99,7 @@ def doctor(as_json: bool) -> None:
     from genbench.commands.catalogue import as_lines, doctor_rows
 
     rows = doctor_rows()
-    show_json(rows) if as_json else click.echo(as_lines(rows, ["what", "state"]))
+    show_json(rows) if as_json else show(as_lines(rows, ["what", "state"]))
 
 
 LISTS = (models, datasets, extractors, plugins_command, doctor)
@@ -115,11 +115,11 @@ def new_plugin(name: str, out: Path | None) -> None:
     """
     from genbench.commands.new_plugin import write_plugin
 
-    click.echo(plain(write_plugin(name, out)))
+    show(plain(write_plugin(name, out)))
 
 
 @click.command("check-plugin")
-@click.argument("plugin", metavar="NAME|FILE")
+@click.argument("plugin", type=FILE_OR_NAME, metavar="NAME|FILE")
 @click.option(
     "--hang-timeout", type=FiniteRange(1), default=60.0, show_default=True, metavar="SECONDS",
     help="End the check of a model that makes no progress for this long.",
@@ -136,11 +136,11 @@ def check_plugin(plugin: str, hang_timeout: float, device: str, as_json: bool) -
     from genbench.conformance.check import check_plugin as check
     from genbench.devices import one_device
 
-    reports, tell = [], partial(click.echo, err=True)
-    for report in check(plugin, hang_timeout, str(one_device(device)), lambda line: tell(plain(line))):
+    reports = []
+    for report in check(plugin, hang_timeout, str(one_device(device)), say):
         reports.append(report)
         if not as_json:
-            click.echo(plain(report.text() + "\n"))
+            show(plain(report.text() + "\n"))
     if as_json:
         show_json([row for report in reports for row in report.rows()])
     if any(report.broken for report in reports):

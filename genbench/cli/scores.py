@@ -9,6 +9,7 @@ import click
 
 from genbench.cli.console import PreparationProgress, show_json
 from genbench.cli.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
+from genbench.cli.streams import show
 from genbench.support.text import say
 
 RANGES = ("0,1", "-1,1", "0,255")
@@ -48,9 +49,9 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     given = ScoringWords(target=target, quiet=as_json, preparing=None if as_json else PreparationProgress(), **words)
     records = score_runs(given) if runs else score_samples(given)
     if as_json:
-        click.echo(render(make_tables(records, "full"), "json"))
+        show(render(make_tables(records, "full"), "json"))
     else:
-        click.echo(render(make_tables(records, "quality"), "text"))
+        show(render(make_tables(records, "quality"), "text"))
         for record in records:
             say(f"scored: {record.folder}")
     raise SystemExit(worst_exit_code(records))
@@ -69,7 +70,7 @@ def verify(runs: tuple[Path, ...], as_json: bool) -> None:
         show_json([verdict.as_dict() for verdict in verdicts])
     else:
         for verdict in verdicts:
-            click.echo(plain(verdict.line()))
+            show(plain(verdict.line()))
     if any(verdict.state == "wrong" for verdict in verdicts):
         raise SystemExit(3)
 
@@ -94,6 +95,6 @@ def calibrate(device: str, v100: Path | None, data_root: Path | None, weights: P
         show_json([check.as_dict() for check in checks])
     else:
         for check in checks:
-            click.echo(check.line())
+            show(check.line())
     if any(check.state == "FAIL" for check in checks):
         raise SystemExit(1)

@@ -73,8 +73,8 @@ class Setup:
 
     @classmethod
     def resolve(cls, device: str, root: Path | None, weights: Path | None) -> Setup:
-        """The setup that the command line describes."""
-        return cls(str(one_device(device)), root, weights)
+        """The setup that the command line describes. Raises BadInput if the root cannot be a folder."""
+        return cls(str(one_device(device)), data_root(root) if root else None, weights)
 
     def runtime(self) -> Runtime:
         return Runtime(device=self.device, cache=cache_root(), weights=self.weights, offline=True)

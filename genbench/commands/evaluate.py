@@ -19,7 +19,6 @@ from genbench.evaluate.extractors import check_extractors, extractor_names, extr
 from genbench.evaluate.likelihood import protocol
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
-from genbench.planning.session import check_out
 from genbench.records.budget import Budget
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
@@ -33,6 +32,7 @@ from genbench.running.run import Run, is_done, run_job
 from genbench.support import progress, store
 from genbench.support.errors import BadInput
 from genbench.support.lock import locked
+from genbench.support.paths import check_writable
 from genbench.support.text import say
 
 ELSEWHERE = "the samples were made elsewhere: there is no model to have a likelihood"
@@ -61,7 +61,7 @@ def score_samples(words: ScoringWords) -> list[Record]:
             f"{words.target}: which dataset do the samples imitate?", "give -d DATASET; see `genbench datasets`"
         )
     name = row_name(words.name, words.target)
-    check_out(words.out)
+    check_writable("--out", words.out)
     runtime, plugins = words.runtime(), load_plugins(words.plugins)
     data = words.open_dataset(words.dataset, plugins)
     evaluation = evaluation_of(words, data)

@@ -11,12 +11,12 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
-from genbench.data.folders import as_folder
 from genbench.extension.sources import declared
 from genbench.records.record import REFERENCES
 from genbench.support import store
 from genbench.support.errors import BadInput
 from genbench.support.names import RESERVED
+from genbench.support.paths import as_folder
 from genbench.support.version import __version__
 
 PATTERN = re.compile(r"[A-Za-z](?:[A-Za-z0-9]|[_-](?=[A-Za-z0-9])){0,39}")

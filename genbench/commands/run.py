@@ -25,6 +25,7 @@ from genbench.running.run import is_done
 from genbench.support import store
 from genbench.support.errors import EnvironmentProblem, as_error
 from genbench.support.lock import in_use, locked
+from genbench.support.refusals import TEMPORARY, disk_errors
 
 Update = Callable[[Job, str, float, str], None]
 
@@ -102,7 +103,7 @@ def record_untrained(job: Job, trainer: Record, error: Failure, session: Session
     message = f"the shared training of {trainer.job.id}: {error.message}"
     failure = error.model_copy(update={"message": message, "traceback": ""})
     stamp = session.datasets[job.dataset].stamp(job.conditional)
-    with store.disk_errors(job.folder), locked(job.folder):
+    with disk_errors(job.folder), locked(job.folder):
         attempts = earlier_attempts(job.folder)
         begin(job)
         end(job, make_record(job, stamp, environment(job), Outcome(), trainer.status, failure, attempts))
@@ -128,7 +129,7 @@ def marked(session: Session) -> Iterator[Context]:
     if runtime.executor == "local":
         yield session.context
         return
-    mark = runtime.out.absolute() / f"{store.TEMPORARY}{os.uname().nodename}_{os.getpid()}_shared"
+    mark = runtime.out.absolute() / f"{TEMPORARY}{os.uname().nodename}_{os.getpid()}_shared"
     store.write_text(mark, "")
     try:
         yield replace(session.context, mark=str(mark))

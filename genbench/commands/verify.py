@@ -21,11 +21,14 @@ from genbench.data.folders import cache_root
 from genbench.data.prepared_files import read_about, read_whole
 from genbench.records.checkpoint import MANIFEST, read_manifest
 from genbench.records.record import CHANGED, JOB_AGAIN, Record, is_sealed
+from genbench.records.record_files import RUNS_WANTED, runs_at
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, describe, permission, removal
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, removal
 from genbench.support.lock import in_use
+from genbench.support.paths import below, check_links, inside, listed, real
+from genbench.support.refusals import may_open, permission, reading
 from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
 
@@ -72,14 +75,22 @@ def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
     Raises BadInput if a path has no run.
     """
     folders: dict[Path, Path] = {}
+    closed: dict[Path, GenbenchError] = {}
     for path in paths:
-        files = [f for name in ("record.json", "job.json") for f in (*path.glob(name), *path.glob(f"*/{name}"))]
-        if not files:
-            raise BadInput(f"{path}: no run here or one level below", "give a run folder, or a folder of run folders")
-        folders |= {file.parent.resolve(): file.parent for file in files}
+        files, unfinished, others = runs_at(path)
+        closed |= others
+        if not (files or unfinished or others):
+            raise BadInput(f"{path}: no run here or one level below", RUNS_WANTED)
+        folders |= {real(folder): folder for folder in (*(file.parent for file in files), *unfinished)}
     runs = [verify_run(folder) for _, folder in sorted(folders.items())]
+    runs += [_unread(folder, error) for folder, error in sorted(closed.items())]
     named = sorted({found for folder in folders if (found := _dataset_of(folder)) is not None})
     return [*runs, *(check for name, digest in named for check in verify_cache(name, digest, cache_root()))]
+
+
+def _unread(path: Path, error: GenbenchError, kind: str = "run") -> RunCheck:
+    """The verdict on what may not be read: it may be wrong, so it does not pass."""
+    return RunCheck(str(path), "wrong", [Fault(".", f"not readable: {error.message}")], error.hint, kind)
 
 
 def verify_run(folder: Path) -> RunCheck:
@@ -89,7 +100,7 @@ def verify_run(folder: Path) -> RunCheck:
     if not there and (folder / ".lock").exists() and _guarded([], ".lock", lambda: in_use(folder)):
         return RunCheck(str(folder), "unfinished", [waiting])
     faults: list[Fault] = []
-    _guarded(faults, "links", lambda: store.check_links(folder))
+    _guarded(faults, ".", lambda: check_links(folder))
     record = _guarded(faults, "record.json", lambda: _record(folder, faults)) if there else None
     if record is not None:
         checks = {"record.json": _numbers, "samples.json": _samples, "job.json": _job, "progress.jsonl": _progress}
@@ -97,13 +108,14 @@ def verify_run(folder: Path) -> RunCheck:
             faults += _guarded(faults, file, lambda check=check: list(check(folder, record))) or []  # type: ignore[misc]
         if record.status == "complete":
             faults += _guarded(faults, "record.json", lambda: list(_listed(folder, record))) or []
-    for manifest in sorted(folder.rglob(MANIFEST)):
-        name = manifest.relative_to(folder)
-        if store.is_temporary(name):
-            continue
-        faults += _guarded(faults, name.as_posix(), lambda at=manifest: list(_manifest(folder, at))) or []  # type: ignore[misc]
-    for part in (*folder.glob("curve/*/scores.json"), *folder.glob(f"{store.MEASURED}/*.json")):
-        _guarded(faults, part.relative_to(folder).as_posix(), lambda at=part: read_sealed(at, "", required=False))  # type: ignore[misc]
+    for path in _guarded(faults, ".", lambda: below(folder)) or []:
+        name = path.relative_to(folder)
+        if not there:
+            _guarded(faults, name.as_posix(), lambda at=path: may_open(at) if at.is_file() else None)  # type: ignore[misc]
+        if path.name == MANIFEST and not store.is_temporary(name):
+            faults += _guarded(faults, name.as_posix(), lambda at=path: list(_manifest(folder, at))) or []  # type: ignore[misc]
+        elif name.match("curve/*/scores.json") or name.match(f"{store.MEASURED}/*.json"):
+            _guarded(faults, name.as_posix(), lambda at=path: read_sealed(at, "", required=False))  # type: ignore[misc]
     faults = list(dict.fromkeys(faults))
     if faults:
         return RunCheck(str(folder), "wrong", faults, _way_out(folder, faults, there))
@@ -146,29 +158,32 @@ def _dataset_of(folder: Path) -> tuple[str, str] | None:
 
 def verify_cache(name: str, digest: str, cache: Path) -> list[RunCheck]:
     """The verdicts on the prepared arrays, features and classifiers of a dataset; all their files are read whole."""
-    found = [_cached("dataset", path, _is_dataset, digest) for path in _named(cache / "datasets", re.escape(name), "")]
-    if not any(found):
+    key = "[0-9a-f]{16}"
+    found = _cached("dataset", cache / "datasets", f"{re.escape(name)}-{key}", _is_dataset, digest)
+    if not found:
         absent = Fault("dataset.json", "not in the cache")
         found = [RunCheck(f"{name} {digest[:12]}", "absent", [absent], kind="dataset")]
-    files = _named(cache / "features", f".+-{re.escape(name)}-(train|test)", ".json")
-    found += [_cached("features", path, _are_features, digest) for path in files]
-    files = sorted((cache / "classifiers").glob(f"{digest[:32]}-*/classifier.json"))
-    found += [_cached("classifier", path, _is_classifier, digest) for path in files]
-    return [check for check in found if check]
+    features = rf".+-{re.escape(name)}-(train|test)-{key}\.json"
+    found += _cached("features", cache / "features", features, _are_features, digest)
+    return found + _cached("classifier", cache / "classifiers", f"{digest[:32]}-.*", _is_classifier, digest)
 
 
-def _named(folder: Path, name: str, suffix: str) -> list[Path]:
-    """The paths in a folder of the cache that are called `name` and a key."""
-    pattern = re.compile(rf"{name}-[0-9a-f]{{16}}{re.escape(suffix)}")
-    return sorted(path for path in folder.glob("*") if pattern.fullmatch(path.name))
-
-
-def _cached(kind: str, path: Path, check: Callable[[Path, str], bool], digest: str) -> RunCheck | None:
-    """The verdict on a part of the cache; None if it belongs to another dataset than that with the digest."""
+def _cached(
+    kind: str, folder: Path, pattern: str, check: Callable[[Path, str], bool], digest: str
+) -> list[RunCheck]:  # fmt: skip
+    """The verdicts on a part of the cache, as far as it belongs to the dataset with the digest."""
     try:
-        return RunCheck(str(path), "ok", kind=kind) if check(path, digest) else None
-    except CorruptData as error:
-        return RunCheck(str(path), "wrong", [Fault(path.name, error.message)], error.hint, kind)
+        paths = listed(folder)
+    except EnvironmentProblem as error:
+        return [_unread(folder, error, kind)]
+    found = []
+    for path in (path for path in paths if re.fullmatch(pattern, path.name)):
+        try:
+            if check(path, digest):
+                found.append(RunCheck(str(path), "ok", kind=kind))
+        except CorruptData as error:
+            found.append(RunCheck(str(path), "wrong", [Fault(path.name, error.message)], error.hint, kind))
+    return found
 
 
 def _is_dataset(folder: Path, digest: str) -> bool:
@@ -188,8 +203,11 @@ def _are_features(file: Path, digest: str) -> bool:
     return True
 
 
-def _is_classifier(file: Path, digest: str) -> bool:
-    fix = removal(file.parent, then="then run again: it is trained anew")
+def _is_classifier(folder: Path, digest: str) -> bool:
+    file, fix = folder / "classifier.json", removal(folder, then="then run again: it is trained anew")
+    with reading(file):
+        if not file.exists():
+            return False
     about = read_sealed(file, fix, required=False)
     check_digest(file.with_suffix(".safetensors"), str(about.get("sha256")), file.name, fix)
     return True
@@ -311,7 +329,7 @@ def _progress(folder: Path, record: Record) -> Iterator[Fault]:
 def _listed(folder: Path, record: Record) -> Iterator[Fault]:
     """Check every file against its digest in the record; a whole checkpoint may have been removed."""
     for name, expected in record.files.items():
-        file = store.inside(folder, name)
+        file = inside(folder, name)
         if file.is_file():
             if digests.file_digest(file) != expected:
                 yield Fault(name, "its SHA-256 is not what record.json says")
@@ -322,7 +340,7 @@ def _listed(folder: Path, record: Record) -> Iterator[Fault]:
 def _manifest(folder: Path, manifest: Path) -> Iterator[Fault]:
     """Check the files that a manifest lists against its digests."""
     for name, expected in read_manifest(manifest.parent)["files"].items():
-        file = store.inside(manifest.parent, name)
+        file = inside(manifest.parent, name)
         if not file.is_file() or digests.file_digest(file) != expected:
             where = file.relative_to(folder).as_posix()
             yield Fault(where, f"{'not what' if file.is_file() else 'missing, but in'} {MANIFEST}")

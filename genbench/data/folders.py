@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from genbench.support.errors import BadInput
+from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.paths import as_folder
+from genbench.support.refusals import look
 
 
 def cache_root() -> Path:
-    """`GENBENCH_CACHE`, or else `genbench` in the user's cache folder."""
+    """`GENBENCH_CACHE`, or else `genbench` in the user's cache folder. Raises EnvironmentProblem if there is none."""
     given = folder_of("GENBENCH_CACHE")
-    return given or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "genbench"
+    if given is not None:
+        return given
+    try:
+        return look(Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "genbench", "the cache")
+    except RuntimeError:
+        what = f"user {os.getuid()} has no home folder, where the cache would be"
+        raise EnvironmentProblem(what, "set GENBENCH_CACHE to a folder that may be written") from None
 
 
 def data_root(given: Path | None) -> Path:
@@ -29,15 +37,3 @@ def folder_of(variable: str) -> Path | None:
     if not text:
         raise BadInput(f"{variable} is set but empty", f"unset {variable}, or set it to a folder")
     return as_folder(variable, Path(text))
-
-
-def as_folder(source: str, path: Path) -> Path:
-    """The path with `~` expanded. Raises BadInput, naming `source`, if it or a parent is a file."""
-    try:
-        path = path.expanduser()
-        nearest = next((each for each in (path, *path.parents) if each.exists()), None)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise BadInput(f"{source} {path}: {error}", "give a folder") from error
-    if nearest is not None and not nearest.is_dir():
-        raise BadInput(f"{source} {path}: {nearest} is a file", "give a folder")
-    return path

@@ -6,7 +6,6 @@ Most are pickles, so nothing opens a file that has not been checked.
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Any
 from genbench.evaluate.extractor import SHIPPED_FOLDER
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData, EnvironmentProblem
+from genbench.support.text import say
 
 TIMEOUT_SECONDS = 30
 MOST_BYTES = 4 * 2**30
@@ -93,7 +93,7 @@ def _verify(path: Path, origin: str, about: dict[str, Any]) -> None:
 
 
 def _download(name: str, about: dict[str, Any], path: Path) -> Path:
-    print(f"{name}: downloading {about['url']} to {path}", file=sys.stderr)
+    say(f"{name}: downloading {about['url']} to {path}")
     with store.atomic_file(path) as temporary:
         with temporary.open("wb") as file:
             file.writelines(_blocks(name, about, path))

@@ -22,6 +22,7 @@ from genbench.support import progress, store
 from genbench.support.errors import EnvironmentProblem, GenbenchError
 from genbench.support.lock import locked
 from genbench.support.processes import Child
+from genbench.support.refusals import disk_errors
 
 LOOK_SECONDS = 0.2
 
@@ -90,7 +91,7 @@ def record_death(task: Task, message: str, late: str = "") -> None:
     from genbench.running.environment import environment
 
     job = Job.model_validate(task.job)
-    with store.disk_errors(job.folder), locked(job.folder):
+    with disk_errors(job.folder), locked(job.folder):
         last = progress.last_words(job.folder)
         if last.hung:
             message = f"no progress for {job.runtime.hang_timeout or 0:g} seconds (--hang-timeout)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -62,12 +63,10 @@ def read_earlier(out: Path, models: Iterable[str]) -> list[Record]:
     words = [f'"model": "{model}"' for model in models]
     records = []
     for file in sorted(out.glob("*/record.json")):
-        text = file.read_text(encoding="utf-8", errors="replace")
-        if any(word in text for word in words):
-            try:
+        with suppress(CorruptData, OSError):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if any(word in text for word in words):
                 records.append(Record.from_json(text, file))
-            except CorruptData:
-                continue
     return [record for record in records if record.status == "complete" and record.cost.train is not None]
 
 

@@ -5,6 +5,7 @@ This calls plugin code, so it runs in a separate process: a plugin that crashes 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,8 @@ def _seconds(job: Job, about: Estimate) -> float | None:
 
 def alike(job: Job) -> str:
     """A key that jobs with the same needs share: everything but the seed."""
-    return job.model_copy(update={"seed": 0, "tuning_trials": None}).model_dump_json()
+    plain = job.model_copy(update={"seed": 0, "tuning_trials": None}).model_dump(mode="json")
+    return json.dumps(plain, sort_keys=True)
 
 
 def find_needs(jobs: list[Job], context: Context) -> list[Need]:

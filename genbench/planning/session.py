@@ -12,7 +12,7 @@ from genbench.condition import Kind
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
-from genbench.data.folders import as_folder, cache_root, data_root
+from genbench.data.folders import cache_root, data_root
 from genbench.data.preparation import Progress, prepare, stand_in
 from genbench.executors import Executor, local
 from genbench.executors.built_in import BuiltIn
@@ -24,6 +24,7 @@ from genbench.records.job import Job, Runtime
 from genbench.records.task import Context, Need, Task, make_task
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
+from genbench.support.paths import check_writable
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     """
     experiment = make_experiment(request.suite, request.options, request.models, request.settings, request.sweeps)
     check_known([choice.name for choice in experiment.models], request.plugins)
-    check_out(request.out)
+    check_writable("--out", request.out)
     from genbench.evaluate.extractors import check_extractors
     from genbench.planning.shadow import check_models
 
@@ -200,11 +201,3 @@ def processes_of_launcher(processes: int) -> int:
     if os.environ["RANK"] != "0":
         raise SystemExit(0)
     return int(launched)
-
-
-def check_out(out: Path) -> None:
-    """Raise if the output folder is a file or not writable; creates nothing."""
-    out = as_folder("--out", out).absolute()
-    found = next(each for each in (out, *out.parents) if each.exists())
-    if not os.access(found, os.W_OK | os.X_OK):
-        raise EnvironmentProblem(f"--out {out}: {found} is not writable", "choose another folder with --out")

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 
 from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
-from genbench.support.errors import CorruptData, removal
+from genbench.support.errors import CorruptData, Unreadable, removal
 from genbench.support.faults import fault
+from genbench.support.paths import inside
+from genbench.support.refusals import disk_errors
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def settle(folder: Path) -> None:
     new, latest, previous = (folder / name for name in NAMES)
     if not new.exists():
         return
-    with store.disk_errors(folder):
+    with disk_errors(folder):
         if latest.exists():
             store.remove(previous)
             latest.replace(previous)
@@ -67,7 +69,7 @@ def write(folder: Path, tensors: Tensors, state: Mapping[str, Any]) -> None:
 def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | None:
     """Tensors and state of the newest checkpoint whose digests match; None if there is no checkpoint.
 
-    Raises CorruptData if there are checkpoints, but none is whole.
+    Raises CorruptData if there are checkpoints, but none is whole, and Unreadable for one that may be.
     """
     faults = []
     for name in NAMES:
@@ -76,6 +78,8 @@ def load(folder: Path) -> tuple[dict[str, dict[str, Tensor]], TrainingState] | N
         try:
             tensors, state = read(folder / name)
             found = tensors, _training_state(state, folder / name)
+        except Unreadable:
+            raise
         except CorruptData as error:
             faults.append(error.message)
             continue
@@ -92,7 +96,7 @@ def read(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     manifest = read_manifest(folder)
     groups = {}
     for name, expected in manifest["files"].items():
-        file = store.inside(folder, name)
+        file = inside(folder, name)
         check_digest(file, expected, MANIFEST, removal(folder))
         groups[file.stem] = store.read_tensors(file)
     return groups, manifest["state"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,11 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from genbench.records.record import CHANGED, JOB_AGAIN, READING, SCHEMA, CurvePoint, Protocols, Record, is_sealed
 from genbench.records.stored import Stored
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, removal, together
+from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, removal, together
+from genbench.support.paths import listed
+from genbench.support.refusals import look, permission
+
+RUNS_WANTED = "give a run folder, or a folder of run folders"
 
 
 def read_record(file: Path) -> Record:
@@ -36,7 +39,7 @@ def _bytes_of(file: Path) -> bytes:
     except IsADirectoryError:
         raise CorruptData(f"{file}: a folder, not a record", removal(file, then=JOB_AGAIN)) from None
     except OSError as error:
-        raise EnvironmentProblem(f"{file}: {error.strerror}", f"`chmod u+r {shlex.quote(str(file))}`") from error
+        raise EnvironmentProblem(f"{file}: {error.strerror}", permission(file)) from error
 
 
 class Summary(Record):
@@ -118,19 +121,19 @@ def curve_of(record: Record) -> list[CurvePoint]:
 
 @dataclass
 class Found:
-    """The contents of some folders: records, ordered by job id; corrupt files and why; runs without a record yet.
+    """The contents of some folders: records, ordered by job id; runs without a record yet; and why others are missing.
 
-    `spoilt` has the errors of other files of these runs that cannot be read.
+    `corrupt` has the errors of records and folders that cannot be read, `spoilt` those of other files of these runs.
     """
 
     records: list[Record] = field(default_factory=list)
-    corrupt: dict[Path, CorruptData] = field(default_factory=dict)
+    corrupt: dict[Path, GenbenchError] = field(default_factory=dict)
     unfinished: list[Path] = field(default_factory=list)
     spoilt: list[CorruptData] = field(default_factory=list)
 
 
 def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
-    """Every record that `find_records` returns. Raises CorruptData naming all that cannot be read."""
+    """Every record that `find_records` returns. Raises CorruptData or EnvironmentProblem naming all others."""
     found = find_records(paths, curves)
     if found.corrupt:
         raise together(list(found.corrupt.values()))
@@ -141,7 +144,7 @@ def find_records(paths: Iterable[Path], curves: bool = True) -> Found:
     """Every record in the given run folders (or folders of run folders), and what is wrong with the others.
 
     Without `curves` they take a third of the time and memory, and `curve_of` reads the curve of each. Raises BadInput
-    if a path has none, CorruptData if none can be read.
+    if a path has none, CorruptData or EnvironmentProblem if none can be read.
     """
     enabled = gc.isenabled()
     gc.disable()  # records have no cycles, and looking for some would walk all of them again and again
@@ -160,7 +163,10 @@ def _found(paths: Iterable[Path], curves: bool) -> Found:
     found, seen = Found(), set()
     known: Protocols = {}
     for path in paths:
-        files, unfinished = _files(path)
+        files, unfinished, closed = runs_at(path)
+        found.corrupt |= closed
+        if not files and not closed:
+            raise BadInput(f"{path}: no record.json here or one level below", RUNS_WANTED)
         for file in files:
             about = file.stat()
             if (about.st_dev, about.st_ino) in seen:
@@ -168,7 +174,7 @@ def _found(paths: Iterable[Path], curves: bool) -> Found:
             seen.add((about.st_dev, about.st_ino))
             try:
                 found.records.append(_sealed(_bytes_of(file), file, None if curves else known))
-            except CorruptData as fault:
+            except (CorruptData, EnvironmentProblem) as fault:
                 found.corrupt[file] = fault
         found.unfinished += [folder for folder in unfinished if folder not in found.unfinished]
     if found.corrupt and not found.records:
@@ -177,21 +183,29 @@ def _found(paths: Iterable[Path], curves: bool) -> Found:
     return found
 
 
-def _files(path: Path) -> tuple[list[Path], list[Path]]:
-    """The records at a path or one level below, and the run folders there that have none yet."""
+def runs_at(path: Path) -> tuple[list[Path], list[Path], dict[Path, GenbenchError]]:
+    """The records at a path or one level below, the run folders there that have none yet, and closed folders.
+
+    What is in a folder that may not be entered nobody can tell: its error counts, unless the path is itself a run.
+    Raises EnvironmentProblem if the path may not be listed.
+    """
     if path.name == "record.json":
-        return [path], []
-    files, unfinished = [], []
-    for folder in [path, *sorted(path.glob("*/"))]:
-        if (folder / "record.json").exists():
-            files.append(folder / "record.json")
-        elif (folder / "job.json").exists():
-            unfinished.append(folder)
-    if not files:
-        raise BadInput(
-            f"{path}: no record.json here or one level below", "give a run folder, or a folder of run folders"
-        )
-    return files, unfinished
+        return [path], [], {}
+    files: list[Path] = []
+    unfinished: list[Path] = []
+    closed: dict[Path, GenbenchError] = {}
+    for folder in [path, *(each for each in listed(path) if each.is_dir())]:
+        try:
+            if look(folder / "record.json").exists():
+                files.append(folder / "record.json")
+            elif look(folder / "job.json").exists():
+                unfinished.append(folder)
+        except EnvironmentProblem as error:
+            closed[folder] = error
+        except BadInput as error:
+            closed[folder] = CorruptData(error.message, error.hint)
+    is_run = path in (*(file.parent for file in files), *unfinished)
+    return files, unfinished, {} if is_run else closed
 
 
 def _sealed(text: bytes, file: Path, known: Protocols | None) -> Record:
@@ -217,7 +231,7 @@ def load_each(paths: Iterable[Path]) -> list[Record]:
     for path in paths:
         try:
             found.append(load_one(path))
-        except CorruptData as fault:
+        except (CorruptData, EnvironmentProblem) as fault:
             faults += fault.problems or [fault]
     if faults:
         raise together(faults)

@@ -14,8 +14,10 @@ from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
 from genbench.support.errors import removal
 from genbench.support.faults import fault
+from genbench.support.paths import below, inside
+from genbench.support.refusals import reading
 from genbench.support.sealed import check_digest, write_sealed
-from genbench.support.store import inside, read_lines
+from genbench.support.store import read_lines
 
 EARLIER = "earlier.json"
 """The earlier record, while the files it vouches for are being changed."""
@@ -73,7 +75,7 @@ def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of a run by its path in the folder, except files that a manifest lists."""
     found = {}
     for file in own_files(folder):
-        with store.reading(file):
+        with reading(file):
             found[file.relative_to(folder).as_posix()] = digests.file_digest(file)
     return found
 
@@ -83,7 +85,7 @@ def own_files(folder: Path) -> Iterator[Path]:
 
     A folder with a manifest yields only the manifest, which vouches for the others.
     """
-    for file in sorted(folder.rglob("*")):
+    for file in below(folder):
         relative = file.relative_to(folder)
         temporary = store.is_temporary(relative) or not {store.DRAWN, store.MEASURED}.isdisjoint(relative.parts)
         listed = file.name != MANIFEST and (file.parent / MANIFEST).exists()
@@ -96,9 +98,12 @@ def vouched(record: Record, name: str) -> Path | None:
 
     Raises CorruptData if the file has changed.
     """
-    file = inside(record.folder, name) if record.folder else None
-    if record.folder is None or file is None or not file.is_file():
+    if record.folder is None:
         return None
+    file = inside(record.folder, name)
+    with reading(file):
+        if not file.is_file():
+            return None
     if expected := record.files.get(name):
         check_digest(file, expected, "record.json", removal(record.folder / "record.json", file, then=JOB_AGAIN))
     return file

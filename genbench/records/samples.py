@@ -15,6 +15,7 @@ from genbench.records.record import JOB_AGAIN, Energy, Record, Throughput
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
+from genbench.support.refusals import reading
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 CONDITIONS = {"labels": "labels.npy", "conditions": "conditions.npy"}
@@ -95,7 +96,7 @@ def vouch(folder: Path, samples: Samples, about: StoredSamples) -> None:
 
 def _digests(folder: Path) -> dict[str, str | None]:
     files = {"sha256": "samples.npy"} | {f"{field}_sha256": name for field, name in CONDITIONS.items()}
-    with store.reading(folder):
+    with reading(folder):
         return {
             key: digests.file_digest(folder / name) if (folder / name).is_file() else None
             for key, name in files.items()

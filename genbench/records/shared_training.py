@@ -15,6 +15,7 @@ from genbench.support import store
 from genbench.support.errors import Busy, CorruptData
 from genbench.support.faults import fault
 from genbench.support.lock import in_use
+from genbench.support.paths import inside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +89,7 @@ def _copied(training: Training, source: Path, target: Path) -> Training:
             checkpoint.write(target / name, *checkpoint.read(source / name))
     (target / LOG).unlink(missing_ok=True)
     if (source / LOG).exists():
-        store.write_text(target / LOG, store.inside(source, LOG).read_text(encoding="utf-8"))
+        store.write_text(target / LOG, inside(source, LOG).read_text(encoding="utf-8"))
     fault("share.copied")
     tensors = {"ema": tensors["ema"]}
     checkpoint.save(target / "checkpoint", tensors, state)

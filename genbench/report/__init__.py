@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from genbench.records.record import Record
-    from genbench.support.errors import CorruptData
+    from genbench.support.errors import CorruptData, GenbenchError
 
 Form = Literal["folder", "single_file", "archive"]
 
@@ -16,7 +16,7 @@ Form = Literal["folder", "single_file", "archive"]
 def build_report(
     records: Iterable[Record],
     out: Path,
-    corrupt: Mapping[Path, CorruptData] | None = None,
+    corrupt: Mapping[Path, GenbenchError] | None = None,
     unfinished: Iterable[Path] = (),
     spoilt: list[CorruptData] | None = None,
     form: Form = "folder",

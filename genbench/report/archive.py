@@ -14,7 +14,9 @@ from genbench.records.run_folder import own_files
 from genbench.report.build import build, sorted_records
 from genbench.report.place import place_of
 from genbench.report.site import Absent, slugs_of
-from genbench.support.store import atomic_file, check_links
+from genbench.support.paths import check_links
+from genbench.support.store import atomic_file
+from genbench.support.text import printable
 from genbench.support.version import __version__
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -45,7 +47,7 @@ def build_archive(records: list[Record], out: Path, absent: Absent) -> Path:
         (folder / "README.md").write_text(README.format(version=__version__, datasets=datasets), encoding="utf-8")
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, file in [*_files_of(folder), *_runs(records)]:
-                info = zipfile.ZipInfo(f"{out.stem}/{name}", EPOCH)
+                info = zipfile.ZipInfo(printable(f"{out.stem}/{name}"), EPOCH)
                 info.compress_type = zipfile.ZIP_DEFLATED
                 info.external_attr = 0o644 << 16
                 with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:

@@ -13,6 +13,7 @@ from genbench.report.place import MARKER, check_place, place_of
 from genbench.report.site import Absent, Page, Site
 from genbench.support.errors import BadInput
 from genbench.support.faults import fault
+from genbench.support.paths import check_writable
 from genbench.support.store import atomic_folder, put, write_text
 from genbench.support.version import __version__
 
@@ -26,6 +27,7 @@ def build(records: list[Record], out: Path, absent: Absent) -> Path:
     """See `genbench.report.build_report`."""
     out = out.absolute()
     check_place(out)
+    check_writable("--out", out)
     with atomic_folder(out, flushed=False) as folder:
         formats = ("svg", "png") if len(records) <= MOST_DRAWN_TWICE else ("svg",)
         site = Site(sorted_records(records), folder, absent, formats)

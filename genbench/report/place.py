@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from genbench.support.errors import BadInput
+from genbench.support.paths import below, check_writable
 
 MARKER = "genbench-report.json"
 """What marks a folder as a report and names its files; a folder without it is never replaced."""
@@ -23,7 +24,7 @@ def check_place(out: Path) -> None:
         return
     if not out.is_dir():
         raise BadInput(f"{out}: not a folder", "choose a new folder, or that of an earlier report")
-    found = {str(file.relative_to(out)) for file in out.rglob("*") if not file.is_dir()}
+    found = {str(file.relative_to(out)) for file in below(out) if not file.is_dir()}
     if not found:
         return
     if MARKER not in found:
@@ -40,7 +41,7 @@ def check_place(out: Path) -> None:
 def place_of(out: Path, suffix: str) -> Path:
     """Where a report in one file is written, `.html` or `.zip`: `out`, with the suffix added if it has another.
 
-    Raises BadInput if something else is already there.
+    Raises BadInput if something else is already there, EnvironmentProblem if it cannot be written.
     """
     out = out.absolute()
     out = out if out.suffix == suffix else out.with_name(f"{out.name}{suffix}")
@@ -49,6 +50,7 @@ def place_of(out: Path, suffix: str) -> Path:
     what, ours = {".html": ("a report", _is_page), ".zip": ("an archive of a report", _is_archive)}[suffix]
     if out.exists() and not ours(out):
         raise BadInput(f"{out}: not {what}", "choose a new file, or that of an earlier report")
+    check_writable("--out", out.parent)
     return out
 
 

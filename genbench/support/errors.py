@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,13 @@ class CorruptData(GenbenchError):
 
     exit_code = 3
     code = "corrupt-data"
+
+
+class Unreadable(CorruptData):
+    """Stored data that this process may not read. It may well be whole: no hint should have it removed."""
+
+    exit_code = 4
+    code = "environment"
 
 
 class EnvironmentProblem(GenbenchError):
@@ -85,11 +92,6 @@ def removal(*paths: Path, then: str = "then run again") -> str:
 def renaming(folder: Path) -> str:
     """The hint to move a folder out of the way of a file: it may be the user's own, so nothing is removed."""
     return f"`mv {shlex.quote(str(folder))} {shlex.quote(f'{folder}.old')}`, then run again"
-
-
-def permission(path: Path) -> str:
-    """The hint to let the user read a file or folder."""
-    return f"`chmod u+rX {shlex.quote(str(path))}`, then run again"
 
 
 def together_removed(hints: Sequence[str]) -> str:
@@ -164,13 +166,17 @@ def line_of(error: BaseException) -> str:
     return lines[-1] if lines else ""
 
 
-def did_you_mean(word: str, known: list[str] | set[str]) -> str:
-    """`did you mean 'ddpm'?`, or the list of known words if none is close."""
+def nearest(word: str, known: Collection[str]) -> list[str]:
+    """The known words that are close to a mistyped one, the closest first; at most three."""
     from difflib import get_close_matches
 
     by_lower = {name.lower(): name for name in sorted(known)}
-    near = [by_lower[name] for name in get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)]
-    if near:
+    return [by_lower[name] for name in get_close_matches(word.lower(), by_lower, n=3, cutoff=0.5)]
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """`did you mean 'ddpm'?`, or the list of known words if none is close."""
+    if near := nearest(word, known):
         return "did you mean " + " or ".join(repr(name) for name in near) + "?"
     return "known: " + (", ".join(sorted(known)) or "none")
 
@@ -182,5 +188,5 @@ def plain_error(error: GenbenchError) -> dict[str, str]:
 
 def as_error(plain: dict[str, str]) -> GenbenchError:
     """The error that `plain_error` describes; one of an unknown kind counts as a bug in genbench."""
-    kinds = {kind.__name__: kind for kind in GenbenchError.__subclasses__()}
-    return kinds.get(plain["kind"], GenbenchError)(plain["message"], plain["hint"])
+    kinds: list[type[GenbenchError]] = [Unreadable, *GenbenchError.__subclasses__()]
+    return {kind.__name__: kind for kind in kinds}.get(plain["kind"], GenbenchError)(plain["message"], plain["hint"])

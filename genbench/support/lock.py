@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -11,11 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from genbench.support.errors import Busy
+from genbench.support.errors import Busy, EnvironmentProblem
+from genbench.support.paths import check_links, real
 from genbench.support.progress import stop_if_requested
-from genbench.support.store import check_links, disk_errors, make_folder
+from genbench.support.refusals import disk_errors
+from genbench.support.store import make_folder
 
 LOOK_SECONDS = 0.5
+HELD = (errno.EACCES, errno.EAGAIN)
+"""What POSIX has a system say if another process has the lock."""
+ELSEWHERE = "choose a folder on a disk that has POSIX record locks (--out, GENBENCH_CACHE), or mount this one with them"
 _held: set[Path] = set()
 _guard = threading.Lock()
 
@@ -23,6 +29,8 @@ _guard = threading.Lock()
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock. Raises Busy, naming the holder, if a live process, this one included, has it.
+
+    Raises EnvironmentProblem where the file system has no locks: two processes would spoil each other's runs unnoticed.
 
     A POSIX record lock dies with its process even if children live on (flock would not). It is also lost when the
     process closes any other descriptor of the file, so nothing else opens it, and this never opens it twice.
@@ -36,6 +44,9 @@ def locked(folder: Path) -> Iterator[None]:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                if error.errno not in HELD:
+                    what = f"{folder}: no locks on this file system: {error.strerror}"
+                    raise EnvironmentProblem(what, ELSEWHERE) from error
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise Busy(f"{folder}: in use by {holder}", "wait for it, or use another --out") from error
@@ -71,7 +82,7 @@ def in_use(folder: Path) -> bool:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Exclude other threads of this process, which a POSIX record lock does not."""
-    place = folder.resolve()
+    place = real(folder)
     with _guard:
         if place in _held:
             raise Busy(f"{folder}: in use by this process, {os.getpid()}", "wait for it, or use another --out")

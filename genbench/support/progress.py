@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.support.errors import Cancelled
-from genbench.support.store import TEMPORARY, scratch_file
+from genbench.support.refusals import TEMPORARY
+from genbench.support.store import scratch_file
 
 if TYPE_CHECKING:
     from torch.nn import Module

@@ -9,7 +9,8 @@ from typing import Any
 
 from genbench.support import store
 from genbench.support.digests import file_digest, settings_digest
-from genbench.support.errors import CorruptData
+from genbench.support.errors import CorruptData, Unreadable
+from genbench.support.refusals import reading
 
 SEAL = "seal"
 SHORT = 12
@@ -29,6 +30,8 @@ def read_sealed(path: Path, hint: str, required: bool = True) -> dict[str, Any]:
     """
     try:
         plain = store.read_json(path)
+    except Unreadable:
+        raise
     except CorruptData as error:
         raise CorruptData(error.message, hint) from error
     if not isinstance(plain, dict):
@@ -44,8 +47,10 @@ def read_sealed(path: Path, hint: str, required: bool = True) -> dict[str, Any]:
 def check_digest(path: Path, expected: str, source: str, hint: str) -> None:
     """Raise CorruptData, with `hint`, unless the file has the digest that `source` gives."""
     try:
-        with store.reading(path):
+        with reading(path):
             found = file_digest(path)
+    except Unreadable:
+        raise
     except CorruptData as error:
         raise CorruptData(error.message, hint) from error
     if found != expected:

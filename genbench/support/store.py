@@ -19,73 +19,35 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
-from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, permission, removal, renaming
+from genbench.support.digests import digest
+from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
+from genbench.support.refusals import TEMPORARY, disk_errors, reading
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from numpy.typing import DTypeLike
 
-TEMPORARY = ".genbench_tmp_"
 OLD = "old"
+LONGEST_NAME = 200
+"""Bytes of a name that still fits, with what a temporary one adds, into the 255 of most file systems."""
 DRAWN, MEASURED = "drawn", "measured"
 """Folders of a run that hold parts of unfinished work: samples, and measurements."""
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY)
 UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError)
 """What NumPy raises for a file that is not an array: it parses the header as Python."""
-SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
-"""NumPy's report of a full disk, which has no number."""
 KEPT_BYTES = 2**28
 """Memory-mapped arrays up to this size keep the pages that were read in memory."""
 
 
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the many errors of a full, read-only or forbidden disk into one EnvironmentProblem naming the path."""
-    try:
-        yield
-    except GenbenchError:
-        raise
-    except Exception as error:
-        number = _error_number(error)
-        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise EnvironmentProblem(f"{path}: no space left to write", "free some space, then run again") from error
-        if number in REFUSED:
-            hint = renaming(path) if number == errno.EISDIR and path.is_dir() else "choose another folder"
-            raise EnvironmentProblem(f"{path}: cannot write: {os.strerror(number)}", hint) from error
-        if isinstance(error, OSError) and SHORT_WRITE.search(str(error)):
-            raise EnvironmentProblem(f"{path}: no space left to write ({error})", "free some space") from error
-        raise
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn the errors of opening a file that genbench stored into CorruptData naming it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise CorruptData(f"{path}: missing", "run again") from None
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise CorruptData(f"{path}: {error.strerror}", removal(path)) from error
-    except OSError as error:
-        if error.errno is None:  # NumPy's report of a file that is too short
-            raise CorruptData(f"{path}: {error}", removal(path)) from error
-        raise CorruptData(f"{path}: {error.strerror}", permission(path)) from error
-
-
-def _error_number(error: Exception) -> int | None:
-    """The errno of an error, which safetensors only puts into the message."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
-
-
 def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
+    """Flush a file or folder to the disk, as far as its file system can: not all can flush a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 
@@ -100,7 +62,13 @@ def make_folder(path: Path) -> None:
 
 def _temporary(path: Path) -> Path:
     """A new name beside `path`, which `sweep` recognises, and `_sweep_dead` as one for that path."""
-    return path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{path.name}")
+    return path.with_name(f"{TEMPORARY}{os.getpid()}_{secrets.token_hex(3)}_{_short(path.name)}")
+
+
+def _short(name: str) -> str:
+    """The name, or a digest of one so long that no prefix would fit before it."""
+    encoded = os.fsencode(name)
+    return name if len(encoded) <= LONGEST_NAME else digest(encoded)
 
 
 @contextmanager
@@ -139,7 +107,7 @@ def _sweep_dead(path: Path) -> None:
 
     for leftover in path.parent.iterdir():
         own = re.fullmatch(rf"{re.escape(TEMPORARY)}\d+_[0-9a-f]+_(.*)", leftover.name, re.DOTALL)
-        if own is None or own[1] != path.name:
+        if own is None or own[1] != _short(path.name):
             continue
         with suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
@@ -210,24 +178,6 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), swap) == 0
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path below `folder` of a file named in data. Raises CorruptData if it, or a link, leads outside."""
-    path = folder / name
-    lexical = Path(name)
-    if lexical.is_absolute() or ".." in lexical.parts or not path.resolve().is_relative_to(folder.resolve()):
-        raise CorruptData(f"{path}: a link or path out of {folder}", "remove it: nothing outside is read or written")
-    return path
-
-
-def check_links(folder: Path) -> None:
-    """Raise CorruptData if a link below `folder` leads outside, where writing would overwrite something else."""
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(parent, name)
-            if path.is_symlink():
-                inside(folder, str(path.relative_to(folder)))
-
-
 def is_temporary(path: Path) -> bool:
     """Whether a path belongs to an unfinished write or removal."""
     return any(part.startswith(TEMPORARY) for part in path.parts)
@@ -255,12 +205,17 @@ def remove(folder: Path) -> None:
 def put(path: Path, content: str | bytes) -> None:
     """Write a file in a folder of `atomic_folder`, which flushes and renames the whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.write_bytes(_encoded(content) if isinstance(content, str) else content)
 
 
 def write_text(path: Path, text: str) -> None:
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(_encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    r"""The text as UTF-8; bytes of a name that are not UTF-8 are written out (`\udce9`)."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def scratch_file(path: Path) -> FileIO:
@@ -272,7 +227,7 @@ def scratch_file(path: Path) -> FileIO:
 def keep_text(text: str) -> Path:
     """Write a new file in the system's temporary folder, for text that has no other place; it is never removed."""
     with tempfile.NamedTemporaryFile(prefix="genbench-", suffix=".txt", delete=False) as file:
-        file.write(text.encode(errors="replace"))
+        file.write(_encoded(text))
     return Path(file.name)
 
 
@@ -320,15 +275,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def write_array(path: Path, array: np.ndarray) -> None:
     import numpy as np
 
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
+    with atomic_file(path) as temporary, array_pieces(temporary, array.dtype, array.shape) as write:
+        write(np.ascontiguousarray(array).data)
 
 
 @contextmanager
-def array_pieces(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[bytes], object]]:
-    """Write the .npy file of an array in a folder of `atomic_folder`; yields a function that takes its bytes in pieces.
+def array_pieces(
+    path: Path, dtype: DTypeLike, shape: tuple[int, ...]
+) -> Iterator[Callable[[bytes | memoryview], object]]:
+    """Write the .npy file of an array as its bytes come in pieces, taken by the function that this yields.
 
-    Never more than one piece is in memory.
+    Never more than one piece is in memory. Unlike `numpy.save`, it passes on the number of an error of the disk.
     """
     import numpy as np
 
@@ -369,11 +326,20 @@ def read_array(path: Path) -> np.ndarray:
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Write tensors by name as safetensors; each of several that share memory is stored in full."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save, save_file
 
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, temporary)
+        if _is_utf8(path):
+            save_file(plain, temporary)
+        else:
+            temporary.write_bytes(save(plain))
         temporary.chmod(0o666 & ~_umask())
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether safetensors takes the path: at another, a file is read and written whole, in twice the memory."""
+    return not re.search("[\ud800-\udfff]", str(path))
 
 
 def _umask() -> int:
@@ -386,10 +352,10 @@ def _umask() -> int:
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Tensors by name, on the CPU. Raises CorruptData naming the file."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load, load_file
 
     try:
         with reading(path):
-            return load_file(path)
+            return load_file(path) if _is_utf8(path) else load(path.read_bytes())
     except SafetensorError as error:
         raise CorruptData(f"{path}: not safetensors: {error}", removal(path)) from error

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import suppress
 
 SECRET_NAME = re.compile(r"(?:^|[_-])(?:token|secret|password|passwd|credentials?|auth|api_?key|access_?key)$", re.I)
 """Names of options and environment variables whose value is a secret."""
@@ -35,7 +35,7 @@ def redacted(text: str) -> str:
 
 def impersonal(text: str) -> str:
     """A message as a record may keep it: redacted, with `~` for the home folder."""
-    home = str(Path.home())
+    home = os.path.expanduser("~")  # noqa: PTH111  which fails for nobody, as Path.home does without an account
     return redacted(text).replace(home, "~") if len(home) > 1 else redacted(text)
 
 
@@ -60,8 +60,9 @@ def plain(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line on stderr, redacted."""
-    print(printable(redacted(text), "\t\xa0"), file=sys.stderr, flush=True)
+    """Print a line on stderr, redacted; nobody need be listening."""
+    with suppress(OSError):
+        print(printable(redacted(text), "\t\xa0"), file=sys.stderr, flush=True)
 
 
 DASH = "–"

@@ -109,6 +109,7 @@ CASES = {
         "run -m vae -d cifar10 --data-root nowhere --offline", 4, ("CIFAR10", "nowhere", "--data-root")
     ),
     "report onto a file": Case(f"{RUN} --report a-file", 2, ("a-file", "not a folder"), {"a-file": ""}),
+    "report below a file": Case(f"{RUN} --report a-file/pages", 2, ("--report", "a-file is a file"), {"a-file": ""}),
     "report onto something else": Case(
         f"{RUN} --report mine", 2, ("mine", "not a report"), {"mine/thesis.txt": "mine"}
     ),

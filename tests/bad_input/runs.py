@@ -156,7 +156,7 @@ CASES = {
     "samples of a broken record": at(SAMPLE, 3, RECORD, "{", "model/record.json"),
     "a run again over a broken record": at(AGAIN, 3, RECORD, "{", "model/record.json"),
     "an unreadable record": Case(
-        "table runs", 4, ("model/record.json", "Permission denied"), {}, denied="runs/model/record.json", runs=True
+        "table runs", 4, ("model/record.json", "Permission denied"), {}, denied="runs/model/record.json", runs=True, shown="noise",
     ),
     "a learning curve broken in the middle": without(
         "runs/model/progress.jsonl", '{"step": 1}\n{"st\n{"step": 3}\n', "progress.jsonl", "SHA-256"
