@@ -121,6 +121,16 @@ def test_several_problems_are_objects_too(genbench, given):
     assert len(error["problems"]) == 3 and all(problem["message"] and problem["hint"] for problem in error["problems"])
 
 
+def test_one_wrong_key_is_one_mistake(genbench, given):
+    """Not also the lack of the key that was meant, nor the lack of a whole model."""
+    for name in ("a table under a wrong name", "a wrong name for the name", "a wrong key of a budget",
+                 "a wrong value in every model", "a budget in minutes"):  # fmt: skip
+        case = CASES[f"suites: {name}"]
+        case.make(Path.cwd())
+        error = genbench(*case.arguments, "--json").json["error"]
+        assert "problems" not in error and ";" not in error["message"], error
+
+
 def test_there_are_enough():
     assert len(CASES) >= 120
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from genbench.data.entries import read_entries
 from genbench.planning.config import configure, make_experiment, parse_seeds, parse_setting
 from genbench.records.budget import Budget
+from genbench.records.v100 import parse_conversion
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput
 
@@ -29,6 +31,25 @@ def test_bad_budgets_show_the_forms(text):
     with pytest.raises(BadInput) as problem:
         Budget.parse(text)
     assert "180s" in problem.value.hint
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    """Editors on Windows put one at the head of what they save as UTF-8."""
+    mark = "\ufeff"
+    (tmp_path / "suite.toml").write_text(f"{mark}budget = '7steps'\n[[models]]\nname = 'gaussian'\n", encoding="utf-8")
+    assert make_experiment(tmp_path / "suite.toml", {}, [], []).budget.as_dict() == {"steps": 7}
+    (tmp_path / "own.toml").write_text(
+        f"{mark}[own]\nsource = 'folder'\npath = 'images'\nshape = [1, 8, 8]\n", encoding="utf-8"
+    )
+    assert set(read_entries(tmp_path / "own.toml")) == {"own"}
+    (tmp_path / "factor.json").write_text(mark + '{"factor": 2.5, "basis": "given"}', encoding="utf-8")
+    assert parse_conversion(str(tmp_path / "factor.json")).factor == 2.5
+
+
+def test_a_line_is_counted_after_a_byte_order_mark(tmp_path):
+    (tmp_path / "suite.toml").write_text("\ufeffsamples = 1\n[[models]]\nname = 'gaussian'\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"suite\.toml:1: samples"):
+        make_experiment(tmp_path / "suite.toml", {}, [], [])
 
 
 def test_seeds_are_a_count_or_a_list():

@@ -66,7 +66,7 @@ def parse_conversion(text: str) -> Conversion:
     except ValueError:
         pass
     try:
-        return Conversion.model_validate_json(Path(text).read_text(encoding="utf-8"))
+        return Conversion.model_validate_json(Path(text).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise BadInput(f"--v100-factor {text}: neither a number nor a calibration", FORM) from error
 

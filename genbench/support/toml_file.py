@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.errors import BadInput
+from genbench.support.refusals import refusal
 
 LIMIT_BYTES = 256 * 2**10
 Keys = Sequence[str | int]
@@ -36,9 +37,9 @@ def read_toml(path: Path, what: str) -> TomlFile:
             content = file.read(LIMIT_BYTES + 1)
         if len(content) > LIMIT_BYTES:
             raise BadInput(f"{path}: more than {LIMIT_BYTES // 2**10} KiB", f"{what} files are short; check the path")
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")  # Windows editors put a byte-order mark before it
         return TomlFile(path, tomllib.loads(text), text)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise BadInput(f"{path}: no such {what} file", "correct the path") from None
     except IsADirectoryError:
         raise BadInput(f"{path}: is a folder", f"give a {what} file (TOML)") from None
@@ -49,7 +50,7 @@ def read_toml(path: Path, what: str) -> TomlFile:
     except RecursionError:
         raise BadInput(f"{path}: nested too deeply", f"a {what} file has few levels") from None
     except OSError as error:
-        raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
+        raise refusal(error, path) or error from error
 
 
 def _syntax(path: Path, text: str, said: str) -> tuple[str, str]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from genbench.support.errors import BadInput, did_you_mean, together
+from genbench.support.errors import BadInput, did_you_mean, nearest, together
 from genbench.support.text import HIDDEN, SECRET_NAME, is_secret, shortened
 from genbench.support.toml_file import Keys
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_VALUE = 80
+UNKNOWN = "extra_forbidden"
+"""What pydantic calls a key that nobody knows."""
 
 
 def checked(
@@ -36,23 +38,65 @@ def checked(
     try:
         found = model.model_validate(values)
     except ValidationError as error:
-        others = [
-            problem for problem in error.errors() if not any(problem["loc"][: len(loc)] == loc for loc in refused)
+        others = _causes(error.errors(), list(refused))
+        meant = _meant(others)
+        faults += [
+            _fault(problem, at, _model_at(model, problem["loc"], inner or {}), hint, meant.get(problem["loc"]))
+            for problem in others
+            if problem["loc"] not in meant.values()
         ]
-        faults += [_fault(problem, at, _model_at(model, problem["loc"], inner or {}), hint) for problem in others]
     if faults:
         raise together(faults)
     return found
 
 
+def _causes(problems: list[ErrorDetails], refused: list[Keys]) -> list[ErrorDetails]:
+    """The problems without those that follow from one that is `refused`, or from one deeper in the same value.
+
+    A list of which every item is wrong, for instance, is not also too short.
+    """
+    places = [*refused, *(problem["loc"] for problem in problems)]
+    known = [problem for problem in problems if not any(problem["loc"][: len(loc)] == loc for loc in refused)]
+    return [each for each in known if not any(_is_inside(loc, each["loc"]) for loc in places)]
+
+
+def _is_inside(loc: Keys, outer: Keys) -> bool:
+    return len(loc) > len(outer) and loc[: len(outer)] == outer
+
+
 def _model_at(model: type[BaseModel], loc: Keys, inner: Mapping[str, type[BaseModel]]) -> type[BaseModel]:
-    return inner[str(loc[0])] if len(loc) > 2 and loc[0] in inner else model
+    """The model of the table that a place is in."""
+    if len(loc) > 2 and loc[0] in inner:
+        return inner[str(loc[0])]
+    table = model.model_fields[str(loc[0])].annotation if len(loc) > 1 and loc[0] in model.model_fields else None
+    return table if isinstance(table, type) and issubclass(table, BaseModel) else model
 
 
-def _fault(problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseModel], hint: str) -> BadInput:
+def _meant(problems: Iterable[ErrorDetails]) -> dict[Keys, Keys]:
+    """By the place of a key that is unknown, that of the missing one that it must be: nearly the same, or the only one.
+
+    A wrong key is one mistake, although its table then has one key too many and one too few.
+    """
+    places = {kind: [each["loc"] for each in problems if each["type"] == kind] for kind in ("missing", UNKNOWN)}
+    meant: dict[Keys, Keys] = {}
+    for loc in places[UNKNOWN]:
+        missing = [each for each in places["missing"] if each[:-1] == loc[:-1] and each not in meant.values()]
+        near = [each for each in missing if nearest(str(loc[-1]), [str(each[-1])])]
+        alone = len(missing) == sum(each[:-1] == loc[:-1] for each in places[UNKNOWN]) == 1
+        if near or alone:
+            meant[loc] = (near or missing)[0]
+    return meant
+
+
+def _fault(
+    problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseModel], hint: str, meant: Keys | None
+) -> BadInput:  # fmt: skip
+    """The mistake in words; `meant` is the place of the missing key that an unknown one must be."""
     loc = problem["loc"]
     key = ".".join(map(str, loc))
-    if problem["type"] == "extra_forbidden":
+    if meant is not None:
+        return BadInput(f"{at(loc)}: {key}: unknown key", f"did you mean {str(meant[-1])!r}?")
+    if problem["type"] == UNKNOWN:
         return BadInput(f"{at(loc)}: {key}: unknown key", did_you_mean(str(loc[-1]), set(model.model_fields)))
     said = problem["msg"].removeprefix("Value error, ")
     if not loc:

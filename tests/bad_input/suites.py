@@ -21,6 +21,12 @@ CASES = {
     "a sweep's label twice": suite(
         f"{MODELS}sweep = {{ batch_size = [3] }}\n{MODELS}label = 'gaussian-batch_size3'\n", "gaussian-batch_size3 is given twice"
     ),
+    "a table under a wrong name": suite('[[model]]\nname = "gaussian"\n', "model: unknown key", "did you mean 'models'"),
+    "a wrong name for the name": suite("[[models]]\nkind = 'gaussian'\n", "suite.toml:2: models.0.kind", "did you mean 'name'"),
+    "a wrong key of a budget": suite(
+        f"budget = {{ amount = 5, unt = 'steps' }}\n{MODELS}", "suite.toml:1: budget.unt", "did you mean 'unit'"
+    ),
+    "a wrong value in every model": suite(f"{MODELS}preset = 3\n", "suite.toml:3: models.0.preset", "got 3"),
     "no model": suite("seeds = 1\n", "suite.toml", "models", "missing"),
     "no file content": suite("", "suite.toml", "models", "missing"),
     "an empty list of models": suite("models = []\n", "suite.toml:1", "models"),
