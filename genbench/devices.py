@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from genbench.support.cgroup import memory_limits
 from genbench.support.errors import BadInput, EnvironmentProblem, first_line
 
 
@@ -221,15 +222,7 @@ def memory_for_jobs(device: torch.device) -> int:
         return int(torch.cuda.get_device_properties(device).total_memory)
     import psutil
 
-    return min([int(psutil.virtual_memory().available), *_memory_limits()])
-
-
-def _memory_limits() -> list[int]:
-    """The limits of this process's control group (Linux) and its ancestors."""
-    root = Path("/sys/fs/cgroup")
-    paths = [root / line[3:].lstrip("/") for line in _lines(Path("/proc/self/cgroup")) if line.startswith("0::")]
-    folders = {folder for path in paths for folder in (path, *path.parents) if folder.is_relative_to(root)}
-    return [int(line) for folder in folders for line in _lines(folder / "memory.max") if line.isdigit()]
+    return min([int(psutil.virtual_memory().available), *memory_limits()])
 
 
 def _own_bytes(what: str) -> int | None:

@@ -104,7 +104,7 @@ def test_memory_for_jobs_is_what_is_free_within_the_control_groups_limit(monkeyp
 
     free = devices.memory_for_jobs(torch.device("cpu"))
     assert 0 < free <= psutil.virtual_memory().total
-    monkeypatch.setattr(devices, "_memory_limits", lambda: [12345])
+    monkeypatch.setattr(devices, "memory_limits", lambda: [12345])
     assert devices.memory_for_jobs(torch.device("cpu")) == 12345
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from genbench.data.entries import known_datasets
 from genbench.data.folders import cache_root, data_root
 from genbench.data.source import Place, Source
+from genbench.executors.local import available_cores
 from genbench.records.class_names import listed
 from genbench.running.defaults import load_plugins
+from genbench.support.errors import GenbenchError, describe
+from genbench.support.refusals import may
 from genbench.support.text import plain, summary
 from genbench.support.version import __version__
 
@@ -108,18 +111,16 @@ def doctor_rows() -> list[Row]:
         {"what": "genbench", "state": __version__},
         {"what": "python", "state": f"{platform.python_version()} on {platform.system()} {platform.machine()}"},
         {"what": "torch", "state": torch.__version__},
-        {"what": "cores", "state": str(os.cpu_count())},
+        {"what": "cores", "state": f"{available_cores()} to use, of {os.cpu_count()}"},
     ]
     rows += [{"what": str(d), "state": device_name(d) + (", bf16" if has_bf16(d) else ", no bf16")} for d in devices]
     rows += [
         {"what": "plugin " + row["name"], "state": f"{row['state']} {row['reason']}".strip()} for row in plugin_rows(())
     ]
-    for what, path in (("cache", cache_root()), ("data root", data_root(None))):
-        existing = next(parent for parent in (path, *path.parents) if parent.exists())
-        free = shutil.disk_usage(existing).free / 2**30
-        rows.append(
-            {"what": what, "state": f"{path}{'' if path.exists() else ' (not created yet)'}, {free:.0f} GiB free"}
-        )
+    rows += [
+        {"what": "cache", "state": _room(cache_root)},
+        {"what": "data root", "state": _room(lambda: data_root(None))},
+    ]
     rows.append(
         {
             "what": "weights",
@@ -127,6 +128,18 @@ def doctor_rows() -> list[Row]:
         }
     )
     return rows
+
+
+def _room(find: Callable[[], Path]) -> str:
+    """A folder and the free space there, or why there is none."""
+    try:
+        path = find()
+    except GenbenchError as error:
+        return describe(error)
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    notes = "" if path.exists() else " (not created yet)"
+    notes += "" if may(existing, os.W_OK | os.X_OK) else " (not writable)"
+    return f"{path}{notes}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free"
 
 
 def as_lines(rows: list[Row], columns: Sequence[str]) -> str:

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from genbench.data.condition_plan import ConditionPlan, conditions_of
+from genbench.devices import use_threads
+from genbench.executors.local import threads_for
 from genbench.images import to_uint8
 from genbench.model import DataSpec, Model
 from genbench.plots.sheets import as_picture, sheet
@@ -40,6 +42,7 @@ def draw_from_run(
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
     conditions = conditions_of(job.kind)
     plan = ConditionPlan(conditions, conditions.asked(labels, count, record))
+    use_threads(threads_for(1))
     blocks = []
     for start in range(0, count, BLOCK):
         blocks.append(to_uint8(draw(job, model, plan, start, min(BLOCK, count - start))))

@@ -11,6 +11,8 @@ from typing import Any
 from genbench.conformance.places import SourceLine, dumped_at, own_sources, place_of, real
 from genbench.conformance.promise import Promise
 from genbench.conformance.verdicts import Report, Verdict, check_cases, merged
+from genbench.devices import use_threads
+from genbench.executors.local import threads_for
 from genbench.extension.loading import installed
 from genbench.extension.registry import Plugins
 from genbench.running.defaults import load_plugins
@@ -87,6 +89,7 @@ def _said_by(main: Callable[..., None], limit: float, *words: str) -> Iterator[A
 def check_main(say: Say, main: Callable[..., None], words: tuple[str, ...], folder: Path, limit: float) -> None:
     """Run `main`, and leave last words in the folder if it does not end normally."""
     os.dup2(2, 1)  # what a plugin prints is not part of the report
+    use_threads(threads_for(1))
     watch(folder, limit)
     at("check")
     main(say, *words)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from genbench.executors.schedule import Pool
 from genbench.executors.supervise import supervise
 from genbench.records.task import Task, Tell, Work
+from genbench.support.cgroup import cpu_limits
 from genbench.support.processes import start_forkserver
 from genbench.support.text import number
 
@@ -111,7 +112,11 @@ def threads_for(jobs: int, cores: int | None = None) -> int:
 
 
 def available_cores() -> int:
-    """The cores this process may use: those it is bound to, or fewer if OMP_NUM_THREADS says so."""
+    """The cores this process may use: those it is bound to, or fewer by its quota (cgroup) or OMP_NUM_THREADS.
+
+    Of a quota of 2.5 two are used: with three threads the system would stop all of them, again and again.
+    """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wished = os.environ.get("OMP_NUM_THREADS", "")
-    return min(bound, int(wished)) if wished.isdigit() and int(wished) else bound
+    limits = [*map(int, cpu_limits()), *([int(wished)] if wished.isdecimal() and int(wished) else [])]
+    return max(1, min([bound, *limits]))
