@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
+from genbench.support.errors import EnvironmentProblem, describe
 from genbench.support.store import atomic_file
 from genbench.support.text import printable, shortened
 from genbench.tables.wording import width
@@ -79,9 +80,16 @@ def _claim(name: str) -> tuple[int, int]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """A light grid, text without markup (names may hold `$`), and SVGs whose bytes depend on what is drawn alone."""
-    import matplotlib as mpl
-    import seaborn as sns
+    """A light grid, text without markup (names may hold `$`), and bytes that depend on what is drawn alone.
+
+    Not on the reader's own matplotlibrc either. Raises EnvironmentProblem if that keeps matplotlib from loading.
+    """
+    try:
+        import matplotlib as mpl
+        import seaborn as sns
+    except Exception as error:
+        fix = "correct or remove its settings file, matplotlibrc, in this folder or where MATPLOTLIBRC says"
+        raise EnvironmentProblem(f"matplotlib does not load: {describe(error)}", fix) from error
 
     settings: Any = {
         "font.family": "sans-serif", "font.sans-serif": FONTS, "font.size": 10, "text.parse_math": False,
@@ -93,7 +101,9 @@ def styled() -> Iterator[None]:
         "xtick.color": INK, "xtick.major.size": 0, "ytick.color": INK, "ytick.major.size": 0,
         "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
     }  # fmt: skip
-    with mpl.rc_context({**sns.axes_style("whitegrid"), **settings}):
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({**sns.axes_style("whitegrid"), **settings})
         yield
 
 
