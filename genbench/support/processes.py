@@ -7,13 +7,16 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from multiprocessing import util
 from multiprocessing.connection import Connection, wait
 from typing import Any, Concatenate, ParamSpec
 
-from genbench.support.errors import GenbenchError, as_error, plain_error
+from genbench.support.errors import EnvironmentProblem, GenbenchError, as_error, plain_error
 
 P = ParamSpec("P")
 Say = Callable[[Any], None]
@@ -24,6 +27,9 @@ PRELOADED = [
     "genbench.evaluate.classifier",
 ]  # fmt: skip
 """What every job would import for itself, in seconds; the first optimizer of a process imports `torch._dynamo`."""
+LONGEST_FOLDER = 70
+"""Bytes: with the names that multiprocessing adds, the address of a socket then has the 104 that any system allows."""
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 _starting = threading.Lock()
 
 
@@ -118,6 +124,26 @@ def die_with_parent() -> None:
     threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
+def shorten_sockets() -> None:
+    """Let multiprocessing keep its sockets elsewhere if the path of the folder for temporary files is too long.
+
+    Raises EnvironmentProblem if no other folder may be written.
+    """
+    before = tempfile.gettempdir()
+    if len(os.fsencode(before)) <= LONGEST_FOLDER:
+        return
+    try:
+        for folder in SHORT_FOLDERS:
+            tempfile.tempdir = folder
+            with suppress(OSError):
+                util.get_temp_dir()
+                return
+    finally:
+        tempfile.tempdir = before
+    what = f"TMPDIR={before}: a path of {len(os.fsencode(before))} bytes is too long for the addresses of sockets"
+    raise EnvironmentProblem(what, f"set TMPDIR to a folder whose path has at most {LONGEST_FOLDER} bytes")
+
+
 def start_forkserver() -> None:
     """Start the server that children are forked from, with torch loaded, unless it is running.
 
@@ -133,6 +159,7 @@ def start_forkserver() -> None:
         mine = threading.current_thread() is threading.main_thread()
         handler = signal.signal(signal.SIGTERM, signal.SIG_IGN) if mine else None
         try:
+            shorten_sockets()
             forkserver.ensure_running()
         finally:
             if mine:
