@@ -181,6 +181,24 @@ def test_a_broken_path_in_a_variable_too(genbench, home, tmp_path, monkeypatch, 
                 check(genbench(*words))
 
 
+SOURCES = {"folder": "images", "array": "images.npy"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_broken_path_in_a_datasets_file_too(genbench, tmp_path, kind):
+    for source, good in SOURCES.items():
+        (here := tmp_path / source).mkdir()
+        path = str(KINDS[kind](here, tmp_path / good)).encode("unicode_escape").decode()
+        if kind == "not UTF-8":  # no TOML file can hold it
+            path = "caf\xe9"
+        (tmp_path / "own.toml").write_text(f'[own]\nsource = "{source}"\npath = "{path}"\nshape = [1, 8, 8]\n')
+        with unprivileged():
+            result = genbench("plan", "-m", "gaussian", "-d", "own", "--datasets", "own.toml", "--offline")
+        check(result)
+        closed = kind == "in a closed folder" or (source, kind) == ("array", "unreadable")
+        assert result.code == (4 if closed else 2), result.err
+
+
 class Full(io.RawIOBase):
     """A file on a full disk."""
 

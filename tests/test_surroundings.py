@@ -22,9 +22,9 @@ from genbench import plots
 from genbench.executors.local import available_cores, threads_for
 from genbench.plots.style import svg
 from genbench.support import cgroup, processes, store
+from genbench.support.denials import denial
 from genbench.support.errors import EnvironmentProblem
 from genbench.support.lock import awaited, in_use, locked
-from genbench.support.refusals import refusal
 from genbench.support.text import impersonal
 
 
@@ -259,7 +259,7 @@ def test_settings_that_matplotlib_cannot_read_cost_a_report_and_no_run(tmp_path)
 def test_what_the_system_refuses_is_told_with_its_path_and_what_helps():
     said = {}
     for number in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG, errno.EMFILE, errno.EIO):
-        problem = refusal(OSError(number, os.strerror(number), "/a/b"))
+        problem = denial(OSError(number, os.strerror(number), "/a/b"))
         assert problem.exit_code == 4 and problem.message.startswith("/a/b: ")
         said[number] = problem.hint
     assert len(set(said.values())) == 7 and "ulimit -n" in said[errno.EMFILE] and "chmod" in said[errno.EACCES]
@@ -268,7 +268,7 @@ def test_what_the_system_refuses_is_told_with_its_path_and_what_helps():
         OSError("image file is truncated"),
         OSError(errno.EBADF, "x"),
     ):
-        assert refusal(ours) is None
+        assert denial(ours) is None
 
 
 def test_the_next_file_is_not_the_stream_that_was_closed(tmp_path):

@@ -19,10 +19,10 @@ from genbench.cli.options import EXPERIMENT, FILE_OR_NAME, JSON, PATH, PLUGIN, R
 from genbench.cli.plugins import LISTS, check_plugin, new_plugin
 from genbench.cli.scores import calibrate, evaluate, verify
 from genbench.cli.streams import discard, open_streams, show
+from genbench.support.denials import denial
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, did_you_mean
 from genbench.support.faults import arm
 from genbench.support.paths import check_writable
-from genbench.support.refusals import refusal
 from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.support.store import keep_text
 from genbench.support.text import plain, redacted, say
@@ -279,7 +279,7 @@ def result_of(as_json: bool) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        if (problem := refusal(error)) is None:
+        if (problem := denial(error)) is None:
             return report_bug(error, as_json)
         show_error(problem, as_json)
         return problem.exit_code

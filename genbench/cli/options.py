@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from genbench.support.refusals import look, may_open
+from genbench.support.denials import look, may_open
 
 
 class FiniteRange(click.FloatRange):

@@ -15,8 +15,8 @@ from genbench.data.source import Place, Source
 from genbench.executors.local import available_cores
 from genbench.records.class_names import listed
 from genbench.running.defaults import load_plugins
+from genbench.support.denials import may
 from genbench.support.errors import GenbenchError, describe
-from genbench.support.refusals import may
 from genbench.support.text import plain, summary
 from genbench.support.version import __version__
 

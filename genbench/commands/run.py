@@ -23,9 +23,9 @@ from genbench.records.task import Context, Need, News, Task, Work, is_last
 from genbench.running.environment import environment
 from genbench.running.run import is_done
 from genbench.support import store
+from genbench.support.denials import TEMPORARY, disk_errors
 from genbench.support.errors import EnvironmentProblem, as_error
 from genbench.support.lock import in_use, locked
-from genbench.support.refusals import TEMPORARY, disk_errors
 
 Update = Callable[[Job, str, float, str], None]
 

@@ -25,10 +25,10 @@ from genbench.records.record_files import RUNS_WANTED, runs_at
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
+from genbench.support.denials import may_open, permission, reading
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, removal
 from genbench.support.lock import in_use
 from genbench.support.paths import below, check_links, inside, listed, real
-from genbench.support.refusals import may_open, permission, reading
 from genbench.support.sealed import check_digest, read_sealed
 from genbench.support.version import __version__
 

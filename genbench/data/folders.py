@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from genbench.support.denials import look
 from genbench.support.errors import BadInput, EnvironmentProblem
 from genbench.support.paths import as_folder
-from genbench.support.refusals import look
 
 
 def cache_root() -> Path:

@@ -16,6 +16,7 @@ from genbench.condition import ConditionSpec, Kind
 from genbench.data.picture import as_levels, decoding
 from genbench.data.refusals import Refusal, Unfit
 from genbench.records.record import Entropy
+from genbench.support.denials import look
 from genbench.support.errors import BadInput, first_line
 from genbench.support.store import release
 
@@ -55,16 +56,19 @@ class Place:
     offline: bool = False
 
     def path(self, text: str) -> Path:
-        """A path from the datasets file, relative to that file; `~` is the home folder. Raises BadInput if missing."""
+        """A path from the datasets file, relative to that file; `~` is the home folder.
+
+        Raises BadInput if it is missing, or as `look`.
+        """
         if "$" in text:
             raise BadInput(
                 f"path {text!r}: variables are not expanded", "write the path out, or use ~ for the home folder"
             )
         try:
-            path = self.base / Path(text).expanduser()
+            path = look(self.base / Path(text).expanduser(), "path")
             if not path.exists():
                 raise BadInput(f"{path}: no such file or folder", "correct `path` in the datasets file")
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError) as error:
             raise BadInput(f"path {text!r}: {first_line(error)}", "correct `path` in the datasets file") from error
         return path
 

@@ -19,10 +19,10 @@ from genbench.records.record import DatasetStamp, Failure
 from genbench.records.run_folder import TRACEBACK, earlier_attempts, end
 from genbench.records.task import News, Task, Tell
 from genbench.support import progress, store
+from genbench.support.denials import disk_errors
 from genbench.support.errors import EnvironmentProblem, GenbenchError
 from genbench.support.lock import locked
 from genbench.support.processes import Child
-from genbench.support.refusals import disk_errors
 
 LOOK_SECONDS = 0.2
 

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
+from genbench.support.denials import disk_errors
 from genbench.support.errors import CorruptData, Unreadable, removal
 from genbench.support.faults import fault
 from genbench.support.paths import inside
-from genbench.support.refusals import disk_errors
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from genbench.records.record import CHANGED, JOB_AGAIN, READING, SCHEMA, CurvePoint, Protocols, Record, is_sealed
 from genbench.records.stored import Stored
+from genbench.support.denials import look, permission
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, removal, together
 from genbench.support.paths import listed
-from genbench.support.refusals import look, permission
 
 RUNS_WANTED = "give a run folder, or a folder of run folders"
 

@@ -12,10 +12,10 @@ from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.record_files import read_record
 from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
+from genbench.support.denials import reading
 from genbench.support.errors import removal
 from genbench.support.faults import fault
 from genbench.support.paths import below, inside
-from genbench.support.refusals import reading
 from genbench.support.sealed import check_digest, write_sealed
 from genbench.support.store import read_lines
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, ValidationError
 from genbench.condition import Kind
 from genbench.records.record import JOB_AGAIN, Energy, Record, Throughput
 from genbench.support import digests, store
+from genbench.support.denials import reading
 from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
-from genbench.support.refusals import reading
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 CONDITIONS = {"labels": "labels.npy", "conditions": "conditions.npy"}

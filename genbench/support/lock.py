@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from genbench.support.denials import disk_errors
 from genbench.support.errors import Busy, EnvironmentProblem
 from genbench.support.paths import check_links, real
 from genbench.support.progress import stop_if_requested
-from genbench.support.refusals import disk_errors
 from genbench.support.store import make_folder
 
 LOOK_SECONDS = 0.5

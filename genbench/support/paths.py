@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from genbench.support.denials import denial, look, may
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem
-from genbench.support.refusals import look, may, refusal
 
 
 def real(path: Path) -> Path:
@@ -46,7 +46,7 @@ def listed(folder: Path) -> list[Path]:
 def _refuse(error: OSError) -> None:
     """Raise what keeps a folder from being listed, unless it is none."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise refusal(error) or error from error
+        raise denial(error) or error from error
 
 
 def check_links(folder: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genbench.support.denials import TEMPORARY
 from genbench.support.errors import Cancelled
-from genbench.support.refusals import TEMPORARY
 from genbench.support.store import scratch_file
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genbench.support import store
+from genbench.support.denials import reading
 from genbench.support.digests import file_digest, settings_digest
 from genbench.support.errors import CorruptData, Unreadable
-from genbench.support.refusals import reading
 
 SEAL = "seal"
 SHORT = 12

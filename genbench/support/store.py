@@ -19,10 +19,10 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
+from genbench.support.denials import TEMPORARY, disk_errors, reading
 from genbench.support.digests import digest
 from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
-from genbench.support.refusals import TEMPORARY, disk_errors, reading
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genbench.support.denials import denial
 from genbench.support.errors import BadInput
-from genbench.support.refusals import refusal
 
 LIMIT_BYTES = 256 * 2**10
 Keys = Sequence[str | int]
@@ -50,7 +50,7 @@ def read_toml(path: Path, what: str) -> TomlFile:
     except RecursionError:
         raise BadInput(f"{path}: nested too deeply", f"a {what} file has few levels") from None
     except OSError as error:
-        raise refusal(error, path) or error from error
+        raise denial(error, path) or error from error
 
 
 def _syntax(path: Path, text: str, said: str) -> tuple[str, str]:

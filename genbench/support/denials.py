@@ -1,4 +1,4 @@
-"""What the operating system refuses, as the error a user meets: which path, why, and what helps."""
+"""What the operating system denies, as the error a user meets: which path, why, and what helps."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ ELSEWHERE = "choose another folder (--out, -o, GENBENCH_CACHE)"
 UNWRITABLE = (*CLOSED, *IN_THE_WAY, errno.EROFS, *UNUSABLE)
 
 
-def refusal(error: OSError, path: Path | None = None) -> EnvironmentProblem | None:
-    """The error for a user whom the system refuses something, by default the path that `error` names.
+def denial(error: OSError, path: Path | None = None) -> EnvironmentProblem | None:
+    """The error for a user whom the system denies something, by default the path that `error` names.
 
     None if it is more likely a mistake of ours: a file that is not there, or an error that gives no number.
     """
@@ -123,11 +123,11 @@ def may_open(path: Path) -> None:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise refusal(error, path) or error from error
+        raise denial(error, path) or error from error
 
 
 def _remedy(number: int | None, path: Path) -> str:
-    """What helps if the system refuses this path."""
+    """What helps if the system denies this path."""
     if number in CLOSED:
         return permission(path)
     return REMEDIES.get(number or 0, "look after this path, or its disk, then run again")
