@@ -6,6 +6,7 @@ import re
 import resource
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import image_kinds
 import numpy as np
