@@ -232,6 +232,7 @@ def test_a_closed_stream_is_no_bug(genbench, home, monkeypatch, command):
             with monkeypatch.context() as patch:
                 patch.setattr(sys, stream, make())
                 result = genbench(*words_of(command, home))
+                assert getattr(sys, stream) is not None, "a library that prints would fail"
             said = result.out + result.err
             assert result.code == CODES.get((state, stream), 0), (state, stream, said)
             assert "Traceback" not in said and "please report" not in said

@@ -19,6 +19,7 @@ from finished import SMALL, run_of
 from records_factory import full, quick_suite
 
 from genbench import plots
+from genbench.cli.streams import discard
 from genbench.executors.local import available_cores, threads_for
 from genbench.plots.style import svg
 from genbench.support import cgroup, processes, store
@@ -229,7 +230,7 @@ def test_the_backend_of_a_notebook_s_kernel_is_left_to_the_notebook(tmp_path):
     """It need not be installed where genbench is; then nothing in this process could import matplotlib."""
     script = "import sys; from genbench.cli.main import main; sys.argv[1:] = ['--version']\n"
     script += "try: main()\nexcept SystemExit: import matplotlib"
-    environment = {**os.environ, "MPLBACKEND": "module://not_installed.backend_inline"}
+    environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)
 
 
@@ -237,7 +238,7 @@ def test_the_backend_of_a_notebook_s_kernel_is_left_to_the_notebook(tmp_path):
 def test_a_report_from_a_notebook_with_settings_in_the_working_folder_has_the_same_bytes(finished_runs, tmp_path):
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\naxes.labelsize: 24\n")
     (tmp_path / "elsewhere").mkdir()
-    for at, backend in ((tmp_path, "module://not_installed.backend_inline"), (tmp_path / "elsewhere", "agg")):
+    for at, backend in ((tmp_path, "module://matplotlib_inline.backend_inline"), (tmp_path / "elsewhere", "agg")):
         done = command("report", finished_runs, "--archive", "-o", "a.zip", at=at, MPLBACKEND=backend)
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "elsewhere" / "a.zip").read_bytes()
@@ -278,6 +279,17 @@ def test_the_next_file_is_not_the_stream_that_was_closed(tmp_path):
     (tmp_path / "script.py").write_text(script)
     subprocess.run(f"{sys.executable} script.py <&- >&- 2>&-", shell=True, cwd=tmp_path, check=True)
     assert (tmp_path / "a").read_text() == ""
+
+
+def test_nobody_need_read_the_progress(genbench, runs, monkeypatch):
+    (run_of(runs, "mine") / "record.json").unlink()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", pipe)
+        result = genbench("table", runs)
+        discard(pipe)
+    assert result.code == 0 and "noise" in result.out
 
 
 # Names
