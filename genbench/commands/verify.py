@@ -127,9 +127,9 @@ def _way_out(folder: Path, faults: Sequence[Fault], finished: bool) -> str:
     paths: dict[Path, None] = {}
     anew = not finished or any(fault.file == "record.json" for fault in faults)
     for fault in faults:
-        first, *_ = parts = Path(fault.file).parts
         if fault.hint:
             return fault.hint
+        first, *_ = parts = Path(fault.file).parts
         if first == store.MEASURED or parts[-1] == "scores.json":
             paths[folder / fault.file] = None
         elif first == "curve" and anew:
