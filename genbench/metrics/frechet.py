@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,18 +53,35 @@ class Frechet:
     """
 
     def __init__(self, generated: Tensor, reference: Tensor) -> None:
-        first, second = generated.numpy(), reference.numpy()
-        centre, other = first.mean(0), second.mean(0)
-        self.shift = centre - other
-        scaled = (second - other) / math.sqrt(len(second) - 1)
-        self.root = scaled.T if len(second) <= second.shape[1] else root_of(_gram(scaled))
-        self.trace = float(np.square(scaled).sum())
+        first, self.reference = generated.numpy(), reference.numpy()
+        centre, self.other = first.mean(0), self.reference.mean(0)
+        self.shift = centre - self.other
         self.centred = first - centre
         self.squares = np.einsum("nd,nd->n", self.centred, self.centred)
-        self.projected = self.centred @ self.root
 
-    def moments(self, images: np.ndarray | slice = slice(None)) -> Moments:
-        """The moments of the images with these indices; by default, of all."""
+    @cached_property
+    def root(self) -> np.ndarray:
+        """R (d, min(d, M))."""
+        scaled = (self.reference - self.other) / math.sqrt(len(self.reference) - 1)
+        return scaled.T if len(scaled) <= scaled.shape[1] else root_of(_gram(scaled))
+
+    @cached_property
+    def trace(self) -> float:
+        """That of the reference's covariance."""
+        return float(np.square(self.root).sum())
+
+    @cached_property
+    def projected(self) -> np.ndarray:
+        """z (N, min(d, M)) of every image."""
+        return np.asarray(self.centred @ self.root)
+
+    @cached_property
+    def everything(self) -> Moments:
+        """The moments of all images."""
+        return self.moments(slice(None))
+
+    def moments(self, images: np.ndarray | slice) -> Moments:
+        """The moments of the images with these indices."""
         x, z = self.centred[images], self.projected[images]
         return Moments(len(x), x.sum(0), float(self.squares[images].sum()), _gram(z))
 
@@ -72,25 +90,25 @@ class Frechet:
         n, mean = moments.count, moments.total / moments.count
         projected = mean @ self.root
         covariance = (moments.gram - n * np.outer(projected, projected)) / (n - 1)
-        trace = (moments.squares - n * float(mean @ mean)) / (n - 1)
-        return self._distance(mean, trace, covariance)
+        return self._distance(n, mean, moments.squares, covariance)
 
-    def halves(self, first: np.ndarray, everything: Moments) -> tuple[float, float]:
+    def halves(self, first: np.ndarray) -> tuple[float, float]:
         """The distances of the images that a mask (N,) chooses, and of all others."""
         if len(first) // 2 > self.root.shape[1]:
             part = self.moments(first)
-            return self.distance(part), self.distance(everything.without(part))
+            return self.distance(part), self.distance(self.everything.without(part))
         return self._of_few(first), self._of_few(~first)
 
     def _of_few(self, chosen: np.ndarray) -> float:
         """The distance of n images, few: z z^T (n, n) has those eigenvalues of R^T S R that are not 0."""
         x, z = self.centred[chosen], self.projected[chosen]
-        mean = x.mean(0)
-        trace = (float(self.squares[chosen].sum()) - len(x) * float(mean @ mean)) / (len(x) - 1)
         centred = z - z.mean(0)
-        return self._distance(mean, trace, centred @ centred.T / (len(x) - 1))
+        covariance = centred @ centred.T / (len(x) - 1)
+        return self._distance(len(x), x.mean(0), float(self.squares[chosen].sum()), covariance)
 
-    def _distance(self, mean: np.ndarray, trace: float, covariance: np.ndarray) -> float:
+    def _distance(self, n: int, mean: np.ndarray, squares: float, covariance: np.ndarray) -> float:
+        """Of n images with this mean (d,), sum of |x|^2, and covariance of z, or another matrix of its eigenvalues."""
+        trace = (squares - n * float(mean @ mean)) / (n - 1)
         roots = np.sqrt(np.linalg.eigvalsh(covariance).clip(min=0)).sum()
         return float(np.square(mean + self.shift).sum()) + trace + self.trace - 2 * float(roots)
 
@@ -128,16 +146,15 @@ def fid(
     if count <= dim and not allow_rank_deficient:
         return not_enough(f"{note}: the covariance cannot have full rank")
     frechet = Frechet(generated, reference)
-    everything = frechet.moments()
     if count <= dim:
         value = with_notes(_clamped(*rank_deficient(generated, reference)), f"rank-deficient: {note}")
     else:
-        trace = everything.squares / (everything.count - 1) + frechet.trace
-        value = _clamped(frechet.distance(everything), trace)
+        trace = frechet.everything.squares / (len(generated) - 1) + frechet.trace
+        value = _clamped(frechet.distance(frechet.everything), trace)
     if not error_splits or value.value is None or len(generated) < FEWEST:
         return value
     halves = members(len(generated), error_splits, 2, seed)[:, ::2].T.numpy()
-    values = [distance for half in halves for distance in frechet.halves(half, everything)]
+    values = [distance for half in halves for distance in frechet.halves(half)]
     return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
 
 
@@ -160,7 +177,7 @@ def fid_of_pairs(
     values = []
     for kept in members(len(generated), error_splits, 2, seed).T:
         frechet = Frechet(generated[kept], reference[kept])
-        values.append(frechet.distance(frechet.moments()))
+        values.append(frechet.distance(frechet.everything))
     return with_error(value, jackknife_error(torch.tensor(values), 2), error_splits, low=0.0)
 
 
