@@ -25,7 +25,7 @@ from genbench.records.record_files import RUNS_WANTED, runs_at
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
-from genbench.support.denials import may_open, permission, reading
+from genbench.support.denials import denial, may_open, reading
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, removal
 from genbench.support.lock import in_use
 from genbench.support.paths import below, check_links, inside, listed, real
@@ -219,10 +219,9 @@ def _guarded(faults: list[Fault], file: str, check: Callable[[], T]) -> T | None
         return check()
     except (CorruptData, EnvironmentProblem) as error:
         faults.append(Fault(file, error.message, "" if error.hint.startswith("`rm ") else error.hint))
-    except PermissionError as error:
-        faults.append(Fault(file, f"not readable: {describe(error)}", permission(Path(error.filename))))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        faults.append(Fault(file, f"not readable: {describe(error)}"))
+        problem = denial(error) if isinstance(error, PermissionError) else None
+        faults.append(Fault(file, f"not readable: {describe(error)}", problem.hint if problem else ""))
     return None
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.denials import denial
+from genbench.support.errors import BadInput
 from genbench.support.store import UNREADABLE
 
 IMAGE_KEYS, LABEL_KEYS = ("images", "arr_0"), ("labels", "arr_1")
@@ -49,7 +50,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     except IsADirectoryError:
         raise BadInput(f"{path}: a folder", "give a .npy or .npz file") from None
     except PermissionError as error:
-        raise EnvironmentProblem(f"{path}: {error.strerror}", "make it readable") from error
+        raise denial(error, path) or error from error
     except (*UNREADABLE, OSError, MemoryError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         pickled = "Python objects" in str(error) or _is_pickle(path) or "Object arrays" in str(error)
         what = "pickled objects, which are never read" if pickled else "not a .npy or .npz file of arrays, or truncated"

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from genbench.records.class_names import in_order, spelt
-from genbench.support.errors import BadInput, EnvironmentProblem
+from genbench.support.denials import denial
+from genbench.support.errors import BadInput
 
 IMAGE_SUFFIXES = {
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".mpo", ".bmp", ".dib", ".gif", ".tif",
@@ -201,6 +202,6 @@ def _permitted(folder: Path) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise EnvironmentProblem(f"{error.filename or folder}: {error.strerror}", "make it readable") from error
+        raise denial(error) or error from error
     except NotADirectoryError as error:
         raise BadInput(f"{folder}: not a folder", "give a folder of images") from error

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from genbench.data.refusals import Unfit
-from genbench.support.errors import EnvironmentProblem, GenbenchError, first_line
+from genbench.support.denials import denial
+from genbench.support.errors import GenbenchError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,12 +21,8 @@ FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "P
 """What is read, whatever a file is called; among the others that PIL knows are some that start programs."""
 TURNED = range(2, 9)
 """The EXIF orientations that rotate or mirror an image."""
-NO_ACCESS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), "make it readable"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk it is on, then run again"),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (`ulimit -n`), then run again"),
-}
-"""What is no fault of a picture, and the way out."""
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE)
+"""What is no fault of a picture."""
 UNREADABLE = "not a readable image"
 REPLACE = "replace or remove it"
 CONVERT = "convert to 8-bit gray or RGB without transparency first"
@@ -119,8 +116,7 @@ def decoding() -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in NO_ACCESS:
-            where = error.filename or "an image"
-            raise EnvironmentProblem(f"{where}: {error.strerror}", NO_ACCESS[error.errno]) from error
+            raise denial(error, None if error.filename else Path("an image")) or error from error
         unknown = isinstance(error, UnidentifiedImageError)
         told = f"in none of the formats {', '.join(FORMATS)}" if unknown else error.strerror or first_line(error)
         raise Unfit(UNREADABLE, told, REPLACE) from error
