@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from finished import run_here
 from rights import unprivileged
 
 from genbench.evaluate import classifier_training
@@ -96,10 +97,6 @@ def short():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, short):
     """A cache and finished runs; in `before`, the row of the model as it was just before its record was written."""
-    from click.testing import CliRunner
-
-    from genbench.cli.main import cli
-
     home = tmp_path_factory.mktemp("made here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENBENCH_CACHE", str(home / "cache"))
@@ -110,8 +107,7 @@ def made(tmp_path_factory, short):
             end(job, record)
 
         patch.setattr(running, "end", kept)
-        result = CliRunner().invoke(cli, [*RUN, "--out", str(home / "runs")])
-    assert result.exit_code == 0, result.output
+        run_here(*RUN, "--out", home / "runs")
     return home
 
 

@@ -20,19 +20,23 @@ class FiniteRange(click.FloatRange):
         return number if math.isfinite(number) else self.fail(f"{value!r} is not a finite number.", param, ctx)
 
 
+def looked_at(path: Path, param: click.Parameter | None) -> Path:
+    """The path, which an error would name with the option that it is given by."""
+    return look(path, param.opts[-1] if isinstance(param, click.Option) else "")
+
+
 class AnyPath(click.Path):
     """A path that may be absent, but not beyond this process's reach."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        return look(path, param.opts[-1] if isinstance(param, click.Option) else "")
+        return looked_at(Path(os.fsdecode(super().convert(value, param, ctx))), param)
 
 
 class FileOrName(click.types.StringParamType):
     """A name, or a file that this process may read."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        path = look(Path(value), param.opts[-1] if isinstance(param, click.Option) else "")
+        path = looked_at(Path(value), param)
         if path.is_file():
             may_open(path)
         return super().convert(value, param, ctx)

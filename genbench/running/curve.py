@@ -22,7 +22,7 @@ from genbench.records.record import READING, CurvePoint, Measurement, Protocols,
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
 from genbench.support import digests
-from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, Unreadable, describe, removal
+from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, describe, leading_to, removal
 from genbench.support.progress import report, stop_if_requested
 from genbench.support.sealed import write_sealed
 from genbench.training.keeper import shares
@@ -96,13 +96,9 @@ def _scored(
 
     A model that draws no samples is measured directly.
     """
-    try:
+    fix = removal(job.folder / "checkpoint", job.folder / "curve", then="then run again: it trains from the start")
+    with leading_to(fix):
         tensors, _ = checkpoint.read(folder)
-    except Unreadable:
-        raise
-    except CorruptData as error:
-        fix = removal(job.folder / "checkpoint", job.folder / "curve", then="then run again: it trains from the start")
-        raise CorruptData(error.message, fix) from error
     earlier = copy.deepcopy(model)
     earlier.load_state_dict(tensors["ema"])
     hook, device = plugins.manager.hook, torch.device(job.runtime.device)

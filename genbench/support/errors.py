@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import traceback
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +88,17 @@ class Cancelled(GenbenchError):
 def removal(*paths: Path, then: str = "then run again") -> str:
     """The hint to remove damaged files or folders, as a command that can be pasted, and what to do after it."""
     return f"`rm -rf {' '.join(shlex.quote(str(path)) for path in paths)}`, {then}"
+
+
+@contextmanager
+def leading_to(hint: str) -> Iterator[None]:
+    """Give damage that the block finds this way out; what may not be read keeps its own."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except CorruptData as error:
+        raise CorruptData(error.message, hint) from error
 
 
 def renaming(folder: Path) -> str:

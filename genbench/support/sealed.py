@@ -10,7 +10,7 @@ from typing import Any
 from genbench.support import store
 from genbench.support.denials import reading
 from genbench.support.digests import file_digest, settings_digest
-from genbench.support.errors import CorruptData, Unreadable
+from genbench.support.errors import CorruptData, leading_to
 
 SEAL = "seal"
 SHORT = 12
@@ -28,12 +28,8 @@ def read_sealed(path: Path, hint: str, required: bool = True) -> dict[str, Any]:
 
     Unless `required`, a file of an earlier version may be without a digest.
     """
-    try:
+    with leading_to(hint):
         plain = store.read_json(path)
-    except Unreadable:
-        raise
-    except CorruptData as error:
-        raise CorruptData(error.message, hint) from error
     if not isinstance(plain, dict):
         raise CorruptData(f"{path}: not an object", hint)
     said = plain.pop(SEAL, None)
@@ -46,13 +42,8 @@ def read_sealed(path: Path, hint: str, required: bool = True) -> dict[str, Any]:
 
 def check_digest(path: Path, expected: str, source: str, hint: str) -> None:
     """Raise CorruptData, with `hint`, unless the file has the digest that `source` gives."""
-    try:
-        with reading(path):
-            found = file_digest(path)
-    except Unreadable:
-        raise
-    except CorruptData as error:
-        raise CorruptData(error.message, hint) from error
+    with leading_to(hint), reading(path):
+        found = file_digest(path)
     if found != expected:
         raise CorruptData(f"{path}: {changed(expected, found, source)}", hint)
 
