@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 from genbench.cli.console import JobProgress, PreparationProgress, show_error, show_json, show_left_out, show_remarks
-from genbench.cli.options import EXPERIMENT, FILE_OR_NAME, JSON, PATH, PLUGIN, RUNS, FiniteRange
+from genbench.cli.options import EXPERIMENT, PATH, FiniteRange
 from genbench.cli.plugins import LISTS, check_plugin, new_plugin
+from genbench.cli.results import RESULTS
 from genbench.cli.scores import calibrate, evaluate, verify
 from genbench.cli.streams import discard, open_streams, show
 from genbench.support.denials import denial
@@ -25,18 +26,12 @@ from genbench.support.faults import arm
 from genbench.support.paths import check_writable
 from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.support.store import keep_text
-from genbench.support.text import plain, redacted, say
+from genbench.support.text import redacted, say
 from genbench.support.version import __version__
-from genbench.tables.formats import FORMATS
-from genbench.tables.layouts import LAYOUTS
 
 SUITE_OPTIONS = (
     "budget", "samples", "precision", "compile", "conditional", "condition", "likelihood_images",
     "allow_rank_deficient", "curve",
-)  # fmt: skip
-V100 = click.option(
-    "--v100-factor", "v100", type=FILE_OR_NAME, metavar="F|FILE",
-    help="Also V100-days: how many V100s a device equals, or a calibration.",
 )  # fmt: skip
 
 
@@ -144,89 +139,7 @@ def plan(v100_utilisation: float, **words: Any) -> None:
         raise SystemExit(problems[0].exit_code)
 
 
-@cli.command()
-@RUNS
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
-@click.option("--published", is_flag=True, help="Add the published rows, marked and never ranked.")
-@V100
-def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v100: str | None) -> None:
-    """Print tables of finished runs: as in the two published tables, in full, or likelihoods and their limit."""
-    from genbench.records.v100 import find_converted
-    from genbench.tables.build import make_tables
-    from genbench.tables.formats import render
-
-    found = find_converted(runs, v100)
-    show(render(make_tables(found.records, layout, published), format_))
-    raise SystemExit(show_left_out(found, format_ == "json"))
-
-
-@cli.command()
-@RUNS
-@click.option("-o", "--out", type=PATH, required=True, help="The report's folder, or its file.")
-@click.option("--single-file", "form", flag_value="single_file", help="One HTML file, for mail, instead of a folder.")
-@click.option(
-    "--archive", "form", flag_value="archive", help="One .zip of pages, records and samples, for a supplement."
-)
-@V100
-def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> None:
-    """Write pages on finished runs that open from disk: tables, plots, samples, costs, and every number's protocol.
-
-    There is an overview, a page for each dataset, model and run, and one for the protocols, all made from the records.
-    """
-    from genbench.records.v100 import find_converted
-    from genbench.report import build_report
-
-    found = find_converted(runs, v100)
-    show(str(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder")))
-    raise SystemExit(show_left_out(found))
-
-
-@cli.command()
-@click.argument("run_a", type=PATH)
-@click.argument("run_b", type=PATH)
-@JSON
-def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
-    """Show what differs between two runs: configuration, protocol, environment, numbers."""
-    from genbench.commands.compare import differences
-    from genbench.records.record_files import load_each
-    from genbench.tables.wording import UNRANKED
-
-    rows = differences(*load_each([run_a, run_b]))
-    if as_json:
-        show_json(rows)
-        return
-    for row in rows:
-        key = f"{row['key']} {UNRANKED}" if row["unranked"] else row["key"]
-        show(plain(f"{key:48} {row['a']!s:>28} {row['b']!s:>28}"))
-    for row in rows:
-        if row["unranked"]:
-            show(plain(f"{UNRANKED} {row['key'].removeprefix('measurements.')} may not rank: {row['unranked']}"))
-    if not rows:
-        show("no difference")
-
-
-@cli.command()
-@click.argument("run_folder", metavar="RUN", type=PATH)
-@click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Images.")
-@click.option(
-    "--labels", metavar="CLASS,...", help="Classes to cycle through, by name or number; for a conditional run."
-)
-@click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
-@click.option(
-    "-o", "--out", type=PATH, default=Path("samples.png"), show_default=True, help="FILE.png (a sheet) or FILE.npy."
-)
-@PLUGIN
-def sample(
-    run_folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
-) -> None:
-    """Draw more images from a finished run."""
-    from genbench.commands.sample import draw_from_run
-
-    show(str(draw_from_run(run_folder, count, labels, steps, out, plugins)))
-
-
-for command in (evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
+for command in (*RESULTS, evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):
     cli.add_command(command)
 
 
