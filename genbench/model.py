@@ -1,7 +1,7 @@
 """The interface for plugin authors: `Model`, and the types that its methods use."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -130,9 +130,17 @@ class Phase:
         return scheduled * min((steps + 1) / self.warmup, 1.0) if self.warmup else scheduled
 
 
-def field(default: Any, role: Role, doc: str, **bounds: Any) -> Any:
-    """A configuration field: `role` says what changing it invalidates (the training, the samples, or nothing)."""
-    return Field(default, description=doc, json_schema_extra={"role": role}, **bounds)
+def field(
+    default: Any, role: Role, doc: str, *, only_with: Mapping[str, Sequence[Any]] | None = None, **bounds: Any
+) -> Any:
+    """A configuration field: `role` says what changing it invalidates (the training, the samples, or nothing).
+
+    `only_with` gives, by other fields, the values under which this one has an effect: who sets it otherwise is told.
+    """
+    needs: dict[str, Any] = {key: list(values) for key, values in (only_with or {}).items()}
+    words = " and ".join(f"{key} {' or '.join(map(str, values))}" for key, values in needs.items())
+    about = f"{doc}; only with {words}" if needs else doc
+    return Field(default, description=about, json_schema_extra={"role": role, "only_with": needs}, **bounds)
 
 
 class Model(nn.Module):
@@ -179,6 +187,14 @@ class Model(nn.Module):
                 raise TypeError(f"{cls.__qualname__}.{name}: declare it with genbench.field(default, role, doc)")
             role: Role = extra["role"]  # type: ignore[assignment]
             return role
+
+        def unused(self, name: str) -> str:
+            """The settings under which the field has no effect, such as `sampler = ancestral`; "" if it has one."""
+            extra: Any = type(self).model_fields[name].json_schema_extra
+            needs: dict[str, list[Any]] = extra.get("only_with", {}) if isinstance(extra, dict) else {}
+            return ", ".join(
+                f"{key} = {getattr(self, key)}" for key, values in needs.items() if getattr(self, key) not in values
+            )
 
         def check(self, data: DataSpec) -> None:
             """Raise ValueError, naming the option, if these settings do not suit the images or the condition.

@@ -106,6 +106,14 @@ def test_images_in_both_splits_are_counted(tmp_path):
     assert data.overlap == 4 and "4 test images" in data.remarks[0]
 
 
+def test_a_test_image_counts_as_often_as_it_is_there(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "train.npy", images)
+    np.save(tmp_path / "test.npy", np.concatenate([images[[0, 0, 0, 5]], 255 - images[:2]]))
+    data = ready(tmp_path, source="array", path="train.npy", test_path="test.npy")
+    assert data.overlap == 4 and "4 test images" in data.remarks[0]
+
+
 def test_identical_training_images_are_reported(tmp_path):
     np.save(tmp_path / "a.npy", np.full((20, 8, 8), 7, np.uint8))
     assert "identical" in ready(tmp_path, source="array", path="a.npy").remarks[1]

@@ -18,7 +18,6 @@ from genbench.support.text import plain, redacted, say
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from genbench.data.dataset import Dataset
     from genbench.records.job import Job
     from genbench.records.record_files import Found
 
@@ -56,11 +55,10 @@ def show_json(value: Any) -> None:
     show(json.dumps(value, indent=1, allow_nan=False))
 
 
-def show_remarks(datasets: Iterable[Dataset]) -> None:
-    """Print what users should know about the images."""
-    for dataset in datasets:
-        for remark in dataset.remarks:
-            say(f"note: {dataset.name}: {remark}")
+def show_remarks(remarks: Iterable[str]) -> None:
+    """Print what users should know of images and options before anything runs."""
+    for remark in remarks:
+        say(f"note: {remark}")
 
 
 class JobProgress:

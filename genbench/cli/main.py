@@ -90,7 +90,7 @@ def run(report_to: Path | None, **words: Any) -> None:
         check_writable("--report", report_to)
     session = open_session(make_request(words), None if as_json else PreparationProgress())
     if not as_json:
-        show_remarks(session.datasets.values())
+        show_remarks(session.remarks)
     spoilt: list[CorruptData] = []
     with JobProgress(len(session.jobs), quiet=as_json) as progress:
         records = run_session(session, progress.update)
@@ -129,7 +129,7 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     progress = None if words["as_json"] else PreparationProgress()
     session = open_session(make_request(words), progress, incomplete=True)
     if not words["as_json"]:
-        show_remarks(session.datasets.values())
+        show_remarks(session.remarks)
     found = prospects(session, v100_utilisation)
     show_json(as_rows(found, session)) if words["as_json"] else show(as_text(found, v100_utilisation, session))
     problems = [problem for several in session.missing.values() for problem in several]

@@ -58,6 +58,9 @@ def extractors(check: bool, dataset: str | None, names: tuple[str, ...], as_json
     if check:
         check_on(dataset, names, as_json, words)
         return
+    given = {"-d": dataset, "--extractor": names, "--samples": words["samples"], "--datasets": words["datasets"]}
+    if unused := [option for option, value in given.items() if value]:
+        raise BadInput(f"{', '.join(unused)}: only for trying extractors on images", "add --check, or leave it out")
     from genbench.commands.catalogue import as_lines, extractor_rows
 
     rows = extractor_rows(words["plugins"])

@@ -40,8 +40,8 @@ class Part:
 class Dataset:
     """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source.
 
-    `overlap` counts the images that are in both splits. `entropy` is that of the distribution the images were drawn
-    from, and `entropy_given_label` that of an image given its label; both are None if the distribution is unknown.
+    `overlap` counts the test images that are training images too. `entropy` is that of the distribution the images were
+    drawn from, and `entropy_given_label` that of an image given its label; both are None if it is unknown.
     """
 
     name: str

@@ -24,7 +24,7 @@ from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
 from genbench.support.text import shortened
 
-PREPARATION = 2
+PREPARATION = 3
 """Version of the preparation; raise it when the same source gives other pixels, or is refused where it was not."""
 DIGEST_BYTES = 16
 """Per image: two of 10^9 images share a digest with a probability below 10^-20."""
@@ -130,7 +130,7 @@ def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progre
         remarks = dict.fromkeys(remark for split in splits.values() for remark in split.remarks)
         facts = {
             "digest": content.hexdigest(),
-            "overlap": len(np.intersect1d(train.digests, test.digests)),
+            "overlap": int(np.isin(test.digests, train.digests).sum()),
             "distinct": len(np.unique(train.digests)),
             "turned": entry.source.turned - before,
             "classes": list(splits["train"].classes) if entry.source.num_classes else [],

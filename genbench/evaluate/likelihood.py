@@ -126,8 +126,10 @@ def note(model: Model) -> str:
         }[model.likelihood]
     elif model.likelihood == "bound":
         words = "bound on the density of dequantised images, hence on the discrete likelihood"
+    elif model.likelihood == "estimate":
+        words = "estimate of the density of uniformly dequantised images, which is a bound on the discrete likelihood"
     else:
-        words = f"{model.likelihood} density of uniformly dequantised images, hence a bound on the discrete likelihood"
+        words = "exact density of uniformly dequantised images, hence a bound on the discrete likelihood"
     return f"{model.likelihood_note}: {words}" if model.likelihood_note else words
 
 

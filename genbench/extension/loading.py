@@ -16,7 +16,6 @@ from genbench.extension import version1
 from genbench.extension.registry import PluginInfo, Plugins
 from genbench.extension.sources import declared
 from genbench.support.errors import BadInput, did_you_mean
-from genbench.support.version import __version__
 
 
 def installed() -> list[EntryPoint]:
@@ -92,7 +91,7 @@ def load_into(plugins: Plugins, files: Iterable[str] = ()) -> Plugins:
             plugins.add(info, point.load)
     for file in (files := list(files)):
         name = Path(file).stem
-        plugins.add(PluginInfo(name, f"--plugin {file}", version=__version__), lambda file=file: load_file(file))  # type: ignore[misc]
+        plugins.add(PluginInfo(name, f"--plugin {file}"), lambda file=file: load_file(file))  # type: ignore[misc]
     check_data(plugins)
     for file, info in zip(files, plugins.infos[len(points) :]):
         if info.state != "ok":

@@ -140,6 +140,8 @@ class Experiment(BaseModel):
         raise ValueError("a count, or a list of seeds")
 
     def model_post_init(self, context: object) -> None:
+        if self.conditional and self.condition not in (None, "class"):
+            raise ValueError(f"conditional: it means the class, and condition is {self.condition!r}: give one of them")
         for what, values in (
             ("seed", self.seeds),
             ("dataset", self.datasets),

@@ -20,6 +20,7 @@ from genbench.extension.loading import check_known
 from genbench.extension.registry import Plugins
 from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.plan import make_jobs
+from genbench.planning.unused import unused_words
 from genbench.records.job import Job, Runtime
 from genbench.records.task import Context, Need, Task, make_task
 from genbench.running.defaults import load_plugins
@@ -41,6 +42,12 @@ class Session:
     context: Context
     missing: dict[str, list[GenbenchError]]
     """What keeps a dataset's jobs from running, by dataset name; empty unless the session is `incomplete`."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """What users should know of the images and of their own words before anything runs."""
+        of_images = [f"{name}: {remark}" for name, data in self.datasets.items() for remark in data.remarks]
+        return [*of_images, *unused_words(self.experiment, self.plugins)]
 
     def task(self, job: Job, need: Need) -> Task:
         """The task that an executor gets for a job."""

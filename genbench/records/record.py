@@ -169,6 +169,9 @@ class PluginStamp(Stored):
     digest: str = ""
     digest_of: Literal["bytes", "meaning"] = "bytes"
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".strip()
+
     @property
     def source(self) -> str:
         """The digest's first digits; a digest of bytes, which cannot be compared with one of meaning, says so."""

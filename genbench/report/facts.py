@@ -81,10 +81,9 @@ def _shared(described: Iterable[tuple[Record, str, dict[str, str]]]) -> list[Sha
 
 def job_words(record: Record) -> dict[str, str]:
     """A job's choices and its model's configuration."""
-    plugin = record.environment.plugin
     words = {
         "model": record.job.model,
-        "plugin": f"{plugin.name} {plugin.version}",
+        "plugin": str(record.environment.plugin),
         "budget": record.job.budget.words(),
     }
     words |= {"precision": record.job.precision, "conditional": plain_words(record.job.conditional)}

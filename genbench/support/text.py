@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 SECRET_NAME = re.compile(r"(?:^|[_-])(?:token|secret|password|passwd|credentials?|auth|api_?key|access_?key)$", re.I)
@@ -108,3 +108,9 @@ STYLES: dict[str, Callable[[float, float], str]] = {
 def number(value: float, style: str) -> str:
     """The number in one of the STYLES."""
     return STYLES[style](value, value)
+
+
+def list_words(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *front, last = words
+    return f"{', '.join(front)} and {last}" if front else last

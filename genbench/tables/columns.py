@@ -98,8 +98,8 @@ OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops
 """What only the cost layout has: its classifier column, and the sum."""
 WITHOUT = {
     "overall_v100_days": "no factor given for this device (--v100-factor)",
-    "train_joules": "not measured: the hardware does not report its energy",
-    "sample_joules": "not measured: the hardware does not report its energy",
+    "train_joules": "not measured",
+    "sample_joules": "not measured",
     "images_per_second_1": "not measured within the time allowed",
     "clamped_share": "drawn as levels, which need no clamping",
     "tuning_trials": "not reported",

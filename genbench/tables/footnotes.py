@@ -8,9 +8,9 @@ from genbench.metrics import is_likelihood, metric_named
 from genbench.metrics.reconstruction import RFID
 from genbench.records.record import OTHER_CODE, Record
 from genbench.records.slots import feature_dims, sample_count
-from genbench.support.text import number
-from genbench.tables.columns import throughputs
-from genbench.tables.groups import Group, is_reference, variant
+from genbench.support.text import list_words
+from genbench.tables.cost_notes import of_cost, of_training
+from genbench.tables.groups import Group, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
@@ -38,10 +38,10 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *_fid(group, metrics),
         *_inception_score(columns),
         *_reconstruction(metrics),
-        *_likelihood(columns),
+        *_likelihood(columns, rows),
         *_limit(group, columns),
-        *_cost(group, columns),
-        *_conditions(group),
+        *of_cost(group, columns),
+        *of_training(group),
         *_code(rows),
         *_notes(columns, rows),
         *_warnings(rows),
@@ -74,14 +74,18 @@ def _copying(rows: list[Row]) -> Iterator[str]:
             )
 
 
+REFERENCE_WORDS = {
+    "real": "real is the floor (held-out real images: training images against the test set, test images against the "
+    "training set)",
+    "noise": "noise is the ceiling",
+    "copies": "copies are training images, what a model that copies would score",
+}
+
+
 def _references(rows: list[Row]) -> Iterator[str]:
     shown = {row.kind for row in rows}
-    if any(row.is_reference for row in rows):
-        copies = "; copies are training images, what a model that copies would score" if "copies" in shown else ""
-        yield (
-            "real is the floor (held-out real images: training images against the test set, test images against the "
-            f"training set), noise the ceiling{copies}; none of them is ranked."
-        )
+    if told := [words for kind, words in REFERENCE_WORDS.items() if kind in shown]:
+        yield f"{'; '.join(told)}; {'none of them is ranked' if len(told) > 1 else 'it is not ranked'}."
 
 
 def _extractors(group: Group, columns: list[Column]) -> Iterator[str]:
@@ -196,12 +200,19 @@ def _reconstruction(metrics: set[str]) -> Iterator[str]:
         )
 
 
-def _likelihood(columns: list[Column]) -> Iterator[str]:
-    if any(is_likelihood(column.metric) for column in columns):
-        yield (
-            "NLL in bits/dim; ≤ marks upper bounds on the discrete NLL, among them exact densities of dequantised "
-            "images; ~ marks estimates, which may lie on either side and are not ranked. A uniform model scores 8."
-        )
+RELATION_WORDS = {
+    "<=": "≤ marks upper bounds on the discrete NLL, among them exact densities of dequantised images",
+    "~": "~ marks estimates, which may lie on either side and are not ranked",
+}
+
+
+def _likelihood(columns: list[Column], rows: list[Row]) -> Iterator[str]:
+    keys = [key for column in columns if is_likelihood(column.metric) for key in column.keys]
+    if keys:
+        cells = [row.cells[key] for row in rows for key in keys if key in row.cells]
+        shown = {cell.relation for cell in cells if cell.value is not None}
+        marks = [words for relation, words in RELATION_WORDS.items() if relation in shown]
+        yield f"{'; '.join(['NLL in bits/dim', *marks])}. A uniform model scores 8."
 
 
 def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
@@ -217,73 +228,6 @@ def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
         yield "gap: NLL test minus the limit; its interval includes the limit's error."
     elif KIND in keys:
         yield f"The entropy of {group.dataset} is not known: there is no limit to compare with."
-
-
-def _cost(group: Group, columns: list[Column]) -> Iterator[str]:
-    keys = {key.metric for column in columns for key in column.keys}
-    models = [record for record in group.records if not is_reference(record)]
-    if not keys & {"device_seconds", "images_per_second"} or not models:
-        return
-    devices = sorted({device_words(record) for record in models})
-    apart = (
-        "; compute of different devices is not comparable"
-        if len({record.environment.device for record in models}) > 1
-        else ""
-    )
-    yield (
-        "Compute covers every phase of training (first stage and critic included) but not scoring, checkpoints or "
-        f"preparation, on {', '.join(devices)}{apart}."
-    )
-    shared = sorted({r.job.label for r in models if r.cost.train and r.cost.train.trained_by})
-    if shared:
-        yield f"{', '.join(shared)}: the weights of another row; each row shows what their training cost, paid once."
-    if "overall_v100_days" in keys:
-        for basis in sorted({record.cost.train.v100_basis for record in models if record.cost.train} - {""}):
-            yield f"V100-days are converted from device-seconds: {basis}."
-    yield from _sampling(models)
-    energies = sorted(
-        {cost.energy.source for r in models for cost in (r.cost.train, r.cost.sample) if cost and cost.energy}
-    )
-    yield f"Energy: {'; '.join(energies) if energies else 'not measured, the hardware does not report it'}."
-    missing = sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops})
-    if missing:
-        yield f"FLOPs leave out operators that could not be counted: {', '.join(missing)}."
-
-
-def _sampling(models: list[Record]) -> Iterator[str]:
-    """What samples/s means, and what other batches give."""
-    batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
-    if batches:
-        yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
-    rates = []
-    for record in models:
-        found = throughputs(record)
-        if len(found) > 1:
-            best = max(found, key=lambda pair: pair[1])
-            first = f"{number(found[0][1], 'rate')} at batch 1, " if found[0][0] == 1 else ""
-            rates.append(f"{record.job.label} {first}{number(best[1], 'rate')} at batch {best[0]}")
-    if rates:
-        seeds = "" if len(rates) == len({record.job.label for record in models}) else ", each seed"
-        yield f"samples/s one at a time and at the best batch size tried{seeds}: {'; '.join(rates)}."
-
-
-def _conditions(group: Group) -> Iterator[str]:
-    models = [record for record in group.records if not is_reference(record)]
-    budgets = sorted({record.job.budget.words() for record in models} - {""})
-    if len(budgets) == 1:
-        yield f"Training budget of every model: {budgets[0]}."
-    elif budgets:
-        yield f"Training budgets differ: {'; '.join(budgets)}."
-    if models:
-        yield "Every model is scored with its averaged weights when its budget is spent: no best checkpoint is picked."
-    trials = sorted({(r.job.label, str(r.tuning_trials)) for r in models if r.tuning_trials is not None})
-    if trials:
-        silent = sorted({record.job.label for record in models if record.tuning_trials is None})
-        untold = f"; not reported for {', '.join(silent)}" if silent else ""
-        yield f"Configurations tried beforehand: {', '.join(map(' '.join, trials))}{untold}."
-    for name in sorted({record.job.label for record in models if record.external_data}):
-        data = sorted({part for record in models if record.job.label == name for part in record.external_data})
-        yield f"{name} uses external data or weights: {', '.join(data)}."
 
 
 def _code(rows: list[Row]) -> Iterator[str]:
@@ -343,17 +287,3 @@ def variants(records: Iterable[Record]) -> dict[str, list[str]]:
         for label, some in models.items()
     }
     return {label: keys for label, keys in differing.items() if keys}
-
-
-def device_words(record: Record) -> str:
-    """`AMD EPYC (2 threads)`, and the processes if several trained a model."""
-    environment = record.environment
-    threads, processes = environment.threads, environment.processes
-    together = f", {processes} processes" if processes > 1 else ""
-    return f"{environment.device} ({threads} thread{'s' if threads != 1 else ''}{together})"
-
-
-def list_words(words: Iterable[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *front, last = words
-    return f"{', '.join(front)} and {last}" if front else last

@@ -83,7 +83,7 @@ def variant(record: Record) -> dict[str, str]:
         "budget": job.budget.words(),
         "precision": job.precision,
         "device": environment.device.split(":")[0],
-        "plugin": f"{plugin.name} {plugin.version}",
+        "plugin": str(plugin),
         "source": plugin.source,
     }
     if job.compile:

@@ -95,14 +95,22 @@ else:
 ABOUT = "how samples are drawn: " + "; ".join(f"{name}, {sampler.about}" for name, sampler in SAMPLERS.items())
 
 
+def reading(option: str) -> list[str]:
+    """The samplers that read an option."""
+    return [name for name, sampler in SAMPLERS.items() if option in sampler.options]
+
+
 class SamplerConfig(Config):
     """How samples are drawn."""
 
     sampler: Name = field("ddim", "sample", ABOUT)
-    steps: int = field(50, "sample", "steps of the sampler, if it takes fewer than there are noise levels", ge=1)
-    eta: float = field(
-        1.0, "sample", "noise of the DDIM sampler, 0 for none, 1 for the posterior's variance", ge=0, le=1
+    steps: int = field(
+        50, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
     )
+    eta: float = field(
+        1.0, "sample", "noise, 0 for none, 1 for the posterior's variance", ge=0, le=1,
+        only_with={"sampler": reading("eta")},
+    )  # fmt: skip
 
     @property
     def chosen(self) -> Sampler:

@@ -24,6 +24,8 @@ NETWORK = (
     "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
 )  # fmt: skip
 """The options that a `UNetSpec` takes as they are."""
+LINEAR = ["linear", "scaled_linear"]
+"""The schedules that begin and end at given noise."""
 
 
 class DiffusionConfig(SamplerConfig):
@@ -34,7 +36,9 @@ class DiffusionConfig(SamplerConfig):
         "muon", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
     )
     learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
-    matrix_learning_rate: float = field(0.01, "train", "peak learning rate of Muon", gt=0)
+    matrix_learning_rate: float = field(
+        0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
+    )
     annealing: Literal["cosine", "constant"] = field(
         "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
     )
@@ -48,8 +52,8 @@ class DiffusionConfig(SamplerConfig):
     schedule: Literal["linear", "scaled_linear", "cosine"] = field(
         "cosine", "train", "how beta_t grows: linearly, its square root linearly, or so that alpha_bar is a cosine"
     )
-    beta_start: float = field(1e-4, "train", "beta_1 of the linear schedules", gt=0, lt=1)
-    beta_end: float = field(0.02, "train", "beta_T of the linear schedules", gt=0, lt=1)
+    beta_start: float = field(1e-4, "train", "beta_1", gt=0, lt=1, only_with={"schedule": LINEAR})
+    beta_end: float = field(0.02, "train", "beta_T", gt=0, lt=1, only_with={"schedule": LINEAR})
     prediction: Prediction = field("v", "train", "what the network predicts: noise, data, v or the posterior mean")
     objective: Literal["simple", "variational", "hybrid"] = field(
         "simple", "train", "L_simple, the variational bound, or L_simple plus the bound for a learned variance"
@@ -57,7 +61,9 @@ class DiffusionConfig(SamplerConfig):
     times: Times = field(
         "logit_normal", "train", "how L_simple draws t: uniformly, or more often where the image takes shape"
     )
-    vlb_weight: float = field(1e-3, "train", "lambda, the weight of the bound in the hybrid objective", gt=0)
+    vlb_weight: float = field(
+        1e-3, "train", "lambda, the weight of the bound", gt=0, only_with={"objective": ["hybrid"]}
+    )
     variance: Variance = field(
         "beta", "train", "sigma_t^2 of the reverse process: beta_t, the posterior's, or learned between the two"
     )
@@ -68,7 +74,7 @@ class DiffusionConfig(SamplerConfig):
     widths: tuple[int, ...] = field((32, 64), "train", "channels of each resolution, finest first", min_length=1)
     blocks: int = field(1, "train", "residual blocks of each resolution", ge=1)
     attention: tuple[int, ...] = field((), "train", "resolutions with self-attention; 0 is the finest")
-    heads: int = field(1, "train", "number of attention heads", ge=1)
+    heads: int = field(1, "train", "number of attention heads", ge=1, only_with={"head_channels": [0]})
     head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
         0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0

@@ -34,8 +34,10 @@ class FlowConfig(Config):
         32, "train", "channels of a network; on the lattice, those of the finest level, doubled below it", ge=1
     )
     blocks: int = field(2, "train", "residual convolutions of a network; on the lattice, doubled likewise", ge=0)
-    bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
-    alpha: float = field(1e-3, "train", "margin that keeps the front's logit finite", gt=0, lt=0.5)
+    bins: int = field(8, "train", "bins of a spline", ge=2, le=100, only_with={"coupling": ["spline"]})
+    alpha: float = field(
+        1e-3, "train", "margin that keeps the logit finite", gt=0, lt=0.5, only_with={"front": ["logit"]}
+    )
     temperature: float = field(
         1.0, "sample", "scale of the latents drawn, on the lattice the finer pixels' only; 1 is the density", gt=0
     )

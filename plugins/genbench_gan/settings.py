@@ -18,7 +18,9 @@ class GANConfig(Config):
     critic_learning_rate: float = field(1e-3, "train", "peak learning rate of the critic (Adam)", gt=0)
     betas: tuple[float, float] = field((0.0, 0.99), "train", "Adam's decay rates")
     loss: Literal["hinge", "non_saturating", "wasserstein"] = field("hinge", "train", "the adversarial loss")
-    gradient_penalty: float = field(10.0, "train", "weight of the gradient penalty of the Wasserstein loss", ge=0)
+    gradient_penalty: float = field(
+        10.0, "train", "weight of the gradient penalty", ge=0, only_with={"loss": ["wasserstein"]}
+    )
     spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norm")
     critic_steps: int = field(1, "train", "critic updates per generator update", ge=1)
     network: Literal["conv", "residual"] = field("conv", "train", "plain convolutions, or residual blocks")

@@ -40,6 +40,8 @@ CASES = {
     "weights of another network": Case(
         f"{RUN} --extractor inception-v3-compat --offline --weights w.pth", 3, ("w.pth", "SHA-256"), {"w.pth": b"x"}
     ),
+    "a dataset for a list": Case("extractors -d digits --samples 50", 2, ("-d, --samples", "--check")),
+    "two kinds of condition": Case(f"{RUN} --conditional --condition text", 2, ("conditional", "text", "one of")),
     "negative seed": Case([*RUN.split(), "--seeds", "-1"], 2, "--seeds -1"),
     "seed with a fraction": Case(f"{RUN} --seeds 1.5", 2, "--seeds 1.5"),
     "seed that is a word": Case(f"{RUN} --seeds abc", 2, "0,1,2"),

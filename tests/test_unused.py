@@ -1,0 +1,42 @@
+"""Words of the command line that change nothing are told of, before anything runs."""
+
+import pytest
+
+from genbench.planning.config import make_experiment
+from genbench.planning.unused import unused_words
+from genbench.running.defaults import load_plugins
+
+
+def told(*settings, models=("ddpm", "gan", "gaussian"), sweeps=(), **options):
+    return unused_words(make_experiment(None, options, models, settings, sweeps), load_plugins())
+
+
+def test_an_option_without_effect_is_named_with_the_setting_that_disables_it():
+    assert told("ddpm.sampler=ancestral", "ddpm.steps=10") == ["ddpm: steps has no effect with sampler = ancestral"]
+    assert told("ddpm.steps=10") == told("ddpm.sampler=ancestral") == []
+    assert told("gan.gradient_penalty=1") == ["gan: gradient_penalty has no effect with loss = hinge"]
+    assert told("gan.gradient_penalty=1", "gan.loss=wasserstein") == []
+
+
+def test_an_option_that_a_preset_disables_is_named_too_but_not_those_that_it_sets_itself():
+    assert told("ddpm.preset=paper") == []
+    assert told("ddpm.preset=paper", "ddpm.matrix_learning_rate=0.1") == [
+        "ddpm: matrix_learning_rate has no effect with optimizer = adamw"
+    ]
+
+
+def test_rows_of_a_sweep_share_a_sentence():
+    assert told("ddpm.sampler=ancestral", sweeps=["ddpm.eta=0.0,0.5,1.0"]) == [
+        "ddpm-eta0, ddpm-eta0.5 and ddpm-eta1: eta has no effect with sampler = ancestral"
+    ]
+
+
+def test_models_without_labels_are_named_in_a_conditional_experiment():
+    assert told(conditional=True) == ["gaussian: no labels can be given: trained and sampled without, and ranked apart"]
+
+
+@pytest.mark.slow
+def test_the_command_line_says_so(genbench):
+    words = ["plan", "-m", "gaussian", "-d", "digits", "--budget", "1steps", "--conditional"]
+    assert "note: gaussian: no labels can be given" in genbench(*words).err
+    assert "no labels" not in genbench(*words, "--json").err
