@@ -22,10 +22,10 @@ from genbench.metrics import metric_named
 from genbench.plots import fid_against_sampling
 from genbench.records.slots import Slot
 from genbench.report import build_report
-from genbench.report.headlines import headlines
 from genbench.tables.build import make_tables
 from genbench.tables.copying import copying
 from genbench.tables.formats import render
+from genbench.tables.headlines import headlines
 from genbench.tables.ranking import Entrant, rank, without_error
 
 FID, KID = Slot("fid_test", CLASSIFIER["name"]), Slot("kid_test", CLASSIFIER["name"])

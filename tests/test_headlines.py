@@ -4,7 +4,7 @@ import pytest
 from records_factory import full, make_record, quick_suite, reference
 
 from genbench.report.facts import abilities
-from genbench.report.headlines import headlines
+from genbench.tables.headlines import headlines
 
 
 def test_the_headline_names_the_lowest_fid_its_cost_and_the_scale():

@@ -25,7 +25,6 @@ from genbench.planning.estimate import Estimate
 from genbench.planning.needs import FLOPS_PER_SECOND, need
 from genbench.planning.sharing import trainers
 from genbench.planning.space import CHECKPOINTS, COPIES, job_bytes
-from genbench.plots.panels import panels
 from genbench.records import checkpoint
 from genbench.records.job import Runtime
 from genbench.records.record_files import load_records
@@ -36,6 +35,7 @@ from genbench.support.errors import BadInput, Busy
 from genbench.support.faults import InjectedFault
 from genbench.support.lock import locked
 from genbench.tables.build import make_tables
+from genbench.tables.panels import panels
 
 SWEPT = plugin_source("""
 class Swept(Mean):

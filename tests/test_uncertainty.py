@@ -23,8 +23,8 @@ from records_factory import (
 
 import genbench as package
 from genbench.records.slots import Slot
-from genbench.report.headlines import headlines
 from genbench.tables.build import make_tables, measurement_frame
+from genbench.tables.headlines import headlines
 
 FID = Slot("fid_test", "mnist-classifier-v1")
 NLL = Slot("bits_per_dim_test")

@@ -15,11 +15,12 @@ from genbench.plots.bound import bound_over_time
 from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_against_sampling, fid_against_training
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
-from genbench.plots.panels import Looks, Panel, palette, panels, rows_of
+from genbench.plots.panels import Looks, palette
 from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import captioned, panels_of, short, styled
 from genbench.tables.layout import Table
+from genbench.tables.panels import Panel, panels, rows_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,15 +12,10 @@ from genbench.plots.panels import (
     MOST_BARS,
     MOST_LINES,
     Looks,
-    Panel,
     Points,
-    blocks_of,
     first_seeds,
     palette,
-    panels,
-    title_of,
     too_many,
-    unfinished,
     unranked_words,
 )  # fmt: skip
 from genbench.plots.style import (
@@ -40,6 +35,7 @@ from genbench.records.record import CurvePoint, Record
 from genbench.records.record_files import curve_of
 from genbench.support.text import number
 from genbench.tables.layout import Cell, Column, Row, Table
+from genbench.tables.panels import Panel, blocks_of, panels, title_of, unfinished
 from genbench.tables.wording import COPYING, NO_BREAK, copying_mark, heading_text
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from genbench.plots.panels import BARS, MOST_BARS, Looks, Panel, palette, panels, too_many
+from genbench.plots.panels import BARS, MOST_BARS, Looks, palette, too_many
 from genbench.plots.style import INK, captioned, most, panels_of, room_for_names, short, styled, write_above
 from genbench.support.text import number
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.limits import ELBO, TEST, TRAIN
+from genbench.tables.panels import Panel, panels
 from genbench.tables.wording import RELATIONS, value_text
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from genbench.records.record import Record
 from genbench.records.record_files import curve_of
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
 from genbench.report.figures import Figure, write_figure
-from genbench.report.headlines import Headline, Standing, headlines
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
 from genbench.report.rulers import Tried, rulers_in
 from genbench.support.errors import CorruptData
@@ -28,6 +27,7 @@ from genbench.tables.build import make_layouts
 from genbench.tables.format import Format
 from genbench.tables.formats import formats
 from genbench.tables.groups import is_reference
+from genbench.tables.headlines import Headline, Standing, headlines
 from genbench.tables.layout import Table
 from genbench.tables.layouts import FULL, layouts
 from genbench.tables.published import published_tables

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from genbench.metrics import metric_named, metrics_in
-from genbench.plots.panels import Panel, leading_panels
 from genbench.records.slots import Slot
 from genbench.support.text import list_words, number
 from genbench.tables.copying import memorising
 from genbench.tables.cost_notes import device_words
 from genbench.tables.layout import Cell, Row, Table
+from genbench.tables.panels import Panel, leading_panels
 from genbench.tables.ranking import LEAST_SEEDS
 from genbench.tables.wording import value_text
 

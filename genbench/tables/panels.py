@@ -1,0 +1,106 @@
+"""What a table ranks together: the models of one block in one column, and the column that decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from genbench.metrics import metrics_in
+from genbench.support.text import printable, shortened
+from genbench.tables.layout import Cell, Column, Row, Table
+
+LONGEST_DATASET, MOST_DIFFERING = 30, 40
+"""Characters of a title."""
+NO_REFERENCE = ("not_enough_samples", "not_comparable")
+"""States of a reference's cell that a reader would not expect, and is told of."""
+
+
+def rows_of(tables: Iterable[Table]) -> list[Row]:
+    """The rows of what was measured, table by table."""
+    return [row for table in tables if not table.published for row in table.rows]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The models ranked in one block of one column of one table."""
+
+    table: Table
+    block: str
+    column: Column
+
+    @property
+    def rows(self) -> list[Row]:
+        return [row for row in self.table.rows if row.kind == "model" and row.block == self.block]
+
+    @property
+    def title(self) -> str:
+        return title_of(self.table, self.block)
+
+    def cell(self, row: Row) -> Cell:
+        return row.cells[self.column.key]
+
+    def reference(self, kind: str) -> Cell | None:
+        """The cell of a reference row in this column; None if the table has no such row."""
+        return next((self.cell(row) for row in self.table.rows if row.kind == kind), None)
+
+    def contends(self, row: Row) -> bool:
+        """Whether a row may win: it has a value over all its seeds that may rank, and does not copy."""
+        cell = self.cell(row)
+        return cell.value is not None and cell.n_ok == row.n and not cell.unranked and not row.copying
+
+    def missing(self, drawn: set[str]) -> list[str]:
+        """Which runs are not drawn, and why: no failure leaves a plot silently."""
+        reasons = unfinished(self.rows)
+        lacking = [row for row in self.rows if row.n_ok == row.n and row.name not in drawn]
+        lacking += [row for row in self.table.rows if row.is_reference and self.cell(row).status in NO_REFERENCE]
+        return reasons + [f"{row.name} ({self.cell(row).note or 'no such cost counted'})" for row in lacking]
+
+
+def panels(tables: Iterable[Table], metric: str) -> list[Panel]:
+    """A panel for each group, block and extractor in which the metric was measured."""
+    return [
+        Panel(table, block, column)
+        for table in tables
+        if not table.published
+        for block in blocks_of(table)
+        for column in table.columns
+        if column.metric == metric
+    ]
+
+
+def leading_panels(tables: Iterable[Table]) -> list[Panel]:
+    """The panels of FID or, where that may not rank, of the first metric of the same features that a headline may take.
+
+    Where none of these may rank, those of FID, whose column says why; they come last.
+    """
+    first, *others = metrics_in("headline")
+    found = [_leading(panel, others) for panel in panels(tables, first)]
+    return sorted(found, key=lambda panel: bool(panel.column.unranked))
+
+
+def _leading(panel: Panel, others: list[str]) -> Panel:
+    if not panel.column.unranked:
+        return panel
+    own = [column for column in panel.table.columns if column.extractor == panel.column.extractor]
+    able = (column for metric in others for column in own if column.metric == metric and not column.unranked)
+    return replace(panel, column=next(able, panel.column))
+
+
+def blocks_of(table: Table) -> list[str]:
+    """The headings that a table's models stand under."""
+    return list(dict.fromkeys(row.block for row in table.rows if row.kind == "model"))
+
+
+def title_of(table: Table, block: str) -> str:
+    """`digits, unconditional`, and by what it is apart from other groups of its dataset."""
+    apart = f"; {shortened(printable(table.differs), MOST_DIFFERING)}" if table.differs else ""
+    return f"{shortened(printable(table.dataset), LONGEST_DATASET)}, {block.lower()}{apart}"
+
+
+def unfinished(rows: Iterable[Row]) -> list[str]:
+    """How many runs of which model have no result, and why."""
+    return [
+        f"{row.n - row.n_ok} of {row.n} runs of {row.name} ({', '.join(sorted(set(row.statuses) - {'complete'}))})"
+        for row in rows
+        if row.n_ok < row.n
+    ]
