@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,12 +157,35 @@ def test_report_compare_plan_and_sample(runs, genbench, tmp_path):
     assert genbench("sample", name["vae"], "-o", "x.png").code == 0 and (tmp_path / "x.png").stat().st_size > 100
 
 
+def test_further_images_are_new_and_the_same_each_time(runs, genbench, tmp_path):
+    (folder,) = runs.glob("vae-*")
+    drawn = []
+    for words in ([], [], ["--seed", 5], ["--seed", 0]):
+        assert genbench("sample", folder, "-n", "5", *words, "-o", "x.npy").code == 0
+        drawn.append(np.load(tmp_path / "x.npy"))
+    again, other, own = (np.array_equal(drawn[0], images) for images in drawn[1:])
+    assert again and own and not other  # the run's own seed is 0
+    known = {image.tobytes() for image in np.load(folder / "samples.npy")}
+    assert not known & {image.tobytes() for image in np.concatenate(drawn)}
+    assert genbench("sample", folder, "--seed", "-1").code == 2
+
+
 def test_a_conditional_run_has_labels(genbench, tmp_path):
     result = genbench("run", "-m", "vae", "--set", "vae.preset=tiny", *SMALL, "--conditional", "--json")
     assert result.code == 0, result.err
     found = records(tmp_path / "runs")["vae"]
     labels = np.load(tmp_path / "runs" / found["job"]["id"] / "labels.npy")
     assert found["job"]["conditional"] and sorted(np.bincount(labels, minlength=10)) == [10] * 10
+
+
+def test_a_suite_names_its_plugins(genbench, tmp_path, gaussian_plugin):
+    (tmp_path / "suites").mkdir()
+    shutil.copy(gaussian_plugin, tmp_path / "suites" / "mine.py")
+    (tmp_path / "suites" / "mine.toml").write_text('plugins = ["mine.py"]\n[[models]]\nname = "mine"\n')
+    for words in ([], ["--plugin", tmp_path / "suites" / "mine.py"]):  # which is the same one
+        result = genbench("plan", "suites/mine.toml", *SMALL, *words)
+        assert result.code == 0 and "to do  mine-digits" in result.out, result.err
+        assert "names the plugin suites/mine.py" in result.err
 
 
 def test_a_model_in_a_file_of_its_own(genbench, tmp_path, gaussian_plugin):

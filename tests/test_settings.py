@@ -95,6 +95,7 @@ EXPERIMENT = {
     "likelihood_images": ("evaluation", 5),
     "allow_rank_deficient": ("evaluation", True),
     "curve": ("curve", 4),
+    "plugins": ("runtime", ("mine.py",)),  # loaded by the session: a job has its plugin's digest
 }
 TABLES = {Job: JOB, Runtime: RUNTIME, EvaluationSettings: EVALUATION, Experiment: EXPERIMENT}
 

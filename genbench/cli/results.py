@@ -10,6 +10,7 @@ import click
 from genbench.cli.console import show_json, show_left_out
 from genbench.cli.options import FILE_OR_NAME, JSON, PATH, PLUGIN, RUNS
 from genbench.cli.streams import show
+from genbench.support.seeds import MAX_SEED
 from genbench.support.text import plain
 from genbench.tables.formats import FORMATS
 from genbench.tables.layouts import LAYOUTS
@@ -86,6 +87,10 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
 @click.argument("run_folder", metavar="RUN", type=PATH)
 @click.option("-n", "count", type=click.IntRange(1, 1_000_000), default=64, show_default=True, help="Images.")
 @click.option(
+    "--seed", type=click.IntRange(0, MAX_SEED), metavar="S",
+    help="Draw from another stream; default: the run's own, after its samples.",
+)  # fmt: skip
+@click.option(
     "--labels", metavar="CLASS,...", help="Classes to cycle through, by name or number; for a conditional run."
 )
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
@@ -93,13 +98,14 @@ def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
     "-o", "--out", type=PATH, default=Path("samples.png"), show_default=True, help="FILE.png (a sheet) or FILE.npy."
 )
 @PLUGIN
-def sample(
-    run_folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
-) -> None:
-    """Draw more images from a finished run."""
+def sample(run_folder: Path, **words: Any) -> None:
+    """Draw further images from a finished run: other than those that it has, and the same ones whenever it is asked.
+
+    With --seed they come from another stream, with --labels from the classes that it names.
+    """
     from genbench.commands.sample import draw_from_run
 
-    show(str(draw_from_run(run_folder, count, labels, steps, out, plugins)))
+    show(str(draw_from_run(run_folder, **words)))
 
 
 RESULTS = (table, report, compare, sample)

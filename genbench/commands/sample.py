@@ -31,21 +31,32 @@ SCALE = 4
 
 
 def draw_from_run(
-    folder: Path, count: int, labels: str | None, steps: int | None, out: Path, plugins: tuple[str, ...]
+    folder: Path,
+    count: int,
+    labels: str | None,
+    steps: int | None,
+    out: Path,
+    plugins: tuple[str, ...],
+    seed: int | None = None,
 ) -> Path:
-    """Write `count` images of a run to a .png sheet or .npy array. Raises BadInput if the run cannot draw them."""
+    """Write `count` images of a run to a .png sheet or .npy array. Raises BadInput if the run cannot draw them.
+
+    They follow the run's own samples in the stream of its seed, or of another `seed`.
+    """
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
     record = load_one(folder)
     job = read_job(folder)
-    job = job.model_copy(update={"runtime": job.runtime.model_copy(update={"device": "cpu"})})
+    here = {"runtime": job.runtime.model_copy(update={"device": "cpu"})}
+    job = job.model_copy(update=here | ({} if seed is None else {"seed": seed}))
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
     conditions = conditions_of(job.kind)
-    plan = ConditionPlan(conditions, conditions.asked(labels, count, record))
+    first = record.samples.count
+    plan = ConditionPlan(conditions, conditions.asked(labels, count, record), first=first)
     use_threads(threads_for(1))
     blocks = []
-    for start in range(0, count, BLOCK):
-        blocks.append(to_uint8(draw(job, model, plan, start, min(BLOCK, count - start))))
+    for start in range(first, first + count, BLOCK):
+        blocks.append(to_uint8(draw(job, model, plan, start, min(BLOCK, first + count - start))))
     images = torch.cat(blocks)
     if out.suffix == ".npy":
         store.write_array(out, images.numpy())

@@ -23,11 +23,15 @@ def conditions_of(kind: Kind | None) -> Conditions:
 
 @dataclass(frozen=True)
 class ConditionPlan:
-    """The conditions of samples: a number per sample, which the kind interprets, using the test images if needed."""
+    """The conditions of samples, from number `first` on: a number each, which the kind interprets.
+
+    It uses the test images if needed.
+    """
 
     conditions: Conditions
     numbers: np.ndarray | None
     test: Part | None = None
+    first: int = 0
 
     @classmethod
     def of(cls, data: Dataset, kind: Kind | None, count: int) -> ConditionPlan:
@@ -38,10 +42,11 @@ class ConditionPlan:
     def resized(self, count: int) -> ConditionPlan:
         """The first `count` conditions, repeated from the start if there are fewer."""
         numbers = None if self.numbers is None else np.resize(self.numbers, count)
-        return ConditionPlan(self.conditions, numbers, self.test)
+        return ConditionPlan(self.conditions, numbers, self.test, self.first)
 
     def given(self, start: int, count: int, device: torch.device | str) -> Given:
         """What a model gets for `count` samples from `start` on."""
         if self.numbers is None:
             return None
-        return self.conditions.planned(self.test, self.numbers[start : start + count], device)
+        begin = start - self.first
+        return self.conditions.planned(self.test, self.numbers[begin : begin + count], device)

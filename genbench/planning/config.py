@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from genbench.condition import Kind, as_kind
 from genbench.records.budget import Budget
+from genbench.support.denials import look
 from genbench.support.errors import BadInput, did_you_mean
 from genbench.support.names import check_name
 from genbench.support.seeds import MAX_SEED
-from genbench.support.toml_file import Keys, read_toml
+from genbench.support.toml_file import Keys, TomlFile, read_toml
 from genbench.support.validation import checked
 
 KEYS = "the README shows a suite; `genbench run --help` explains each key"
@@ -109,6 +110,8 @@ class Experiment(BaseModel):
     likelihood_images: int = Field(1000, ge=2)
     curve: int = Field(0, ge=0, le=100)
     allow_rank_deficient: bool = False
+    plugins: tuple[str, ...] = ()
+    """Plugins that its models come from, as for `--plugin`; files and folders are given relative to the suite's."""
 
     @property
     def kind(self) -> Kind | None:
@@ -248,7 +251,20 @@ def make_experiment(
         _refuse_twice("label", [row.label.lower() for row in rows])
     except ValueError as error:
         raise BadInput(f"a sweep: {error}", KEYS) from None
-    return experiment.model_copy(update={"models": rows})
+    plugins = _plugins(experiment, file) if file else ()
+    return experiment.model_copy(update={"models": rows, "plugins": plugins})
+
+
+def _plugins(experiment: Experiment, suite: TomlFile) -> tuple[str, ...]:
+    """The suite's plugins as `--plugin` takes them. Raises BadInput for a file that is not there."""
+    found = []
+    for name in experiment.plugins:
+        beside = look(suite.path.parent / name)
+        if not name or (name.endswith(".py") and not beside.is_file()):
+            told = f"{suite.at(('plugins',))}: plugins: no file {str(beside)!r}"
+            raise BadInput(told, "give its path from the suite's folder, or the name of an installed package")
+        found.append(str(beside) if beside.exists() else name)
+    return tuple(found)
 
 
 def _apply_options(

@@ -25,7 +25,7 @@ from genbench.records.job import Job, Runtime
 from genbench.records.task import Context, Need, Task, make_task
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, did_you_mean, together
-from genbench.support.paths import check_writable
+from genbench.support.paths import check_writable, real
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Session:
     def remarks(self) -> list[str]:
         """What users should know of the images and of their own words before anything runs."""
         of_images = [f"{name}: {remark}" for name, data in self.datasets.items() for remark in data.remarks]
-        return [*of_images, *unused_words(self.experiment, self.plugins)]
+        named = [f"the suite names the plugin {name}" for name in self.experiment.plugins]
+        return [*named, *of_images, *unused_words(self.experiment, self.plugins)]
 
     def task(self, job: Job, need: Need) -> Task:
         """The task that an executor gets for a job."""
@@ -84,13 +85,14 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     An `incomplete` session keeps the jobs of datasets that are not available or lack an extractor's weights.
     """
     experiment = make_experiment(request.suite, request.options, request.models, request.settings, request.sweeps)
-    check_known([choice.name for choice in experiment.models], request.plugins)
+    files = plugin_files(experiment, request)
+    check_known([choice.name for choice in experiment.models], files)
     check_writable("--out", request.out)
     from genbench.evaluate.extractors import check_extractors
     from genbench.planning.shadow import check_models
 
     groups = find_groups(request, experiment)
-    plugins = load_plugins(request.plugins)
+    plugins = load_plugins(files)
     plugins.add_core(BuiltIn(), "genbench executors")
     executor = make_executor(request.executor, plugins)
     if request.strict_plugins:
@@ -99,12 +101,12 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     runtime = Runtime(
         device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
         executor=request.executor, out=request.out, cache=cache_root(), weights=request.weights,
-        offline=request.offline, plugins=request.plugins, timeout=request.timeout, hang_timeout=request.hang_timeout,
+        offline=request.offline, plugins=files, timeout=request.timeout, hang_timeout=request.hang_timeout,
     )  # fmt: skip
-    files = [request.datasets] if request.datasets else []
+    tables = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
     absent = missing if incomplete else None
-    datasets = open_datasets(experiment.datasets, files, plugins, request, progress, absent, experiment.kind)
+    datasets = open_datasets(experiment.datasets, tables, plugins, request, progress, absent, experiment.kind)
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
@@ -114,8 +116,13 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
             if not incomplete:
                 raise
             missing.setdefault(dataset.name, []).append(problem)
-    context = Context.of(files, data_root(request.data_root))
+    context = Context.of(tables, data_root(request.data_root))
     return Session(experiment, plugins, datasets, jobs, executor, groups, request.jobs, context, missing)
+
+
+def plugin_files(experiment: Experiment, request: Request) -> tuple[str, ...]:
+    """The plugins of the suite, then those of `--plugin`, each once."""
+    return tuple({str(real(Path(name))): name for name in (*experiment.plugins, *request.plugins)}.values())
 
 
 def find_groups(request: Request, experiment: Experiment) -> list[tuple[str, ...]]:
