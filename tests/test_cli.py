@@ -263,9 +263,9 @@ def test_errors_as_json(genbench):
 
 
 def test_a_mistake_of_ours_exits_70(genbench, monkeypatch):
-    from genbench.commands import catalogue
+    from genbench.commands import doctor
 
-    monkeypatch.setattr(catalogue, "doctor_rows", lambda: 1 / 0)
+    monkeypatch.setattr(doctor, "doctor_rows", lambda: 1 / 0)
     result = genbench("doctor")
     assert result.code == 70 and "ZeroDivisionError" in result.err and "please report" in result.err
 
@@ -280,7 +280,7 @@ def test_a_mistake_of_ours_exits_70(genbench, monkeypatch):
 )
 def test_a_signal_interrupts_and_what_a_plugin_raises_itself_does_not(genbench, monkeypatch, number, code, told):
     """Also where a library that waits, as Ray does, raises its own in place of the signal's."""
-    from genbench.commands import catalogue
+    from genbench.commands import doctor
 
     def stop():
         if number is None:
@@ -292,7 +292,7 @@ def test_a_signal_interrupts_and_what_a_plugin_raises_itself_does_not(genbench, 
             raise KeyboardInterrupt from None
 
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    monkeypatch.setattr(catalogue, "doctor_rows", stop)
+    monkeypatch.setattr(doctor, "doctor_rows", stop)
     result = genbench("doctor")
     for each, handler in handlers.items():
         signal.signal(each, handler)

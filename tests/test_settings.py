@@ -41,6 +41,7 @@ JOB = {
     "plugin": ("training", OTHER_STAMP),
     "dataset": ("training", "other"),
     "dataset_digest": ("training", "other"),
+    "tune": ("training", True),  # told in the id: the digest is another one too
     "conditional": ("training", True),
     "condition": ("training", ConditionSpec("vector", (3,))),
     "seed": ("training", 7),
@@ -96,6 +97,7 @@ EXPERIMENT = {
     "allow_rank_deficient": ("evaluation", True),
     "curve": ("curve", 4),
     "plugins": ("runtime", ("mine.py",)),  # loaded by the session: a job has its plugin's digest
+    "tune": ("runtime", True),  # opened by the session: a job has its dataset's digest
 }
 TABLES = {Job: JOB, Runtime: RUNTIME, EvaluationSettings: EVALUATION, Experiment: EXPERIMENT}
 

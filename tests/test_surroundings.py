@@ -92,9 +92,9 @@ def test_without_a_temporary_folder_a_command_names_the_variable(genbench, runs,
 
 
 def test_a_bug_is_shown_where_its_traceback_cannot_be_kept(genbench, monkeypatch):
-    from genbench.commands import catalogue
+    from genbench.commands import doctor
 
-    monkeypatch.setattr(catalogue, "doctor_rows", lambda: 1 / 0)
+    monkeypatch.setattr(doctor, "doctor_rows", lambda: 1 / 0)
     with no_temporary():
         result = genbench("doctor")
     assert result.code == 70 and "in <lambda>" in result.err and "traceback above" in result.err

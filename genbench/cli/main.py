@@ -31,7 +31,7 @@ from genbench.support.version import __version__
 
 SUITE_OPTIONS = (
     "budget", "samples", "precision", "compile", "conditional", "condition", "likelihood_images",
-    "allow_rank_deficient", "curve",
+    "allow_rank_deficient", "curve", "tune",
 )  # fmt: skip
 
 

@@ -103,6 +103,12 @@ EXPERIMENT = (
     ),
     click.option("--extractor", "extractors", multiple=True, metavar="NAME", help="Feature extractor; repeatable."),
     click.option("--curve", type=click.IntRange(1, 100), metavar="N", help="Also score N points along each training."),
+    click.option(
+        "--tune",
+        is_flag=True,
+        default=None,
+        help="Score on training images that are held out, not on the test images: to choose options by.",
+    ),
     click.option("--likelihood-images", type=click.IntRange(2), help="Images per split for bits/dim."),
     click.option(
         "--processes",

@@ -98,11 +98,11 @@ def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
 @click.command()
 @JSON
 def doctor(as_json: bool) -> None:
-    """Show devices, weights, caches, plugins, versions and free space of this machine."""
-    from genbench.commands.catalogue import as_lines, doctor_rows
+    """Show what this machine has: devices, extractors and their weights, caches, plugins, versions and free space."""
+    from genbench.commands.doctor import doctor_rows, doctor_text
 
     rows = doctor_rows()
-    show_json(rows) if as_json else show(as_lines(rows, ["what", "state"]))
+    show_json(rows) if as_json else show(doctor_text(rows))
 
 
 LISTS = (models, datasets, extractors, plugins_command, doctor)

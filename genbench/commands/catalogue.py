@@ -1,24 +1,16 @@
-"""What is available: models, datasets, extractors, plugins and this machine, as rows for people and programs."""
+"""What is available: models, datasets, extractors and plugins, as rows for people and programs."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from genbench.data.entries import known_datasets
-from genbench.data.folders import cache_root, data_root
 from genbench.data.source import Place, Source
-from genbench.executors.local import available_cores
 from genbench.records.class_names import listed
 from genbench.running.defaults import load_plugins
-from genbench.support.denials import may
-from genbench.support.errors import GenbenchError, describe
 from genbench.support.text import plain, summary
-from genbench.support.version import __version__
 
 Row = dict[str, Any]
 
@@ -97,49 +89,6 @@ def plugin_rows(files: Iterable[str]) -> list[Row]:
          "models": info.models, "reason": info.reason}
         for info in load_plugins(files).infos
     ]  # fmt: skip
-
-
-def doctor_rows() -> list[Row]:
-    """What a bug report should begin with."""
-    import torch
-
-    from genbench.devices import device_name, has_bf16
-
-    cuda = [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    devices = [torch.device("cpu"), *cuda]
-    rows = [
-        {"what": "genbench", "state": __version__},
-        {"what": "python", "state": f"{platform.python_version()} on {platform.system()} {platform.machine()}"},
-        {"what": "torch", "state": torch.__version__},
-        {"what": "cores", "state": f"{available_cores()} to use, of {os.cpu_count()}"},
-    ]
-    rows += [{"what": str(d), "state": device_name(d) + (", bf16" if has_bf16(d) else ", no bf16")} for d in devices]
-    rows += [
-        {"what": "plugin " + row["name"], "state": f"{row['state']} {row['reason']}".strip()} for row in plugin_rows(())
-    ]
-    rows += [
-        {"what": "cache", "state": _room(cache_root)},
-        {"what": "data root", "state": _room(lambda: data_root(None))},
-    ]
-    rows.append(
-        {
-            "what": "weights",
-            "state": os.environ.get("GENBENCH_WEIGHTS", "torch hub's cache (GENBENCH_WEIGHTS is not set)"),
-        }
-    )
-    return rows
-
-
-def _room(find: Callable[[], Path]) -> str:
-    """A folder and the free space there, or why there is none."""
-    try:
-        path = find()
-    except GenbenchError as error:
-        return describe(error)
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
-    notes = "" if path.exists() else " (not created yet)"
-    notes += "" if may(existing, os.W_OK | os.X_OK) else " (not writable)"
-    return f"{path}{notes}, {shutil.disk_usage(existing).free / 2**30:.0f} GiB free"
 
 
 def as_lines(rows: list[Row], columns: Sequence[str]) -> str:

@@ -195,12 +195,13 @@ def score_runs(words: ScoringWords) -> list[Record]:
     one = (words.target / "record.json").is_file()
     runs = with_references(open_finished(f) for f in folders if one or finished(f, words.quiet))
     names, runtime = list(dict.fromkeys(words.extractors)), words.runtime()
-    plugins = light_plugins(words, {run.record.dataset.name for run in runs})
-    datasets = {name: words.open_dataset(name, plugins) for name in {run.record.dataset.name for run in runs}}
+    images = {(run.job.dataset, run.job.tune) for run in runs}
+    plugins = light_plugins(words, {name for name, _ in images})
+    datasets = {(name, tune): words.open_dataset(name, plugins, tune) for name, tune in images}
     for data in datasets.values():
         check_extractors(names, data, runtime, plugins.registered("register_extractors"))
     with scoring(runtime, words.quiet):
-        return [score_again(run, names, datasets[run.record.dataset.name], plugins, runtime) for run in runs]
+        return [score_again(run, names, datasets[run.job.dataset, run.job.tune], plugins, runtime) for run in runs]
 
 
 def finished(folder: Path, quiet: bool) -> bool:

@@ -78,7 +78,7 @@ def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any]
                 f"--{key}: model {job.model!r} has no sampling option of that name", "`genbench models` lists them"
             )
     classes = record.dataset.num_classes if job.kind == "class" else 0
-    spec = DataSpec(record.dataset.name, record.dataset.shape, classes, job.condition)
+    spec = DataSpec(job.dataset, record.dataset.shape, classes, job.condition)
     where = folder / "job.json"
     try:
         config = checked(kind.Config, {**job.config, **overrides}, lambda keys: str(where), "run the job again")

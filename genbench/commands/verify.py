@@ -148,8 +148,8 @@ def _dataset_of(folder: Path) -> tuple[str, str] | None:
         job = store.read_json(folder / "job.json")
         name, digest = str(job["dataset"]), str(job["dataset_digest"])
     with suppress(CorruptData, KeyError, TypeError):
-        dataset = store.read_json(folder / "record.json")["dataset"]
-        name, digest = str(dataset["name"]), str(dataset["digest"])
+        record = store.read_json(folder / "record.json")
+        name, digest = str(record["job"]["dataset"]), str(record["dataset"]["digest"])
     return (name, digest) if re.fullmatch("[0-9a-f]{64}", digest) else None
 
 

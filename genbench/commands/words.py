@@ -43,7 +43,7 @@ class Words:
             weights=self.weights, offline=self.offline, plugins=self.plugins,
         )  # fmt: skip
 
-    def open_dataset(self, name: str, plugins: Plugins) -> Dataset:
-        """The named dataset, prepared. Raises BadInput with the nearest names for an unknown one."""
+    def open_dataset(self, name: str, plugins: Plugins, tune: bool = False) -> Dataset:
+        """The named dataset, or its tuning split, prepared. Raises BadInput naming the nearest for an unknown one."""
         request = Request(None, {}, (), (), data_root=self.data_root, offline=self.offline)
-        return open_datasets([name], self.files, plugins, request, self.preparing)[name]
+        return open_datasets([name], self.files, plugins, request, self.preparing, tune=tune)[name]

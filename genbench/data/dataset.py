@@ -13,7 +13,7 @@ import numpy as np
 from genbench.condition import ConditionSpec, Kind, as_kind
 from genbench.data.mixture import Mixture
 from genbench.records.class_names import listed
-from genbench.records.record import DatasetStamp, Entropy
+from genbench.records.record import DatasetStamp, Entropy, tuning_name
 from genbench.support import store
 from genbench.support.seeds import derive_seed
 
@@ -68,13 +68,21 @@ class Dataset:
     """The names of the classes by label, () if they have none."""
     noted: tuple[str, ...] = ()
     """Remarks of its preparation."""
+    tuning: bool = False
+    """Whether its test images are training images that were held out, so that options can be chosen on them."""
 
     @property
     def remarks(self) -> list[str]:
         """What anyone who trains on these images should know, one clause each."""
         remarks = []
+        if self.tuning:
+            apart, count = len(self.test), len(self.train) + len(self.test)
+            remarks.append(
+                f"{apart:,} of {count:,} training images are held out for tuning; its test images stay unseen"
+            )
         if self.overlap:
-            remarks.append(f"{self.overlap:,} test images are also training images: copying them is rewarded")
+            which = "held-out" if self.tuning else "test"
+            remarks.append(f"{self.overlap:,} {which} images are also training images: copying them is rewarded")
         if self.distinct == 1:
             remarks.append("all training images are identical")
         if self.turned:
@@ -107,7 +115,8 @@ class Dataset:
         """What the record of a job that conditions on this kind (True: the class) keeps of the dataset."""
         entropies: dict[Kind | None, Entropy | None] = {None: self.entropy, "class": self.entropy_given_label}
         return DatasetStamp(
-            name=self.name, digest=self.digest, shape=self.shape, num_classes=self.num_classes,
+            name=tuning_name(self.name) if self.tuning else self.name, tuning=self.tuning, digest=self.digest,
+            shape=self.shape, num_classes=self.num_classes,
             counts={"train": len(self.train), "test": len(self.test)}, entropy=entropies.get(as_kind(kind)),
             classes=self.classes,
         )  # fmt: skip

@@ -50,8 +50,8 @@ def prepare(entry: Entry, root: Path, offline: bool = False, progress: Progress 
             _check_counts(entry, train, test)
             _check_classes(entry, train, test)
         folder = prepared_folder(entry, place)  # opening it may have downloaded it
-        _make(entry, {"train": train, "test": test}, folder, progress or (lambda *_: None))
-    return _open(entry, folder)
+        write_prepared(entry, {"train": train, "test": test}, folder, progress or (lambda *_: None))
+    return open_prepared(entry, folder)
 
 
 def stand_in(entry: Entry) -> Dataset:
@@ -119,7 +119,8 @@ def _check_classes(entry: Entry, train: Split, test: Split) -> None:
     raise _fault(entry, what, "give both the same classes")
 
 
-def _make(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
+def write_prepared(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
+    """Stream the two splits into a folder of the cache; raises as `prepare`, and leaves nothing half-made."""
     before, refusals = entry.source.turned, Refusals(f"{entry.origin} [{entry.name}]")
     with store.atomic_folder(folder) as temporary:
         content = hashlib.sha256()
@@ -243,7 +244,8 @@ def _checked_label(where: str, label: Any, source: Source) -> int | Refusal:
     return Refusal(where, f"a label beyond num_classes = {source.num_classes}", f"label {number}", hint)
 
 
-def _open(entry: Entry, folder: Path) -> Dataset:
+def open_prepared(entry: Entry, folder: Path) -> Dataset:
+    """The dataset of a prepared folder, checked and memory-mapped. Raises CorruptData."""
     about = checked(folder)
     parts = read_parts(folder, entry.source.num_classes, entry.source.conditions())
     for name, part in parts.items():

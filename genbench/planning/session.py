@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
 from genbench.data.folders import cache_root, data_root
 from genbench.data.preparation import Progress, prepare, stand_in
+from genbench.data.tuning import prepare_tuning
 from genbench.executors import Executor, local
 from genbench.executors.built_in import BuiltIn
 from genbench.extension.loading import check_known
@@ -106,7 +107,9 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     tables = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
     absent = missing if incomplete else None
-    datasets = open_datasets(experiment.datasets, tables, plugins, request, progress, absent, experiment.kind)
+    datasets = open_datasets(
+        experiment.datasets, tables, plugins, request, progress, absent, experiment.kind, experiment.tune
+    )  # fmt: skip
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
@@ -160,8 +163,9 @@ def open_datasets(
     progress: Progress | None,
     missing: dict[str, list[GenbenchError]] | None = None,
     kind: Kind | None = None,
+    tune: bool = False,
 ) -> dict[str, Dataset]:
-    """The named datasets, prepared. Raises BadInput with the nearest names for an unknown one.
+    """The named datasets, prepared, or their tuning splits. Raises BadInput with the nearest names for an unknown one.
 
     If `missing` is given, a dataset that cannot be prepared is replaced by a stand-in, and the reason recorded there.
     """
@@ -173,14 +177,14 @@ def open_datasets(
         if kind is not None and kind not in kinds:
             words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
             raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else "run it unconditionally")
-    found = {}
+    found, opened = {}, prepare_tuning if tune else prepare
     for name in names:
         try:
-            found[name] = prepare(known[name], data_root(request.data_root), request.offline, progress)
+            found[name] = opened(known[name], data_root(request.data_root), request.offline, progress)
         except GenbenchError as problem:
             if missing is None:
                 raise
-            missing[name], found[name] = [problem], stand_in(known[name])
+            missing[name], found[name] = [problem], replace(stand_in(known[name]), tuning=tune)
     return found
 
 

@@ -70,6 +70,8 @@ class Job(BaseModel):
     plugin: PluginStamp
     dataset: str
     dataset_digest: str
+    tune: bool = Field(False, exclude_if=lambda tune: not tune)
+    """Whether it is scored on held-out training images, for tuning."""
     conditional: bool = False
     condition: ConditionSpec | None = Field(None, exclude_if=lambda condition: condition is None)
     """What it conditions on, None for nothing and for the class: `conditional` tells these two apart."""
@@ -140,7 +142,8 @@ class Job(BaseModel):
         else:
             key = self.training_key
         given = {None: "", "class": "-cond"}.get(self.kind, f"-{self.kind}")
-        return f"{self.label}-{self.dataset}{given}-seed{self.seed}-{key[:KEY_DIGITS]}"
+        apart = "-tune" if self.tune else ""
+        return f"{self.label}-{self.dataset}{apart}{given}-seed{self.seed}-{key[:KEY_DIGITS]}"
 
     @cached_property
     def samples_key(self) -> str:

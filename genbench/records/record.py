@@ -109,6 +109,8 @@ class JobStamp(Stored):
     conditional: bool = False
     condition: ConditionSpec | None = Field(None, exclude_if=lambda condition: condition is None)
     """What the model is conditioned on, None for nothing and for the class: `conditional` tells these two apart."""
+    tune: bool = Field(False, exclude_if=lambda tune: not tune)
+    """Whether it is scored on held-out training images, for tuning."""
 
     @property
     def kind(self) -> Kind | None:
@@ -149,8 +151,16 @@ class Entropy(Stored):
     note: str = ""
 
 
+def tuning_name(dataset: str) -> str:
+    """What a dataset is called where some of its training images stand in the place of its test images."""
+    return f"{dataset} (tuning split)"
+
+
 class DatasetStamp(Stored):
-    """The images of a run; `entropy` only if their distribution is known; `classes` are the classes' names by label."""
+    """The images of a run; `entropy` only if their distribution is known; `classes` are the classes' names by label.
+
+    With `tuning`, which its name says too, the `test` images are training images that were held out.
+    """
 
     name: str
     digest: str
@@ -159,6 +169,7 @@ class DatasetStamp(Stored):
     counts: dict[str, int]
     entropy: Entropy | None = None
     classes: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
+    tuning: bool = Field(False, exclude_if=lambda tuning: not tuning)
 
 
 class PluginStamp(Stored):

@@ -7,6 +7,7 @@ from pathlib import Path
 from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
 from genbench.data.preparation import prepare
+from genbench.data.tuning import prepare_tuning
 from genbench.extension.registry import Plugins
 from genbench.records.job import Job
 from genbench.records.task import Context
@@ -16,7 +17,7 @@ from genbench.support.errors import CorruptData
 def prepared(job: Job, context: Context, plugins: Plugins | None = None) -> Dataset:
     """The job's dataset, already prepared by the plan. Raises CorruptData if its images have changed since."""
     entries = known_datasets([Path(file) for file in context.datasets], plugins)
-    dataset = prepare(entries[job.dataset], Path(context.data_root), offline=True)
+    dataset = (prepare_tuning if job.tune else prepare)(entries[job.dataset], Path(context.data_root), offline=True)
     if dataset.digest != job.dataset_digest:
         was, now = job.dataset_digest[:12], dataset.digest[:12]
         raise CorruptData(f"dataset {job.dataset!r} has changed since the plan: digest {was}, now {now}", "run again")

@@ -5,9 +5,11 @@ A table never ranks two protocols, two datasets, or conditional with uncondition
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genbench.metrics import metrics_in
@@ -55,7 +57,7 @@ def make_layouts(records: Iterable[Record], names: Iterable[str], published: boo
 
 def _table(group: Group, name: str, index: int, total: int, spare: list[Record]) -> Table:
     layout, entropy = layouts()[name], entropy_of(group)
-    columns = [judged(column, group) for column in layout.columns(group)]
+    columns = [in_words_of(group, judged(column, group)) for column in layout.columns(group)]
     rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
     shown = rows if name == FULL else without_copies(rows, columns)
     rows, pairs = ranked(_ordered(shown, _order(layout, columns)), columns)
@@ -69,12 +71,19 @@ def _table(group: Group, name: str, index: int, total: int, spare: list[Record])
     )  # fmt: skip
 
 
+def in_words_of(group: Group, column: Column) -> Column:
+    """The column, whose heading says `held-out` for `test` if held-out training images take the test images' place."""
+    return replace(column, heading=re.sub(r"\btest\b", "held-out", column.heading)) if group.is_tuning else column
+
+
 def _title(group: Group, index: int, total: int) -> str:
     stamp = group.records[0].dataset
-    counts = ", ".join(f"{count:,} {split}" for split, count in stamp.counts.items())
+    counts = ", ".join(f"{count:,} {split}" for split, count in stamp.counts.items()) + " images"
+    if stamp.tuning:
+        counts = f"{stamp.counts['test']:,} of the {sum(stamp.counts.values()):,} training images held out"
     number = f"Group {index} of {total}: " if total > 1 else ""
     apart = f"; apart from the other groups of {group.dataset} by: {group.differs}" if group.differs else ""
-    return f"{number}{group.dataset} ({counts} images; digest {group.digest[:12]}){apart}"
+    return f"{number}{group.dataset} ({counts}; digest {group.digest[:12]}){apart}"
 
 
 # Rows

@@ -29,6 +29,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
     """
     metrics = {column.metric for column in columns if column.metric}
     return [
+        *_tuning(group),
         *_unranked(columns),
         *_copying(rows),
         *_references(rows),
@@ -47,6 +48,15 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *_warnings(rows),
         *_runs(rows, spare),
     ]
+
+
+def _tuning(group: Group) -> Iterator[str]:
+    if group.is_tuning:
+        name, apart = group.records[0].job.dataset, group.records[0].dataset.counts["test"]
+        yield (
+            f"Tuning split: {apart:,} of the training images were held out and stand for the test images, which are "
+            f"not used. Choose options by this table, and report none of it: run the choice on {name} without --tune."
+        )
 
 
 def _unranked(columns: list[Column]) -> Iterator[str]:
@@ -96,9 +106,10 @@ def _extractors(group: Group, columns: list[Column]) -> Iterator[str]:
         if about := about_text(tried[name]):
             yield f"{name} was trained on this dataset: {about}."
     if untried := sorted(names - tried.keys()):
+        check = "" if group.is_tuning else f", or `genbench extractors --check -d {group.dataset}`"
         yield (
             f"Whether metrics in the features of {list_words(untried)} tell good images from bad ones was not tried on "
-            f"these images: run again, or `genbench extractors --check -d {group.dataset}`."
+            f"these images: run again{check}."
         )
 
 

@@ -42,6 +42,11 @@ class Group:
     def records(self) -> list[Record]:
         return [view.record for view in self.views]
 
+    @property
+    def is_tuning(self) -> bool:
+        """Whether held-out training images take the place of the test images."""
+        return self.views[0].record.dataset.tuning
+
     def admits(self, view: View) -> bool:
         """Whether the view is of the same dataset and no slot of it was measured under another protocol."""
         stamp = view.record.dataset
