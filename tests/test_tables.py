@@ -206,9 +206,25 @@ def test_bounds_and_estimates_are_marked():
 
 
 def test_a_missing_value_is_a_dash_with_its_reason():
-    text = render([only([make_record("gan", bits=None)])], "text")
+    text = render([only([make_record("gan", bits=None), make_record("vae")])], "text")
     assert "– [1]" in text
     assert "[1] the model defines no likelihood" in text
+
+
+@pytest.mark.parametrize("format", ["text", "markdown", "latex"])
+def test_a_column_of_dashes_alone_is_left_out_where_people_read_and_a_note_says_why(format):
+    alone = [make_record("gan", bits=None), make_record("ldm", bits=None), reference("real")]
+    lone, beside = (render([only(records)], format) for records in (alone, [*alone, make_record("vae")]))
+    assert "Left out, as no row has a value: NLL test (train) (the model defines no likelihood)." in lone
+    assert "NLL in bits/dim" not in lone, "a footnote about nothing that is there"
+    assert "Left out" not in beside and "NLL in bits/dim" in beside
+    data = [render([only(alone)], name) for name in ("csv", "json")]
+    assert "bits_per_dim_test.status" in data[0] and "NLL test (train)" in data[1]
+
+
+def test_a_table_in_which_nothing_has_a_value_keeps_its_columns():
+    text = render([only([make_record("gan", status="failed")])], "text")
+    assert "NLL test" in text and "Left out" not in text
 
 
 def test_quality_has_the_columns_of_the_published_layout_within_120_characters():

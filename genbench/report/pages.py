@@ -24,6 +24,7 @@ from genbench.support.store import put
 from genbench.support.text import number, printable
 from genbench.support.version import __version__
 from genbench.tables.build import ending
+from genbench.tables.filled import filled
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.notes import Notes
 from genbench.tables.ruler import about_words, sizes_text
@@ -98,7 +99,8 @@ class Pages:
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
             "files_of": files_of, "copying_mark": copying_mark, "marks": (UNRANKED, COPYING),
-            "about_words": about_words, "sizes_text": sizes_text, "class_names": partial(listed, longest=MOST_NAMES),
+            "filled": filled, "about_words": about_words, "sizes_text": sizes_text,
+            "class_names": partial(listed, longest=MOST_NAMES),
         }  # fmt: skip
         return environment
 

@@ -19,6 +19,7 @@ from genbench.records.slots import Slot, slot_of
 from genbench.tables.cells import cell_of
 from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.copying import copying, without_copies
+from genbench.tables.filled import is_filled
 from genbench.tables.footnotes import caveats
 from genbench.tables.groups import Group, View, comparable, identity, is_reference, unique, variant
 from genbench.tables.layout import Cell, Column, Kind, Layout, Row, Table
@@ -63,9 +64,10 @@ def _table(group: Group, name: str, index: int, total: int, spare: list[Record])
     rows, pairs = ranked(_ordered(shown, _order(layout, columns)), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
+    told = [column for column in columns if is_filled(column, rows)]
     return Table(
         layout=name, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
-        footnotes=tuple(caveats(group, columns, rows, doubles, tested=bool(pairs))),
+        footnotes=tuple(caveats(group, told, rows, doubles, tested=bool(pairs))),
         dataset=group.dataset, digest=group.digest, protocols=dict(sorted(group.settings.items())),
         differs=group.differs, pairs=tuple(pairs),
     )  # fmt: skip

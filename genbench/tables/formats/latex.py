@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genbench.support.text import printable
+from genbench.tables.filled import filled
 from genbench.tables.format import Format
 from genbench.tables.grid import Entry, Ink, best_words, grid_of, in_two
 from genbench.tables.layout import Table
@@ -29,6 +30,7 @@ def write(tables: list[Table]) -> str:
 
 
 def _latex_table(table: Table) -> str:
+    table = filled(table)
     grid = grid_of(table, LATEX)
     heads = [_stacked(head) for head in grid.headings]
     out = [r"\begin{table}", r"\centering", rf"\caption{{{_escape_latex(printable(table.title))}}}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genbench.support.text import printable
+from genbench.tables.filled import filled
 from genbench.tables.format import Format
 from genbench.tables.grid import Ink, best_words, grid_of
 from genbench.tables.layout import Table
@@ -21,6 +22,7 @@ def write(tables: list[Table]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
+    table = filled(table)
     grid = grid_of(table, MARKDOWN)
     out = [f"**{_escape_markdown(printable(table.title))}**", ""]
     out += [_pipes(grid.headings), _pipes(["---", *["---:"] * (len(grid.headings) - 1)])]

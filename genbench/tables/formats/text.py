@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from genbench.support.text import printable
+from genbench.tables.filled import filled
 from genbench.tables.format import Format
 from genbench.tables.grid import Entry, Grid, Ink, grid_of, in_two
 from genbench.tables.layout import Table
@@ -26,6 +27,7 @@ def write(tables: list[Table]) -> str:
 
 def _text_table(table: Table) -> str:
     """The table, cut between columns into pieces if it is too wide, each with the models' names."""
+    table = filled(table)
     grid = grid_of(table, TEXT)
     rows = [row for _, rows in grid.blocks for row in rows]
     contents = [max((width(line) for row in rows for line in row[i]), default=0) for i in range(len(grid.headings))]
