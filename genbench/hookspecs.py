@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
     from genbench.data.source import Source
     from genbench.metering.meter import Meter
+    from genbench.metering.progress_log import ProgressLog
     from genbench.model import Model
     from genbench.records.job import Job
     from genbench.records.record import Measurement, Record
@@ -74,10 +75,11 @@ def register_calibrations(register: Callable[[str, Calibration], None]) -> None:
 
 
 @hookspec(firstresult=True)
-def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model | None:
+def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, log: ProgressLog) -> Model | None:
     """Train `model` to the job's budget and return the model to sample from; timed.
 
-    Called by `genbench.running.run`.
+    A training of one's own counts its steps and images on `meter`. Its learning curve it adds to `log`, point by point,
+    from which `job_progress` is called; first of all it calls `log.rewind`. Called by `genbench.running.run`.
     """
 
 
@@ -96,8 +98,29 @@ def evaluate(job: Job, model: Model | None, samples: Samples | None, data: Datas
 
 
 @hookspec
+def job_progress(job: Job, point: dict[str, Any]) -> None:
+    """Observe a point of the learning curve while a job trains: at 200 equal shares of its budget, one for each phase.
+
+    `point` is plain data of the observer's own, with what the line of progress.jsonl has::
+
+        {"step": 250, "images": 16000, "seconds": 12.3, "share": 0.205, "phase": "train", "learning_rate": 0.001,
+         "losses": {"loss": 0.41, "reconstruction": 0.34, "kl": 0.07}}
+
+    `step`, `images` and `seconds` (on the clock) are those of the training so far, `share` is that of its budget, and
+    `losses` are the means, since the point before, of all that `loss` returned in this phase, if they are finite.
+    `learning_rate` is None if a plugin's own training does not tell it.
+
+    No number depends on it: the clock stands meanwhile, global generators are put back, exceptions are only logged,
+    once an observer. Only the first of several processes calls it. If a killed job resumes, the points after its last
+    checkpoint come again. There are none for `real` and `noise`, nor for weights that exist already.
+    Called by `genbench.extension.observers`.
+    """
+
+
+@hookspec
 def job_finished(job: Job, record: Record) -> None:
     """Observe a finished job after its record is written; exceptions are only logged.
 
-    Called by `genbench.running.run`.
+    A job that was asked to stop has the status `cancelled`; one that was killed is not told of. Both resume.
+    Called by `genbench.extension.observers`.
     """

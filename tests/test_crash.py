@@ -15,6 +15,7 @@ from toys import Toy, build, toy_job, train_toy
 from genbench.commands.verify import verify_run
 from genbench.evaluate.parts import once, spared_seconds
 from genbench.metering.meter import Meter
+from genbench.metering.progress_log import ProgressLog
 from genbench.records import checkpoint, run_folder
 from genbench.records.job import Job
 from genbench.records.record import Measurement
@@ -165,15 +166,16 @@ print(checkpoint.load(folder)[1].logged)
 
 
 def test_a_line_cut_short_is_left_out_and_a_bad_one_is_named(tmp_path):
-    file = tmp_path / "log.jsonl"
+    file = tmp_path / "progress.jsonl"
+    log = ProgressLog(toy_job(tmp_path), tmp_path, Meter(torch.device("cpu")))
     file.write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert store.read_lines(file) == [{"step": 1}, {"step": 2}]
-    loop._cut_log(file, 1)
+    log.rewind(1)
     store.append_json(file, {"step": 2})
     assert store.read_lines(file) == [{"step": 1}, {"step": 2}]
     file.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(CorruptData, match=r"log\.jsonl:2"):
-        loop._cut_log(file, 3)
+    with pytest.raises(CorruptData, match=r"progress\.jsonl:2"):
+        log.rewind(3)
 
 
 # Checkpoints

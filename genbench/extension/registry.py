@@ -55,6 +55,7 @@ class PluginInfo:
     reason: str = ""
     models: list[str] = field(default_factory=list)
     plugin: Any = None
+    error: BaseException | None = None
 
     @property
     def key(self) -> str:
@@ -72,7 +73,12 @@ class PluginInfo:
         return PluginStamp(name=self.name, version=self.version, digest=self.digest, digest_of="meaning")
 
     def fault(self, message: str, hint: str) -> GenbenchError:
-        """The error for a request that needs the plugin: BadInput for a broken file, else EnvironmentProblem."""
+        """The error for a request that needs the plugin: BadInput for a broken file, else EnvironmentProblem.
+
+        A plugin that itself says what its environment lacks knows the way out better than `hint`.
+        """
+        if isinstance(self.error, EnvironmentProblem):
+            return EnvironmentProblem(message.removesuffix(f" ({self.error.hint})"), self.error.hint or hint)
         installed = not self.origin.startswith("--plugin")
         return (EnvironmentProblem if installed or self.state == "incompatible" else BadInput)(message, hint)
 
@@ -118,7 +124,7 @@ class Plugins:
 
     def _break(self, info: PluginInfo, error: BaseException) -> None:
         """Mark the plugin as broken, and drop everything that it registered."""
-        info.state, info.reason = "broken", describe(error) + line_of(error)
+        info.state, info.reason, info.error = "broken", describe(error) + line_of(error), error
         info.models.clear()
         for offers in self._models.values():
             offers[:] = [offer for offer in offers if offer[1] is not info]

@@ -97,12 +97,14 @@ class Meter:
 
     @contextmanager
     def pause(self) -> Iterator[None]:
-        """Stop the clock for the block."""
+        """Stop the clock for the block; one that stands goes on standing afterwards."""
+        running = self._started is not None
         self._stop()
         try:
             yield
         finally:
-            self._start()
+            if running:
+                self._start()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Ledger]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from genbench.records.checkpoint import MANIFEST
 from genbench.records.job import Job
+from genbench.records.point import LOG
 from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.record_files import read_record
 from genbench.records.training_state import TrainingState
@@ -111,13 +112,13 @@ def vouched(record: Record, name: str) -> Path | None:
 
 def read_progress(record: Record) -> list[dict[str, Any]]:
     """The objects of a run's progress.jsonl, in order; none if the run has no folder or no such file."""
-    file = vouched(record, "progress.jsonl")
+    file = vouched(record, LOG)
     return read_lines(file) if file else []
 
 
 def check_log(folder: Path, state: TrainingState) -> None:
     """Raise CorruptData unless the learning curve is the one that a training had written; one that is gone may be."""
-    file = folder / "progress.jsonl"
+    file = folder / LOG
     if state.log and file.exists():
         check_digest(
             file, state.log, "its checkpoint", removal(file, then="then run again without the curve until here")

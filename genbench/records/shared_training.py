@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from genbench.records import checkpoint
 from genbench.records.job import KEY_DIGITS, Job, read_job
+from genbench.records.point import LOG
 from genbench.records.run_folder import check_log
 from genbench.records.training_state import TrainingState
 from genbench.support import store
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("genbench")
 Training = tuple[dict[str, dict[str, "Tensor"]], TrainingState]
 """Tensors by group and name, and the state of the training that produced them."""
-LOG = "progress.jsonl"
 
 
 def trained_by(job: Job) -> str:

@@ -13,6 +13,7 @@ from genbench.hookspecs import hookimpl
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
     from genbench.metering.meter import Meter
+    from genbench.metering.progress_log import ProgressLog
     from genbench.model import Model
     from genbench.records.job import Job
     from genbench.records.record import Measurement
@@ -26,10 +27,10 @@ class Defaults:
         self.plugins = plugins
 
     @hookimpl(trylast=True)
-    def train(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+    def train(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, log: ProgressLog) -> Model:
         from genbench.training.train import train
 
-        return train(job, model, data, folder, meter)
+        return train(job, model, data, folder, meter, log)
 
     @hookimpl(trylast=True)
     def sample(self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Samples:

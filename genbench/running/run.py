@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import traceback
 from collections.abc import Callable
@@ -19,9 +18,11 @@ from genbench.evaluate.collapse import collapse_signs
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.evaluate.parts import spared_seconds
 from genbench.evaluate.samples import rulers
+from genbench.extension.observers import Observers
 from genbench.extension.registry import Plugins
 from genbench.metering.energy import energy_counter
 from genbench.metering.meter import Meter
+from genbench.metering.progress_log import ProgressLog
 from genbench.metrics.copies import copied_splits, copying
 from genbench.model import Model
 from genbench.records import checkpoint
@@ -57,8 +58,6 @@ from genbench.support.signals import is_interruption
 from genbench.support.text import impersonal, redacted
 from genbench.training.loop import build_model
 from genbench.training.memory import forget
-
-log = logging.getLogger("genbench")
 
 
 def is_done(job: Job) -> bool:
@@ -134,7 +133,10 @@ class Run:
             self.model = forget(model).eval()
             return
         self.enter("train")
-        trained = self.plugins.manager.hook.train(job=job, model=model, data=self.data, folder=folder, meter=self.meter)
+        log = ProgressLog(job, folder, self.meter, Observers(self.plugins, job).progress)
+        trained = self.plugins.manager.hook.train(
+            job=job, model=model, data=self.data, folder=folder, meter=self.meter, log=log
+        )
         self.model = trained.eval()
         if not job.samples:  # only samples record the weights behind earlier numbers
             self.previous = None
@@ -297,7 +299,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
         end(job, record)
     if error is not None and is_interruption(error):
         raise error
-    notify(plugins, job, record)
+    Observers(plugins, job).finished(record)
     return record
 
 
@@ -336,18 +338,6 @@ def failure(error: BaseException, run: Run) -> Failure:
         type=type(error).__name__, message=impersonal(message), hook=run.hook,
         step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
     )  # fmt: skip
-
-
-def notify(plugins: Plugins, job: Job, record: Record) -> None:
-    """Call the observers; their exceptions are logged, never fatal."""
-    for implementation in plugins.manager.hook.job_finished.get_hookimpls():
-        arguments = {"job": job, "record": record}
-        try:
-            implementation.function(**{name: arguments[name] for name in implementation.argnames})
-        except BaseException as error:
-            if is_interruption(error):
-                raise
-            log.exception("plugin %s: job_finished failed", implementation.plugin_name)
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:

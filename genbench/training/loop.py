@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +14,11 @@ from genbench.devices import autocast, peak_memory, seed_generators, synchronize
 from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter
 from genbench.metering.meter import Meter
+from genbench.metering.progress_log import ProgressLog
 from genbench.model import Batch, Model, Phase
 from genbench.records import checkpoint
 from genbench.records.job import Job
+from genbench.records.point import LOG
 from genbench.records.run_folder import check_log
 from genbench.records.training_state import Ledger, TrainingState
 from genbench.support import digests, store
@@ -38,16 +38,17 @@ from genbench.training.team import Team
 CHECKPOINT_SECONDS = 60.0
 PREPARE_IMAGES = 512
 LOG_POINTS = 200
-LOG = "progress.jsonl"
 
 
 class Trainer:
     """The state of one training; all of it is in the checkpoint or follows from (seed, images seen)."""
 
     def __init__(
-        self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, team: Team | None = None
-    ) -> None:
+        self, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, team: Team | None = None,
+        log: ProgressLog | None = None,
+    ) -> None:  # fmt: skip
         self.job, self.model, self.folder, self.meter, self.team = job, model, folder, meter, team or Team()
+        self.progress_log = log or ProgressLog(job, folder, meter)
         self.device = torch.device(job.runtime.device)
         self.feeder = Feeder(job, data, model.discrete, self.device, model.config.flip)
         self.phases = checked_phases(model)
@@ -277,11 +278,7 @@ class Trainer:
                     if key.split(".", 1)[0] == phase.name
                 }
                 if means:
-                    line = {
-                        "step": self.meter.steps, "images": self.meter.images, "seconds": round(self.meter.seconds, 3),
-                        "phase": phase.name, "learning_rate": self.learning_rates[phase.name], **means,
-                    }  # fmt: skip
-                    store.append_json(self.folder / LOG, {k: v for k, v in line.items() if _finite(v)})
+                    self.progress_log.add(phase.name, means, self.learning_rates[phase.name])
             self.totals.clear()
             report("train", progress, f"step {self.meter.steps}")
 
@@ -324,7 +321,7 @@ class Trainer:
         loaded = checkpoint.load(self.folder / "checkpoint")
         if loaded is None:
             if self.team.leads:
-                (self.folder / LOG).unlink(missing_ok=True)
+                self.progress_log.rewind()
                 self.curve.restore(None)
             return
         tensors, state = loaded
@@ -342,7 +339,7 @@ class Trainer:
         self.totals = {name: [math.nan if x is None else x for x in many] for name, many in state.totals.items()}
         if self.team.leads:
             self.curve.restore(state.curve)
-            _cut_log(self.folder / LOG, self.meter.steps)
+            self.progress_log.rewind(self.meter.steps)
             check_log(self.folder, state)
 
 
@@ -353,10 +350,12 @@ def build_model(job: Job, plugins: Plugins, data: Dataset, device: torch.device)
     return kind(data.spec(job.kind), kind.Config(**job.config)).to(device)
 
 
-def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+def train_with(
+    team: Team, job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, log: ProgressLog | None = None
+) -> Model:
     """Train as one process of the team."""
     with compiled(model, job.compile):
-        trained = Trainer(job, model, data, folder, meter, team).run()
+        trained = Trainer(job, model, data, folder, meter, team, log).run()
     synchronize(meter.device)
     return trained
 
@@ -365,14 +364,3 @@ def train_with(team: Team, job: Job, model: Model, data: Dataset, folder: Path, 
 def _put_back(tensors: list[Tensor], values: list[Tensor]) -> None:
     for tensor, value in zip(tensors, values):
         tensor.copy_(value)
-
-
-def _finite(value: Any) -> bool:
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _cut_log(path: Path, steps: int) -> None:
-    """Drop points after the checkpoint, which a resumed run rewrites, and a truncated last line."""
-    if path.exists():
-        kept = [line for line in store.read_lines(path) if line["step"] <= steps]
-        store.write_text(path, "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in kept))

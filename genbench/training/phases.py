@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from genbench.model import Model, Phase
+from genbench.records.point import FIELDS
 from genbench.support.errors import BadInput
 
 
@@ -56,7 +57,13 @@ def give_gradients(model: Model, phase: Phase) -> None:
 
 
 def checked_loss(losses: dict[str, Tensor], phase: Phase) -> Tensor:
-    """The scalar to minimise. Raises BadInput if it is missing, not a scalar or has no gradient."""
+    """The scalar to minimise. Raises BadInput if it is missing, not a scalar or has no gradient.
+
+    Also if a loss has the name of something else that is written beside it.
+    """
+    if taken := FIELDS & losses.keys():
+        where = f"loss({phase.name!r}): {min(taken)!r} is not a loss in a learning curve"
+        raise BadInput(where, "give that entry of the dict another name")
     loss = losses.get("loss")
     if loss is None or loss.dim() != 0 or not loss.is_floating_point() or not loss.requires_grad:
         got = (

@@ -15,6 +15,7 @@ from genbench.devices import exact_arithmetic, use_threads
 from genbench.extension.loading import load_into
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
+from genbench.metering.progress_log import ProgressLog
 from genbench.model import Model
 from genbench.records.job import Job
 from genbench.support.errors import GenbenchError, ProcessFailed, describe
@@ -23,10 +24,10 @@ from genbench.training.loop import build_model, train_with
 from genbench.training.team import PeerLost, gathered, join, meeting_point
 
 
-def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter) -> Model:
+def train(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, log: ProgressLog | None = None) -> Model:
     """Train `model` to the job's budget, resuming from its checkpoint, if any; returns it with averaged weights."""
     with gathered(job, data, folder, meter, worker_main) as team:
-        return train_with(team, job, model, data, folder, meter)
+        return train_with(team, job, model, data, folder, meter, log)
 
 
 def worker_main(say: Say, rank: int, port: int, plain: dict[str, Any], data: Dataset, folder: Path) -> None:
