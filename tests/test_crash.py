@@ -312,7 +312,7 @@ def test_a_record_never_vouches_for_what_is_being_changed(runs):
     plain["runtime"]["out"] = str(runs)
     old, asked = Job.model_validate(plain), Job.model_validate({**plain, "samples": 120})
     with locked(folder):
-        run_folder.begin(asked)
+        run_folder.begin(asked, before.dataset)
         (folder / "samples.npy").write_bytes(b"half")
     assert verify_run(folder).state == "unfinished" and before.status == "complete"
     assert not (folder / "record.json").exists()

@@ -67,7 +67,7 @@ def drawn(tmp_path, digits, kind, count=20, **changes):
     job.folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     model, said = kind(digits.spec(False), kind.Config()).eval(), []
-    progress.listen(lambda stage, share, text: said.append((stage, share)))
+    progress.listen(lambda stage, share, text, facts: said.append((stage, share)))
     try:
         return sampling.sample(job, model, digits, job.folder, Meter(torch.device("cpu"))), said
     finally:
@@ -108,7 +108,7 @@ def test_a_costly_model_is_sampled_in_small_calls_and_resumes_to_the_byte(tmp_pa
     monkeypatch.setitem(BLOCK_FLOPS, "cpu", 6 * 2 * 64 * WIDTH * 9)
     samples, said = drawn(tmp_path / "whole", digits, Climbing)
     assert samples.batch == 8 and [count for start, count in calls if start] == [8, 4]
-    assert [share for _, share in said] == [0.0, 0.4, 0.8, 1.0]
+    assert [share for _, share in said] == [0.0, 0.0, 0.4, 0.8, 1.0]
     monkeypatch.setattr(sampling, "SHARD_SECONDS", -1.0)
     monkeypatch.setattr(sampling, "fault", lambda point: stop() if len(calls) > 9 else None)
 
@@ -152,4 +152,4 @@ def test_what_a_model_reports_is_its_share_of_the_call(tmp_path, digits, monkeyp
 
     monkeypatch.setattr(progress, "BETWEEN_SECONDS", -1.0)
     _, said = drawn(tmp_path, digits, Telling)
-    assert said == [("sample", 0.0), ("sample", 0.5), ("sample", 1.0)]
+    assert said == [("sample", 0.0), ("sample", 0.0), ("sample", 0.5), ("sample", 1.0)]

@@ -130,7 +130,8 @@ def test_a_file_system_without_locks_is_told_and_not_waited_for(monkeypatch, tmp
     def refuse(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(fcntl, "lockf", refuse)
+    for name in ("lockf", "fcntl"):
+        monkeypatch.setattr(fcntl, name, refuse)
     begin = time.monotonic()
     for hold in (locked, awaited):
         with pytest.raises(EnvironmentProblem, match="no locks on this file system") as problem, hold(tmp_path):
@@ -145,7 +146,8 @@ def test_runs_are_verified_without_locks(genbench, runs, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "lockf", refuse)
+    for name in ("lockf", "fcntl"):
+        monkeypatch.setattr(fcntl, name, refuse)
     (run_of(runs, "mine") / "record.json").unlink()
     result = genbench("verify", runs)
     assert result.code == 0 and "unfinished" in result.out

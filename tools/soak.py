@@ -191,7 +191,12 @@ class Soak:
             faults += [f"report: {name} is missing" for name in listed if not (report / name).is_file()]
         self.count.corrupt += len(faults)
         self.count.details += [f"{when}: {fault}" for fault in faults]
-        there = {file.parent.name for name in ("record.json", "earlier.json") for file in out.glob(f"*/{name}")}
+        kept = ("record.json", "earlier.json", "attempt.json")
+        there = {file.parent.name for name in kept for file in out.glob(f"*/{name}")}
+            file.parent.name
+            for name in ("record.json", "earlier.json", "attempt.json")
+            for file in out.glob(f"*/{name}")
+        }
         lost = sorted(known - there)
         self.count.lost_records += len(lost)
         self.count.details += [f"{when}: the record of {name} is gone" for name in lost]
@@ -205,7 +210,7 @@ class Soak:
                 if found.get(name, {}).get(part) != value:
                     self.count.other_hashes += 1
                     self.count.details.append(f"{when}: {name}: {part} is not the undisturbed one")
-        kinds = (".genbench_tmp_", "drawn", "measured", "earlier.json", "next")
+        kinds = (".genbench_tmp_", "drawn", "measured", "earlier.json", "attempt.json", "next")
         left = [file for file in out.parent.rglob("*") if file.name.startswith(kinds)]
         self.count.leftovers += len(left)
         self.count.details += [f"{when}: left over: {file.relative_to(out.parent)}" for file in left]

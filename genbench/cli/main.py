@@ -92,7 +92,8 @@ def run(report_to: Path | None, **words: Any) -> None:
     if not as_json:
         show_remarks(session.remarks)
     spoilt: list[CorruptData] = []
-    with JobProgress(len(session.jobs), quiet=as_json) as progress:
+    slots = session.at_once * len(session.groups) if words["executor"] == "local" else 0
+    with JobProgress(len(session.jobs), as_json, session.jobs, slots) as progress:
         records = run_session(session, progress.update)
     if as_json:
         show(render(make_tables(records, "full"), "json"))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from genbench.cli.console import show_json, show_left_out
+from genbench.cli.console import show_error, show_json, show_left_out
 from genbench.cli.options import FILE_OR_NAME, JSON, PATH, PLUGIN, RUNS
 from genbench.cli.streams import show
+from genbench.support.errors import together
 from genbench.support.seeds import MAX_SEED
 from genbench.support.text import plain
 from genbench.tables.formats import FORMATS
@@ -34,7 +37,7 @@ def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v1
     from genbench.tables.formats import render
 
     found = find_converted(runs, v100)
-    show(render(make_tables(found.records, layout, published), format_))
+    show(render(make_tables(found.shown, layout, published), format_))
     raise SystemExit(show_left_out(found, format_ == "json"))
 
 
@@ -55,7 +58,7 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
     from genbench.report import build_report
 
     found = find_converted(runs, v100)
-    show(str(build_report(found.records, out, found.corrupt, found.unfinished, found.spoilt, form or "folder")))
+    show(str(build_report(found.shown, out, found.corrupt, found.unfinished, found.spoilt, form or "folder")))
     raise SystemExit(show_left_out(found))
 
 
@@ -108,4 +111,26 @@ def sample(run_folder: Path, **words: Any) -> None:
     show(str(draw_from_run(run_folder, **words)))
 
 
-RESULTS = (table, report, compare, sample)
+@click.command()
+@RUNS
+@JSON
+def status(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Show how far the runs of a folder are: done, running (by whom, step, loss), waiting, interrupted, failed.
+
+    It disturbs no run, and may be asked as often as you like.
+    """
+    from genbench.commands.status import as_plain, lines, statuses
+
+    found, faults = statuses(runs)
+    if as_json:
+        show_json(as_plain(found))
+    else:
+        for line in lines(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
+            show(line)
+    if faults:
+        error = together(faults)
+        show_error(error, as_json, to_stderr=True)
+        raise SystemExit(error.exit_code)
+
+
+RESULTS = (status, table, report, compare, sample)

@@ -32,6 +32,7 @@ from genbench.running.run import Run, is_done, run_job
 from genbench.support import progress, store
 from genbench.support.errors import BadInput
 from genbench.support.lock import locked
+from genbench.support.pace import Facts
 from genbench.support.paths import check_writable
 from genbench.support.text import say
 
@@ -129,7 +130,7 @@ def add_row(job: Job, stack: Stack, data: Dataset, plugins: Plugins) -> None:
         run.check_rulers()
         measured = {m.metric for m in run.known.measurements}
         run.known.measurements += [m for m in no_likelihood(job, data) if m.metric not in measured]
-        begin(job)
+        begin(job, data.stamp(job.kind))
         run.keep_samples()
         run.draw()
         end(job, run.record("complete", None, []))
@@ -232,7 +233,7 @@ def scoring(runtime: Runtime, quiet: bool) -> Iterator[None]:
     exact_arithmetic()
     said: set[str] = set()
 
-    def tell(stage: str, share: float, text: str) -> None:
+    def tell(stage: str, share: float, text: str, facts: Facts) -> None:
         if stage in ("evaluate", "note") and text and text not in said:
             said.add(text)
             say(f"scoring: {text}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from genbench.executors.schedule import longest_first
@@ -15,6 +15,7 @@ from genbench.planning.sharing import trainers
 from genbench.planning.space import check_space
 from genbench.records.job import Job
 from genbench.records.outcome import Outcome, make_record
+from genbench.records.queue import queued
 from genbench.records.record import Failure, Record
 from genbench.records.record_files import load_records, read_record
 from genbench.records.run_folder import begin, earlier_attempts, end
@@ -24,28 +25,30 @@ from genbench.running.environment import environment
 from genbench.running.run import is_done
 from genbench.support import store
 from genbench.support.denials import TEMPORARY, disk_errors
-from genbench.support.errors import EnvironmentProblem, as_error
+from genbench.support.errors import CorruptData, EnvironmentProblem, as_error
 from genbench.support.lock import in_use, locked
+from genbench.support.pace import Facts
 
-Update = Callable[[Job, str, float, str], None]
+Update = Callable[[Job, str, float, str, Facts], None]
 
 
 def run_session(session: Session, update: Update) -> list[Record]:
     """Run what is missing and return the records of all jobs, in the order of the plan.
 
-    `update(job, stage, share, text)` is called as jobs progress. Once the others have ended, raises whatever kept a job
-    from leaving a record, such as Busy if its folder is in use; such jobs are tried last.
+    `update(job, stage, share, text, facts)` is called as jobs progress. Once the others have ended, raises whatever
+    kept a job from leaving a record, such as Busy if its folder is in use; such jobs are tried last.
     """
     missing = []
     for job in session.jobs:
         if is_done(job):
-            update(job, "end", 1.0, "")
+            update(job, "end", 1.0, "", {})
         else:
             missing.append(job)
     if missing:
         check_space(missing, session.plugins, session.datasets)
-        if errors := run_missing(missing, session, update):
-            raise errors[0]
+        with queued(session.jobs[0].runtime.out, missing):
+            if errors := run_missing(missing, session, update):
+                raise errors[0]
     return [load_records([job.folder])[0] for job in session.jobs]
 
 
@@ -65,7 +68,7 @@ def run_missing(jobs: list[Job], session: Session, update: Update) -> list[Excep
                 ready.append(job)
             elif ended is not None and ended.error is not None:
                 record_untrained(job, ended, ended.error, session)
-                update(job, "end", 1.0, "")
+                update(job, "end", 1.0, "", {})
         return errors + (run_together(ready, session, context, update) if ready else [])
 
 
@@ -80,7 +83,9 @@ def run_together(jobs: list[Job], session: Session, context: Context, update: Up
             if "error" in news:
                 errors.append(as_error(news["error"]))
             else:
-                update(known[news["id"]], news["stage"], news["share"], news["text"])
+                job, stage = known[news["id"]], news["stage"]
+                text = how_it_ended(job) if stage == "end" else news["text"]
+                update(job, stage, news["share"], text, news.get("facts", {}))
             if is_last(news):
                 unheard.pop(news["id"], None)
 
@@ -90,6 +95,14 @@ def run_together(jobs: list[Job], session: Session, context: Context, update: Up
         message = f"--executor {name} finished without reporting on {', '.join(unheard)}"
         errors.append(EnvironmentProblem(message, "run again"))
     return errors
+
+
+def how_it_ended(job: Job) -> str:
+    """`failed`, `diverged` or `cancelled`; nothing if all went well, or if it cannot be read, which is told later."""
+    with suppress(CorruptData, EnvironmentProblem):
+        record = record_of(job)
+        return record.status if record is not None and record.status != "complete" else ""
+    return ""
 
 
 def record_of(job: Job) -> Record | None:
@@ -105,7 +118,7 @@ def record_untrained(job: Job, trainer: Record, error: Failure, session: Session
     stamp = session.datasets[job.dataset].stamp(job.conditional)
     with disk_errors(job.folder), locked(job.folder):
         attempts = earlier_attempts(job.folder)
-        begin(job)
+        begin(job, stamp)
         end(job, make_record(job, stamp, environment(job), Outcome(), trainer.status, failure, attempts))
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from genbench.evaluate.extractor import Extractor
+from genbench.evaluate.extractor import BatchProgress, Extractor
 from genbench.evaluate.extractors import extractor
 from genbench.metrics.features import Features, chosen, require_finite
 from genbench.records.protocol import EvaluationSettings
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData
+from genbench.support.progress import report
 from genbench.support.sealed import check_digest, read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def reference_features(
     key = digests.settings_digest(behind)
     file = cache / "features" / f"{own.name}-{data.name}-{split}-{key[:16]}.safetensors"
     if not is_whole(file):
-        found = own.features(part.images) if few is None else _of_chosen(own, part.images, few)
+        told = told_of(own, f"{split} images")
+        found = own.features(part.images, progress=told) if few is None else _of_chosen(own, part.images, few, told)
         tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
         store.write_tensors(file, {name: tensor.to(torch.float32) for name, tensor in tensors.items()})
         write_sealed(file.with_suffix(".json"), {**behind, "sha256": digests.file_digest(file)})
@@ -66,12 +68,18 @@ def reference_features(
     return Features(stored["features"], stored.get("logits"))
 
 
-def _of_chosen(own: Extractor, images: np.ndarray, indices: np.ndarray) -> Features:
+def told_of(own: Extractor, what: str) -> BatchProgress:
+    """What reports how many of some images an extractor has seen."""
+    return lambda done, total: report("evaluate", done / total, f"features of the {what}, {own.name}")
+
+
+def _of_chosen(own: Extractor, images: np.ndarray, indices: np.ndarray, told: BatchProgress) -> Features:
     """Features of some of the images, which are read PIECE at a time."""
     pieces = []
     for start in range(0, len(indices), PIECE):
         pieces.append(own.features(images[indices[start : start + PIECE]]))
         store.release(images)
+        told(min(start + PIECE, len(indices)), len(indices))
     logits = [piece.logits for piece in pieces if piece.logits is not None]
     return Features(torch.cat([piece.features for piece in pieces]), torch.cat(logits) if logits else None)
 

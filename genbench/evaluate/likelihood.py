@@ -59,7 +59,6 @@ def likelihood_measurements(job: Job, model: Model, data: Dataset, samples: Samp
             return split_measurements(job, model, data, part, split, doubts)
 
         found += once(job, behind, measure)
-        report("evaluate", 0.5, f"bits/dim {split}")
     return found
 
 
@@ -144,6 +143,7 @@ def split_bits(job: Job, model: Model, part: Part, split: str, terms: Terms, pur
     found: dict[str, list[Tensor]] = {}
     for start in range(0, len(indices), BLOCK):
         stop_if_requested()
+        report("evaluate", start / len(indices), f"bits/dim {split}")
         batch = scored_block(job, model, part, split, indices, start)
         torch.manual_seed(derive_seed(job.seed, purpose, split, start))
         for name, bits in bits_of(model, batch, terms, purpose).items():

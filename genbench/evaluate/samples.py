@@ -7,7 +7,7 @@ from typing import Any
 from genbench.data.dataset import Dataset
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.extractors import LOCAL
-from genbench.evaluate.features import job_extractors, reference_features
+from genbench.evaluate.features import job_extractors, reference_features, told_of
 from genbench.evaluate.fidelity import fidelity_measurements
 from genbench.evaluate.ladder import ruler_of
 from genbench.evaluate.parts import once
@@ -30,7 +30,7 @@ def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plug
         report("evaluate", 0.0, extractor.name)
 
         def measure(extractor: Extractor = extractor) -> list[Measurement]:
-            features = extractor.features(samples.images)
+            features = extractor.features(samples.images, progress=told_of(extractor, "samples"))
             references = {
                 split: reference_features(extractor, data, split, job.runtime.cache, job.evaluation)
                 for split in wanted(job)

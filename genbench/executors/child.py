@@ -15,6 +15,7 @@ from genbench.running.loading import prepared
 from genbench.support import progress
 from genbench.support.errors import EnvironmentProblem
 from genbench.support.faults import arm
+from genbench.support.pace import Facts
 from genbench.support.processes import Say
 from genbench.support.version import __version__
 
@@ -26,9 +27,9 @@ def job_main(say: Say, plain: dict[str, Any], context: Context) -> None:
         signal.signal(number, lambda *_: progress.request_stop())
     logging.captureWarnings(True)
 
-    def tell(stage: str, share: float, text: str) -> None:
+    def tell(stage: str, share: float, text: str, facts: Facts) -> None:
         try:
-            say({"stage": stage, "share": share, "text": text})
+            say({"stage": stage, "share": share, "text": text, **({"facts": facts} if facts else {})})
         except OSError:
             progress.listen(None)
 

@@ -38,8 +38,8 @@ def supervise(task: Task, tell: Tell, stopping: Callable[[], bool]) -> None:
         check_here(task)
         with locked(task.folder):  # report Busy before starting a process
             pass
+        tell(task.news("start"))
         with Child(task.id, job_main, task.job, task.context) as child:
-            tell(task.news("start"))
             watch(child, task, tell, stopping)
         tell(task.news("end", 1.0))
     except GenbenchError as error:

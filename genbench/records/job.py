@@ -23,6 +23,8 @@ TRAINING = 1
 SAMPLING = 1
 """Version of the core's sampling; raise it when the same weights would give other samples."""
 
+STAMP = "dataset_stamp"
+"""The key of job.json under which the file also has what a record keeps of the images."""
 KEY_DIGITS = 10
 """Hex digits of a digest in the name of a run folder."""
 

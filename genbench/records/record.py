@@ -13,6 +13,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_serializer,
+    field_validator,
     model_validator,
 )
 
@@ -36,7 +37,9 @@ REAL = "real"
 REFERENCES = (REAL, "noise", "copies")
 NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
-RunStatus = Literal["complete", "failed", "diverged", "cancelled"]
+RunStatus = Literal["complete", "failed", "diverged", "cancelled", "running", "interrupted"]
+"""How a run ended; the last two are of one that has not, and stand in no file."""
+UNDER_WAY = ("running", "interrupted")
 Protocols = dict[str, dict[str, Any]]
 """Settings by fingerprint."""
 ValueStatus = Literal["ok", "not_applicable", "not_enough_samples", "failed", "diverged"]
@@ -350,6 +353,18 @@ class Record(Stored):
     measurers: dict[str, str] = {}
     files: dict[str, str] = {}
     folder: Path | None = None
+
+    @field_validator("status")
+    @classmethod
+    def ended(cls, status: RunStatus, info: ValidationInfo) -> RunStatus:
+        if info.context == READING and status in UNDER_WAY:
+            raise ValueError("a run that has a record has ended")
+        return status
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the run has not ended: it is running, or was interrupted. Such a record is made to show it."""
+        return self.status in UNDER_WAY
 
     @property
     def draws_nothing(self) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from genbench.records.record import CHANGED, JOB_AGAIN, READING, SCHEMA, CurvePoint, Protocols, Record, is_sealed
 from genbench.records.stored import Stored
+from genbench.records.unfinished import state_of, unfinished_record
 from genbench.support.denials import look, permission
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, removal, together
 from genbench.support.paths import listed
@@ -109,7 +110,10 @@ def _without_long_parts(text: bytes) -> bytes:
 
 
 def curve_of(record: Record) -> list[CurvePoint]:
-    """The record's curve, read from its file if it was left there. Raises as `read_record`."""
+    """The record's curve, read from its file if it was left there; none if its job has begun again meanwhile.
+
+    Raises as `read_record`.
+    """
     if not isinstance(record, Summary) or record.folder is None:
         return record.curve
     file = record.folder / "record.json"
@@ -117,26 +121,61 @@ def curve_of(record: Record) -> list[CurvePoint]:
         return _Curve.model_validate_json(_bytes_of(file), context=READING).curve
     except ValidationError:
         return read_record(file).curve
+    except EnvironmentProblem:
+        if begun_again(record):
+            return []
+        raise
+
+
+def begun_again(record: Record) -> bool:
+    """Whether a run's job has begun again since its record was read, so that its files may be other ones."""
+    if record.folder is None:
+        return False
+    file = record.folder / "record.json"
+    try:
+        return read_record(file).files != record.files
+    except EnvironmentProblem:
+        return not file.exists()
+    except CorruptData:
+        return False
 
 
 @dataclass
 class Found:
     """The contents of some folders: records, ordered by job id; runs without a record yet; and why others are missing.
 
+    `under_way` has a row, with status `running` or `interrupted`, for each of the `unfinished` that tells of itself.
     `corrupt` has the errors of records and folders that cannot be read, `spoilt` those of other files of these runs.
     """
 
     records: list[Record] = field(default_factory=list)
     corrupt: dict[Path, GenbenchError] = field(default_factory=dict)
     unfinished: list[Path] = field(default_factory=list)
+    under_way: list[Record] = field(default_factory=list)
     spoilt: list[CorruptData] = field(default_factory=list)
+
+    @property
+    def shown(self) -> list[Record]:
+        """The rows of tables and pages: every run that has ended, and those that have not."""
+        return [*self.records, *self.under_way]
+
+    @property
+    def silent(self) -> list[Path]:
+        """The unfinished that have no row."""
+        rows = {record.folder for record in self.under_way}
+        return [folder for folder in self.unfinished if folder not in rows]
 
 
 def load_records(paths: Iterable[Path], curves: bool = True) -> list[Record]:
-    """Every record that `find_records` returns. Raises CorruptData or EnvironmentProblem naming all others."""
+    """Every record that `find_records` returns. Raises CorruptData or EnvironmentProblem naming all others.
+
+    Raises BadInput if no run has a record yet.
+    """
     found = find_records(paths, curves)
     if found.corrupt:
         raise together(list(found.corrupt.values()))
+    if not found.records:
+        raise _without_record(found.unfinished[0])
     return found.records
 
 
@@ -165,22 +204,33 @@ def _found(paths: Iterable[Path], curves: bool) -> Found:
     for path in paths:
         files, unfinished, closed = runs_at(path)
         found.corrupt |= closed
-        if not files and not closed:
+        if not files and not closed and not unfinished:
             raise BadInput(f"{path}: no record.json here or one level below", RUNS_WANTED)
-        for file in files:
-            about = file.stat()
-            if (about.st_dev, about.st_ino) in seen:
-                continue
-            seen.add((about.st_dev, about.st_ino))
+        ended = [folder for folder in unfinished if state_of(folder) == "ended"]  # just now
+        for file in [*files, *(folder / "record.json" for folder in ended)]:
             try:
-                found.records.append(_sealed(_bytes_of(file), file, None if curves else known))
-            except (CorruptData, EnvironmentProblem) as fault:
-                found.corrupt[file] = fault
-        found.unfinished += [folder for folder in unfinished if folder not in found.unfinished]
+                about = file.stat()
+                if (about.st_dev, about.st_ino) not in seen:
+                    seen.add((about.st_dev, about.st_ino))
+                    found.records.append(_sealed(_bytes_of(file), file, None if curves else known))
+            except (CorruptData, EnvironmentProblem, FileNotFoundError) as fault:
+                if isinstance(fault, GenbenchError) and file.exists():
+                    found.corrupt[file] = fault
+                else:  # its job has just begun again
+                    unfinished.append(file.parent)
+        found.unfinished += [folder for folder in unfinished if folder not in [*found.unfinished, *ended]]
     if found.corrupt and not found.records:
         raise together(list(found.corrupt.values()))
+    rows = [unfinished_record(folder, state_of(folder), found.records) for folder in found.unfinished]
+    found.under_way = [row for row in rows if row is not None]
     found.records.sort(key=lambda record: record.job.id)
     return found
+
+
+def _without_record(folder: Path) -> BadInput:
+    """The error of a run that a command needs the record of, and that has none yet."""
+    what = f"{folder}: no record.json yet: its run is {state_of(folder)}"
+    return BadInput(what, "`genbench status` shows how far it is")
 
 
 def runs_at(path: Path) -> tuple[list[Path], list[Path], dict[Path, GenbenchError]]:
@@ -222,6 +272,8 @@ def load_one(path: Path) -> Record:
     count = len(found.records) + len(found.corrupt)
     if count > 1:
         raise BadInput(f"{path}: {count} runs", "give one run folder")
+    if not found.records:
+        raise _without_record(found.unfinished[0])
     return found.records[0]
 
 

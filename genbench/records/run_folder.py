@@ -7,29 +7,29 @@ from pathlib import Path
 from typing import Any
 
 from genbench.records.checkpoint import MANIFEST
-from genbench.records.job import Job
+from genbench.records.job import STAMP, Job
 from genbench.records.point import LOG
-from genbench.records.record import JOB_AGAIN, Record
-from genbench.records.record_files import read_record
+from genbench.records.record import JOB_AGAIN, DatasetStamp, Record
+from genbench.records.record_files import begun_again, read_record
 from genbench.records.training_state import TrainingState
 from genbench.support import digests, store
 from genbench.support.denials import reading
-from genbench.support.errors import removal
+from genbench.support.errors import CorruptData, removal
 from genbench.support.faults import fault
 from genbench.support.paths import below, inside
 from genbench.support.sealed import check_digest, write_sealed
 from genbench.support.store import read_lines
 
-EARLIER = "earlier.json"
-"""The earlier record, while the files it vouches for are being changed."""
+EARLIER, ATTEMPT = "earlier.json", "attempt.json"
+"""The earlier record while the files it vouches for are being changed: a complete one, and one of a failed attempt."""
 
 
-def begin(job: Job) -> None:
-    """Set a complete record aside, since the files it vouches for may change from now on, and write the job."""
+def begin(job: Job, dataset: DatasetStamp) -> None:
+    """Set the record aside, since the files it vouches for may change from now on, and write the job and its images."""
     file = job.folder / "record.json"
-    if file.exists() and read_record(file).status == "complete":
-        file.replace(job.folder / EARLIER)
-    write_sealed(job.folder / "job.json", job.model_dump(mode="json"))
+    if file.exists():
+        file.replace(job.folder / (EARLIER if read_record(file).status == "complete" else ATTEMPT))
+    write_sealed(job.folder / "job.json", {**job.model_dump(mode="json"), STAMP: dataset.model_dump(mode="json")})
     fault("job.begun")
 
 
@@ -37,6 +37,7 @@ def end(job: Job, record: Record) -> None:
     """Write the record, last of all; a complete one that was set aside is kept if the new one is not complete."""
     fault("record.begin")
     store.write_text(job.folder / "record.json", record.to_json())
+    (job.folder / ATTEMPT).unlink(missing_ok=True)
     if record.status == "complete":
         (job.folder / EARLIER).unlink(missing_ok=True)
         store.remove(job.folder / store.MEASURED)
@@ -45,7 +46,7 @@ def end(job: Job, record: Record) -> None:
 
 def last_record(folder: Path) -> Record | None:
     """The record of a run folder, or the one that was set aside when its job began again."""
-    for name in ("record.json", EARLIER):
+    for name in ("record.json", ATTEMPT, EARLIER):
         if (folder / name).exists():
             return read_record(folder / name)
     return None
@@ -69,7 +70,7 @@ def previous_record(job: Job) -> Record | None:
     return None
 
 
-UNLISTED = {"record.json", "earlier.json", ".lock"}
+UNLISTED = {"record.json", EARLIER, ATTEMPT, ".lock"}
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -97,7 +98,7 @@ def own_files(folder: Path) -> Iterator[Path]:
 def vouched(record: Record, name: str) -> Path | None:
     """A file of the run, which has the digest that its record gives; None if the run has no folder or no such file.
 
-    Raises CorruptData if the file has changed.
+    Also None if the run's job has begun again since the record was read. Raises CorruptData if the file has changed.
     """
     if record.folder is None:
         return None
@@ -106,14 +107,24 @@ def vouched(record: Record, name: str) -> Path | None:
         if not file.is_file():
             return None
     if expected := record.files.get(name):
-        check_digest(file, expected, "record.json", removal(record.folder / "record.json", file, then=JOB_AGAIN))
+        try:
+            check_digest(file, expected, "record.json", removal(record.folder / "record.json", file, then=JOB_AGAIN))
+        except CorruptData:
+            if begun_again(record):
+                return None
+            raise
     return file
 
 
 def read_progress(record: Record) -> list[dict[str, Any]]:
-    """The objects of a run's progress.jsonl, in order; none if the run has no folder or no such file."""
+    """The objects of a run's progress.jsonl, so far, in order; none if the run has no folder or no such file."""
     file = vouched(record, LOG)
-    return read_lines(file) if file else []
+    try:
+        return read_lines(file) if file else []
+    except CorruptData:
+        if file and not file.exists():  # its job has just begun again
+            return []
+        raise
 
 
 def check_log(folder: Path, state: TrainingState) -> None:

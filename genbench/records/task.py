@@ -16,6 +16,7 @@ from genbench.support.version import __version__
 News = dict[str, Any]
 """{id, stage, share, text}: how far a task is; `end` is the last stage, and `warning` only carries `text`.
 
+They may have `facts`, numbers about it (`genbench.support.pace.Facts`).
 Or {id, error}: what kept a task from leaving a record.
 """
 Tell = Callable[[News], object]

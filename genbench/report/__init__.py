@@ -40,6 +40,9 @@ def build_report(
         impersonal(fault.message.replace(str(file), f"{file.parent.name}/{file.name}"))
         for file, fault in (corrupt or {}).items()
     ]
-    absent = Absent(reasons, [folder.name for folder in unfinished], [] if spoilt is None else spoilt)
+    records = list(records)
+    rows = {record.folder for record in records}
+    silent = [folder.name for folder in unfinished if folder not in rows]
+    absent = Absent(reasons, silent, [] if spoilt is None else spoilt)
     writers = {"folder": build, "single_file": build_single, "archive": build_archive}
-    return writers[form](list(records), out, absent)
+    return writers[form](records, out, absent)

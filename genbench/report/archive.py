@@ -14,6 +14,7 @@ from genbench.records.run_folder import own_files
 from genbench.report.build import build, sorted_records
 from genbench.report.place import place_of
 from genbench.report.site import Absent, slugs_of
+from genbench.support.errors import Busy
 from genbench.support.paths import check_links
 from genbench.support.store import atomic_file
 from genbench.support.text import printable
@@ -47,12 +48,20 @@ def build_archive(records: list[Record], out: Path, absent: Absent) -> Path:
         (folder / "README.md").write_text(README.format(version=__version__, datasets=datasets), encoding="utf-8")
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, file in [*_files_of(folder), *_runs(records)]:
-                info = zipfile.ZipInfo(printable(f"{out.stem}/{name}"), EPOCH)
-                info.compress_type = zipfile.ZIP_DEFLATED
-                info.external_attr = 0o644 << 16
-                with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
-                    shutil.copyfileobj(source, target)
+                _add(archive, f"{out.stem}/{name}", file)
     return out
+
+
+def _add(archive: zipfile.ZipFile, name: str, file: Path) -> None:
+    """Add a file. Raises Busy if it has just gone: a job has begun again."""
+    info = zipfile.ZipInfo(printable(name), EPOCH)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = 0o644 << 16
+    try:
+        with file.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
+            shutil.copyfileobj(source, target)
+    except FileNotFoundError as error:
+        raise Busy(f"{file}: gone: its job has begun again", "archive the runs when it has ended") from error
 
 
 def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -64,7 +73,7 @@ def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
 def _runs(records: list[Record]) -> Iterator[tuple[str, Path]]:
     """The files of every run but weights, which a manifest lists, below a name that no other run has."""
     for slug, record in zip(slugs_of(records).values(), records):
-        if record.folder is None:
+        if record.folder is None or record.under_way:
             continue
         check_links(record.folder)
         own = (file for file in own_files(record.folder) if file.name != MANIFEST)

@@ -48,7 +48,7 @@ def plain_words(value: Any) -> str:
 
 
 def failures(records: Iterable[Record]) -> list[Record]:
-    return [record for record in records if record.status != "complete"]
+    return [record for record in records if record.status != "complete" and not record.under_way]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class Shared:
 def environments(records: Iterable[Record]) -> list[Shared]:
     """The distinct environments that models ran in, plugins apart."""
     return _shared(
-        (record, "", environment_words(record, {"plugin"})) for record in records if not is_reference(record)
+        (record, "", environment_words(record, {"plugin"}))
+        for record in records
+        if not (is_reference(record) or record.under_way)
     )
 
 
@@ -120,7 +122,7 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
         "Cost": cost,
         "Settings": {} if is_reference(record) else job_words(record),
         "Dataset": _words(record.dataset.model_dump(mode="json") | {"classes": listed(record.dataset.classes)}),
-        "Samples": _words(record.samples.model_dump(mode="json")),
+        "Samples": {} if record.under_way else _words(record.samples.model_dump(mode="json")),
         "Environment": environment_words(record),
     }
 

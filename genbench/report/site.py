@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from genbench import plots
 from genbench.plots.panels import of_label, palette
 from genbench.plots.style import Look
 from genbench.records.record import Record
-from genbench.records.record_files import curve_of
+from genbench.records.record_files import begun_again, curve_of
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
 from genbench.report.figures import Figure, write_figure
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
@@ -28,7 +28,7 @@ from genbench.tables.format import Format
 from genbench.tables.formats import formats
 from genbench.tables.groups import is_reference
 from genbench.tables.headlines import Headline, Standing, headlines
-from genbench.tables.layout import Table
+from genbench.tables.layout import Row, Table
 from genbench.tables.layouts import FULL, layouts
 from genbench.tables.published import published_tables
 from genbench.tables.ruler import csv_of, json_of
@@ -43,18 +43,20 @@ RULER_FILES = {"tables/ruler.csv": csv_of, "tables/ruler.json": json_of}
 
 @dataclass(frozen=True)
 class Absent:
-    """What a report is without: why some records cannot be read, the names of runs that have none yet, other files."""
+    """What a report is without: why some records cannot be read, the names of runs that tell nothing, other files."""
 
     corrupt: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     spoilt: list[CorruptData] = field(default_factory=list)
 
     @contextmanager
-    def spared(self) -> Iterator[None]:
-        """Skip those of a run's pictures and curves that cannot be read."""
+    def spared(self, records: Iterable[Record]) -> Iterator[None]:
+        """Skip pictures and curves of these runs that cannot be read; if a job has begun again, that is no damage."""
         try:
             yield
         except CorruptData as fault:
+            if any(begun_again(record) for record in records if not record.under_way):
+                return
             if fault.message not in [known.message for known in self.spoilt]:
                 self.spoilt.append(fault)
 
@@ -94,12 +96,12 @@ class Site:
         self.looks: dict[str, Look] = palette(self.full)
         self.protocols: dict[str, Protocol] = number_protocols(self.full)
         shown = [record for table in self.full for row in table.rows for record in row.records[:MANY]]
-        self.pictured = {record.place for record in shown}
+        self.pictured = {record.place for record in shown if not record.under_way}
         self.write_tables()
         self.pictures: dict[str, list[Picture]] = {}
         for record in self.records:
             if record.place in self.pictured:
-                with self.absent.spared():
+                with self.absent.spared([record]):
                     for picture in write_pictures(record, self.slugs[record.place], self.folder):
                         self.pictures.setdefault(record.place, []).append(picture)
         self.sheets = {place: some[0] for place, some in self.pictures.items() if some[0].kind == "samples"}
@@ -124,6 +126,10 @@ class Site:
     @cached_property
     def failures(self) -> list[Record]:
         return failures(self.records)
+
+    @cached_property
+    def under_way(self) -> list[Record]:
+        return [record for record in self.records if record.under_way]
 
     def write_tables(self) -> None:
         """Every layout in every format, of all datasets together; of each in some, if there are several."""
@@ -160,8 +166,18 @@ class Site:
         for record in self.records:
             title = f"{record.job.label} on {record.dataset.name}, seed {record.job.seed}"
             curve = curve_of(record) if record.place in self.pictured else []
-            shown = {"record": record, "curve": curve, "facts": run_rows(record)}
+            shown = {"record": record, "curve": curve, "facts": run_rows(record), "figures": self.so_far(record)}
             yield Page(f"runs/{self.slugs[record.place]}", "run.html", title, shown)
+
+    def so_far(self, record: Record) -> dict[str, Figure]:
+        """The learning curves of a run that is under way."""
+        if not record.under_way:
+            return {}
+        own = [
+            replace(table, rows=tuple(replace(row, records=(record,)) for row in table.rows if _has(row, record)))
+            for table in self.full
+        ]
+        return self.figures(own, ["model"], f"run-{self.slugs[record.place]}")
 
     def dataset(self, name: str) -> dict[str, Any]:
         """What the page of a dataset shows, and in short the overview."""
@@ -206,10 +222,15 @@ class Site:
         """The figures of some sections by name, as files; without those whose curves cannot be read."""
         found = {}
         for name in [name for name, plot in plots.ALL.items() if plot.section in sections]:
-            with self.absent.spared():
+            records = (record for table in tables for row in table.rows for record in row.records)
+            with self.absent.spared(records):
                 if figure := write_figure(name, tables, self.looks, slug, self.folder, self.figure_formats):
                     found[name] = figure
         return found
+
+
+def _has(row: Row, record: Record) -> bool:
+    return any(each.place == record.place for each in row.records)
 
 
 def _standings(found: Iterable[Headline], label: str) -> list[Standing]:

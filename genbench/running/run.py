@@ -133,6 +133,7 @@ class Run:
             self.model = forget(model).eval()
             return
         self.enter("train")
+        report("train", 0.0)
         log = ProgressLog(job, folder, self.meter, Observers(self.plugins, job).progress)
         trained = self.plugins.manager.hook.train(
             job=job, model=model, data=self.data, folder=folder, meter=self.meter, log=log
@@ -193,6 +194,7 @@ class Run:
         Measurements in `previous`, of the same samples, are kept unless measured again.
         """
         self.enter("evaluate")
+        report("evaluate", 0.0)
         fault("evaluate.begin")
         job, known, old = self.job, self.known, self.previous
         began = time.perf_counter()
@@ -226,6 +228,7 @@ class Run:
     def draw(self) -> None:
         """Draw the pictures that a report shows of these samples and this model."""
         self.enter("pictures")
+        report("evaluate", 0.0, "pictures")
         copied = [] if self.job.is_reference else copied_splits(self.known.measurements)
         keep_pictures(self.job, self.model, self.data, self.samples, self.weights, copied)
 
@@ -288,7 +291,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
         attempts, previous = earlier_attempts(job.folder), previous_record(job)
         if watched:
             progress.watch(job.folder, job.runtime.hang_timeout)
-        begin(job)
+        begin(job, data.stamp(job.kind))
         device = torch.device(job.runtime.device)
         alone = set(job.runtime.peers) <= {job.runtime.device}  # one counter covers only one of several GPUs
         meter = Meter(device, counter=energy_counter(device) if alone else None)

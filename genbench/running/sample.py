@@ -57,6 +57,7 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
         sizes = {block, job.samples % block or block} if job.compile else {min(8, block)}
         for size in sorted(sizes - {1}):
             draw(job, model, plan, 0, size)
+    report("sample", begin / job.samples, facts={"images": begin})  # from here on there is a pace
     kept, kept_at, first = begin, meter.seconds, list[Tensor]()
     for start in range(begin, job.samples, block):
         fault("sample.block")
@@ -75,7 +76,7 @@ def _blocks(job: Job, model: Model, data: Dataset, folder: Path, meter: Meter, p
                 check_range(torch.cat(first), data)
         images[start : start + count] = to_uint8(drawn).cpu().numpy()
         meter.sampled += count
-        report("sample", meter.sampled / job.samples)
+        report("sample", meter.sampled / job.samples, facts={"images": meter.sampled})
         fault("sample.drawn")
     share = clamped / images.size
     samples = Samples(images, clamped_share=share, batch=block, nfe=model.nfe, flops=flops)

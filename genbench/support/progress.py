@@ -3,44 +3,55 @@
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench.support.denials import TEMPORARY
 from genbench.support.errors import Cancelled
+from genbench.support.pace import Facts, Pace, is_sound
 from genbench.support.store import scratch_file
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
-Listener = Callable[[str, float, str], None]
-WHERE, DUMP = f"{TEMPORARY}where", f"{TEMPORARY}dump"
+Listener = Callable[[str, float, str, Facts], None]
+WHERE, DUMP, NEWS = f"{TEMPORARY}where", f"{TEMPORARY}dump", f"{TEMPORARY}news"
 WIDTH = 64
 BETWEEN_SECONDS = 0.5
 """Of two reports from within a call."""
+READINGS = 3
+"""How often news are read that are being written, before they count as none."""
 _listener: Listener | None = None
 _part: tuple[str, float, float] | None = None
 _said = float("-inf")
 _stop = False
 _watch: Watch | None = None
+_pace = Pace()
 
 
 def listen(listener: Listener | None) -> None:
-    """Send (stage, share done in [0, 1], text) of this process's job to `listener` from now on."""
+    """Send (stage, share done in [0, 1], text, facts) of this process's job to `listener` from now on."""
     global _listener
     _listener = listener
 
 
-def report(stage: str, share: float, text: str = "") -> None:
-    """Report how far the job is to the listener, if there is one."""
+def report(stage: str, share: float, text: str = "", facts: Facts | None = None) -> None:
+    """Report how far the job is to the listener, if there is one, and to whoever looks into its folder.
+
+    `facts` are plain data about it, finite numbers; what follows from their pace is added (`Pace.facts`).
+    """
     alive()
+    told = _pace.facts(stage, share, text, facts or {})
+    if _watch is not None:
+        _watch.tell({"time": time.time(), "stage": stage, "share": share, "text": text, "facts": told})
     if _listener is not None:
-        _listener(stage, share, text)
+        _listener(stage, share, text, told)
 
 
 @contextmanager
@@ -97,7 +108,7 @@ def stop_if_requested() -> None:
 
 
 class Watch:
-    """Two files in the run folder: where the job is, and its traceback when it crashes or makes no progress.
+    """Files in the run folder: where the job is, its traceback when it crashes or makes no progress, its latest news.
 
     `limit` is the longest time without progress, in seconds, or None. A thread of the interpreter's enforces it and
     ends the process even if Python itself hangs.
@@ -105,6 +116,7 @@ class Watch:
 
     def __init__(self, folder: Path, limit: float | None) -> None:
         self.where, self.dump = scratch_file(folder / WHERE), scratch_file(folder / DUMP)
+        self.news, self.written = scratch_file(folder / NEWS), 0
         self.limit, self.armed = limit, float("-inf")
         faulthandler.enable(self.dump)
 
@@ -112,6 +124,15 @@ class Watch:
         text = hook if step is None else f"{hook} {step}"
         os.pwrite(self.where.fileno(), text.encode().ljust(WIDTH)[:WIDTH], 0)
         self.alive()
+
+    def tell(self, news: Facts) -> None:
+        """Keep the latest news, as JSON; those that cannot be written are no harm."""
+        if news["stage"] in ("warning", "note"):
+            return
+        text = json.dumps(news).encode()
+        self.written = max(self.written, len(text))
+        with suppress(OSError):
+            os.pwrite(self.news.fileno(), text.ljust(self.written), 0)
 
     def alive(self) -> None:
         if self.limit is not None and time.monotonic() > self.armed + self.limit / 20:
@@ -121,7 +142,7 @@ class Watch:
     def end(self) -> None:
         faulthandler.cancel_dump_traceback_later()
         faulthandler.disable()
-        for file in (self.where, self.dump):
+        for file in (self.where, self.dump, self.news):
             file.close()
             Path(os.fsdecode(file.name)).unlink(missing_ok=True)
 
@@ -172,3 +193,20 @@ def last_words(folder: Path) -> LastWords:
     hook, _, step = (words.read_bytes().decode().strip() if words.exists() else "").partition(" ")
     text = dump.read_text(encoding="utf-8", errors="replace") if dump.exists() else ""
     return LastWords(hook, int(step) if step else None, text)
+
+
+def latest_news(folder: Path) -> Facts:
+    """The latest news in a run folder, by whoever works or worked there; nothing if there are none.
+
+    They are written while they are read: what is not whole is read again.
+    """
+    for _ in range(READINGS):
+        with suppress(OSError, ValueError):
+            news = json.loads((folder / NEWS).read_bytes(), parse_constant=_refuse)
+            if isinstance(news, dict) and is_sound(news.get("facts")):
+                return news
+    return {}
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

@@ -74,7 +74,8 @@ def _dash(slot: Slot, views: list[View], found: list[Measurement], values: tuple
     if found and found[0].value is None:
         status, note = found[0].status, found[0].note
     elif len(failed) == len(views):
-        status, note = failed[0].status, f"no run of {failed[0].job.label} finished"
+        word = "has finished yet" if all(record.under_way for record in failed) else "finished"
+        status, note = failed[0].status, f"no run of {failed[0].job.label} {word}"
     elif any(_measures(view.record, slot) for view in views):
         status, note = "not_comparable", "measured, but under another protocol"
     elif reason := _unable(slot, views[0].record):

@@ -111,7 +111,7 @@ def identity(record: Record) -> tuple[Any, ...]:
     return record.job.label, record.job.block, dataset.name, dataset.digest, settings
 
 
-_TRUST = {"diverged": 0, "complete": 1, "failed": 2, "cancelled": 3}
+_TRUST = {"diverged": 0, "complete": 1, "failed": 2, "cancelled": 3, "running": 4, "interrupted": 5}
 
 
 def unique(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:

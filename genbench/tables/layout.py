@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
 
-from genbench.records.record import Record
+from genbench.records.record import UNDER_WAY, Record
 from genbench.records.slots import Slot
 from genbench.tables.groups import Group
 from genbench.tables.intervals import Interval
@@ -109,6 +109,12 @@ class Row:
     @property
     def n_ok(self) -> int:
         return self.statuses.get("complete", 0)
+
+    @property
+    def status(self) -> str:
+        """`running`, or else `interrupted`, if none of its runs has ended; else ""."""
+        under_way = [status for status in UNDER_WAY if status in self.statuses]
+        return under_way[0] if under_way and set(self.statuses) <= set(UNDER_WAY) else ""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,12 @@ def _named(pair: Pair, members: dict[int, Row]) -> Pair:
 
 
 def _failed(row: Row, cell: Cell) -> bool:
-    """Whether a cell is empty because every run failed: a rival that lost, unlike one the metric does not apply to."""
+    """Whether a cell is empty because every run failed: a rival that lost, unlike one the metric does not apply to.
+
+    One that has not ended is no rival yet.
+    """
+    if all(record.under_way for record in row.records):
+        return False
     return cell.value is None and (row.n_ok == 0 or cell.status in ("failed", "diverged"))
 
 

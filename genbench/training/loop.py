@@ -271,6 +271,7 @@ class Trainer:
             return
         self.logged = point
         with self.meter.pause():
+            losses: dict[str, float] = {}
             for phase in self.phases:
                 means = {
                     key.split(".", 1)[1]: sum(values) / len(values)
@@ -278,9 +279,11 @@ class Trainer:
                     if key.split(".", 1)[0] == phase.name
                 }
                 if means:
+                    losses |= {phase.name: means["loss"]} if math.isfinite(means["loss"]) else {}
                     self.progress_log.add(phase.name, means, self.learning_rates[phase.name])
             self.totals.clear()
-            report("train", progress, f"step {self.meter.steps}")
+            facts = {"step": self.meter.steps, "images": self.meter.images, "seconds": self.meter.seconds}
+            report("train", progress, f"step {self.meter.steps:,}", {**facts, "losses": losses})
 
     def keep(self) -> None:
         """Keep the averaged weights when a point of the curve's grid is reached; outside the clock."""

@@ -34,6 +34,7 @@ def _csv_line(index: int, table: Table, row: Row) -> dict[str, Any]:
         "differs": table.differs, "kind": row.kind, "block": row.block, "conditional": row.conditional,
         "model": row.name, "label": row.label, "n_ok": row.n_ok, "n": row.n, "note": row.note, "copying": row.copying,
     }  # fmt: skip
+    line |= {"status": row.status} if row.status else {}
     for slot, cell in row.cells.items():
         key = str(slot)
         line[key] = cell.printed if cell.value is None and cell.interval is None and cell.printed else cell.value
