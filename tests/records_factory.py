@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from genbench.records.cost import Cost, PhaseCost, SampleCost, TrainCost
 from genbench.records.record import (
     REFERENCES,
-    Cost,
     CurvePoint,
     DatasetStamp,
     Entropy,
@@ -20,12 +20,9 @@ from genbench.records.record import (
     Failure,
     JobStamp,
     Measurement,
-    PhaseCost,
     PluginStamp,
     Record,
-    SampleCost,
     SamplesStamp,
-    TrainCost,
 )
 from genbench.records.ruler import Ruler, Rung
 from genbench.tables.layout import Table

@@ -9,7 +9,7 @@ import torch
 
 from genbench.metering.energy import Rapl, energy_counter, watched
 from genbench.metering.meter import Meter
-from genbench.records.record import Energy
+from genbench.records.cost import Energy
 from genbench.records.slots import Slot
 from genbench.records.training_state import MeterState
 

@@ -23,16 +23,8 @@ from genbench.planning.session import Request, open_session
 from genbench.planning.shadow import build
 from genbench.planning.spending import Spending, Update, spend
 from genbench.records.budget import Budget
-from genbench.records.record import (
-    Cost,
-    DatasetStamp,
-    EvaluateCost,
-    JobStamp,
-    Record,
-    SampleCost,
-    SamplesStamp,
-    TrainCost,
-)
+from genbench.records.cost import Cost, EvaluateCost, SampleCost, TrainCost
+from genbench.records.record import DatasetStamp, JobStamp, Record, SamplesStamp
 from genbench.records.v100 import NOMINAL_FLOPS, nominal_days
 from genbench.running.environment import environment
 from genbench.running.run import parameters_by_phase

@@ -193,10 +193,6 @@ class Soak:
         self.count.details += [f"{when}: {fault}" for fault in faults]
         kept = ("record.json", "earlier.json", "attempt.json")
         there = {file.parent.name for name in kept for file in out.glob(f"*/{name}")}
-            file.parent.name
-            for name in ("record.json", "earlier.json", "attempt.json")
-            for file in out.glob(f"*/{name}")
-        }
         lost = sorted(known - there)
         self.count.lost_records += len(lost)
         self.count.details += [f"{when}: the record of {name} is gone" for name in lost]

@@ -11,7 +11,7 @@ import torch
 
 from genbench.devices import peak_memory, reset_peak_memory, synchronize, wake
 from genbench.metering.energy import EnergyCounter, watched
-from genbench.records.record import Energy, PhaseCost, SampleCost, Throughput, TrainCost
+from genbench.records.cost import Energy, PhaseCost, SampleCost, Throughput, TrainCost
 from genbench.records.samples import Samples
 from genbench.records.training_state import Ledger, MeterState
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from genbench.records.cost import Cost, EvaluateCost, SampleCost, TrainCost
 from genbench.records.job import Job
 from genbench.records.record import (
-    Cost,
     CurvePoint,
     DatasetStamp,
     Environment,
-    EvaluateCost,
     Failure,
     Measurement,
     Protocols,
     Record,
     RunStatus,
-    SampleCost,
     SamplesStamp,
-    TrainCost,
 )
 from genbench.records.ruler import Ruler
 from genbench.records.run_folder import file_digests

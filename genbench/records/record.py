@@ -19,6 +19,7 @@ from pydantic import (
 
 from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records.budget import Budget
+from genbench.records.cost import Cost
 from genbench.records.ruler import Ruler
 from genbench.records.stored import Stored
 from genbench.support.digests import digest, settings_digest
@@ -207,77 +208,6 @@ class Environment(Stored):
     git_commit: str | None = None
 
 
-class Energy(Stored):
-    """Joules, and what counted them."""
-
-    joules: FiniteFloat
-    source: str
-
-
-class PhaseCost(Stored):
-    """What one phase of a training took: images, updates, seconds and FLOPs."""
-
-    seconds: FiniteFloat
-    device_seconds: FiniteFloat | None = None
-    images: int
-    updates: int
-    flops: FiniteFloat | None = None
-
-
-class TrainCost(Stored):
-    """The training itself, without scoring, checkpoints and preparation.
-
-    `trained_by` is the run whose training this is, if another row's weights were taken over: its cost is paid once.
-    `v100_days` is a conversion that a reader asked for; it is never stored.
-    """
-
-    seconds: FiniteFloat
-    device_seconds: FiniteFloat
-    images: int | None = None
-    steps: int | None = None
-    flops: FiniteFloat | None = None
-    uncounted_ops: list[str] = []
-    peak_bytes: int | None = None
-    peak_source: str = ""
-    energy: Energy | None = None
-    phases: dict[str, PhaseCost] = {}
-    trained_by: str = ""
-    v100_days: FiniteFloat | None = Field(default=None, exclude=True)
-    v100_basis: str = Field(default="", exclude=True)
-
-
-class Throughput(Stored):
-    """Images per second in calls of one batch; None with a note if the model could not draw such a batch."""
-
-    batch: int
-    images_per_second: FiniteFloat | None
-    note: str = ""
-
-
-class SampleCost(Stored):
-    """Drawing the samples in calls of `batch` images, each with `nfe` network evaluations.
-
-    `flops_per_image` includes gradients, and is None if nothing could be counted; `throughput` is what was measured
-    with other batches.
-    """
-
-    seconds: FiniteFloat
-    images: int
-    images_per_second: FiniteFloat
-    batch: int
-    nfe: int
-    flops_per_image: FiniteFloat | None = None
-    throughput: list[Throughput] = []
-    energy: Energy | None = None
-
-
-class EvaluateCost(Stored):
-    """Scoring, which no budget includes; `curve_seconds` is for drawing and scoring the points of the curve."""
-
-    seconds: FiniteFloat
-    curve_seconds: FiniteFloat | None = None
-
-
 class CurvePoint(Stored):
     """The model when `share` of its budget was spent: the cost until then, and how its samples scored.
 
@@ -299,14 +229,6 @@ class CurvePoint(Stored):
         if bool(self.measurements) != (self.status == "ok") or not (self.measurements or self.note):
             raise ValueError("a point of a curve has measurements, or a status and a note")
         return self
-
-
-class Cost(Stored):
-    parameters: int | None = None
-    parameters_by_phase: dict[str, int] = {}
-    train: TrainCost | None = None
-    sample: SampleCost | None = None
-    evaluate: EvaluateCost | None = None
 
 
 class Failure(Stored):

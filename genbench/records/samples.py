@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from genbench.condition import Kind
-from genbench.records.record import JOB_AGAIN, Energy, Record, Throughput
+from genbench.records.cost import Energy, Throughput
+from genbench.records.record import JOB_AGAIN, Record
 from genbench.support import digests, store
 from genbench.support.denials import reading
 from genbench.support.errors import CorruptData, removal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from genbench.records.record import Energy
+from genbench.records.cost import Energy
 
 
 class Ledger(BaseModel):

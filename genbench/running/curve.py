@@ -17,8 +17,9 @@ from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
 from genbench.model import Model
 from genbench.records import checkpoint
+from genbench.records.cost import TrainCost
 from genbench.records.job import Job
-from genbench.records.record import READING, CurvePoint, Measurement, Protocols, TrainCost, ValueStatus
+from genbench.records.record import READING, CurvePoint, Measurement, Protocols, ValueStatus
 from genbench.records.training_state import KeptPoint
 from genbench.running import shards
 from genbench.support import digests

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from genbench.evaluate.extractors import extractor_stamps
 from genbench.evaluate.parts import spared_seconds
+from genbench.records.cost import EvaluateCost
 from genbench.records.job import Job, Runtime, read_job
-from genbench.records.record import NO_SAMPLES, REFERENCES, CurvePoint, EvaluateCost, Measurement, Protocols, Record
+from genbench.records.record import NO_SAMPLES, REFERENCES, CurvePoint, Measurement, Protocols, Record
 from genbench.records.record_files import read_record
 from genbench.records.samples import recorded_samples
 from genbench.records.slots import slot_of

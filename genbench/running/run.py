@@ -26,17 +26,10 @@ from genbench.metering.progress_log import ProgressLog
 from genbench.metrics.copies import copied_splits, copying
 from genbench.model import Model
 from genbench.records import checkpoint
+from genbench.records.cost import EvaluateCost, Throughput, TrainCost
 from genbench.records.job import Job
 from genbench.records.outcome import Outcome, make_record
-from genbench.records.record import (
-    EvaluateCost,
-    Failure,
-    Measurement,
-    Record,
-    RunStatus,
-    Throughput,
-    TrainCost,
-)
+from genbench.records.record import Failure, Measurement, Record, RunStatus
 from genbench.records.record_files import read_record
 from genbench.records.run_folder import TRACEBACK, begin, earlier_attempts, end, previous_record
 from genbench.records.samples import Samples, StoredSamples, read_samples, vouch, write_samples

@@ -10,8 +10,8 @@ import torch
 from genbench.data.condition_plan import ConditionPlan
 from genbench.images import to_uint8
 from genbench.model import Model
+from genbench.records.cost import Throughput
 from genbench.records.job import Job
-from genbench.records.record import Throughput
 from genbench.running.sample import draw
 from genbench.support.errors import describe
 from genbench.support.progress import report, stop_requested

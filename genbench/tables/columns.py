@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from genbench.metrics import metric_named
-from genbench.records.record import Record, SampleCost, TrainCost
+from genbench.records.cost import SampleCost, TrainCost
+from genbench.records.record import Record
 from genbench.records.slots import Slot, sample_count
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column
