@@ -1,6 +1,7 @@
 """genbench: which family of generative models is better, on these images, at what cost?
 
-The names here are what a plugin may import; they are resolved on first use, so that `genbench --help` needs no torch.
+The names here are what a plugin, a script or a notebook may import; they are resolved on first use, so that
+`genbench --help` and `genbench.load` need no torch.
 """
 
 from importlib import import_module
@@ -21,20 +22,24 @@ if TYPE_CHECKING:
     from genbench.records.job import Job
     from genbench.records.record import Measurement, Record
     from genbench.records.samples import Samples
+    from genbench.runs import Runs, load, run
     from genbench.schedules import warmup_constant, warmup_cosine, warmup_linear
-    from genbench.support.errors import BadInput, EnvironmentProblem
+    from genbench.support.errors import BadInput, Busy, CorruptData, EnvironmentProblem, GenbenchError
 
 __all__ = [
     "BadInput",
     "Batch",
+    "Busy",
     "Condition",
     "ConditionSpec",
     "Config",
+    "CorruptData",
     "DataSpec",
     "Dataset",
     "EnvironmentProblem",
     "Extractor",
     "Features",
+    "GenbenchError",
     "Job",
     "Likelihood",
     "Measurement",
@@ -43,10 +48,13 @@ __all__ = [
     "Muon",
     "Phase",
     "Record",
+    "Runs",
     "Samples",
     "adamw",
     "field",
     "hookimpl",
+    "load",
+    "run",
     "warmup_constant",
     "warmup_cosine",
     "warmup_linear",
@@ -65,7 +73,8 @@ _HOMES = {
     "genbench.records.job": ("Job",),
     "genbench.records.record": ("Measurement", "Record"),
     "genbench.records.samples": ("Samples",),
-    "genbench.support.errors": ("BadInput", "EnvironmentProblem"),
+    "genbench.support.errors": ("BadInput", "Busy", "CorruptData", "EnvironmentProblem", "GenbenchError"),
+    "genbench.runs": ("Runs", "load", "run"),
     "genbench.schedules": ("warmup_constant", "warmup_cosine", "warmup_linear"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -27,8 +27,9 @@ from genbench.plots import fid_against_training, ladders, learning_curves
 from genbench.records.record import Record
 from genbench.records.slots import Slot
 from genbench.report import build_report
-from genbench.tables.build import make_tables, measurement_frame
+from genbench.tables.build import make_tables
 from genbench.tables.formats import render
+from genbench.tables.frames import measurement_frame
 from genbench.tables.headlines import headlines
 from genbench.tables.ruler import ruler_text
 

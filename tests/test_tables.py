@@ -8,8 +8,9 @@ from records_factory import make_record, measure, quick_suite, reference, seeds_
 
 from genbench.records.slots import Slot
 from genbench.support.errors import CorruptData
-from genbench.tables.build import make_tables, measurement_frame, progress_frame, run_frame
+from genbench.tables.build import make_tables
 from genbench.tables.formats import render
+from genbench.tables.frames import curve_frame, measurement_frame, run_frame
 
 FID = Slot("fid_test", "mnist-classifier-v1")
 
@@ -300,8 +301,10 @@ def test_a_learning_curve_cut_short_is_read_up_to_the_cut(tmp_path):
     file = record.folder / "progress.jsonl"
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines) + '\n{"step": 9')
-    assert len(progress_frame([record])) == len(lines)
-    assert set(progress_frame([record])["phase"]) == {"generator", "critic"}
+    frame = curve_frame([record])
+    losses = frame[frame["metric"] == "loss"]
+    assert len(losses) == len(lines) and set(losses["phase"]) == {"generator", "critic"}
+    assert set(frame["metric"]) == {"loss", "learning_rate", "kl"}
 
 
 def test_a_broken_line_within_a_learning_curve_is_named(tmp_path):
@@ -309,7 +312,7 @@ def test_a_broken_line_within_a_learning_curve_is_named(tmp_path):
     file = record.folder / "progress.jsonl"
     file.write_text('{"step": 1, "images": 64, "loss": 1.0}\n{"step": 2, "im\n{"step": 3}\n')
     with pytest.raises(CorruptData, match=r"progress\.jsonl:2"):
-        progress_frame([record])
+        curve_frame([record])
 
 
 def test_a_seed_that_failed_under_two_protocols_is_one_failure_of_each_group():

@@ -23,7 +23,8 @@ from records_factory import (
 
 import genbench as package
 from genbench.records.slots import Slot
-from genbench.tables.build import make_tables, measurement_frame
+from genbench.tables.build import make_tables
+from genbench.tables.frames import measurement_frame
 from genbench.tables.headlines import headlines
 
 FID = Slot("fid_test", "mnist-classifier-v1")

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,9 @@ from genbench.support.signals import exit_code, interrupt_on_signals, is_interru
 from genbench.support.store import keep_text
 from genbench.support.text import redacted, say
 from genbench.support.version import __version__
+
+if TYPE_CHECKING:
+    from genbench.records.record import Record
 
 SUITE_OPTIONS = (
     "budget", "samples", "precision", "compile", "conditional", "condition", "likelihood_images",
@@ -58,6 +61,31 @@ def make_request(words: dict[str, Any]) -> Any:
     return Request(options=given, **{key: words[key] for key in same})
 
 
+def place_of_report(words: dict[str, Any], report_to: Path | None) -> Path | None:
+    """Where a run's report goes, which may be written: as asked, and that of the quick suite to reports/quick."""
+    from genbench.report.place import check_place
+
+    if words["suite"] is None and not words["models"] and report_to is None:
+        report_to = Path("reports/quick")
+    if report_to is not None:
+        check_place(report_to)
+        check_writable("--report", report_to)
+    return report_to
+
+
+def carry_out(words: dict[str, Any], quiet: bool) -> list[Record]:
+    """Run what the words of `run` say, with its progress on stderr, and return the records of all its jobs."""
+    from genbench.commands.run import run_session
+    from genbench.planning.session import open_session
+
+    session = open_session(make_request(words), None if quiet else PreparationProgress())
+    if not quiet:
+        show_remarks(session.remarks)
+    slots = session.at_once * len(session.groups) if words["executor"] == "local" else 0
+    with JobProgress(len(session.jobs), quiet, session.jobs, slots) as progress:
+        return run_session(session, progress.update)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="genbench")
 def cli() -> None:
@@ -75,26 +103,16 @@ def run(report_to: Path | None, **words: Any) -> None:
 
     SUITE is a TOML file. Without a suite or a model: the quick suite, with its report in reports/quick.
     """
-    from genbench.commands.run import run_session, worst_exit_code
-    from genbench.planning.session import open_session
+    from genbench.commands.run import worst_exit_code
     from genbench.records.record_files import Found
-    from genbench.report.place import check_place
+    from genbench.report import build_report
     from genbench.tables.build import make_tables
     from genbench.tables.formats import render
 
     as_json = words["as_json"]
-    if words["suite"] is None and not words["models"] and report_to is None:
-        report_to = Path("reports/quick")
-    if report_to is not None:
-        check_place(report_to)
-        check_writable("--report", report_to)
-    session = open_session(make_request(words), None if as_json else PreparationProgress())
-    if not as_json:
-        show_remarks(session.remarks)
+    report_to = place_of_report(words, report_to)
+    records = carry_out(words, quiet=as_json)
     spoilt: list[CorruptData] = []
-    slots = session.at_once * len(session.groups) if words["executor"] == "local" else 0
-    with JobProgress(len(session.jobs), as_json, session.jobs, slots) as progress:
-        records = run_session(session, progress.update)
     if as_json:
         show(render(make_tables(records, "full"), "json"))
     else:
@@ -105,8 +123,6 @@ def run(report_to: Path | None, **words: Any) -> None:
             where = words["out"] / record.job.id / record.error.traceback
             say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
     if report_to is not None:
-        from genbench.report import build_report
-
         say(f"report: {build_report(records, report_to, spoilt=spoilt)}")
     left_out = show_left_out(Found(spoilt=spoilt), as_json)
     raise SystemExit(worst_exit_code(records) or left_out)

@@ -89,3 +89,10 @@ ALL: dict[str, Plot] = {
     "ruler": Plot("The ladders", _ladders, "ruler"),
 }
 """The plots of a report by file name."""
+
+
+def of_training_cost(tables: Iterable[Table]) -> str:
+    """The name of the plot of FID against training, over what the budgets leave open: FLOPs if all are in seconds."""
+    records = [record for row in rows_of(tables) if row.kind == "model" for record in row.records]
+    timed = all(record.job.budget.is_timed for record in records)
+    return "fid-training-flops" if timed else "fid-training-seconds"

@@ -147,12 +147,12 @@ def panels_of(
 
     Room is set aside instead of measured (matplotlib's layout engines take as long as drawing does).
     """
-    from matplotlib.figure import Figure
+    from genbench.plots.figure import Picture
 
     columns = min(columns, max(count, 1))
     rows = math.ceil(max(count, 1) / columns)
     (wide, high), (left, right, top, bottom) = size, margins
-    figure = Figure(figsize=(wide * columns, high * rows))
+    figure = Picture(figsize=(wide * columns, high * rows))
     axes = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     figure.subplots_adjust(
         left=left / (wide * columns), right=1 - right / (wide * columns), top=1 - top / (high * rows),

@@ -187,7 +187,7 @@ class Site:
         sections = {layout: entry.title for layout, entry in layouts().items() if layout != FULL}
         figures = self.figures(tables[FULL], sections, page)
         return {
-            "name": name, "tables": tables, "figures": figures, "leading": _leading(own, figures),
+            "name": name, "tables": tables, "figures": figures, "leading": _leading(tables[FULL], figures),
             "stamp": own[0].dataset, "sections": sections, "everything": layouts()[FULL].title, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
             "failures": failures(own), "published": published_tables(FULL, {name}), "side_by_side": SIDE_BY_SIDE,
@@ -237,10 +237,10 @@ def _standings(found: Iterable[Headline], label: str) -> list[Standing]:
     return [s for head in found for s in head.rows if s.row.kind == "model" and s.row.label == label]
 
 
-def _leading(records: list[Record], figures: dict[str, Figure]) -> list[Figure]:
+def _leading(tables: list[Table], figures: dict[str, Figure]) -> list[Figure]:
     """The two figures that say what quality costs: over sampling, and over training in what its budget leaves open."""
-    timed = all(record.job.budget.is_timed for record in records if not is_reference(record))
-    first = "fid-training-flops" if timed and "fid-training-flops" in figures else "fid-training-seconds"
+    first = plots.of_training_cost(tables)
+    first = first if first in figures else "fid-training-seconds"
     return [figures[name] for name in (first, "fid-sampling") if name in figures]
 
 

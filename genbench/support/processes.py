@@ -11,9 +11,10 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import util
 from multiprocessing.connection import Connection, wait
+from types import ModuleType
 from typing import Any, Concatenate, ParamSpec
 
 from genbench.support.errors import EnvironmentProblem, GenbenchError, as_error, plain_error
@@ -47,7 +48,8 @@ class Child:
         context = multiprocessing.get_context("forkserver")
         self._receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_run, args=(sender, main, arguments, options), name=name)
-        self.process.start()
+        with _without_main():
+            self.process.start()
         sender.close()
 
     def __enter__(self) -> Child:
@@ -92,6 +94,21 @@ class Child:
         self.process.kill()
         self.process.join()
         self._receiver.close()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Let a child that is started here not import `__main__`, of which it needs nothing.
+
+    A script that starts jobs outside `if __name__ == "__main__"` would start them again in each of them.
+    """
+    with _starting:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _run(sender: Connection, main: Callable[..., None], arguments: tuple[Any, ...], options: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Records -> tables: the two published layouts and others, and the long frames that plots are drawn from.
+"""Records -> tables: the two published layouts and others.
 
 A table never ranks two protocols, two datasets, or conditional with unconditional models; a failure is a row.
 """
@@ -10,14 +10,12 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genbench.metrics import metrics_in
-from genbench.records.record import Measurement, Record
-from genbench.records.run_folder import read_progress
-from genbench.records.slots import Slot, slot_of
+from genbench.records.record import Record
+from genbench.records.slots import Slot
 from genbench.tables.cells import cell_of
-from genbench.tables.columns import COSTS, OVERALL
 from genbench.tables.copying import copying, without_copies
 from genbench.tables.filled import is_filled
 from genbench.tables.footnotes import caveats
@@ -27,11 +25,7 @@ from genbench.tables.layouts import FULL, layouts
 from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
-from genbench.tables.verdicts import judged, verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
-
+from genbench.tables.verdicts import judged
 
 LONGEST_REASON = 200
 
@@ -184,57 +178,3 @@ def _ordered(rows: list[Row], order: Column | None) -> list[Row]:
         return place, row.block, bool(row.copying), row.n_ok < row.n, cell.value is None, cell.flag, value, row.name
 
     return sorted(rows, key=place_of)
-
-
-# Frames
-
-
-def run_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record: who, on what, how it ended, and what it cost; None if a number was not measured."""
-    import pandas as pd
-
-    return pd.DataFrame([_run_columns(record) for record in records])
-
-
-def _run_columns(record: Record) -> dict[str, Any]:
-    job, sample = record.job, record.cost.sample
-    return {
-        "job": job.id, "model": job.model, "label": job.label, "dataset": record.dataset.name,
-        "digest": record.dataset.digest, "conditional": job.conditional, "seed": job.seed,
-        "run_status": record.status, "device": record.environment.device,
-        **{key: read(record) for key, (_, _, read) in COSTS.items() if key not in OVERALL},
-        "seconds_per_1000": 1000 * sample.seconds / sample.images if sample and sample.images else None,
-    }  # fmt: skip
-
-
-def measurement_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per measurement, with its job's columns and why it may not rank (`unranked`, by the run's own rulers).
-
-    A run without measurements is one row whose `metric` is None.
-    """
-    import pandas as pd
-
-    lines = []
-    for record in records:
-        job = _run_columns(record)
-        for m in record.measurements:
-            slot = slot_of(m, record.protocols)
-            who = {**job, "extractor": slot.extractor, "unranked": verdict([record], slot)}
-            lines.append({**who, **m.model_dump(include=set(Measurement.model_fields))})
-        if not record.measurements:
-            lines.append({**job, "metric": None, "value": None, "status": record.status, "note": ending(record)})
-    return pd.DataFrame(lines)
-
-
-def progress_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """The learning curves: one row per line of each progress.jsonl (step, images, phase, loss, ...), with its job.
-
-    A last line cut short by a crash is left out. Raises CorruptData naming file and line of any other that is bad.
-    """
-    import pandas as pd
-
-    lines: list[dict[str, Any]] = []
-    for record in records:
-        who = {"job": record.job.id, "label": record.job.label, "seed": record.job.seed}
-        lines += [{**who, "phase": "train", **line} for line in read_progress(record)]
-    return pd.DataFrame(lines, columns=None if lines else ["job", "label", "seed", "phase", "images", "loss"])

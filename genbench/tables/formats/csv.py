@@ -19,7 +19,7 @@ PARTS = (
 
 def write(tables: list[Table]) -> str:
     """One line per row: `KEY` holds the value, `KEY.stderr` and so on what belongs to it; empty if there is none."""
-    lines = [_csv_line(index, table, row) for index, table in enumerate(tables, 1) for row in table.rows]
+    lines = [line_of(index, table, row) for index, table in enumerate(tables, 1) for row in table.rows]
     header = list(dict.fromkeys(key for line in lines for key in line))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -28,7 +28,8 @@ def write(tables: list[Table]) -> str:
     return out.getvalue()
 
 
-def _csv_line(index: int, table: Table, row: Row) -> dict[str, Any]:
+def line_of(index: int, table: Table, row: Row) -> dict[str, Any]:
+    """What a row of the table `index` has, by the names of the columns."""
     line: dict[str, Any] = {
         "table": index, "layout": table.layout, "dataset": row.dataset, "digest": table.digest,
         "differs": table.differs, "kind": row.kind, "block": row.block, "conditional": row.conditional,
