@@ -185,7 +185,9 @@ def script(tmp_path_factory, session_cache):
     """A script that runs a model at its top level, and again with one that fails, and what it printed."""
     folder = tmp_path_factory.mktemp("script")
     (folder / "fails.py").write_text(
-        "from genbench import Model, hookimpl\n\n\nclass Fails(Model):\n    name = 'fails'\n\n"
+        "import torch\nfrom genbench import Model, hookimpl\n\n\nclass Fails(Model):\n    name = 'fails'\n\n"
+        "    def __init__(self, data, config):\n        super().__init__(data, config)\n"
+        "        self.weight = torch.nn.Parameter(torch.zeros(1))\n\n"
         "    def loss(self, phase, batch):\n        raise ValueError('no loss today')\n\n"
         "    def sample(self, count, given=None):\n        raise ValueError\n\n\n"
         "@hookimpl\ndef register_models(register):\n    register(Fails)\n"
