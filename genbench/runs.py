@@ -181,6 +181,7 @@ def run(
     executor: str = "local",
     extractors: Names = (),
     curve: int | None = None,
+    tune: bool = False,
     likelihood_images: int | None = None,
     processes: int = 1,
     compile: bool = False,
