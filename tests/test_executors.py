@@ -359,17 +359,18 @@ def test_a_task_ends_with_its_starter_and_checkpoints_at_a_signal(tmp_path, digi
 # Progress
 
 
-def test_a_terminal_shows_a_bar_for_every_job_and_one_for_all(tmp_path, monkeypatch, capsys):
+def test_a_terminal_shows_a_line_for_every_job_that_runs_and_one_for_all(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    first, second = (toy_job(tmp_path, seed=seed) for seed in (0, 1))
+    first, second, third = (toy_job(tmp_path, seed=seed) for seed in (0, 1, 2))
     with JobProgress(3) as progress:
+        progress.update(third, "end", 1.0, "")
         progress.update(first, "train", 0.5, "step 10")
-        progress.update(second, "sample", 0.5, "")
-        progress.update(first, "end", 1.0, "")
-        bars = {" ".join(bar.description.split()): bar.completed for bar in progress.bars.tasks}
-    assert bars == {
-        "all jobs 1/3": 1, "toy digits seed 0 done": 1.0, "toy digits seed 1 sample": pytest.approx(0.7)
-    }  # fmt: skip
+        progress.update(second, "sample", 0.0, "", {})
+        progress.update(first, "end", 1.0, "failed")
+        bars = {bar.description: (bar.completed, " ".join(bar.fields["stage"].split())) for bar in progress.bars.tasks}
+    assert bars == {"all jobs 2/3": (2, ""), "toy digits seed 1": (0.0, "sample 0%")}
+    said = capsys.readouterr().err
+    assert "toy digits seed 0: failed in 0:00" in said and "toy digits seed 2: done before" in said
 
 
 def test_a_log_has_a_line_for_every_job_and_its_warnings(tmp_path, capsys):

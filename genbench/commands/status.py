@@ -30,6 +30,8 @@ from genbench.tables.wording import width
 
 STATES = ("done", "failed", "diverged", "cancelled", "unreadable", "interrupted", "running", "waiting", "not begun")
 """In the order in which they are shown."""
+WIDE = 110
+"""Columns from which a line has room for the whole name of a run."""
 Planned = dict[str, tuple[dict[str, Any], Queue]]
 """What the queues say of a job, by its id, and the queue that it is in; one that waits before one that is gone."""
 
@@ -190,19 +192,23 @@ def _value(measured: Measurement) -> str:
 
 def lines(found: list[Status], columns: int | None) -> Iterator[str]:
     """A line for each run, aligned, and at last how many there are of each state; `columns` is what a line may take."""
-    longest = max((width(_name(status)) for status in found), default=0)
+    names = _names(found, columns is not None and columns < WIDE)
+    longest = max(map(width, names), default=0)
     longest = longest if columns is None else min(longest, columns * 2 // 5)
-    first = max(len(status.state) for status in found)
-    for status in found:
-        name = shortened(_name(status), longest)
+    first = max((len(status.state) for status in found), default=0)
+    for status, name in zip(found, names):
+        name = shortened(name, longest)
         room = None if columns is None else columns - first - longest - 2 * 2
         yield f"{status.state:<{first}}  {name}{' ' * (longest - width(name))}  {status.words(room)}".rstrip()
     yield ""
     yield counts_text(found)
 
 
-def _name(status: Status) -> str:
-    return printable(status.id or Path(status.run).name)
+def _names(found: list[Status], short: bool) -> list[str]:
+    """The names of the run folders; `short`: without their keys, if these are not what tells them apart."""
+    whole = [printable(status.id or Path(status.run).name) for status in found]
+    cut = [name.rpartition("-")[0] or name for name in whole]
+    return cut if short and len(set(cut)) == len(set(whole)) else whole
 
 
 def counts(found: Iterable[Status]) -> dict[str, int]:
