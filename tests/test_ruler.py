@@ -31,7 +31,7 @@ from genbench.tables.build import make_tables
 from genbench.tables.formats import render
 from genbench.tables.frames import measurement_frame
 from genbench.tables.headlines import headlines
-from genbench.tables.ruler import ruler_text
+from genbench.tables.ruler import better_ruler, ruler_text
 
 NAME = CLASSIFIER["name"]
 FID, KID, PRECISION = (Slot(metric, NAME) for metric in ("fid_test", "kid_test", "precision"))
@@ -312,3 +312,31 @@ def test_a_ruler_survives_its_record():
     again = Record.from_json(record.to_json(), Path("record.json"))
     assert again.rulers == record.rulers
     assert with_errors(again).rulers[NAME].rungs
+
+
+@pytest.mark.parametrize(
+    ("shape", "refused", "named"),
+    [
+        ((3, 32, 32), {"local-classifier": WHY}, True),
+        ((3, 32, 32), {"local-classifier": ""}, False),
+        ((1, 28, 28), {"local-classifier": WHY}, False),
+        ((3, 32, 32), {"local-classifier": WHY, "inception-v3-compat": ""}, False),
+        ((3, 32, 32), {"local-classifier": WHY, "efficientnet-lite0": WHY}, False),
+        ((3, 32, 32), {}, False),
+    ],
+)
+def test_a_better_ruler_is_named_for_photographs_of_which_no_fid_ranks(shape, refused, named):
+    said = better_ruler("mine", shape, refused)
+    assert ("--check -d mine --extractor efficientnet-lite0" in said and "[photographs]" in said) is named
+    assert named or said == ""
+
+
+def test_a_table_of_photographs_names_the_better_ruler():
+    def table(channels, *refused):
+        records = suite(*refused)
+        for record in records:
+            record.dataset = record.dataset.model_copy(update={"shape": (channels, 28, 28)})
+        return " ".join(only(records, "quality").footnotes)
+
+    assert "A better ruler for few photographs" in table(3, "fid_test")
+    assert "better ruler" not in table(1, "fid_test") + table(3, "recall")

@@ -83,7 +83,7 @@ def carry_out(words: dict[str, Any], quiet: bool) -> list[Record]:
         show_remarks(session.remarks)
     slots = session.at_once * len(session.groups) if words["executor"] == "local" else 0
     with JobProgress(len(session.jobs), quiet, session.jobs, slots) as progress:
-        return run_session(session, progress.update)
+        return run_session(session, progress.update, None if quiet else announce)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -154,6 +154,11 @@ def plan(v100_utilisation: float, **words: Any) -> None:
         raise problems[0]
     if problems:
         raise SystemExit(problems[0].exit_code)
+
+
+def announce(text: str) -> None:
+    """Say what takes longer than one would think."""
+    say(f"note: {text}")
 
 
 for command in (*RESULTS, evaluate, verify, calibrate, *LISTS, new_plugin, check_plugin):

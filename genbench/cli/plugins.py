@@ -69,19 +69,22 @@ def extractors(check: bool, dataset: str | None, names: tuple[str, ...], as_json
 
 def check_on(dataset: str | None, names: tuple[str, ...], as_json: bool, words: dict[str, Any]) -> None:
     """Try the extractors on a dataset and show the verdicts."""
-    from genbench.commands.ruler import rulers
+    from genbench.commands.ruler import advice, rulers
     from genbench.commands.words import Words
     from genbench.tables.ruler import ruler_text
 
     if dataset is None:
         raise BadInput("--check: on which images?", "give -d DATASET; see `genbench datasets`")
     preparing = None if as_json else PreparationProgress()
-    found = rulers(Words(dataset=dataset, extractors=names, preparing=preparing, **words))
+    asked, found = Words(dataset=dataset, extractors=names, preparing=preparing, **words), []
+    for ruler in rulers(asked):
+        found.append(ruler)
+        if not as_json:
+            show(ruler_text(ruler))
     if as_json:
         show_json([ruler.model_dump(mode="json") for ruler in found])
-        return
-    for ruler in found:
-        show(ruler_text(ruler))
+    elif text := advice(asked, found):
+        show(text)
 
 
 @click.command("plugins")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from genbench.commands.words import Words
+from genbench.data.entries import known_datasets
 from genbench.devices import exact_arithmetic, use_threads
 from genbench.evaluate.extractors import check_extractors, extractor, extractor_names
 from genbench.evaluate.ladder import ruler_of
@@ -12,6 +13,16 @@ from genbench.planning.plan import check_samples, default_samples
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.ruler import Ruler
 from genbench.running.defaults import load_plugins
+from genbench.tables.ruler import better_ruler
+
+
+def advice(words: Words, found: list[Ruler]) -> str:
+    """Which extractor to try if FID ranks nothing with those that were tried; "" if there is none to name."""
+    assert words.dataset is not None
+    source = known_datasets(words.files, load_plugins(words.plugins))[words.dataset].source
+    return better_ruler(
+        words.dataset, source.shape, {each.extractor: each.verdicts.get("fid_test", "") for each in found}
+    )
 
 
 def rulers(words: Words) -> Iterator[Ruler]:

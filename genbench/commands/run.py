@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from genbench.executors.schedule import longest_first
+from genbench.planning.announce import announcements
 from genbench.planning.needs import find_needs
 from genbench.planning.session import Session
 from genbench.planning.sharing import trainers
@@ -32,11 +33,12 @@ from genbench.support.pace import Facts
 Update = Callable[[Job, str, float, str, Facts], None]
 
 
-def run_session(session: Session, update: Update) -> list[Record]:
+def run_session(session: Session, update: Update, tell: Callable[[str], object] | None = None) -> list[Record]:
     """Run what is missing and return the records of all jobs, in the order of the plan.
 
-    `update(job, stage, share, text, facts)` is called as jobs progress. Once the others have ended, raises whatever
-    kept a job from leaving a record, such as Busy if its folder is in use; such jobs are tried last.
+    `tell` is told first what takes longer than one would think. `update(job, stage, share, text, facts)` is called as
+    jobs progress. Once the others have ended, raises whatever kept a job from leaving a record, such as Busy if its
+    folder is in use; such jobs are tried last.
     """
     missing = []
     for job in session.jobs:
@@ -46,6 +48,8 @@ def run_session(session: Session, update: Update) -> list[Record]:
             missing.append(job)
     if missing:
         check_space(missing, session.plugins, session.datasets)
+        for text in announcements(session, missing) if tell else ():
+            tell(text)
         with queued(session.jobs[0].runtime.out, missing):
             if errors := run_missing(missing, session, update):
                 raise errors[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from genbench.devices import synchronize
 from genbench.evaluate.augmentation import mirror_score, moved, pixel_statistics, spoilt
 from genbench.evaluate.classifier import Classifier, size_for
 from genbench.images import to_float
@@ -32,6 +34,8 @@ MIRRORED_BELOW = 0.6
 """The score of `mirror_score` below which mirroring is harmless."""
 SURVEYED, SURVEYED_PIXELS = 5000, 2**26
 """Training images from which statistics are taken: at most so many, and of so many pixels together."""
+TRIED = 3
+"""Updates from which the time of all is told."""
 
 
 @dataclass(frozen=True)
@@ -68,39 +72,63 @@ def train_classifier(
     with the least cross-entropy of the held-out images are kept. Bit-identical for equal arguments, machine and number
     of threads; leaves torch's global generator alone.
     """
-    shape = examples.images.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "classifier"))
-        model = Classifier(shape, num_classes, *size_for(shape, len(examples.train)), normalised=True)
-    model = model.to(device).to(memory_format=torch.channels_last)
+    training = Training(examples, num_classes, seed, device)
     updates = updates_for(len(examples.train))
-    averaging = get_ema_multi_avg_fn(1 - 1 / max(2, AVERAGED * updates))  # type: ignore[no-untyped-call]
-    averaged = AveragedModel(model, multi_avg_fn=averaging, use_buffers=True)
-    optimizer = Muon(model, LEARNING_RATE, MATRIX_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    generator = torch.Generator().manual_seed(derive_seed(seed, "classifier data"))
-    batches = Batches(examples, num_classes, generator)
     looks = {round(updates * (1 + look / LOOKS) / 2) for look in range(LOOKS + 1)}
     best = Best(examples, device)
     for update in range(updates):
-        for group, rate in zip(optimizer.param_groups, rates):
-            group["lr"] = rate * warmup_linear(update / updates)
-        optimizer.zero_grad()
-        images, classes, spoiling = (tensor.to(device) for tensor in batches.draw())
-        outputs = model.outputs(images.contiguous(memory_format=torch.channels_last))[1]
-        loss = F.cross_entropy(outputs[:, :num_classes], classes)
-        loss = loss + F.binary_cross_entropy_with_logits(outputs[:, num_classes], spoiling)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        averaged.update_parameters(model)
+        training.update(update / updates)
         if update + 1 in looks:
-            best.consider(averaged.module)
+            best.consider(training.averaged.module)
         if progress is not None:
             progress((update + 1) / updates)
-    model.load_state_dict(best.state)
-    found = model.requires_grad_(False).folded()
-    found.standardize(examples.levels(batches.known).to(device))
+    training.model.load_state_dict(best.state)
+    found = training.model.requires_grad_(False).folded()
+    found.standardize(examples.levels(training.batches.known).to(device))
     return found
+
+
+def seconds_to_train(examples: Examples, num_classes: int, device: str = "cpu") -> float:
+    """How long `train_classifier` will take, from TRIED updates; nothing of them is kept."""
+    training, began = Training(examples, num_classes, 0, device), 0.0
+    for number in range(TRIED + 1):
+        began = time.perf_counter() if number == 1 else began  # the first is slow
+        training.update(0.5)
+    synchronize(torch.device(device))
+    each = (time.perf_counter() - began) / TRIED
+    looked_at = (LOOKS + 1) * len(examples.held_out) / 3  # a look has no gradients, a third of an update's work
+    return each * (updates_for(len(examples.train)) + looked_at / (BATCH + SPOILT))
+
+
+class Training:
+    """A classifier, its average and its optimizer, updated batch by batch."""
+
+    def __init__(self, examples: Examples, num_classes: int, seed: int, device: str) -> None:
+        shape, self.num_classes, self.device = examples.images.shape[1:], num_classes, device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "classifier"))
+            model = Classifier(shape, num_classes, *size_for(shape, len(examples.train)), normalised=True)
+        self.model = model.to(device).to(memory_format=torch.channels_last)
+        window = max(2, AVERAGED * updates_for(len(examples.train)))
+        averaging = get_ema_multi_avg_fn(1 - 1 / window)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self.model, multi_avg_fn=averaging, use_buffers=True)
+        self.optimizer = Muon(self.model, LEARNING_RATE, MATRIX_LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        generator = torch.Generator().manual_seed(derive_seed(seed, "classifier data"))
+        self.batches = Batches(examples, num_classes, generator)
+
+    def update(self, share: float) -> None:
+        """One step on the next batch, at this share of the training."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * warmup_linear(share)
+        self.optimizer.zero_grad()
+        images, classes, spoiling = (tensor.to(self.device) for tensor in self.batches.draw())
+        outputs = self.model.outputs(images.contiguous(memory_format=torch.channels_last))[1]
+        loss = F.cross_entropy(outputs[:, : self.num_classes], classes)
+        loss = loss + F.binary_cross_entropy_with_logits(outputs[:, self.num_classes], spoiling)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.averaged.update_parameters(self.model)
 
 
 class Batches:

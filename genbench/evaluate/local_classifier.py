@@ -16,6 +16,7 @@ from genbench.evaluate.held_out import parted
 from genbench.evaluate.parts import booked_on_none
 from genbench.support.lock import awaited
 from genbench.support.progress import report, stop_if_requested
+from genbench.support.text import duration
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
@@ -41,7 +42,12 @@ def local_classifier(dataset: Dataset, cache: Path, device: str = "cpu") -> Path
     A second process that needs it at the same time waits for the first. Neither books that time on the job it runs.
     """
     file = classifier_file(dataset.digest, cache)
-    with booked_on_none(), awaited(file.parent):
+
+    def tell(holder: str) -> None:
+        if not file.exists():
+            report("note", 0.0, f"waiting for the local classifier of {dataset.name}, which {holder} is training")
+
+    with booked_on_none(), awaited(file.parent, tell):
         if not file.exists():
             _train(dataset, file, device)
     return file
@@ -109,6 +115,26 @@ def refusal(facts: dict[str, Any]) -> str:
     return (
         f"the local classifier is right about {accuracy:.0%} of the {names[name]} images of {facts['classes']} "
         f"classes (chance {chance:.0%}): its features mean nothing below {least:.0%}"
+    )
+
+
+def announcement(dataset: Dataset, cache: Path, device: str | None) -> str:
+    """What is told before the first job that needs the classifier: that it is trained, and how long; "" if it is there.
+
+    The time is not known if the `device` is another machine's (None).
+    """
+    if dataset.train.labels is None or classifier_file(dataset.digest, cache).exists():
+        return ""
+    from genbench.evaluate.classifier_training import Examples, seconds_to_train
+
+    own, apart = parted(len(dataset.train))
+    time = ""
+    if device is not None:
+        examples = Examples(dataset.train.images, dataset.train.labels, own, apart)
+        time = f"~{duration(seconds_to_train(examples, dataset.num_classes, device))} by its first updates, "
+    return (
+        f"first, a classifier is trained on {len(own):,} labelled images of {dataset.name}: {time}once; it is kept in "
+        "the cache for all runs"
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genbench.capabilities import EvidenceBound, Likelihood
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.devices import autocast, resident_memory
@@ -82,6 +83,9 @@ class Estimate:
     sample_nfe: int | None = None
     sample_flops_per_image: float | None = None
     sample_flops: float | None = None
+    likelihood_images: int = 0
+    """Images that bits/dim is measured on; 0 without a likelihood."""
+    likelihood_flops_per_image: float | None = None
     v100_days: float | None = None
     v100_basis: str = ""
     earlier: Earlier | None = None
@@ -115,7 +119,7 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
     """
     device = torch.device(job.runtime.device)
     base = process_bytes(device)
-    model = build_job(job, plugins, data)
+    model, scored = build_job(job, plugins, data), build_job(job, plugins, data)
     found = Estimate(sum(p.numel() for p in model.parameters()))
     _, info = plugins.model(job.model)
     own = {verb for verb in ("train", "sample") if plugins.owns(verb, info)}
@@ -140,6 +144,10 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
     else:
         with mode, unchecked_distributions():
             _count_sampling(found, job, model, device)
+    if isinstance(model, Likelihood):
+        found.likelihood_images = sum(min(job.evaluation.likelihood_images, len(p)) for p in (data.test, data.train))
+        with mode, unchecked_distributions():
+            _count_likelihood(found, as_shadow(scored, device), device)
     _add_peak(found, model, base, data, device)
     found.earlier = earlier_runs(job, data, records)
     _add_totals(found, job)
@@ -287,6 +295,27 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
         return
     found.sample_flops_per_image = counter.flops / size
     found.sample_flops = found.sample_flops_per_image * job.samples
+
+
+def _count_likelihood(found: Estimate, model: Model, device: torch.device) -> None:
+    """FLOPs of log_prob, and of a looser bound, of one image, counted on a block."""
+    assert isinstance(model, Likelihood)
+    counter = FlopCounter()
+
+    def add(flops: int) -> None:
+        counter.flops += flops
+
+    try:
+        remember_calls(model.eval(), lambda: counter.flops, add)
+        batch = _shadow_batch(model, BLOCK, device)
+        with torch.no_grad(), counter:
+            model.log_prob(batch.images, batch.given)
+            if isinstance(model, EvidenceBound):
+                model.elbo_terms(batch.images, batch.given)
+    except Exception as error:
+        found.reasons["likelihood_flops"] = f"log_prob() needs values, not only shapes: {describe(error, 120)}"
+        return
+    found.likelihood_flops_per_image = counter.flops / BLOCK
 
 
 def _add_peak(found: Estimate, model: Model, base: int, data: Dataset, device: torch.device) -> None:

@@ -6,8 +6,9 @@ This calls plugin code, so it runs in a separate process: a plugin that crashes 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.job import Job
@@ -17,6 +18,8 @@ from genbench.support.errors import GenbenchError
 from genbench.support.processes import Child, Say
 
 if TYPE_CHECKING:
+    from genbench.data.dataset import Dataset
+    from genbench.extension.registry import Plugins
     from genbench.planning.estimate import Estimate
 
 PATIENCE_SECONDS = 60.0
@@ -77,6 +80,19 @@ def find_needs(jobs: list[Job], context: Context) -> list[Need]:
 
 def needs_main(say: Say, plain: Iterable[dict[str, Any]], context: Context) -> None:
     """Entry point of the process: report each job's need in turn."""
+    for job, _, estimate, _ in estimated(plain, context):
+        try:
+            about = None if job.is_reference else estimate()
+            about = about.without_training() if about and trained_by(job) else about
+            say(tuple(need(job, about)))
+        except Exception:
+            say(tuple(Need()))
+
+
+def estimated(
+    plain: Iterable[dict[str, Any]], context: Context
+) -> Iterator[tuple[Job, Callable[[], Dataset], Callable[[], Estimate], Plugins]]:
+    """Each job with its dataset and its estimate, to be called, in a process that has nothing but plain data."""
     from genbench.planning.earlier import read_earlier
     from genbench.planning.estimate import estimate
     from genbench.running.defaults import load_plugins
@@ -86,10 +102,5 @@ def needs_main(say: Say, plain: Iterable[dict[str, Any]], context: Context) -> N
     plugins = load_plugins(jobs[0].runtime.plugins)
     records = read_earlier(jobs[0].runtime.out, {job.model for job in jobs})
     for job in jobs:
-        try:
-            data = prepared(job, context, plugins)
-            about = None if job.is_reference else estimate(job, data, plugins, records, 1.0)
-            about = about.without_training() if about and trained_by(job) else about
-            say(tuple(need(job, about)))
-        except Exception:
-            say(tuple(Need()))
+        data = partial(prepared, job, context, plugins)
+        yield job, data, lambda job=job, data=data: estimate(job, data(), plugins, records, 1.0), plugins  # type: ignore[misc]

@@ -14,30 +14,33 @@ from genbench.executors.schedule import Forecast, Pool, forecast_in_turn, longes
 from genbench.planning.earlier import read_earlier
 from genbench.planning.estimate import Estimate, estimate
 from genbench.planning.needs import alike, need
+from genbench.planning.outlay import Outlay, Trials
 from genbench.planning.session import Session
 from genbench.planning.sharing import trainers
+from genbench.planning.summary import summary_of
 from genbench.records.job import Job
 from genbench.records.shared_training import trained_by
 from genbench.records.task import Task
 from genbench.records.v100 import nominal_words
 from genbench.running.run import is_done
 from genbench.support.errors import GenbenchError
-from genbench.support.text import DASH, number, printable
+from genbench.support.text import DASH, duration, number, printable
 from genbench.training.keeper import plan_note
 
-WIDTH = 100
-HEADINGS = ("model", "parameters", "FLOPs/\nupdate", "training\nFLOPs", "peak\nmemory", "FLOPs/\nsample", "NFE",
-            "V100-days", "seconds")  # fmt: skip
+WIDTH = 80
+HEADINGS = ("model", "para-\nmeters", "FLOPs/\nupdate", "training\nFLOPs", "peak\nmemory", "FLOPs/\nsample", "NFE",
+            "V100-\ndays")  # fmt: skip
 METHOD = (
-    "These are estimates (~), made without running anything. FLOPs are counted on tensors that have a shape but no "
+    "These are estimates (~), and nothing is trained for them. FLOPs are counted on tensors that have a shape but no "
     "values: 2 per multiply-add of matrix products and convolutions, forward and backward, per update of a phase on "
     "its batch; optimizer, averaging, normalisation and elementwise operations count as 0.",
     "Training FLOPs: updates until the budget is spent; for a budget in seconds, from the rates of earlier runs.",
     "Peak memory of training: weights and their average, gradients, optimizer state, what autograd saves for the "
     "largest phase's batch, the training images on a GPU and, on a CPU, this process. Not included: temporaries of "
     "operations, library workspaces, fragmentation.",
-    "Seconds: medians over earlier runs with the same training, device and precision in the output folder, for "
-    "training, sampling and scoring together.",
+    "Seconds: medians over earlier runs with the same training, device and precision in the output folder or, without "
+    "any, those of a few images that the untrained model draws and scores here, for all in proportion: by number or, "
+    "if that would take long, by FLOPs. Features of small networks, metrics and the reference rows are not in them.",
 )
 TRIED = "computed on 2 and 4 noise images and extrapolated to the batch, since the loss needs values"
 
@@ -53,6 +56,8 @@ class Prospect:
     estimate: Estimate | None = None
     trained_by: str = ""
     """The id of the job whose training it uses: its own only if that is done; "" if it has to train."""
+    outlay: Outlay | None = None
+    """What it takes in seconds; None for a reference row, and if it is done or cannot run."""
     waits: bool = False
     """Whether that training is still to be done, so that the job starts after the others."""
 
@@ -68,7 +73,8 @@ class Prospect:
 
 def prospects(session: Session, utilisation: float) -> list[Prospect]:
     """All jobs of a session, with an estimate for those that would train; all seeds share one."""
-    found, known = [], {}
+    found, known, outlays = [], dict[str, Estimate](), dict[str, Outlay]()
+    trials = Trials(session.plugins)
     waiting = trainers(job for job in session.jobs if not is_done(job))
     models = {job.model for job in session.jobs if not job.is_reference}
     records = read_earlier(session.jobs[0].runtime.out, models)
@@ -81,6 +87,10 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
                 known[key] = estimate(job, data, session.plugins, records, utilisation)
             prospect.estimate = known[key]
             add_sharing(prospect, waiting.get(job.id))
+            if not prospect.problems:
+                if key not in outlays:
+                    outlays[key] = trials.outlay(job, known[key], session.datasets[job.dataset])
+                prospect.outlay = outlays[key] if prospect.estimate.trains else outlays[key].without_training()
         found.append(prospect)
     add_classifiers(found, session)
     return found
@@ -127,8 +137,8 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
     if not waiting or session.jobs[0].runtime.executor != "local":
         return None
     tasks = longest_first(session.task(p.job, need(p.job, p.estimate)) for p in waiting.values())
-    past = {name: p.estimate.earlier for name, p in waiting.items() if p.estimate is not None}
-    known = [replace(task, seconds=about.seconds if (about := past.get(task.id)) else None) for task in tasks]
+    outlays = {name: p.outlay for name, p in waiting.items() if p.outlay is not None}
+    known = [replace(task, seconds=about.whole if (about := outlays.get(task.id)) else None) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
     unknown = dict.fromkeys(waiting[task.id].job.label for task in known if task.seconds is None)
     turns = [[task for task in known if waiting[task.id].turn == turn] for turn in range(3)]
@@ -144,7 +154,9 @@ def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
         return [] if runtime.executor == "local" else _wrapped(f"--executor {runtime.executor}: {asks}.")
     count, total = sum(pool.slots for pool in plan.pools), plan.forecast.seconds
     without = f"; no earlier run of {', '.join(plan.unknown)}" if plan.unknown else ""
-    time = f"~{number(total, 'seconds')} s in all" if total else "time unknown"
+    time = (
+        f"~{number(total, 'seconds')} s in all" + f" ({duration(total)})" * (total >= 100) if total else "time unknown"
+    )
     lines = [f"{count} job{'s' * (count > 1)} at a time, longest first: {time}{without}."]
     for pool in plan.pools:
         most, there = plan.forecast.peak_bytes[pool.group], number(pool.capacity, "bytes")
@@ -177,6 +189,8 @@ def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
                 about["phases"][name]["flops_per_image"] = phase.flops_per_image
             about["flops_per_update"] = {name: phase.flops_per_update for name, phase in phases.items()}
             row["estimate"] = about | {"method": list(METHOD)}
+        if prospect.outlay is not None:
+            row["outlay"] = asdict(prospect.outlay) | {"method": prospect.outlay.method}
         if plan and job.id in places:
             begin, memory = plan.forecast.begins[job.id], places[job.id].memory_bytes
             row["schedule"] = {"begin_seconds": begin, "memory_bytes": memory}
@@ -186,17 +200,16 @@ def as_rows(found: list[Prospect], session: Session) -> list[dict[str, Any]]:
 
 def as_text(found: list[Prospect], utilisation: float, session: Session) -> str:
     """The jobs, how they would run, a table per dataset of the remaining jobs' cost, and the footnotes."""
-    lines = []
+    lines = [line for text in summary_of(found, session) for line in _wrapped(text)]
+    lines += [*schedule_text(found, session), ""]
     for prospect in found:
         job = prospect.job
-        budget = "" if job.is_reference else job.budget.words()
         name = job.id if job.dataset_digest else job.id.rpartition("-")[0]
-        note = f"; {prospect.note}" if prospect.note else ""
-        lines.append(f"{prospect.state:6} {name:56} {job.precision:5} {budget}{note}".rstrip())
+        told = [job.precision, "" if job.is_reference else job.budget.words(), prospect.note]
+        lines += _wrapped(f"{prospect.state:6} {name}  {'; '.join(filter(None, told))}", " " * 9)
     reasons = {p.job.dataset: p.problems for p in found if p.problems}
     for dataset, problems in reasons.items():
         lines += _wrapped(f"{dataset}: cannot run: " + "; ".join(problem.message for problem in problems))
-    lines += schedule_text(found, session)
     waiting = [prospect for prospect in found if prospect.estimate is not None]
     return "\n".join([*map(printable, lines), *(_estimates(waiting, utilisation) if waiting else [])])
 
@@ -245,14 +258,13 @@ def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
 
     several, names = len(about.phases) > 1, list(about.phases)
     own = "" if several else update(names[0]) if names else cell(None, "flops", "train_flops")
-    seconds = about.earlier.seconds if about.earlier else None
     first = [
         printable(job.label)[:18], number(about.parameters, "si"), own,
         cell(about.train_flops, "flops", "train_flops"),
         cell(about.estimated_peak_bytes, "bytes", "estimated_peak_bytes"),
         cell(about.sample_flops_per_image, "flops", "sample_flops", ""),
         DASH if about.sample_nfe is None else f"{about.sample_nfe:,}",
-        cell(about.v100_days, "days", "v100_days"), cell(seconds, "seconds", "seconds"),
+        cell(about.v100_days, "days", "v100_days"),
     ]  # fmt: skip
     phases = [[f"  {name}"[:18], number(about.phases[name].parameters, "si"), update(name)] for name in names]
     return [first, *(phases if several else [])]
@@ -290,5 +302,5 @@ def _aligned(head: list[list[str]], grid: list[list[str]]) -> list[str]:
     ]
 
 
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(printable(text), WIDTH, subsequent_indent="  ")
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(printable(text), WIDTH, subsequent_indent=indent, break_on_hyphens=False)

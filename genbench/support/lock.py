@@ -11,7 +11,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +64,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def awaited(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, after waiting for whoever has it."""
+def awaited(folder: Path, tell: Callable[[str], object] = lambda _: None) -> Iterator[None]:
+    """Hold the folder's lock, after waiting for whoever has it, which `tell` is told once."""
+    told = False
     while True:
         try:
             with locked(folder):
                 yield
                 return
-        except Busy:
+        except Busy as busy:
+            if not told:
+                tell(busy.message.removeprefix(f"{folder}: in use by "))
+                told = True
             stop_if_requested()
             time.sleep(LOOK_SECONDS)
 

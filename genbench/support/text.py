@@ -114,3 +114,12 @@ def list_words(words: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *front, last = words
     return f"{', '.join(front)} and {last}" if front else last
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `25 s`, `3 min`, `2.5 h`: seconds as a person says them."""
+    if seconds < 100:
+        return f"{max(seconds, 0.1):.1f} s" if 0 < seconds < 10 and seconds % 1 else f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.1f} min" if seconds < 600 and seconds % 60 else f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -14,7 +14,7 @@ from genbench.tables.groups import Group, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.ruler import about_text
+from genbench.tables.ruler import about_text, better_ruler
 from genbench.tables.standings import NO_ERROR
 from genbench.tables.verdicts import rulers_of
 from genbench.tables.wording import COPYING, UNRANKED
@@ -31,6 +31,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
     return [
         *_tuning(group),
         *_unranked(columns),
+        *_better_ruler(group, columns),
         *_copying(rows),
         *_references(rows),
         *_extractors(group, columns),
@@ -73,6 +74,13 @@ def _unranked(columns: list[Column]) -> Iterator[str]:
         if len(some) > 1 and len(some) == len(everything):
             what = f"{extractor} ranks nothing"
         yield f"{UNRANKED} {what}: {why.rstrip('.')}."
+
+
+def _better_ruler(group: Group, columns: list[Column]) -> Iterator[str]:
+    refused = {column.extractor: column.unranked for column in columns if column.metric == "fid_test"}
+    record = group.records[0]
+    if text := better_ruler(record.job.dataset, record.dataset.shape, refused):
+        yield text
 
 
 def _copying(rows: list[Row]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from genbench.metrics import in_order, metric_named
@@ -18,6 +18,7 @@ from genbench.tables.wording import width
 
 REAL, HALVES, COPIES, NOISE = "real", "test halves", "copies", "noise"
 """Controls that have columns of their own in a table of a ruler, or that are no change for the worse."""
+PHOTOGRAPHIC = "efficientnet-lite0"
 WIDTH = 80
 LONGEST = 30
 NAME = 26
@@ -77,6 +78,19 @@ def refusal(ruler: Ruler) -> str:
     """Why none of the metrics may rank, if that is one reason; else ""."""
     reasons = set(ruler.verdicts.values())
     return reasons.pop() if len(reasons) == 1 else ""
+
+
+def better_ruler(dataset: str, shape: tuple[int, ...], refused: Mapping[str, str]) -> str:
+    """Which extractor to try on photographs of which FID ranks nothing; "" if it ranks, or there is none to try.
+
+    `refused` says by extractor why its FID may not rank.
+    """
+    if shape[0] != 3 or PHOTOGRAPHIC in refused or not refused or not all(refused.values()):
+        return ""
+    return (
+        f'A better ruler for few photographs is `--extractor {PHOTOGRAPHIC}` (pip install "genbench[photographs]"): '
+        f"`genbench extractors --check -d {dataset} --extractor {PHOTOGRAPHIC}` says whether its FID ranks these."
+    )
 
 
 def sizes_text(ruler: Ruler) -> str:
