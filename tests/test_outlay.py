@@ -151,7 +151,7 @@ def test_a_classifier_that_is_to_be_trained_is_told_with_its_time(digits, tmp_pa
     took = time.perf_counter() - began
     own, apart = local_classifier.parted(len(digits.train))
     examples = classifier_training.Examples(digits.train.images, digits.train.labels, own, apart)
-    assert took / 5 < classifier_training.seconds_to_train(examples, 10) < took * 2
+    assert took / 10 < classifier_training.seconds_to_train(examples, 10) < took * 5
     assert local_classifier.announcement(digits, tmp_path, "cpu") == ""
 
 

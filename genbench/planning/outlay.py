@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +21,7 @@ from genbench.devices import autocast, exact_arithmetic, synchronize, use_thread
 from genbench.evaluate.extractors import Pretrained, extractor, kind_of
 from genbench.evaluate.likelihood import bits_of, block_of, terms_of
 from genbench.metering.flops import FlopCounter
-from genbench.planning.estimate import Estimate
+from genbench.planning.estimate import TRIED_PARAMETERS, Estimate
 from genbench.records.job import Job
 from genbench.records.samples import BLOCK
 from genbench.running.sample import draw
@@ -39,6 +39,8 @@ TRIED_FLOPS = {"cpu": 3e10, "cuda": 3e13}
 """Of a call that is tried: a second or less."""
 ENOUGH = 32
 """Images of a call whose time grows with their number."""
+SLOW_SECONDS = 2.0
+"""What takes longer for one image is not tried on more."""
 CALLS = 100
 """Calls of the network that a likelihood is taken to need at most where its FLOPs cannot be counted from shapes."""
 TRIED_VALUES = 2**24
@@ -144,14 +146,17 @@ class Trials:
             return found
         use_threads(job.runtime.threads)
         exact_arithmetic()
-        model = None if job.compile else self.built(job, data)
+        model = None if job.compile or about.parameters > TRIED_PARAMETERS else self.built(job, data)
         tried = None if model is None else Tried(job, model, data)
-        for what, count, option, flops, call, precision in ways(job, about, tried):
-            seconds = tried.seconds(call, flops, count, precision) if tried else None
-            if seconds is None:
-                found.unknown.append(what)
-            else:
-                found.parts.append(Part(what, seconds, option))
+        ways = []
+        if count := job.samples:
+            seconds = tried and tried.seconds(tried.draw, about.sample_flops_per_image, count, job.precision)
+            ways.append((f"{count:,} samples", seconds, "--samples"))
+        if count := about.likelihood_images:
+            seconds = tried and tried.seconds(tried.score, about.likelihood_flops_per_image, count, "fp32")
+            ways.append((f"bits/dim of {count:,} images", seconds, "--likelihood-images"))
+        found.unknown = [what for what, seconds, _ in ways if seconds is None]
+        found.parts = [Part(what, seconds, option) for what, seconds, option in ways if seconds is not None]
         for name in job.evaluation.extractors if job.samples else ():
             if (rate := self.extracting(name, job, data)) is not None:
                 what = f"their features in {name}"
@@ -199,6 +204,9 @@ class Tried:
         with suppress(Exception):
             flops = self.counted(call) if flops is None else flops
             size = self.most(flops)
+            call(1)
+            if timed(partial(call, 1), self.device) > SLOW_SECONDS:  # whatever its FLOPs, which not all operations have
+                return None
             if size >= min(ENOUGH, count):
                 return self.timed(partial(call, min(size, count))) * count / min(size, count)
             return None if (rate := self.rate(precision)) is None else flops * count / rate
@@ -255,20 +263,6 @@ class Tried:
     @torch.no_grad()
     def score(self, size: int) -> None:
         bits_of(self.model, self.batch(size), terms_of(self.model), "log_prob")  # type: ignore[arg-type]
-
-
-def ways(job: Job, about: Estimate, tried: Tried | None) -> Iterator[tuple[str, int, str, float | None, Call, str]]:
-    """What comes after training: its name, number of images, option, FLOPs an image, a call for some, and precision."""
-    if job.samples:
-        call = tried.draw if tried else _nothing
-        yield f"{job.samples:,} samples", job.samples, "--samples", about.sample_flops_per_image, call, job.precision
-    if count := about.likelihood_images:
-        call, flops = tried.score if tried else _nothing, about.likelihood_flops_per_image
-        yield f"bits/dim of {count:,} images", count, "--likelihood-images", flops, call, "fp32"
-
-
-def _nothing(size: int) -> None:
-    raise NotImplementedError
 
 
 def timed(call: Callable[[], object], device: torch.device | None = None) -> float:
