@@ -1,5 +1,6 @@
 """The documentation: what it says to type works, every hook is in it, and it builds without a warning."""
 
+import importlib
 import inspect
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from documents import blocks_of, carry_out
 
+import genbench
 from genbench import hookspecs
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -41,6 +43,41 @@ def test_a_document_is_carried_out(tmp_path):
         "```text\n1 ...\n```\n```sh not run: no such machine\nexit 1\n```\n"
     )
     assert carry_out(document, tmp_path) == 1
+
+
+def test_the_reference_has_every_public_name_as_it_is_in_the_source(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent / "tools")
+    reference = importlib.import_module("reference")
+    text = reference.PAGE.read_text()
+    assert text == reference.page(), "docs/reference/api.md is out of date: run `python tools/reference.py`"
+    headings = {line.removeprefix("### ") for line in text.splitlines() if line.startswith("### ")}
+    assert set(genbench.__all__) - headings == reference.LEFT_OUT
+
+
+def test_the_reference_says_of_a_class_what_its_source_says(monkeypatch):
+    monkeypatch.syspath_prepend(DOCS.parent / "tools")
+    described = importlib.import_module("reference").described
+    source = (
+        'SIZE = 7\n\n\nclass Thing(Base):\n    """A thing.\n\n    As::\n\n        Thing(1)\n\n    too.\n    """\n\n'
+        '    size: int | None = SIZE\n    """How large."""\n    names: list[str] = field(default_factory=list)\n'
+        '    rate: float = field(0.5, "train", "how fast", ge=0)\n    _own: int = 0\n\n'
+        '    @property\n    def double(self) -> int:\n        """Twice."""\n        return 2\n\n'
+        '    def grow(\n        self,\n        by: int = 1,  # at least\n    ) -> None:\n        """Grow."""\n\n'
+        '    def _hidden(self) -> None:\n        """No."""\n'
+    )
+    told = described("Thing", "genbench.thing", source)
+    for line in (
+        "`class Thing(Base)`",
+        "```python not run: a part\nThing(1)\n```",
+        "| `size` | `int \\| None` | `7` | How large. |",
+        "| `names` | `list[str]` | `list()` |  |",
+        "| `rate` | `float` | `0.5` | how fast (train) |",
+        "- `double: int`: Twice.",
+        "- `grow(by: int = 1) -> None`: Grow.",
+        "Of `genbench.thing`.",
+    ):
+        assert line in told, told
+    assert "_own" not in told and "_hidden" not in told
 
 
 @pytest.mark.slow

@@ -81,7 +81,9 @@ EXPERIMENT = (
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:0,cuda:1."),
     click.option(
-        "--precision", type=click.Choice(["auto", "fp32", "bf16"]), help="Precision of training and sampling."
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16"]),
+        help="Of training and sampling; auto: bf16 where it is in hardware.",
     ),
     click.option(
         "--conditional", is_flag=True, default=None, help="Condition every model that supports it on the labels."

@@ -79,6 +79,8 @@ class EvaluateCost(Stored):
 
 
 class Cost(Stored):
+    """The number of parameters, also by phase, and what training, sampling and scoring took; None if not done."""
+
     parameters: int | None = None
     parameters_by_phase: dict[str, int] = {}
     train: TrainCost | None = None

@@ -135,6 +135,8 @@ class JobStamp(Stored):
 
 
 class SamplesStamp(Stored):
+    """The samples of a run: how many, by which options of sampling, and how their labels or conditions were chosen."""
+
     key: str = ""
     count: int = 0
     config: dict[str, Any] = {}
@@ -194,6 +196,8 @@ class PluginStamp(Stored):
 
 
 class Environment(Stored):
+    """What a job ran on and with."""
+
     genbench: str
     plugin: PluginStamp
     torch: str
