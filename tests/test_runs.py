@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from finished import record_of, run_of
+from finished import record_of
 from records_factory import make_record, with_curve, write_runs
 
 import genbench as package
@@ -180,46 +180,92 @@ def test_a_mistake_is_the_exception_of_the_command(words, told, tmp_path, monkey
     assert told in f"{fault.value.message} {fault.value.hint}" and [str(path) for path in Path().iterdir()] == ["file"]
 
 
-@pytest.fixture(scope="module")
-def script(tmp_path_factory, session_cache):
-    """A script that runs a model at its top level, and again with one that fails, and what it printed."""
-    folder = tmp_path_factory.mktemp("script")
-    (folder / "fails.py").write_text(
-        "import torch\nfrom genbench import Model, hookimpl\n\n\nclass Fails(Model):\n    name = 'fails'\n\n"
-        "    def __init__(self, data, config):\n        super().__init__(data, config)\n"
-        "        self.weight = torch.nn.Parameter(torch.zeros(1))\n\n"
-        "    def loss(self, phase, batch):\n        raise ValueError('no loss today')\n\n"
-        "    def sample(self, count, given=None):\n        raise ValueError\n\n\n"
-        "@hookimpl\ndef register_models(register):\n    register(Fails)\n"
-    )
-    (folder / "mine.py").write_text(
-        f"import json, warnings\nimport torch\nimport genbench\nprint('once')\nwords = {SMALL!r}\n"
-        "before = torch.get_rng_state()\n"
-        "runs = genbench.run(models='gaussian', **words, report='pages')\n"
-        "assert (torch.get_rng_state() == before).all()\n"
-        "with warnings.catch_warnings(record=True) as caught:\n    warnings.simplefilter('always')\n"
-        "    failed = genbench.run(models='fails', plugins='fails.py', **words, quiet=True)\n"
-        "both = genbench.load('runs')\n"
-        "row = failed.measurements.query(\"label == 'fails'\").iloc[0]\n"
-        "print(json.dumps([repr(runs), repr(failed), repr(both), row['run_status'], row['note'],"
-        " *(str(w.message) for w in caught)]))\n"
-    )
-    done = subprocess.run([sys.executable, "mine.py"], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder, done
+PLUGIN = """
+import os, signal, time
+from pathlib import Path
+import torch
+from genbench import Model, hookimpl
+
+
+class Fails(Model):
+    name = "fails"
+
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def loss(self, phase, batch):
+        raise ValueError("no loss today")
+
+    def sample(self, n, given=None):
+        return torch.zeros(n, *self.data.shape)
+
+
+class Interrupts(Fails):
+    name = "interrupts"
+
+    def loss(self, phase, batch):
+        if not Path("interrupted").exists():
+            Path("interrupted").touch()
+            os.kill(int(os.environ["CALLER"]), signal.SIGINT)
+        time.sleep(0.05)
+        return self.weight.square().sum()
+
+
+@hookimpl
+def register_models(register):
+    register(Fails)
+    register(Interrupts)
+"""
+SCRIPT = f"""
+import json, os, threading, warnings
+import torch
+import genbench
+
+print("once")
+os.environ["CALLER"] = str(os.getpid())
+words = {SMALL!r}
+told, before = {{}}, torch.get_rng_state()
+
+
+def in_a_thread():
+    told["runs"] = repr(genbench.run(models="gaussian", **words, report="pages"))
+
+
+thread = threading.Thread(target=in_a_thread)
+thread.start()
+thread.join()
+assert (torch.get_rng_state() == before).all()
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    failed = genbench.run(models="fails", plugins="plugin.py", **words, quiet=True)
+told["failed"], told["warned"] = repr(failed), [str(each.message) for each in caught]
+told["row"] = failed.measurements.query("label == 'fails'")[["run_status", "note"]].values.tolist()
+again = lambda: genbench.run(models="interrupts", plugins="plugin.py", **words)
+try:
+    again()
+except KeyboardInterrupt:
+    told["stopped"] = genbench.load("runs").costs.set_index("label")["run_status"]["interrupts"]
+told["resumed"] = again().costs.set_index("label")["steps"]["interrupts"]
+print(json.dumps(told))
+"""
 
 
 @pytest.mark.slow
-def test_a_script_needs_no_guard_and_gets_the_rows_of_its_call(script):
-    folder, done = script
-    once, told = done.stdout.splitlines()
-    runs, failed, both, status, note, *warned = json.loads(told)
-    assert once == "once" and runs == "<4 runs on digits: gaussian, real, noise, copies>"
-    assert failed == "<4 runs on digits: fails, real, noise, copies; 1 not complete>" and both.startswith("<5 runs")
-    assert status == "failed" and "no loss today" in note and any("no loss today" in text for text in warned)
-    assert (folder / "pages" / "index.html").exists() and "report: " in done.stderr
+def test_a_script_needs_no_guard_and_gets_the_rows_of_its_call(tmp_path, session_cache):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    once, line = done.stdout.splitlines()
+    told = json.loads(line)
+    assert once == "once" and told["runs"] == "<4 runs on digits: gaussian, real, noise, copies>"
+    assert (tmp_path / "pages" / "index.html").exists() and "report: " in done.stderr
+    assert told["failed"] == "<4 runs on digits: fails, real, noise, copies; 1 not complete>"
+    ((status, note),) = told["row"]
+    assert status == "failed" and "no loss today" in note and any("no loss today" in text for text in told["warned"])
     assert "gaussian-digits" in done.stderr and "fails" not in done.stderr  # the second call is quiet
-    assert run_of(folder / "runs", "gaussian").is_dir()
+    assert told["stopped"] == "cancelled" and told["resumed"] == 20 and "the same call resumes" in done.stderr
 
 
 # The notebook
