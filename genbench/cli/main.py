@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genbench.cli.console import JobProgress, PreparationProgress, show_error, show_json, show_left_out, show_remarks
-from genbench.cli.options import EXPERIMENT, PATH, FiniteRange
+from genbench.cli.options import EXPERIMENT, FULL, PATH, FiniteRange
 from genbench.cli.plugins import LISTS, check_plugin, new_plugin
 from genbench.cli.results import RESULTS
 from genbench.cli.scores import calibrate, evaluate, verify
-from genbench.cli.streams import discard, open_streams, show
+from genbench.cli.streams import discard, open_streams, show, terminal_columns
 from genbench.support.denials import denial
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, did_you_mean
 from genbench.support.faults import arm
@@ -98,12 +98,14 @@ def cli() -> None:
 @cli.command()
 @experiment_options
 @click.option("--report", "report_to", type=PATH, metavar="DIR", help="Also write the report pages there.")
-def run(report_to: Path | None, **words: Any) -> None:
+@FULL
+def run(report_to: Path | None, full: bool, **words: Any) -> None:
     """Train, sample and score every model; running it again does only what is missing.
 
     SUITE is a TOML file. Without a suite or a model: the quick suite, with its report in reports/quick.
     """
     from genbench.commands.run import worst_exit_code
+    from genbench.commands.tables import results_text
     from genbench.records.record_files import Found
     from genbench.report import build_report
     from genbench.tables.build import make_tables
@@ -116,8 +118,7 @@ def run(report_to: Path | None, **words: Any) -> None:
     if as_json:
         show(render(make_tables(records, "full"), "json"))
     else:
-        for layout in ("quality", "cost"):
-            show(render(make_tables(records, layout), "text"))
+        show(results_text(records, ("quality", "cost"), words["out"], full, terminal_columns()))
     for record in records:
         if record.error is not None:
             where = words["out"] / record.job.id / record.error.traceback

@@ -46,6 +46,7 @@ PATH = AnyPath(path_type=Path)
 FILE_OR_NAME = FileOrName()
 RUNS = click.argument("runs", nargs=-1, required=True, type=PATH)
 JSON = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdout and nothing else.")
+FULL = click.option("--full", is_flag=True, help="Whole tables with all notes also on a terminal.")
 PLUGIN = click.option(
     "--plugin", "plugins", type=FILE_OR_NAME, multiple=True, metavar="FILE|PACKAGE",
     help="Also load this plugin; repeatable.",

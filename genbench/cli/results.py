@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from genbench.cli.console import show_error, show_json, show_left_out
-from genbench.cli.options import FILE_OR_NAME, JSON, PATH, PLUGIN, RUNS
-from genbench.cli.streams import show
+from genbench.cli.options import FILE_OR_NAME, FULL, JSON, PATH, PLUGIN, RUNS
+from genbench.cli.streams import show, terminal_columns
 from genbench.support.errors import together
 from genbench.support.seeds import MAX_SEED
 from genbench.support.text import plain
@@ -26,19 +24,30 @@ V100 = click.option(
 
 @click.command()
 @RUNS
-@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-@click.option("--layout", type=click.Choice(LAYOUTS), default="quality", show_default=True)
+@click.option("--format", type=click.Choice(FORMATS), default="text", show_default=True)
+@click.option(
+    "--layout", type=click.Choice(LAYOUTS), help="Which columns; default: quality, or the most important ones."
+)
+@click.option(
+    "--columns", metavar="NAME,...",
+    help="These columns instead, in this order: metrics and costs as in record.json, or fid, kid, is, nll for short.",
+)  # fmt: skip
+@click.option("--compact", is_flag=True, help="A line per row that fits a page; text, Markdown and LaTeX.")
+@FULL
 @click.option("--published", is_flag=True, help="Add the published rows, marked and never ranked.")
 @V100
-def table(runs: tuple[Path, ...], format_: Any, layout: Any, published: bool, v100: str | None) -> None:
-    """Print tables of finished runs: as in the two published tables, in full, or likelihoods and their limit."""
-    from genbench.records.v100 import find_converted
-    from genbench.tables.build import make_tables
-    from genbench.tables.formats import render
+def table(runs: tuple[Path, ...], v100: str | None, **words: Any) -> None:
+    """Print tables of finished runs: as in the two published tables, in full, or likelihoods and their limit.
 
+    On a terminal in short: a line per row, who wins, and what misleads; --full prints all. Elsewhere always whole.
+    """
+    from genbench.commands.tables import Wanted, table_text
+    from genbench.records.v100 import find_converted
+
+    wanted = Wanted(room=terminal_columns(), **words)
     found = find_converted(runs, v100)
-    show(render(make_tables(found.shown, layout, published), format_))
-    raise SystemExit(show_left_out(found, format_ == "json"))
+    show(table_text(found.shown, wanted, runs))
+    raise SystemExit(show_left_out(found, wanted.format == "json"))
 
 
 @click.command()
@@ -125,7 +134,7 @@ def status(runs: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         show_json(as_plain(found))
     else:
-        for line in lines(found, shutil.get_terminal_size().columns if sys.stdout.isatty() else None):
+        for line in lines(found, terminal_columns()):
             show(line)
     if faults:
         error = together(faults)

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from genbench.cli.console import PreparationProgress, show_json
-from genbench.cli.options import DATA_ROOT, DATASETS, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
-from genbench.cli.streams import show
+from genbench.cli.options import DATA_ROOT, DATASETS, FULL, JSON, OUT, PATH, PLUGIN, RUNS, WEIGHTS
+from genbench.cli.streams import show, terminal_columns
 from genbench.support.text import say
 
 RANGES = ("0,1", "-1,1", "0,255")
@@ -32,9 +32,10 @@ RANGES = ("0,1", "-1,1", "0,255")
 @WEIGHTS
 @OUT
 @click.option("--offline", is_flag=True, help="Never use the network.")
+@FULL
 @JSON
 @click.option("--traceback", is_flag=True, help="Show the traceback of an error.")
-def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None:
+def evaluate(target: Path, full: bool, as_json: bool, traceback: bool, **words: Any) -> None:
     """Score samples made elsewhere as a row like any other, or a finished run with another extractor.
 
     SAMPLES is a folder of images, a .npy (uint8, N x C x H x W, N x H x W x C or N x H x W) or a .npz (`images` and
@@ -42,6 +43,7 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     """
     from genbench.commands.evaluate import ScoringWords, score_runs, score_samples
     from genbench.commands.run import worst_exit_code
+    from genbench.commands.tables import results_text
     from genbench.tables.build import make_tables
     from genbench.tables.formats import render
 
@@ -51,7 +53,7 @@ def evaluate(target: Path, as_json: bool, traceback: bool, **words: Any) -> None
     if as_json:
         show(render(make_tables(records, "full"), "json"))
     else:
-        show(render(make_tables(records, "quality"), "text"))
+        show(results_text(records, ("quality",), words["out"], full, terminal_columns()))
         for record in records:
             say(f"scored: {record.folder}")
     raise SystemExit(worst_exit_code(records))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import TextIO
 
 from genbench.support.errors import EnvironmentProblem
+from genbench.support.text import spelled
 
 
 def open_streams() -> None:
@@ -21,10 +23,15 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(null, mode, encoding="utf-8"))
 
 
+def terminal_columns() -> int | None:
+    """How wide the terminal is that results are read at; None if they go elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def show(text: str, end: str = "\n") -> None:
     """Print a result on stdout. Raises EnvironmentProblem if it cannot be written, BrokenPipeError if nobody reads."""
     try:
-        print(text, end=end, flush=True)
+        print(spelled(text, sys.stdout.encoding), end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:

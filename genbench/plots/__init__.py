@@ -19,6 +19,7 @@ from genbench.plots.panels import Looks, palette
 from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import captioned, panels_of, short, styled
+from genbench.tables.columns import open_cost
 from genbench.tables.layout import Table
 from genbench.tables.panels import Panel, panels, rows_of
 
@@ -94,5 +95,4 @@ ALL: dict[str, Plot] = {
 def of_training_cost(tables: Iterable[Table]) -> str:
     """The name of the plot of FID against training, over what the budgets leave open: FLOPs if all are in seconds."""
     records = [record for row in rows_of(tables) if row.kind == "model" for record in row.records]
-    timed = all(record.job.budget.is_timed for record in records)
-    return "fid-training-flops" if timed else "fid-training-seconds"
+    return "fid-training-flops" if open_cost(records) == "flops" else "fid-training-seconds"

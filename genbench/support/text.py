@@ -59,6 +59,25 @@ def plain(text: str) -> str:
     return printable(text, "\n\t\xa0")
 
 
+STAND_INS = {
+    "≤ ": "<=", "≤": "<=", "≥": ">=", " ± ": " +-", "±": "+-", "–": "-", "─": "-", "…": "~", "↓": "v", "↑": "^",
+    "†": "+", "‡": "!", "×": "x", "σ": "s", "→": ">", "\xa0": " ",
+}  # fmt: skip
+"""What is written for a character that a stream's encoding lacks, in as much room where there is a space beside it."""
+
+
+def spelled(text: str, encoding: str | None) -> str:
+    """The text with plain characters for those of ours that an encoding lacks."""
+    if text.isascii() or encoding is None:
+        return text
+    for sign, plain_sign in STAND_INS.items():
+        try:
+            sign.encode(encoding)
+        except (UnicodeEncodeError, LookupError):
+            text = text.replace(sign, plain_sign)
+    return text
+
+
 def say(text: str) -> None:
     """Print a line on stderr, redacted; nobody need be listening."""
     with suppress(OSError):

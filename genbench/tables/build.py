@@ -21,7 +21,7 @@ from genbench.tables.filled import is_filled
 from genbench.tables.footnotes import caveats
 from genbench.tables.groups import Group, View, comparable, identity, is_reference, unique, variant
 from genbench.tables.layout import Cell, Column, Kind, Layout, Row, Table
-from genbench.tables.layouts import FULL, layouts
+from genbench.tables.layouts import CHOSEN, FULL, layouts
 from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
@@ -30,11 +30,14 @@ from genbench.tables.verdicts import judged
 LONGEST_REASON = 200
 
 
-def make_tables(records: Iterable[Record], layout: str = "quality", published: bool = False) -> list[Table]:
-    """The tables of one layout: one per group of comparable records, then the published ones.
+def make_tables(records: Iterable[Record], layout: str | Layout = "quality", published: bool = False) -> list[Table]:
+    """The tables of one layout, by name or made up: one per group of comparable records, then the published ones.
 
     Published rows are added if their dataset is one of the records', with `published=True` for all datasets.
     """
+    if isinstance(layout, Layout):
+        records, spare = unique(records)
+        return _tables(comparable(records), layout, CHOSEN, spare)
     return make_layouts(records, [layout], published)[layout]
 
 
@@ -43,15 +46,15 @@ def make_layouts(records: Iterable[Record], names: Iterable[str], published: boo
     records, spare = unique(records)
     groups = comparable(records)
     datasets = None if published else {record.dataset.name for record in records}
-    return {
-        layout: [_table(group, layout, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
-        + published_tables(layout, datasets)
-        for layout in names
-    }
+    return {name: _tables(groups, layouts()[name], name, spare) + published_tables(name, datasets) for name in names}
 
 
-def _table(group: Group, name: str, index: int, total: int, spare: list[Record]) -> Table:
-    layout, entropy = layouts()[name], entropy_of(group)
+def _tables(groups: list[Group], layout: Layout, name: str, spare: list[Record]) -> list[Table]:
+    return [_table(group, layout, name, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
+
+
+def _table(group: Group, layout: Layout, name: str, index: int, total: int, spare: list[Record]) -> Table:
+    entropy = entropy_of(group)
     columns = [in_words_of(group, judged(column, group)) for column in layout.columns(group)]
     rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
     shown = rows if name == FULL else without_copies(rows, columns)

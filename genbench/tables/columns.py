@@ -8,7 +8,7 @@ from genbench.metrics import metric_named
 from genbench.records.cost import SampleCost, TrainCost
 from genbench.records.record import Record
 from genbench.records.slots import Slot, sample_count
-from genbench.tables.groups import Group
+from genbench.tables.groups import Group, is_reference
 from genbench.tables.layout import Column
 from genbench.tables.limits import TEST, TRAIN
 
@@ -38,6 +38,12 @@ def _sample_count(group: Group, slot: Slot) -> int:
 def likelihood_column() -> Column:
     """Likelihoods of test images, and of training images in parentheses."""
     return Column((TEST, TRAIN), "NLL test (train)", ("bits", "bits"), TEST.metric, better="lower")
+
+
+def open_cost(records: Iterable[Record]) -> str:
+    """What training costs beside its budget: FLOPs if every model has as many seconds, else seconds."""
+    budgets = [record.job.budget for record in records if not is_reference(record) and record.job.budget.amount]
+    return "flops" if budgets and all(budget.is_timed for budget in budgets) else "train_seconds"
 
 
 def throughputs(record: Record) -> list[tuple[int, float]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from genbench.records.record import Record
 from genbench.support.text import list_words, number
@@ -34,8 +34,11 @@ def of_cost(group: Group, columns: list[Column]) -> Iterator[str]:
             yield f"V100-days are converted from device-seconds: {basis}."
     yield from _sampling(models)
     yield from _energy(models)
-    missing = sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops})
-    if missing:
+    yield from uncounted(models)
+
+
+def uncounted(models: list[Record]) -> Iterator[str]:
+    if missing := sorted({name for record in models if record.cost.train for name in record.cost.train.uncounted_ops}):
         yield f"FLOPs leave out operators that could not be counted: {', '.join(missing)}."
 
 
@@ -78,11 +81,11 @@ def _sampling(models: list[Record]) -> Iterator[str]:
 def of_training(group: Group) -> Iterator[str]:
     models = [record for record in group.records if not is_reference(record)]
     trained = [record for record in models if record.job.budget.amount]
-    budgets = sorted({record.job.budget.words() for record in trained})
+    budgets = budgets_of(trained)
     if len(budgets) == 1:
         yield f"Training budget of every model{' trained here' if len(trained) < len(models) else ''}: {budgets[0]}."
     elif budgets:
-        yield f"Training budgets differ: {'; '.join(budgets)}."
+        yield differing(budgets)
     yield from _weights(trained)
     trials = sorted({(r.job.label, str(r.tuning_trials)) for r in models if r.tuning_trials is not None})
     if trials:
@@ -92,6 +95,15 @@ def of_training(group: Group) -> Iterator[str]:
     for name in sorted({record.job.label for record in models if record.external_data}):
         data = sorted({part for record in models if record.job.label == name for part in record.external_data})
         yield f"{name} uses external data or weights: {', '.join(data)}."
+
+
+def budgets_of(models: Iterable[Record]) -> list[str]:
+    """The budgets that models were trained with: `60 seconds`."""
+    return sorted({record.job.budget.words() for record in models} - {""})
+
+
+def differing(budgets: list[str]) -> str:
+    return f"Training budgets differ: {'; '.join(budgets)}."
 
 
 def _weights(trained: list[Record]) -> Iterator[str]:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from genbench.metrics import is_likelihood, metric_named
+from genbench.metrics import is_likelihood
 from genbench.metrics.reconstruction import RFID
 from genbench.records.record import OTHER_CODE, Record
-from genbench.records.slots import feature_dims, sample_count
+from genbench.records.slots import sample_count
 from genbench.support.text import list_words
 from genbench.tables.cost_notes import of_cost, of_training
 from genbench.tables.groups import Group, variant
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.limits import KIND, LIMIT, entropy_of
+from genbench.tables.pressing import (
+    bare,
+    behind,
+    copying,
+    failed,
+    rank_deficient,
+    ruler_instead,
+    tuning,
+    unranked,
+    warnings,
+)  # fmt: skip
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.ruler import about_text, better_ruler
-from genbench.tables.standings import NO_ERROR
+from genbench.tables.ruler import about_text
 from genbench.tables.verdicts import rulers_of
-from genbench.tables.wording import COPYING, UNRANKED
 
 FEW_SAMPLES = 10_000
 
@@ -29,10 +38,10 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
     """
     metrics = {column.metric for column in columns if column.metric}
     return [
-        *_tuning(group),
-        *_unranked(columns),
-        *_better_ruler(group, columns),
-        *_copying(rows),
+        *tuning(group.records),
+        *unranked(columns),
+        *ruler_instead(group.records, columns),
+        *copying(rows),
         *_references(rows),
         *_extractors(group, columns),
         *_ranks(rows, columns, tested),
@@ -46,50 +55,9 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *of_training(group),
         *_code(rows),
         *_notes(columns, rows),
-        *_warnings(rows),
+        *warnings(rows),
         *_runs(rows, spare),
     ]
-
-
-def _tuning(group: Group) -> Iterator[str]:
-    if group.is_tuning:
-        name, apart = group.records[0].job.dataset, group.records[0].dataset.counts["test"]
-        yield (
-            f"Tuning split: {apart:,} of the training images were held out and stand for the test images, which are "
-            f"not used. Choose options by this table, and report none of it: run the choice on {name} without --tune."
-        )
-
-
-def _unranked(columns: list[Column]) -> Iterator[str]:
-    """Which columns may not rank, and why: what is true of all columns of an extractor is said of it."""
-    told: dict[tuple[str, str], list[Column]] = {}
-    for column in columns:
-        if column.unranked:
-            told.setdefault((column.extractor, column.unranked), []).append(column)
-    for (extractor, why), some in told.items():
-        everything = [column for column in columns if column.extractor == extractor and column.better]
-        names = list_words(metric_named(column.metric).heading for column in some)
-        where = f" ({extractor})" if extractor else ""
-        what = f"{names}{where} {'are' if len(some) > 1 else 'is'} not ranked"
-        if len(some) > 1 and len(some) == len(everything):
-            what = f"{extractor} ranks nothing"
-        yield f"{UNRANKED} {what}: {why.rstrip('.')}."
-
-
-def _better_ruler(group: Group, columns: list[Column]) -> Iterator[str]:
-    refused = {column.extractor: column.unranked for column in columns if column.metric == "fid_test"}
-    record = group.records[0]
-    if text := better_ruler(record.job.dataset, record.dataset.shape, refused):
-        yield text
-
-
-def _copying(rows: list[Row]) -> Iterator[str]:
-    for row in rows:
-        if row.copying:
-            yield (
-                f"{COPYING} {row.name} copies: {row.copying.rstrip('.')}. In every column of samples it ranks behind "
-                "all that do not, and is never ranked 1."
-            )
 
 
 REFERENCE_WORDS = {
@@ -124,7 +92,7 @@ def _extractors(group: Group, columns: list[Column]) -> Iterator[str]:
 def _ranks(rows: list[Row], columns: list[Column], tested: bool) -> Iterator[str]:
     models = [row for row in rows if row.kind == "model"]
     cells = [cell for row in models for cell in row.cells.values()]
-    yield from _bare(models, columns)
+    yield from bare(models, columns)
     if not any(cell.rank for cell in cells):
         return
     if any(cell.best for cell in cells):
@@ -137,24 +105,7 @@ def _ranks(rows: list[Row], columns: list[Column], tested: bool) -> Iterator[str
     yield f"#: rank within its column and block, = if shared: 1 + the number of models {test if tested else apart}."
     if any(cell.rank and cell.interval is None and cell.n_ok == cell.n > 0 for cell in cells):
         yield "Where no model of a column and block has an interval, values are ranked as they stand."
-    if any(cell.rank and cell.n_ok < cell.n for cell in cells):
-        yield "A model with an unfinished seed ranks after all models without one, and is never ranked 1."
-    asked: dict[str, set[int]] = {}
-    for row in models:
-        asked.setdefault(row.block, set()).update(r.job.seed for r in row.records if r.status == "complete")
-    for row in models:
-        if lacking := sorted(asked[row.block] - set(row.seeds)):
-            yield (
-                f"{row.name} was not run with seed{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}, which "
-                "others of its block were: it is compared over common seeds and never ranked 1."
-            )
-
-
-def _bare(models: list[Row], columns: list[Column]) -> Iterator[str]:
-    """Which values are not ranked because no error of theirs is known."""
-    for column in columns:
-        if names := [row.name for row in models if row.cells[column.key].unranked == NO_ERROR]:
-            yield f"{column.heading} of {list_words(names)} is not ranked: {NO_ERROR}."
+    yield from behind(rows, columns)
 
 
 def _errors(rows: list[Row], columns: list[Column]) -> Iterator[str]:
@@ -196,11 +147,7 @@ def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
     if counts and counts[0] < FEW_SAMPLES:
         amount = ", ".join(f"{count:,}" for count in counts)
         yield f"{amount} samples bias FID upwards, by an amount that depends on the model: compare at equal N only."
-    for protocol in protocols:
-        dims = feature_dims(protocol)
-        if dims and any(count <= dims for count in counts):
-            yield f"{counts[0]:,} samples in {dims:,} feature dimensions: a rank-deficient covariance, unreliable FID."
-            break
+    yield from rank_deficient(protocols)
 
 
 def _inception_score(columns: list[Column]) -> Iterator[str]:
@@ -272,22 +219,8 @@ def _notes(columns: list[Column], rows: list[Row]) -> Iterator[str]:
         yield f"{heading}{who}: {note.rstrip('.')}."
 
 
-def _warnings(rows: list[Row]) -> Iterator[str]:
-    """What else is wrong with the samples of which models, in which seeds."""
-    told: dict[tuple[str, str], list[int]] = {}
-    for row in rows:
-        for record in row.records:
-            for sign in record.warnings:
-                if sign != row.copying:
-                    told.setdefault((row.name, sign), []).append(record.job.seed)
-    for (name, sign), seeds in told.items():
-        yield f"Warning, {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {sign}."
-
-
 def _runs(rows: list[Row], spare: list[Record]) -> Iterator[str]:
-    for row in rows:
-        if row.note:
-            yield f"{row.name}: {row.n_ok} of {row.n} seeds finished; {row.note.rstrip('.: ')}."
+    yield from failed(rows)
     for label, settings in variants(row.records[0] for row in rows if row.kind == "model").items():
         yield f"The rows of {label} differ in {', '.join(settings)}."
     for name in sorted({f"{record.job.label} seed {record.job.seed}" for record in spare}):

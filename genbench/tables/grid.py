@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,12 +16,13 @@ LONGEST_NAME = 40
 
 @dataclass
 class Ink:
-    """How one format escapes words and marks the best value, a footnote and a row that is not ranked."""
+    """How one format escapes words and numbers, and marks the best value, a footnote and a row that is not ranked."""
 
     escape: Callable[[str], str]
     best: str
     mark: str
     aside: str
+    number: Callable[[str], str]
 
 
 Entry = list[str]
@@ -66,7 +68,7 @@ def _entry(grid: Grid, column: Column, row: Row) -> Entry:
     """The column's one entry for a row: `a`, or `a (b)` if it has two parts, over the interval and rank of `a`."""
     parts = [_part(grid, row.cells[key], style) for key, style in zip(column.keys, column.styles)]
     value = parts[0] if len(parts) == 1 or len(set(parts)) == 1 else f"{parts[0]} ({parts[1]})"
-    detail = grid.ink.escape(detail_text(row.cells[column.key], column.styles[0]))
+    detail = grid.ink.number(detail_text(row.cells[column.key], column.styles[0]))
     if row.cells[column.key].interval is None:
         return [f"{value} {detail}".rstrip()]
     return [value, detail] if detail else [value]
@@ -76,7 +78,7 @@ def _part(grid: Grid, cell: Cell, style: str) -> str:
     ink = grid.ink
     if not has_value(cell):
         return ink.escape(DASH) + grid.mark(cell.note)
-    written = ink.escape(value_text(cell, style))
+    written = ink.number(value_text(cell, style))
     marked = ink.best.format(written) if cell.best else written
     return marked + grid.mark(cell.flag) if cell.flag else marked
 
@@ -85,6 +87,13 @@ def in_two(heading: str) -> tuple[str, str]:
     """What stands before the parenthesis that ends a heading, and what after; all and nothing if none does."""
     head, _, rest = heading.partition(" (")
     return (head, rest) if rest.endswith(")") else (heading, "")
+
+
+def heading_lines(heading: str, size: int) -> list[str]:
+    """The heading in lines of `size`; an extractor or unit in parentheses begins a line."""
+    head, rest = in_two(heading)
+    parts = [head, f"({rest}"] if rest else [head]
+    return [line for part in parts for line in textwrap.wrap(part, size, break_long_words=False)]
 
 
 def best_words(note: str, mark: str) -> str:

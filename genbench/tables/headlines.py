@@ -13,6 +13,7 @@ from genbench.tables.cost_notes import device_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.panels import Panel, leading_panels
 from genbench.tables.ranking import LEAST_SEEDS
+from genbench.tables.standings import of_samples
 from genbench.tables.wording import value_text
 
 
@@ -55,6 +56,15 @@ class Headline:
         return self.panel.title
 
     @property
+    def sentence(self) -> str:
+        """`gan has the lowest FID test, 83.40; ddpm, 118.0, is next: 1.41 times as high.`, or why nobody wins."""
+        if not self.winner:
+            return f"No winner. {self.sure}"
+        among = {None: "", "": " of the exact values", "<=": " of the bounds"}[self.panel.relation]
+        margin = f"; {self.margin}" if self.margin else ""
+        return f"{self.winner} has the {self.best} {self.metric}{among}, {self.value}{margin}."
+
+    @property
     def column(self) -> str:
         return self.panel.column.heading
 
@@ -70,7 +80,7 @@ class Headline:
 
 
 def headlines(tables: Iterable[Table]) -> list[Headline]:
-    """One per group, block and extractor of the full tables, by FID or the next metric that may rank.
+    """One per group, block and extractor of the tables, by FID or the next metric that may rank.
 
     One none of whose models has a value over all its seeds says so, and so does one in which nothing may rank.
     """
@@ -209,7 +219,9 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
     elif min(best.n, max(row.n for row in rivals)) == 1:
         tied = [row.name for row in _tied(panel, best, whole)]
         sentences += [f"Within the single run, {list_words([best.name, *tied])} overlap: a tie."] if tied else []
-        sentences.append("One seed per model: the order of close models may be due to the seed alone.")
+        lone = [row.name for row in (best, *rivals) if row.n == 1]
+        of = "per model" if len(lone) > len(rivals) else f"of {list_words(lone)}"
+        sentences.append(f"One seed {of}: the order of close models may be due to the seed alone.")
     else:
         sentences.append(_how_known(panel, best, rivals))
     return " ".join(sentences)
@@ -217,8 +229,10 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
 
 def _discount(panel: Panel, row: Row) -> str:
     """Why a row with a better value is not ahead."""
-    if row.copying:
+    if row.copying and of_samples(panel.column):
         return f", but {row.copying.rstrip('.')}"
+    if panel.cell(row).flag:
+        return ", which is impossible"
     if why := panel.cell(row).unranked:
         return f", but {why}"
     return f" over the {row.n_ok} of {row.n} runs that finished" if row.n_ok < row.n else " over fewer seeds"

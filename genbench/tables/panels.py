@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from genbench.metrics import metrics_in
+from genbench.metrics.likelihood import TEST
 from genbench.support.text import printable, shortened
-from genbench.tables.layout import Cell, Column, Row, Table
+from genbench.tables.layout import Cell, Column, Relation, Row, Table
+from genbench.tables.standings import of_samples
 
 LONGEST_DATASET, MOST_DIFFERING = 30, 40
 """Characters of a title."""
@@ -22,15 +24,22 @@ def rows_of(tables: Iterable[Table]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Panel:
-    """The models ranked in one block of one column of one table."""
+    """The models ranked in one block of one column of one table; `relation`: only its exact values, or only bounds."""
 
     table: Table
     block: str
     column: Column
+    relation: Relation | None = None
 
     @property
     def rows(self) -> list[Row]:
-        return [row for row in self.table.rows if row.kind == "model" and row.block == self.block]
+        return [
+            row
+            for row in self.table.rows
+            if row.kind == "model"
+            and row.block == self.block
+            and (self.relation is None or self.cell(row).relation == self.relation)
+        ]
 
     @property
     def title(self) -> str:
@@ -44,9 +53,11 @@ class Panel:
         return next((self.cell(row) for row in self.table.rows if row.kind == kind), None)
 
     def contends(self, row: Row) -> bool:
-        """Whether a row may win: it has a value over all its seeds that may rank, and does not copy."""
+        """Whether a row may win: it has a value over all its seeds that may rank, and wins nothing by copying."""
         cell = self.cell(row)
-        return cell.value is not None and cell.n_ok == row.n and not cell.unranked and not row.copying
+        if cell.value is None or cell.n_ok < row.n or cell.unranked or cell.flag:
+            return False
+        return not (row.copying and of_samples(self.column))
 
     def missing(self, drawn: set[str]) -> list[str]:
         """Which runs are not drawn, and why: no failure leaves a plot silently."""
@@ -69,21 +80,44 @@ def panels(tables: Iterable[Table], metric: str) -> list[Panel]:
 
 
 def leading_panels(tables: Iterable[Table]) -> list[Panel]:
-    """The panels of FID or, where that may not rank, of the first metric of the same features that a headline may take.
+    """The panels that name a winner, one for each group, block and extractor.
 
-    Where none of these may rank, those of FID, whose column says why; they come last.
+    Each is of FID or, where that may not rank or was not measured, of the first metric of the same features that a
+    headline may take. Where none of these may rank, it is FID's, whose column says why; these come last. A block that
+    has none of these metrics is led by its likelihoods.
     """
-    first, *others = metrics_in("headline")
-    found = [_leading(panel, others) for panel in panels(tables, first)]
+    found = [
+        panel
+        for table in tables
+        if not table.published
+        for block in blocks_of(table)
+        for panel in _by_samples(table, block) or _by_likelihood(table, block)
+    ]
     return sorted(found, key=lambda panel: bool(panel.column.unranked))
 
 
-def _leading(panel: Panel, others: list[str]) -> Panel:
-    if not panel.column.unranked:
-        return panel
-    own = [column for column in panel.table.columns if column.extractor == panel.column.extractor]
-    able = (column for metric in others for column in own if column.metric == metric and not column.unranked)
-    return replace(panel, column=next(able, panel.column))
+def _by_samples(table: Table, block: str) -> list[Panel]:
+    """A panel for each extractor, if the metrics of samples apply to any model of the block."""
+    able: dict[str, list[Column]] = {}
+    for metric in metrics_in("headline"):
+        for column in table.columns:
+            if column.metric == metric:
+                able.setdefault(column.extractor, []).append(column)
+    leading = [next((one for one in some if not one.unranked), some[0]) for some in able.values()]
+    found = [Panel(table, block, column) for column in leading]
+    return [panel for panel in found if any(panel.cell(row).status != "not_applicable" for row in panel.rows)]
+
+
+def _by_likelihood(table: Table, block: str) -> list[Panel]:
+    """The panel of likelihoods, or one of exact values and one of bounds: these are ranked apart, estimates never."""
+    column = next((column for column in table.columns if column.metric == TEST), None)
+    if column is None:
+        return []
+    panel = Panel(table, block, column)
+    kinds = {panel.cell(row).relation for row in panel.rows if panel.cell(row).value is not None}
+    if len(kinds) == 1 and "~" not in kinds:
+        return [panel]
+    return [replace(panel, relation=kind) for kind in ("", "<=") if kind in kinds]
 
 
 def blocks_of(table: Table) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 from genbench.support.text import DASH, STYLES, number
@@ -18,23 +19,29 @@ WITHOUT_ERROR = ("si", "flops", "count", "bytes")
 WITHOUT_INTERVAL = (*WITHOUT_ERROR, "seconds")
 
 
-def value_text(cell: Cell, style: str) -> str:
-    """`≤ 1.412 ± 0.003 se`: what a cell with a value or a range says, without marks."""
+def value_text(cell: Cell, style: str, digits: int = 0) -> str:
+    """`≤ 1.412 ± 0.003 se`: what a cell with a value or a range says, without marks.
+
+    With `digits`, no more decimals than give the error so many significant digits.
+    """
     if cell.printed:
         return RELATIONS[cell.relation] + cell.printed
     if cell.value is None:
         low, high = cell.interval or (0.0, 0.0)
         return f"{number(low, style)}{DASH}{number(high, style)}"
     error = cell.spread if cell.spread is not None else cell.stderr
-    written = RELATIONS[cell.relation] + number(cell.value, style)
+    relation, written = RELATIONS[cell.relation], number(cell.value, style)
     if error is None or style in WITHOUT_ERROR:
-        return written
+        return relation + written
     shown = STYLES[style](error, cell.value)
+    places = max(0, digits - 1 - math.floor(math.log10(error))) if error > 0 else 0
+    if digits and error > 0 and places < len(written.partition(".")[2]) and style != "days":
+        written, shown = f"{cell.value:,.{places}f}", f"{error:,.{places}f}"
     if error > 0 and not any(digit in "123456789" for digit in shown):
         if style == "seconds":
-            return written
+            return relation + written
         shown = f"<{shown[:-1]}1"
-    return f"{written} ± {shown}" + ("" if cell.spread is not None else " se")
+    return f"{relation}{written} ± {shown}" + ("" if cell.spread is not None else " se")
 
 
 def detail_text(cell: Cell, style: str) -> str:

@@ -27,8 +27,21 @@ def formats() -> dict[str, Format]:
     return dict(sorted(found.items(), key=lambda named: (named[1].place, named[0])))
 
 
-def render(tables: Iterable[Table], format: str) -> str:
-    """The tables in the format of this name. Raises BadInput if there is none."""
+def render_compact(tables: Iterable[Table], format: str, room: int = 80) -> str:
+    """The tables in the format of this name, a line per row: on a terminal of `room` columns, or as a page has room.
+
+    Raises BadInput if that is not for tables to be looked at.
+    """
+    write = formats()[format].write_compact if format in FORMATS else None
+    if write is None:
+        able = [name for name, known in formats().items() if known.write_compact]
+        raise BadInput(f"--compact --format {format}", f"--compact is for {', '.join(able)}; --columns is for all")
+    return write(list(tables), room)
+
+
+def render(tables: Iterable[Table], format: str, room: int | None = None) -> str:
+    """The tables in the format of this name, for a terminal of `room` columns if any. Raises BadInput if unknown."""
     if format not in FORMATS:
         raise BadInput(f"--format {format}", did_you_mean(format, set(FORMATS)))
-    return formats()[format].write(list(tables))
+    entry = formats()[format]
+    return entry.write_in(list(tables), room) if room and entry.write_in else entry.write(list(tables))

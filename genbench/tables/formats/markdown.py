@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genbench.support.text import printable
+from genbench.tables.compact import Compact, compact, fit
 from genbench.tables.filled import filled
 from genbench.tables.format import Format
 from genbench.tables.grid import Ink, best_words, grid_of
@@ -14,7 +15,9 @@ def _escape_markdown(text: str) -> str:
     return "".join(entities.get(c, f"\\{c}" if c in r"\`*_{}[]#$~" else c) for c in text)
 
 
-MARKDOWN = Ink(escape=_escape_markdown, best="**{}**", mark=" <sup>{}</sup>", aside="*{}*")
+LINE = 100
+"""Characters of a line of a compact table."""
+MARKDOWN = Ink(escape=_escape_markdown, best="**{}**", mark=" <sup>{}</sup>", aside="*{}*", number=_escape_markdown)
 
 
 def write(tables: list[Table]) -> str:
@@ -36,8 +39,29 @@ def _markdown_table(table: Table) -> str:
     return "\n".join(out)
 
 
+def write_compact(tables: list[Table], room: int) -> str:
+    texts = [_markdown_table(table) if table.published else _markdown_compact(compact(table)) for table in tables]
+    return "\n\n".join(texts) + "\n"
+
+
+def _markdown_compact(given: Compact) -> str:
+    count, longest = fit(given, MARKDOWN, len, 3, LINE)
+    grid = given.grid(MARKDOWN, count, longest)
+    names = given.name_column + 1
+    out = [f"**{_escape_markdown(printable(given.title()))}**", ""]
+    out += [_pipes([heading.replace("\n", "<br>") for heading in grid.headings])]
+    out += [_pipes([*["---"] * names, *["---:"] * (len(grid.headings) - names)])]
+    for block, rows in grid.blocks:
+        if block:
+            out.append(_pipes(["", f"***{block}***", *[""] * (len(grid.headings) - 2)][1 - given.name_column :]))
+        out += [_pipes([entry[0] for entry in row]) for row in rows]
+    marked = [f"{i}. {_escape_markdown(printable(note))}" for i, note in grid.notes.numbered()]
+    sentences = [f"- {_escape_markdown(printable(text))}" for text in (*given.sentences(), *given.notes(count, "bold"))]
+    return "\n".join([*out, "", *marked, *([""] if marked else []), *sentences])
+
+
 def _pipes(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-FORMAT = Format(".md", 20, write, per_dataset=True)
+FORMAT = Format(".md", 20, write, per_dataset=True, write_compact=write_compact)
