@@ -12,7 +12,6 @@ from genbench.cli.options import FILE_OR_NAME, FULL, JSON, PATH, PLUGIN, RUNS
 from genbench.cli.streams import show, terminal_columns
 from genbench.support.errors import together
 from genbench.support.seeds import MAX_SEED
-from genbench.support.text import plain
 from genbench.tables.formats import FORMATS
 from genbench.tables.layouts import LAYOUTS
 
@@ -72,27 +71,29 @@ def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> No
 
 
 @click.command()
-@click.argument("run_a", type=PATH)
-@click.argument("run_b", type=PATH)
-@JSON
-def compare(run_a: Path, run_b: Path, as_json: bool) -> None:
-    """Show what differs between two runs: configuration, protocol, environment, numbers."""
-    from genbench.commands.compare import differences
-    from genbench.records.record_files import load_each
-    from genbench.tables.wording import UNRANKED
+@click.argument("runs", nargs=-1, required=True, type=PATH, metavar="RUN_A RUN_B | RUNS...")
+@click.option("--labels", nargs=2, metavar="A B", help="Two labels of RUNS, over the seeds that both were run with.")
+@click.option("--format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--raw", is_flag=True, help="Only the list of everything in the two records that differs.")
+@click.option("--json", "as_json", is_flag=True, help="That list as strict JSON; --format json is the head to head.")
+def compare(runs: tuple[Path, ...], labels: tuple[str, str] | None, format: str, raw: bool, as_json: bool) -> None:
+    """Two runs head to head, or two labels: which is better in what, how sure that is, at what cost, and what differs.
 
-    rows = differences(*load_each([run_a, run_b]))
+    Numbers of different datasets or protocols are never compared. Of labels with several seeds, the list of differences
+    is that of the first seed that both were run with.
+    """
+    from genbench.commands.compare import compared
+    from genbench.tables.formats.text import WIDTH
+
+    found, comparisons = compared(runs, labels)
     if as_json:
-        show_json(rows)
-        return
-    for row in rows:
-        key = f"{row['key']} {UNRANKED}" if row["unranked"] else row["key"]
-        show(plain(f"{key:48} {row['a']!s:>28} {row['b']!s:>28}"))
-    for row in rows:
-        if row["unranked"]:
-            show(plain(f"{UNRANKED} {row['key'].removeprefix('measurements.')} may not rank: {row['unranked']}"))
-    if not rows:
-        show("no difference")
+        show_json([row for comparison in comparisons for row in comparison.rows])
+    elif format == "json":
+        show_json({"comparisons": [comparison.as_dict() for comparison in comparisons]})
+    else:
+        room = terminal_columns() or WIDTH
+        show("\n\n".join(comparison.raw() if raw else comparison.text(room) for comparison in comparisons))
+    raise SystemExit(show_left_out(found, as_json or format == "json"))
 
 
 @click.command()

@@ -95,7 +95,7 @@ def _rows(group: Group, columns: list[Column]) -> list[Row]:
     names = row_names([views[0].record for views in families.values()])
     keys = [key for column in columns for key in column.keys]
     return [
-        _row(name, sorted(views, key=lambda v: v.record.job.seed), keys)
+        row_of(name, sorted(views, key=lambda v: v.record.job.seed), keys)
         for name, views in zip(names, families.values())
     ]
 
@@ -126,7 +126,8 @@ def _distinguishing(own: dict[str, str], rivals: list[dict[str, str]]) -> str:
     return ", ".join(telling)
 
 
-def _row(name: str, views: list[View], keys: list[Slot]) -> Row:
+def row_of(name: str, views: list[View], keys: list[Slot]) -> Row:
+    """The row of the runs of one model, by seed, with a cell for each key."""
     first = views[0].record
     kind: Kind = first.job.model if is_reference(first) else "model"  # type: ignore[assignment]
     block = "" if kind != "model" else first.job.block

@@ -116,6 +116,25 @@ def without_error(entrants: list[Entrant]) -> set[str]:
     return bare if len(bare) < len(compared) else set()
 
 
+def difference(a: Entrant, b: Entrant) -> tuple[float, Interval | None]:
+    """The mean of a - b with its 95 % interval, None if that is not known; both have a value.
+
+    Over at least two common seeds that is Student's, of the paired differences. Of two single runs the intervals within
+    them are combined, as those of independent errors; of other runs without common seeds nothing is known.
+    """
+    if len(seeds := _common(a, b)) > 1:
+        differences = [a.measured[seed] - b.measured[seed] for seed in seeds]
+        return mean_and_spread(differences)[0], interval_over_seeds(differences)
+    (ours, own), (theirs, other) = (
+        (mean_and_spread([*e.measured.values()])[0], next(iter(e.ranges.values()), None)) for e in (a, b)
+    )
+    apart = ours - theirs
+    if own is None or other is None or len(a.measured) + len(b.measured) > 2:
+        return apart, None
+    below, above = math.hypot(ours - own[0], other[1] - theirs), math.hypot(own[1] - ours, theirs - other[0])
+    return apart, (apart - below, apart + above)
+
+
 def _common(a: Entrant, b: Entrant) -> list[Seed]:
     return sorted(a.measured.keys() & b.measured.keys())
 

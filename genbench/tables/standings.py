@@ -45,7 +45,7 @@ def _rank(members: dict[int, Row], column: Column, relation: str, marks: Marks) 
         marks |= {(i, column.key): {"unranked": column.unranked} for i, cell in cells.items() if cell.value is not None}
         return []
     entrants = [
-        _entrant(str(i), members[i], cell, of_samples(column))
+        entrant_of(str(i), members[i], cell, of_samples(column))
         for i, cell in cells.items()
         if (cell.relation == relation and cell.value is not None and not cell.flag) or _failed(members[i], cell)
     ]
@@ -81,7 +81,7 @@ def _failed(row: Row, cell: Cell) -> bool:
     return cell.value is None and (row.n_ok == 0 or cell.status in ("failed", "diverged"))
 
 
-def _entrant(name: str, row: Row, cell: Cell, of_samples: bool) -> Entrant:
+def entrant_of(name: str, row: Row, cell: Cell, of_samples: bool) -> Entrant:
     """The row's runs by seed; a run that did not finish has no value, whatever it measured or cost."""
     seen: Counter[int] = Counter()
     values: dict[Seed, float | None] = {}

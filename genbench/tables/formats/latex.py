@@ -49,12 +49,12 @@ def _sentence(text: str) -> str:
 
 
 def points(text: str) -> float:
-    """About how wide a text is in 9-point Computer Modern, its bold digits included."""
-    return sum(3.6 if c in SLIM else 7.8 if c in BROAD else 7.0 if c.isupper() else 5.3 for c in text)
+    """About how wide a text is in 9-point Computer Modern Roman."""
+    return sum(3.2 if c in SLIM else 7.6 if c in BROAD else 6.8 if c.isupper() else 4.8 for c in text)
 
 
-PLAIN = Ink(escape=str, best="{}", mark="{}", aside="{}", number=str)
-"""What widths are measured of."""
+PLAIN = Ink(escape=str, best="{}**", mark="{}", aside="{}", number=str)
+"""What widths are measured of; in bold type a number is wider by about two letters."""
 LATEX = Ink(
     escape=_escape_latex, best=r"\textbf{{{}}}", mark=r"\textsuperscript{{{}}}", aside=r"\textit{{{}}}", number=_number
 )
