@@ -171,7 +171,9 @@ def test_frames_and_comparisons_have_the_reason():
 
 def test_the_comparison_of_two_runs_says_it_on_the_terminal(genbench, tmp_path):
     runs = write_runs(suite("precision")[:2], tmp_path / "runs")
-    text = genbench("compare", *(str(record.folder) for record in runs)).out
+    folders = [str(record.folder) for record in runs]
+    assert f"† precision: {WHY}." in " ".join(genbench("compare", *folders).out.split())
+    text = genbench("compare", *folders, "--raw").out
     assert f"measurements.precision ({NAME}) †" in text
     assert f"† precision ({NAME}) may not rank: {WHY}" in text
 

@@ -141,7 +141,7 @@ def _by_place(label: str, rows: list[tuple[str, list[Record]]]) -> dict[tuple[st
         record = records[0]
         place = record.dataset.name, record.dataset.digest, record.job.block
         if place in found:
-            several = " or ".join(repr(name) for name, _ in named)
+            several = " or ".join(repr(name) for name in sorted(name for name, _ in named))
             raise BadInput(f"--labels: {label!r} stands for several rows", f"give one row's whole name: {several}")
         found[place] = Side(label, tuple(sorted(records, key=lambda record: record.job.seed)))
     return found
@@ -168,7 +168,7 @@ def in_words(rows: Iterable[Mapping[str, Any]], a: str, b: str) -> list[str]:
     for row in rows:
         key = str(row["key"])
         topic = next((topic for prefix, topic in TOPICS.items() if key.startswith(prefix)), "")
-        if not topic:
+        if not topic or key == "job.label":
             continue
         name = key.removeprefix(next(prefix for prefix in TOPICS if key.startswith(prefix)))
         if row["a"] is None or row["b"] is None:

@@ -26,7 +26,7 @@ IN_RUN = " se"
 """What follows an error within a single run."""
 LEAST_NAME, FIRST = 12, 3
 """Characters that a name keeps when it gives way to the first columns, and how many these are."""
-LEAST_HEADING = 8
+LEAST_HEADING = 10
 MOST_NOTES = 12
 LATER = (
     "images_per_second", "flops", "precision", "recall", "kid_test", "inception_score", "parameters", "fid_train",
@@ -186,7 +186,7 @@ class Compact:
         shown, rows = list(self.columns[:count]), self.rows
         keys = [column.key for column in shown if column.metric.startswith("fid")]
         settings = [self.table.protocols.get(row.cells[key].protocol, {}) for key in keys for row in rows]
-        told = [head.sure for head in self.heads if head.winner]
+        told = [doubt for head in self.heads if head.winner for doubt in head.doubts]
         told += [f"Memorised: {head.memorised}." for head in self.heads if head.memorised]
         told += rank_deficient(settings)
         told += pressing(shown, rows, list(self.table.columns))

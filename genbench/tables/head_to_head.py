@@ -57,7 +57,7 @@ class Side:
 class Difference:
     """A metric of both: `value` is the mean of a - b, with its 95 % interval if that is known.
 
-    `better` is the side that a table would rank before the other; if neither is known to be better, `why` says the
+    `better` is the side that the whole interval is in favour of; if neither is known to be better, `why` says the
     reason. `p` is that of the paired test, None if there are too few common seeds for one.
     """
 
@@ -71,10 +71,9 @@ class Difference:
     p: float | None = None
 
     @property
-    def hints(self) -> bool:
-        """Whether the interval of the difference leaves out 0 although the two tie."""
-        tie = self.a.rank is not None and self.a.rank == self.b.rank
-        return tie and self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+    def tied_in_tables(self) -> bool:
+        """Whether a table gives both one rank, by their own intervals, although one is better by the difference."""
+        return bool(self.better) and self.a.rank is not None and self.a.rank == self.b.rank
 
 
 @dataclass(frozen=True)
@@ -238,13 +237,13 @@ def _difference(rows: Sequence[Row], column: Column, pairs: dict[Slot, Pair]) ->
     entrants = [entrant_of(row.name, row, cell, of_samples(column)) for row, cell in zip(rows, (a, b))]
     value, interval = difference(*entrants)
     pair = pairs.get(column.key)
-    why = _unknown(rows, column, entrants, pair)
-    better: Winner = "" if why or a.rank is None or b.rank is None else "a" if a.rank < b.rank else "b"
+    why = _unable(rows, column, entrants) or _undecided(entrants, interval, pair)
+    better: Winner = "" if why else "a" if (value < 0) == (column.better == "lower") else "b"
     return Difference(column, a, b, value, interval, better, why, pair.p if pair else None)
 
 
-def _unknown(rows: Sequence[Row], column: Column, entrants: list[Entrant], pair: Pair | None) -> str:
-    """Why neither is known to be better; "" if one is."""
+def _unable(rows: Sequence[Row], column: Column, entrants: list[Entrant]) -> str:
+    """Why neither may be better, whatever the values; "" if one may."""
     a, b = (row.cells[column.key] for row in rows)
     if column.better is None:
         return "neither direction is better"
@@ -261,11 +260,18 @@ def _unknown(rows: Sequence[Row], column: Column, entrants: list[Entrant], pair:
             return f"{row.name} copies images: {row.copying.rstrip('.')}"
         if not entrant.whole:
             return f"{row.name} has no value for some of its seeds"
-    if not entrants[0].measured.keys() & entrants[1].measured.keys():
-        return "no seed in common"
-    if a.rank != b.rank:
+    return ""
+
+
+def _undecided(entrants: list[Entrant], interval: Interval | None, pair: Pair | None) -> str:
+    """Why the values do not tell which is better; "" if they do."""
+    a, b = entrants
+    if interval is None:
+        alone = len(a.measured) == len(b.measured) == 1
+        return "no error is known" if alone or a.measured.keys() & b.measured.keys() else "no seed in common"
+    if not interval[0] <= 0 <= interval[1]:
         return ""
-    return f"paired t-test over {pair.seeds} seeds, p = {pair.p:.2g}" if pair else "the two intervals overlap"
+    return f"paired t-test over {pair.seeds} seeds, p = {pair.p:.2g}" if pair else "0 is within the interval"
 
 
 def _costs(rows: Sequence[Row]) -> Iterable[Spent]:

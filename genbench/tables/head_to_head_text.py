@@ -25,7 +25,9 @@ def text_of(match: HeadToHead, differs: Sequence[str], room: int) -> str:
         out += ["", *_fitting(_metric_tables(match, names), room)]
         out += _wrapped(_notes(match), room)
     if match.costs:
-        out += ["", *_table([["cost", *names, f"{names[1]} / {names[0]}"], *map(_cost_line, match.costs)], room)]
+        lines = [_cost_line(cost) for cost in match.costs]
+        ratios = (f"{names[1]} / {names[0]}", "ratio")
+        out += ["", *_fitting([[["cost", *names, ratio], *lines] for ratio in ratios], room)]
     return "\n".join([*out, "", *_wrapped(["What differs:", *differs], room)])
 
 
@@ -83,10 +85,10 @@ def _notes(match: HeadToHead) -> list[str]:
         if d.why and d.column.better and (match.rivals or d.column.unranked):
             reasons.setdefault(d.why, []).append(f"{UNRANKED} " * bool(d.column.unranked) + heading(d.column))
     told += [f"{', '.join(dict.fromkeys(names))}: {why}." for why, names in reasons.items()]
-    if hinting := [heading(d.column) for d in match.differences if d.hints]:
+    if tied := [heading(d.column) for d in match.differences if d.tied_in_tables]:
         told.append(
-            f"The interval of the difference leaves out 0 in {', '.join(dict.fromkeys(hinting))}, but as in tables one "
-            "is better with few seeds only if the two intervals do not overlap."
+            f"In a table, which compares many models, the two tie in {', '.join(dict.fromkeys(tied))}: their own "
+            "intervals overlap."
         )
     return told
 

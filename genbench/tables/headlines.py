@@ -46,10 +46,15 @@ class Headline:
     margin: str = ""
     cost: str = ""
     scale: str = ""
-    sure: str = ""
+    doubts: tuple[str, ...] = ()
     ruler: str = ""
     memorised: str = ""
     rows: list[Standing] = field(default_factory=list)
+
+    @property
+    def sure(self) -> str:
+        """How far the first place can be trusted, or why there is none."""
+        return " ".join(self.doubts)
 
     @property
     def title(self) -> str:
@@ -95,13 +100,13 @@ def _headline(panel: Panel) -> Headline:
     first = [row for row in whole if panel.cell(row).best] if ranked else whole
     told = {"scale": _scale(panel), "ruler": _ruler(panel), "memorised": _memorised(panel)}
     if not first:
-        return Headline(panel, sure=_no_winner(panel, measured), rows=standings(panel, None), **told)
+        return Headline(panel, doubts=(_no_winner(panel, measured),), rows=standings(panel, None), **told)
     best = first[0]
     cell, tied = panel.cell(best), _tied(panel, best, whole)
     cost = "; ".join(f"{row.name}: {cost_words(row)}" for row in (best, *tied)) if tied else cost_words(best)
     return Headline(
         panel, best.name, value_text(cell, _style(panel)), cell.protocol, _margin(panel, best, whole), cost,
-        sure=_sure(panel, best, whole, measured), rows=standings(panel, cell.value), **told,
+        doubts=tuple(_doubts(panel, best, whole, measured)), rows=standings(panel, cell.value), **told,
     )  # fmt: skip
 
 
@@ -206,7 +211,7 @@ def cost_words(row: Row) -> str:
     return f"{', '.join(words)}, on {device_words(row.records[0])}"
 
 
-def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str:
+def _doubts(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> list[str]:
     """How far the first place can be trusted."""
     sentences = []
     for row in measured:
@@ -224,7 +229,7 @@ def _sure(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> str
         sentences.append(f"One seed {of}: the order of close models may be due to the seed alone.")
     else:
         sentences.append(_how_known(panel, best, rivals))
-    return " ".join(sentences)
+    return sentences
 
 
 def _discount(panel: Panel, row: Row) -> str:

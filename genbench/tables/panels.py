@@ -126,9 +126,10 @@ def blocks_of(table: Table) -> list[str]:
 
 
 def title_of(table: Table, block: str) -> str:
-    """`digits, unconditional`, and by what it is apart from other groups of its dataset."""
+    """`digits, unconditional`, without a block `digits`, and by what it is apart from other groups of its dataset."""
     apart = f"; {shortened(printable(table.differs), MOST_DIFFERING)}" if table.differs else ""
-    return f"{shortened(printable(table.dataset), LONGEST_DATASET)}, {block.lower()}{apart}"
+    where = f", {block.lower()}" if block else ""
+    return f"{shortened(printable(table.dataset), LONGEST_DATASET)}{where}{apart}"
 
 
 def unfinished(rows: Iterable[Row]) -> list[str]:

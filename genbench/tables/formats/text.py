@@ -53,12 +53,12 @@ def _text_compact(given: Compact, room: int) -> str:
     """A line per row, the winner, and what misleads; columns that were asked for are cut into pieces if too wide."""
     count, longest = fit(given, TEXT, width, GAP, room)
     grid = given.grid(TEXT, count, longest)
-    out = textwrap.wrap(printable(given.title()), room)
+    out = textwrap.wrap(printable(given.title()), room, break_on_hyphens=False)
     heads = [heading.split("\n") for heading in grid.headings]
     out += _text_pieces(grid, heads, given.fixed, [given.name_column], room)
     marked = [f"[{i}] {note}" for i, note in grid.notes.numbered()]
     for note in [*given.sentences(), *marked, *given.notes(count, "*")]:
-        out += textwrap.wrap(printable(note), room, subsequent_indent="  ")
+        out += textwrap.wrap(printable(note), room, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(out)
 
 
