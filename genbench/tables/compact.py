@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from genbench.metrics import metric_named
 from genbench.metrics.likelihood import TEST
 from genbench.records.slots import Slot
 from genbench.support.text import DASH, list_words, printable
@@ -20,7 +19,7 @@ from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.layouts import CHOSEN, FULL
 from genbench.tables.panels import blocks_of, title_of
 from genbench.tables.pressing import pressing, rank_deficient
-from genbench.tables.wording import WITHOUT_ERROR, copying_mark, has_value, heading_text, value_text
+from genbench.tables.wording import WITHOUT_ERROR, copying_mark, has_value, heading_text, metric_words, value_text
 
 IN_RUN = " se"
 """What follows an error within a single run."""
@@ -138,8 +137,7 @@ class Compact:
 
     def heading(self, column: Column) -> str:
         """`FID test ↓`, with the extractor if there are several."""
-        entry = metric_named(column.metric)
-        words = column.heading if not column.metric or len(column.keys) > 1 else entry.heading
+        words = column.heading if not column.metric or len(column.keys) > 1 else metric_words(column)
         words = "bits/dim" if column.keys == (Slot(TEST),) else words
         extractor = f" ({column.extractor})" if column.extractor and self.several_extractors else ""
         return heading_text(replace(column, heading=words + extractor))
@@ -186,7 +184,7 @@ class Compact:
         shown, rows = list(self.columns[:count]), self.rows
         keys = [column.key for column in shown if column.metric.startswith("fid")]
         settings = [self.table.protocols.get(row.cells[key].protocol, {}) for key in keys for row in rows]
-        told = [doubt for head in self.heads if head.winner for doubt in head.doubts]
+        told = [doubt for head in self.heads if head.winner and not head.alone for doubt in head.doubts]
         told += [f"Memorised: {head.memorised}." for head in self.heads if head.memorised]
         told += rank_deficient(settings)
         told += pressing(shown, rows, list(self.table.columns))
@@ -200,7 +198,7 @@ class Compact:
         cells = [row.cells[key] for row in self.rows for column in shown for key in column.keys]
         signs = []
         if self._has_ranks:
-            by = dict.fromkeys(metric_named(column.metric).heading for column in self.leads.values())
+            by = dict.fromkeys(metric_words(column) for column in self.leads.values())
             shared = ", = if shared" if any(row.cells[self.leads[row.block].key].tied for row in self._ranked) else ""
             signs.append(f"#: rank by {list_words(by)}{shared}")
         signs += [f"{best}: no model is known to be better"] if best and any(cell.best for cell in cells) else []

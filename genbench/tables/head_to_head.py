@@ -11,9 +11,10 @@ from typing import Literal
 from genbench.metrics import is_likelihood, metric_named, metrics_in
 from genbench.records.record import Record
 from genbench.records.slots import Slot, flatten, slot_of
-from genbench.tables.build import row_of
+from genbench.tables.build import in_words_of, row_of
 from genbench.tables.columns import COSTS
 from genbench.tables.copying import telling
+from genbench.tables.cost_notes import device_words
 from genbench.tables.groups import Group, View, is_reference
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Column, Row
@@ -22,7 +23,7 @@ from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.ranking import LEAST_SEEDS, Entrant, Pair, difference
 from genbench.tables.standings import entrant_of, of_samples, ranked
 from genbench.tables.verdicts import judged
-from genbench.tables.wording import device_words
+from genbench.tables.wording import metric_words
 
 Winner = Literal["", "a", "b"]
 TOLD = {
@@ -214,7 +215,7 @@ def _settings(side: Side, protocol: str) -> dict[str, object]:
 
 def _ranked(a: Side, b: Side, group: Group) -> tuple[list[Row], list[Column], dict[Slot, Pair]]:
     """The two as rows of the full table, ranked by its rules."""
-    columns = [judged(column, group) for column in layouts()[FULL].columns(group)]
+    columns = [in_words_of(group, judged(column, group)) for column in layouts()[FULL].columns(group)]
     keys = [key for column in columns for key in column.keys]
     split = [group.views[: len(a.records)], group.views[len(a.records) :]]
     rows = [row_of(side.name, sorted(own, key=_seed), keys) for side, own in zip((a, b), split)]
@@ -311,7 +312,7 @@ def _headings(found: Iterable[Difference]) -> str:
 
 def heading(column: Column) -> str:
     """`FID test`, `bits/dim test`: a metric in a sentence."""
-    words = metric_named(column.metric).heading
+    words = metric_words(column)
     return words.replace("NLL", "bits/dim") if is_likelihood(column.metric) else words
 
 

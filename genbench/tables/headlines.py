@@ -14,7 +14,7 @@ from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.panels import Panel, leading_panels
 from genbench.tables.ranking import LEAST_SEEDS
 from genbench.tables.standings import of_samples
-from genbench.tables.wording import value_text
+from genbench.tables.wording import metric_words, value_text
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Headline:
         """`gan has the lowest FID test, 83.40; ddpm, 118.0, is next: 1.41 times as high.`, or why nobody wins."""
         if not self.winner:
             return f"No winner. {self.sure}"
+        if self.alone:
+            return f"{self.winner} has no rival; its {self.metric} is {self.value}."
         among = {None: "", "": " of the exact values", "<=": " of the bounds"}[self.panel.relation]
         margin = f"; {self.margin}" if self.margin else ""
         return f"{self.winner} has the {self.best} {self.metric}{among}, {self.value}{margin}."
@@ -74,6 +76,11 @@ class Headline:
         return self.panel.column.heading
 
     @property
+    def alone(self) -> bool:
+        """Whether no other model has a value."""
+        return sum(self.panel.cell(row).value is not None for row in self.panel.rows) == 1
+
+    @property
     def best(self) -> str:
         """Which values are best: `lowest` or `highest`."""
         return "highest" if _higher(self.panel) else "lowest"
@@ -81,7 +88,7 @@ class Headline:
     @property
     def metric(self) -> str:
         """`FID test`."""
-        return metric_named(self.panel.column.metric).heading
+        return metric_words(self.panel.column)
 
 
 def headlines(tables: Iterable[Table]) -> list[Headline]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 
 from genbench.support.text import DASH, STYLES, number
@@ -81,6 +82,12 @@ def heading_text(column: Column) -> str:
     arrow = UNRANKED if column.unranked else ARROWS[column.better]
     head, space, extractor = column.heading.partition(" (") if column.extractor else (column.heading, "", "")
     return f"{head}{NO_BREAK}{arrow}{space}{extractor}" if arrow else column.heading
+
+
+def metric_words(column: Column) -> str:
+    """`FID test`: a column's heading without its number of samples, its extractor or a second part."""
+    head = column.heading.partition(" (")[0] if column.heading.endswith(")") else column.heading
+    return re.sub(r"@\d+$", "", head)
 
 
 def width(text: str) -> int:
