@@ -226,7 +226,10 @@ def compact(table: Table) -> Compact:
 
 
 def _by_importance(columns: list[Column], table: Table, heads: list[Headline]) -> list[Column]:
-    """What ranks, FID, bits/dim, what training costs beside its budget; what ranks in other features; the rest."""
+    """What ranks, FID, bits/dim, what training costs beside its budget; what ranks in other features; the rest.
+
+    What may not rank, FID apart, comes last.
+    """
     leads = list(dict.fromkeys(head.panel.column.key for head in heads))
     order = ["fid_test", TEST, open_cost(record for row in table.rows for record in row.records)]
     main = {"", *(lead.extractor for lead in leads[:1])}
@@ -239,6 +242,8 @@ def _by_importance(columns: list[Column], table: Table, heads: list[Headline]) -
             return 1, order.index(metric)
         if column.key in leads:
             return 2, leads.index(column.key)
+        if column.unranked:
+            return 5, 0
         return (3, LATER.index(metric)) if extractor in main and metric in LATER else (4, 0)
 
     return sorted(columns, key=place)
