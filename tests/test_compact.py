@@ -74,7 +74,7 @@ def test_the_cost_that_the_budget_leaves_open_comes_in():
         record.job.budget = type(record.job.budget)(unit="steps", amount=600)
     text = short(stepped, 56)
     assert "600 steps of training" in flat(text)
-    assert heads(text) == "# model FID test ↓ bits/dim ↓ training samples/s seconds"
+    assert heads(text) == "# model FID test ↓ bits/dim ↓ training seconds"
 
 
 def test_a_blind_ruler_names_no_winner():
