@@ -49,7 +49,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Strict JSON on stdo
 FULL = click.option("--full", is_flag=True, help="Whole tables with all notes also on a terminal.")
 PLUGIN = click.option(
     "--plugin", "plugins", type=FILE_OR_NAME, multiple=True, metavar="FILE|PACKAGE",
-    help="Also load this plugin; repeatable.",
+    help="Also load this plugin; repeatable. Trackers ship: genbench_tensorboard, genbench_wandb, genbench_mlflow.",
 )  # fmt: skip
 DATASETS = click.option(
     "--datasets", type=PATH, metavar="FILE", help="Your datasets.toml, in addition to the bundled one."

@@ -7,6 +7,7 @@ A job is a run of the project WANDB_PROJECT, by default `genbench`; `WANDB_MODE=
 """
 
 import os
+from multiprocessing import parent_process
 from typing import Any
 
 from genbench import EnvironmentProblem, Job, Record, hookimpl
@@ -17,6 +18,12 @@ try:
     import wandb
 except ImportError as error:
     raise EnvironmentProblem("it needs wandb", 'pip install "genbench[wandb]"') from error
+
+if parent_process() is None and os.environ.get("WANDB_MODE", "online") == "online":  # the command's, before any job
+    try:
+        wandb.login(verify=False)
+    except wandb.errors.UsageError as error:
+        raise EnvironmentProblem(f"W&B: {error}", "`wandb login`, or set WANDB_MODE=offline") from error
 
 genbench_api = 2
 runs: dict[str, Any] = {}
