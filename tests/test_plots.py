@@ -13,6 +13,7 @@ from records_factory import full, make_record, quick_suite, reference, seeds_of,
 
 from genbench import plots
 from genbench.plots.cost import pareto
+from genbench.plots.learning import MOST_LOSSES
 from genbench.plots.panels import MOST_BARS, of_label
 from genbench.plots.sheets import first_samples, sheet
 from genbench.plots.style import COLOURS, MARKERS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
@@ -269,8 +270,52 @@ def test_quality_along_the_training_stands_beside_its_losses(tmp_path):
     points = [point.model_copy(update={"images": 100 * i}) for i, point in enumerate(whole.curve, 1)]
     (record,) = write_runs([whole.model_copy(update={"curve": points})], tmp_path)
     shown = {axes.get_ylabel(): axes for axes in plots.learning_curves(full([record])).axes}
-    assert set(shown) == {"FID test", "loss"}
+    assert set(shown) == {"FID test", "loss", "kl"}
     assert lines_at(shown["FID test"], "-") == [[(100, 80.0), (200, 40.0), (300, 20.0)]]
+
+
+def curves_drawn(tmp_path, *lines, label="gan"):
+    """The panels of a run with these points, by title and name of the loss."""
+    (record,) = write_runs([make_record(label)], tmp_path)
+    (record.folder / "progress.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    figure = plots.learning_curves(full([record]))
+    assert svg(figure)
+    return {(axes.get_title(loc="left"), axes.get_ylabel()): axes for axes in figure.axes if axes.has_data()}, figure
+
+
+def test_every_loss_of_a_model_has_a_panel_that_names_it_and_its_phase(tmp_path):
+    where = [{"step": step, "seconds": 0.1, "learning_rate": 1e-3, "images": 64 * step} for step in (1, 2, 3)]
+    critic = [{**at, "phase": "critic", "loss": -at["step"], "real_score": 0.5 * at["step"]} for at in where]
+    generator = [{**at, "phase": "generator", "loss": 1.0, "seen": None} for at in where]
+    panels, figure = curves_drawn(tmp_path, *critic, *generator)
+    assert list(panels) == [("gan, critic", "loss"), ("gan, critic", "real_score"), ("gan, generator", "loss")]
+    (line,) = panels["gan, critic", "real_score"].lines
+    assert list(zip(line.get_xdata(), line.get_ydata())) == [(64, 0.5), (128, 1.0), (192, 1.5)]
+    colours = {axes.lines[0].get_color() for axes in panels.values()}
+    assert colours == {looks_of(["gan"])["gan"][0]} and "Not drawn" not in figure.get_label()
+
+
+def test_of_very_many_losses_some_are_counted(tmp_path):
+    losses = {f"part_{i}": 1.0 for i in range(20)}
+    panels, figure = curves_drawn(tmp_path, {"step": 1, "images": 64, "phase": "train", "loss": 1.0, **losses})
+    assert len(panels) == MOST_LOSSES and "13 more losses of gan, train" in figure.get_label()
+
+
+@pytest.mark.parametrize(
+    ("values", "scaled"),
+    [
+        ([100 * 0.9**i for i in range(60)], "log"),  # over decades
+        ([100.0, *[1.0] * 40], "log"),  # a start that would hide the rest
+        ([2.0, 1.5, *[1.2] * 40], "linear"),
+        ([*[1.0, 2.0] * 30, 1e-6], "linear"),  # one dip
+        ([-1.0, *[100 * 0.9**i for i in range(60)]], "linear"),
+        ([0.0] * 10, "linear"),
+    ],
+)
+def test_an_axis_is_logarithmic_where_a_curve_spans_decades(tmp_path, values, scaled):
+    lines = ({"step": i, "images": 64 * i, "phase": "train", "loss": value} for i, value in enumerate(values, 1))
+    panels, _ = curves_drawn(tmp_path, *lines)
+    assert [axes.get_yscale() for axes in panels.values()] == [scaled]
 
 
 def test_cost_by_phase_adds_up_and_says_what_did_not_finish():

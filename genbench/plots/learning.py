@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.plots.cost import curves_of_row
 from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unranked_words
-from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled
+from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled, tick
+from genbench.records.point import losses_of
 from genbench.records.record import CurvePoint, Record
 from genbench.records.run_folder import read_progress
 from genbench.tables.groups import identity, is_reference
@@ -21,21 +22,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = 30
-MOST_CURVES = 6
+MOST_CURVES = 12
 """Panels of a figure, which is one per model, before no further row is drawn."""
+MOST_LOSSES = 8
+"""Of one phase; the log has the others."""
+LONGEST_NAME = 18
+"""Letters beside an axis."""
 MOST_POINTS = 200
 """Of a line: more could not be distinguished."""
-STEEP = 20
-"""The factor between highest and lowest loss beyond which the axis is logarithmic."""
+STEEP, LOW = 20, 0.05
+"""The factor by which the highest loss exceeds all but this share of them, from which on the axis is logarithmic."""
 
 
 @dataclass
 class Curves:
-    """What one panel shows of a row: its FID or its loss over images, in one extractor's features or one phase."""
+    """What one panel shows of a row: its FID in one extractor's features, or a loss of one phase, over images."""
 
     row: Row
-    what: Literal["FID test", "loss"]
+    what: Literal["FID", "loss"]
     part: str
+    name: str
     lines: list[np.ndarray]
 
     @property
@@ -44,9 +50,9 @@ class Curves:
 
 
 def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """Loss, and FID if it was scored along the way, over images: a line per seed and a band over several.
+    """All losses, and FID if it was scored along the way, over images: a line per seed and a band over several.
 
-    A panel per row and phase: losses of different models do not compare, so they never share one.
+    A panel per row, phase and loss: losses of different models do not compare, nor do the parts of one in scale.
     """
     tables = list(tables)
     looks = looks or palette(tables)
@@ -66,11 +72,12 @@ def learning_curves(tables: Iterable[Table], looks: Looks | None = None) -> Figu
         figure, axes = panels_of(len(shown), (3.2, 2.1), 3, margins=(0.75, 0.15, 0.3, 0.5))
         for ax, panel in zip(axes, shown):
             _draw_curves(ax, panel.lines, looks[panel.row.name][0])
-            ax.set(title=_title(panel, shown), xlabel="images", ylabel=panel.what)
-        text = "Training loss over images; losses of different models do not compare"
+            ax.set(title=_title(panel, shown), xlabel="images", ylabel=short(panel.name, LONGEST_NAME))
+        text = "Training losses over images: loss, which is minimised, and the model's others"
+        text += "; those of different models do not compare"
         band = any(_several(panel.lines) for panel in shown)
         text += ". Band: from the lowest to the highest seed; bold: their mean" if band else ""
-        scored = any(panel.what == "FID test" for panel in shown)
+        scored = any(panel.what == "FID" for panel in shown)
         unranked = unranked_words(tables, "fid_test") if scored else ""
         return captioned(figure, f"{text}{first_seeds(tables)}.{unranked}", missing)
 
@@ -92,8 +99,9 @@ def _scores(family: list[tuple[Table, Row]]) -> list[Curves]:
     columns = [(row, column) for table, row in family for column in table.columns if column.metric == "fid_test"]
     once = {column.extractor: (row, column) for row, column in reversed(columns)}
     found = [
-        Curves(row, "FID test", column.extractor, [np.array(path) for path in curves_of_row(row, column, _spent)[0]])
+        Curves(row, "FID", column.extractor, "FID test", [np.array(path) for path in paths])
         for row, column in once.values()
+        for paths in [curves_of_row(row, column, _spent)[0]]
     ]
     return [panel for panel in found if panel.lines]
 
@@ -103,17 +111,23 @@ def _spent(point: CurvePoint) -> float | None:
 
 
 def _losses(family: list[tuple[Table, Row]]) -> tuple[list[Curves], list[str]]:
-    """The losses of the first runs of one model by phase, and what is missing."""
+    """The losses of the first runs of one model by phase and name, and what is missing."""
     row = family[0][1]
     records = {record.place: record for _, row in family for record in row.records}
-    phases: dict[str, list[np.ndarray]] = {}
+    phases: dict[str, dict[str, list[np.ndarray]]] = {}
     missing: list[str] = []
     for record in list(records.values())[:MOST_LINES]:
         found, lost = _losses_of(record)
-        for phase, points in found.items():
-            phases.setdefault(phase, []).append(points)
+        for (phase, name), points in found.items():
+            phases.setdefault(phase, {"loss": []}).setdefault(name, []).append(points)
         missing += _without_curve(record, bool(found), lost)
-    return [Curves(row, "loss", phase, lines) for phase, lines in sorted(phases.items())], missing
+    panels = []
+    for phase, losses in sorted(phases.items()):
+        told = [(name, lines) for name, lines in losses.items() if lines]
+        panels += [Curves(row, "loss", phase, name, lines) for name, lines in told[:MOST_LOSSES]]
+        if len(told) > MOST_LOSSES:
+            missing.append(f"{len(told) - MOST_LOSSES} more losses of {row.name}, {phase}")
+    return panels, missing
 
 
 def _several(lines: list[np.ndarray]) -> bool:
@@ -129,22 +143,23 @@ def _title(panel: Curves, shown: list[Curves]) -> str:
     return short(panel.row.name, TITLE - len(words)) + words
 
 
-def _losses_of(record: Record) -> tuple[dict[str, np.ndarray], int]:
-    """Images and loss (n, 2) along a run's training by phase, and how many points have no finite loss."""
+def _losses_of(record: Record) -> tuple[dict[tuple[str, str], np.ndarray], int]:
+    """Images and a loss (n, 2) along a run's training by phase and name, and how many points have no finite `loss`."""
     import numpy as np
 
-    found: dict[str, Points] = {}
+    found: dict[tuple[str, str], Points] = {}
     lines = read_progress(record)
-    for line in lines:
-        if line.get("images") is not None and line.get("loss") is not None:
-            found.setdefault(line.get("phase", "train"), []).append((line["images"], line["loss"]))
-    lost = len(lines) - sum(map(len, found.values()))
-    return {phase: np.array(points) for phase, points in found.items()}, lost
+    for line in (line for line in lines if line.get("images") is not None):
+        for name, value in losses_of(line).items():
+            found.setdefault((line.get("phase", "train"), name), []).append((line["images"], value))
+    lost = len(lines) - sum(len(points) for (_, name), points in found.items() if name == "loss")
+    return {which: np.array(points) for which, points in found.items()}, lost
 
 
 def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
     """A line per run; of several runs thin ones, and a band with their mean as far as all of them go."""
-    from matplotlib.ticker import MaxNLocator
+    import numpy as np
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     look = (colour, "")
     style: Any = {"linewidth": 0.7, "alpha": 0.5} if _several(lines) else {"linewidth": 1.3}
@@ -154,9 +169,12 @@ def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
         ax.fill_between(xs, low, high, color=colour, alpha=0.25, linewidth=0)
         ax.plot(xs, mean, color=colour, linewidth=1.6)
     ax.autoscale_view()
-    ends = [float(end) for line in lines for end in (line[:, 1].min(), line[:, 1].max())]
-    if min(ends) > 0 and max(ends) > STEEP * min(ends):
-        scale(ax, "y", ends)
+    values = np.concatenate([line[:, 1] for line in lines])
+    low, high = float(values.min()), float(values.max())
+    if low > 0 and high > STEEP * np.quantile(values, LOW):
+        scale(ax, "y", [low, high])
+    else:
+        ax.yaxis.set_major_formatter(FuncFormatter(tick))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
     ax.xaxis.set_major_formatter(lambda value, position: _images(value))
 
