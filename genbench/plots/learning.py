@@ -170,9 +170,9 @@ def _draw_curves(ax: Axes, lines: list[np.ndarray], colour: str) -> None:
         ax.plot(xs, mean, color=colour, linewidth=1.6)
     ax.autoscale_view()
     values = np.concatenate([line[:, 1] for line in lines])
-    low, high = float(values.min()), float(values.max())
-    if low > 0 and high > STEEP * np.quantile(values, LOW):
-        scale(ax, "y", [low, high])
+    least, most = float(values.min()), float(values.max())
+    if least > 0 and most > STEEP * np.quantile(values, LOW):
+        scale(ax, "y", [least, most])
     else:
         ax.yaxis.set_major_formatter(FuncFormatter(tick))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=4))
