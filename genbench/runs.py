@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,9 +37,10 @@ MOST_NAMED = 6
 
 @dataclass(frozen=True, repr=False)
 class Runs:
-    """Finished runs: a sequence of records, and the frames, tables and figures that are made from them.
+    """Runs: a sequence of records, and the frames, tables and figures that are made from them.
 
-    `unfinished` are the run folders without a record yet, `corrupt` has by file why others cannot be read.
+    A run that has not ended is a record whose status is `running` or `interrupted`. `unfinished` are folders of those
+    that do not say what they are yet, `corrupt` has by file why others cannot be read.
     """
 
     records: list[Record]
@@ -133,9 +135,9 @@ class Runs:
         models_first = sorted(self.records, key=lambda record: record.job.model in REFERENCES)
         labels = list(dict.fromkeys(record.job.label for record in models_first))
         more = [f"and {len(labels) - MOST_NAMED} more"] if len(labels) > MOST_NAMED else []
-        bad = sum(record.status != "complete" for record in self.records)
-        lacking = [(bad, "not complete"), (len(self.unfinished), "unfinished"), (len(self.corrupt), "unreadable")]
-        words = "".join(f"; {count} {what}" for count, what in lacking if count)
+        states = Counter[str](record.status for record in self.records if record.status != "complete")
+        lacking = {**states, "unfinished": len(self.unfinished), "unreadable": len(self.corrupt)}
+        words = "".join(f"; {count} {what}" for what, count in lacking.items() if count)
         shown = f" on {datasets}: {', '.join([*labels[:MOST_NAMED], *more])}" if self.records else ""
         return f"<{len(self)} runs{shown}{words}>"
 
@@ -146,7 +148,7 @@ class Runs:
 
 
 def load(*runs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Runs:
-    """The finished runs in run folders, or in folders of run folders: one or several. Needs no torch.
+    """The runs in run folders, or in folders of run folders, as far as they are: one or several. Needs no torch.
 
     What cannot be read is left out with a warning. Raises BadInput if a path has no record, CorruptData or
     EnvironmentProblem if none can be read.
@@ -160,7 +162,7 @@ def load(*runs: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Ru
         found = find_records(paths)
     for fault in found.corrupt.values():
         warnings.warn(f"left out: {fault.message} ({fault.hint})", RuntimeWarning, stacklevel=2)
-    return Runs(found.records, found.unfinished, found.corrupt)
+    return Runs(found.shown, found.silent, found.corrupt)
 
 
 def run(

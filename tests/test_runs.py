@@ -53,6 +53,8 @@ def test_every_number_of_a_record_is_a_row_with_all_that_it_depends_on(loaded):
     splits = frame.drop_duplicates("metric").set_index("metric")["split"]
     assert [splits[name] for name in ("bits_per_dim_train", "kid_test", "inception_score")] == ["train", "test", "none"]
     assert frame[frame["reference"]]["budget"].isna().all()
+    tuned = [r.model_copy(update={"dataset": r.dataset.model_copy(update={"tuning": True})}) for r in loaded]
+    assert set(Runs(tuned).measurements["split"]) == {"train", "tuning", "none"}
 
 
 def test_options_keep_their_kinds_beside_models_without_them(loaded):
@@ -116,8 +118,8 @@ def test_what_cannot_be_read_is_left_out_and_told(prepared, tmp_path):
     (folder / "real" / "record.json").unlink()
     with pytest.warns(RuntimeWarning, match="digest does not match") as told:
         found = package.load(folder)
-    assert told[0].filename == __file__ and found.unfinished == [folder / "real"] and set(found.corrupt) == {file}
-    assert repr(found) == "<2 runs on digits: gaussian, copies; 1 unfinished; 1 unreadable>"
+    assert told[0].filename == __file__ and set(found.corrupt) == {file}
+    assert repr(found) == "<3 runs on digits: gaussian, copies, real; 1 interrupted; 1 unreadable>"
     for nothing in ((), (tmp_path / "nowhere",)):
         with pytest.raises(package.BadInput):
             package.load(*nothing)
@@ -261,7 +263,7 @@ def test_a_script_needs_no_guard_and_gets_the_rows_of_its_call(tmp_path, session
     told = json.loads(line)
     assert once == "once" and told["runs"] == "<4 runs on digits: gaussian, real, noise, copies>"
     assert (tmp_path / "pages" / "index.html").exists() and "report: " in done.stderr
-    assert told["failed"] == "<4 runs on digits: fails, real, noise, copies; 1 not complete>"
+    assert told["failed"] == "<4 runs on digits: fails, real, noise, copies; 1 failed>"
     ((status, note),) = told["row"]
     assert status == "failed" and "no loss today" in note and any("no loss today" in text for text in told["warned"])
     assert "gaussian-digits" in done.stderr and "fails" not in done.stderr  # the second call is quiet

@@ -128,10 +128,11 @@ def _measured(measured: Measurement, record: Record) -> dict[str, Any]:
 
 
 def _split(measured: Measurement, record: Record) -> str:
-    """The images that the number is of or against: `train`, `test` or `none`."""
+    """The images that the number is of or against: `train`, `test` or `none`; `tuning` if held out for tuning."""
     name = measured.metric
     named = next((split for split in ("train", "test") if name.endswith(f"_{split}")), "none")
-    return record.protocols.get(measured.protocol, {}).get("split") or metric_named(name).split or named
+    split: str = record.protocols.get(measured.protocol, {}).get("split") or metric_named(name).split or named
+    return "tuning" if split == "test" and record.dataset.tuning else split
 
 
 def _learning(record: Record) -> Iterator[dict[str, Any]]:
