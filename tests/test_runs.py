@@ -3,7 +3,6 @@
 import ast
 import inspect
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -57,8 +56,10 @@ def test_every_number_of_a_record_is_a_row_with_all_that_it_depends_on(loaded):
     assert set(Runs(tuned).measurements["split"]) == {"train", "tuning", "none"}
 
 
-def test_options_keep_their_kinds_beside_models_without_them(loaded):
+def test_columns_keep_their_kinds_whatever_is_missing(loaded):
     frame = loaded.measurements
+    assert loaded.costs["train_joules"].dtype == loaded.table("cost")["classifier_device_seconds"].dtype == "float64"
+    assert set(frame["folder"]) == {str(record.folder) for record in loaded}
     batch = frame["option.batch_size"].dropna()
     assert pd.api.types.is_integer_dtype(batch) and pd.api.types.is_bool_dtype(frame["option.flip"].dropna())
 
@@ -128,10 +129,9 @@ def test_what_cannot_be_read_is_left_out_and_told(prepared, tmp_path):
 def test_reading_needs_no_torch(prepared):
     script = (
         "import sys, genbench; runs = genbench.load(sys.argv[1]); runs.measurements, runs.curves, runs.table('cost');"
-        "runs.plot('likelihoods'); sys.exit('torch' in sys.modules)"
+        "sys.exit('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", script, prepared / "runs"], env={**os.environ, "MPLBACKEND": "agg"})
-    assert done.returncode == 0
+    assert subprocess.run([sys.executable, "-c", script, prepared / "runs"]).returncode == 0
 
 
 # Running

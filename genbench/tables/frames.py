@@ -81,13 +81,18 @@ def table_frame(tables: Iterable[Table]) -> pd.DataFrame:
 
 
 def _frame(lines: list[dict[str, Any]], first: Sequence[str]) -> pd.DataFrame:
-    """The lines as a frame whose columns begin with `first`; whole numbers and truth values of options stay such."""
+    """The lines as a frame whose columns begin with `first`.
+
+    Whole numbers and truth values of options stay such, and a column without a value is one of numbers.
+    """
     import pandas as pd
 
     names = list(dict.fromkeys([*first, *(name for line in lines for name in line)]))
     options = [name for name in names if name.startswith(OPTION)]
     frame = pd.DataFrame(lines, columns=[*(name for name in names if name not in options), *options])
-    return frame.astype({name: frame[name].convert_dtypes().dtype for name in options})
+    empty = [name for name in names if lines and frame[name].isna().all()]
+    kinds = {name: frame[name].convert_dtypes().dtype for name in options}
+    return frame.astype({**kinds, **dict.fromkeys(empty, "float64")})
 
 
 def _who(record: Record) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def _about(record: Record) -> dict[str, Any]:
     job, sample = record.job, record.cost.sample
     return {
         "run_status": record.status, "reference": is_reference(record), "precision": job.precision,
-        "device": record.environment.device, "digest": record.dataset.digest,
+        "device": record.environment.device, "digest": record.dataset.digest, "folder": str(record.folder or ""),
         **{key: read(record) for key, (_, _, read) in COSTS.items() if key not in OVERALL},
         "seconds_per_1000": 1000 * sample.seconds / sample.images if sample and sample.images else None,
     }  # fmt: skip
