@@ -48,8 +48,9 @@ def run_session(session: Session, update: Update, tell: Callable[[str], object] 
             missing.append(job)
     if missing:
         check_space(missing, session.plugins, session.datasets)
-        for text in announcements(session, missing) if tell else ():
-            tell(text)
+        if tell is not None:
+            for text in announcements(session, missing):
+                tell(text)
         with queued(session.jobs[0].runtime.out, missing):
             if errors := run_missing(missing, session, update):
                 raise errors[0]

@@ -102,8 +102,10 @@ class Outlay:
 
     def warning(self) -> str:
         """That this takes longer than the training, with the options that limit it; "" unless that is known."""
-        least = self.train and self.train * (1 if self.earlier else SURELY)
-        if not least or self.seconds <= max(least, LEAST_SECONDS):
+        if not self.train:
+            return ""
+        least = self.train * (1 if self.earlier else SURELY)
+        if self.seconds <= max(least, LEAST_SECONDS):
             return ""
         largest = sorted(self.parts, key=lambda part: -part.seconds)
         told = [f"~{duration(part.seconds)} for {part.what} (limit: {part.option})" for part in largest]
@@ -139,8 +141,8 @@ class Trials:
 
     def tried(self, job: Job, about: Estimate, data: Dataset) -> Outlay:
         """The same without earlier runs."""
-        past, timed = about.earlier, job.budget.is_timed
-        found = Outlay(job.budget.amount if timed else past.train_seconds if past else None)
+        past = about.earlier
+        found = Outlay(job.budget.amount if job.budget.is_timed else past.train_seconds if past else None)
         if job.runtime.executor != "local" or not data.digest:
             found.unknown = ["sampling and scoring, which can only be tried where the job runs, with its images"]
             return found
@@ -148,12 +150,16 @@ class Trials:
         exact_arithmetic()
         model = None if job.compile or about.parameters > TRIED_PARAMETERS else self.built(job, data)
         tried = None if model is None else Tried(job, model, data)
-        ways = []
+        ways: list[tuple[str, float | None, str]] = []
         if count := job.samples:
-            seconds = tried and tried.seconds(tried.draw, about.sample_flops_per_image, count, job.precision)
+            seconds = (
+                None if tried is None else tried.seconds(tried.draw, about.sample_flops_per_image, count, job.precision)
+            )
             ways.append((f"{count:,} samples", seconds, "--samples"))
         if count := about.likelihood_images:
-            seconds = tried and tried.seconds(tried.score, about.likelihood_flops_per_image, count, "fp32")
+            seconds = (
+                None if tried is None else tried.seconds(tried.score, about.likelihood_flops_per_image, count, "fp32")
+            )
             ways.append((f"bits/dim of {count:,} images", seconds, "--likelihood-images"))
         found.unknown = [what for what, seconds, _ in ways if seconds is None]
         found.parts = [Part(what, seconds, option) for what, seconds, option in ways if seconds is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from genbench.evaluate import local_classifier
@@ -15,6 +15,7 @@ from genbench.planning.earlier import read_earlier
 from genbench.planning.estimate import Estimate, estimate
 from genbench.planning.needs import alike, need
 from genbench.planning.outlay import Outlay, Trials
+from genbench.planning.prospect import Prospect
 from genbench.planning.session import Session
 from genbench.planning.sharing import trainers
 from genbench.planning.summary import summary_of
@@ -23,7 +24,6 @@ from genbench.records.shared_training import trained_by
 from genbench.records.task import Task
 from genbench.records.v100 import nominal_words
 from genbench.running.run import is_done
-from genbench.support.errors import GenbenchError
 from genbench.support.text import DASH, duration, number, printable
 from genbench.training.keeper import plan_note
 
@@ -43,32 +43,6 @@ METHOD = (
     "if that would take long, by FLOPs. Features of small networks, metrics and the reference rows are not in them.",
 )
 TRIED = "computed on 2 and 4 noise images and extrapolated to the batch, since the loss needs values"
-
-
-@dataclass
-class Prospect:
-    """One job of a plan: whether it is done, a note, why it cannot run, and its estimated cost (None: done)."""
-
-    job: Job
-    done: bool
-    note: str
-    problems: list[GenbenchError] = field(default_factory=list)
-    estimate: Estimate | None = None
-    trained_by: str = ""
-    """The id of the job whose training it uses: its own only if that is done; "" if it has to train."""
-    outlay: Outlay | None = None
-    """What it takes in seconds; None for a reference row, and if it is done or cannot run."""
-    waits: bool = False
-    """Whether that training is still to be done, so that the job starts after the others."""
-
-    @property
-    def turn(self) -> int:
-        """In which turn it starts: first the floors, at last those that wait for a training."""
-        return 0 if self.job.is_floor else 2 if self.waits else 1
-
-    @property
-    def state(self) -> str:
-        return "done" if self.done else "cannot" if self.problems else "to do"
 
 
 def prospects(session: Session, utilisation: float) -> list[Prospect]:

@@ -13,7 +13,7 @@ from genbench.support.text import duration, list_words
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
-    from genbench.planning.outlook import Prospect
+    from genbench.planning.prospect import Prospect
     from genbench.planning.session import Session
     from genbench.records.job import Job
 

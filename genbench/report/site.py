@@ -31,7 +31,7 @@ from genbench.tables.headlines import Headline, Standing, headlines
 from genbench.tables.layout import Row, Table
 from genbench.tables.layouts import FULL, layouts
 from genbench.tables.published import published_tables
-from genbench.tables.ruler import csv_of, json_of
+from genbench.tables.ruler_files import csv_of, json_of
 
 MANY = 10
 """Runs of a row that are linked one by one, with samples and curves; all are in the list of runs."""

@@ -1,19 +1,14 @@
-"""A ruler in words, and as files: which metrics may rank in an extractor's features, and how each rung scored."""
+"""A ruler in words: which metrics may rank in an extractor's features, and how each rung scored."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from genbench.metrics import in_order, metric_named
 from genbench.records.ruler import Ruler, Rung
 from genbench.records.slots import flatten
 from genbench.support.text import DASH, number, printable, shortened
-from genbench.tables.formats.csv import csv_text
 from genbench.tables.wording import width
 
 REAL, HALVES, COPIES, NOISE = "real", "test halves", "copies", "noise"
@@ -22,8 +17,6 @@ PHOTOGRAPHIC = "efficientnet-lite0"
 WIDTH = 80
 LONGEST = 30
 NAME = 26
-Named = tuple[str, str, Ruler]
-"""The name and the digest of a dataset, and a ruler on it."""
 
 
 def ordered(ruler: Ruler) -> list[str]:
@@ -130,30 +123,3 @@ def _padded(word: str, size: int, column: int) -> str:
     """Words to the left, numbers to the right."""
     space = " " * (size - width(word))
     return word + space if column in (0, 1, 4) else space + word
-
-
-def csv_of(rulers: Iterable[Named]) -> str:
-    """A line per value of a rung, tidy: the dataset, the ruler, the rung, and the metric with its error and verdict."""
-    header = (
-        "dataset", "digest", "extractor", "images", "reference_images", "control", "strength", "metric", "value",
-        "stderr", "unranked",
-    )  # fmt: skip
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(header)
-    for dataset, digest, ruler in rulers:
-        about = (dataset, digest, ruler.extractor, ruler.images, ruler.reference_images)
-        for rung in ruler.rungs:
-            for metric, value in rung.values.items():
-                why = ruler.verdicts.get(metric, "")
-                line: tuple[Any, ...] = (rung.control, rung.strength, metric, value, rung.errors.get(metric), why)
-                writer.writerow(csv_text(word) for word in (*about, *line))
-    return out.getvalue()
-
-
-def json_of(rulers: Iterable[Named]) -> str:
-    """The rulers as their records have them, each with its dataset."""
-    plain = [
-        {"dataset": dataset, "digest": digest, **ruler.model_dump(mode="json")} for dataset, digest, ruler in rulers
-    ]
-    return json.dumps({"rulers": plain}, indent=1, allow_nan=False) + "\n"
