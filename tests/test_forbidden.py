@@ -57,6 +57,7 @@ WITHIN = {"atomic_file", "atomic_folder"}
 ALLOWED = {
     ("support/store.py", ""): "the module that writes",
     ("support/lock.py", "locked"): "who holds the lock, for whom it keeps out",
+    ("report/archive.py", "_add"): "into the archive that atomic_file gave build_archive",
     ("data/preparation.py", "_write_split"): "into the folder that atomic_folder gave _make",
     ("report/build.py", ""): "into the folder that atomic_folder gave build",
     ("report/pages.py", "write"): "into the folder that atomic_folder gave build",

@@ -149,7 +149,8 @@ class JobProgress:
         else:
             words = words_of(plain(text), facts, columns_of(self.bars.console.width)[1])
             state = f"{stage:<8} {share:>4.0%}" if stage != "start" else stage
-            self.bars.update(task, completed=share, stage=state, words=words)
+            # One that is complete would stop its clock, but another stage follows.
+            self.bars.update(task, completed=0.999 * share, stage=state, words=words)
         self._all()
 
     def _all(self) -> None:

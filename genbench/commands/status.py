@@ -124,7 +124,7 @@ def _status(folder: Path, planned: Planned, faults: list[GenbenchError]) -> Stat
         try:
             working = _holder(folder, faults)
             if state_of(folder) == "ended":
-                return _ended(folder, read_record(folder / "record.json"), working, planned)
+                return _ended(folder, read_record(folder / "record.json", whole=False), working, planned)
             return _under_way(folder, working, planned)
         except (CorruptData, EnvironmentProblem) as fault:
             error: GenbenchError = fault

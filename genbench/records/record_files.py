@@ -19,12 +19,13 @@ from genbench.support.paths import listed
 RUNS_WANTED = "give a run folder, or a folder of run folders"
 
 
-def read_record(file: Path) -> Record:
-    """The record in a file. Raises CorruptData naming it and the first bad key, or EnvironmentProblem.
+def read_record(file: Path, whole: bool = True) -> Record:
+    """The record in a file; unless `whole`, as tables need it.
 
-    A record that has changed since it was written is corrupt.
+    Raises CorruptData naming the file and the first bad key, or EnvironmentProblem. A record that has changed since it
+    was written is corrupt.
     """
-    return _sealed(_bytes_of(file), file, None)
+    return _sealed(_bytes_of(file), file, None if whole else {})
 
 
 def _parsed(text: bytes, file: Path) -> Record:
