@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genbench.records.code import CodeStamp
 from genbench.records.cost import Cost, PhaseCost, SampleCost, TrainCost
 from genbench.records.record import (
     REFERENCES,
@@ -295,6 +296,8 @@ def planted(payloads: list[str], dataset: str) -> list[Record]:
             record.environment.packages = {payload: payload}
             record.dataset.name = record.job.dataset = dataset
             record.external_data = [payload]
+            record.command = ("genbench", "run", payload)
+            record.code = CodeStamp(ships=False, file=payload, docstring=payload)
     return records
 
 

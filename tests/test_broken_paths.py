@@ -24,7 +24,7 @@ GOOD = {
     "suite": "suite.toml", "plugins": "mine.py", "plugin": "mine.py", "datasets": "own.toml", "data_root": "data",
     "weights": "weights", "runs": "runs", "run_a": "runs/model", "run_b": "runs/noise", "run_folder": "runs/model",
     "target": "theirs.npy", "labels": "labels.npy", "v100": "factor.json", "out": "new", "report_to": "new",
-    "name": "fresh",
+    "name": "fresh", "about": "about.md",
 }  # fmt: skip
 """What to give for a parameter of this name: a file of `home`, unless it is to be written, or a word."""
 SMALL = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood-images", "10", "--device", "cpu"]
@@ -109,6 +109,7 @@ def home(prepared, tmp_path_factory, gaussian_plugin):
     np.save(home / "labels.npy", np.zeros(100, np.int64))
     (home / "suite.toml").write_text('datasets = ["digits"]\n[[models]]\nname = "gaussian"\n')
     (home / "own.toml").write_text('[own]\nsource = "folder"\npath = "images"\nshape = [1, 8, 8]\n')
+    (home / "about.md").write_text("# About")
     (home / "factor.json").write_text('{"factor": 1.0, "basis": "given"}')
     return home
 

@@ -17,6 +17,7 @@ from genbench.plots.learning import MOST_LOSSES
 from genbench.plots.panels import MOST_BARS, of_label
 from genbench.plots.sheets import first_samples, sheet
 from genbench.plots.style import COLOURS, MARKERS, MOST_PANELS, captioned, looks_of, panels_of, save, svg, tick
+from genbench.records.code import CodeStamp
 from genbench.records.record import Entropy
 from genbench.support.errors import CorruptData
 
@@ -85,13 +86,36 @@ def test_looks_stay_distinct_beyond_the_colours():
     assert {colour for colour, _ in looks.values()} == set(COLOURS)
 
 
-def test_a_model_looks_the_same_in_every_report():
-    shipped = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
-    assert looks_of(shipped) == dict(zip(shipped, zip(COLOURS, MARKERS))), "as in every report before"
-    assert all(looks_of([name]) == {name: look} for name, look in looks_of(shipped).items())
-    alone, beside = looks_of(["gan", "mine"]), looks_of(["ddpm", "gan", "mine", "other", "vae"])
-    assert alone["gan"] == beside["gan"]
-    assert len({colour for colour, _ in beside.values()}) == 5
+SHIPPED = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
+
+
+def test_a_model_that_ships_looks_the_same_whatever_it_stands_beside():
+    assert looks_of(SHIPPED) == dict(zip(SHIPPED, zip(COLOURS, MARKERS))), "as in every report before"
+    assert all(looks_of([name]) == {name: look} for name, look in looks_of(SHIPPED).items())
+    stamp = CodeStamp(ships=True, file="plugins/genbench_gan/__init__.py")
+    others = [make_record(f"own{i}", bits=None) for i in range(12)]
+    shipped = [make_record(name).model_copy(update={"code": stamp}) for name in SHIPPED]
+    for some in (shipped, shipped[:1], shipped[3:4]):
+        found = plots.palette(full([*others, *some]))
+        assert all(found[record.job.label] == looks_of(SHIPPED)[record.job.label] for record in some)
+
+
+def test_another_model_changes_a_look_only_if_it_comes_before_and_wants_the_same_colour():
+    names = [f"m{i}" for i in range(7)]
+    together, alone = looks_of(names), {name: looks_of([name])[name] for name in names}
+    assert len({colour for colour, _ in together.values()}) == 7
+    assert {colour for colour, _ in alone.values()} <= {colour for colour, _ in together.values()}
+    for i in range(20):
+        beside = looks_of([*names, f"new{i}"])
+        changed = [name for name in names if beside[name] != together[name]]
+        assert not changed or beside[f"new{i}"][0] in {together[name][0] for name in changed}
+    assert looks_of(reversed(names)) == together
+
+
+def test_a_row_named_by_its_settings_has_the_colour_of_its_label():
+    assert looks_of(["gan (budget=60 seconds)"])["gan (budget=60 seconds)"] == looks_of(["gan"])["gan"]
+    both = looks_of(["gan (steps=5)", "gan (steps=50)"])
+    assert looks_of(["gan"])["gan"] in both.values() and len({colour for colour, _ in both.values()}) == 2
 
 
 def test_two_models_with_one_favourite_colour_differ_in_colour_and_the_first_keeps_its_own():

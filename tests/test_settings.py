@@ -56,6 +56,7 @@ JOB = {
     "tuning_trials": ("runtime", 3),  # told in the record, which is written again
     "foreign": ("training", "other"),
     "external_data": ("runtime", ("elsewhere",)),
+    "command": ("runtime", ("genbench", "run")),  # other words may make the same job
     "runtime": ("runtime", Runtime(cache=Path("elsewhere"))),
 }
 RUNTIME = {

@@ -56,17 +56,27 @@ def table(runs: tuple[Path, ...], v100: str | None, **words: Any) -> None:
 @click.option(
     "--archive", "form", flag_value="archive", help="One .zip of pages, records and samples, for a supplement."
 )
+@click.option("--title", help="A title for all pages.")
+@click.option("--author", "authors", multiple=True, metavar="NAME", help="Who made it; repeatable.")
+@click.option("--about", type=PATH, metavar="FILE.md", help="An introduction in Markdown, for the first page.")
+@click.option("--link", "links", multiple=True, metavar="URL", help="Where more is, such as a paper; repeatable.")
 @V100
-def report(runs: tuple[Path, ...], out: Path, form: Any, v100: str | None) -> None:
+def report(
+    runs: tuple[Path, ...], out: Path, form: Any, title: str | None, authors: tuple[str, ...], about: Path | None,
+    links: tuple[str, ...], v100: str | None,
+) -> None:  # fmt: skip
     """Write pages on finished runs that open from disk: tables, plots, samples, costs, and every number's protocol.
 
     There is an overview, a page for each dataset, model and run, and one for the protocols, all made from the records.
     """
     from genbench.records.v100 import find_converted
     from genbench.report import build_report
+    from genbench.report.publication import publication
 
+    words = publication(title, authors, about, links)
     found = find_converted(runs, v100)
-    show(str(build_report(found.shown, out, found.corrupt, found.unfinished, found.spoilt, form or "folder")))
+    parts = (found.shown, out, found.corrupt, found.unfinished, found.spoilt)
+    show(str(build_report(*parts, form or "folder", words)))
     raise SystemExit(show_left_out(found))
 
 

@@ -28,7 +28,7 @@ OPTIONS = ("options", "sampling")
 """Topics of which it is counted what only one of the two has."""
 MOST, LONGEST = 6, 20
 """Differences of a topic, and characters of a value, that are told in words."""
-IGNORED = ("job.id", "attempts", "evaluation_key", "samples.key", "files")
+IGNORED = ("job.id", "attempts", "evaluation_key", "samples.key", "files", "command", "code")
 
 
 @dataclass(frozen=True)

@@ -23,18 +23,46 @@ def declared() -> list[EntryPoint]:
     return sorted(set(entry_points(group=GROUP)), key=lambda point: (point.name, point.value))
 
 
+@cache
+def shipped() -> set[str]:
+    """The packages that are genbench's own: itself, and the plugins that ship with it."""
+    points = [point for point in declared() if point.dist is not None and point.dist.name == "genbench"]
+    return {"genbench", *(point.module.split(".")[0] for point in points)}
+
+
 def source_files(plugin: Any) -> list[Path]:
     """The Python files that a plugin's results depend on: its own, then those of SHARED and other plugins it uses."""
+    return [file for module in source_modules(plugin) for file in own_files(module)]
+
+
+def foreign_files(plugin: Any) -> dict[str, Path]:
+    """Those of `source_files` that do not ship with genbench, by names that do not say where they lie."""
+    found: dict[str, Path] = {}
+    for module in source_modules(plugin):
+        if module.__name__.split(".")[0] not in shipped():
+            root = root_of(module)
+            found |= {file.relative_to(root).as_posix(): file for file in own_files(module)}
+    return found
+
+
+def root_of(module: ModuleType) -> Path:
+    """The folder that a module's file, or a package's folder, lies in."""
+    file = Path(module.__file__ or "")
+    return file.parent.parent if file.name == "__init__.py" else file.parent
+
+
+def source_modules(plugin: Any) -> list[ModuleType]:
+    """The modules and packages that a plugin's results depend on: its own, then by name those of SHARED and others."""
     module = plugin if isinstance(plugin, ModuleType) else sys.modules[type(plugin).__module__]
     packages = {point.value.split(":")[0] for point in declared()}
-    found, waiting = {module.__name__: own_files(module)}, [module]
+    found, waiting = {module.__name__: module}, [module]
     while waiting:
         for name in sorted(used_modules(waiting.pop())):
             whole = name if name in SHARED else name.split(".")[0]
             if whole not in found and (whole in SHARED or whole in packages):
-                found[whole] = own_files(sys.modules[whole])
+                found[whole] = sys.modules[whole]
                 waiting.append(sys.modules[whole])
-    return [*found.pop(module.__name__), *(file for name in sorted(found) for file in found[name])]
+    return [found.pop(module.__name__), *(found[name] for name in sorted(found))]
 
 
 def own_files(module: ModuleType) -> list[Path]:

@@ -66,7 +66,9 @@ class ModelChoice(BaseModel):
             object.__setattr__(self, "label", self.name)
 
     def with_option(self, key: str, value: Any) -> ModelChoice:
-        """A copy with one option, or the preset, replaced."""
+        """A copy with one option, the preset or the label replaced. Raises BadInput for an illegal label."""
+        if key == "label":
+            return self.model_copy(update={"label": check_name(str(value), f"--set {self.label}.label={value}")})
         update = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}
         return self.model_copy(update=update)
 

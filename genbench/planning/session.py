@@ -19,6 +19,7 @@ from genbench.executors import Executor, local
 from genbench.executors.built_in import BuiltIn
 from genbench.extension.loading import check_known
 from genbench.extension.registry import Plugins
+from genbench.planning.command import with_command
 from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.plan import make_jobs
 from genbench.planning.unused import unused_words
@@ -111,6 +112,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
         experiment.datasets, tables, plugins, request, progress, absent, experiment.kind, experiment.tune
     )  # fmt: skip
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
+    jobs = [with_command(job, experiment, files) for job in jobs]
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
         try:

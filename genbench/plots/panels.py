@@ -21,8 +21,13 @@ Points = list[tuple[float, float]]
 
 
 def palette(tables: Iterable[Table]) -> dict[str, Look]:
-    """A look for each model, by the name of its row, the same in every plot that is given it."""
-    return looks_of(row.name for row in rows_of(tables) if row.kind == "model")
+    """A look for each model, by the name of its row, the same in every plot that is given it.
+
+    Those of models that ship with genbench are the same whatever else is in the tables.
+    """
+    rows = [row for row in rows_of(tables) if row.kind == "model"]
+    shipped = {row.name for row in rows if row.name == row.model and row.ships}
+    return looks_of((row.name for row in rows), shipped)
 
 
 def of_label(tables: Iterable[Table], label: str) -> list[Table]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
@@ -49,33 +48,38 @@ Look = tuple[str, str]
 T = TypeVar("T")
 
 
-def looks_of(names: Iterable[str]) -> dict[str, Look]:
+def looks_of(names: Iterable[str], first: Collection[str] = ()) -> dict[str, Look]:
     """A look for each name; colours repeat after eight, marker and colour together after 72.
 
-    Each name has a favourite colour, in every report the same. Of names with one favourite the first by a checksum gets
-    it; the others share out the colours that are left, or wait for the next eight looks.
+    A name, without the settings in parentheses after it, has its own order of the colours, in every report the same. It
+    gets the first of them that is left by those before it: the names in `first`, then all by a checksum. So another
+    name changes its look only if it comes before and wants the same colour.
     """
-    waiting = sorted(dict.fromkeys(names), key=lambda name: (_claim(name), name))
     found: dict[str, Look] = {}
-    for round_ in count():
-        given: dict[int, str] = {}
-        for name in waiting:
-            given.setdefault(_claim(name)[1], name)
-        waiting = [name for name in waiting if name not in given.values()]
-        left = [colour for colour in range(len(COLOURS)) if colour not in given]
-        given |= dict(zip(left, waiting))
-        waiting = waiting[len(left) :]
-        for colour, name in given.items():
-            found[name] = COLOURS[colour], MARKERS[(round_ * len(COLOURS) + colour) % len(MARKERS)]
-        if not waiting:
-            break
+    times = dict.fromkeys(range(len(COLOURS)), 0)
+    for name in sorted(dict.fromkeys(names), key=lambda name: (name not in first, _claim(name), name)):
+        fewest = min(times.values())
+        colour = next(colour for colour in _preferred(name) if times[colour] == fewest)
+        found[name] = COLOURS[colour], MARKERS[(fewest * len(COLOURS) + colour) % len(MARKERS)]
+        times[colour] += 1
     return found
+
+
+def _preferred(name: str) -> list[int]:
+    """The colours in the order in which a name would have them."""
+    own, (_, favourite) = _stem(name), _claim(name)
+    return sorted(range(len(COLOURS)), key=lambda colour: (colour != favourite, crc32(f"{own} {colour}".encode())))
 
 
 def _claim(name: str) -> tuple[int, int]:
     """How early a name gets its favourite colour, and which one that is."""
-    colour, order = divmod(crc32(name.encode()) * SPREAD % 2**32, 2**32 // len(COLOURS))
+    colour, order = divmod(crc32(_stem(name).encode()) * SPREAD % 2**32, 2**32 // len(COLOURS))
     return order, colour
+
+
+def _stem(name: str) -> str:
+    """The label in the name of a row, such as `ddpm (steps=50)`."""
+    return name.partition(" (")[0]
 
 
 @contextmanager

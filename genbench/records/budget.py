@@ -66,6 +66,13 @@ class Budget(BaseModel):
         whole = self.amount == int(self.amount)
         return {self.unit: int(self.amount) if whole else self.amount}
 
+    @property
+    def option(self) -> str:
+        """`200000images`, as `parse` reads it."""
+        short, whole = f"{self.amount:g}", f"{self.amount:.0f}"
+        exact = next((text for text in (short, whole) if float(text) == self.amount), repr(self.amount))
+        return exact + next(suffix for suffix, unit in SUFFIXES.items() if unit == self.unit)
+
     def words(self) -> str:
         """`200,000 images`; nothing for a row that is not trained here."""
         return f"{self.amount:,.10g} {self.unit}" if self.amount else ""

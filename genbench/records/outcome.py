@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from genbench.records.code import CodeStamp
 from genbench.records.cost import Cost, EvaluateCost, SampleCost, TrainCost
 from genbench.records.job import Job
 from genbench.records.record import (
@@ -35,6 +36,7 @@ class Outcome:
 
     parameters: dict[str, int] = field(default_factory=dict)
     capabilities: list[str] | None = None
+    code: CodeStamp | None = None
     external_data: tuple[str, ...] = ()
     train: TrainCost | None = None
     sample: SampleCost | None = None
@@ -77,6 +79,8 @@ def make_record(
         capabilities=known.capabilities,
         dataset=dataset,
         environment=environment,
+        command=job.command,
+        code=known.code,
         cost=Cost(
             parameters=sum(known.parameters.values()) if known.parameters else None,
             parameters_by_phase=known.parameters,

@@ -19,6 +19,7 @@ from pydantic import (
 
 from genbench.condition import ConditionSpec, Kind, kind_of
 from genbench.records.budget import Budget
+from genbench.records.code import CodeStamp
 from genbench.records.cost import Cost
 from genbench.records.ruler import Ruler
 from genbench.records.stored import Stored
@@ -253,7 +254,8 @@ class Record(Stored):
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
     run. `warnings` say that its samples are copies, or show signs of a collapse, one sentence each. `rulers` say, by
     extractor, which metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do
-    besides sampling; None if not recorded.
+    besides sampling, `command` the words that make its job again, `code` what is known of its source: not recorded by
+    earlier versions, and rows without a model have none.
     """
 
     schema_version: int = SCHEMA
@@ -268,6 +270,8 @@ class Record(Stored):
     capabilities: list[str] | None = None
     dataset: DatasetStamp
     environment: Environment
+    command: tuple[str, ...] = Field((), exclude_if=lambda words: not words)
+    code: CodeStamp | None = Field(None, exclude_if=lambda code: code is None)
     cost: Cost = Cost()
     measurements: list[Measurement] = []
     warnings: list[str] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from genbench.records.record import Record
+    from genbench.report.publication import Publication
     from genbench.support.errors import CorruptData, GenbenchError
 
 Form = Literal["folder", "single_file", "archive"]
@@ -20,11 +21,12 @@ def build_report(
     unfinished: Iterable[Path] = (),
     spoilt: list[CorruptData] | None = None,
     form: Form = "folder",
+    publication: Publication | None = None,
 ) -> Path:
     """Write the pages of the records into the folder `out` and return its index.html.
 
     As a `single_file` they are one HTML file, `out` or `out`.html, that needs no other; an `archive`, `out` or
-    `out`.zip, has them beside the run folders, without weights.
+    `out`.zip, has them beside the run folders, without weights. A `publication` heads them with its title.
 
     They say which files are `corrupt` and which folders `unfinished`, whose records are missing from them. Pictures and
     curves of a run that cannot be read are left out, which the pages say, and added to `spoilt`. The report is built
@@ -33,6 +35,7 @@ def build_report(
     """
     from genbench.report.archive import build_archive
     from genbench.report.build import build, build_single
+    from genbench.report.publication import Publication
     from genbench.report.site import Absent
     from genbench.support.text import impersonal
 
@@ -45,4 +48,4 @@ def build_report(
     silent = [folder.name for folder in unfinished if folder not in rows]
     absent = Absent(reasons, silent, [] if spoilt is None else spoilt)
     writers = {"folder": build, "single_file": build_single, "archive": build_archive}
-    return writers[form](records, out, absent)
+    return writers[form](records, out, absent, publication or Publication())

@@ -10,6 +10,7 @@ from genbench.records.record import Record
 from genbench.report.links import FileLinks, FolderLinks
 from genbench.report.pages import Pages
 from genbench.report.place import MARKER, check_place, place_of
+from genbench.report.publication import Publication
 from genbench.report.site import Absent, Page, Site
 from genbench.support.errors import BadInput
 from genbench.support.faults import fault
@@ -23,14 +24,14 @@ MOST_RUNS = 100
 """Runs that have their own page in a single file."""
 
 
-def build(records: list[Record], out: Path, absent: Absent) -> Path:
+def build(records: list[Record], out: Path, absent: Absent, publication: Publication) -> Path:
     """See `genbench.report.build_report`."""
     out = out.absolute()
     check_place(out)
     check_writable("--out", out)
     with atomic_folder(out, flushed=False) as folder:
         formats = ("svg", "png") if len(records) <= MOST_DRAWN_TWICE else ("svg",)
-        site = Site(sorted_records(records), folder, absent, formats)
+        site = Site(sorted_records(records), folder, absent, publication, formats)
         pages = Pages(site, FolderLinks())
         pages.write_assets(folder)
         for page in site.pages():
@@ -42,11 +43,11 @@ def build(records: list[Record], out: Path, absent: Absent) -> Path:
     return out / "index.html"
 
 
-def build_single(records: list[Record], out: Path, absent: Absent) -> Path:
+def build_single(records: list[Record], out: Path, absent: Absent, publication: Publication) -> Path:
     """The same pages as one file; those of single runs only if there are at most MOST_RUNS of them."""
     out = place_of(out, ".html")
     with tempfile.TemporaryDirectory() as temporary:
-        site = Site(sorted_records(records), Path(temporary), absent)
+        site = Site(sorted_records(records), Path(temporary), absent, publication)
         pages = list(_within(site))
         text = Pages(site, FileLinks(Path(temporary), {page.name for page in pages})).one_file(pages)
         fault("report.built")

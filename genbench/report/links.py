@@ -8,7 +8,7 @@ from typing import Protocol
 
 INLINED = {
     ".md": "text/markdown", ".tex": "application/x-tex", ".csv": "text/csv", ".svg": "image/svg+xml",
-    ".png": "image/png",
+    ".png": "image/png", ".jpg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp",
 }  # fmt: skip
 """The kinds of files that a single file carries; of tables some formats."""
 

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from genbench.plots.style import COLOURS
 from genbench.records.class_names import listed
 from genbench.records.slots import Slot
+from genbench.report.again import command, versions
 from genbench.report.links import Links
 from genbench.report.site import MANY, Page, Site, files_of
 from genbench.support.faults import fault
@@ -99,8 +100,8 @@ class Pages:
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
             "files_of": files_of, "copying_mark": copying_mark, "marks": (UNRANKED, COPYING),
-            "filled": filled, "about_words": about_words, "sizes_text": sizes_text,
-            "class_names": partial(listed, longest=MOST_NAMES),
+            "filled": filled, "about_words": about_words, "sizes_text": sizes_text, "command": command,
+            "versions": versions, "class_names": partial(listed, longest=MOST_NAMES),
         }  # fmt: skip
         return environment
 
@@ -132,7 +133,9 @@ class Pages:
 
     def _body(self, page: Page) -> TemplateModule:
         """What stands between the head and the foot of a page."""
+        about = self.site.publication.introduction if page.name == "index" else None
         links = {
+            "introduction": about.html(self.links, page.name) if about else "",
             "to": partial(self.links.page, page.name), "ident": partial(self.links.id, page.name),
             "file": partial(self.links.file, page.name),
         }  # fmt: skip
@@ -142,7 +145,7 @@ class Pages:
         """A whole file, of the page `here` or, if that is "", of all."""
         links = {"to": partial(self.links.page, here), "file": partial(self.links.file, here)}
         return self.environment.get_template("base.html").render(
-            title=title, here=here, bodies=bodies, policy=policy, **links
+            title=title, publication=self.site.publication, here=here, bodies=bodies, policy=policy, **links
         )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 INDEX = "pictures.json"
 A_CLASS = 8
 """Samples of a class that are shown."""
+MOST_COLUMNS, MOST_PIXELS = 16, 2**19
+"""Of the larger sheet: 256 samples, or fewer of images above 45 x 45."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """One sheet: what it shows, in a heading, a sentence, and words for who does not see it; its path in the report.
 
-    The path is "" if it could not be drawn, and the sentence says why.
+    The path is "" if it could not be drawn, and the sentence says why. `larger` is that of a sheet of `count` samples,
+    "" if there is none.
     """
 
     kind: str
@@ -38,6 +42,8 @@ class Picture:
     text: str
     alt: str
     path: str
+    larger: str = ""
+    count: int = 0
 
 
 class Drawn(BaseModel):
@@ -83,24 +89,34 @@ SIDE_BY_SIDE = {
 """The kinds that the page of a dataset shows model by model."""
 
 
-def write_pictures(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
-    """The pictures of a run, samples first; none if its folder holds none. Raises CorruptData naming the file."""
+def write_pictures(record: Record, slug: str, folder: Path, larger: bool) -> Iterator[Picture]:
+    """The pictures of a run, samples first, perhaps with a larger sheet of them; none if its folder holds none.
+
+    Raises CorruptData naming the file.
+    """
     if record.draws_nothing:
         yield from _drawn(record, slug, folder)
-    for picture in _samples(record, slug, folder):
+    for picture in _samples(record, slug, folder, larger):
         yield picture
         yield from _classes(record, slug, folder)
         yield from _drawn(record, slug, folder)
 
 
-def _samples(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
-    """The run's sample sheet as PNG, which pages enlarge; none without samples."""
+def _samples(record: Record, slug: str, folder: Path, larger: bool) -> Iterator[Picture]:
+    """The run's sample sheet as PNG, which pages enlarge, and a larger one; none without samples."""
     images = first_samples(record)
     if images is None:
         return
     path = _write(sheet(images), images.shape[1], folder, f"samples/{slug}.png")
     text = f"The first {COUNT}, as drawn: seeded, not chosen."
-    yield Picture("samples", "Samples", text, f"The first {COUNT} samples of {record.job.label}, eight in a row", path)
+    alt = f"The first {COUNT} samples of {record.job.label}, eight in a row"
+    found = Picture("samples", "Samples", text, alt, path)
+    columns = min(MOST_COLUMNS, math.isqrt(MOST_PIXELS // math.prod(images.shape[2:])))
+    more = first_samples(record, columns**2) if larger else None
+    if more is not None and len(more) > COUNT:
+        path = _write(sheet(more, columns), more.shape[1], folder, f"samples/{slug}-larger.png")
+        found = replace(found, larger=path, count=len(more))
+    yield found
 
 
 def _classes(record: Record, slug: str, folder: Path) -> Iterator[Picture]:

@@ -16,9 +16,11 @@ from genbench.plots.panels import of_label, palette
 from genbench.plots.style import Look
 from genbench.records.record import Record
 from genbench.records.record_files import begun_again, curve_of
+from genbench.report.again import codes, origin
 from genbench.report.facts import Protocol, abilities, environments, failures, number_protocols, run_rows, settings
 from genbench.report.figures import Figure, write_figure
 from genbench.report.pictures import SIDE_BY_SIDE, Picture, write_pictures
+from genbench.report.publication import Publication
 from genbench.report.rulers import Tried, rulers_in
 from genbench.support.errors import CorruptData
 from genbench.support.store import put
@@ -78,9 +80,12 @@ class Site:
     records: list[Record]
     folder: Path
     absent: Absent
+    publication: Publication
     figure_formats: tuple[str, ...] = ("svg",)
 
     def __post_init__(self) -> None:
+        if self.publication.introduction:
+            self.publication.introduction.write_pictures(self.folder)
         self.slugs = slugs_of(self.records)
         self.dataset_pages = pages_of("datasets", (record.dataset.name for record in self.records))
         labels = sorted({record.job.label for record in self.models})
@@ -101,8 +106,9 @@ class Site:
         self.pictures: dict[str, list[Picture]] = {}
         for record in self.records:
             if record.place in self.pictured:
+                larger = "png" in self.figure_formats
                 with self.absent.spared([record]):
-                    for picture in write_pictures(record, self.slugs[record.place], self.folder):
+                    for picture in write_pictures(record, self.slugs[record.place], self.folder, larger):
                         self.pictures.setdefault(record.place, []).append(picture)
         self.sheets = {place: some[0] for place, some in self.pictures.items() if some[0].kind == "samples"}
 
@@ -114,6 +120,9 @@ class Site:
     @property
     def models(self) -> list[Record]:
         return [record for record in self.records if not is_reference(record)]
+
+    def of_label(self, label: str) -> list[Record]:
+        return [record for record in self.models if record.job.label == label]
 
     @property
     def spoilt(self) -> list[str]:
@@ -152,9 +161,11 @@ class Site:
     def pages(self) -> Iterator[Page]:
         """Every page, the overview first; those of runs last."""
         datasets = [self.dataset(name) for name in self.dataset_pages]
-        title = f"genbench: {', '.join(self.dataset_pages)}"
+        title = self.publication.title or f"genbench: {', '.join(self.dataset_pages)}"
         names, able = abilities(self.records)
-        yield Page("index", "overview.html", title, {"datasets": datasets, "abilities": names, "able": able})
+        origins = {label: origin(self.of_label(label)) for label in able}
+        shown = {"datasets": datasets, "abilities": names, "able": able, "origins": origins}
+        yield Page("index", "overview.html", title, shown)
         for dataset in datasets:
             yield Page(self.dataset_pages[dataset["name"]], "dataset.html", dataset["name"], dataset)
         for i, (label, page) in enumerate(self.model_pages.items()):
@@ -198,12 +209,15 @@ class Site:
     def model(self, label: str, able: dict[str, str], figured: bool) -> dict[str, Any]:
         """What the page of a model shows."""
         tables = of_label(self.full, label)
-        own = [record for record in self.models if record.job.label == label]
+        own, found = self.of_label(label), []
+        with self.absent.spared(own):
+            found = codes(own)
         page = f"model-{Path(self.model_pages[label]).name}"
         figures = self.figures(tables, ["model"], page) if figured else {}
         return {
-            "label": label, "records": own, "able": able, "figures": figures, "figured": figured,
-            "standings": _standings(self.headlines, label), "settings": settings(own), "failures": failures(own),
+            "label": label, "records": own, "origin": origin(own), "codes": found, "able": able, "figured": figured,
+            "figures": figures, "settings": settings(own), "failures": failures(own),
+            "standings": _standings(self.headlines, label),
             "warned": [record for record in own if record.warnings],
             "copying": [row for table in tables for row in table.rows if row.copying],
             "rows": [row for table in tables for row in table.rows if row.kind == "model"],

@@ -41,6 +41,7 @@ from genbench.running.environment import environment
 from genbench.running.pictures import keep_pictures
 from genbench.running.references import reference_samples
 from genbench.running.rescore import in_features, kept, kept_on_curve, missing_extractors
+from genbench.running.source import keep_source
 from genbench.running.throughput import measure_throughput
 from genbench.support import progress, store
 from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, message_of
@@ -114,6 +115,7 @@ class Run:
     def train(self) -> None:
         """Build the model, and train it unless its finished weights exist, here or in another row's folder."""
         job, folder = self.job, self.job.folder
+        self.known.code = keep_source(job, self.plugins)
         model = build_model(job, self.plugins, self.data, self.meter.device)
         self.known.parameters = parameters_by_phase(model)
         checkpoint.settle(folder / "checkpoint")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.support.denials import denial
 from genbench.support.errors import BadInput
+from genbench.support.user_text import read_user_text
 
-LIMIT_BYTES = 256 * 2**10
 Keys = Sequence[str | int]
 
 
@@ -32,25 +32,24 @@ class TomlFile:
 
 def read_toml(path: Path, what: str) -> TomlFile:
     """Read a file; `what` names its kind. Raises BadInput or EnvironmentProblem naming file, line and column."""
+    text = read_user_text(path, what, "TOML")
     try:
-        with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-        if len(content) > LIMIT_BYTES:
-            raise BadInput(f"{path}: more than {LIMIT_BYTES // 2**10} KiB", f"{what} files are short; check the path")
-        text = content.decode("utf-8-sig")  # Windows editors put a byte-order mark before it
         return TomlFile(path, tomllib.loads(text), text)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadInput(f"{path}: no such {what} file", "correct the path") from None
-    except IsADirectoryError:
-        raise BadInput(f"{path}: is a folder", f"give a {what} file (TOML)") from None
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: not UTF-8 at byte {error.start}", "save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise BadInput(*_syntax(path, text, str(error))) from error
     except RecursionError:
         raise BadInput(f"{path}: nested too deeply", f"a {what} file has few levels") from None
-    except OSError as error:
-        raise denial(error, path) or error from error
+
+
+def written(value: Any) -> str:
+    """A value as TOML: `0.001`, `"ddim"`, `[1, 2]`. Raises TypeError for None, which TOML does not have."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{json.dumps(key)} = {written(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    if value is None:
+        raise TypeError("no value")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _syntax(path: Path, text: str, said: str) -> tuple[str, str]:

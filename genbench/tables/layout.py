@@ -103,6 +103,11 @@ class Row:
         return self.kind not in ("model", "published")
 
     @property
+    def ships(self) -> bool:
+        """Whether its model is known to be one of genbench's own."""
+        return any(record.code is not None and record.code.ships for record in self.records)
+
+    @property
     def n(self) -> int:
         return sum(self.statuses.values())
 
