@@ -1,6 +1,7 @@
 """What an author adds to a report, and the code behind its runs: shown in their places, safe whatever is in it."""
 
 import zipfile
+from urllib.parse import unquote, urljoin
 
 import pytest
 from finished import run_of
@@ -150,6 +151,23 @@ def test_words_that_say_nothing_are_bad_input(genbench, tmp_path, words, why):
 
 def test_a_byte_order_mark_is_none(about):
     assert written(about, "\ufeff# Why").introduction.text == "# Why"
+
+
+def test_a_server_below_a_path_finds_all_that_the_pages_ask_for(about, tmp_path):
+    """Nothing leads out of the report, and what is asked for is there by its own name."""
+    records = write_runs(
+        [make_record("gan"), make_record("vae", fid=7.0, dataset="other", digest="c" * 64)], tmp_path / "runs"
+    )
+    words = publication("Digits", ["Ada"], about, ["https://example.org/paper"])
+    out = build_report(records, tmp_path / "out", publication=words).parent
+    base = "https://example.org/some/path/"
+    for file in out.rglob("*.html"):
+        here = base + file.relative_to(out).as_posix()
+        for link in Page(file).links:
+            if not link.startswith(("https://example.org/a?", "https://example.org/paper", "mailto:")):
+                there = urljoin(here, link)
+                assert there.startswith(base) and (out / unquote(there.removeprefix(base).partition("#")[0])).is_file()
+    assert (out / ".nojekyll").read_bytes() == b""
 
 
 # The code behind the runs

@@ -20,6 +20,8 @@ from genbench.support.version import __version__
 
 MOST_DRAWN_TWICE = 1000
 """Runs of a report whose figures are there as PNG, too, which takes as long again."""
+NO_JEKYLL = ".nojekyll"
+"""Keeps GitHub Pages from turning the tables' Markdown into pages, so that links to it lead nowhere."""
 MOST_RUNS = 100
 """Runs that have their own page in a single file."""
 
@@ -33,6 +35,7 @@ def build(records: list[Record], out: Path, absent: Absent, publication: Publica
         formats = ("svg", "png") if len(records) <= MOST_DRAWN_TWICE else ("svg",)
         site = Site(sorted_records(records), folder, absent, publication, formats)
         pages = Pages(site, FolderLinks())
+        put(folder / NO_JEKYLL, "")
         pages.write_assets(folder)
         for page in site.pages():
             pages.write(page, folder)
