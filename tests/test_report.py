@@ -105,6 +105,17 @@ def test_the_overview_says_who_won_by_how_much_at_what_cost_and_how_sure(tmp_pat
         assert words in page.text, words
 
 
+def test_a_column_of_dashes_alone_is_on_no_page(tmp_path, without_plots):
+    records = [make_record("gan", bits=None, flops=None), make_record("ldm", bits=None, flops=None), reference("real")]
+    folder = build_report(records, tmp_path / "out").parent
+    overview, dataset = Page(folder / "index.html").text, Page(folder / "datasets" / "mnist5k.html").text
+    assert "bits/dim test" not in overview and "(FLOPs)" not in overview
+    assert "Left out, as no row has a value: NLL test (train) (the model defines no likelihood)." in dataset
+    folder = build_report([*records, make_record("vae")], tmp_path / "out").parent
+    overview = Page(folder / "index.html").text
+    assert "bits/dim test" in overview and "(FLOPs)" in overview
+
+
 def test_the_overview_tells_of_failures_and_shows_samples_and_what_quality_costs(built):
     _, folder = built
     page = Page(folder / "index.html")

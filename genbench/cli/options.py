@@ -70,7 +70,11 @@ EXPERIMENT = (
     click.option("--budget", help="Training budget per model: 180s, 200000images, 2000steps or 1e15flops."),
     click.option("--samples", type=click.IntRange(2), help="Samples per model; default min(10000, test images)."),
     click.option(
-        "--set", "settings", multiple=True, metavar="MODEL.KEY=VALUE", help="Set a model's option; repeatable."
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="MODEL.KEY=VALUE",
+        help="Set a model's option, its preset or its label; repeatable.",
     ),
     click.option(
         "--sweep",

@@ -18,6 +18,7 @@ from genbench.plots.style import COLOURS
 from genbench.records.class_names import listed
 from genbench.records.slots import Slot
 from genbench.report.again import command, versions
+from genbench.report.headlines import Standing
 from genbench.report.links import Links
 from genbench.report.site import MANY, Page, Site, files_of
 from genbench.support.faults import fault
@@ -62,6 +63,11 @@ def cells(row: Row, keys: Iterable[Slot]) -> list[Cell]:
     return [row.cells.get(key, Cell(note="not measured")) for key in keys]
 
 
+def any_has(standings: Iterable[Standing], metric: str) -> bool:
+    """Whether any of these rows has a value of a metric or a cost."""
+    return any(has_value(cell) for standing in standings for cell in cells(standing.row, [Slot(metric)]))
+
+
 def sort_value(cell: Cell, style: str) -> str:
     """What a reader's browser sorts a cell by; "" for a dash, which stays below whatever the direction."""
     if cell.value is not None:
@@ -100,8 +106,8 @@ class Pages:
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
             "files_of": files_of, "copying_mark": copying_mark, "marks": (UNRANKED, COPYING),
-            "filled": filled, "about_words": about_words, "sizes_text": sizes_text, "command": command,
-            "versions": versions, "class_names": partial(listed, longest=MOST_NAMES),
+            "about_words": about_words, "sizes_text": sizes_text, "class_names": partial(listed, longest=MOST_NAMES),
+            "any_has": any_has, "filled": filled, "command": command, "versions": versions,
         }  # fmt: skip
         return environment
 
