@@ -29,6 +29,7 @@ KINDS = {
     "FLOPs": "-m vae --budget 1.25e12flops --samples 90",
     "seconds": "-m vae --budget 2.5s --seeds 3,5",
     "a sweep": "-m ddpm --set ddpm.preset=tiny --sweep ddpm.steps=5,10 --sweep ddpm.sampler=ddim,ancestral",
+    "on held-out training images": "-m gaussian --tune --samples 100",
     "several": "-m vae -m gaussian --set vae.batch_size=16",
 }
 

@@ -13,6 +13,7 @@ from genbench.support.toml_file import written
 
 OWN = (
     "models", "datasets", "seeds", "budget", "precision", "conditional", "condition", "extractors", "compile", "curve",
+    "plugins",
 )  # fmt: skip
 """The keys of an experiment that are written by what the job made of them; all others as they were given."""
 

@@ -112,7 +112,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
         experiment.datasets, tables, plugins, request, progress, absent, experiment.kind, experiment.tune
     )  # fmt: skip
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
-    jobs = [with_command(job, experiment, files) for job in jobs]
+    jobs = [with_command(job, experiment, tables) for job in jobs]
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
         try:

@@ -92,7 +92,7 @@ class Job(BaseModel):
     foreign: str = ""
     """The digest of samples made elsewhere; empty for a model that is trained here."""
     external_data: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
+    command: tuple[str, ...] = Field((), exclude_if=lambda words: not words)
     """The words of the command that makes this job and no other; empty for a row without a model."""
 
     @property

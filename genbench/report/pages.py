@@ -18,7 +18,6 @@ from genbench.plots.style import COLOURS
 from genbench.records.class_names import listed
 from genbench.records.slots import Slot
 from genbench.report.again import command, versions
-from genbench.report.headlines import Standing
 from genbench.report.links import Links
 from genbench.report.site import MANY, Page, Site, files_of
 from genbench.support.faults import fault
@@ -27,6 +26,7 @@ from genbench.support.text import number, printable
 from genbench.support.version import __version__
 from genbench.tables.build import ending
 from genbench.tables.filled import filled
+from genbench.tables.headlines import Standing
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.notes import Notes
 from genbench.tables.ruler import about_words, sizes_text
