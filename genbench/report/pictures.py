@@ -108,8 +108,8 @@ def _samples(record: Record, slug: str, folder: Path, larger: bool) -> Iterator[
     if images is None:
         return
     path = _write(sheet(images), images.shape[1], folder, f"samples/{slug}.png")
-    text = f"The first {COUNT}, as drawn: seeded, not chosen."
-    alt = f"The first {COUNT} samples of {record.job.label}, eight in a row"
+    text = f"The first {len(images)}, as drawn: seeded, not chosen."
+    alt = f"The first {len(images)} samples of {record.job.label}, eight in a row"
     found = Picture("samples", "Samples", text, alt, path)
     columns = min(MOST_COLUMNS, math.isqrt(MOST_PIXELS // math.prod(images.shape[2:])))
     more = first_samples(record, columns**2) if larger else None
