@@ -181,9 +181,10 @@ def test_a_suite_names_its_plugins(genbench, tmp_path, gaussian_plugin):
     (tmp_path / "suites").mkdir()
     shutil.copy(gaussian_plugin, tmp_path / "suites" / "mine.py")
     (tmp_path / "suites" / "mine.toml").write_text('plugins = ["mine.py"]\n[[models]]\nname = "mine"\n')
-    result = genbench("plan", "suites/mine.toml", *SMALL, "--plugin", tmp_path / "suites" / "mine.py")  # the same one
-    assert result.code == 0 and "to do  mine-digits" in result.out, result.err
-    assert "names the plugin suites/mine.py" in result.err
+    for words in ([], ["--plugin", tmp_path / "suites" / "mine.py"]):  # which is the same one
+        result = genbench("plan", "suites/mine.toml", *SMALL, *words)
+        assert result.code == 0 and "to do  mine-digits" in result.out, result.err
+        assert "names the plugin suites/mine.py" in result.err
 
 
 def test_a_model_in_a_file_of_its_own(genbench, tmp_path, gaussian_plugin):
