@@ -29,7 +29,7 @@ Settings = Iterable[str] | Mapping[str, Any]
 """As on the command line, `["gan.batch_size=32"]`, or by option, `{"gan.batch_size": 32}`."""
 KEYWORDS = {"dataset": "datasets", "datasets": "datasets_file", "report_to": "report", "as_json": "quiet"}
 """The keyword of `run` that stands for a parameter of the command, if it has another name."""
-OF_A_TERMINAL = ("as_json", "traceback")
+OF_A_TERMINAL = ("as_json", "full", "traceback")
 """Parameters of the command that say what it prints."""
 PARTS = (".low", ".high", ".rank")
 MOST_NAMED = 6
@@ -88,18 +88,21 @@ class Runs:
 
         return run_frame(self.records)
 
-    def table(self, layout: str = "quality", published: bool = False) -> pd.DataFrame:
-        """The tables of a layout, as `genbench table` prints them: a row a row, by the names that a CSV has.
+    def table(self, layout: str = "quality", published: bool = False, columns: Names = ()) -> pd.DataFrame:
+        """The tables of a layout, or with these `columns`, as `genbench table` prints them, by the names of a CSV.
 
-        The sentences below the tables are in `attrs["footnotes"]`. Raises BadInput for an unknown layout.
+        The sentences below the tables are in `attrs["footnotes"]`. Raises BadInput for an unknown layout or column.
         """
         from genbench.tables.build import make_tables
+        from genbench.tables.chosen import chosen_layout
         from genbench.tables.frames import table_frame
         from genbench.tables.layouts import LAYOUTS
 
         if layout not in LAYOUTS:
             raise BadInput(f"layout {layout!r}: unknown", _known(layout, LAYOUTS))
-        return table_frame(make_tables(self.records, layout, published))
+        names = [columns] if isinstance(columns, str) else list(columns)
+        chosen = chosen_layout(names, self.records) if names else layout
+        return table_frame(make_tables(self.records, chosen, published))
 
     def plot(self, name: str) -> Figure:
         """A figure of the report by its name, such as `likelihoods`; also `samples`, and `fid-training`, which leads.

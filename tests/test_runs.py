@@ -15,7 +15,7 @@ from records_factory import make_record, with_curve, write_runs
 
 import genbench as package
 from genbench.cli.main import cli
-from genbench.runs import KEYWORDS, Runs, _words
+from genbench.runs import KEYWORDS, OF_A_TERMINAL, Runs, _words
 
 DOCS = Path(__file__).parent.parent / "docs"
 NOTEBOOK = json.loads((DOCS / "notebook.ipynb").read_text())
@@ -82,6 +82,12 @@ def test_a_table_has_the_numbers_that_the_command_prints(loaded, genbench, prepa
     for name in set(frame) - {"dataset", "block", "model"}:
         pd.testing.assert_series_equal(frame[name].astype(float), printed[name].astype(float))
     assert any("floor" in note for note in frame.attrs["footnotes"])
+    few = loaded.table(columns=["recall", "fid_test"])
+    assert [name for name in few if "." not in name][-2:] == [
+        f"{name}:digits-classifier-v1" for name in ("recall", "fid_test")
+    ]
+    with pytest.raises(package.BadInput, match="recal"):
+        loaded.table(columns="recal")
 
 
 def test_a_figure_is_that_of_the_report_and_leaves_pyplot_alone(loaded):
@@ -140,7 +146,7 @@ def test_reading_needs_no_torch(prepared):
 def test_every_option_of_the_command_has_its_keyword_and_default():
     """If this fails, an option of `genbench run` is new or has changed: give `genbench.run` the same."""
     command, keywords = cli.commands["run"], inspect.signature(package.run).parameters
-    assert set(keywords) == {KEYWORDS.get(p.name, p.name) for p in command.params} - {"traceback"}
+    assert set(keywords) == {KEYWORDS.get(p.name, p.name) for p in command.params} - set(OF_A_TERMINAL)
     defaults = {name: parameter.default for name, parameter in keywords.items()}
     assert _words(defaults) == command.make_context("run", []).params
 
