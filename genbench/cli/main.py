@@ -104,7 +104,7 @@ def run(report_to: Path | None, full: bool, **words: Any) -> None:
 
     SUITE is a TOML file. Without a suite or a model: the quick suite, with its report in reports/quick.
     """
-    from genbench.commands.run import worst_exit_code
+    from genbench.commands.run import usage_remarks, worst_exit_code
     from genbench.commands.tables import results_text
     from genbench.records.record_files import Found
     from genbench.report import build_report
@@ -123,6 +123,8 @@ def run(report_to: Path | None, full: bool, **words: Any) -> None:
         if record.error is not None:
             where = words["out"] / record.job.id / record.error.traceback
             say(f"{record.job.id}: {record.status}: {record.error.message} (see {where})")
+    for line in usage_remarks(records):
+        say(line)
     if report_to is not None:
         say(f"report: {build_report(records, report_to, spoilt=spoilt)}")
     left_out = show_left_out(Found(spoilt=spoilt), as_json)

@@ -14,6 +14,7 @@ from genbench.planning.needs import find_needs
 from genbench.planning.session import Session
 from genbench.planning.sharing import trainers
 from genbench.planning.space import check_space
+from genbench.records.equality import has_equal_seconds, remarks_of
 from genbench.records.job import Job
 from genbench.records.outcome import Outcome, make_record
 from genbench.records.queue import queued
@@ -30,6 +31,10 @@ from genbench.support.errors import CorruptData, EnvironmentProblem, as_error
 from genbench.support.lock import in_use, locked
 from genbench.support.pace import Facts
 
+EQUALLY = (
+    "  hint: seconds compare models only if each has its processors for itself: run one job at a time (--jobs 1) and "
+    "nothing else beside it, or give a budget in images, steps or FLOPs; in both cases with another --out"
+)
 Update = Callable[[Job, str, float, str, Facts], None]
 
 
@@ -153,6 +158,16 @@ def marked(session: Session) -> Iterator[Context]:
         yield replace(session.context, mark=str(mark))
     finally:
         mark.unlink(missing_ok=True)
+
+
+def usage_remarks(records: Iterable[Record]) -> list[str]:
+    """What was not as it should be while the runs trained and sampled, a line each, and last what to do about it."""
+    records = list(records)
+    lines = [f"{record.job.id}: warning: {text}" for record in records for text in remarks_of(record)]
+    costs = [cost for record in records for cost in (record.cost.train, record.cost.sample)]
+    if not all(map(has_equal_seconds, costs)):
+        lines.append(EQUALLY)
+    return lines
 
 
 def worst_exit_code(records: Iterable[Record]) -> int:

@@ -6,14 +6,13 @@ They are removed when the record is written.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.record import Measurement
-from genbench.support import digests, store
+from genbench.support import clock, digests, store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
 from genbench.support.sealed import read_sealed, write_sealed
@@ -33,10 +32,10 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
     if plain := stored(file):
         _spared += plain["seconds"]
         return [Measurement(**m, settings=plain["protocols"][m["protocol"]]) for m in plain["measurements"]]
-    began, before = time.perf_counter(), _spared
+    began, before = clock.now(), _spared
     found = measure()
     if job.folder.exists():
-        seconds = time.perf_counter() - began + _spared - before
+        seconds = clock.now() - began + _spared - before
         plain = {
             "seconds": seconds, "protocols": {m.protocol: m.settings for m in found},
             "measurements": [m.model_dump(mode="json") for m in found],
@@ -50,11 +49,11 @@ def once(job: Job, behind: dict[str, Any], measure: Callable[[], list[Measuremen
 def booked_on_none() -> Iterator[None]:
     """The time of this block is no part of what evaluating the job cost: its result serves all jobs alike."""
     global _spared
-    began = time.perf_counter()
+    began = clock.now()
     try:
         yield
     finally:
-        _spared -= time.perf_counter() - began
+        _spared -= clock.now() - began
 
 
 def stored(file: Path) -> dict[str, Any] | None:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from genbench.records.outcome import Outcome, make_record
 from genbench.records.record import DatasetStamp, Failure
 from genbench.records.run_folder import TRACEBACK, earlier_attempts, end
 from genbench.records.task import News, Task, Tell
-from genbench.support import progress, store
+from genbench.support import clock, progress, store
 from genbench.support.denials import disk_errors
 from genbench.support.errors import EnvironmentProblem, GenbenchError
 from genbench.support.lock import locked
@@ -61,7 +60,7 @@ def watch(child: Child, task: Task, tell: Tell, stopping: Callable[[], bool]) ->
 
     Raises the error that kept it from leaving a record.
     """
-    process, began, limit = child.process, time.monotonic(), task.job["runtime"]["timeout"]
+    process, began, limit = child.process, clock.now(), task.job["runtime"]["timeout"]
     late = ""
 
     def pass_on() -> None:
@@ -73,7 +72,7 @@ def watch(child: Child, task: Task, tell: Tell, stopping: Callable[[], bool]) ->
         pass_on()
         if stopping():
             process.terminate()  # more than once: a process that is just starting ignores it
-        if limit and time.monotonic() - began > limit:
+        if limit and clock.now() - began > limit:
             late = f"stopped after --timeout {limit:g} seconds"
             process.kill()
             process.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +12,33 @@ import torch
 
 from genbench.devices import peak_memory, reset_peak_memory, synchronize, wake
 from genbench.metering.energy import EnergyCounter, watched
+from genbench.metering.processors import Reading, judged
 from genbench.records.cost import Energy, PhaseCost, SampleCost, Throughput, TrainCost
 from genbench.records.samples import Samples
 from genbench.records.training_state import Ledger, MeterState
+from genbench.records.usage import Usage
+from genbench.support import clock
+
+GAP_SECONDS, GAP_STEPS, GAP_COMPUTING = 1.0, 20, 0.1
+"""A step is a gap if it takes so long, so many times the usual, and computes in less than this share of it."""
+USUAL_STEPS = 10
+"""Steps after which a usual one is known."""
 
 
 @dataclass
 class Meter:
     """The clock of one job. `pause` stops it for what no budget includes: checkpoints, preparation, scoring.
 
-    A device-second is a second of one of the `processes` that train; their number may change while the clock is
-    stopped. `peer_bytes` is the peak memory of the other processes. A plugin whose model was trained `elsewhere` says
-    so in its `train`: the cost is not known here.
+    It stands still while the process is stopped (`genbench.support.clock`). `usage` is what the process, and `peers`,
+    the ids of the others that train, had of the machine until the clock was last stopped. A device-second is a second
+    of one of the `processes` that train; their number may change while the clock is stopped. `peer_bytes` is the peak
+    memory of the other processes. A plugin whose model was trained `elsewhere` says so in its `train`: the cost is not
+    known here.
     """
 
     device: torch.device
     processes: int = 1
+    peers: list[int] = field(default_factory=list)
     counter: EnergyCounter | None = None
     elsewhere: bool = False
     phases: dict[str, Ledger] = field(default_factory=dict)
@@ -42,16 +54,25 @@ class Meter:
     sampled: int = 0
     train_energy: Energy | None = None
     sample_energy: Energy | None = None
+    usage: Usage | None = None
+    train_usage: Usage | None = None
+    sample_usage: Usage | None = None
     _elapsed: float = 0.0
     _peers_elapsed: float = 0.0
     _started: float | None = None
     _joules: float | None = 0.0
     _joules_before: float | None = None
+    _reading: Reading | None = None
+    _stops: clock.Stops = field(default_factory=clock.Stops)
+    _gaps: list[float] = field(default_factory=list)
+    _step: tuple[float, float] | None = None
+    _usual: float = 0.0
+    _usual_steps: int = 0
 
     @property
     def seconds(self) -> float:
         """Seconds on the running clock without pauses; the caller has synchronised the device."""
-        running = time.perf_counter() - self._started if self._started is not None else 0.0
+        running = clock.now() - self._started if self._started is not None else 0.0
         return self._elapsed + running
 
     @property
@@ -72,6 +93,7 @@ class Meter:
             self._stop()
             self.train_seconds, self.train_energy = self._elapsed, self._energy()
             self.train_device_seconds = self.device_seconds
+            self.train_usage = self._judged()
             peak, self.peak_source = peak_memory(self.device)
             self.peak_bytes = max(self.peak_bytes, peak + self.peer_bytes)
             if self.peer_bytes:
@@ -80,7 +102,7 @@ class Meter:
     @contextmanager
     def sampling(self) -> Iterator[None]:
         """Time and measure `sample`."""
-        self._elapsed, self._joules = 0.0, 0.0
+        self._elapsed, self._joules, self.usage = 0.0, 0.0, None
         self._start()
         try:
             with watched(self.counter):
@@ -88,11 +110,13 @@ class Meter:
         finally:
             self._stop()
             self.sample_seconds, self.sample_energy = self._elapsed, self._energy()
+            self.sample_usage = self._judged()
 
-    def take_over(self, images: int, seconds: float, joules: float | None) -> None:
+    def take_over(self, images: int, seconds: float, joules: float | None, usage: Usage | None) -> None:
         """Add the images that an earlier attempt has drawn, and their cost; called while the clock is stopped."""
         self.sampled += images
         self._elapsed += seconds
+        self._use(usage)
         self._joules = None if joules is None or self._joules is None else self._joules + joules
 
     @contextmanager
@@ -117,19 +141,55 @@ class Meter:
         ledger.seconds += seconds
         ledger.device_seconds += seconds * self.processes
 
+    def stepped(self) -> None:
+        """Count a step, and note the gap if it has been one; a step with a pause in it is not judged."""
+        self.steps += 1
+        now, computed = self.seconds, time.process_time()
+        if self._step is not None:
+            seconds, computing = now - self._step[0], computed - self._step[1]
+            known = self._usual_steps >= USUAL_STEPS
+            if known and seconds > max(GAP_SECONDS, GAP_STEPS * self._usual) and computing < GAP_COMPUTING * seconds:
+                self._gaps.append(seconds)
+            else:
+                self._usual_steps += 1
+                self._usual += (seconds - self._usual) / min(self._usual_steps, 100)
+        self._step = (now, computed)
+
     def _start(self) -> None:
         synchronize(self.device)
         self._joules_before = self.counter.joules() if self.counter else None
-        self._started = time.perf_counter()
+        self._reading, self._stops, self._step = Reading.of((os.getpid(), *self.peers)), clock.stops(), None
+        self._started = clock.now()
 
     def _stop(self) -> None:
         synchronize(self.device)
         if self._started is not None:
-            seconds = time.perf_counter() - self._started
+            seconds = clock.now() - self._started
             self._elapsed += seconds
             self._peers_elapsed += seconds * (self.processes - 1)
             self._started = None
             self._joules = self._joules_now()
+            self._use(self._usage_now())
+
+    def _usage_now(self) -> Usage | None:
+        """What was used since the clock was started."""
+        if self._reading is None:
+            return None
+        used = self._reading.until(Reading.of((os.getpid(), *self.peers)))
+        gaps, self._gaps = self._gaps, []
+        stops = clock.stops()
+        return used.model_copy(update={
+            "gaps": len(gaps), "gap_seconds": sum(gaps),
+            "stops": stops.number - self._stops.number, "stopped_seconds": stops.seconds - self._stops.seconds,
+        })  # fmt: skip
+
+    def _use(self, more: Usage | None) -> None:
+        if more is not None:
+            self.usage = more if self.usage is None else self.usage + more
+
+    def _judged(self) -> Usage | None:
+        """What the stopped clock has counted, with what that is of what could be had."""
+        return None if self.usage is None else judged(self.usage, self._elapsed, torch.get_num_threads())
 
     def _joules_now(self) -> float | None:
         """Joules on the clock that just stopped, without pauses; None if any part of them was not measured."""
@@ -167,6 +227,7 @@ class Meter:
             processes=self.processes, elsewhere=self.elsewhere, steps=self.steps,
             peak_bytes=max(self.peak_bytes, peak), peak_source=self.peak_source,
             uncounted_ops=sorted(self.uncounted_ops), energy=energy, phases=self.phases,
+            usage=self.train_usage if trained else self.usage,
         )  # fmt: skip
 
     def restore(self, state: MeterState) -> None:
@@ -178,6 +239,7 @@ class Meter:
         self._peers_elapsed = state.device_seconds - state.seconds
         self.train_energy = state.energy
         self._joules = state.energy.joules if state.energy else None
+        self.usage = self.train_usage = state.usage
         self.elsewhere, self.steps, self.peak_bytes = state.elsewhere, state.steps, state.peak_bytes
         self.uncounted_ops, self.phases = set(state.uncounted_ops), dict(state.phases)
         if running:
@@ -204,6 +266,7 @@ class Meter:
             peak_bytes=self.peak_bytes or None,
             peak_source=self.peak_source,
             energy=self.train_energy,
+            usage=self.train_usage,
             phases={name: PhaseCost(**vars(ledger)) for name, ledger in self.phases.items()},
         )
 
@@ -221,4 +284,5 @@ class Meter:
             flops_per_image=samples.flops,
             throughput=throughput or [],
             energy=self.sample_energy,
+            usage=self.sample_usage,
         )

@@ -36,7 +36,7 @@ from genbench.records.record_files import curve_of
 from genbench.support.text import number
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.panels import Panel, blocks_of, panels, title_of, unfinished
-from genbench.tables.wording import COPYING, NO_BREAK, copying_mark, heading_text
+from genbench.tables.wording import COPYING, NO_BREAK, UNEQUAL, heading_text, row_marks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,6 +133,8 @@ def _against(
             text += about_lines
         copying = any(row.copying for panel in shown for row in panel.rows)
         text += f" {COPYING}: its samples are copies of the dataset's images." if copying else ""
+        unequal = any(row.unequal for panel in shown for row in panel.rows)
+        text += f" {UNEQUAL}: its machine was not its own, or was stopped; see the table." if unequal else ""
         text += unranked_words([panel.table for panel in shown], "fid_test")
         return captioned(figure, text, missing)
 
@@ -152,7 +154,7 @@ def _draw_against(
         handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
         part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
         shown_value = number(panel.cell(row).value or 0.0, "fid")
-        words.append(f"{short(row.name)}{copying_mark(row)}  {shown_value}{part}")
+        words.append(f"{short(row.name)}{row_marks(row)}  {shown_value}{part}")
     front = pareto([mean_of(points[row.name]) for row in shown if panel.contends(row)])
     if len(shown) > MOST_NAMED:
         del handles[MOST_NAMED:], words[MOST_NAMED:]

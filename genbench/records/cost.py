@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, FiniteFloat
 
 from genbench.records.stored import Stored
+from genbench.records.usage import Usage
 
 
 class Energy(Stored):
@@ -25,7 +26,7 @@ class PhaseCost(Stored):
 
 
 class TrainCost(Stored):
-    """The training itself, without scoring, checkpoints and preparation.
+    """The training itself, without scoring, checkpoints and preparation; `usage` is what it had of its machine.
 
     `trained_by` is the run whose training this is, if another row's weights were taken over: its cost is paid once.
     `v100_days` is a conversion that a reader asked for; it is never stored.
@@ -40,6 +41,7 @@ class TrainCost(Stored):
     peak_bytes: int | None = None
     peak_source: str = ""
     energy: Energy | None = None
+    usage: Usage | None = Field(None, exclude_if=lambda usage: usage is None)
     phases: dict[str, PhaseCost] = {}
     trained_by: str = ""
     v100_days: FiniteFloat | None = Field(default=None, exclude=True)
@@ -69,6 +71,7 @@ class SampleCost(Stored):
     flops_per_image: FiniteFloat | None = None
     throughput: list[Throughput] = []
     energy: Energy | None = None
+    usage: Usage | None = Field(None, exclude_if=lambda usage: usage is None)
 
 
 class EvaluateCost(Stored):

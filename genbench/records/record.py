@@ -252,10 +252,10 @@ class Record(Stored):
 
     `extractors` are those that scored the samples, each with its version's stamp, and `measurers` the plugins that
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
-    run. `warnings` say that its samples are copies, or show signs of a collapse, one sentence each. `rulers` say, by
-    extractor, which metrics may rank; only the row `real` keeps their rungs. `capabilities` is what the model can do
-    besides sampling, `command` the words that make its job again, `code` what is known of its source: not recorded by
-    earlier versions, and rows without a model have none.
+    run. `warnings` say that its samples are copies, or show signs of a collapse, or that its machine was not its own,
+    one sentence each. `rulers` say, by extractor, which metrics may rank; only the row `real` keeps their rungs.
+    `capabilities` is what the model can do besides sampling, `command` the words that make its job again, `code` what
+    is known of its source: not recorded by earlier versions, and rows without a model have none.
     """
 
     schema_version: int = SCHEMA

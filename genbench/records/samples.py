@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from genbench.condition import Kind
 from genbench.records.cost import Energy, Throughput
 from genbench.records.record import JOB_AGAIN, Record
+from genbench.records.usage import Usage
 from genbench.support import digests, store
 from genbench.support.denials import reading
 from genbench.support.errors import CorruptData, removal
@@ -66,6 +67,7 @@ class StoredSamples(BaseModel):
     weights: str = ""
     seconds: float = 0.0
     energy: Energy | None = None
+    usage: Usage | None = Field(None, exclude_if=lambda usage: usage is None)
     throughput: list[Throughput] | None = None
     clamped_share: float | None = None
     batch: int = BLOCK

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel
 
 from genbench.records.cost import Energy
+from genbench.records.usage import Usage
 
 
 class Ledger(BaseModel):
@@ -29,6 +30,7 @@ class MeterState(BaseModel):
     peak_source: str = ""
     uncounted_ops: list[str] = []
     energy: Energy | None = None
+    usage: Usage | None = None
     phases: dict[str, Ledger] = {}
 
 

@@ -6,7 +6,6 @@ al. (2022) count an A100 as 2.2 V100s in their published compute.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from genbench.records.record import Record
 from genbench.records.record_files import Found, find_records
+from genbench.support import clock
 from genbench.support.errors import BadInput
 from genbench.support.seeds import derive_seed
 from genbench.support.store import write_json
@@ -121,12 +121,12 @@ def measure_conversion(device: torch.device, seconds: float = 2.0, size: int | N
     def products(least: float) -> float:
         """Products per second, measured over at least `least` seconds."""
         synchronize(device)
-        count, began = 0, time.perf_counter()
+        count, began = 0, clock.now()
         while True:
             torch.mm(left, right, out=out)
             synchronize(device)
             count += 1
-            if (passed := time.perf_counter() - began) >= least:
+            if (passed := clock.now() - began) >= least:
                 return count / passed
 
     products(seconds / 4)

@@ -9,6 +9,7 @@ from typing import Any
 
 from genbench.metrics import is_likelihood
 from genbench.records.class_names import listed
+from genbench.records.cost import TrainCost
 from genbench.records.record import Record
 from genbench.records.slots import flatten
 from genbench.support.text import DASH, number
@@ -112,6 +113,7 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
     }
     if record.cost.train and record.cost.train.peak_source:
         cost["peak memory of"] = record.cost.train.peak_source
+    cost |= _usage_words(record.cost.train)
     if record.cost.train and record.cost.train.trained_by:
         cost["training shared with"] = record.cost.train.trained_by
     if record.cost.train and record.cost.train.uncounted_ops:
@@ -125,6 +127,23 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
         "Samples": {} if record.under_way else _words(record.samples.model_dump(mode="json")),
         "Environment": environment_words(record),
     }
+
+
+def _usage_words(train: TrainCost | None) -> dict[str, str]:
+    """What a training had of its machine, as far as it was recorded."""
+    usage = train.usage if train else None
+    if train is None or usage is None or not train.seconds:
+        return {}
+    words = {"training stopped, not counted": (usage.stopped_seconds, f" s in {usage.stops}")} if usage.stops else {}
+    words |= {"gaps between steps": (usage.gap_seconds, f" s in {usage.gaps}")} if usage.gaps else {}
+    told = {name: f"{number(seconds, 'seconds')}{rest}" for name, (seconds, rest) in words.items()}
+    if usage.processor_seconds is not None:
+        told["training processor-seconds"] = number(usage.processor_seconds, "seconds")
+    if usage.share is not None:
+        told["of what its threads could use"] = f"{100 * usage.share:.0f} %"
+    if (others := usage.others(train.seconds)) is not None:
+        told["processors used by others"] = f"{others:.2f}"
+    return told
 
 
 def abilities(records: Iterable[Record]) -> tuple[list[str], dict[str, dict[str, str]]]:

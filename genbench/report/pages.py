@@ -33,11 +33,12 @@ from genbench.tables.ruler import about_words, sizes_text
 from genbench.tables.wording import (
     COPYING,
     NO_BREAK,
+    UNEQUAL,
     UNRANKED,
-    copying_mark,
     detail_text,
     has_value,
     heading_text,
+    row_marks,
     runs_text,
     value_text,
 )
@@ -105,7 +106,7 @@ class Pages:
             "runs_text": runs_text, "has_value": has_value, "detail_text": detail_text, "ending": ending,
             "cells": cells, "sort_value": sort_value, "counts": counts, "heading": heading, "look": self.look,
             "Notes": Notes, "Slot": Slot, "many": MANY, "repeats": self.links.repeats, "colours": COLOURS,
-            "files_of": files_of, "copying_mark": copying_mark, "marks": (UNRANKED, COPYING),
+            "files_of": files_of, "row_marks": row_marks, "marks": (UNRANKED, COPYING, UNEQUAL),
             "about_words": about_words, "sizes_text": sizes_text, "class_names": partial(listed, longest=MOST_NAMES),
             "any_has": any_has, "filled": filled, "command": command, "versions": versions,
         }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from genbench.records.record import NO_SAMPLES, REFERENCES, CurvePoint, Measurem
 from genbench.records.record_files import read_record
 from genbench.records.samples import recorded_samples
 from genbench.records.slots import slot_of
-from genbench.support import store
+from genbench.support import clock, store
 from genbench.support.errors import BadInput
 from genbench.support.faults import fault
 from genbench.support.lock import locked
@@ -131,12 +130,12 @@ def score_again(run: Finished, names: list[str], data: Dataset, plugins: Plugins
         record = open_finished(run.folder).record
         samples = recorded_samples(run.folder, record)
         store.sweep(run.folder)
-        began = time.perf_counter()
+        began = clock.now()
         spared_seconds()
         job = run.job.model_copy(update={"runtime": runtime})
         new = in_features(names, job, samples, data, plugins)
         stamps = extractor_stamps(names, plugins.registered("register_extractors"))
-        record = extended(record, new, stamps, time.perf_counter() - began + spared_seconds())
+        record = extended(record, new, stamps, clock.now() - began + spared_seconds())
         record = record.model_copy(
             update={"rulers": {**record.rulers, **rulers(with_extractors(job, names), data, plugins)}}
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from genbench.metrics.copies import copied_splits, copying
 from genbench.model import Model
 from genbench.records import checkpoint
 from genbench.records.cost import EvaluateCost, Throughput, TrainCost
+from genbench.records.equality import remarks
 from genbench.records.job import Job
 from genbench.records.outcome import Outcome, make_record
 from genbench.records.record import Failure, Measurement, Record, RunStatus
@@ -43,7 +43,7 @@ from genbench.running.references import reference_samples
 from genbench.running.rescore import in_features, kept, kept_on_curve, missing_extractors
 from genbench.running.source import keep_source
 from genbench.running.throughput import measure_throughput
-from genbench.support import progress, store
+from genbench.support import clock, progress, store
 from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, message_of
 from genbench.support.faults import fault
 from genbench.support.lock import locked
@@ -152,6 +152,7 @@ class Run:
             self.samples, about = stored
             self.meter.sampled, self.meter.sample_seconds = len(self.samples), about.seconds
             self.meter.sample_energy, self.throughput = about.energy, about.throughput
+            self.meter.sample_usage = about.usage
             return
         self.previous = None
         self.samples = self.plugins.manager.hook.sample(
@@ -170,7 +171,7 @@ class Run:
         """The contents of samples.json: what the samples depend on, and what drawing them cost."""
         return StoredSamples(
             key=self.job.samples_key, weights=self.weights, seconds=self.meter.sample_seconds,
-            energy=self.meter.sample_energy, throughput=self.throughput,
+            energy=self.meter.sample_energy, usage=self.meter.sample_usage, throughput=self.throughput,
         )  # fmt: skip
 
     def measure_throughput(self) -> None:
@@ -192,7 +193,7 @@ class Run:
         report("evaluate", 0.0)
         fault("evaluate.begin")
         job, known, old = self.job, self.known, self.previous
-        began = time.perf_counter()
+        began = clock.now()
         spared_seconds()
         missing = missing_extractors(job, old) if old else None
         if missing is not None:
@@ -201,7 +202,7 @@ class Run:
             measured = self.plugins.measure(job=job, model=self.model, samples=self.samples, data=self.data)
         refuse_twice(measured)
         keep_bound_over_time(job, self.model, self.data, job.folder)
-        known.evaluate = EvaluateCost(seconds=time.perf_counter() - began + spared_seconds())
+        known.evaluate = EvaluateCost(seconds=clock.now() - began + spared_seconds())
         known.protocols = {m.protocol: m.settings for m in measured}
         if old is not None:
             known.protocols = {**old.protocols, **known.protocols}
@@ -237,12 +238,12 @@ class Run:
             return
         self.enter("curve")
         assert self.model is not None and known.evaluate is not None
-        began = time.perf_counter()
+        began = clock.now()
         points, protocols = scored_points(self.job, self.model, self.data, self.plugins, self.kept.kept)
         known.protocols |= protocols
         known.curve = list(kept_on_curve(self.previous, points, known.protocols)) if self.previous else points
         known.curve.append(final_point(self.meter.train_cost(), known.measurements))
-        known.evaluate = known.evaluate.model_copy(update={"curve_seconds": time.perf_counter() - began})
+        known.evaluate = known.evaluate.model_copy(update={"curve_seconds": clock.now() - began})
 
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
         """The record of what is known."""
@@ -250,6 +251,7 @@ class Run:
         known.samples = samples
         known.train = None if job.is_reference else self.train_cost()
         known.sample = meter.sample_cost(samples, self.throughput) if samples else None
+        known.warnings = [*known.warnings, *remarks(known.train, known.sample)]
         if model is not None:
             known.external_data = tuple(map(redacted, model.external_data))
             known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.kinds() else [])]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from genbench.records import checkpoint
+from genbench.records.usage import Usage
 from genbench.support import digests, store
 from genbench.support.errors import CorruptData
 from genbench.support.faults import fault
@@ -38,7 +39,8 @@ class Shards:
 
     def restore(self, images: np.ndarray, meter: Meter) -> tuple[int, int]:
         """Restore stored images into `images` and their cost to the meter; returns (images, clamped values)."""
-        done, state = 0, {"clamped": 0, "seconds": 0.0, "joules": 0.0}
+        done = 0
+        state: dict[str, Any] = {"clamped": 0}
         while (part := self.folder / str(done)).exists():
             try:
                 tensors, found = checkpoint.read(part)
@@ -51,12 +53,16 @@ class Shards:
             images[done : done + len(drawn)] = drawn
             done += len(drawn)
         if done:
-            meter.take_over(done, state["seconds"], state["joules"])
+            usage = state.get("usage")  # parts of earlier versions have none
+            meter.take_over(done, state["seconds"], state["joules"], Usage(**usage) if usage else None)
         return done, int(state["clamped"])
 
     def keep(self, images: np.ndarray, start: int, clamped: int, meter: Meter) -> None:
         """Store `images`, which begin at `start`, and the cost of all so far; call with the clock paused."""
-        state = {"key": self.key, "clamped": clamped, "seconds": meter.seconds, "joules": meter.joules}
+        usage = meter.usage.model_dump() if meter.usage else None
+        state = {
+            "key": self.key, "clamped": clamped, "seconds": meter.seconds, "joules": meter.joules, "usage": usage,
+        }  # fmt: skip
         checkpoint.write(self.folder / str(start), {"images": {"images": torch.from_numpy(images)}}, state)
         fault("sample.shard")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import torch
@@ -13,6 +12,7 @@ from genbench.model import Model
 from genbench.records.cost import Throughput
 from genbench.records.job import Job
 from genbench.running.sample import draw
+from genbench.support import clock
 from genbench.support.errors import describe
 from genbench.support.progress import report, stop_requested
 from genbench.training.compilation import compiled
@@ -44,19 +44,19 @@ def rates(call: Callable[[int], None], batches: list[int], allowance: float = AL
 
     Batches not measured within `allowance` seconds are left out; one that raises has a note instead of a rate.
     """
-    end, warm_up = time.perf_counter() + allowance, 0.0
+    end, warm_up = clock.now() + allowance, 0.0
     found: list[Throughput] = []
     for batch in batches:
         # A larger batch takes at least as long as the one before, and its first call only warms up.
-        if stop_requested() or time.perf_counter() + 2 * warm_up > end:
+        if stop_requested() or clock.now() + 2 * warm_up > end:
             break
         report("sample", 1.0, f"throughput at batch {batch}")
         try:
             warm_up = _seconds(call, batch)
-            if time.perf_counter() + warm_up > end:
+            if clock.now() + warm_up > end:
                 break
             calls, seconds = 0, 0.0
-            while not calls or (seconds < BATCH_SECONDS and time.perf_counter() + warm_up <= end):
+            while not calls or (seconds < BATCH_SECONDS and clock.now() + warm_up <= end):
                 seconds += _seconds(call, batch)
                 calls += 1
             found.append(Throughput(batch=batch, images_per_second=calls * batch / seconds))
@@ -66,6 +66,6 @@ def rates(call: Callable[[int], None], batches: list[int], allowance: float = AL
 
 
 def _seconds(call: Callable[[int], None], batch: int) -> float:
-    began = time.perf_counter()
+    began = clock.now()
     call(batch)
-    return time.perf_counter() - began
+    return clock.now() - began

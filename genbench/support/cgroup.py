@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,20 @@ def cpu_limits() -> list[float]:
     for file in _files("cpu", "cpu.cfs_quota_us"):
         limits.append([_text(file), _text(file.with_name("cpu.cfs_period_us"))])
     return [int(words[0]) / int(words[1]) for words in limits if len(words) == 2 and all(map(_is_positive, words))]
+
+
+def throttled_seconds() -> float | None:
+    """Seconds in which quotas kept processors from this process's groups, each counted; None if nothing is counted."""
+    words = [line.split() for file in _quota_files(SYSTEM) for line in _text(file).splitlines()]
+    units = {"throttled_usec": 1e-6, "throttled_time": 1e-9}
+    found = [int(value) * units[name] for name, value in (pair for pair in words if len(pair) == 2) if name in units]
+    return sum(found) if found else None
+
+
+@cache
+def _quota_files(_system: Path) -> tuple[Path, ...]:
+    """Found once: they are read at every pause of a training."""
+    return tuple(file for file in chain(_files("", "cpu.stat"), _files("cpu", "cpu.stat")) if file.is_file())
 
 
 def _files(controller: str, name: str) -> Iterator[Path]:

@@ -25,6 +25,7 @@ from genbench.tables.layouts import CHOSEN, FULL, layouts
 from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
+from genbench.tables.unequal import unequal
 from genbench.tables.verdicts import judged
 
 LONGEST_REASON = 200
@@ -140,6 +141,7 @@ def row_of(name: str, views: list[View], keys: list[Slot]) -> Row:
         statuses=dict(Counter(view.record.status for view in views)),
         note=failures([view.record for view in views]),
         copying=copied[0] if copied else "",
+        unequal=unequal([view.record for view in views]),
         records=tuple(view.record for view in views),
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.layouts import CHOSEN, FULL
 from genbench.tables.panels import blocks_of, title_of
 from genbench.tables.pressing import pressing, rank_deficient
-from genbench.tables.wording import WITHOUT_ERROR, copying_mark, has_value, heading_text, metric_words, value_text
+from genbench.tables.wording import WITHOUT_ERROR, has_value, heading_text, metric_words, row_marks, value_text
 
 IN_RUN = " se"
 """What follows an error within a single run."""
@@ -145,7 +145,7 @@ class Compact:
     def _line(self, grid: Grid, row: Row, name: str, shown: Iterable[Column]) -> list[Entry]:
         lead = self.leads.get(row.block) if row.kind == "model" else None
         cell = row.cells[lead.key] if lead else Cell()
-        name = grid.ink.escape(name + copying_mark(row))
+        name = grid.ink.escape(name + row_marks(row))
         rank = "" if cell.rank is None else f"{cell.rank}{'=' * cell.tied}"
         seeds = "" if row.kind != "model" else f"{row.n}" if row.n_ok == row.n else f"{row.n_ok}/{row.n}"
         fixed = [rank] * self._has_ranks + [name if row.kind == "model" else grid.ink.aside.format(name)]

@@ -21,6 +21,7 @@ from genbench.tables.pressing import (
     rank_deficient,
     ruler_instead,
     tuning,
+    unequal,
     unranked,
     warnings,
 )  # fmt: skip
@@ -42,6 +43,7 @@ def caveats(group: Group, columns: list[Column], rows: list[Row], spare: list[Re
         *unranked(columns),
         *ruler_instead(group.records, columns),
         *copying(rows),
+        *unequal(rows),
         *_references(rows),
         *_extractors(group, columns),
         *_ranks(rows, columns, tested),

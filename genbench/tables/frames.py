@@ -111,8 +111,17 @@ def _about(record: Record) -> dict[str, Any]:
         "run_status": record.status, "reference": is_reference(record), "precision": job.precision,
         "device": record.environment.device, "digest": record.dataset.digest, "folder": str(record.folder or ""),
         **{key: read(record) for key, (_, _, read) in COSTS.items() if key not in OVERALL},
+        **_usage(record),
         "seconds_per_1000": 1000 * sample.seconds / sample.images if sample and sample.images else None,
     }  # fmt: skip
+
+
+def _usage(record: Record) -> dict[str, float | None]:
+    """What the training had of its machine; no number where that was not recorded."""
+    usage = record.cost.train.usage if record.cost.train else None
+    names = {"share": "processor_share"}
+    fields = ("processor_seconds", "share", "others_seconds", "stopped_seconds", "gap_seconds")
+    return {names.get(field, field): getattr(usage, field, None) for field in fields}
 
 
 def _options(record: Record) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from genbench.support.text import DASH, printable, shortened
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.notes import Notes
-from genbench.tables.wording import NO_BREAK, copying_mark, detail_text, has_value, heading_text, runs_text, value_text
+from genbench.tables.wording import NO_BREAK, detail_text, has_value, heading_text, row_marks, runs_text, value_text
 
 LONGEST_NAME = 40
 
@@ -50,7 +50,7 @@ def grid_of(table: Table, ink: Ink) -> Grid:
     for block, rows in table.blocks:
         lines = []
         for row in rows:
-            name = ink.escape(_short(row.name) + copying_mark(row))
+            name = ink.escape(_short(row.name) + row_marks(row))
             name = name if row.kind in ("model", "published") else ink.aside.format(name)
             if row.kind == "published" and row.note:
                 name += grid.mark(row.note)

@@ -13,7 +13,7 @@ from genbench.tables.cost_notes import device_words
 from genbench.tables.layout import Cell, Row, Table
 from genbench.tables.panels import Panel, leading_panels
 from genbench.tables.ranking import LEAST_SEEDS
-from genbench.tables.standings import of_samples
+from genbench.tables.standings import UNEQUAL, of_samples
 from genbench.tables.wording import metric_words, value_text
 
 
@@ -118,6 +118,8 @@ def _headline(panel: Panel) -> Headline:
 
 
 def _no_winner(panel: Panel, measured: list[Row]) -> str:
+    if measured and all(panel.cell(row).unranked == UNEQUAL for row in measured):
+        return f"Of {list_words(row.name for row in measured)} it is known that {UNEQUAL}: nothing is ranked by that."
     if panel.column.unranked:
         return "No metric of these features that could name a winner may rank on these images."
     if measured and all(row.copying for row in measured):
@@ -225,6 +227,8 @@ def _doubts(panel: Panel, best: Row, whole: list[Row], measured: list[Row]) -> l
         if _ahead(panel, row, best) and not panel.cell(row).best:
             further = "higher" if _higher(panel) else "lower"
             sentences.append(f"{row.name} is {further}{_discount(panel, row)}, and is therefore not counted.")
+        elif panel.cell(row).unranked == UNEQUAL:
+            sentences.append(f"{row.name} is not compared: {UNEQUAL}.")
     rivals = [row for row in whole if row is not best]
     if not rivals:
         sentences.append("There is no other model to compare with.")

@@ -80,7 +80,8 @@ class Column:
 class Row:
     """A model (with all its seeds), a reference, or a published row; `block` is the heading it stands under.
 
-    `copying` says that its samples are copies of the dataset's images; "" if they are not.
+    `copying` says that its samples are copies of the dataset's images; "" if they are not. `unequal` says what some
+    of its runs had less of than their machine could give, or that they were stopped; "" if nothing is known.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Row:
     statuses: dict[str, int] = field(default_factory=dict)
     note: str = ""
     copying: str = ""
+    unequal: str = ""
     records: tuple[Record, ...] = ()
 
     @property

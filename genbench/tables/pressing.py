@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from genbench.metrics import metric_named
+from genbench.records.equality import remarks_of
 from genbench.records.record import Record
 from genbench.records.slots import feature_dims, sample_count
 from genbench.support.text import list_words
@@ -13,7 +14,8 @@ from genbench.tables.cost_notes import budgets_of, device_words, differing, unco
 from genbench.tables.layout import Column, Row
 from genbench.tables.ruler import better_ruler
 from genbench.tables.standings import NO_ERROR
-from genbench.tables.wording import COPYING, UNRANKED
+from genbench.tables.unequal import consequence
+from genbench.tables.wording import COPYING, UNEQUAL, UNRANKED
 
 
 def pressing(columns: list[Column], rows: list[Row], among: list[Column]) -> list[str]:
@@ -26,6 +28,7 @@ def pressing(columns: list[Column], rows: list[Row], among: list[Column]) -> lis
         *unranked(columns, among),
         *ruler_instead(records, columns),
         *copying(rows),
+        *unequal(rows),
         *bare([row for row in rows if row.kind == "model"], columns),
         *behind(rows, columns),
         *([differing(budgets)] if len(budgets := budgets_of(records)) > 1 else []),
@@ -81,6 +84,12 @@ def copying(rows: list[Row]) -> Iterator[str]:
             )
 
 
+def unequal(rows: list[Row]) -> Iterator[str]:
+    for row in rows:
+        if row.unequal:
+            yield f"{UNEQUAL} {row.name}: {row.unequal}.{consequence(row)}"
+
+
 def bare(models: list[Row], columns: list[Column]) -> Iterator[str]:
     """Which values are not ranked because no error of theirs is known."""
     for column in columns:
@@ -126,7 +135,7 @@ def warnings(rows: list[Row]) -> Iterator[str]:
     for row in rows:
         for record in row.records:
             for sign in record.warnings:
-                if sign != row.copying:
+                if sign not in (row.copying, *remarks_of(record)):
                     told.setdefault((row.name, sign), []).append(record.job.seed)
     for (name, sign), seeds in told.items():
         yield f"Warning, {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {sign}."

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from genbench.metrics import metric_named
+from genbench.records.equality import has_equal_seconds, is_trained_equally
 from genbench.records.slots import Slot
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.ranking import Entrant, Pair, Seed, rank, without_error
 
+UNEQUAL = "its machine gave it less than its threads could use"
 NO_ERROR = "its error is unknown, while others of its column and block have one"
+SPEED = "images_per_second"
 Marks = dict[tuple[int, Slot], dict[str, Any]]
 """By row and key what the cell says of its rank: which one and whether it is shared, or why it has none."""
 
@@ -21,7 +24,8 @@ def ranked(rows: list[Row], columns: list[Column]) -> tuple[list[Row], list[tupl
 
     Conditional and unconditional models are ranked apart, bounds apart from exact values; references, published rows,
     estimates (`~`) and flagged values are not ranked, nor is a model that has no rival. Nothing is ranked in a column
-    whose metric may not rank on these images, and no value without an error beside values that have one.
+    whose metric may not rank on these images, no value without an error beside values that have one, and nothing that
+    depends on seconds in which a model had less than its threads could use: it neither wins nor loses by them.
     """
     marks: Marks = {}
     tests: list[tuple[Slot, str, Pair]] = []
@@ -41,6 +45,9 @@ def _rank(members: dict[int, Row], column: Column, relation: str, marks: Marks) 
     if column.better is None:
         return []
     cells = {i: row.cells[column.key] for i, row in members.items()}
+    unequal = {i for i, row in members.items() if not _equal(row, column)}
+    marks |= {(i, column.key): {"unranked": UNEQUAL} for i in unequal if cells[i].value is not None}
+    cells = {i: cell for i, cell in cells.items() if i not in unequal}
     if column.unranked:
         marks |= {(i, column.key): {"unranked": column.unranked} for i, cell in cells.items() if cell.value is not None}
         return []
@@ -58,6 +65,13 @@ def _rank(members: dict[int, Row], column: Column, relation: str, marks: Marks) 
     shared = Counter(ranks.values())
     marks |= {(int(name), column.key): {"rank": place, "tied": shared[place] > 1} for name, place in ranks.items()}
     return [_named(pair, members) for pair in pairs]
+
+
+def _equal(row: Row, column: Column) -> bool:
+    """Whether a row's values in a column are those of its model alone: speed, or what a budget in seconds allowed."""
+    if column.key.metric == SPEED:
+        return all(has_equal_seconds(record.cost.sample) for record in row.records)
+    return all(is_trained_equally(record) for record in row.records)
 
 
 def of_samples(column: Column) -> bool:

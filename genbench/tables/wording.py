@@ -11,8 +11,9 @@ from genbench.tables.layout import Cell, Column, Row
 
 NO_BREAK = "\xa0"
 ARROWS = {"lower": "↓", "higher": "↑", None: ""}
-UNRANKED, COPYING = "†", "‡"
-"""The marks of a column that may not rank, and of a row that copies; a footnote begins with them."""
+UNRANKED, COPYING, UNEQUAL = "†", "‡", "§"
+"""The marks of a column that may not rank, of a row that copies, and of one that had not all that its machine could
+give; a footnote begins with them."""
 RELATIONS = {"<=": "≤ ", "~": "~ ", "": ""}
 
 
@@ -72,9 +73,10 @@ def runs_text(row: Row) -> str:
     )
 
 
-def copying_mark(row: Row) -> str:
-    """What follows the name of a row that copies."""
-    return NO_BREAK + COPYING if row.copying else ""
+def row_marks(row: Row) -> str:
+    """What follows the name of a row that copies, or was unequal."""
+    marks = COPYING * bool(row.copying) + UNEQUAL * bool(row.unequal)
+    return NO_BREAK + marks if marks else ""
 
 
 def heading_text(column: Column) -> str:

@@ -82,7 +82,8 @@ class Trainer:
                 self.look_after(progress)
         for phase in self.phases:
             self.end(phase)
-        self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
+        with self.meter.pause():  # while the other processes are still there to be measured
+            self.meter.peer_bytes = int(self.team.total(0 if self.team.leads else peak_memory(self.device)[0]))
         if self.team.leads:
             if not self.settled:
                 with self.meter.pause():
@@ -137,7 +138,7 @@ class Trainer:
                     self.averages[first] += 1
                     self.ema.update(first, self.averages[first])
         self.ema.copy_buffers(self.model)
-        self.meter.steps += 1
+        self.meter.stepped()
 
     def start(self, phase: Phase) -> None:
         """Let the model prepare from data when a phase begins; outside the clock."""

@@ -138,7 +138,7 @@ def gathered(job: Job, data: Dataset, folder: Path, meter: Meter, main: WorkerMa
             use_threads(job.runtime.process_threads)
             team = join(0, size, store, meter.device)
             threading.Thread(target=_watch, args=(workers, leaving), daemon=True).start()
-            meter.processes = size
+            meter.processes, meter.peers = size, [worker.process.pid for worker in workers if worker.process.pid]
         yield team
     except PeerLost as lost:
         raise _fault(workers) from lost

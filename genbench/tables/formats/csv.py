@@ -34,6 +34,7 @@ def line_of(index: int, table: Table, row: Row) -> dict[str, Any]:
         "table": index, "layout": table.layout, "dataset": row.dataset, "digest": table.digest,
         "differs": table.differs, "kind": row.kind, "block": row.block, "conditional": row.conditional,
         "model": row.name, "label": row.label, "n_ok": row.n_ok, "n": row.n, "note": row.note, "copying": row.copying,
+        "unequal": row.unequal,
     }  # fmt: skip
     line |= {"status": row.status} if row.status else {}
     for slot, cell in row.cells.items():

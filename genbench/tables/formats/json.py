@@ -26,6 +26,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "name": row.name, "label": row.label, "model": row.model, "kind": row.kind, "conditional": row.conditional,
         "dataset": row.dataset, "block": row.block, "seeds": row.seeds, "n_ok": row.n_ok, "n": row.n,
         "statuses": row.statuses, "status": row.status or None, "note": row.note, "copying": row.copying or None,
+        "unequal": row.unequal or None,
         "cells": {str(slot): _plain_cell(cell) for slot, cell in row.cells.items()},
     }  # fmt: skip
 
