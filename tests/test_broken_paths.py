@@ -22,7 +22,7 @@ from genbench.cli.main import cli
 
 GOOD = {
     "suite": "suite.toml", "plugins": "mine.py", "plugin": "mine.py", "datasets": "own.toml", "data_root": "data",
-    "weights": "weights", "runs": "runs", "run_a": "runs/model", "run_b": "runs/noise", "run_folder": "runs/model",
+    "weights": "weights", "runs": "runs", "run_folder": "runs/model",
     "target": "theirs.npy", "labels": "labels.npy", "v100": "factor.json", "out": "new", "report_to": "new",
     "name": "fresh", "about": "about.md",
 }  # fmt: skip
@@ -31,6 +31,7 @@ SMALL = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood
 BESIDE = {
     "run": ["-m", "gaussian", *SMALL], "plan": ["-m", "gaussian", *SMALL], "evaluate": ["-d", "digits"],
     "sample": ["-n", "4", "-o", "x.npy"], "extractors": ["--check", "-d", "digits"],
+    "compare": ["--labels", "gaussian", "noise"],
 }  # fmt: skip
 """What a command needs beside its paths, so that it does not end before it looks at them."""
 WITH = {"labels": ["--conditional"], "weights": ["--extractor", "inception-v3-compat", "--offline"]}
