@@ -130,6 +130,15 @@ def test_datasets_blocks_and_extractors_have_their_own_winners():
     assert "other, unconditional: 1,000 samples" in text and "c has no rival; its FID test is 3.00." in text
 
 
+def test_runs_under_way_and_tuned_ones_are_told_apart():
+    under_way = make_record("ddpm", status="failed").model_copy(update={"status": "running", "error": None})
+    text = short([make_record("gan"), under_way])
+    assert lines_of(text, "ddpm")[0].split()[:2] == ["ddpm", "running"]
+    tuned = make_record("gan")
+    tuned.dataset = tuned.dataset.model_copy(update={"tuning": True})
+    assert "held-out ↓" in heads(short([tuned])) and "Tuning split" in short([tuned])
+
+
 def test_samples_made_elsewhere_have_no_cost():
     theirs = make_record("theirs", fid=50.0, bits=None)
     theirs.cost, theirs.job.budget = type(theirs.cost)(), type(theirs.job.budget)()
@@ -223,7 +232,6 @@ def test_short_on_a_terminal_whole_elsewhere(genbench, tmp_path, terminal):
 
 def test_the_end_of_a_run_and_of_an_evaluation_too(genbench, runs, samples, terminal):
     words = ("evaluate", samples, "-d", "digits", "--name", "theirs", "--out", runs)
-    assert "digest" in genbench(*words).out
     terminal()
     short_out, full_out = genbench(*words).out, genbench(*words, "--full").out
     assert len(lines_of(short_out, "theirs", "real", "noise")) == 3 and "digest" not in short_out

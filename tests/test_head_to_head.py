@@ -136,6 +136,15 @@ def test_blocks_references_and_budgets_are_said_first():
     )
 
 
+def test_held_out_training_images_are_no_test_images():
+    tuned = [make_record(name, fid=fid) for name, fid in (("a", 1.0), ("b", 9.0))]
+    for record in tuned:
+        record.dataset = record.dataset.model_copy(update={"tuning": True})
+    found = match(tuned[:1], tuned[1:])
+    assert verdict(found)[0].startswith("Tuning split: 1,000 of the training images")
+    assert "FID held-out" in said(found) and "FID test" not in said(found)
+
+
 def test_costs_are_ratios():
     found = match([make_record("a", flops=2e12, rate=10.0)], [make_record("b", flops=5e12, rate=40.0)])
     assert {cost.name: cost.ratio for cost in found.costs}["flops"] == pytest.approx(2.5)

@@ -131,7 +131,7 @@ class Compact:
         grid.headings = [ink.escape(word) for word in fixed]
         for i, column in enumerate(shown, len(fixed)):
             size = max(len(text) for _, lines in grid.blocks for line in lines for text in line[i])
-            lines_of = heading_lines(printable(self.heading(column), "\xa0"), max(size, LEAST_HEADING))
+            lines_of = heading_lines(printable(self.heading(column), "\xa0"), max(size, LEAST_HEADING), hyphens=False)
             grid.headings.append("\n".join(map(ink.escape, lines_of)))
         return grid
 

@@ -89,11 +89,13 @@ def in_two(heading: str) -> tuple[str, str]:
     return (head, rest) if rest.endswith(")") else (heading, "")
 
 
-def heading_lines(heading: str, size: int) -> list[str]:
+def heading_lines(heading: str, size: int, hyphens: bool = True) -> list[str]:
     """The heading in lines of `size`; an extractor or unit in parentheses begins a line."""
     head, rest = in_two(heading)
     parts = [head, f"({rest}"] if rest else [head]
-    return [line for part in parts for line in textwrap.wrap(part, size, break_long_words=False)]
+    return [
+        line for part in parts for line in textwrap.wrap(part, size, break_long_words=False, break_on_hyphens=hyphens)
+    ]
 
 
 def best_words(note: str, mark: str) -> str:

@@ -20,6 +20,7 @@ from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.layouts import FULL, layouts
 from genbench.tables.limits import doubted, entropy_of
+from genbench.tables.pressing import tuning
 from genbench.tables.ranking import LEAST_SEEDS, Entrant, Pair, difference
 from genbench.tables.standings import entrant_of, of_samples, ranked
 from genbench.tables.verdicts import judged
@@ -160,6 +161,7 @@ def _apart(a: Side, b: Side) -> list[str]:
         stamps = [record.dataset for record in (first, second)]
         where = [f"{stamp.name} (digest {stamp.digest[:12]})" if same else stamp.name for stamp in stamps]
         told.append(f"{a.name} is on {where[0]}, {b.name} on {where[1]}: numbers of two datasets are never compared.")
+    told += tuning([first])
     references = [side.name for side in (a, b) if _is_reference(side)]
     told += [f"{name} is a reference row, which is ranked with nothing." for name in references]
     if not references and _block(a) != _block(b):
