@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from genbench.evaluate.extractor import Extractor
     from genbench.hookspecs import hookimpl
     from genbench.metering.meter import Meter
+    from genbench.metering.progress_log import ProgressLog
     from genbench.metrics.features import Features
     from genbench.model import Batch, Config, DataSpec, Model, Phase, field
     from genbench.optimizers import Muon, adamw
@@ -47,6 +48,7 @@ __all__ = [
     "Model",
     "Muon",
     "Phase",
+    "ProgressLog",
     "Record",
     "Runs",
     "Samples",
@@ -67,6 +69,7 @@ _HOMES = {
     "genbench.evaluate.extractor": ("Extractor",),
     "genbench.hookspecs": ("hookimpl",),
     "genbench.metering.meter": ("Meter",),
+    "genbench.metering.progress_log": ("ProgressLog",),
     "genbench.metrics.features": ("Features",),
     "genbench.model": ("Batch", "Config", "DataSpec", "Model", "Phase", "field"),
     "genbench.optimizers": ("Muon", "adamw"),

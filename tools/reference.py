@@ -37,6 +37,7 @@ SECTIONS = {
         "genbench.data.dataset": ("Dataset", "Part"),
         "genbench.records.samples": ("Samples",),
         "genbench.metering.meter": ("Meter",),
+        "genbench.metering.progress_log": ("ProgressLog",),
         "genbench.evaluate.extractor": ("Extractor",),
         "genbench.metrics.features": ("Features",),
     },
