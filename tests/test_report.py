@@ -387,7 +387,7 @@ def test_a_build_that_breaks_leaves_the_old_report_whole(tmp_path, monkeypatch, 
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
-def test_no_torch_no_plugin_and_nothing_else_slow_is_imported(tmp_path):
+def test_no_torch_and_no_plugin_is_imported(tmp_path):
     write_runs([make_record("ddpm"), reference("real")], tmp_path / "runs")
     code = """
 import sys
@@ -400,7 +400,7 @@ from genbench.support.text import printable
 records = load_records([Path(sys.argv[1])])
 render(make_tables(records), "text")
 build_report(records, Path(sys.argv[2]))
-unwanted = ("torch", "genbench_", "genbench.model", "pandas", "scipy.stats", "matplotlib.pyplot")
+unwanted = ("torch", "genbench_", "genbench.model")
 print([name for name in sys.modules if name.startswith(unwanted)])
 """
     command = [sys.executable, "-c", code, str(tmp_path / "runs"), str(tmp_path / "out")]

@@ -90,6 +90,7 @@ def styled() -> Iterator[None]:
     """
     try:
         import matplotlib as mpl
+        import seaborn as sns
     except Exception as error:
         fix = "correct or remove its settings file, matplotlibrc, in this folder or where MATPLOTLIBRC says"
         raise EnvironmentProblem(f"matplotlib does not load: {describe(error)}", fix) from error
@@ -101,14 +102,12 @@ def styled() -> Iterator[None]:
         "axes.titley": 1.0, "text.hinting": "none",
         "axes.edgecolor": "#8a8a94", "axes.spines.top": False, "axes.spines.right": False,
         "axes.grid": True, "axes.axisbelow": True, "lines.solid_capstyle": "round",
-        "xtick.color": INK, "xtick.major.size": 0, "xtick.bottom": False,
-        "ytick.color": INK, "ytick.major.size": 0, "ytick.left": False,
-        "patch.edgecolor": "white", "patch.force_edgecolor": True,
+        "xtick.color": INK, "xtick.major.size": 0, "ytick.color": INK, "ytick.major.size": 0,
         "grid.color": "#8a8a94", "grid.alpha": 0.3, "grid.linewidth": 0.7,
     }  # fmt: skip
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(settings)
+        mpl.rcParams.update({**sns.axes_style("whitegrid"), **settings})
         yield
 
 
