@@ -172,8 +172,9 @@ def test_of_two_runs_one_trains_the_classifier_and_the_other_waits_and_says_so(d
         with locked(file.parent):
             waiting = threading.Thread(target=local_classifier.local_classifier, args=(digits, tmp_path))
             waiting.start()
-            while not said and waiting.is_alive():
-                time.sleep(0.01)
+            for _ in range(500):
+                if not said:
+                    time.sleep(0.01)
             file.write_text("{}")
         waiting.join()
     finally:
