@@ -126,7 +126,7 @@ def suspend(run, log, begun, seconds, after=0.5):
 def test_a_suspended_training_spends_its_whole_budget(tmp_path, processes, digits):
     words = ["-m", "gaussian", "--set", "gaussian.micro_batch=32", "--budget", "3s", "--processes", str(processes)]
     with running(tmp_path, *words) as (run, log):
-        suspend(run, log, lambda: ": train" in log.read_text(), 4.0)
+        suspend(run, log, lambda: any(tmp_path.glob("o/gaussian*/progress.jsonl")), 4.0)
         assert run.wait(120) == 0, log.read_text()
     record = record_of(run_of(tmp_path / "o", "gaussian"))
     train = record["cost"]["train"]

@@ -119,7 +119,7 @@ def _headline(panel: Panel) -> Headline:
 
 def _no_winner(panel: Panel, measured: list[Row]) -> str:
     if measured and all(panel.cell(row).unranked == UNEQUAL for row in measured):
-        return f"Of {list_words(row.name for row in measured)} it is known that {UNEQUAL}: nothing is ranked by that."
+        return f"None is ranked ({', '.join(row.name for row in measured)}): {UNEQUAL}."
     if panel.column.unranked:
         return "No metric of these features that could name a winner may rank on these images."
     if measured and all(row.copying for row in measured):
