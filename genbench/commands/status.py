@@ -91,7 +91,7 @@ def statuses(paths: Iterable[Path]) -> tuple[list[Status], list[GenbenchError]]:
         faults += closed.values()
         alone = path.name == "record.json" or path in folders
         out = (path.parent if path.name == "record.json" else path).parent if alone else path
-        waiting = _queues(out, faults)
+        waiting = _queues(out, [] if alone else faults)
         if not (folders or closed or waiting):
             raise BadInput(f"{path}: no run here or one level below", RUNS_WANTED)
         planned = {job["id"]: (job, queue) for queue in reversed(waiting) for job in reversed(queue.jobs)}
