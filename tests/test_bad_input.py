@@ -15,6 +15,7 @@ from bad_input import CASES
 from bad_input.case import Case
 
 from genbench.support.processes import start_forkserver
+from genbench.support.text import printable
 
 JSON_COMMANDS = {"run", "plan", "compare", "models", "datasets", "extractors", "plugins", "check-plugin", "doctor",
                  "evaluate", "verify", "calibrate"}  # fmt: skip
@@ -111,7 +112,7 @@ def test_the_error_is_one_object_where_json_is_asked_for(genbench, given, name):
     with denied(case.denied):
         result = genbench(*case.arguments, "--json")
     error = result.json["error"]
-    check(case, result.code, f"{error['message']} {error['hint']}")
+    check(case, result.code, printable(f"{error['message']} {error['hint']}"))
     assert result.err == "" and error["code"] and error["hint"] and error["exit"] == case.code
 
 

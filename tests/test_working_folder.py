@@ -1,5 +1,6 @@
 """A run from a folder with modules of its own: jobs import the installed package, and leave only runs and caches."""
 
+import ast
 import json
 import os
 import subprocess
@@ -59,7 +60,9 @@ READERS = {
     ".npy": store.read_array,
     ".safetensors": store.read_tensors,
     ".jsonl": lambda file: [json.loads(line) for line in file.read_text().splitlines()],
+    ".py": lambda file: file.parent.name == "source" and ast.parse(file.read_text()),
 }
+"""What reads each kind of file; a model's own source is kept to be read, and never run."""
 
 
 def test_runs_and_caches_hold_json_arrays_and_tensors_alone(folder):
