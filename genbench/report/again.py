@@ -81,5 +81,5 @@ def versions(record: Record) -> str:
     source = f" (source {plugin.source})" if plugin.source else ""
     return (
         f"genbench {environment.genbench}, torch {environment.torch}, Python {environment.python}, "
-        f"plugin {plugin.name} {plugin.version}{source}"
+        f"plugin {plugin}{source}"
     )
