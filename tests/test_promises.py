@@ -68,13 +68,13 @@ class GrayOnly(Toy):
 # Training
 
 
-@breaks("every optimizer has parameters of its own, which its phase's module holds")
+@breaks("every optimizer has parameters of its own, in its phase's module")
 class SharedParameters(Two):
     def phases(self):  # look
         return [super().phases()[0], Phase("second", self.second, adamw(self, 0.1))]
 
 
-@breaks("every optimizer has parameters of its own, which its phase's module holds")
+@breaks("every optimizer has parameters of its own, in its phase's module")
 class OtherModule(Two):
     def phases(self):  # look
         return [

@@ -49,7 +49,7 @@ def built(case: Case) -> str:
     return f"{parameters:,} parameters"
 
 
-@promise("every optimizer has parameters of its own, which its phase's module holds", "phases", built)
+@promise("every optimizer has parameters of its own, in its phase's module", "phases", built)
 def phases(case: Case) -> str:
     model = case.build()
     found = checked_phases(model)

@@ -147,7 +147,7 @@ class Report:
         for verdict in self.verdicts:
             found = verdict.found if verdict.state in ("pass", "-") else ""
             if verdict.state != "?":
-                lines.append(f"{verdict.state:6}{verdict.promise:68}{found}".rstrip())
+                lines.append(f"{verdict.state:6}{verdict.promise:66}  {found}".rstrip())
         if counts["?"]:
             lines.append(f"{'?':6}{counts['?']} more were not checked: they need a broken one")
         lines += ["", *failures(self.broken, self.cases)]

@@ -1,7 +1,7 @@
 """Every job to TensorBoard, while it trains.
 
     genbench run --plugin genbench_tensorboard
-    tensorboard --logdir runs
+    tensorboard --logdir runs/tensorboard
 
 The logs are in `tensorboard/` beside the run folders. The horizontal axis is the number of images trained on.
 """
