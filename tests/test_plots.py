@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -220,6 +221,14 @@ def test_samples_of_another_shape_or_type_are_corrupt(tmp_path, broken):
 )
 def test_ticks_are_plain_numbers(value, text):
     assert tick(value) == text
+
+
+@pytest.mark.parametrize("rate", [57_576.0, 71_000.0, 590.0, 0.5])
+def test_ticks_do_not_touch(rate):
+    figure = plots.fid_against_sampling(full([make_record("gaussian", rate=rate)]))
+    FigureCanvasAgg(figure).draw()
+    labels = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(labels) > 2 and all(right.x0 - left.x1 > 4 for left, right in pairwise(labels))
 
 
 def test_a_null_loss_is_told_instead_of_an_error(tmp_path):

@@ -291,7 +291,7 @@ def write_above(axes: Axes, height: float, words: str) -> None:
 
 def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None:
     """Axis `x` or `y` with plain numbers: logarithmic if the values span a factor of `wide`, else linear from 0."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axis = axes.xaxis if name == "x" else axes.yaxis
     low, high = min(values, default=0.0), max(values, default=1.0)
@@ -301,6 +301,7 @@ def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None
         axis.set_minor_locator(NullLocator())
     else:
         axes.set(**{f"{name}lim": (min(0.0, 1.25 * low), 1.25 * high if high > 0 else 1.0)})
+        axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))  # more would touch each other, as 0.0125 does
     axis.set_major_formatter(FuncFormatter(tick))
 
 
