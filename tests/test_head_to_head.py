@@ -203,3 +203,8 @@ def test_it_fits_a_terminal(room, folder):
     assert max(map(len, text.splitlines())) <= room
     assert ("[95 %]" in text.partition("metric")[2].partition("\n")[0]) == (room >= 80)
     json.dumps(text)
+
+
+def test_a_bound_is_marked_however_narrow_the_terminal():
+    found = match([make_record("a", bits=2.0)], [make_record("b", bits=3.0)])
+    assert all("≤ 2.0" in text_of(found, [], room) for room in (40, 80, 120))

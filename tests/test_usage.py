@@ -21,6 +21,7 @@ from genbench.report import build_report
 from genbench.tables.build import make_tables
 from genbench.tables.formats import render
 from genbench.tables.frames import run_frame
+from genbench.tables.head_to_head import Side, head_to_head, verdict
 from genbench.tables.headlines import headlines
 
 FID, SPEED = Slot("fid_test", CLASSIFIER["name"]), Slot("images_per_second")
@@ -268,6 +269,18 @@ def test_speed_that_was_measured_beside_others_is_not_ranked():
     assert speeds.pop("ddpm") is None and sorted(speeds.values()) == [1, 2, 3, 4, 5]
     assert ranks(table)["ddpm"], "what it trained does not depend on how fast it sampled"
     assert "§ ddpm: sampling had 52 %" in footnotes(table)[0]
+
+
+@pytest.mark.parametrize("usage", [ALONE, CROWDED])
+def test_head_to_head_a_crowded_model_is_told_of_and_its_seconds_are_no_verdict(usage):
+    sides = [next(r for r in suite("gan", usage, "200000images") if r.job.label == label) for label in ("gan", "vae")]
+    train = sides[1].cost.train.model_copy(update={"seconds": 5 * sides[0].cost.train.seconds})
+    sides[1] = sides[1].model_copy(update={"cost": sides[1].cost.model_copy(update={"train": train})})
+    told = verdict(head_to_head(*(Side(record.job.label, (record,)) for record in sides)))
+    crowded = usage is CROWDED
+    assert any(line.startswith("gan: training had 52 % of the processor time") for line in told) == crowded
+    assert ("vae trains 5 times as long as gan" in " ".join(told)) != crowded
+    assert "is better than" in " ".join(told), "quality does not depend on the time that images took"
 
 
 @pytest.mark.parametrize("format", ["text", "markdown", "latex", "csv", "json"])

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Literal
 
 from genbench.metrics import is_likelihood, metric_named, metrics_in
+from genbench.records.equality import has_equal_seconds
 from genbench.records.record import Record
 from genbench.records.slots import Slot, flatten, slot_of
 from genbench.tables.build import in_words_of, row_of
@@ -23,6 +24,7 @@ from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.pressing import tuning
 from genbench.tables.ranking import LEAST_SEEDS, Entrant, Pair, difference
 from genbench.tables.standings import entrant_of, of_samples, ranked
+from genbench.tables.unequal import consequence
 from genbench.tables.verdicts import judged
 from genbench.tables.wording import metric_words
 
@@ -80,13 +82,14 @@ class Difference:
 
 @dataclass(frozen=True)
 class Spent:
-    """A cost of both, and how many times b's is a's."""
+    """A cost of both, and how many times b's is a's; `equal`: their machines gave both what they could use."""
 
     name: str
     heading: str
     style: str
     a: float
     b: float
+    equal: bool = True
 
     @property
     def ratio(self) -> float | None:
@@ -131,7 +134,8 @@ def head_to_head(a: Side, b: Side) -> HeadToHead:
     group, others = _shared(a, b)
     rows, columns, pairs = _ranked(a, b, group)
     found = [_difference(rows, column, pairs) for column in columns if _both(rows, column)]
-    return HeadToHead(a, b, seeds, apart + others, found, list(_costs(rows)))
+    unequal = [f"{row.name}: {row.unequal}.{consequence(row)}" for row in rows if row.unequal]
+    return HeadToHead(a, b, seeds, apart + unequal + others, found, list(_costs(rows)))
 
 
 def _is_reference(side: Side) -> bool:
@@ -285,7 +289,14 @@ def _costs(rows: Sequence[Row]) -> Iterable[Spent]:
         a, b = (row.cells.get(Slot(name), Cell()).value for row in rows)
         if a is not None and b is not None and (name != "device_seconds" or (a, b) not in known):
             known.append((a, b))
-            yield Spent(name, words, style, a, b)
+            yield Spent(name, words, style, a, b, all(_equal(row, name) for row in rows))
+
+
+def _equal(row: Row, cost: str) -> bool:
+    """Whether a cost says what the model takes: seconds of a machine that was not its own do not."""
+    costs = [record.cost for record in row.records]
+    spent = {"train_seconds": [cost.train for cost in costs], "images_per_second": [cost.sample for cost in costs]}
+    return all(map(has_equal_seconds, spent.get(cost, [])))
 
 
 def verdict(match: HeadToHead) -> list[str]:
@@ -330,7 +341,7 @@ def _cheaper(match: HeadToHead) -> list[str]:
     """What training and sampling of the one take, as a multiple of the other's."""
     words = []
     for cost in match.costs:
-        if cost.name not in TOLD or not cost.ratio or SAME[0] < cost.ratio < SAME[1]:
+        if cost.name not in TOLD or not cost.equal or not cost.ratio or SAME[0] < cost.ratio < SAME[1]:
             continue
         more, less = (match.b.name, match.a.name) if cost.ratio > 1 else (match.a.name, match.b.name)
         words.append(TOLD[cost.name].format(more=more, less=less, times=f"{max(cost.ratio, 1 / cost.ratio):.3g}"))

@@ -10,7 +10,7 @@ from genbench.support.text import DASH, number, printable
 from genbench.tables.compact import DIGITS, shortened_names
 from genbench.tables.head_to_head import Difference, HeadToHead, Side, Spent, heading, verdict
 from genbench.tables.intervals import Interval
-from genbench.tables.wording import ARROWS, UNRANKED, value_text, width
+from genbench.tables.wording import ARROWS, RELATIONS, UNRANKED, value_text, width
 
 GAP = 2
 LONGEST_NAME = 16
@@ -53,7 +53,7 @@ def _metric_tables(match: HeadToHead, names: list[str]) -> list[list[list[str]]]
         name = f"{heading(d.column)} {mark}".rstrip() + (f" ({d.column.extractor})" if several else "")
         unknown = UNRANKED_WORD if d.column.unranked else UNKNOWN if match.rivals and d.column.better else ""
         better = names["ab".index(d.better)] if d.better else unknown
-        short = [number(cell.value or 0.0, style) for cell in (d.a, d.b)]
+        short = [RELATIONS[cell.relation] + number(cell.value or 0.0, style) for cell in (d.a, d.b)]
         full = [value_text(cell, style, DIGITS) for cell in (d.a, d.b)]
         lines[0].append([name, *full, _apart(d), better])
         lines[1].append([name, *short, _apart(d), better])
