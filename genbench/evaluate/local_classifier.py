@@ -78,17 +78,20 @@ def _train(dataset: Dataset, file: Path, device: str) -> None:
 
 def _announced(dataset: Dataset) -> Callable[[float], None]:
     """What follows a training: a line with the time that it will take, once that is known, and how far it is."""
-    what, began = f"training the local classifier of {dataset.name}", time.monotonic()
+    what = f"training the local classifier of {dataset.name}"
+    first: tuple[float, float] | None = None  # the first update is slow, and says nothing of the rest
     estimated = False
 
     def follow(share: float) -> None:
-        nonlocal estimated
+        nonlocal first, estimated
         stop_if_requested()
         report("evaluate", share, what)
-        passed = time.monotonic() - began
-        if not estimated and passed > ESTIMATED_AFTER_SECONDS:
+        now = time.monotonic()
+        first = first or (now, share)
+        passed, done = now - first[0], share - first[1]
+        if not estimated and passed > ESTIMATED_AFTER_SECONDS and done > 0:
             estimated = True
-            report("note", share, f"{what}, once: about {passed / share:.0f} s")
+            report("note", share, f"{what}, once: about {duration(passed / done)}")
 
     report("note", 0.0, what)
     return follow
