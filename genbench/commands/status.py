@@ -15,10 +15,10 @@ from genbench.records.budget import Budget
 from genbench.records.job import read_job
 from genbench.records.queue import Queue, queues, told_of
 from genbench.records.record import Measurement, Record
-from genbench.records.record_files import RUNS_WANTED, read_record, runs_at
+from genbench.records.record_files import no_runs_at, read_record, runs_at
 from genbench.records.slots import slot_of
 from genbench.records.unfinished import state_of
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError
+from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError
 from genbench.support.lock import Holder, holder
 from genbench.support.pace import Facts, words_of
 from genbench.support.paths import real
@@ -93,7 +93,7 @@ def statuses(paths: Iterable[Path]) -> tuple[list[Status], list[GenbenchError]]:
         out = (path.parent if path.name == "record.json" else path).parent if alone else path
         waiting = _queues(out, [] if alone else faults)
         if not (folders or closed or waiting):
-            raise BadInput(f"{path}: no run here or one level below", RUNS_WANTED)
+            raise no_runs_at(path)
         planned = {job["id"]: (job, queue) for queue in reversed(waiting) for job in reversed(queue.jobs)}
         for folder in folders:
             found.setdefault(real(folder), _status(folder, planned, faults))

@@ -21,12 +21,12 @@ from genbench.data.folders import cache_root
 from genbench.data.prepared_files import read_about, read_whole
 from genbench.records.checkpoint import MANIFEST, read_manifest
 from genbench.records.record import CHANGED, JOB_AGAIN, Record, is_sealed
-from genbench.records.record_files import RUNS_WANTED, runs_at
+from genbench.records.record_files import no_runs_at, runs_at
 from genbench.records.samples import CONDITIONS
 from genbench.records.samples import read_about as read_samples_about
 from genbench.support import digests, store
 from genbench.support.denials import denial, may_open, reading
-from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, removal
+from genbench.support.errors import CorruptData, EnvironmentProblem, GenbenchError, describe, removal
 from genbench.support.lock import in_use
 from genbench.support.paths import below, check_links, inside, listed, real
 from genbench.support.sealed import check_digest, read_sealed
@@ -80,7 +80,7 @@ def verify_runs(paths: Iterable[Path]) -> list[RunCheck]:
         files, unfinished, others = runs_at(path)
         closed |= others
         if not (files or unfinished or others):
-            raise BadInput(f"{path}: no run here or one level below", RUNS_WANTED)
+            raise no_runs_at(path)
         folders |= {real(folder): folder for folder in (*(file.parent for file in files), *unfinished)}
     runs = [verify_run(folder) for _, folder in sorted(folders.items())]
     runs += [_unread(folder, error) for folder, error in sorted(closed.items())]

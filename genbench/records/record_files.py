@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,6 @@ from genbench.records.unfinished import state_of, unfinished_record
 from genbench.support.denials import look, permission
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, removal, together
 from genbench.support.paths import listed
-
-RUNS_WANTED = "give a run folder, or a folder of run folders"
 
 
 def read_record(file: Path, whole: bool = True) -> Record:
@@ -206,7 +205,7 @@ def _found(paths: Iterable[Path], curves: bool) -> Found:
         files, unfinished, closed = runs_at(path)
         found.corrupt |= closed
         if not files and not closed and not unfinished:
-            raise BadInput(f"{path}: no record.json here or one level below", RUNS_WANTED)
+            raise no_runs_at(path)
         ended = [folder for folder in unfinished if state_of(folder) == "ended"]  # just now
         for file in [*files, *(folder / "record.json" for folder in ended)]:
             try:
@@ -232,6 +231,12 @@ def _without_record(folder: Path) -> BadInput:
     """The error of a run that a command needs the record of, and that has none yet."""
     what = f"{folder}: no record.json yet: its run is {state_of(folder)}"
     return BadInput(what, "`genbench status` shows how far it is")
+
+
+def no_runs_at(path: Path) -> BadInput:
+    """The refusal of a path at which there is no run, and perhaps nothing at all."""
+    what = "no run here or one level below" if os.path.lexists(path) else "there is no such file or folder"
+    return BadInput(f"{path}: {what}", "give a run folder, or a folder of run folders")
 
 
 def runs_at(path: Path) -> tuple[list[Path], list[Path], dict[Path, GenbenchError]]:

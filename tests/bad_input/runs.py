@@ -109,10 +109,10 @@ def cached(file: str, content: Content, *texts: str) -> Case:
 
 SAMPLE, AGAIN = "sample runs/model -o x.npy", "evaluate runs/model --extractor digits-classifier-v1"
 CASES = {
-    "a folder without runs": Case("table empty", 2, ("empty", "no record.json"), {"empty": None}),
-    "a folder that is not there": Case("table nowhere", 2, ("nowhere", "no record.json")),
-    "a report of nothing": Case("report empty -o x", 2, ("empty", "no record.json"), {"empty": None}),
-    "a verification of nothing": Case("verify nowhere", 2, ("nowhere", "no run here")),
+    "a folder without runs": Case("table empty", 2, ("empty", "no run here"), {"empty": None}),
+    "a folder that is not there": Case("table nowhere", 2, ("nowhere", "no such file or folder")),
+    "a report of nothing": Case("report empty -o x", 2, ("empty", "no run here"), {"empty": None}),
+    "a verification of nothing": Case("verify nowhere", 2, ("nowhere", "no such file or folder")),
     "a comparison with nothing": Case("compare runs/model nowhere", 2, "nowhere", runs=True),
     "a comparison with several": Case("compare runs/model runs", 2, ("4 runs", "one run folder"), runs=True),
     "a comparison with an unknown label": Case("compare runs --labels gausian real", 2, ("gausian", "gaussian"), runs=True),
