@@ -295,8 +295,9 @@ def _costs(rows: Sequence[Row]) -> Iterable[Spent]:
 def _equal(row: Row, cost: str) -> bool:
     """Whether a cost says what the model takes: seconds of a machine that was not its own do not."""
     costs = [record.cost for record in row.records]
-    spent = {"train_seconds": [cost.train for cost in costs], "images_per_second": [cost.sample for cost in costs]}
-    return all(map(has_equal_seconds, spent.get(cost, [])))
+    if cost == "train_seconds":
+        return all(has_equal_seconds(each.train) for each in costs)
+    return cost != "images_per_second" or all(has_equal_seconds(each.sample) for each in costs)
 
 
 def verdict(match: HeadToHead) -> list[str]:
