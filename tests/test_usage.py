@@ -228,7 +228,14 @@ def test_under_a_budget_in_seconds_a_crowded_model_neither_wins_nor_loses(label)
     assert crowded.cells[FID].value is not None and crowded.cells[FID].rank is None and not crowded.cells[FID].best
     (note,) = footnotes(table)
     assert note.startswith(f"§ {label}: training had 52 % of the processor time that its threads could use")
-    assert "(others used 1.0 processors)" in note and "it is not ranked" in note
+    assert "(others used 1.0 processors)" in note and "no rank by quality" in note
+
+
+def test_models_of_one_crowded_machine_share_a_note():
+    both = [record for record in suite("gan", CROWDED) if record.job.label != "gaussian"]
+    both += [record for record in suite("gaussian", CROWDED) if record.job.label == "gaussian"]
+    (note,) = footnotes(full(both)[0])
+    assert "gan: training had" in note and "gaussian: training had" in note and note.count("no rank by quality") == 1
 
 
 def test_a_budget_in_images_decides_by_quality_all_the_same():
@@ -236,7 +243,7 @@ def test_a_budget_in_images_decides_by_quality_all_the_same():
     (table,) = full(suite("gan", CROWDED, budget="200000images"))
     assert ranks(table) == ranks(plain) and row_of(table, "gan").unequal
     (note,) = footnotes(table)
-    assert "Its quality does not depend on that; its seconds do" in note
+    assert "Quality does not depend on that; seconds do" in note
 
 
 def test_a_stop_is_told_and_costs_no_rank():

@@ -85,9 +85,13 @@ def copying(rows: list[Row]) -> Iterator[str]:
 
 
 def unequal(rows: list[Row]) -> Iterator[str]:
+    """What machines did not give to which rows: those that the same follows for together."""
+    told: dict[str, list[str]] = {}
     for row in rows:
         if row.unequal:
-            yield f"{UNEQUAL} {row.name}: {row.unequal}.{consequence(row)}"
+            told.setdefault(consequence(row), []).append(f"{row.name}: {row.unequal}")
+    for what_follows, words in told.items():
+        yield f"{UNEQUAL} {'. '.join(words)}.{what_follows}"
 
 
 def bare(models: list[Row], columns: list[Column]) -> Iterator[str]:
