@@ -2,12 +2,14 @@
 
 import os
 import signal
+import threading
 import time
+from multiprocessing import forkserver
 
 import psutil
 import pytest
 
-from genbench.support.errors import Busy
+from genbench.support.errors import Busy, EnvironmentProblem
 from genbench.support.processes import Child
 
 
@@ -74,6 +76,19 @@ def test_an_end_is_noticed_even_if_an_orphan_holds_the_pipe_open():
         assert time.monotonic() - began < 30
         assert child.ending() == "exited with code 0"
         os.kill(orphan, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_while_it_starts_a_process_is_no_bug_and_the_next_one_starts():
+    with Child("first", talk):
+        server = psutil.Process(forkserver._forkserver._forkserver_pid)
+    server.suspend()
+    threading.Timer(0.5, server.kill).start()
+    with pytest.raises(EnvironmentProblem, match="killed"):
+        Child("lost", talk)
+    time.sleep(0.5)
+    with Child("next", talk, 1) as child:
+        assert list(child.said(None)) == [1]
 
 
 def test_a_child_ends_with_its_parent():

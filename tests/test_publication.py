@@ -1,5 +1,6 @@
 """What an author adds to a report, and the code behind its runs: shown in their places, safe whatever is in it."""
 
+import os
 import zipfile
 from urllib.parse import unquote, urljoin
 
@@ -118,10 +119,12 @@ def test_other_links_stay(about, url):
     ("https://example.org/x.png", "asks nothing of the network"), ("//example.org/x.png", "asks nothing"),
     ("../out.png", "is not below"), ("/etc/passwd", "is not below"), ("nowhere.png", "no picture"),
     ("about.md", "no picture that a report shows"), ("drawing.svg", "save it as PNG"),
-    ("data:image/png;base64,x", "no picture"),
+    ("data:image/png;base64,x", "no picture"), ("pipe.png", "no picture"), ("vast.png", "pixels"),
 ])  # fmt: skip
 def test_a_picture_that_cannot_be_embedded_is_refused_with_the_reason(about, source, why):
     (about.parent / "drawing.svg").write_text("<svg/>")
+    os.mkfifo(about.parent / "pipe.png")
+    Image.new("1", (20_000, 20_000)).save(about.parent / "vast.png")
     (about.parent.parent / "out.png").write_bytes((about.parent / "square.png").read_bytes())
     with pytest.raises(BadInput) as refused:
         written(about, f"text\n\n![x](<{source}>)")
@@ -147,6 +150,11 @@ def test_words_that_say_nothing_are_bad_input(genbench, tmp_path, words, why):
     write_runs([make_record("gan")], tmp_path / "runs")
     result = genbench("report", "runs", "-o", "out", *words)
     assert result.code == 2 and why in result.err and not (tmp_path / "out").exists()
+
+
+def test_the_line_ends_of_other_systems_are_line_ends(about):
+    about.write_bytes(b"# Why\r\n\r\nOne.\rTwo.\r\n")
+    assert publication(None, [], about, []).introduction.text == "# Why\n\nOne.\nTwo.\n"
 
 
 def test_a_byte_order_mark_is_none(about):

@@ -45,6 +45,8 @@ def draw_from_run(
     """
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
+    if out.exists() and any((parent / "job.json").exists() for parent in out.resolve().parents[:2]):
+        raise BadInput(f"-o {out}: a file of a run", "choose a new file, outside its folder")
     record = load_one(folder)
     job = read_job(folder)
     here = {"runtime": job.runtime.model_copy(update={"device": "cpu"})}

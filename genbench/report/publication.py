@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from genbench.report.links import Links
 from genbench.support.denials import denial
-from genbench.support.errors import BadInput, CorruptData
+from genbench.support.errors import BadInput, CorruptData, first_line
 from genbench.support.paths import inside
 from genbench.support.store import put
 from genbench.support.text import printable
@@ -27,6 +27,8 @@ ELSEWHERE = re.compile(r"(?:https?://|mailto:)\S", re.I)
 RELATIVE = re.compile(r"(?![/\\])[^:/?#]*(?:[/?#]|$)")
 """An address within a report, or beside it: without a scheme, a host or a root."""
 HTTP = re.compile("https?:|//", re.I)
+LINE_END = re.compile("\r\n?")
+"""Of an editor on Windows, or of an old one."""
 FORMATS = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "WEBP": ".webp"}
 """The pictures that an introduction may show, and their suffix in the report."""
 MOST_BYTES = 5 * 2**20
@@ -97,7 +99,7 @@ def _words(option: str, text: str) -> str:
 
 def introduction(path: Path) -> Introduction:
     """The introduction in a Markdown file, with the pictures that lie beside it. Raises as `publication`."""
-    text = printable(read_user_text(path, "introduction", "Markdown"), "\n\t\xa0")
+    text = printable(LINE_END.sub("\n", read_user_text(path, "introduction", "Markdown")), "\n\t\xa0")
     pictures: dict[str, tuple[str, bytes]] = {}
     for line, token in _walked(_parser().parse(text)):
         where = f"{path}:{line}"
@@ -152,6 +154,8 @@ def _picture(folder: Path, source: str, where: str) -> tuple[str, bytes]:
     kinds = ", ".join(FORMATS)
     try:
         file = inside(folder, source)
+        if file.is_fifo():
+            raise FileNotFoundError(source)
         content = file.read_bytes()
         if len(content) > MOST_BYTES:
             raise BadInput(f"{where}: the picture {source} has more than {MOST_BYTES // 2**20} MiB", "make it smaller")
@@ -163,5 +167,7 @@ def _picture(folder: Path, source: str, where: str) -> tuple[str, bytes]:
         raise BadInput(f"{where}: no picture {source}", "correct its path, which begins beside the text") from None
     except UnidentifiedImageError:
         raise BadInput(f"{where}: {source} is no picture that a report shows", f"save it as {kinds}") from None
+    except (ValueError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{where}: the picture {source}: {first_line(error)}", "make it smaller") from None
     except OSError as error:
         raise denial(error) or error from error

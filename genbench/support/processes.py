@@ -49,7 +49,12 @@ class Child:
         self._receiver, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_run, args=(sender, main, arguments, options), name=name)
         with _without_main():
-            self.process.start()
+            try:
+                self.process.start()
+            except (EOFError, ConnectionError) as error:
+                raise EnvironmentProblem(
+                    "the server that starts processes was killed", "free memory, if there is little; then run again"
+                ) from error
         sender.close()
 
     def __enter__(self) -> Child:

@@ -24,7 +24,7 @@ def read_user_text(path: Path, what: str, kind: str) -> str:
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(f"{path}: no such {what} file", "correct the path") from None
     except IsADirectoryError:
-        raise BadInput(f"{path}: is a folder", f"give a {what} file ({kind})") from None
+        raise BadInput(f"{path}: is a folder", f"give a file ({kind})") from None
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}", "save it as UTF-8") from error
     except OSError as error:

@@ -209,6 +209,7 @@ CASES = {
     "labels of an unconditional run": Case(f"{SAMPLE} --labels 1", 2, ("--labels", "unconditional"), runs=True),
     "steps of a model without": Case(f"{SAMPLE} --steps 3", 2, ("--steps", "gaussian"), runs=True),
     "samples into no folder": Case("sample runs/model -o a-file/x.npy", 4, "a-file", {"a-file": ""}, runs=True),
+    "samples over those of a run": Case("sample runs/model -o runs/model/samples.npy", 2, "a file of a run", runs=True),
     "a finished run as samples": Case("evaluate runs/model -d digits", 2, ("-d", "finished run"), runs=True),
     "a finished run in no features": Case("evaluate runs/model", 2, "--extractor NAME", runs=True),
     "a finished run in unknown features": Case("evaluate runs/model --extractor x", 2, "unknown extractor 'x'", runs=True),
