@@ -28,8 +28,8 @@ def consequence(row: Row) -> str:
     """What follows for an unequal row, a sentence; "" if nothing does."""
     if not all(map(is_trained_equally, row.records)):
         return (
-            " Under a budget in seconds this means less training than could have been: no rank by quality, and no other "
-            "model's rank rests on it."
+            " Under a budget in seconds this means less training than could have been: no rank by quality, and no rank "
+            "of others that rests on it."
         )
     costs = [cost for record in row.records for cost in (record.cost.train, record.cost.sample)]
     if all(map(has_equal_seconds, costs)):
