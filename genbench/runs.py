@@ -254,6 +254,8 @@ def _words(given: Mapping[str, Any]) -> dict[str, Any]:
             line.append(param.opts[-1])
         else:
             texts = _texts(value, name == "sweeps") if param.multiple else [_text(value)]
+            if not texts and value != ():
+                raise BadInput(f"{KEYWORDS.get(name, name)}: empty", "give at least one, or leave it out")
             line += [f"{param.opts[-1]}={text}" for text in texts]
     with command.make_context("genbench run", [*line, *last]) as context:
         return context.params

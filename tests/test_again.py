@@ -54,6 +54,15 @@ def test_the_command_of_a_job_makes_this_job_and_no_other(kind, monkeypatch, ses
         assert (again.curve, again.config, again.command) == (job.curve, job.config, job.command)
 
 
+def test_whoever_only_observes_is_no_part_of_the_command(tmp_path, monkeypatch, session_cache):
+    hook = "from genbench import hookimpl\n\n\n@hookimpl\ndef {}:\n    {}\n"
+    (tmp_path / "watcher.py").write_text(hook.format("job_finished(record)", "print(record)"))
+    (tmp_path / "measurer.py").write_text(hook.format("evaluate(samples)", "return []"))
+    given = [word for name in ("watcher", "measurer") for word in ("--plugin", f"{tmp_path / name}.py")]
+    (job,) = planned(["-m", "gaussian", "-d", "digits", "--budget", "20steps", "--device", "cpu", *given], monkeypatch)
+    assert "measurer.py" in job.command and "watcher.py" not in job.command
+
+
 def test_the_source_of_a_model_of_ones_own_is_kept_and_trains_it_again(finished_runs, gaussian_plugin, monkeypatch):
     folder = run_of(finished_runs, "mine")
     kept, record = folder / "source" / gaussian_plugin.name, (folder / "record.json").read_text()

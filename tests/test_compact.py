@@ -171,7 +171,7 @@ KEYS = ["bits_per_dim_test", "recall:mnist-classifier-v1", "fid_test:mnist-class
 @pytest.mark.parametrize("format", ["text", "markdown", "latex", "csv", "json"])
 def test_columns_are_those_named_in_the_order_of_the_names(genbench, tmp_path, format):
     write_runs(quick_suite(), tmp_path / "runs")
-    out = genbench("table", "runs", "--columns", NAMES, "--format", format, "--layout", "cost").out
+    out = genbench("table", "runs", "--columns", NAMES, "--format", format).out
     if format == "json":
         assert [column["keys"] for column in json.loads(out)["tables"][0]["columns"]] == [[key] for key in KEYS]
         assert json.loads(out)["tables"][0]["rows"][0]["cells"].keys() == set(KEYS)

@@ -182,6 +182,8 @@ def test_two_runs_and_the_raw_list(genbench, folder):
     assert genbench("compare", *runs).out.startswith("gan against vae on mnist5k, seed 0\n")
     rows = genbench("compare", *runs, "--json").json
     assert isinstance(rows, list) and {"key": "job.model", "a": "gan", "b": "vae", "unranked": ""} in rows
+    both = genbench("compare", *runs, "--raw", "--format", "json")
+    assert both.code == 2 and "--raw" in both.json["error"]["message"]
     raw = genbench("compare", *runs, "--raw").out.splitlines()
     assert len(raw) == len(rows) and raw[0].split() == ["job.model", "gan", "vae"]
     seeds = [folder["gan", seed, "mnist5k"].folder for seed in (0, 1)]

@@ -173,6 +173,7 @@ def test_each_keyword_is_the_option_of_its_name():
         ({"samples": "many"}, "--samples"),
         ({"suite": "nowhere.toml"}, "nowhere.toml"),
         ({"models": "vaee"}, "'vae'"),
+        ({"models": []}, "models: empty"),
         ({"models": "vae", "budget": "5 minutes"}, "180s"),
         ({"models": "vae", "out": "file"}, "file"),
         ({"models": "vae", "report": "file"}, "file"),

@@ -10,7 +10,7 @@ import click
 from genbench.cli.console import show_error, show_json, show_left_out
 from genbench.cli.options import FILE_OR_NAME, FULL, JSON, PATH, PLUGIN, RUNS
 from genbench.cli.streams import show, terminal_columns
-from genbench.support.errors import together
+from genbench.support.errors import BadInput, together
 from genbench.support.seeds import MAX_SEED
 from genbench.tables.formats import FORMATS
 from genbench.tables.layouts import LAYOUTS
@@ -95,6 +95,8 @@ def compare(runs: tuple[Path, ...], labels: tuple[str, str] | None, format: str,
     from genbench.commands.compare import compared
     from genbench.tables.formats.text import WIDTH
 
+    if raw and format == "json":
+        raise BadInput("--raw and --format json exclude each other", "--json is the raw list as JSON")
     found, comparisons = compared(runs, labels)
     if as_json:
         show_json([row for comparison in comparisons for row in comparison.rows])

@@ -40,6 +40,8 @@ class Wanted:
     def __post_init__(self) -> None:
         if self.compact and self.full:
             raise BadInput("--compact and --full exclude each other", "leave one of them out")
+        if self.columns is not None and self.layout is not None:
+            raise BadInput("--columns and --layout exclude each other", "leave one of them out")
 
     @property
     def is_short(self) -> bool:

@@ -79,7 +79,8 @@ def _said_by(main: Callable[..., None], limit: float, *words: str) -> Iterator[A
         child.process.join()
         end = last_words(Path(folder))
         if child.process.exitcode or end.hook:
-            how = f"no progress for {limit:g} seconds" if end.hung else f"its process {child.ending()}"
+            hung = f"no progress for {limit:g} seconds (--hang-timeout; a busy machine needs longer)"
+            how = hung if end.hung else f"its process {child.ending()}"
             raise Ended(how, end.traceback)
 
 

@@ -82,6 +82,9 @@ class Kind(Protocol):
     def stamp(self, name: str) -> str:
         """What distinguishes it from earlier ones of its name."""
 
+    def dims(self, name: str, dataset: Dataset) -> int | None:
+        """The number of its features, without building it; None if only that would tell."""
+
     def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
         """Where it is on this machine, with this file or folder of weights; nothing is opened or checked."""
 
@@ -110,6 +113,9 @@ class Shipped:
 
     def stamp(self, name: str) -> str:
         return str(shipped()[name]["sha256"])
+
+    def dims(self, name: str, dataset: Dataset) -> int | None:
+        return int(shipped()[name]["dim"])
 
     def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
         return Whereabouts("ready: bundled", path=str(SHIPPED_FOLDER / f"{name}.json"))
@@ -144,6 +150,12 @@ class Local:
         from genbench.evaluate.classifier import RECIPE
 
         return str(RECIPE)
+
+    def dims(self, name: str, dataset: Dataset) -> int | None:
+        from genbench.evaluate.classifier import size_for
+        from genbench.evaluate.held_out import parted
+
+        return size_for(dataset.shape, len(parted(len(dataset.train))[0]))[0]
 
     def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
         return Whereabouts("ready: trained on a dataset's labels when it is first needed, then kept in the cache")
@@ -196,6 +208,9 @@ class Pretrained:
 
     def stamp(self, name: str) -> str:
         return str(pinned()[name]["sha256"])
+
+    def dims(self, name: str, dataset: Dataset) -> int | None:
+        return int(pinned()[name]["dim"])
 
     def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
         from genbench.evaluate.pretrained import find_code
@@ -263,6 +278,9 @@ class Plugins:
 
     def stamp(self, name: str) -> str:
         return digests.source_digest(self._registered[name][0])
+
+    def dims(self, name: str, dataset: Dataset) -> int | None:
+        return None
 
     def whereabouts(self, name: str, weights: Path | None) -> Whereabouts:
         return Whereabouts(f"of {self._registered[name][1]}, which finds its own weights")

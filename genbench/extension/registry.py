@@ -41,6 +41,10 @@ NOUNS = (
 SLOW_SECONDS = 10.0
 """An import that takes longer gets a warning: every process of a run pays for it."""
 State = Literal["ok", "broken", "incompatible", "duplicate"]
+GIVEN = "--plugin "
+"""How the origin of a plugin that was given by the option begins."""
+OBSERVING = {"job_progress", "job_finished"}
+"""The hooks on which no number depends."""
 
 
 @dataclass
@@ -206,6 +210,13 @@ class Plugins:
         """The plugins that implement the hook `evaluate`, each with the digest of its source."""
         measuring = {hook.plugin_name for hook in self.manager.hook.evaluate.get_hookimpls()}
         return {info.name: info.digest for info in self.infos if info.key in measuring}
+
+    def observers(self) -> set[str]:
+        """Those of the files and packages given by `--plugin` that do no more than observe jobs."""
+        given = [info for info in self.infos if info.origin.startswith(GIVEN) and info.state == "ok"]
+        hooks = {info.origin: self.manager.get_hookcallers(info.plugin) or [] for info in given}
+        watching = [origin for origin, found in hooks.items() if {hook.name for hook in found} <= OBSERVING]
+        return {origin.removeprefix(GIVEN) for origin in watching}
 
     def mark_duplicates(self) -> None:
         """Mark plugins that offer the same model as duplicates: neither gets it, and asking for it is an error.

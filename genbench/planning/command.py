@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,16 @@ OWN = (
 """The keys of an experiment that are written by what the job made of them; all others as they were given."""
 
 
-def with_command(job: Job, experiment: Experiment, files: Iterable[Path]) -> Job:
-    """The job with its `command`, given the files of datasets; a reference row, which any model brings, has none."""
+def with_command(job: Job, experiment: Experiment, files: Iterable[Path], observers: Container[str]) -> Job:
+    """The job with its `command`, given the files of datasets; a reference row, which any model brings, has none.
+
+    Plugins that only observe, `observers`, are no part of it.
+    """
     if not job.is_trained:
         return job
     choice = next(choice for choice in experiment.models if choice.label == job.label)
-    words = ("genbench", "run", *_of_job(job, choice), *_of_experiment(experiment), *_of_files(job, files))
+    needed = [plugin for plugin in job.runtime.plugins if plugin not in observers]
+    words = ("genbench", "run", *_of_job(job, choice), *_of_experiment(experiment), *_of_files(needed, files))
     return job.model_copy(update={"command": tuple(map(redacted, words))})
 
 
@@ -55,9 +59,9 @@ def _of_experiment(experiment: Experiment) -> Iterator[str]:
         yield from ("--extractor", name)
 
 
-def _of_files(job: Job, files: Iterable[Path]) -> Iterator[str]:
+def _of_files(plugins: Iterable[str], files: Iterable[Path]) -> Iterator[str]:
     """The files behind it by their names alone: where they lay is nobody else's business."""
-    for plugin in job.runtime.plugins:
+    for plugin in plugins:
         yield from ("--plugin", Path(plugin).name)
     for file in files:
         yield from ("--datasets", file.name)

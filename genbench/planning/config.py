@@ -263,8 +263,8 @@ def _plugins(experiment: Experiment, suite: TomlFile) -> tuple[str, ...]:
     """The suite's plugins as `--plugin` takes them. Raises BadInput for a file that is not there."""
     found = []
     for name in experiment.plugins:
-        beside = look(suite.path.parent / name)
-        if not name or (name.endswith(".py") and not beside.is_file()):
+        beside = suite.path.parent / name
+        if not name or "\0" in name or (name.endswith(".py") and not look(beside).is_file()):
             told = f"{suite.at(('plugins',))}: plugins: no file {str(beside)!r}"
             raise BadInput(told, "give its path from the suite's folder, or the name of an installed package")
         found.append(str(beside) if beside.exists() else name)

@@ -22,6 +22,7 @@ from genbench.extension.registry import Plugins
 from genbench.planning.command import with_command
 from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.plan import make_jobs
+from genbench.planning.too_few import too_few_images
 from genbench.planning.unused import unused_words
 from genbench.records.job import Job, Runtime
 from genbench.records.task import Context, Need, Task, make_task
@@ -50,7 +51,8 @@ class Session:
         """What users should know of the images and of their own words before anything runs."""
         of_images = [f"{name}: {remark}" for name, data in self.datasets.items() for remark in data.remarks]
         named = [f"the suite names the plugin {name}" for name in self.experiment.plugins]
-        return [*named, *of_images, *unused_words(self.experiment, self.plugins)]
+        few = too_few_images(self.jobs, self.datasets, self.plugins.registered("register_extractors"))
+        return [*named, *of_images, *few, *unused_words(self.experiment, self.plugins)]
 
     def task(self, job: Job, need: Need) -> Task:
         """The task that an executor gets for a job."""
@@ -112,7 +114,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
         experiment.datasets, tables, plugins, request, progress, absent, experiment.kind, experiment.tune
     )  # fmt: skip
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
-    jobs = [with_command(job, experiment, tables) for job in jobs]
+    jobs = [with_command(job, experiment, tables, plugins.observers()) for job in jobs]
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
         try:

@@ -104,14 +104,12 @@ def reading(path: Path) -> Iterator[None]:
 def look(path: Path, what: str = "") -> Path:
     """The path, absent or not, once it is known that this process may look at it; `what` names it.
 
-    Raises BadInput for one that is too long, leads in a circle or is none, EnvironmentProblem below a closed folder.
+    Raises BadInput for one that is too long or leads in a circle, EnvironmentProblem below a closed folder.
     """
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return path
-    except ValueError as error:
-        raise BadInput(f"{what} {path}".strip() + f": {error}", "correct the path") from error
     except OSError as error:
         where = f"{what} {path}".strip()
         if error.errno in UNUSABLE:

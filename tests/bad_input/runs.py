@@ -117,6 +117,7 @@ CASES = {
     "a comparison with several": Case("compare runs/model runs", 2, ("4 runs", "one run folder"), runs=True),
     "a comparison with an unknown label": Case("compare runs --labels gausian real", 2, ("gausian", "gaussian"), runs=True),
     "a comparison with oneself": Case("compare runs --labels real real", 2, ("twice", "real"), runs=True),
+    "columns and a layout": Case("table runs --columns fid --layout cost", 2, ("--columns", "--layout"), runs=True),
     "a column that is none": Case("table runs --columns fid,fdi", 2, ("fdi", "fid"), runs=True),
     "samples of nothing": Case("sample nowhere", 2, "nowhere"),
     "samples of real images": Case("sample runs/real", 2, ("runs/real", "no model"), runs=True),

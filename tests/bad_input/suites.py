@@ -52,7 +52,7 @@ CASES = {
     "unknown extractor": suite(f"datasets = ['digits']\nextractors = ['inception']\n{MODELS}", "inception-v3-compat"),
     "negative trials": suite(f"{MODELS}tuning_trials = -1\n", "suite.toml:3: models.0.tuning_trials", "-1"),
     "a plugin that is not there": suite(f"seeds = 1\nplugins = ['mien.py']\n{MODELS}", "suite.toml:2: plugins", "mien.py"),
-    "a plugin whose path is none": suite(f'plugins = ["a\\u0000.py"]\n{MODELS}', "null byte"),
+    "a plugin whose path is none": suite(f'plugins = ["a\\u0000.py"]\n{MODELS}', "no file", "x00"),
     "one text for plugins": suite(f"plugins = 'mine.py'\n{MODELS}", "suite.toml:1: plugins", "mine.py"),
     "a package for a plugin that is not installed": suite(f"plugins = ['no_such']\n{MODELS}", "no_such"),
     "syntax": suite(f"{MODELS}seeds =\n", "suite.toml:3:8", "Invalid value"),
