@@ -93,6 +93,14 @@ def test_a_large_network_is_judged_by_its_flops(monkeypatch):
         assert one.what == other.what and 1 / 20 < one.seconds / other.seconds < 20
 
 
+def test_a_call_that_takes_long_by_its_flops_is_never_made(monkeypatch):
+    """A published diffusion model draws one image in a thousand calls: minutes on a CPU."""
+    monkeypatch.setattr(outlay.Tried, "draw", lambda *_: pytest.fail("it was drawn from"))
+    monkeypatch.setattr(outlay.Tried, "score", lambda *_: pytest.fail("it was scored"))
+    monkeypatch.setitem(outlay.TRIED_FLOPS, "cpu", 1.0)
+    assert {part.option for part in outlay_of("vae", None).parts} == {"--samples", "--likelihood-images"}
+
+
 def test_only_scoring_that_takes_longer_than_training_is_announced():
     parts = [Part("100 samples", 5.0, "--samples"), Part("bits/dim of 80 images", 90.0, "--likelihood-images")]
     said = Outlay(30.0, parts).warning()

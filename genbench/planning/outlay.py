@@ -205,14 +205,16 @@ class Tried:
     def seconds(self, call: Call, flops: float | None, count: int, precision: str) -> float | None:
         """Seconds for `count` images, from a call for many or, if that takes too long, from FLOPs and their rate.
 
-        FLOPs that are not known are counted on one image, if that is quick. None if nothing of this is possible.
+        A call that takes long by its FLOPs is never made; those that are not known are counted on one image, if that
+        is quick. None if nothing of this is possible.
         """
         with suppress(Exception):
             flops = self.counted(call) if flops is None else flops
             size = self.most(flops)
-            call(1)
-            if timed(partial(call, 1), self.device) > SLOW_SECONDS:  # whatever its FLOPs, which not all operations have
-                return None
+            if size:
+                call(1)
+                if timed(partial(call, 1), self.device) > SLOW_SECONDS:  # not all operations have FLOPs
+                    return None
             if size >= min(ENOUGH, count):
                 return self.timed(partial(call, min(size, count))) * count / min(size, count)
             return None if (rate := self.rate(precision)) is None else flops * count / rate
