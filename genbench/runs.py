@@ -132,10 +132,10 @@ class Runs:
         return make_tables(self.records, FULL)
 
     def __repr__(self) -> str:
-        from genbench.records.record import REFERENCES
+        from genbench.tables.groups import is_reference
 
         datasets = ", ".join(dict.fromkeys(record.dataset.name for record in self.records))
-        models_first = sorted(self.records, key=lambda record: record.job.model in REFERENCES)
+        models_first = sorted(self.records, key=is_reference)
         labels = list(dict.fromkeys(record.job.label for record in models_first))
         more = [f"and {len(labels) - MOST_NAMED} more"] if len(labels) > MOST_NAMED else []
         states = Counter[str](record.status for record in self.records if record.status != "complete")

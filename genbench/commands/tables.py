@@ -75,7 +75,7 @@ def _tables(records: list[Record], wanted: Wanted) -> list[Table]:
     if not all(names):
         raise BadInput(f"--columns {wanted.columns!r}: an empty name", "names with commas between: fid_test,recall,nll")
     tables = make_tables(records, chosen_layout(names, records))
-    return tables + (published_tables(wanted.layout or USUAL, None) if wanted.published else [])
+    return tables + (published_tables(USUAL, None) if wanted.published else [])
 
 
 def _rest(runs: Iterable[Path], room: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from genbench.executors.schedule import Pool
 from genbench.executors.supervise import supervise
+from genbench.metering.processors import available
 from genbench.records.task import Task, Tell, Work
 from genbench.support.cgroup import cpu_limits
 from genbench.support.processes import start_forkserver
@@ -116,7 +117,6 @@ def available_cores() -> int:
 
     Of a quota of 2.5 two are used: with three threads the system would stop all of them, again and again.
     """
-    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wished = os.environ.get("OMP_NUM_THREADS", "")
     limits = [*map(int, cpu_limits()), *([int(wished)] if wished.isdecimal() and int(wished) else [])]
-    return max(1, min([bound, *limits]))
+    return max(1, min([available(), *limits]))

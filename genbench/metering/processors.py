@@ -78,8 +78,13 @@ def judged(usage: Usage, seconds: float, threads: int) -> Usage:
 
 
 def available() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many processors this process may use."""
+    return len(own_processors())
+
+
+def own_processors() -> list[int]:
+    """The numbers of the processors that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def _threads(process: int) -> list[tuple[Thread, float, float | None]]:
@@ -113,8 +118,7 @@ def _busy() -> float | None:
 
     try:
         every = psutil.cpu_times(percpu=True)
-        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(len(every))
-        return sum(_computing(every[number]) for number in mine)
+        return sum(_computing(every[number]) for number in own_processors())
     except (psutil.Error, OSError, IndexError):
         return None
 

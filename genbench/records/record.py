@@ -25,6 +25,7 @@ from genbench.records.ruler import Ruler
 from genbench.records.stored import Stored
 from genbench.support.digests import digest, settings_digest
 from genbench.support.errors import CorruptData, did_you_mean, removal
+from genbench.support.store import refuse_constant
 
 SCHEMA = 1
 READING = {"reading": True}
@@ -316,7 +317,7 @@ class Record(Stored):
     def from_json(cls, text: str, path: Path) -> Record:
         """The record in `text`, read from `path`. Raises CorruptData naming the file and the first bad key."""
         try:
-            plain = json.loads(text, parse_constant=_refuse_constant)
+            plain = json.loads(text, parse_constant=refuse_constant)
             if not isinstance(plain, dict):
                 raise ValueError("the top level is not an object")
             version = plain.pop("schema", None)
@@ -344,7 +345,3 @@ def is_sealed(text: bytes) -> bool:
         return True
     plain = json.loads(text)
     return plain.pop("digest", None) in (None, settings_digest(plain))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")

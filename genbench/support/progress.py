@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from genbench.support.denials import TEMPORARY
 from genbench.support.errors import Cancelled
 from genbench.support.pace import Facts, Pace, is_sound
-from genbench.support.store import scratch_file
+from genbench.support.store import refuse_constant, scratch_file
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -202,11 +202,7 @@ def latest_news(folder: Path) -> Facts:
     """
     for _ in range(READINGS):
         with suppress(OSError, ValueError):
-            news = json.loads((folder / NEWS).read_bytes(), parse_constant=_refuse)
+            news = json.loads((folder / NEWS).read_bytes(), parse_constant=refuse_constant)
             if isinstance(news, dict) and is_sound(news.get("facts")):
                 return news
     return {}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")

@@ -251,6 +251,11 @@ def read_json(path: Path) -> Any:
         raise CorruptData(f"{path}: not JSON: {error}", removal(path)) from error
 
 
+def refuse_constant(name: str) -> None:
+    """For json's `parse_constant`: raise ValueError for NaN and infinity, which Python reads and JSON has not."""
+    raise ValueError(f"{name} is not JSON")
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a file that `append_json` wrote, numbers that are not finite as None.
 

@@ -24,7 +24,7 @@ from genbench.tables.limits import doubted, entropy_of
 from genbench.tables.pressing import tuning
 from genbench.tables.ranking import LEAST_SEEDS, Entrant, Pair, difference
 from genbench.tables.standings import entrant_of, of_samples, ranked
-from genbench.tables.unequal import consequence
+from genbench.tables.unequal import notes_of
 from genbench.tables.verdicts import judged
 from genbench.tables.wording import metric_words
 
@@ -134,7 +134,7 @@ def head_to_head(a: Side, b: Side) -> HeadToHead:
     group, others = _shared(a, b)
     rows, columns, pairs = _ranked(a, b, group)
     found = [_difference(rows, column, pairs) for column in columns if _both(rows, column)]
-    unequal = [f"{row.name}: {row.unequal}.{consequence(row)}" for row in rows if row.unequal]
+    unequal = [note for row in rows for note in notes_of([row])]
     return HeadToHead(a, b, seeds, apart + unequal + others, found, list(_costs(rows)))
 
 

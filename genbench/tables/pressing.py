@@ -14,7 +14,7 @@ from genbench.tables.cost_notes import budgets_of, device_words, differing, unco
 from genbench.tables.layout import Column, Row
 from genbench.tables.ruler import better_ruler
 from genbench.tables.standings import NO_ERROR
-from genbench.tables.unequal import consequence
+from genbench.tables.unequal import notes_of
 from genbench.tables.wording import COPYING, UNEQUAL, UNRANKED
 
 
@@ -85,13 +85,8 @@ def copying(rows: list[Row]) -> Iterator[str]:
 
 
 def unequal(rows: list[Row]) -> Iterator[str]:
-    """What machines did not give to which rows: those that the same follows for together."""
-    told: dict[str, list[str]] = {}
-    for row in rows:
-        if row.unequal:
-            told.setdefault(consequence(row), []).append(f"{row.name}: {row.unequal}")
-    for what_follows, words in told.items():
-        yield f"{UNEQUAL} {'. '.join(words)}.{what_follows}"
+    for note in notes_of(rows):
+        yield f"{UNEQUAL} {note}"
 
 
 def bare(models: list[Row], columns: list[Column]) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from genbench.records.equality import has_equal_seconds, is_trained_equally, remarks_of
 from genbench.records.record import Record
 from genbench.tables.layout import Row
@@ -24,7 +26,17 @@ def _share(record: Record) -> float:
     return 1.0 if train is None or train.usage is None or train.usage.share is None else train.usage.share
 
 
-def consequence(row: Row) -> str:
+def notes_of(rows: Iterable[Row]) -> Iterator[str]:
+    """What machines did not give to which rows, and what follows: those that the same follows for together."""
+    told: dict[str, list[str]] = {}
+    for row in rows:
+        if row.unequal:
+            told.setdefault(_consequence(row), []).append(f"{row.name}: {row.unequal}")
+    for what_follows, words in told.items():
+        yield f"{'. '.join(words)}.{what_follows}"
+
+
+def _consequence(row: Row) -> str:
     """What follows for an unequal row, a sentence; "" if nothing does."""
     if not all(map(is_trained_equally, row.records)):
         return (
