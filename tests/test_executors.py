@@ -28,6 +28,7 @@ from genbench.records.job import Runtime
 from genbench.records.record import PluginStamp
 from genbench.records.task import Context, Need, make_task
 from genbench.support.errors import Busy, as_error, plain_error
+from genbench.support.text import number
 
 GB = 10**9
 NOWHERE = Context((), "")
@@ -258,7 +259,7 @@ def test_a_plan_says_how_long_the_jobs_take_together(genbench, runs, gaussian_pl
     known = genbench(*words, "--out", runs)
     seconds = record_seconds(run_of(runs, "mine"))
     (said,) = re.findall(r"2 jobs at a time, longest first: ~(\S+) s in all\.", known.out)
-    assert float(said) == pytest.approx(2 * seconds, rel=0.1)  # three more seeds, two at a time
+    assert said == number(2 * seconds, "seconds")  # three more seeds, two at a time
     assert "cpu: at most ~" in known.out
     rows = [row for row in genbench(*words, "--out", runs, "--json").json if not row["done"]]
     assert [row["schedule"]["begin_seconds"] for row in rows] == pytest.approx([0, 0, seconds])
