@@ -1,0 +1,33 @@
+"""Langevin dynamics, which draws from a density by the gradient of its logarithm alone (Welling & Teh 2011)."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+Drift = Callable[[Tensor], Tensor]
+"""x -> a vector field of x's shape, such as the gradient of a log density."""
+
+
+def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The gradient of each of the values (B,) of `function` with respect to its own row of x (B, ...), detached.
+
+    It works in `Model.sample` too, which runs without gradients, and is computed outside autocast: a bfloat16 gradient
+    has too few digits to be followed for many steps. A `function` whose rows interact, as under batch normalisation in
+    training mode, has no such gradient.
+    """
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        x = x.detach().requires_grad_()
+        found: Tensor = torch.autograd.grad(function(x).sum(), x)[0]
+    return found
+
+
+def langevin(x: Tensor, drift: Drift, steps: int, step: float, noise: float) -> Iterator[Tensor]:
+    """x (B, ...) after each of `steps` updates x <- x + step * drift(x) + noise * N(0, I).
+
+    With the gradient of log p as drift and noise = sqrt(2 * step) the stationary density tends to p for small steps.
+    Short runs of image models usually take less noise than that, which draws from p at a lower temperature.
+    """
+    for _ in range(steps):
+        x = x + step * drift(x) + noise * torch.randn_like(x)
+        yield x
