@@ -115,7 +115,9 @@ def test_a_plugins_metric_has_a_column_of_its_own_name():
 def test_every_layout_is_a_table_and_a_section_of_the_report(genbench, tmp_path):
     assert sorted(layouts()) == sorted(LAYOUTS) and list(layouts())[-1] == FULL
     folder = tmp_path / "runs"
-    records = write_runs(quick_suite(), folder)
+    records = write_runs(
+        [*quick_suite(), make_record("SNGAN", model="gan"), make_record("NCSN", model="score")], folder
+    )
     page = build_report(records, tmp_path / "report").parent / "datasets" / "mnist5k.html"
     for name, layout in layouts().items():
         assert genbench("table", folder, "--layout", name).code == 0

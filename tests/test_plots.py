@@ -37,7 +37,9 @@ def suite(tmp_path_factory):
     return write_runs(records, tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("name", sorted(name for name, plot in plots.ALL.items() if plot.section != "ruler"))
+@pytest.mark.parametrize(
+    "name", sorted(name for name, plot in plots.ALL.items() if plot.section not in ("ruler", "beside"))
+)
 def test_every_plot_repeats_to_the_byte_and_names_the_run_that_diverged(suite, name):
     draw = plots.ALL[name].draw
     tables = full(suite)

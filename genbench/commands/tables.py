@@ -14,7 +14,8 @@ from genbench.tables.build import make_layouts, make_tables
 from genbench.tables.chosen import chosen_layout
 from genbench.tables.formats import render, render_compact
 from genbench.tables.layout import Table
-from genbench.tables.layouts import FULL
+from genbench.tables.layouts import BESIDE, FULL
+from genbench.tables.layouts import layouts as layouts_by_name
 from genbench.tables.published import published_tables
 
 USUAL = "quality"
@@ -59,11 +60,16 @@ def table_text(records: list[Record], wanted: Wanted, runs: Iterable[Path]) -> s
 
 
 def results_text(records: list[Record], layouts: Iterable[str], out: Path, full: bool, room: int | None) -> str:
-    """What a command says of the records it has made: the tables of some layouts, or on a terminal all in short."""
+    """What a command says of the records it has made: the tables of some layouts, or on a terminal all in short.
+
+    Above them those beside published numbers, if there is anything to compare.
+    """
+    beside = [table for table in make_tables(records, BESIDE) if layouts_by_name()[BESIDE].is_shown(table)]
     if room is None or full:
-        tables = make_layouts(records, layouts)
-        return "\n".join(render(some, "text", room) for some in tables.values())
-    return table_text(records, Wanted(room=room), [out])
+        found = [beside, *make_layouts(records, layouts).values()]
+        return "\n".join(render(some, "text", room) for some in found if some)
+    short = table_text(records, Wanted(room=room), [out])
+    return f"{render_compact(beside, 'text', room)}\n\n{short}" if beside else short
 
 
 def _tables(records: list[Record], wanted: Wanted) -> list[Table]:
@@ -75,7 +81,7 @@ def _tables(records: list[Record], wanted: Wanted) -> list[Table]:
     if not all(names):
         raise BadInput(f"--columns {wanted.columns!r}: an empty name", "names with commas between: fid_test,recall,nll")
     tables = make_tables(records, chosen_layout(names, records))
-    return tables + (published_tables(USUAL, None) if wanted.published else [])
+    return tables + (published_tables(layouts_by_name()[USUAL].published, None) if wanted.published else [])
 
 
 def _rest(runs: Iterable[Path], room: int) -> str:

@@ -16,6 +16,7 @@ from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_agai
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
 from genbench.plots.panels import Looks, palette
+from genbench.plots.ranks import ranks
 from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import captioned, panels_of, short, styled
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_evaluations",
     "fid_against_sampling", "fid_against_training", "ladders", "learning_curves", "likelihoods", "palette", "panels",
-    "sample_grids",
+    "ranks", "sample_grids",
 ]  # fmt: skip
 
 
@@ -83,6 +84,7 @@ ALL: dict[str, Plot] = {
     "fid-training-flops": Plot("FID against training FLOPs", _against_flops),
     "fid-sampling": Plot("FID against sampling cost", fid_against_sampling),
     "fid-evaluations": Plot("FID against network evaluations", fid_against_evaluations),
+    "ranks": Plot("Published and measured ranks", ranks, "beside"),
     "likelihoods": Plot("Likelihoods", likelihoods, "likelihood"),
     "bound-over-time": Plot("Terms of the bound", bound_over_time, "likelihood"),
     "cost-by-phase": Plot("Training cost by phase", cost_by_phase, "cost"),

@@ -94,7 +94,7 @@ class Site:
             name: [table for table in tables if not table.published and layouts()[name].is_shown(table)]
             for name, tables in make_layouts(self.records, layouts()).items()
         }
-        self.published = published_tables(FULL, None)
+        self.published = published_tables(layouts()[FULL].published, None)
         self.headlines = headlines(self.full)
         self.rulers: list[Tried] = rulers_in(self.full)
         self.ruler_anchors = {tried.table.digest: tried.anchor for tried in reversed(self.rulers)}
@@ -201,7 +201,8 @@ class Site:
             "name": name, "tables": tables, "figures": figures, "leading": _leading(tables[FULL], figures),
             "stamp": own[0].dataset, "sections": sections, "everything": layouts()[FULL].title, "records": own,
             "headlines": [head for head in self.headlines if head.panel.table.dataset == name],
-            "failures": failures(own), "published": published_tables(FULL, {name}), "side_by_side": SIDE_BY_SIDE,
+            "failures": failures(own), "side_by_side": SIDE_BY_SIDE,
+            "published": published_tables(layouts()[FULL].published, {name}),
             "warned": [record for record in own if record.warnings],
             "copying": [row for table in tables[FULL] for row in table.rows if row.copying],
         }  # fmt: skip

@@ -47,11 +47,19 @@ def make_layouts(records: Iterable[Record], names: Iterable[str], published: boo
     records, spare = unique(records)
     groups = comparable(records)
     datasets = None if published else {record.dataset.name for record in records}
-    return {name: _tables(groups, layouts()[name], name, spare) + published_tables(name, datasets) for name in names}
+    known = {name: layouts()[name] for name in names}
+    return {
+        name: _tables(groups, layout, name, spare) + published_tables(layout.published, datasets)
+        for name, layout in known.items()
+    }
 
 
 def _tables(groups: list[Group], layout: Layout, name: str, spare: list[Record]) -> list[Table]:
-    return [_table(group, layout, name, index, len(groups), spare) for index, group in enumerate(groups, start=1)]
+    return [
+        _table(part, own, name, index, len(groups), spare)
+        for index, group in enumerate(groups, start=1)
+        for own, part in (layout.parts(group) if layout.parts else [(layout, group)])
+    ]
 
 
 def _table(group: Group, layout: Layout, name: str, index: int, total: int, spare: list[Record]) -> Table:
@@ -59,15 +67,16 @@ def _table(group: Group, layout: Layout, name: str, index: int, total: int, spar
     columns = [in_words_of(group, judged(column, group)) for column in layout.columns(group)]
     rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
     shown = rows if name == FULL else without_copies(rows, columns)
-    rows, pairs = ranked(_ordered(shown, _order(layout, columns)), columns)
+    rows, pairs = ranked(shown if layout.paired else _ordered(shown, _order(layout, columns)), columns)
     members = {view.identity for view in group.views}
     doubles = [record for record in spare if identity(record) in members]
-    told = [column for column in columns if is_filled(column, rows)]
+    filled = [column for column in columns if is_filled(column, rows)]
+    told, run = layout.told(rows, columns), [row for row in rows if row.records]
     return Table(
         layout=name, title=_title(group, index, total), columns=tuple(columns), rows=tuple(rows),
-        footnotes=tuple(caveats(group, told, rows, doubles, tested=bool(pairs))),
+        footnotes=(*told, *caveats(group, filled, run, doubles, tested=bool(pairs))),
         dataset=group.dataset, digest=group.digest, protocols=dict(sorted(group.settings.items())),
-        differs=group.differs, pairs=tuple(pairs),
+        differs=group.differs, pairs=tuple(pairs), told=tuple(told), paired=layout.paired,
     )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ IN_RUN = " se"
 """What follows an error within a single run."""
 LEAST_NAME, FIRST = 12, 3
 """Characters that a name keeps when it gives way to the first columns, and how many these are."""
-LEAST_HEADING = 10
+LEAST_HEADING, LEAST_WORD = 10, 5
+"""Characters of a line of a heading, and of one in a table of pairs, whose columns are many."""
 MOST_NOTES = 12
 LATER = (
     "images_per_second", "flops", "precision", "recall", "kid_test", "inception_score", "parameters", "fid_train",
@@ -46,8 +47,8 @@ class Compact:
 
     @property
     def asked(self) -> bool:
-        """Whether these columns were asked for by name, so that none is left out."""
-        return self.table.layout == CHOSEN
+        """Whether these columns were asked for, by name or in pairs, so that none is left out."""
+        return self.table.layout == CHOSEN or self.table.paired
 
     @cached_property
     def leads(self) -> dict[str, Column]:
@@ -59,7 +60,7 @@ class Compact:
         """The rows, under headings if there are several."""
         told = any(row.copying for row in self.table.rows) or any(head.memorised for head in self.heads)
         rows = [row for row in self.table.rows if told or row.kind != "copies"]
-        if len(blocks_of(self.table)) < 2:
+        if len({row.block for row in rows} - {""}) < 2:
             return [("", rows)]
         return [(block, kept) for block, some in self.table.blocks if (kept := [row for row in some if row in rows])]
 
@@ -73,9 +74,9 @@ class Compact:
 
     @cached_property
     def errors(self) -> set[str]:
-        """Of what the errors that are shown are: over `seeds`, within a `run`."""
-        found = set()
-        for column in self.columns:
+        """Of what the errors that are shown are: over `seeds`, within a `run`; a table of pairs has no room for any."""
+        found: set[str] = set()
+        for column in self.columns if not self.table.paired else ():
             for key, style in zip(column.keys, column.styles):
                 for cell in (row.cells[key] for row in self.rows if style not in WITHOUT_ERROR):
                     found |= {"seeds"} if cell.spread is not None else {"run"} if cell.stderr is not None else set()
@@ -131,14 +132,15 @@ class Compact:
         grid.headings = [ink.escape(word) for word in fixed]
         for i, column in enumerate(shown, len(fixed)):
             size = max(len(text) for _, lines in grid.blocks for line in lines for text in line[i])
-            lines_of = heading_lines(printable(self.heading(column), "\xa0"), max(size, LEAST_HEADING), hyphens=False)
+            least = LEAST_WORD if self.table.paired else LEAST_HEADING
+            lines_of = heading_lines(printable(self.heading(column), "\xa0"), max(size, least), hyphens=False)
             grid.headings.append("\n".join(map(ink.escape, lines_of)))
         return grid
 
     def heading(self, column: Column) -> str:
         """`FID test ↓`, with the extractor if there are several."""
         words = column.heading if not column.metric or len(column.keys) > 1 else metric_words(column)
-        words = "bits/dim" if column.keys == (Slot(TEST),) else words
+        words = "bits/dim" if column.keys == (Slot(TEST),) and not self.table.paired else words
         extractor = f" ({column.extractor})" if column.extractor and self.several_extractors else ""
         return heading_text(replace(column, heading=words + extractor))
 
@@ -146,14 +148,16 @@ class Compact:
         lead = self.leads.get(row.block) if row.kind == "model" else None
         cell = row.cells[lead.key] if lead else Cell()
         name = grid.ink.escape(name + row_marks(row))
+        name = grid.ink.aside.format(name) if row.is_reference else name
+        name += grid.mark(row.remark) if row.remark else ""
         rank = "" if cell.rank is None else f"{cell.rank}{'=' * cell.tied}"
         seeds = "" if row.kind != "model" else f"{row.n}" if row.n_ok == row.n else f"{row.n_ok}/{row.n}"
-        fixed = [rank] * self._has_ranks + [name if row.kind == "model" else grid.ink.aside.format(name)]
-        fixed += [seeds] * self._has_seeds
+        fixed = [rank] * self._has_ranks + [name] + [seeds] * self._has_seeds
         state = list_words(sorted(row.statuses)) if row.kind == "model" and row.n and not row.n_ok else ""
         values = [self._value(grid, column, row) for column in shown]
         if state and values:
-            values[0] = grid.ink.escape(state)
+            empty = (i for i, column in enumerate(shown) if not has_value(row.cells[column.key]))
+            values[next(empty, 0)] = grid.ink.escape(state)
         return [[text] for text in (*fixed, *values)]
 
     def _value(self, grid: Grid, column: Column, row: Row) -> str:
@@ -163,10 +167,12 @@ class Compact:
     def _part(self, grid: Grid, cell: Cell, style: str) -> str:
         if not has_value(cell):
             return grid.ink.escape(DASH)
+        if self.table.paired:
+            cell = replace(cell, spread=None, stderr=None, printed=cell.printed.partition(" ±")[0])
         text = value_text(cell, style, DIGITS)
         written = grid.ink.number(text if len(self.errors) > 1 else text.removesuffix(IN_RUN))
         marked = grid.ink.best.format(written) if cell.best else written
-        return marked + grid.mark(cell.flag) if cell.flag else marked
+        return marked + "".join(grid.mark(note) for note in (cell.flag, cell.remark) if note)
 
     def sentences(self) -> list[str]:
         """Who wins, or why nobody does: one for each block and extractor."""
@@ -188,10 +194,10 @@ class Compact:
         told += [f"Memorised: {head.memorised}." for head in self.heads if head.memorised]
         told += rank_deficient(settings)
         told += pressing(shown, rows, list(self.table.columns))
-        told = list(dict.fromkeys(told))
+        told = [note for note in dict.fromkeys(told) if note not in self.table.told]
         more = len(told) - MOST_NOTES
         told = [*told[:MOST_NOTES], *([f"{more} more notes."] if more > 0 else [])]
-        return [*told, *([legend] if (legend := self._legend(shown, best)) else [])]
+        return [*self.table.told, *told, *([legend] if (legend := self._legend(shown, best)) else [])]
 
     def _legend(self, shown: list[Column], best: str) -> str:
         """`#: rank by FID test, = if shared; ≤: an upper bound.`"""
@@ -218,7 +224,7 @@ class Compact:
 
 def compact(table: Table) -> Compact:
     """The table in short: all that was measured by importance; another layout's columns in their own order."""
-    heads = headlines([table])
+    heads = [] if table.paired else headlines([table])
     columns = [column for column in table.columns if table.layout == CHOSEN or is_filled(column, table.rows)]
     if table.layout == FULL:
         columns = _by_importance(columns, table, heads)
@@ -270,7 +276,7 @@ def fit(given: Compact, ink: Ink, measure: Callable[[str], float], gap: float, r
     """How many columns fit into `room`, at least one, and how long names may be; all of those that were asked for.
 
     `measure` gives the width of a text and `gap` that between two columns, in the unit of `room`. Names give way to the
-    first columns.
+    first columns, or to all of a table of pairs.
     """
 
     def needed(longest: int, count: int) -> list[float]:
@@ -281,7 +287,7 @@ def fit(given: Compact, ink: Ink, measure: Callable[[str], float], gap: float, r
         return [sum(sizes[:k]) + gap * (k - 1) for k in range(given.fixed + 1, len(sizes) + 1)]
 
     longest = min(LONGEST_NAME, max((len(printable(row.name)) for row in given.rows), default=0))
-    first = min(FIRST, len(given.columns))
+    first = len(given.columns) if given.table.paired else min(FIRST, len(given.columns))
     if first and (over := needed(longest, first)[-1] - room) > 0:
         longest = max(LEAST_NAME, longest - math.ceil(over / measure("n")))
     if given.asked:

@@ -51,9 +51,8 @@ def grid_of(table: Table, ink: Ink) -> Grid:
         lines = []
         for row in rows:
             name = ink.escape(_short(row.name) + row_marks(row))
-            name = name if row.kind in ("model", "published") else ink.aside.format(name)
-            if row.kind == "published" and row.note:
-                name += grid.mark(row.note)
+            name = ink.aside.format(name) if row.is_reference else name
+            name += grid.mark(row.remark) if row.remark else ""
             runs = [] if table.published else [[ink.escape(runs_text(row))]]
             lines.append([[name], *runs, *(_entry(grid, column, row) for column in table.columns)])
         grid.blocks.append((ink.escape(printable(block)), lines))
@@ -80,7 +79,7 @@ def _part(grid: Grid, cell: Cell, style: str) -> str:
         return ink.escape(DASH) + grid.mark(cell.note)
     written = ink.number(value_text(cell, style))
     marked = ink.best.format(written) if cell.best else written
-    return marked + grid.mark(cell.flag) if cell.flag else marked
+    return marked + "".join(grid.mark(note) for note in (cell.flag, cell.remark) if note)
 
 
 def in_two(heading: str) -> tuple[str, str]:

@@ -24,8 +24,8 @@ class Cell:
     `spread` is the sample standard deviation over seeds; `stderr` is the standard error of `value`, and `interval` its
     95 % interval: within the run if one seed finished, over seeds if several did (`interval_of` says which).
     `values` and `ranges` hold each run's own value and interval, by seed. `rank` is shared if `tied`. `flag` says
-    why a value is not believed, and so not ranked; `unranked` why one that is believed is not. `printed` is text shown
-    as it is: a published number, a word.
+    why a value is not believed, and so not ranked; `unranked` why one that is believed is not; `remark` what else a
+    reader must know of it. `printed` is text shown as it is: a published number, a word.
     """
 
     value: float | None = None
@@ -46,6 +46,7 @@ class Cell:
     note: str = ""
     flag: str = ""
     unranked: str = ""
+    remark: str = ""
     rank: int | None = None
     tied: bool = False
     printed: str = ""
@@ -81,7 +82,8 @@ class Row:
     """A model (with all its seeds), a reference, or a published row; `block` is the heading it stands under.
 
     `copying` says that its samples are copies of the dataset's images; "" if they are not. `unequal` says what some
-    of its runs had less of than their machine could give, or that they were stopped; "" if nothing is known.
+    of its runs had less of than their machine could give, or that they were stopped; "" if nothing is known. `remark`
+    says what is odd about its published numbers, with the source.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Row:
     note: str = ""
     copying: str = ""
     unequal: str = ""
+    remark: str = ""
     records: tuple[Record, ...] = ()
 
     @property
@@ -129,7 +132,8 @@ class Table:
     """One ranked group in one layout, or one published table; `footnotes` are whole sentences.
 
     `differs`: the settings, with their values here, that set it apart from other groups of its dataset.
-    `pairs` are the tests behind the ranks: (column, block, pair), if models have enough seeds in common.
+    `pairs` are the tests behind the ranks: (column, block, pair), if models have enough seeds in common. The first of
+    the footnotes are `told` wherever the table is. If it is `paired`, its columns are pairs that stand side by side.
     """
 
     layout: str
@@ -143,11 +147,17 @@ class Table:
     published: bool = False
     differs: str = ""
     pairs: tuple[tuple[Slot, str, Pair], ...] = ()
+    told: tuple[str, ...] = ()
+    paired: bool = False
 
     @property
     def blocks(self) -> list[tuple[str, list[Row]]]:
         """The rows by block, in order; each reference makes a block without a heading."""
-        return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=lambda row: (row.block, row.kind))]
+
+        def place(row: Row) -> tuple[str, str]:
+            return row.block, row.kind if row.is_reference else ""
+
+        return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=place)]
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,9 @@ class Layout:
 
     `title` heads its section of a report, where sections are ordered by `place` and left out unless `is_shown`; `order`
     is the metric that sorts the models, and `finish` gives the rows cells of the layout's own. `published` names the
-    published tables that are laid out alike.
+    published tables that are laid out alike. One that is `paired` has pairs of columns that stand side by side, and
+    its rows stay as `finish` leaves them; `told` gives the footnotes that are read first. One that has `parts` is laid
+    out as each of these layouts, with the records beside it.
     """
 
     title: str
@@ -166,3 +178,6 @@ class Layout:
     finish: Callable[[list[Row], Group], list[Row]] = lambda rows, group: rows
     is_shown: Callable[[Table], bool] = lambda table: True
     published: tuple[str, ...] = ()
+    paired: bool = False
+    told: Callable[[list[Row], list[Column]], list[str]] = lambda rows, columns: []
+    parts: Callable[[Group], list[tuple[Layout, Group]]] | None = None

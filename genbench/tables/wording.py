@@ -66,7 +66,9 @@ def has_value(cell: Cell) -> bool:
 
 
 def runs_text(row: Row) -> str:
-    """`3/3`, or `2/3, 1 diverged`."""
+    """`3/3`, or `2/3, 1 diverged`; a dash for a row without runs."""
+    if not row.n:
+        return DASH
     unfinished = sorted((status, count) for status, count in row.statuses.items() if status != "complete")
     return f"{row.n_ok}/{row.n}" + "".join(
         f", {count} {status}" if row.n > 1 else f" {status}" for status, count in unfinished

@@ -12,7 +12,7 @@ from genbench.tables.layout import Row, Table
 
 PARTS = (
     "stderr", "spread", "interval_of", "rank", "unranked", "relation", "count", "n_ok", "n", "status", "flag",
-    "protocol",
+    "remark", "protocol",
 )  # fmt: skip
 """What a CSV has beside a value, each in its own column if any row has it."""
 
@@ -36,7 +36,7 @@ def line_of(index: int, table: Table, row: Row) -> dict[str, Any]:
         "model": row.name, "label": row.label, "n_ok": row.n_ok, "n": row.n, "note": row.note, "copying": row.copying,
         "unequal": row.unequal,
     }  # fmt: skip
-    line |= {"status": row.status} if row.status else {}
+    line |= {key: value for key, value in (("status", row.status), ("remark", row.remark)) if value}
     for slot, cell in row.cells.items():
         key = str(slot)
         line[key] = cell.printed if cell.value is None and cell.interval is None and cell.printed else cell.value

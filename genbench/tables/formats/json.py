@@ -17,7 +17,8 @@ def _plain_cell(cell: Cell) -> dict[str, Any]:
         "interval_of": cell.interval_of or None, "rank": cell.rank, "tied": cell.tied, "best": cell.best,
         "n_ok": cell.n_ok, "n": cell.n, "values": cell.values, "intervals": cell.ranges, "count": cell.count,
         "relation": cell.relation, "kind": cell.kind, "parts": cell.parts, "status": cell.status, "note": cell.note,
-        "flag": cell.flag, "unranked": cell.unranked or None, "text": cell.printed or None, "protocol": cell.protocol,
+        "flag": cell.flag, "unranked": cell.unranked or None, "remark": cell.remark or None,
+        "text": cell.printed or None, "protocol": cell.protocol,
     }  # fmt: skip
 
 
@@ -26,7 +27,7 @@ def _plain_row(row: Row) -> dict[str, Any]:
         "name": row.name, "label": row.label, "model": row.model, "kind": row.kind, "conditional": row.conditional,
         "dataset": row.dataset, "block": row.block, "seeds": row.seeds, "n_ok": row.n_ok, "n": row.n,
         "statuses": row.statuses, "status": row.status or None, "note": row.note, "copying": row.copying or None,
-        "unequal": row.unequal or None,
+        "unequal": row.unequal or None, "remark": row.remark or None,
         "cells": {str(slot): _plain_cell(cell) for slot, cell in row.cells.items()},
     }  # fmt: skip
 
@@ -46,7 +47,7 @@ def _plain_table(table: Table) -> dict[str, Any]:
         "columns": [_plain_column(column) for column in table.columns],
         "rows": [_plain_row(row) for row in table.rows],
         "tests": [{"column": str(slot), "block": block, **asdict(pair)} for slot, block, pair in table.pairs],
-        "footnotes": table.footnotes, "protocols": table.protocols,
+        "footnotes": table.footnotes, "told": table.told, "protocols": table.protocols,
     }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def _text_table(table: Table, room: int) -> str:
     contents = [max((width(line) for row in rows for line in row[i]), default=0) for i in range(len(grid.headings))]
     heads = [heading_lines(head, max(size, NARROW)) for head, size in zip(grid.headings, contents)]
     out = textwrap.wrap(printable(table.title), room)
-    out += _text_pieces(grid, heads, 1 if table.published else 2, [0], room)
+    out += _text_pieces(grid, heads, 1 if table.published else 2, [0], room, 1 + table.paired)
     marked = [(f"[{i}] ", note) for i, note in grid.notes.numbered()]
     for mark, note in [*marked, *(("", note) for note in table.footnotes)]:
         out += textwrap.wrap(mark + printable(note), room, subsequent_indent=" " * len(mark))
@@ -55,25 +55,30 @@ def _text_compact(given: Compact, room: int) -> str:
     grid = given.grid(TEXT, count, longest)
     out = textwrap.wrap(printable(given.title()), room, break_on_hyphens=False)
     heads = [heading.split("\n") for heading in grid.headings]
-    out += _text_pieces(grid, heads, given.fixed, [given.name_column], room)
+    out += _text_pieces(grid, heads, given.fixed, [given.name_column], room, 1 + given.table.paired)
     marked = [f"[{i}] {note}" for i, note in grid.notes.numbered()]
     for note in [*given.sentences(), *marked, *given.notes(count, "*")]:
         out += textwrap.wrap(printable(note), room, subsequent_indent="  ", break_on_hyphens=False)
     return "\n".join(out)
 
 
-def _text_pieces(grid: Grid, heads: list[list[str]], fixed: int, again: list[int], room: int) -> list[str]:
-    """The grid's columns between rules, below each other if it is too wide; each piece but the first begins `again`."""
+def _text_pieces(
+    grid: Grid, heads: list[list[str]], fixed: int, again: list[int], room: int, abreast: int
+) -> list[str]:
+    """The grid's columns between rules, below each other if it is too wide; each piece but the first begins `again`.
+
+    So many columns stay `abreast`.
+    """
     rows = [row for _, rows in grid.blocks for row in rows]
     sizes = [max(map(width, [*head, *(line for row in rows for line in row[i])])) for i, head in enumerate(heads)]
     return [
         line
-        for piece in _pieces(sizes, fixed, again, room)
+        for piece in _pieces(sizes, fixed, again, room, abreast)
         for line in _text_piece(grid, [heads[i] for i in piece], piece, [sizes[i] for i in piece])
     ]
 
 
-def _pieces(sizes: list[int], fixed: int, again: list[int], room: int) -> list[list[int]]:
+def _pieces(sizes: list[int], fixed: int, again: list[int], room: int, abreast: int = 1) -> list[list[int]]:
     """Which columns stand beside each other, in as few pieces as will do, of about one width.
 
     The first piece begins with the `fixed` columns (model, runs), the others with those that stand `again`.
@@ -81,11 +86,12 @@ def _pieces(sizes: list[int], fixed: int, again: list[int], room: int) -> list[l
 
     def cut(limit: int) -> list[list[int]]:
         pieces = [list(range(fixed))]
-        for i in range(fixed, len(sizes)):
+        for i in range(fixed, len(sizes), abreast):
+            some = range(i, min(i + abreast, len(sizes)))
             own = fixed if len(pieces) == 1 else len(again)
-            if sum(sizes[k] + GAP for k in [*pieces[-1], i]) - GAP > limit and len(pieces[-1]) > own:
+            if sum(sizes[k] + GAP for k in [*pieces[-1], *some]) - GAP > limit and len(pieces[-1]) > own:
                 pieces.append([*again])
-            pieces[-1].append(i)
+            pieces[-1] += some
         return pieces
 
     pieces = cut(room)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 LAYOUTS = tuple(module.name for module in iter_modules(__path__))
 FULL = "full"
 """The layout with all that was measured, which figures and pages are made from."""
+BESIDE = "beside"
+"""The layout of published and measured numbers side by side."""
 CHOSEN = "columns"
 """What a table is laid out as whose columns were chosen by name."""
 

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from genbench.records.slots import Slot
 from genbench.tables.columns import likelihood_column
 from genbench.tables.layout import Cell, Column, Row, Table
-from genbench.tables.layouts import layouts
+from genbench.tables.published.facts import Facts, read_facts
 
 MARK = "published, not measured here"
-DDPM = (
-    "Ho, Jain, Abbeel (2020), Denoising Diffusion Probabilistic Models, Table 1: CIFAR-10, FID against the training "
-    "set, NLL in bits/dim (≤: an upper bound). The paper also gives a test-set FID of 5.24 for L_simple."
-)
-LDM = (
-    "Rombach et al. (2022), High-Resolution Image Synthesis with Latent Diffusion Models, Table 18: compute in "
-    "V100-days (A100 time times 2.2), samples/s on one A100. That ImageNet's rows are class-conditional is our reading."
-)
 
 
-def published_tables(layout: str, datasets: Iterable[str] | None) -> list[Table]:
-    """The published tables that are laid out like this one, cut to the given datasets; None: all."""
-    tables = [PUBLISHED[name]() for name in layouts()[layout].published]
+@dataclass(frozen=True)
+class Published:
+    """A published table, and what must be known of it."""
+
+    table: Table
+    facts: Facts
+
+
+def published_tables(names: Iterable[str], datasets: Iterable[str] | None) -> list[Table]:
+    """The published tables of these names, cut to the given datasets; None: all."""
+    tables = [published(name).table for name in names]
     if datasets is None:
         return tables
     wanted = {_plain(name) for name in datasets}
     return [cut for table in tables if (cut := _only(table, wanted)).rows]
+
+
+@cache
+def published(name: str) -> Published:
+    """The published table of this name, one of PUBLISHED, with its facts."""
+    make, file = PUBLISHED[name]
+    facts = read_facts(f"{file}.toml")
+    return Published(make(_read(f"{file}.csv"), facts), facts)
 
 
 def _plain(name: str) -> str:
@@ -46,7 +56,7 @@ def _read(name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
-def _cell(text: str, error: str = "", bound: bool = False, millions: bool = False) -> Cell:
+def _cell(text: str, error: str = "", kind: str = "", millions: bool = False) -> Cell:
     """A number as it is printed; a printed range such as 128-256 is an interval; nothing is a dash."""
     if not text:
         return Cell(status="not_published", note="not given in the source")
@@ -56,38 +66,45 @@ def _cell(text: str, error: str = "", bound: bool = False, millions: bool = Fals
         return Cell(interval=(float(low), float(high)), status="published", note=MARK, printed=printed)
     return Cell(
         value=float(text) * (1e6 if millions else 1), spread=float(error) if error else None, n_ok=1, n=1,
-        status="published", relation="<=" if bound else "", note=MARK, printed=printed,
+        status="published", relation="<=" if kind == "bound" else "", kind=kind, note=MARK, printed=printed,
     )  # fmt: skip
 
 
-def _row(name: str, dataset: str, block: str, conditional: str, cells: dict[str, Cell], note: str = "") -> Row:
-    slots = {Slot(key): cell for key, cell in cells.items()}
-    return Row(name, name, name, "published", block, slots, dataset, conditional=conditional == "true", note=note)
+def _row(line: dict[str, str], name: str, model: str, block: str, cells: dict[str, Cell], facts: Facts) -> Row:
+    conditional = line["conditional"] == "true"
+    note = line.get("note", "")
+    words = [f"{note[:1].upper()}{note[1:]}." if note else "", facts.of(name, conditional).remark]
+    return Row(
+        name=name, label=name, model=model, kind="published", block=block,
+        cells={Slot(key): cell for key, cell in cells.items()}, dataset=line.get("dataset", "CIFAR-10"),
+        conditional=conditional, remark=" ".join(filter(None, words)),
+    )  # fmt: skip
 
 
-def _ddpm() -> Table:
+def _ddpm(lines: list[dict[str, str]], facts: Facts) -> Table:
     rows = []
-    for line in _read("ddpm_table1_cifar10.csv"):
-        bound = line["nll_kind"] == "bound"
+    for line in lines:
+        kind = line["nll_kind"]
         cells = {
             "inception_score": _cell(line["inception_score"], line["inception_score_std"]),
             "fid_train": _cell(line["fid"]),
-            "bits_per_dim_test": _cell(line["nll_test"], bound=bound),
-            "bits_per_dim_train": _cell(line["nll_train"], bound=bound),
+            "bits_per_dim_test": _cell(line["nll_test"], kind=kind),
+            "bits_per_dim_train": _cell(line["nll_train"], kind=kind),
         }
         block = "Conditional" if line["conditional"] == "true" else "Unconditional"
-        rows.append(_row(line["model"], "CIFAR-10", block, line["conditional"], cells))
+        rows.append(_row(line, line["model"], line["model"], block, cells, facts))
     columns = (
         Column((Slot("inception_score"),), "IS (Inception)", ("score",), "inception_score", "inception", "higher"),
         Column((Slot("fid_train"),), "FID train (Inception)", ("fid",), "fid_train", "inception", "lower"),
         likelihood_column(),
     )
-    return Table("quality", f"CIFAR-10, {MARK}", columns, tuple(rows), (f"Source: {DDPM}",), "CIFAR-10", published=True)
+    title, source = f"CIFAR-10, {MARK}", f"Source: {facts.source}"
+    return Table("quality", title, columns, tuple(rows), (source,), "CIFAR-10", published=True)
 
 
-def _ldm() -> Table:
+def _ldm(lines: list[dict[str, str]], facts: Facts) -> Table:
     rows = []
-    for line in _read("ldm_table18.csv"):
+    for line in lines:
         cells = {
             "generator_v100_days": _cell(line["generator_v100_days"]),
             "classifier_v100_days": _cell(line["classifier_v100_days"]),
@@ -101,7 +118,7 @@ def _ldm() -> Table:
         }
         steps = f", {line['sampling_steps']} steps" if line["sampling_steps"] else ""
         block = line["dataset"] + (", class-conditional" if line["conditional"] == "true" else "")
-        rows.append(_row(line["method"] + steps, line["dataset"], block, line["conditional"], cells, line["note"]))
+        rows.append(_row(line, line["method"] + steps, line["method"], block, cells, facts))
     columns = (
         Column((Slot("generator_v100_days"),), "generator compute, V100-days", ("rate",)),
         Column((Slot("classifier_v100_days"),), "classifier compute, V100-days", ("rate",)),
@@ -113,10 +130,12 @@ def _ldm() -> Table:
         Column((Slot("precision"),), "precision", ("share",), "precision", better="higher"),
         Column((Slot("recall"),), "recall", ("share",), "recall", better="higher"),
     )
-    return Table(
-        "cost", f"Image synthesis at 256x256, {MARK}", columns, tuple(rows), (f"Source: {LDM}",), published=True
-    )
+    title, source = f"Image synthesis at 256x256, {MARK}", f"Source: {facts.source}"
+    return Table("cost", title, columns, tuple(rows), (source,), published=True)
 
 
-PUBLISHED: dict[str, Callable[[], Table]] = {"ddpm": _ddpm, "ldm": _ldm}
-"""What a layout may name."""
+PUBLISHED: dict[str, tuple[Callable[[list[dict[str, str]], Facts], Table], str]] = {
+    "ddpm": (_ddpm, "ddpm_table1_cifar10"),
+    "ldm": (_ldm, "ldm_table18"),
+}
+"""What a layout may name: how it is laid out, and the name of its files."""

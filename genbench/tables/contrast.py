@@ -1,0 +1,85 @@
+"""What keeps measured numbers apart from the published ones beside them: data, features, samples, budget, network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from genbench.records.record import Record
+from genbench.records.slots import sample_count
+from genbench.support.text import list_words, number
+from genbench.tables.cost_notes import budgets_of, device_words
+from genbench.tables.layout import Column, Row
+from genbench.tables.pairs import Pair
+from genbench.tables.published import published
+from genbench.tables.published.facts import Facts
+
+PARAMETERS = "parameters"
+
+
+def contrast(pairs: Sequence[Pair], columns: Sequence[tuple[Column, Column]], name: str) -> Iterator[str]:
+    """How the measured numbers of these rows came about, each topic beside what is known of the published ones."""
+    rows = [row for pair in pairs for row in pair.measured]
+    records = [record for row in rows for record in row.records]
+    if not records:
+        return
+    facts = published(name).facts
+    there, stamp = facts.setting, records[0].dataset
+    shape = " x ".join(map(str, stamp.shape))
+    yield f"Images: paper: {there['data']}, here: {stamp.name} ({stamp.counts['train']:,} training images, {shape})."
+    yield from _scores(rows, columns, there)
+    devices = list_words(sorted({device_words(record) for record in records}))
+    budgets = list_words(budgets_of(records)) or "not told"
+    yield f"Budget: paper: {there['budget']}, here: {budgets}, on {devices}."
+    yield from _networks(pairs, facts)
+
+
+def _scores(rows: list[Row], columns: Sequence[tuple[Column, Column]], there: Mapping[str, str]) -> Iterator[str]:
+    """In what features, against what and over how many samples IS and FID were computed."""
+    measured = [column for _, column in columns if column.extractor]
+    if not measured:
+        return
+    yield f"Features: paper: {there['features']}, here: {measured[0].extractor}."
+    against = {"fid_train": "training images", "fid_test": "test images"}
+    fids = [against[column.metric] for column in measured if column.metric in against]
+    if fids:
+        same = fids[0] == there["reference"]
+        both = f"against {fids[0]} in both" if same else f"paper: against {there['reference']}, here: {fids[0]}"
+        yield f"FID: {both}."
+    counts = {count for column in measured for row in rows if (count := _samples(row, column))}
+    if counts:
+        yield f"Samples: paper: {there['samples']}, here: {', '.join(f'{count:,}' for count in sorted(counts))}."
+
+
+def _samples(row: Row, column: Column) -> int:
+    """How many generated images are behind a number."""
+    cell = row.cells[column.key]
+    protocols = (record.protocols.get(cell.protocol, {}) for record in row.records)
+    return max([cell.count, *map(sample_count, protocols)]) if cell.value is not None else 0
+
+
+def _networks(pairs: Sequence[Pair], facts: Facts) -> Iterator[str]:
+    """The parameters of each model whose published number is known, and the range of the others."""
+    told: list[str] = []
+    others: list[float] = []
+    for pair in pairs:
+        known = _published_parameters(pair.printed, facts)
+        own = sorted({size for row in pair.measured for record in row.records if (size := _parameters(record))})
+        if known and own:
+            here = "–".join(number(size, "si") for size in dict.fromkeys((own[0], own[-1])))
+            told.append(f"{pair.printed.name} {number(known, 'si')}, here: {here}")
+        else:
+            others += own
+    if others:
+        span = "–".join(number(size, "si") for size in dict.fromkeys((min(others), max(others))))
+        told.append(f"not printed{' for the others' if told else ''}, here: {span}")
+    if told:
+        yield f"Parameters: paper: {'; '.join(told)}."
+
+
+def _published_parameters(printed: Row, facts: Facts) -> float | None:
+    cell = next((cell for slot, cell in printed.cells.items() if slot.metric == PARAMETERS), None)
+    return cell.value if cell else facts.of(printed.name, bool(printed.conditional)).parameters
+
+
+def _parameters(record: Record) -> float | None:
+    return record.cost.parameters
