@@ -11,12 +11,13 @@ from genbench.tables.layout import Column, Row, Table
 from genbench.tables.orders import Order, left_out, orders
 from genbench.tables.pairs import counterparts, paired_tables, pairs_of
 from genbench.tables.panels import title_of
-from genbench.tables.wording import metric_words, value_text
+from genbench.tables.wording import NO_BREAK, metric_words, value_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+APART = 2 * NO_BREAK
 LONGEST = 22
 """Letters of a name at the end of a line."""
 WIDE, MARGINS = 6.4, (2.3, 2.3, 0.62, 0.1)
@@ -60,7 +61,7 @@ def _missing(table: Table) -> Iterator[str]:
     """The paired models that are in no order, and why."""
     for name in _names(table):
         pairs, columns = pairs_of(table.rows, name), counterparts(table.columns, name)
-        yield from (f"{model} ({why})" for model, why in left_out(pairs, columns).items())
+        yield from left_out(pairs, columns)
 
 
 def _draw(ax: Axes, table: Table, order: Order, looks: Looks) -> None:
@@ -69,9 +70,9 @@ def _draw(ax: Axes, table: Table, order: Order, looks: Looks) -> None:
     for (printed, row), (left, first), (right, second) in zip(order.rows, there, here):
         colour, marker = looks[row.name]
         ax.plot([0, 1], [left, right], color=colour, marker=marker, markersize=6, linewidth=1.8, clip_on=False)
-        words = f"{short(printed.name, LONGEST)}  {_number(printed, order.printed)}  {first}"
+        words = APART.join([short(printed.name, LONGEST), _number(printed, order.printed), first])
         ax.text(-0.05, left, words, ha="right", va="center", fontsize=9)
-        words = f"{second}  {_number(row, order.measured)}  {short(row.name, LONGEST)}"
+        words = APART.join([second, _number(row, order.measured), short(row.name, LONGEST)])
         ax.text(1.05, right, words, ha="left", va="center", fontsize=9)
     tau = "" if order.tau is None else f", tau {order.tau:.2f}"
     title = f"{title_of(table, order.block)}: {metric_words(order.printed)}{tau}"

@@ -225,7 +225,8 @@ class Compact:
 def compact(table: Table) -> Compact:
     """The table in short: all that was measured by importance; another layout's columns in their own order."""
     heads = [] if table.paired else headlines([table])
-    columns = [column for column in table.columns if table.layout == CHOSEN or is_filled(column, table.rows)]
+    asked = table.layout == CHOSEN or table.paired
+    columns = [column for column in table.columns if asked or is_filled(column, table.rows)]
     if table.layout == FULL:
         columns = _by_importance(columns, table, heads)
     return Compact(table, heads, tuple(columns))

@@ -18,9 +18,9 @@ def is_filled(column: Column, rows: Iterable[Row]) -> bool:
 
 
 def filled(table: Table) -> Table:
-    """The table without columns of dashes alone; as it is if it has no others, and if it is a published one."""
+    """The table without columns of dashes alone; as it is if it has no others, or published ones."""
     columns = tuple(column for column in table.columns if is_filled(column, table.rows))
-    if table.published or not columns or columns == table.columns:
+    if table.published or table.paired or not columns or columns == table.columns:
         return table
     reasons: dict[str, list[str]] = {}
     for column in table.columns:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from genbench.support.text import list_words
 from genbench.tables.intervals import Interval, interval_over_seeds, mean_and_spread
 from genbench.tables.layout import Cell, Column, Relation, Row
 from genbench.tables.pairs import Pair
-from genbench.tables.standings import of_samples
+from genbench.tables.standings import UNEQUAL, of_samples
+from genbench.tables.wording import metric_words
 
 LEAST_ROWS = 4
 """With fewer there is no tau: most orders would be alike or reversed by chance."""
@@ -123,18 +125,25 @@ def doubt(row: Row, cell: Cell, column: Column) -> str:
         return "an estimate"
     if row.copying and of_samples(column):
         return "its samples are copies"
-    return cell.flag or cell.unranked
+    return cell.flag or (UNEQUAL if cell.unranked == UNEQUAL else "")
 
 
-def left_out(pairs: Iterable[Pair], columns: Sequence[tuple[Column, Column]]) -> dict[str, str]:
-    """By the published name of a model that was run, why a number that is published has no place in an order here."""
-    found = {}
+def left_out(pairs: Iterable[Pair], columns: Sequence[tuple[Column, Column]]) -> list[str]:
+    """Of the models that were run, whose published numbers have no place in an order here and why: `EBM: ...`."""
+    found = []
     for pair in pairs:
-        known = [here for there, here in columns if pair.printed.cells[there.key].value is not None]
-        told = [doubt(pair.only, pair.only.cells[here.key], here) for here in known] if pair.only else []
-        told += [f"{len(pair.measured)} measured rows"] if len(pair.measured) > 1 else []
-        if reasons := dict.fromkeys(why.rstrip(".") for why in told if why):
-            found[pair.printed.name] = "; ".join(reasons)
+        name = pair.printed.name
+        if len(pair.measured) > 1:
+            found.append(f"{name}: {len(pair.measured)} measured rows")
+        known = [both for both in columns if pair.printed.cells[both[0].key].value is not None]
+        reasons: dict[str, list[str]] = {}
+        for there, here in known if pair.only else ():
+            if pair.only and (why := doubt(pair.only, pair.only.cells[here.key], here)):
+                reasons.setdefault(why.rstrip("."), []).append(metric_words(there))
+        found += [
+            f"{name}{'' if len(metrics) == len(known) else ', ' + list_words(metrics)}: {why}"
+            for why, metrics in reasons.items()
+        ]
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from genbench.support.text import printable
 from genbench.tables.compact import Compact, compact, fit
 from genbench.tables.filled import filled
@@ -17,6 +19,7 @@ def _escape_markdown(text: str) -> str:
 
 LINE = 100
 """Characters of a line of a compact table."""
+SMALL = re.compile("<sup>.*?</sup>")
 MARKDOWN = Ink(escape=_escape_markdown, best="**{}**", mark=" <sup>{}</sup>", aside="*{}*", number=_escape_markdown)
 
 
@@ -45,7 +48,7 @@ def write_compact(tables: list[Table], room: int) -> str:
 
 
 def _markdown_compact(given: Compact) -> str:
-    count, longest = fit(given, MARKDOWN, len, 3, LINE)
+    count, longest = fit(given, MARKDOWN, _seen, 3, LINE)
     grid = given.grid(MARKDOWN, count, longest)
     names = given.name_column + 1
     out = [f"**{_escape_markdown(printable(given.title()))}**", ""]
@@ -53,11 +56,18 @@ def _markdown_compact(given: Compact) -> str:
     out += [_pipes([*["---"] * names, *["---:"] * (len(grid.headings) - names)])]
     for block, rows in grid.blocks:
         if block:
-            out.append(_pipes(["", f"***{block}***", *[""] * (len(grid.headings) - 2)][1 - given.name_column :]))
+            before = given.name_column
+            after = len(grid.headings) - before - 1
+            out.append(_pipes([*[""] * before, f"***{block}***", *[""] * after]))
         out += [_pipes([entry[0] for entry in row]) for row in rows]
     marked = [f"{i}. {_escape_markdown(printable(note))}" for i, note in grid.notes.numbered()]
     sentences = [f"- {_escape_markdown(printable(text))}" for text in (*given.sentences(), *given.notes(count, "bold"))]
     return "\n".join([*out, "", *marked, *([""] if marked else []), *sentences])
+
+
+def _seen(text: str) -> int:
+    """How many letters of a text are seen on a page: no footnote's mark, which is small and high, and no stars."""
+    return len(SMALL.sub("", text).replace("*", ""))
 
 
 def _pipes(cells: list[str]) -> str:

@@ -64,7 +64,7 @@ class Beside:
             f"paper: as printed in {facts.table}, and never ranked with what was measured here.",
             *_taus(pairs, both),
             *contrast(pairs, both, self.name),
-            *([f"In no order: {'; '.join(f'{model} ({why})' for model, why in out.items())}."] if out else []),
+            *([f"In no order: {'; '.join(out)}."] if out else []),
             *([f"Not in the published table: {', '.join(self.alone)}. {HOW}"] if self.alone else []),
         ]
 
@@ -139,11 +139,11 @@ def parts(group: Group) -> list[tuple[Layout, Group]]:
     models = [view for view in group.views if not is_reference(view.record)]
     names = paired_tables(view.record for view in models)
     alone = [view.record for view in models if not any(partner(view.record, name) for name in names)]
-    labels = dict.fromkeys(
-        f"{record.job.label} (several rows are called so)" if any(candidates(record, name) for name in PUBLISHED)
-        else record.job.label
-        for record in alone
-    )  # fmt: skip
+    several = {record.job.label for record in alone if any(candidates(record, name) for name in PUBLISHED)}
+    labels = [
+        f"{label} (several rows are called so)" if label in several else label
+        for label in sorted({record.job.label for record in alone})
+    ]
     found: list[tuple[Layout, Group]] = []
     for name in names or [next(iter(PUBLISHED))]:
         kept = [view for view in group.views if is_reference(view.record) or partner(view.record, name)]
