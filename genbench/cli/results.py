@@ -36,7 +36,7 @@ V100 = click.option(
 @click.option("--published", is_flag=True, help="Add the published rows, marked and never ranked.")
 @V100
 def table(runs: tuple[Path, ...], v100: str | None, **words: Any) -> None:
-    """Print tables of finished runs: as in the two published tables, in full, or likelihoods and their limit.
+    """Print tables of finished runs: as in the two published tables or beside their numbers, in full, or likelihoods.
 
     On a terminal in short: a line per row, who wins, and what misleads; --full prints all. Elsewhere always whole.
     """
