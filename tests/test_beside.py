@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import pytest
 from records_factory import (
@@ -243,7 +244,9 @@ def test_what_did_not_finish_copies_or_may_not_rank_is_in_no_order():
 
 def test_published_numbers_are_never_ranked():
     table = beside(*everything())
-    slots = [column.key for column in table.columns if column.key.metric.startswith("published_")]
+    columns = [column for column in table.columns if column.key.metric.startswith("published_")]
+    assert all(column.better is None for column in columns)
+    slots = [column.key for column in columns]
     assert len(slots) == 3 and not any(row.cells[slot].rank for row in table.rows for slot in slots)
     (plain,) = make_tables([record for record in everything() if record.job.label in TABLE1[False]], "quality")
     ranks = {row.label: row.cells[FID].rank for row in plain.rows if row.block == "Unconditional" and row.records}
@@ -285,6 +288,12 @@ def test_the_bound_of_2015_is_4_2_bits_a_dimension():
     assert 5.4 - gaussian == pytest.approx(11.5, abs=0.2)
     note = next(row.remark for row in published("ddpm").table.rows if row.name == "Diffusion (original)")
     assert f"= {math.log2(64) - 5.4 / 3:.1f}" in note and "-6.14" in note
+
+
+def test_the_docs_have_a_line_for_every_row_of_the_table():
+    text = (Path(__file__).parent.parent / "docs" / "systems" / "index.md").read_text(encoding="utf-8")
+    lines = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if "arXiv:" in line]
+    assert lines == [row.name for row in published("ddpm").table.rows]
 
 
 @pytest.mark.parametrize("layout", ["quality", "full", "beside"])

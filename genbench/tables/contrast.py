@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from genbench.records.record import Record
 from genbench.records.slots import sample_count
 from genbench.support.text import list_words, number
 from genbench.tables.cost_notes import budgets_of, device_words
@@ -26,20 +25,22 @@ def contrast(pairs: Sequence[Pair], columns: Sequence[tuple[Column, Column]], na
     there, stamp = facts.setting, records[0].dataset
     shape = " x ".join(map(str, stamp.shape))
     yield f"Images: paper: {there['data']}, here: {stamp.name} ({stamp.counts['train']:,} training images, {shape})."
-    yield from _scores(rows, columns, there)
+    yield from _scores(rows, columns, there, "held-out images" if stamp.tuning else "test images")
     devices = list_words(sorted({device_words(record) for record in records}))
     budgets = list_words(budgets_of(records)) or "not told"
     yield f"Budget: paper: {there['budget']}, here: {budgets}, on {devices}."
     yield from _networks(pairs, facts)
 
 
-def _scores(rows: list[Row], columns: Sequence[tuple[Column, Column]], there: Mapping[str, str]) -> Iterator[str]:
-    """In what features, against what and over how many samples IS and FID were computed."""
+def _scores(
+    rows: list[Row], columns: Sequence[tuple[Column, Column]], there: Mapping[str, str], test: str
+) -> Iterator[str]:
+    """In what features, against what and over how many samples IS and FID were computed; `test`: the images apart."""
     measured = [column for _, column in columns if column.extractor]
     if not measured:
         return
     yield f"Features: paper: {there['features']}, here: {measured[0].extractor}."
-    against = {"fid_train": "training images", "fid_test": "test images"}
+    against = {"fid_train": "training images", "fid_test": test}
     fids = [against[column.metric] for column in measured if column.metric in against]
     if fids:
         same = fids[0] == there["reference"]
@@ -63,7 +64,7 @@ def _networks(pairs: Sequence[Pair], facts: Facts) -> Iterator[str]:
     others: list[float] = []
     for pair in pairs:
         known = _published_parameters(pair.printed, facts)
-        own = sorted({size for row in pair.measured for record in row.records if (size := _parameters(record))})
+        own = sorted({size for row in pair.measured for record in row.records if (size := record.cost.parameters)})
         if known and own:
             here = "–".join(number(size, "si") for size in dict.fromkeys((own[0], own[-1])))
             told.append(f"{pair.printed.name} {number(known, 'si')}, here: {here}")
@@ -79,7 +80,3 @@ def _networks(pairs: Sequence[Pair], facts: Facts) -> Iterator[str]:
 def _published_parameters(printed: Row, facts: Facts) -> float | None:
     cell = next((cell for slot, cell in printed.cells.items() if slot.metric == PARAMETERS), None)
     return cell.value if cell else facts.of(printed.name, bool(printed.conditional)).parameters
-
-
-def _parameters(record: Record) -> float | None:
-    return record.cost.parameters
