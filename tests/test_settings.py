@@ -84,6 +84,7 @@ EVALUATION = {
     "max_train_reference": ("evaluation", 5),
 }
 EXPERIMENT = {
+    "title": ("runtime", "All of them"),  # of the suite, in lists of suites
     "models": ("training", (ModelChoice(name="gaussian", config={"batch_size": 9}),)),
     "datasets": ("runtime", ("mnist5k",)),  # opened by the session: a job has its dataset's name and digest
     "seeds": ("training", (7,)),

@@ -136,7 +136,7 @@ class JobProgress:
 
     def _bar(self, job: Job, stage: str, share: float, text: str, facts: Facts) -> None:
         assert self.bars is not None
-        name = plain(f"{job.label} {job.dataset}" + ("" if job.is_reference else f" seed {job.seed}"))
+        name = plain(f"{job.row} {job.dataset}" + ("" if job.is_reference else f" seed {job.seed}"))
         known = job.id in self.tasks
         if not known:
             self.tasks[job.id] = self.bars.add_task(name, total=1.0, stage="start", words="")

@@ -42,7 +42,7 @@ def announcements(session: Session, waiting: list[Job]) -> Iterator[str]:
     with Child("outlays", outlays_main, plain, session.context) as child, suppress(GenbenchError):
         for job, warning in zip(heavy, child.said(PATIENCE_SECONDS)):
             if warning:
-                yield f"{job.label} on {job.dataset}: {warning}"
+                yield f"{job.row} on {job.dataset}: {warning}"
 
 
 def calls(job: Job, session: Session) -> float:

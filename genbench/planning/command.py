@@ -13,7 +13,7 @@ from genbench.support.toml_file import written
 
 OWN = (
     "models", "datasets", "seeds", "budget", "precision", "conditional", "condition", "extractors", "compile", "curve",
-    "plugins",
+    "plugins", "title",
 )  # fmt: skip
 """The keys of an experiment that are written by what the job made of them; all others as they were given."""
 
@@ -25,7 +25,8 @@ def with_command(job: Job, experiment: Experiment, files: Iterable[Path], observ
     """
     if not job.is_trained:
         return job
-    choice = next(choice for choice in experiment.models if choice.label == job.label)
+    rows = [choice for choice in experiment.models if choice.label == job.label]
+    choice = next((row for row in rows if experiment.kind_of(row) == job.kind), rows[0])
     needed = [plugin for plugin in job.runtime.plugins if plugin not in observers]
     words = ("genbench", "run", *_of_job(job, choice), *_of_experiment(experiment), *_of_files(needed, files))
     return job.model_copy(update={"command": tuple(map(redacted, words))})

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from genbench.condition import Kind, as_kind
+from genbench.planning.suites import suite_file
 from genbench.records.budget import Budget
 from genbench.support.denials import look
 from genbench.support.errors import BadInput, did_you_mean
@@ -21,12 +22,13 @@ from genbench.support.seeds import MAX_SEED
 from genbench.support.toml_file import Keys, TomlFile, read_toml
 from genbench.support.validation import checked
 
-KEYS = "the README shows a suite; `genbench run --help` explains each key"
+KEYS = "`genbench suites quick` shows a suite; `genbench run --help` explains each key"
 MOST_SEEDS = 10_000
 MOST_ROWS = 1_000
 """Per model's sweep."""
+MOST_LETTERS = 100
+"""Of a title."""
 SETTING = re.compile(r"([^.=\s]+(?:\.[^.=\s]+)*?)\.([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-QUICK_SUITE = Path(__file__).parent.parent / "suites" / "quick.toml"
 
 
 class ModelChoice(BaseModel):
@@ -40,6 +42,9 @@ class ModelChoice(BaseModel):
     config: dict[str, Any] = {}
     sweep: dict[str, tuple[Any, ...]] = {}
     """Values by option: one row for each combination."""
+    conditional: bool | None = None
+    condition: Kind | None = None
+    """The kind that this row conditions on, as in the suite; without either, what the suite says for all."""
     tuning_trials: int | None = Field(None, ge=0)
     """Configurations tried before this one was chosen; None: not reported."""
 
@@ -64,6 +69,8 @@ class ModelChoice(BaseModel):
             raise ValueError("name: must not be empty")
         if not self.label:
             object.__setattr__(self, "label", self.name)
+        if self.conditional is not None and self.condition is not None:
+            _refuse_both(self.conditional, self.condition)
 
     def with_option(self, key: str, value: Any) -> ModelChoice:
         """A copy with one option, the preset or the label replaced. Raises BadInput for an illegal label."""
@@ -71,6 +78,10 @@ class ModelChoice(BaseModel):
             return self.model_copy(update={"label": check_name(str(value), f"--set {self.label}.label={value}")})
         update = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}
         return self.model_copy(update=update)
+
+    def with_sweep(self, key: str, values: tuple[Any, ...]) -> ModelChoice:
+        """A copy that sweeps an option besides those that it sweeps already."""
+        return self.model_copy(update={"sweep": {**self.sweep, key: values}})
 
     def rows(self) -> list[ModelChoice]:
         """One choice per combination of swept values, labelled by them. Raises BadInput for illegal labels."""
@@ -98,6 +109,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    title: str = Field("", max_length=MOST_LETTERS)
     models: tuple[ModelChoice, ...] = Field(min_length=1)
     datasets: tuple[str, ...] = Field(default=("mnist5k",), min_length=1)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -117,10 +129,16 @@ class Experiment(BaseModel):
     tune: bool = False
     """Score on training images that are held out, so that options need not be chosen on the test images."""
 
+    def kind_of(self, choice: ModelChoice) -> Kind | None:
+        """The kind of condition that a row asks for: its own or, if it says nothing, that of the suite."""
+        own = choice.condition is not None or choice.conditional is not None
+        said = choice if own else self
+        return said.condition or as_kind(said.conditional)
+
     @property
-    def kind(self) -> Kind | None:
-        """The kind of condition that models get, or None."""
-        return self.condition or as_kind(self.conditional)
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of conditions that its rows ask for, each once."""
+        return tuple(dict.fromkeys(kind for choice in self.models if (kind := self.kind_of(choice))))
 
     @field_validator("budget", mode="before")
     @classmethod
@@ -147,14 +165,27 @@ class Experiment(BaseModel):
         raise ValueError("a count, or a list of seeds")
 
     def model_post_init(self, context: object) -> None:
-        if self.conditional and self.condition not in (None, "class"):
-            raise ValueError(f"conditional: it means the class, and condition is {self.condition!r}: give one of them")
-        for what, values in (
-            ("seed", self.seeds),
-            ("dataset", self.datasets),
-            ("label", [m.label.lower() for m in self.models]),
-        ):
-            _refuse_twice(what, values)
+        if self.conditional and self.condition is not None:
+            _refuse_both(self.conditional, self.condition)
+        _refuse_twice("seed", self.seeds)
+        _refuse_twice("dataset", self.datasets)
+        self.refuse_labels_twice(self.models)
+
+    def refuse_labels_twice(self, rows: Iterable[ModelChoice]) -> None:
+        """Raise ValueError if two of its rows that are conditioned alike have one label."""
+        alike: dict[Kind | None, list[str]] = {}
+        for row in rows:
+            alike.setdefault(self.kind_of(row), []).append(row.label.lower())
+        for labels in alike.values():
+            _refuse_twice("label", labels)
+
+
+def _refuse_both(conditional: bool, condition: Kind) -> None:
+    """Raise ValueError if `conditional` and `condition` are not the same thing said twice."""
+    if not conditional:
+        raise ValueError(f"conditional: false, but condition is {condition!r}: give one of them")
+    if condition != "class":
+        raise ValueError(f"conditional: it means the class, and condition is {condition!r}: give one of them")
 
 
 def _refuse_twice(what: str, values: Sequence[object]) -> None:
@@ -233,13 +264,13 @@ def make_experiment(
     settings: Iterable[str],
     sweeps: Iterable[str] = (),
 ) -> Experiment:
-    """The experiment of a suite file, overridden by command-line options (None: not given).
+    """The experiment of a suite, a file or one that ships, overridden by command-line options (None: not given).
 
     `models` replaces the suite's models; `settings` and `sweeps` are the arguments of `--set` and `--sweep`. Raises
     BadInput naming file and key.
     """
     models = list(models)
-    file = None if suite is None and models else read_toml(suite or QUICK_SUITE, "suite")
+    file = None if suite is None and models else read_toml(suite_file(suite), "suite")
     given = {key: value for key, value in options.items() if value is not None}
     if models:
         given["models"] = [{"name": name} for name in models]
@@ -252,7 +283,7 @@ def make_experiment(
     choices = _apply_options(experiment.models, settings, sweeps)
     rows = tuple(row for choice in choices for row in choice.rows())
     try:
-        _refuse_twice("label", [row.label.lower() for row in rows])
+        experiment.refuse_labels_twice(rows)
     except ValueError as error:
         raise BadInput(f"a sweep: {error}", KEYS) from None
     plugins = _plugins(experiment, file) if file else ()
@@ -274,27 +305,27 @@ def _plugins(experiment: Experiment, suite: TomlFile) -> tuple[str, ...]:
 def _apply_options(
     choices: Iterable[ModelChoice], settings: Iterable[str], sweeps: Iterable[str]
 ) -> Iterable[ModelChoice]:
-    """The choices with `--set` and `--sweep` applied."""
-    models = {choice.label: choice for choice in choices}
+    """The choices with `--set` and `--sweep` applied: to all rows of a label, conditional or not."""
+    rows = list(choices)
+    labels = [choice.label for choice in rows]
     given = set()
     for text in settings:
         label, key, value = parse_setting(text)
-        if label not in models:
-            raise BadInput(f"--set {text}: no model {label!r} here", did_you_mean(label, set(models)))
-        models[label] = models[label].with_option(key, value)
+        if label not in labels:
+            raise BadInput(f"--set {text}: no model {label!r} here", did_you_mean(label, set(labels)))
+        rows = [row.with_option(key, value) if label == own else row for row, own in zip(rows, labels)]
         given.add((label, key))
     for text in sweeps:
         name, key, values = parse_sweep(text)
-        labels = [name] if name in models else [label for label, choice in models.items() if choice.name == name]
-        if not labels:
-            raise BadInput(f"--sweep {text}: no model {name!r} here", did_you_mean(name, set(models)))
-        for label in labels:
-            if (label, key) in given:
-                told = f"--sweep {text}: {key} of {label!r} is given twice"
-                raise BadInput(told, "sweep an option once, and do not also set it")
-            given.add((label, key))
-            models[label] = models[label].model_copy(update={"sweep": {**models[label].sweep, key: values}})
-    return models.values()
+        swept = {name} if name in labels else {own for row, own in zip(rows, labels) if row.name == name}
+        if not swept:
+            raise BadInput(f"--sweep {text}: no model {name!r} here", did_you_mean(name, set(labels)))
+        if twice := sorted(label for label in swept if (label, key) in given):
+            told = f"--sweep {text}: {key} of {twice[0]!r} is given twice"
+            raise BadInput(told, "sweep an option once, and do not also set it")
+        given |= {(label, key) for label in swept}
+        rows = [row.with_sweep(key, values) if own in swept else row for row, own in zip(rows, labels)]
+    return rows
 
 
 def configure(model: Any, choice: ModelChoice) -> Any:

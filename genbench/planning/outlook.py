@@ -89,7 +89,7 @@ def add_sharing(prospect: Prospect, trainer: Job | None) -> None:
     if not prospect.trained_by:
         return
     done = "its training is done" + (f", by {prospect.trained_by}" if prospect.trained_by != prospect.job.id else "")
-    note = f"shares the training of {trainer.label}" if trainer else done
+    note = f"shares the training of {trainer.row}" if trainer else done
     prospect.note = "; ".join(filter(None, [note, prospect.note]))
     prospect.estimate = prospect.estimate.without_training()
 
@@ -102,7 +102,7 @@ class Schedule:
     pools: list[Pool]
     forecast: Forecast
     unknown: list[str]
-    """The labels of jobs for which no earlier run has a time."""
+    """The rows of jobs for which no earlier run has a time."""
 
 
 def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
@@ -114,7 +114,7 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
     outlays = {name: p.outlay for name, p in waiting.items() if p.outlay is not None}
     known = [replace(task, seconds=about.whole if (about := outlays.get(task.id)) else None) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
-    unknown = dict.fromkeys(waiting[task.id].job.label for task in known if task.seconds is None)
+    unknown = dict.fromkeys(waiting[task.id].job.row for task in known if task.seconds is None)
     turns = [[task for task in known if waiting[task.id].turn == turn] for turn in range(3)]
     return Schedule(tasks, pools, forecast_in_turn(turns, pools), list(unknown))
 
@@ -196,11 +196,11 @@ def _estimates(waiting: list[Prospect], utilisation: float) -> list[str]:
     for prospect in waiting:
         job, about = prospect.job, prospect.estimate
         assert about is not None
-        if (job.dataset, job.label) in seen:
+        if (job.dataset, job.row) in seen:
             continue
         if job.dataset not in [dataset for dataset, _ in seen]:
             grid.append([f"on {job.dataset}, per job:"])
-        seen.append((job.dataset, job.label))
+        seen.append((job.dataset, job.row))
         grid += _lines(job, about, notes)
         if about.earlier is not None:
             earlier.append(_earlier_text(job, about))
@@ -233,7 +233,7 @@ def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
     several, names = len(about.phases) > 1, list(about.phases)
     own = "" if several else update(names[0]) if names else cell(None, "flops", "train_flops")
     first = [
-        printable(job.label)[:18], number(about.parameters, "si"), own,
+        printable(job.row)[:18], number(about.parameters, "si"), own,
         cell(about.train_flops, "flops", "train_flops"),
         cell(about.estimated_peak_bytes, "bytes", "estimated_peak_bytes"),
         cell(about.sample_flops_per_image, "flops", "sample_flops", ""),
@@ -252,7 +252,7 @@ def _earlier_text(job: Job, about: Estimate) -> str:
     words = [f"{name} ~{number(value, 'seconds')} s" for name, value in seconds if value is not None]
     if past.peak_bytes is not None:
         words.append(f"peak ~{number(past.peak_bytes, 'bytes')}")
-    return f"{job.label} on {job.dataset}, from {past.runs} earlier run{'s' * (past.runs > 1)}: {', '.join(words)}."
+    return f"{job.row} on {job.dataset}, from {past.runs} earlier run{'s' * (past.runs > 1)}: {', '.join(words)}."
 
 
 def _mark(note: str, notes: list[str]) -> str:

@@ -32,7 +32,19 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
         for choice in experiment.models:
             jobs += [model_job(choice, seed, experiment, plugins, dataset, references[0]) for seed in experiment.seeds]
         jobs += references
+    _check_apart(jobs)
     return jobs
+
+
+def _check_apart(jobs: Iterable[Job]) -> None:
+    """Refuse two rows of one label that were to be told apart by their conditions, of which the model takes none."""
+    seen = set()
+    for job in jobs:
+        row = job.label.lower(), job.kind, job.dataset, job.seed
+        if row in seen:
+            told = f"model {job.label!r}: two rows of this label, neither of which is given labels, since"
+            raise BadInput(f"{told} {job.model!r} takes none", "give each its own `label`, or leave one out")
+        seen.add(row)
 
 
 def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, runtime: Runtime) -> list[Job]:
@@ -69,7 +81,7 @@ def model_job(
     draws = _check_methods(choice, model, info, plugins)
     config, runtime = configure(model, choice), reference.runtime
     _check_pieces(choice, config, runtime.processes)
-    kind = _kind(choice, model, experiment.kind)
+    kind = _kind(choice, model, experiment.kind_of(choice))
     own = {
         "model": choice.name, "label": choice.label, "seed": seed, "config": config.model_dump(mode="json"),
         "train_config": config.of_role("train"), "sample_config": config.of_role("sample"),
@@ -103,11 +115,11 @@ def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, pl
 def _kind(choice: ModelChoice, model: type[Model], asked: Kind | None) -> Kind | None:
     """The kind of condition that the model gets. Raises BadInput if it cannot take it, unless that is the class.
 
-    In a class-conditional experiment, a model that takes no classes is left unconditional.
+    In a class-conditional experiment, a model that takes no classes is left unconditional, unless its own row asks.
     """
     if asked is None or asked in model.kinds():
         return asked
-    if asked == "class":
+    if asked == "class" and not choice.conditional and choice.condition is None:
         return None
     takes = " and ".join(model.kinds()) or "no condition"
     raise BadInput(

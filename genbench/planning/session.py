@@ -111,7 +111,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     missing: dict[str, list[GenbenchError]] = {}
     absent = missing if incomplete else None
     datasets = open_datasets(
-        experiment.datasets, tables, plugins, request, progress, absent, experiment.kind, experiment.tune
+        experiment.datasets, tables, plugins, request, progress, absent, experiment.kinds, experiment.tune
     )  # fmt: skip
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
     jobs = [with_command(job, experiment, tables, plugins.observers()) for job in jobs]
@@ -166,7 +166,7 @@ def open_datasets(
     request: Request,
     progress: Progress | None,
     missing: dict[str, list[GenbenchError]] | None = None,
-    kind: Kind | None = None,
+    wanted: Iterable[Kind] = (),
     tune: bool = False,
 ) -> dict[str, Dataset]:
     """The named datasets, prepared, or their tuning splits. Raises BadInput with the nearest names for an unknown one.
@@ -178,7 +178,7 @@ def open_datasets(
         if name not in known:
             raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")
         kinds = known[name].source.kinds()
-        if kind is not None and kind not in kinds:
+        for kind in (kind for kind in wanted if kind not in kinds):
             words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
             raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else "run it unconditionally")
     found, opened = {}, prepare_tuning if tune else prepare

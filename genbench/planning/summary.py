@@ -31,23 +31,23 @@ def summary_of(found: list[Prospect], session: Session) -> Iterator[str]:
     several, told = len(session.datasets) > 1, set()
     for prospect in waiting:
         job, outlay = prospect.job, prospect.outlay
-        if outlay is not None and (job.dataset, job.label) not in told:
-            told.add((job.dataset, job.label))
-            where = f"{job.label} on {job.dataset}" if several else job.label
+        if outlay is not None and (job.dataset, job.row) not in told:
+            told.add((job.dataset, job.row))
+            where = f"{job.row} on {job.dataset}" if several else job.row
             yield f"{where}: {outlay.warning() or f'after its training {outlay.words()}'}."
 
 
 def jobs_text(found: list[Prospect]) -> str:
     """`9 jobs on mnist5k: ddpm and gan, 2 seeds each, and the rows real, noise and copies; all to do.`"""
     jobs = [prospect.job for prospect in found]
-    labels = list(dict.fromkeys(job.label for job in jobs if not job.is_reference))
+    rows = list(dict.fromkeys(job.row for job in jobs if not job.is_reference))
     seeds = len({job.seed for job in jobs if not job.is_reference})
     references = list_words(dict.fromkeys(job.label for job in jobs if job.is_reference))
     where = list_words(dict.fromkeys(f"{job.dataset} (tuning split)" if job.tune else job.dataset for job in jobs))
     each = "" if seeds == 1 else f", {seeds} seeds each"
     counts = Counter(prospect.state for prospect in found)
     states = [f"{'all' if count == len(found) else count} {STATES[state]}" for state, count in counts.items()]
-    return f"{len(jobs)} jobs on {where}: {list_words(labels)}{each}, and the rows {references}; {', '.join(states)}."
+    return f"{len(jobs)} jobs on {where}: {list_words(rows)}{each}, and the rows {references}; {', '.join(states)}."
 
 
 def classifier_text(data: Dataset, waiting: list[Job]) -> str:

@@ -19,7 +19,7 @@ def unused_words(experiment: Experiment, plugins: Plugins) -> list[str]:
         for key in choice.config:
             if settings := config.unused(key):
                 told.setdefault(f"{key} has no effect with {settings}", []).append(choice.label)
-        if experiment.kind == "class" and "class" not in model.kinds():
+        if experiment.kind_of(choice) == "class" and "class" not in model.kinds():
             told.setdefault("no labels can be given: trained and sampled without, and ranked apart", []).append(
                 choice.label
             )

@@ -101,6 +101,11 @@ class Job(BaseModel):
         return kind_of(self.conditional, self.condition)
 
     @property
+    def row(self) -> str:
+        """`gan`, or `gan (class)` if it conditions on that: what tells the rows of an experiment apart."""
+        return f"{self.label} ({self.kind})" if self.kind else self.label
+
+    @property
     def is_reference(self) -> bool:
         """Whether this is a reference row, which has no model."""
         return self.model in REFERENCES
