@@ -62,11 +62,12 @@ def make_request(words: dict[str, Any]) -> Any:
 
 
 def place_of_report(words: dict[str, Any], report_to: Path | None) -> Path | None:
-    """Where a run's report goes, which may be written: as asked, and that of the quick suite to reports/quick."""
+    """Where a run's report goes, which may be written: as asked, and that of a suite that ships to reports/NAME."""
+    from genbench.planning.suites import shipped_name
     from genbench.report.place import check_place
 
-    if words["suite"] is None and not words["models"] and report_to is None:
-        report_to = Path("reports/quick")
+    if report_to is None and not words["models"] and (name := shipped_name(words["suite"])):
+        report_to = Path("reports") / name
     if report_to is not None:
         check_place(report_to)
         check_writable("--report", report_to)
@@ -102,7 +103,8 @@ def cli() -> None:
 def run(report_to: Path | None, full: bool, **words: Any) -> None:
     """Train, sample and score every model; running it again does only what is missing.
 
-    SUITE is a TOML file. Without a suite or a model: the quick suite, with its report in reports/quick.
+    SUITE is a TOML file, or the name of a suite that ships (`genbench suites`), whose report goes to reports/NAME; a
+    file of that name comes first. Without a suite or a model: the suite quick.
     """
     from genbench.commands.run import usage_remarks, worst_exit_code
     from genbench.commands.tables import results_text

@@ -91,7 +91,10 @@ EXPERIMENT = (
         help="Of training and sampling; auto: bf16 where it is in hardware.",
     ),
     click.option(
-        "--conditional", is_flag=True, default=None, help="Condition every model that supports it on the labels."
+        "--conditional",
+        is_flag=True,
+        default=None,
+        help="Condition every model that supports it on the labels, except where a suite's row says otherwise.",
     ),
     click.option("--condition", metavar="KIND", help="Condition on this kind; class is --conditional."),
     click.option(

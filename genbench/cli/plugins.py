@@ -1,4 +1,4 @@
-"""The commands about plugins: list what is available, start a new plugin, check whether one keeps its promises."""
+"""Lists of what is available, and the commands about plugins: start a new one, check whether one keeps its promises."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from genbench.cli.console import PreparationProgress, show_json
-from genbench.cli.options import DATA_ROOT, DATASETS, FILE_OR_NAME, JSON, PATH, PLUGIN, WEIGHTS, FiniteRange
+from genbench.cli.options import DATA_ROOT, DATASETS, FILE_OR_NAME, JSON, OUT, PATH, PLUGIN, WEIGHTS, FiniteRange
 from genbench.cli.streams import show
 from genbench.support.errors import BadInput
 from genbench.support.text import plain, say
@@ -99,6 +99,26 @@ def plugins_command(plugins: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("name", required=False)
+@OUT
+@JSON
+def suites(name: str | None, out: Path, as_json: bool) -> None:
+    """List the suites that ship, what each runs and how long it takes; or show the file of one, to copy and change.
+
+    Training takes its budget in seconds; all other times are those of earlier runs in the output folder.
+    """
+    from genbench.commands.suites import suite_file_text, suite_rows, suite_text
+
+    if name is not None:
+        if as_json:
+            raise BadInput("--json: the file of a suite is TOML", "leave out --json, or the suite's name")
+        show(suite_file_text(name), end="")
+        return
+    rows = suite_rows(out)
+    show_json(rows) if as_json else show(suite_text(rows, out))
+
+
+@click.command()
 @JSON
 def doctor(as_json: bool) -> None:
     """Show what this machine has: devices, extractors and their weights, caches, plugins, versions and free space."""
@@ -108,7 +128,7 @@ def doctor(as_json: bool) -> None:
     show_json(rows) if as_json else show(doctor_text(rows))
 
 
-LISTS = (models, datasets, extractors, plugins_command, doctor)
+LISTS = (models, datasets, extractors, plugins_command, suites, doctor)
 
 
 @click.command("new-plugin")

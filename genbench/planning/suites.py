@@ -14,30 +14,35 @@ QUICK = "quick"
 
 
 def shipped_suites() -> dict[str, Path]:
-    """The files of the suites that ship, by name, in the order of their names but for the default, which leads."""
+    """The files of the suites that ship, by name: the default, then the others in the order of their names."""
     files = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
     return {QUICK: files[QUICK], **files}
 
 
 def shipped_name(suite: Path | None) -> str | None:
     """The name of the suite that ships and is meant; None for a file, which comes first, and for an unknown name."""
-    name = QUICK if suite is None else str(suite)
-    is_own = suite is not None and look(suite).is_file()
-    return name if not is_own and name in shipped_suites() else None
+    if suite is None:
+        return QUICK
+    return str(suite) if str(suite) in shipped_suites() and not look(suite).is_file() else None
 
 
 def suite_file(suite: Path | None) -> Path:
     """The file of a suite that is given by its path or by the name of one that ships; None is the default.
 
-    Raises BadInput for a word that is neither and looks like a name; a path is the reader's affair.
+    A path is returned whatever is there; raises BadInput for what can only be a name, and is none.
     """
     if name := shipped_name(suite):
         return shipped_suites()[name]
     assert suite is not None
-    if PATTERN.fullmatch(str(suite)) and suite.suffix != ".toml" and not look(suite).exists():
-        near = nearest(str(suite), set(shipped_suites()))
-        meant = f"did you mean {near[0]!r}? " if near else ""
-        known = ", ".join(shipped_suites())
-        hint = f"{meant}these ship: {known}; or give the path of a suite's file"
-        raise BadInput(f"{suite}: neither a suite that ships nor a file", hint)
-    return suite
+    is_name = PATTERN.fullmatch(str(suite)) and not suite.suffix
+    return suite if not is_name or look(suite).exists() else find_shipped(str(suite))
+
+
+def find_shipped(name: str) -> Path:
+    """The file of a suite that ships. Raises BadInput for an unknown name."""
+    known = shipped_suites()
+    if name in known:
+        return known[name]
+    near = nearest(name, set(known))
+    meant = f"did you mean {near[0]!r}? " if near else ""
+    raise BadInput(f"no suite {name!r} ships, nor is it a file", f"{meant}these ship: {', '.join(known)}")

@@ -32,6 +32,24 @@ CASES = {
     "an empty list of models": suite("models = []\n", "suite.toml:1", "models"),
     "a label twice": suite(MODELS * 2, "gaussian is given twice", "label"),
     "labels that differ in capitals": suite(f"{MODELS}{MODELS}label = 'Gaussian'\n", "gaussian is given twice"),
+    "a kind for no condition": suite(
+        f"{MODELS}conditional = false\ncondition = 'class'\n", "suite.toml:1: models.0: conditional: false", "'class'"
+    ),
+    "two kinds at once": suite(f"{MODELS}conditional = true\ncondition = 'text'\n", "models.0: conditional: it means the class"),
+    "an unknown kind": suite(f"{MODELS}condition = 'clas'\n", "suite.toml:3: models.0.condition", "clas"),
+    "a number for conditional": suite(f"{MODELS}conditional = 3\n", "suite.toml:3: models.0.conditional", "got 3"),
+    "labels for a model that takes none": suite(
+        f"datasets = ['digits']\n{MODELS}conditional = true\n", "'gaussian' takes no condition", "class"
+    ),
+    "a label twice, to be told apart by labels that the model does not take": suite(
+        f"datasets = ['digits']\nconditional = true\n{MODELS}{MODELS}conditional = false\n", "two rows of this label", "'gaussian' takes none"
+    ),
+    "labels of images that have none": Case(
+        "plan suite.toml --datasets own.toml", 2, ("'own' has no labels", "unconditionally"),
+        {"suite.toml": "datasets = ['own']\n[[models]]\nname = 'vae'\nconditional = true\n",
+         "own.toml": "[own]\nsource = 'folder'\npath = 'images'\nshape = [1, 8, 8]\n"},
+    ),
+    "a title of a page": suite(f"title = '{'x' * 101}'\n{MODELS}", "suite.toml:1: title"),
     "negative seed": suite(f"seeds = [-1]\n{MODELS}", "suite.toml:1: seeds", "-1"),
     "true for seeds": suite(f"seeds = true\n{MODELS}", "suite.toml:1: seeds", "True"),
     "a word for seeds": suite(f"seeds = 'all'\n{MODELS}", "suite.toml:1: seeds", "all"),

@@ -1,0 +1,156 @@
+"""Suites that ship, found by name; and rows of one suite that are conditioned differently."""
+
+from pathlib import Path
+
+import pytest
+from finished import SMALL
+
+from genbench import load
+from genbench.commands.suites import spending
+from genbench.planning.config import Experiment, configure, make_experiment
+from genbench.planning.session import Request, open_session
+from genbench.planning.suites import QUICK, shipped_suites, suite_file
+from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput
+from genbench.tables.build import make_tables
+
+each_suite = pytest.mark.parametrize("name", shipped_suites())
+BOTH = """
+datasets = ["digits"]
+[[models]]
+name = "vae"
+preset = "tiny"
+conditional = true
+[[models]]
+name = "vae"
+preset = "tiny"
+"""
+
+
+def planned(suite, *settings, **options):
+    """The trained jobs of a suite, a file or a name."""
+    session = open_session(Request(Path(suite), options, (), settings, device="cpu"))
+    return [job for job in session.jobs if job.is_trained]
+
+
+@pytest.fixture
+def both(tmp_path):
+    (tmp_path / "both.toml").write_text(BOTH)
+    return tmp_path / "both.toml"
+
+
+# Suites that ship
+
+
+@each_suite
+def test_a_suite_that_ships_says_what_the_models_know(name):
+    suite, plugins = make_experiment(Path(name), {}, [], []), load_plugins()
+    assert suite.title and len(suite.models) > 1
+    for choice in suite.models:
+        model = plugins.model(choice.name)[0]
+        configure(model, choice)
+        assert choice.preset != "small", "it is the default"
+        assert suite.kind_of(choice) in (None, *model.kinds())
+
+
+@each_suite
+def test_a_suite_that_ships_can_be_planned(name, session_cache):
+    suite = make_experiment(Path(name), {}, [], [])
+    jobs = planned(name, datasets=["mnist5k"])
+    assert [(job.label, job.kind) for job in jobs] == [(row.label, suite.kind_of(row)) for row in suite.models]
+    assert len({job.id for job in jobs}) == len(jobs)
+
+
+def test_the_default_is_quick_and_leads():
+    assert suite_file(None) == shipped_suites()[QUICK] and next(iter(shipped_suites())) == QUICK
+
+
+def test_a_file_of_a_suites_name_comes_first_and_a_folder_does_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("quick").mkdir()
+    assert suite_file(Path("quick")) == shipped_suites()["quick"]
+    Path("quick").rmdir()
+    Path("quick").write_text("[[models]]\nname = 'gaussian'\n")
+    assert [row.name for row in make_experiment(Path("quick"), {}, [], []).models] == ["gaussian"]
+    assert len(make_experiment(None, {}, [], []).models) > 1
+
+
+@pytest.mark.parametrize(("word", "hint"), [("qiuck", "did you mean 'quick'? these ship: quick"), ("x", "these ship")])
+def test_an_unknown_name_gets_the_list(genbench, word, hint):
+    for command in ("run", "plan", "suites"):
+        result = genbench(command, word)
+        assert result.code == 2 and f"no suite '{word}' ships" in result.err and hint in result.err
+
+
+def test_the_list_of_suites_says_what_each_runs(genbench):
+    rows = {row["name"]: row for row in genbench("suites", "--json").json}
+    assert list(rows) == list(shipped_suites())
+    quick = rows["quick"]
+    assert (quick["rows"], quick["trainings"], quick["training_seconds"], quick["budget"]) == (6, 6, 360, {"seconds": 60})
+    assert (quick["later_seconds"], quick["datasets"]) == (None, ["mnist5k"])
+    text = genbench("suites").out
+    assert "6 rows on mnist5k, 60 seconds each" in text
+    assert "6 min of training; sampling and scoring: not known, no earlier run in runs" in text
+
+
+def test_a_suites_file_is_shown_to_copy_and_change(genbench):
+    assert genbench("suites", "quick").out == shipped_suites()["quick"].read_text()
+    assert "--json" in genbench("suites", "quick", "--json").json["error"]["message"]
+
+
+def test_times_are_those_of_earlier_runs_and_a_shared_training_counts_once(prepared, tmp_path):
+    def known(models, out, budget="5steps"):
+        words = {"models": models, "datasets": ["digits"], "budget": budget, "samples": 100}
+        found = spending(Experiment.model_validate(words), load_plugins(), out)
+        return found["trainings"], found["training_seconds"], found["later_seconds"], found["later_rows"]
+
+    gaussian = {"name": "gaussian"}
+    (record,) = [record for record in load(prepared / "made") if record.job.model == "gaussian"]
+    cost = record.cost
+    seconds = (cost.train.seconds, cost.sample.seconds + cost.evaluate.seconds)
+    assert known([gaussian], prepared / "made") == (1, *map(pytest.approx, seconds), 1)
+    assert known([gaussian], tmp_path) == (1, None, None, 0)
+    assert known([gaussian, {"name": "vae"}], prepared / "made", "7s") == (2, 14, pytest.approx(seconds[1]), 1)
+    steps = [{"name": "ddpm", "label": f"d{n}", "config": {"steps": n}} for n in (5, 10)]
+    assert known(steps, tmp_path, "7s") == (1, 7, None, 0)
+
+
+# Rows that are conditioned differently
+
+
+def test_a_row_says_what_it_conditions_on_and_else_the_suite_does(both):
+    jobs = planned(both)
+    assert [(job.row, job.conditional) for job in jobs] == [("vae (class)", True), ("vae", False)]
+    both.write_text("conditional = true\n" + BOTH + "conditional = false\n")
+    assert [job.id for job in planned(both)] == [job.id for job in jobs]
+
+
+def test_its_job_is_that_of_the_command_line(both):
+    alone = [
+        job
+        for kind in ({"conditional": True}, {})
+        for job in open_session(
+            Request(None, {"datasets": ["digits"], **kind}, ("vae",), ("vae.preset=tiny",), device="cpu")
+        ).jobs
+        if job.is_trained
+    ]
+    assert [(job.id, job.samples_key, job.command) for job in planned(both)] == [
+        (job.id, job.samples_key, job.command) for job in alone
+    ]
+
+
+def test_set_and_sweep_are_of_all_rows_of_a_label(both):
+    assert [job.config["batch_size"] for job in planned(both, "vae.batch_size=9")] == [9, 9]
+    swept = make_experiment(both, {}, [], [], ["vae.batch_size=3,5"])
+    assert [row.label for row in swept.models] == ["vae-batch_size3", "vae-batch_size5"] * 2
+
+
+def test_they_are_rows_of_blocks_that_are_ranked_apart(genbench, both, tmp_path):
+    words = ("run", both.name, "--out", "runs", "--budget", "2steps", *SMALL[2:])
+    assert genbench(*words).code == 0
+    (table,) = make_tables(load(tmp_path / "runs").records, "quality")
+    rows = {row.block: row for row in table.rows if row.kind == "model"}
+    assert {block: row.name for block, row in rows.items()} == {"Conditional": "vae", "Unconditional": "vae"}
+    assert {cell.rank for row in rows.values() for cell in row.cells.values()} <= {1, None}
+    again = genbench(*words)
+    assert again.code == 0 and "train" not in again.err
