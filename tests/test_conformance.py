@@ -32,7 +32,7 @@ OBJECTIVES = {
 }
 
 
-PREDICTIONS = ("eps", "x0", "v", "mean")
+PREDICTIONS = ("eps", "x0", "v", "mean", "shift")
 
 
 def objectives_and_predictions():
@@ -54,7 +54,9 @@ def test_every_objective_and_prediction_of_diffusion(model, objective, predictio
 
 BATCH_NORM = {"norm": "batch", "ema_decay": 0.0}
 VARIATIONAL = {"dequantization": "variational"}
+ORIGINAL = {"network": "original", "schedule": "erase", "prediction": "shift", "variance": "free"}
 VARIANTS = {
+    "ddpm": [{**ORIGINAL, "objective": "variational", "dense_width": 32}],
     "gan": [
         {"loss": "non_saturating"},
         {"loss": "wasserstein", "spectral_norm": False},
@@ -94,6 +96,7 @@ def test_shipped_models_with_other_options(name, change):
     ("name", "preset"),
     [
         ("ddpm", "small"),
+        ("ddpm", "small-2015"),
         ("ldm", "small"),
         ("gan", "small"),
         ("gan", "paper"),

@@ -22,7 +22,7 @@ SCHEDULES = {
     "constant": linear_betas(7, 0.3, 0.3),
 }
 each_schedule = pytest.mark.parametrize("betas", SCHEDULES.values(), ids=SCHEDULES)
-each_prediction = pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mean"])
+each_prediction = pytest.mark.parametrize("prediction", ["eps", "x0", "v", "mean", "shift"])
 
 
 def tiny(shape=(1, 8, 8), num_classes=0, **config) -> DDPM:
@@ -132,6 +132,7 @@ def gaussian_bound(process, monkeypatch) -> float:
         "eps": lambda x, t: process.at(process.noise, t, x) * x,
         "x0": lambda x, t: process.at(process.signal, t, x) * x,
         "v": lambda x, t: 0 * x,
+        "shift": lambda x, t: 0 * x,
         "mean": lambda x, t: process.posterior_mean(process.at(process.signal, t, x) * x, x, t),
     }
     monkeypatch.setattr(torch, "randn_like", lambda x: SecondMoments.eps)

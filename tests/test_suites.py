@@ -11,7 +11,6 @@ from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.session import Request, open_session
 from genbench.planning.suites import QUICK, shipped_suites, suite_file
 from genbench.running.defaults import load_plugins
-from genbench.support.errors import BadInput
 from genbench.tables.build import make_tables
 
 each_suite = pytest.mark.parametrize("name", shipped_suites())
@@ -86,7 +85,12 @@ def test_the_list_of_suites_says_what_each_runs(genbench):
     rows = {row["name"]: row for row in genbench("suites", "--json").json}
     assert list(rows) == list(shipped_suites())
     quick = rows["quick"]
-    assert (quick["rows"], quick["trainings"], quick["training_seconds"], quick["budget"]) == (6, 6, 360, {"seconds": 60})
+    assert (quick["rows"], quick["trainings"], quick["training_seconds"], quick["budget"]) == (
+        6,
+        6,
+        360,
+        {"seconds": 60},
+    )
     assert (quick["later_seconds"], quick["datasets"]) == (None, ["mnist5k"])
     text = genbench("suites").out
     assert "6 rows on mnist5k, 60 seconds each" in text

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.capabilities import SumOfTerms
 from genbench.hookspecs import Calibration
 from genbench_ddpm.calibration import gaussian_bounds
 from genbench_ddpm.diffuser import Diffuser
+from genbench_ddpm.original import Original, OriginalConfig
 from genbench_ddpm.presets import PRESETS
-from genbench_ddpm.settings import DiffusionConfig
+from genbench_ddpm.settings import NETWORK, DiffusionConfig
 
 
 @hookimpl
@@ -32,12 +33,24 @@ def register_calibrations(register: Callable[[str, Calibration], None]) -> None:
     register("diffusion", gaussian_bounds)
 
 
-class DDPMConfig(DiffusionConfig):
+class DDPMConfig(DiffusionConfig, OriginalConfig):
     """The settings of `ddpm`; the defaults are the preset `small`."""
 
+    network: Literal["unet", "original"] = field(
+        "unet", "train", "a U-Net, or the network of 2015, which takes no labels and learns of the time at its readout"
+    )
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that make small changes of a pixel visible to the network"
     )
+
+    def unused(self, name: str) -> str:
+        is_of_unet = name in NETWORK or name == "fourier"
+        return "network = original" if is_of_unet and self.network == "original" else super().unused(name)
+
+    def check(self, data: DataSpec) -> None:
+        super().check(data)
+        if self.network == "original" and data.num_classes:
+            raise ValueError("network: original takes no labels, and this job is conditional")
 
 
 class DDPM(SumOfTerms, Model):
@@ -55,9 +68,13 @@ class DDPM(SumOfTerms, Model):
         super().__init__(data, config)
         self.diffusion = config.process()
         channels = data.shape[0]
-        self.net = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
-        with torch.no_grad():
-            self.net.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
+        self.net: nn.Module
+        if config.network == "original":
+            self.net = Original(config, data.shape, config.outputs(channels), config.timesteps)
+        else:
+            self.net = unet = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
+            with torch.no_grad():
+                unet.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
         self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True)
 
     @property
@@ -72,8 +89,11 @@ class DDPM(SumOfTerms, Model):
         return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
 
     def predict(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """What the U-Net predicts; it sees t on a scale of 0 to 1,000 whatever T is."""
-        out: Tensor = self.net(self.with_waves(x_t, t), self.diffusion.per_mille(t), labels)
+        """What the network predicts; a U-Net sees t on a scale of 0 to 1,000 whatever T is."""
+        if self.config.network == "original":
+            out: Tensor = self.net(x_t, t)
+        else:
+            out = self.net(self.with_waves(x_t, t), self.diffusion.per_mille(t), labels)
         return out
 
     def with_waves(self, x_t: Tensor, t: Tensor) -> Tensor:

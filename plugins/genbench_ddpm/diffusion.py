@@ -29,8 +29,10 @@ class Estimate(NamedTuple):
 
 Denoiser = Callable[[Tensor, Tensor], Estimate]
 """(x_t, t) -> both parts of the reverse step."""
-Prediction = Literal["eps", "x0", "v", "mean"]
-Variance = Literal["beta", "posterior", "learned"]
+Prediction = Literal["eps", "x0", "v", "mean", "shift"]
+Variance = Literal["beta", "posterior", "learned", "free"]
+LEARNED = ("learned", "free")
+"""The variances for which a network has one more output per dimension."""
 Times = Literal["uniform", "logit_normal"]
 
 
@@ -51,6 +53,14 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest)
 
 
+def erasing_betas(steps: int) -> Tensor:
+    """beta_t = 1 / (T - t + 1), float64 (T,): every step erases an equal part of the image, alpha_bar_t = 1 - t / T.
+
+    Source: Sohl-Dickstein et al. 2015, section 2.4.1.
+    """
+    return 1 / torch.arange(steps, 0, -1, dtype=torch.float64)
+
+
 def per_image(values: Tensor) -> Tensor:
     """(B, ...) summed to float64 (B,)."""
     return values.double().flatten(1).sum(1)
@@ -60,8 +70,9 @@ class Diffusion(nn.Module):
     """The process that `betas`, float64 (T,), define; what the network predicts; and the reverse variance sigma_t^2.
 
     `variance` is `beta`, sigma_t^2 = beta_t, or `posterior`, that of q(x_{t-1} | x_t, x_0) with beta_1 at t = 1, where
-    the posterior's is 0: the two extremes of Ho et al. 2020, section 3.2. If it is `learned`, the network has one more
-    output per dimension, which leads from the posterior's variance (at t = 1 that of t = 2) at -1 to beta_t at 1.
+    the posterior's is 0: the two extremes of Ho et al. 2020, section 3.2. If it is `learned` or `free`, the network has
+    one more output per dimension. It leads from the posterior's variance (at t = 1 that of t = 2) at -1 to beta_t at 1,
+    or, if free, from beta_t at 0 anywhere in (0, 1).
     """
 
     beta: Tensor
@@ -80,7 +91,7 @@ class Diffusion(nn.Module):
         super().__init__()
         self.steps = len(betas)
         self.prediction, self.times = prediction, times
-        self.learned = variance == "learned"
+        self.learned, self.free = variance in LEARNED, variance == "free"
         beta = F.pad(betas.double(), (1, 0))
         alpha_bar = torch.cumprod(1 - beta, dim=0)
         before = alpha_bar.roll(1)
@@ -119,17 +130,26 @@ class Diffusion(nn.Module):
         return self.at(self.posterior_x0, t, x0) * x0 + self.at(self.posterior_xt, t, x0) * x_t
 
     def target(self, x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """What the network should predict. Sources: Ho et al. 2020, section 3.2; v: Salimans & Ho 2022, appendix D."""
+        """What the network should predict.
+
+        Sources: Ho et al. 2020, section 3.2; v: Salimans & Ho 2022, appendix D; `shift`, by how much the reverse step's
+        mean differs from the forward step's, in units of its noise: the authors' code of Sohl-Dickstein et al. 2015.
+        """
         if self.prediction == "eps":
             return eps
         if self.prediction == "x0":
             return x0
         if self.prediction == "v":
             return self.at(self.signal, t, x0) * eps - self.at(self.noise, t, x0) * x0
-        return self.posterior_mean(x0, self.diffuse(x0, t, eps), t)
+        x_t = self.diffuse(x0, t, eps)
+        mean = self.posterior_mean(x0, x_t, t)
+        if self.prediction == "mean":
+            return mean
+        beta = self.at(self.beta, t, x0)
+        return (mean - (1 - beta).sqrt() * x_t) / beta.sqrt()
 
     def parts(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        """A network's output, split into the prediction and, if the variance is learned, its fraction."""
+        """A network's output, split into the prediction and, if the variance is learned, what says it."""
         if not self.learned:
             return output, None
         prediction, fraction = output.chunk(2, dim=1)
@@ -138,10 +158,13 @@ class Diffusion(nn.Module):
     def variance(self, x_t: Tensor, t: Tensor, fraction: Tensor | None) -> Tensor:
         """sigma_t^2, from the table or log-interpolated between its extremes. Source: Nichol & Dhariwal 2021, eq. 15.
 
-        Their v is (1 + `fraction`) / 2, so that a network that starts at 0 starts half-way.
+        Their v is (1 + `fraction`) / 2, so that a network that starts at 0 starts half-way. If it is free, its logit is
+        that of beta_t plus a share of the network's output. Source: the authors' code of Sohl-Dickstein et al. 2015.
         """
         if fraction is None:
             return self.at(self.sigma2, t, x_t)
+        if self.free:
+            return (self.at(self.beta.logit(), t, x_t) + fraction / math.sqrt(self.steps)).sigmoid()
         least, most = (self.at(table, t, x_t) for table in self.log_range)
         return torch.lerp(least, most, (1 + fraction) / 2).exp()
 
@@ -157,10 +180,16 @@ class Diffusion(nn.Module):
             elif self.prediction == "v":
                 x0 = self.at(self.signal, t, x_t) * x_t - self.at(self.noise, t, x_t) * predicted
             else:
-                x0 = (predicted - self.at(self.posterior_xt, t, x_t) * x_t) / self.at(self.posterior_x0, t, x_t)
+                mean = predicted if self.prediction == "mean" else self.shifted(x_t, t, predicted)
+                x0 = (mean - self.at(self.posterior_xt, t, x_t) * x_t) / self.at(self.posterior_x0, t, x_t)
             return Estimate(x0.clamp(-1, 1) if clip else x0, self.variance(x_t, t, fraction))
 
         return denoise
+
+    def shifted(self, x_t: Tensor, t: Tensor, shift: Tensor) -> Tensor:
+        """The mean of the reverse step that differs from the forward step's by a multiple `shift` of its noise."""
+        beta = self.at(self.beta, t, x_t)
+        return (1 - beta).sqrt() * x_t + beta.sqrt() * shift
 
     def guided(self, network: Network, unconditional: Network, scale: float) -> Network:
         """The prediction pushed away from the unconditional one; 1 leaves it as is. Source: Ho & Salimans 2022, eq. 6.

@@ -10,11 +10,13 @@ from genbench import DataSpec, Muon, Phase, adamw, field
 from genbench.nets import UNet, UNetSpec, steering
 from genbench.schedules import annealed
 from genbench_ddpm.diffusion import (
+    LEARNED,
     Diffusion,
     Prediction,
     Times,
     Variance,
     cosine_betas,
+    erasing_betas,
     linear_betas,
     scaled_linear_betas,
 )
@@ -49,12 +51,18 @@ class DiffusionConfig(SamplerConfig):
     weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
 
     timesteps: int = field(1000, "train", "T, the number of noise levels", ge=2)
-    schedule: Literal["linear", "scaled_linear", "cosine"] = field(
-        "cosine", "train", "how beta_t grows: linearly, its square root linearly, or so that alpha_bar is a cosine"
+    schedule: Literal["linear", "scaled_linear", "cosine", "erase"] = field(
+        "cosine",
+        "train",
+        "how beta_t grows: linearly, its square root linearly, or so that alpha_bar is a cosine or falls linearly to 0",
     )
     beta_start: float = field(1e-4, "train", "beta_1", gt=0, lt=1, only_with={"schedule": LINEAR})
     beta_end: float = field(0.02, "train", "beta_T", gt=0, lt=1, only_with={"schedule": LINEAR})
-    prediction: Prediction = field("v", "train", "what the network predicts: noise, data, v or the posterior mean")
+    prediction: Prediction = field(
+        "v",
+        "train",
+        "what the network predicts: noise, data, v, the posterior mean or by how much that differs from a forward step",
+    )
     objective: Literal["simple", "variational", "hybrid"] = field(
         "simple", "train", "L_simple, the variational bound, or L_simple plus the bound for a learned variance"
     )
@@ -65,7 +73,9 @@ class DiffusionConfig(SamplerConfig):
         1e-3, "train", "lambda, the weight of the bound", gt=0, only_with={"objective": ["hybrid"]}
     )
     variance: Variance = field(
-        "beta", "train", "sigma_t^2 of the reverse process: beta_t, the posterior's, or learned between the two"
+        "beta",
+        "train",
+        "sigma_t^2 of the reverse process: beta_t, the posterior's, learned between the two, or learned freely",
     )
     label_dropout: float = field(
         0.0, "train", "share of labels replaced by a null class in training, for guidance", ge=0, lt=1
@@ -99,10 +109,13 @@ class DiffusionConfig(SamplerConfig):
     def process_is_consistent(self) -> Self:
         if self.sampler_steps > self.timesteps:
             raise ValueError(f"steps: {self.steps} is more than the {self.timesteps} timesteps")
-        if self.objective == "hybrid" and self.variance != "learned":
+        if self.objective == "hybrid" and self.variance not in LEARNED:
             raise ValueError(f"objective: hybrid trains a learned variance, and variance is {self.variance}")
-        if self.objective == "simple" and self.variance == "learned":
-            raise ValueError("variance: learned is not trained by the objective simple; take hybrid or variational")
+        if self.objective == "simple" and self.variance in LEARNED:
+            told = f"variance: {self.variance} is not trained by the objective simple"
+            raise ValueError(f"{told}; take hybrid or variational")
+        if self.schedule == "erase" and self.prediction == "eps":
+            raise ValueError("prediction: eps says nothing of x_0 at t = T, where the schedule erase leaves no signal")
         if self.guidance != 1 and not self.label_dropout:
             raise ValueError(f"guidance: {self.guidance:g} needs a model trained with label_dropout above 0")
         return self
@@ -128,12 +141,16 @@ class DiffusionConfig(SamplerConfig):
 
     def process(self) -> Diffusion:
         """The diffusion process that these settings describe."""
-        if self.schedule == "cosine":
-            betas = cosine_betas(self.timesteps)
-        else:
+        if self.schedule in LINEAR:
             make = linear_betas if self.schedule == "linear" else scaled_linear_betas
             betas = make(self.timesteps, self.beta_start, self.beta_end)
+        else:
+            betas = {"cosine": cosine_betas, "erase": erasing_betas}[self.schedule](self.timesteps)
         return Diffusion(betas, self.prediction, self.variance, self.times)
+
+    def outputs(self, channels: int) -> int:
+        """Channels of the output of a network that predicts for so many."""
+        return channels * (2 if self.variance in LEARNED else 1)
 
     def unet(self, in_channels: int, channels: int, num_classes: int) -> UNet:
         """The network that these settings describe: from `in_channels` to a prediction for `channels`.
@@ -142,7 +159,7 @@ class DiffusionConfig(SamplerConfig):
         """
         spec = UNetSpec(
             in_channels=in_channels,
-            out_channels=channels * (2 if self.variance == "learned" else 1),
+            out_channels=self.outputs(channels),
             num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
             **{name: getattr(self, name) for name in NETWORK},
         )
