@@ -56,7 +56,7 @@ def cosine_betas(steps: int, offset: float = 0.008, largest: float = 0.999) -> T
 def erasing_betas(steps: int) -> Tensor:
     """beta_t = 1 / (T - t + 1), float64 (T,): every step erases an equal part of the image, alpha_bar_t = 1 - t / T.
 
-    Source: Sohl-Dickstein et al. 2015, section 2.4.1.
+    Source: Sohl-Dickstein et al. 2015, section 2.4.1, and its footnote for continuous data.
     """
     return 1 / torch.arange(steps, 0, -1, dtype=torch.float64)
 
@@ -159,7 +159,7 @@ class Diffusion(nn.Module):
         """sigma_t^2, from the table or log-interpolated between its extremes. Source: Nichol & Dhariwal 2021, eq. 15.
 
         Their v is (1 + `fraction`) / 2, so that a network that starts at 0 starts half-way. If it is free, its logit is
-        that of beta_t plus a share of the network's output. Source: the authors' code of Sohl-Dickstein et al. 2015.
+        that of beta_t plus a share of the network's output. Source: Sohl-Dickstein et al. 2015, equation 64, and their code.
         """
         if fraction is None:
             return self.at(self.sigma2, t, x_t)

@@ -4,7 +4,7 @@
 
 Convolutions and a dense network look at the noisy image side by side, a network that is the same for every pixel joins
 what they found into the images z_k, and only the weights b_k know t: bumps, each of which has its own span of the time.
-Sizes, initialisation and leaky rectifiers are those of the authors' code; the paper has softplus and tanh instead.
+Source: appendix D.2.1, equations 62 and 63; initialisation and leaky rectifiers are those of the authors' code.
 """
 
 import math
@@ -35,7 +35,8 @@ class OriginalConfig(Config):
 def bump_weights(t: Tensor, steps: int, count: int) -> Tensor:
     """b_k(t) at times (B,) in 1..T: `count` Gaussian bumps over the time that sum to 1, float32 (B, count).
 
-    Their centres divide the time evenly from t = 1 to t = T; their deviation is half the distance of two centres.
+    Their centres divide the time evenly from t = 1 to t = T; their deviation is half the distance of two centres, as in
+    the authors' code.
     """
     place = (t.float() - 1) / max(steps - 1, 1) * (count - 1)
     distance = place[:, None] - torch.arange(count, device=t.device)
