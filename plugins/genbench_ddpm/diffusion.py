@@ -159,7 +159,7 @@ class Diffusion(nn.Module):
         """sigma_t^2, from the table or log-interpolated between its extremes. Source: Nichol & Dhariwal 2021, eq. 15.
 
         Their v is (1 + `fraction`) / 2, so that a network that starts at 0 starts half-way. If it is free, its logit is
-        that of beta_t plus a share of the network's output. Source: Sohl-Dickstein et al. 2015, equation 64, and their code.
+        that of beta_t plus a share of the network's output. Source: Sohl-Dickstein et al. 2015, equation 64.
         """
         if fraction is None:
             return self.at(self.sigma2, t, x_t)
