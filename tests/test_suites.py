@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 from finished import SMALL
 
-from genbench import load
+from genbench import load, run
+from genbench.cli.main import place_of_report
 from genbench.commands.suites import spending
 from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.session import Request, open_session
 from genbench.planning.suites import QUICK, shipped_suites, suite_file
 from genbench.running.defaults import load_plugins
+from genbench.support.errors import BadInput
 from genbench.tables.build import make_tables
+from genbench.tables.published import PUBLISHED
 
 each_suite = pytest.mark.parametrize("name", shipped_suites())
 BOTH = """
@@ -79,6 +82,37 @@ def test_an_unknown_name_gets_the_list(genbench, word, hint):
     for command in ("run", "plan", "suites"):
         result = genbench(command, word)
         assert result.code == 2 and f"no suite '{word}' ships" in result.err and hint in result.err
+
+
+def test_it_is_the_same_from_python():
+    with pytest.raises(BadInput, match="no suite 'qiuck' ships"):
+        run("qiuck")
+
+
+def test_the_report_of_a_suite_that_ships_has_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for suite, models, place in (
+        (None, (), "reports/quick"),
+        ("table1", (), "reports/table1"),
+        ("table1", ("gan",), None),
+        ("my.toml", (), None),
+    ):
+        words = {"suite": suite and Path(suite), "models": models}
+        assert place_of_report(words, None) == (place and Path(place))
+        assert place_of_report(words, Path("mine")) == Path("mine")
+
+
+def test_the_rows_of_ddpms_table_are_its_rows_in_order():
+    """By letters and digits, since a label is a name."""
+    published = [(row.name, row.conditional) for row in PUBLISHED["ddpm"]().rows]
+    for name in ("table1", "table1-paper"):
+        suite = make_experiment(Path(name), {}, [], [])
+        rows = [(row.label, suite.kind_of(row) == "class") for row in suite.models]
+        assert [(plain(label), kind) for label, kind in rows] == [(plain(label), kind) for label, kind in published]
+
+
+def plain(name):
+    return "".join(filter(str.isalnum, name.lower()))
 
 
 def test_the_list_of_suites_says_what_each_runs(genbench):

@@ -15,7 +15,7 @@ QUICK = "quick"
 
 def shipped_suites() -> dict[str, Path]:
     """The files of the suites that ship, by name: the default, then the others in the order of their names."""
-    files = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
+    files = {file.stem: file for file in sorted(FOLDER.glob("*.toml"), key=lambda file: file.stem)}
     return {QUICK: files[QUICK], **files}
 
 
