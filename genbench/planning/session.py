@@ -180,7 +180,8 @@ def open_datasets(
         kinds = known[name].source.kinds()
         for kind in (kind for kind in wanted if kind not in kinds):
             words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
-            raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else "run it unconditionally")
+            without = "run it unconditionally; in a suite, leave out its conditional rows"
+            raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else without)
     found, opened = {}, prepare_tuning if tune else prepare
     for name in names:
         try:
