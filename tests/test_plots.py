@@ -210,6 +210,15 @@ def test_sample_grids_show_every_row_in_the_tables_order(suite, tmp_path):
     assert Image.open(tmp_path / "samples.png").size[0] > 300
 
 
+def test_two_rows_of_one_name_are_told_apart_by_what_they_condition_on(tmp_path):
+    records = write_runs([make_record("gan"), make_record("gan", conditional=True), make_record("vae")], tmp_path)
+    for record in records:
+        np.save(record.folder / "samples.npy", np.zeros((4, 1, 28, 28), np.uint8))
+    titles = [axes.get_title(loc="left") for axes in plots.sample_grids(full(records)).axes if axes.images]
+    assert sorted(titles) == ["gan, conditional", "gan, unconditional", "vae"]
+    assert len({record.folder for record in records}) == 3
+
+
 @pytest.mark.parametrize("broken", [np.zeros((4, 3, 28, 28), np.uint8), np.zeros((4, 1, 28, 28), np.float32)])
 def test_samples_of_another_shape_or_type_are_corrupt(tmp_path, broken):
     (record,) = write_runs([make_record("ddpm")], tmp_path)

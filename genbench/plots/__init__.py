@@ -15,11 +15,11 @@ from genbench.plots.bound import bound_over_time
 from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_against_sampling, fid_against_training
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
-from genbench.plots.panels import Looks, palette
+from genbench.plots.panels import Looks, among, palette
 from genbench.plots.ranks import ranks
 from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
-from genbench.plots.style import captioned, panels_of, short, styled
+from genbench.plots.style import LONGEST, captioned, panels_of, short, styled
 from genbench.tables.columns import open_cost
 from genbench.tables.layout import Table
 from genbench.tables.panels import Panel, panels, rows_of
@@ -38,18 +38,19 @@ __all__ = [
 def sample_grids(tables: Iterable[Table], count: int = COUNT) -> Figure:
     """The first samples of every row side by side at one size, in the order of the tables."""
     pictures: list[tuple[str, np.ndarray]] = []
-    missing = []
-    for row in rows_of(tables):
+    missing, rows = [], rows_of(tables)
+    for row in rows:
         images = next((found for record in row.records if (found := first_samples(record, count)) is not None), None)
         if images is None:
             missing.append(f"{row.name} (no samples)")
         else:
-            pictures.append((row.name, sheet(images, math.isqrt(count))))
+            words = among(row, rows)
+            pictures.append((short(row.name, LONGEST - len(words)) + words, sheet(images, math.isqrt(count))))
     with styled():
         figure, axes = panels_of(len(pictures), (2.4, 2.64), 4, margins=(0.06, 0.06, 0.3, 0.06))
         for ax, (name, page) in zip(axes, pictures):
             ax.imshow(page, interpolation="nearest")
-            ax.set(title=short(name))
+            ax.set(title=name)
             ax.set_axis_off()
         return captioned(figure, f"The first {count} samples of every model, not chosen.", missing)
 

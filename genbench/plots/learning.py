@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.plots.cost import curves_of_row
-from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unranked_words
+from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, among, first_seeds, palette, unranked_words
 from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled, tick
 from genbench.records.point import losses_of
 from genbench.records.record import CurvePoint, Record
@@ -138,6 +138,7 @@ def _title(panel: Curves, shown: list[Curves]) -> str:
     """What distinguishes a panel: its model, its phase or extractor, and its dataset if there are several."""
     parts = {other.part for other in shown if (other.title, other.what) == (panel.title, panel.what)}
     words = f", {panel.part}" if len(parts) > 1 else ""
+    words += among(panel.row, (other.row for other in shown))
     words += f", {panel.row.dataset}" if any(other.row.dataset != panel.row.dataset for other in shown) else ""
     words = short(words, TITLE - 6)
     return short(panel.row.name, TITLE - len(words)) + words
