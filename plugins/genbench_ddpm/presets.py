@@ -53,6 +53,7 @@ SMALL_2015: Mapping[str, Any] = {
     "variance": "free",
     "objective": "variational",
     "optimizer": "adamw",
+    "learning_rate": 3e-3,
 }
 """The first diffusion model, for minutes on a CPU."""
 
