@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from finished import SMALL
+from records_factory import make_record
 
 from genbench import load, run
 from genbench.cli.main import place_of_report
@@ -14,7 +15,8 @@ from genbench.planning.suites import QUICK, shipped_suites, suite_file
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput
 from genbench.tables.build import make_tables
-from genbench.tables.published import PUBLISHED
+from genbench.tables.pairs import partner
+from genbench.tables.published import published
 
 each_suite = pytest.mark.parametrize("name", shipped_suites())
 BOTH = """
@@ -102,17 +104,11 @@ def test_the_report_of_a_suite_that_ships_has_its_name(tmp_path, monkeypatch):
         assert place_of_report(words, Path("mine")) == Path("mine")
 
 
-def test_the_rows_of_ddpms_table_are_its_rows_in_order():
-    """By letters and digits, since a label is a name."""
-    published = [(row.name, row.conditional) for row in PUBLISHED["ddpm"]().rows]
-    for name in ("table1", "table1-paper"):
-        suite = make_experiment(Path(name), {}, [], [])
-        rows = [(row.label, suite.kind_of(row) == "class") for row in suite.models]
-        assert [(plain(label), kind) for label, kind in rows] == [(plain(label), kind) for label, kind in published]
-
-
-def plain(name):
-    return "".join(filter(str.isalnum, name.lower()))
+@pytest.mark.parametrize("name", ["table1", "table1-paper"])
+def test_the_rows_of_ddpms_table_are_paired_with_its_rows_in_order(name):
+    suite, rows = make_experiment(Path(name), {}, [], []), published("ddpm").table.rows
+    records = [make_record(row.label, conditional=suite.kind_of(row) == "class") for row in suite.models]
+    assert [partner(record, "ddpm") for record in records] == list(rows) and len(rows) == 16
 
 
 def test_the_list_of_suites_says_what_each_runs(genbench):
