@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from finished import SMALL
-from records_factory import make_record
+from records_factory import CLASSIFIER, make_record, with_errors
 
 from genbench import load, run
 from genbench.cli.main import place_of_report
@@ -12,12 +12,14 @@ from genbench.commands.suites import spending
 from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.session import Request, open_session
 from genbench.planning.suites import QUICK, shipped_suites, suite_file
+from genbench.records.slots import Slot
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput
 from genbench.tables.build import make_tables
 from genbench.tables.pairs import partner
 from genbench.tables.published import published
 
+FID = Slot("fid_test", CLASSIFIER["name"])
 each_suite = pytest.mark.parametrize("name", shipped_suites())
 BOTH = """
 datasets = ["digits"]
@@ -57,7 +59,7 @@ def test_a_suite_that_ships_says_what_the_models_know(name):
         assert suite.kind_of(choice) in (None, *model.kinds())
 
 
-@each_suite
+@pytest.mark.parametrize("name", [pytest.param(s, marks=[pytest.mark.slow] * ("paper" in s)) for s in shipped_suites()])
 def test_a_suite_that_ships_can_be_planned(name, session_cache):
     suite = make_experiment(Path(name), {}, [], [])
     jobs = planned(name, datasets=["mnist5k"])
@@ -179,12 +181,19 @@ def test_set_and_sweep_are_of_all_rows_of_a_label(both):
     assert [row.label for row in swept.models] == ["vae-batch_size3", "vae-batch_size5"] * 2
 
 
-def test_they_are_rows_of_blocks_that_are_ranked_apart(genbench, both, tmp_path):
+def test_they_are_rows_of_blocks_that_are_ranked_apart():
+    fids = {("EBM", True): 9.0, ("JEM", True): 8.0, ("EBM", False): 7.0, ("NCSN", False): 6.0}
+    records = [make_record(label, fid=fid, conditional=kind) for (label, kind), fid in fids.items()]
+    (table,) = make_tables([with_errors(record) for record in records], "quality")
+    ranks = {(row.label, row.conditional): row.cells[FID].rank for row in table.rows if row.kind == "model"}
+    assert ranks == {("JEM", True): 1, ("EBM", True): 2, ("NCSN", False): 1, ("EBM", False): 2}
+
+
+@pytest.mark.slow
+def test_they_run_together_and_once(genbench, both, tmp_path):
     words = ("run", both.name, "--out", "runs", "--budget", "2steps", *SMALL[2:])
     assert genbench(*words).code == 0
-    (table,) = make_tables(load(tmp_path / "runs").records, "quality")
-    rows = {row.block: row for row in table.rows if row.kind == "model"}
-    assert {block: row.name for block, row in rows.items()} == {"Conditional": "vae", "Unconditional": "vae"}
-    assert {cell.rank for row in rows.values() for cell in row.cells.values()} <= {1, None}
+    found = {(record.job.label, record.job.block) for record in load(tmp_path / "runs")}
+    assert {("vae", "Conditional"), ("vae", "Unconditional")} <= found
     again = genbench(*words)
     assert again.code == 0 and "train" not in again.err
