@@ -233,7 +233,7 @@ def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
     several, names = len(about.phases) > 1, list(about.phases)
     own = "" if several else update(names[0]) if names else cell(None, "flops", "train_flops")
     first = [
-        printable(job.row)[:18], number(about.parameters, "si"), own,
+        _narrow(job), number(about.parameters, "si"), own,
         cell(about.train_flops, "flops", "train_flops"),
         cell(about.estimated_peak_bytes, "bytes", "estimated_peak_bytes"),
         cell(about.sample_flops_per_image, "flops", "sample_flops", ""),
@@ -242,6 +242,12 @@ def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
     ]  # fmt: skip
     phases = [[f"  {name}"[:18], number(about.phases[name].parameters, "si"), update(name)] for name in names]
     return [first, *(phases if several else [])]
+
+
+def _narrow(job: Job) -> str:
+    """A row's name in the first column, 18 letters wide: the label is cut, what it conditions on is not."""
+    kind = job.row.removeprefix(job.label)
+    return printable(job.label)[: 18 - len(kind)] + kind
 
 
 def _earlier_text(job: Job, about: Estimate) -> str:
