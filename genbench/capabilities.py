@@ -82,6 +82,18 @@ class Codebook(Protocol):
 
 
 @runtime_checkable
+class Classifier(Protocol):
+    """A model that tells the class of an image, such as JEM; it gets `accuracy` if the job conditions on the class."""
+
+    def classify(self, images: Tensor, /) -> Tensor:
+        """A logit of each of `data.num_classes` classes, float (B, num_classes), for images (B, C, H, W).
+
+        `images` are as in `log_prob`. Their labels are what is asked for, so they are not given.
+        """
+        ...
+
+
+@runtime_checkable
 class Interpolation(Protocol):
     """A model that can lead from one given image to another; the report draws this as a strip."""
 
@@ -116,6 +128,7 @@ CAPABILITIES: dict[str, type] = {
     "elbo": EvidenceBound,
     "reconstruction": Reconstruction,
     "codebook": Codebook,
+    "classifier": Classifier,
     "interpolation": Interpolation,
     "chains": Chains,
 }

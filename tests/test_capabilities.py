@@ -29,6 +29,13 @@ def test_a_first_stage_is_known_by_its_methods():
     assert capabilities(Stage) == ["reconstruction", "codebook"]
 
 
+def test_a_classifier_is_known_by_its_method():
+    class Joint(Model):
+        def classify(self, images): ...
+
+    assert capabilities(Joint) == ["classifier"]
+
+
 def test_a_method_that_the_base_class_only_names_is_not_defined():
     class Samples(Model):
         def sample(self, n, labels=None): ...

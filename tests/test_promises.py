@@ -628,6 +628,28 @@ class NoCodes(Coded):
         return 0
 
 
+# Classification
+
+
+class Classifies(Toy):
+    conditional = True
+
+    def classify(self, images):
+        return images.flatten(1)[:, : self.data.num_classes]
+
+
+@breaks("classify gives a finite logit of each class for every image")
+class GuessesClasses(Classifies):
+    def classify(self, images):  # look
+        return super().classify(images).argmax(1)
+
+
+@breaks("classify gives a finite logit of each class for every image")
+class CertainOfClasses(Classifies):
+    def classify(self, images):  # look
+        return super().classify(images).sign() * math.inf
+
+
 def marked(model):
     """File and line of the mark within the class, or of the part that it is about."""
     lines, first = inspect.getsourcelines(ABOUT.get(model, model))

@@ -25,7 +25,7 @@ SECTIONS = {
     "Models": {
         "genbench.model": ("Model", "Model.Config", "field", "DataSpec", "Batch", "Phase"),
         "genbench.condition": ("ConditionSpec", "Condition"),
-        "genbench.capabilities": ("Likelihood", "Reconstruction", "Codebook"),
+        "genbench.capabilities": ("Likelihood", "Reconstruction", "Codebook", "Classifier"),
     },
     "Optimizers and schedules": {
         "genbench.optimizers": ("adamw", "Muon"),

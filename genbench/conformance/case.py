@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from genbench.capabilities import Likelihood, Reconstruction, defines
+from genbench.capabilities import Classifier, Likelihood, Reconstruction, defines
 from genbench.condition import Kind
 from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
@@ -220,6 +220,13 @@ class Case:
         torch.manual_seed(1)
         return model.eval().reconstruct(self.batch.images, self.batch.given)
 
+    @torch.no_grad()
+    def classify(self, model: Model) -> Tensor:
+        """The model's logits for the training batch."""
+        assert isinstance(model, Classifier)
+        torch.manual_seed(1)
+        return model.eval().classify(self.batch.images)
+
     @cached_property
     def nats(self) -> Tensor:
         """The trained model's log-likelihood of the training batch, nats per image."""
@@ -241,6 +248,8 @@ class Case:
             calls["log_prob"] = lambda: self.log_prob(self.trained, self.batch)
         if isinstance(model, Reconstruction):
             calls["reconstruct"] = lambda: self.reconstruct(self.trained)
+        if isinstance(model, Classifier) and self.kind == "class":
+            calls["classify"] = lambda: self.classify(self.trained)
         for method, call in calls.items():
             before = shared_state()
             call()

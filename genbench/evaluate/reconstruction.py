@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,24 +13,17 @@ from genbench.capabilities import Codebook, Reconstruction
 from genbench.data.dataset import Dataset
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.features import job_extractors, reference_features
-from genbench.evaluate.likelihood import BLOCK, block_of
-from genbench.evaluate.parts import once
+from genbench.evaluate.test_split import HINT, OnTestSplit
 from genbench.extension.registry import Plugins
 from genbench.images import misplaced, to_uint8
-from genbench.metrics import metric_named
 from genbench.metrics.frechet import fid_of_pairs
 from genbench.metrics.reconstruction import PSNR, RFID, codebook_metrics, psnr
 from genbench.metrics.value import Value
 from genbench.model import Batch, Model
-from genbench.records.checkpoint import weights_digest
 from genbench.records.job import Job
-from genbench.records.protocol import versions
 from genbench.records.record import Measurement
 from genbench.support.errors import BadInput, Diverged
-from genbench.support.progress import report, stop_if_requested
-from genbench.support.seeds import derive_seed
-
-HINT = "`genbench check-plugin` names the line"
+from genbench.support.progress import report
 
 
 def reconstruction_measurements(job: Job, model: Model, data: Dataset, plugins: Plugins) -> list[Measurement]:
@@ -67,61 +58,20 @@ def rfid_measurements(stage: FirstStage, plugins: Plugins) -> list[Measurement]:
     return found
 
 
-@dataclass
-class FirstStage:
+class FirstStage(OnTestSplit):
     """A trained model that encodes and decodes images, with its lazily computed output for a job's test images."""
 
-    job: Job
-    model: Model
-    data: Dataset
-
-    @property
-    def error_settings(self) -> dict[str, int]:
-        return {"error_splits": self.job.evaluation.error_splits, "seed": self.job.evaluation.seed}
-
-    @cached_property
-    def weights(self) -> str:
-        return weights_digest(self.model)
+    family = "reconstruction"
 
     @cached_property
     def images(self) -> np.ndarray:
         """The reconstructions, uint8 (N, C, H, W)."""
-        return self._of_all(reconstructed)
+        return self.of_all(reconstructed)
 
     @cached_property
     def codes(self) -> np.ndarray:
         """The codes, int64 (N, ...)."""
-        return self._of_all(coded)
-
-    @torch.no_grad()
-    def _of_all(self, function: Callable[[Model, Batch], Tensor]) -> np.ndarray:
-        """The function's results on all test images, in seeded blocks; the model runs in float32."""
-        job, test, found = self.job, self.data.test, []
-        for start in range(0, len(test), BLOCK):
-            stop_if_requested()
-            indices = np.arange(start, min(start + BLOCK, len(test)))
-            batch = block_of(job, self.model, test, indices, derive_seed(job.evaluation.seed, "reconstruction", start))
-            torch.manual_seed(derive_seed(job.seed, "reconstruction", start))
-            found.append(function(self.model, batch).cpu().numpy())
-        return np.concatenate(found)
-
-    def measure(self, settings: dict[str, Any], values: Callable[[], Mapping[str, Value]]) -> list[Measurement]:
-        """The values by metric as measurements under a protocol of these settings, or those of an earlier attempt."""
-        count = len(self.data.test)
-        common = {
-            "family": "reconstruction", "dataset": self.data.digest, "split": "test", "images": count,
-            "weights": "ema", "versions": versions(), **settings,
-        }  # fmt: skip
-
-        def measured() -> list[Measurement]:
-            return [
-                Measurement(
-                    metric=name, better=metric_named(name).better, count=count, settings=common, **asdict(value)
-                )
-                for name, value in values().items()
-            ]
-
-        return once(self.job, {"protocol": common, "model": self.weights}, measured)
+        return self.of_all(coded)
 
 
 def reconstructed(model: Model, batch: Batch) -> Tensor:

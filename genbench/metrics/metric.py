@@ -46,7 +46,7 @@ class Metric:
     better: Better = "lower"
     style: str = "share"
     split: Split = ""
-    family: Literal["fidelity", "likelihood", "reconstruction", "copying"] = "fidelity"
+    family: Literal["fidelity", "likelihood", "reconstruction", "classification", "copying"] = "fidelity"
     needs: str = ""
     ranked: bool = True
     sees: Sees = ""

@@ -40,6 +40,7 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def evaluate(self, job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement]:
+        from genbench.evaluate.classification import classification_measurements
         from genbench.evaluate.copies import copy_measurements
         from genbench.evaluate.likelihood import likelihood_measurements
         from genbench.evaluate.reconstruction import reconstruction_measurements
@@ -53,6 +54,7 @@ class Defaults:
         if model is not None:
             found += likelihood_measurements(job, model, data, samples)
             found += reconstruction_measurements(job, model, data, self.plugins)
+            found += classification_measurements(job, model, data)
         return found
 
 
