@@ -17,11 +17,11 @@ def to_float(levels: Tensor) -> Tensor:
     return (levels.float() + 0.5) / 128 - 1
 
 
-def dequantize(levels: Tensor, generator: torch.Generator) -> Tensor:
+def dequantize(levels: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Uniform dequantisation (Theis et al. 2016): float32 in [-1, 1), each value inside its level's bin.
 
     The noise is one of 4,096 equidistant values inside the bin, since a float32 uniform in [0, 1) can round up to
-    the next level. `generator` lives on the device of `levels`.
+    the next level. `generator` lives on the device of `levels`; None is torch's own, for a model's use.
     """
     noise = torch.randint(0, DEQUANTIZE_LEVELS, levels.shape, generator=generator, device=levels.device)
     return (levels.float() + (noise.float() + 0.5) / DEQUANTIZE_LEVELS) / 128 - 1

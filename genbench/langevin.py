@@ -1,5 +1,6 @@
 """Langevin dynamics, which draws from a density by the gradient of its logarithm alone (Welling & Teh 2011)."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -22,12 +23,14 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return found
 
 
-def langevin(x: Tensor, drift: Drift, steps: int, step: float, noise: float) -> Iterator[Tensor]:
+def langevin(
+    x: Tensor, drift: Drift, steps: int, step: float, noise: float, limit: float = math.inf
+) -> Iterator[Tensor]:
     """x (B, ...) after each of `steps` updates x <- x + step * drift(x) + noise * N(0, I).
 
-    With the gradient of log p as drift and noise = sqrt(2 * step) the stationary density tends to p for small steps.
+    With a `limit` each update ends with the nearest point of [-limit, limit]. With the gradient of log p as drift and noise = sqrt(2 * step) the stationary density tends to p for small steps.
     Short runs of image models usually take less noise than that, which draws from p at a lower temperature.
     """
     for _ in range(steps):
-        x = x + step * drift(x) + noise * torch.randn_like(x)
+        x = (x + step * drift(x) + noise * torch.randn_like(x)).clamp(-limit, limit)
         yield x

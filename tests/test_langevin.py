@@ -43,3 +43,14 @@ def test_a_long_chain_on_a_quadratic_energy_has_the_variance_of_its_recursion(te
 def test_every_state_is_yielded_and_without_noise_the_chain_climbs():
     heights = [(-(x**2)).item() for x in langevin(torch.tensor(3.0), lambda x: -2 * x, 10, 0.1, 0.0)]
     assert len(heights) == 10 and heights == sorted(heights)
+
+
+def test_a_limit_is_the_nearest_point_inside_and_none_changes_nothing():
+    def states(**limit):
+        torch.manual_seed(0)
+        return torch.stack(list(langevin(torch.zeros(200), lambda x: 0.5 - x, 30, 0.2, 0.5, **limit)))
+
+    free, held = states(), states(limit=0.6)
+    assert free.abs().max() > 1.2 and held.abs().max() == 0.6
+    assert torch.equal(held[0], free[0].clamp(-0.6, 0.6)), "the noise of a step is inside too"
+    assert torch.equal(states(limit=100.0), free)

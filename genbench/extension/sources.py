@@ -12,8 +12,10 @@ from typing import Any
 GROUP = "genbench"
 SHARED = tuple(
     f"genbench.{name}"
-    for name in ("distributions", "embeddings", "images", "nets", "optimizers", "schedules", "transformer")
-)
+    for name in (
+        "distributions", "embeddings", "images", "langevin", "nets", "optimizers", "schedules", "transformer",
+    )
+)  # fmt: skip
 """The core's mathematics that plugins share: changing it makes a different model, as changing a plugin does."""
 
 
@@ -54,7 +56,7 @@ def root_of(module: ModuleType) -> Path:
 def source_modules(plugin: Any) -> list[ModuleType]:
     """The modules and packages that a plugin's results depend on: its own, then by name those of SHARED and others."""
     module = plugin if isinstance(plugin, ModuleType) else sys.modules[type(plugin).__module__]
-    packages = {point.value.split(":")[0] for point in declared()}
+    packages = {point.module.split(".")[0] for point in declared()}
     found, waiting = {module.__name__: module}, [module]
     while waiting:
         for name in sorted(used_modules(waiting.pop())):

@@ -1,0 +1,1 @@
+"""Energy-based models: `ebm`, and `jem`, a classifier that is one."""
