@@ -26,10 +26,10 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 def langevin(
     x: Tensor, drift: Drift, steps: int, step: float, noise: float, limit: float = math.inf
 ) -> Iterator[Tensor]:
-    """x (B, ...) after each of `steps` updates x <- x + step * drift(x) + noise * N(0, I).
+    """x (B, ...) after each of `steps` updates x <- x + step * drift(x) + noise * N(0, I), held in [-limit, limit].
 
-    With a `limit` each update ends with the nearest point of [-limit, limit]. With the gradient of log p as drift and noise = sqrt(2 * step) the stationary density tends to p for small steps.
-    Short runs of image models usually take less noise than that, which draws from p at a lower temperature.
+    With the gradient of log p as drift, noise = sqrt(2 * step) and no limit the stationary density tends to p for small
+    steps. Short runs of image models usually take less noise than that, which draws from p at a lower temperature.
     """
     for _ in range(steps):
         x = (x + step * drift(x) + noise * torch.randn_like(x)).clamp(-limit, limit)

@@ -39,6 +39,7 @@ def tiny(name, **config):
         ("ldm", {"autoencoder.encoder", "autoencoder.decoder", "net"}),
         ("vae", {"encoder", "decoder", "to_latent", "from_latent"}),
         ("gan", {"generator", "critic"}),
+        ("ebm", {"network"}),
         ("flow", {"levels.0", "levels.1", "levels.2"}),
         ("gaussian", set()),
     ],

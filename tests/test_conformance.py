@@ -65,6 +65,11 @@ VARIANTS = {
         {"network": "residual"},
         {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM},
     ],
+    "ebm": [
+        {"spectral_norm": True, "dropout": 0.5, "annealing": "constant", "warmup": 2},
+        {"steepest": 0.0, "bounded": False},
+    ],
+    "jem": [{"chains_of": "images", "data_noise": 0.03, "gradient_clip": 1.0}],
     "vae": [{"likelihood": "gaussian"}, {"likelihood": "gaussian", "draw": True}, {"beta": 0.5, "iwae": 1}],
     "flow": [
         {"coupling": "affine"},
@@ -100,6 +105,8 @@ def test_shipped_models_with_other_options(name, change):
         ("ldm", "small"),
         ("gan", "small"),
         ("gan", "paper"),
+        ("ebm", "small"),
+        ("jem", "small"),
         ("vae", "small"),
         ("flow", "small"),
         ("flow", "affine"),

@@ -40,7 +40,7 @@ class JEM(EnergyModel):
             "ema_decay": 0.0, "gradient_clip": 0.0, "flip": True, "penalty": 0.0, "data_noise": 0.03,
             "memory": 10_000, "restarts": 0.05, "steps": 20, "step_size": 1.0, "steepest": 0.0, "noise": 0.01,
             "bounded": False, "patch": 1, "stem": 16, "widths": (160, 320, 640), "blocks": 4,
-            "activation": "leaky_relu",
+            "activation": "leaky_relu", "chains_of": "images",
         },
     }  # fmt: skip
 
