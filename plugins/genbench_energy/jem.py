@@ -31,7 +31,7 @@ class JEM(EnergyModel):
     Config = JEMConfig
     config: JEMConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4},
+        "tiny": {"patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4},
         "small": {},
         # Grathwohl et al. 2020, section 5 and the authors' command for CIFAR-10, without its crops and the two drops of
         # the rate in the last fifth. Their memory keeps floats, ours levels. 36,471,338 parameters.
