@@ -117,6 +117,7 @@ def test_larger_presets(name, preset):
 
 
 COLOUR = {
+    "ebm": [{}],
     "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],
     "vae": [{}, {"likelihood": "gaussian"}],
     "flow": [{}, {"mixing": "conv", "coupling": "affine", "front": "linear", "levels": 3}, VARIATIONAL],
