@@ -35,7 +35,7 @@ class EBM(EnergyModel):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4},
         "small": {},
-        # Du & Mordatch 2019, appendix A, and the authors' commands for CIFAR-10 (18,591,105 parameters; and 5,349,249
+        # Du & Mordatch 2019 and the authors' commands for CIFAR-10 (18,591,105 parameters; and 5,349,249
         # for 10 classes). Images there are in [0, 1], so that step and noise are half of these.
         "paper": {**PAPER, "widths": (128, 256, 512), "blocks": 3, "dropout": 0.5},
         "paper-conditional": {**PAPER, "widths": (128, 256, 256), "blocks": 2},

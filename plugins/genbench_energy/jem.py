@@ -24,7 +24,7 @@ class JEM(EnergyModel):
     """A classifier f read as an energy: log p(x, y) = f(x)[y], log p(x) = LSE f(x), up to the same constant.
 
     It learns log p(x) by contrast and log p(y | x) = log softmax f(x)[y] as classifiers do (Grathwohl et al. 2020,
-    equations 3 to 6).
+    sections 3 and 4).
     """
 
     name = "jem"
@@ -33,7 +33,7 @@ class JEM(EnergyModel):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4},
         "small": {},
-        # Grathwohl et al. 2020, section 5 and the authors' command for CIFAR-10, without its crops and the two drops of
+        # Grathwohl et al. 2020 and the authors' command for CIFAR-10, without its crops and the two drops of
         # the rate in the last fifth. Their memory keeps floats, ours levels. 36,471,338 parameters.
         "paper": {
             "batch_size": 64, "learning_rate": 1e-4, "betas": (0.9, 0.999), "annealing": "constant", "warmup": 1000,

@@ -20,7 +20,7 @@ def contrast(real: Tensor, made: Tensor, penalty: float) -> Tensor:
     """What training minimises, given the energies (B,) of images and those of the images that chains made.
 
     The gradient of the first two terms is that of -log p(images) if the chains draw from p. The squares keep energies,
-    which are defined up to a constant, near zero. Source: Du & Mordatch 2019, equations 2 and 3.
+    which are defined up to a constant, near zero. Source: Du & Mordatch 2019, section 3.
     """
     return real.mean() - made.mean() + penalty * (real.square().mean() + made.square().mean())
 
@@ -65,7 +65,7 @@ class EnergyModel(Model):
         return 2 * torch.rand(count, *self.data.shape, device=next(self.parameters()).device) - 1
 
     def chain(self, images: Tensor, labels: Labels, steps: int) -> Iterator[Tensor]:
-        """Images (B, C, H, W) after each of some Langevin steps (Du & Mordatch 2019, equation 1)."""
+        """Images (B, C, H, W) after each of some Langevin steps (Du & Mordatch 2019, section 3)."""
         c = self.config
 
         def downhill(x: Tensor) -> Tensor:

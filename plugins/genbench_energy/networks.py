@@ -36,7 +36,7 @@ class ResidualBlock(nn.Module):
     """Bias, convolution, activation, bias, convolution, gain; their sum with the input is halved, then activated.
 
     Biases and gains are those of the class. The gain starts at zero, and with it the branch. Where channels change, the
-    input passes a 3x3 convolution. Source: Du & Mordatch 2019, appendix A, and the authors' code.
+    input passes a 3x3 convolution. Source: Du & Mordatch 2019 and the authors' code.
     """
 
     def __init__(self, in_channels: int, out_channels: int, halve: bool, num_classes: int, config: EBMConfig) -> None:
@@ -114,7 +114,7 @@ class WideResNet(nn.Module):
     """Images (B, C, H, W) to logits (B, outputs): pre-activation blocks without any normalisation.
 
     Each of the `widths` has `blocks` blocks; the first halves the sides, but not at the first width. The head sees
-    means over all positions. Source: Zagoruyko & Komodakis 2016; Grathwohl et al. 2020, appendix A.
+    means over all positions. Source: Zagoruyko & Komodakis 2016; Grathwohl et al. 2020.
     """
 
     def __init__(self, data: DataSpec, config: JEMConfig, outputs: int) -> None:
