@@ -66,7 +66,7 @@ VARIANTS = {
         {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM},
     ],
     "ebm": [
-        {"spectral_norm": True, "dropout": 0.5, "annealing": "constant", "warmup": 2},
+        {"spectral_norm": False, "dropout": 0.5, "annealing": "constant", "warmup": 2},
         {"steepest": 0.0, "bounded": False},
     ],
     "jem": [{"chains_of": "images", "data_noise": 0.03, "gradient_clip": 1.0}],

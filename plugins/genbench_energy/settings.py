@@ -26,7 +26,7 @@ class EnergyConfig(Config):
     data_noise: float = field(0.0, "train", "deviation of the noise that training images are given", ge=0)
 
     memory: int = field(1000, "train", "images that are remembered for chains to go on from", ge=1)
-    restarts: float = field(0.1, "train", "share of the chains of an update that begin anew from noise", ge=0, le=1)
+    restarts: float = field(0.05, "train", "share of the chains of an update that begin anew from noise", ge=0, le=1)
     steps: int = field(10, "train", "Langevin steps of an update", ge=1)
     step_size: float = field(20.0, "train", "what the slope of the energy is multiplied by in a Langevin step", gt=0)
     steepest: float = field(0.01, "train", "bound on the slope in each pixel; 0 for none", ge=0)
@@ -60,13 +60,14 @@ class EnergyConfig(Config):
 class EBMConfig(EnergyConfig):
     """The settings of `ebm`; the defaults are the preset `small`."""
 
-    spectral_norm: bool = field(False, "train", "divide the convolutions by their spectral norm")
+    spectral_norm: bool = field(True, "train", "divide the convolutions by their spectral norm")
     dropout: float = field(0.0, "train", "dropout in the residual blocks, in chains of training too", ge=0, lt=1)
 
 
 class JEMConfig(EnergyConfig):
     """The settings of `jem`; the defaults are the preset `small`."""
 
+    penalty: float = field(1.0, "train", "weight of the squared energies", ge=0)
     chains_of: Literal["images", "classes"] = field(
         "classes", "train", "whether chains of training follow log p(x), or log p(x, y) of a class each"
     )
