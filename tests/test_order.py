@@ -55,16 +55,22 @@ def test_sub_pixels_beyond_the_image_cost_nothing(shape, patch):
 @SHAPES
 def test_what_is_drawn_knows_all_before_it_and_nothing_else(shape, patch):
     order, seen, shares = Order(shape, patch), [], []
-    uniform = torch.rand(2, *order.size, order.groups)
+    uniform, inside = torch.rand(2, *order.size, order.groups), order.inside()
 
     def draw(known, place, at):
         assert torch.equal(at, uniform[(slice(None), *place)])
+        before = inside.flatten()[: len(seen)]
+        assert known[1].flatten().tolist() == [(n + 1) * kept for n, kept in enumerate(before.tolist())] + [0] * (
+            inside.numel() - len(seen)
+        )
         seen.append(place)
-        assert known.flatten(1).count_nonzero(1).tolist() == [len(seen) - 1] * 2
         return torch.full((2,), len(seen))
 
-    drawn = order.fold(order.generate(uniform, draw, shares.append))
-    assert drawn[0][order.inside()].tolist() == list(range(1, torch.Size(shape).numel() + 1))
+    drawn = order.generate(uniform, draw, shares.append)
+    assert seen == [tuple(place) for place in torch.ones_like(inside).nonzero().tolist()]
+    assert order.fold(drawn)[0].flatten().tolist() == [
+        (n + 1) * kept for n, kept in enumerate(inside.flatten().tolist())
+    ]
     assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] < 1
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Order:
     A folded image is (B, h, w, G), G = patch * patch * C, and flattened it is the sequence: places in raster order, at
     each the pixels of its square in raster order, of each pixel its colours. With `patch` = 1 that is the order of van
     den Oord et al. 2016: raster, then R, G, B. Sides that `patch` does not divide are padded at the bottom and the
-    right; sub-pixels beyond the image are always level 0, cost nothing and are not drawn.
+    right; sub-pixels beyond the image are always level 0 and cost nothing.
     """
 
     shape: tuple[int, int, int]
@@ -68,15 +69,15 @@ class Order:
         """Levels, int64 (B, C, H, W), drawn one sub-pixel after another, in order, by `draw`.
 
         `uniform` (B, h, w, G) in [0, 1) is all the randomness, so that two ways to compute the same distributions draw
-        the same images. `report` is `Model.report`.
+        the same images. `draw` is also called for sub-pixels beyond the image, so that what it caches is complete; what
+        it returns for them is dropped. `report` is `Model.report`.
         """
-        levels = torch.zeros_like(uniform, dtype=torch.int64)
-        places = self.inside().nonzero().tolist()
-        for done, (row, column, group) in enumerate(places):
-            at = (row, column, group)
-            levels[:, row, column, group] = draw(levels, at, uniform[:, row, column, group])
+        levels, inside = torch.zeros_like(uniform, dtype=torch.int64), self.inside()
+        for done, (row, column, group) in enumerate(product(*map(range, inside.shape))):
+            drawn = draw(levels, (row, column, group), uniform[:, row, column, group])
+            levels[:, row, column, group] = drawn * int(inside[row, column, group])
             if group == 0:
-                report(done / len(places))
+                report(done / inside.numel())
         return self.unfold(levels)
 
 
