@@ -1,10 +1,13 @@
-"""Autoregressive models: the exact probability of an image, one sub-pixel after another."""
+"""Autoregressive models: each sub-pixel is predicted from those before it, and drawn after them."""
 
 from collections.abc import Callable
 
 from genbench import Model, hookimpl
+from genbench_autoregressive.pixelcnn import PixelCNN
+from genbench_autoregressive.pixeliqn import PixelIQN
 
 
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
-    """One line a model."""
+    register(PixelCNN)
+    register(PixelIQN)
