@@ -62,7 +62,7 @@ class Before(nn.Conv2d):
         return F.conv2d(F.pad(x, (self.kernel_size[1] - 1, 0)), self.weight * self.mask, self.bias)
 
     def at_a_place(self) -> Callable[[Tensor], Tensor]:
-        """A function from the input at the places it sees, (B, inputs, places), to the output at the last, (B, outputs)."""
+        """A function from inputs at the places seen, (B, inputs, places), to the output at the last, (B, outputs)."""
         weight = (self.weight * self.mask).flatten(1)
         return lambda window: F.linear(window.flatten(1), weight, self.bias)
 
@@ -98,7 +98,7 @@ class GatedLayer(nn.Module):
         return gate(seen), self.across(seen) + beside
 
     def at_a_place(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """A function from features at the places it sees, (B, C, places), and given (B, 2C), to those at the last, (B, C)."""
+        """A function from `before` at the places seen, (B, C, places), and given (B, 2C), to features (B, C)."""
         before, out = self.before.at_a_place(), self.out.at_a_place()
 
         def features(window: Tensor, given: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ class QuantileHead(nn.Module):
         self.hidden = nn.Linear(features, features)
         self.out = nn.Linear(features, 1)
         nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor, tau: Tensor) -> Tensor:
         embedded = F.relu(self.embed((tau[..., None] * self.frequencies).cos()))
