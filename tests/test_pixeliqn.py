@@ -35,7 +35,7 @@ def test_before_training_it_draws_noise_of_all_levels():
     model = PixelIQN(DataSpec("toy", (1, 8, 8)), PixelIQN.Config(**PixelIQN.presets["tiny"]))
     with torch.no_grad():
         drawn = model.sample(100)
-    torch.testing.assert_close(drawn.flatten().sort().values, torch.linspace(-1, 1, 6400), atol=0.03, rtol=0)
+    torch.testing.assert_close(drawn.flatten().sort().values, torch.linspace(-1, 1, 6400), atol=0.06, rtol=0)
 
 
 def test_sub_pixels_beyond_the_image_have_no_part_in_the_loss():
