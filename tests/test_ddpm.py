@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from genbench import Batch, DataSpec
 from genbench.images import to_float
 from genbench.optimizers import is_matrix
+from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, discretized_gaussian, linear_betas, strata_of
-from genbench_ddpm.samplers import SAMPLERS, Sampler, ancestral, ddim, ddim_times, ddim_variance, end_of
+from genbench_ddpm.samplers import SAMPLERS, Sampler, ancestral, ddim, ddim_times, ddim_variance
 
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 SCHEDULES = {

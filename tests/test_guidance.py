@@ -12,9 +12,10 @@ from genbench.planning.shadow import check_models
 from genbench.records.job import Runtime
 from genbench.running.defaults import load_plugins
 from genbench.support.errors import BadInput
+from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, linear_betas
-from genbench_ddpm.samplers import ddim, end_of
+from genbench_ddpm.samplers import ddim
 from genbench_ldm import LatentDiffusion
 
 CLASSES = 3

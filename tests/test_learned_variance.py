@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from genbench import Batch, DataSpec
 from genbench.images import to_float
+from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, linear_betas
-from genbench_ddpm.samplers import ancestral, ddim, end_of
+from genbench_ddpm.samplers import ancestral, ddim
 from genbench_ldm import LatentDiffusion
 
 BETAS = {"linear": linear_betas(50, 1e-3, 0.2), "cosine": cosine_betas(50)}

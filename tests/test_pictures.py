@@ -16,8 +16,9 @@ from genbench.records.samples import Samples
 from genbench.report import build_report
 from genbench.running.pictures import COLUMNS, ROWS, keep_pictures
 from genbench.support.errors import CorruptData
+from genbench.walks import reverse_chain
 from genbench_ddpm import DDPM
-from genbench_ddpm.chains import between, forward_chain, reverse_chain
+from genbench_ddpm.chains import between, forward_chain
 from genbench_ddpm.diffusion import Diffusion, linear_betas
 from genbench_ddpm.samplers import ancestral, ddim
 from genbench_flow import Flow

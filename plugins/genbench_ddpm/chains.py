@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from genbench.walks import Walk, end_of
 from genbench_ddpm.diffusion import Diffusion
-from genbench_ddpm.samplers import Walk, end_of
 
 
 def forward_chain(diffusion: Diffusion, x0: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -21,16 +21,6 @@ def forward_chain(diffusion: Diffusion, x0: Tensor, count: int) -> tuple[Tensor,
         states.append(kept.sqrt() * states[-1] + (1 - kept).sqrt() * torch.randn_like(x0))
         before = alpha_bar
     return times, torch.stack(states)
-
-
-def reverse_chain(walk: Walk, total: int, count: int) -> tuple[Tensor, Tensor]:
-    """About `count` of a sampler's times, from T to 0, int64, and x_t at each, (times, B, ...)."""
-    kept: list[tuple[int, Tensor]] = []
-    for t, x in walk:
-        if t == 0 or not kept or total - t >= len(kept) * total / (count - 1):
-            kept.append((t, x))
-    times, states = zip(*kept)
-    return torch.tensor(times, device=states[0].device), torch.stack(states)
 
 
 def between(

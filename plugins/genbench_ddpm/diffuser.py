@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from genbench import DataSpec
-from genbench_ddpm.chains import between, forward_chain, reverse_chain
+from genbench.walks import Walk, end_of, reverse_chain
+from genbench_ddpm.chains import between, forward_chain
 from genbench_ddpm.diffusion import Denoiser, Diffusion, Network
-from genbench_ddpm.samplers import Walk, end_of
 from genbench_ddpm.settings import DiffusionConfig
 
 Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -82,7 +82,7 @@ class Diffuser:
         return forward_chain(self.diffusion, x0, count)
 
     def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """See `chains.reverse_chain`, from fresh noise."""
+        """See `walks.reverse_chain`, from fresh noise."""
         return reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
 
     def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:

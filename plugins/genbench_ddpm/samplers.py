@@ -5,8 +5,7 @@ entry of `SAMPLERS`, from which its name among the options, its cost and its doc
 samplers have is a field of `SamplerConfig`.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,15 +14,8 @@ import torch
 from torch import Tensor
 
 from genbench import Config, field
+from genbench.walks import Walk
 from genbench_ddpm.diffusion import Denoiser, Diffusion
-
-Walk = Iterator[tuple[int, Tensor]]
-
-
-def end_of(walk: Walk) -> Tensor:
-    """x_0."""
-    ((_, x),) = deque(walk, maxlen=1)
-    return x
 
 
 def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:

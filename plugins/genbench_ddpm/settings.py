@@ -3,12 +3,10 @@
 from typing import Literal, Self
 
 from pydantic import model_validator
-from torch import nn
-from torch.optim import AdamW
 
-from genbench import DataSpec, Muon, Phase, adamw, field
-from genbench.nets import UNet, UNetSpec, steering
-from genbench.schedules import annealed
+from genbench import DataSpec, field
+from genbench.nets import UNet, UNetSpec
+from genbench.optimization import OptimizerConfig
 from genbench_ddpm.diffusion import (
     LEARNED,
     Diffusion,
@@ -30,25 +28,10 @@ LINEAR = ["linear", "scaled_linear"]
 """The schedules that begin and end at given noise."""
 
 
-class DiffusionConfig(SamplerConfig):
-    """The settings of the process, the network, the objective and the bound, beside those of the sampler."""
+class DiffusionConfig(OptimizerConfig, SamplerConfig):
+    """The settings of the process, the network, the objective and the bound, beside those of optimizer and sampler."""
 
     batch_size: int = field(64, "train", "images per update", ge=1)
-    optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
-    )
-    learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
-    matrix_learning_rate: float = field(
-        0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
-    )
-    annealing: Literal["cosine", "constant"] = field(
-        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
-    )
-    warmup: int = field(
-        0, "train", "steps over which the network's learning rate rises; 0: the first 2 % of its budget", ge=0
-    )
-    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
-    weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
 
     timesteps: int = field(1000, "train", "T, the number of noise levels", ge=2)
     schedule: Literal["linear", "scaled_linear", "cosine", "erase"] = field(
@@ -164,19 +147,6 @@ class DiffusionConfig(SamplerConfig):
             **{name: getattr(self, name) for name in NETWORK},
         )
         return UNet(spec)
-
-    def phase(
-        self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
-    ) -> Phase:
-        """The phase that trains `module` with the optimizer these settings describe."""
-        if self.optimizer == "muon":
-            optimizer: AdamW = Muon(
-                module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)
-            )
-        else:
-            optimizer = adamw(module, rate, self.betas, self.weight_decay)
-        schedule = annealed(self.annealing, warmup)
-        return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0, warmup=warmup)
 
     @property
     def sampler_steps(self) -> int:

@@ -1,0 +1,44 @@
+"""How a network's weights are moved: the options that models share, and the phase that follows from them."""
+
+from typing import Literal
+
+from torch import nn
+from torch.optim import AdamW
+
+from genbench.model import Config, Phase, field
+from genbench.nets import steering
+from genbench.optimizers import Muon, adamw
+from genbench.schedules import annealed
+
+
+class OptimizerConfig(Config):
+    """The settings of the optimizer and of its learning rate, for a model's own settings to extend."""
+
+    optimizer: Literal["adamw", "muon"] = field(
+        "muon", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
+    )
+    learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
+    matrix_learning_rate: float = field(
+        0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
+    )
+    annealing: Literal["cosine", "constant"] = field(
+        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
+    )
+    warmup: int = field(
+        0, "train", "steps over which the network's learning rate rises; 0: the first 2 % of its budget", ge=0
+    )
+    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
+
+    def phase(
+        self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
+    ) -> Phase:
+        """The phase that trains `module` with the optimizer these settings describe."""
+        if self.optimizer == "muon":
+            optimizer: AdamW = Muon(
+                module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)
+            )
+        else:
+            optimizer = adamw(module, rate, self.betas, self.weight_decay)
+        schedule = annealed(self.annealing, warmup)
+        return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0, warmup=warmup)

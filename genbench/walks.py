@@ -1,0 +1,26 @@
+"""Samplers as walks: the states that an image passes through on its way from noise to data, at times down to 0."""
+
+from collections import deque
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+Walk = Iterator[tuple[int, Tensor]]
+"""Pairs (t, x_t), from the time at which a sampler starts down to t = 0; x_0 is the sample."""
+
+
+def end_of(walk: Walk) -> Tensor:
+    """x_0."""
+    ((_, x),) = deque(walk, maxlen=1)
+    return x
+
+
+def reverse_chain(walk: Walk, total: int, count: int) -> tuple[Tensor, Tensor]:
+    """About `count` of a sampler's times, from T = `total` to 0, int64, and x_t at each, (times, B, ...)."""
+    kept: list[tuple[int, Tensor]] = []
+    for t, x in walk:
+        if t == 0 or not kept or total - t >= len(kept) * total / (count - 1):
+            kept.append((t, x))
+    times, states = zip(*kept)
+    return torch.tensor(times, device=states[0].device), torch.stack(states)
