@@ -2,18 +2,25 @@
 
 from collections import deque
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+State = TypeVar("State")
 Walk = Iterator[tuple[int, Tensor]]
 """Pairs (t, x_t), from the time at which a sampler starts down to t = 0; x_0 is the sample."""
 
 
+def last(states: Iterator[State]) -> State:
+    """The last of some states, of which there is one at least."""
+    (state,) = deque(states, maxlen=1)
+    return state
+
+
 def end_of(walk: Walk) -> Tensor:
     """x_0."""
-    ((_, x),) = deque(walk, maxlen=1)
-    return x
+    return last(walk)[1]
 
 
 def reverse_chain(walk: Walk, total: int, count: int) -> tuple[Tensor, Tensor]:

@@ -57,6 +57,11 @@ VARIATIONAL = {"dequantization": "variational"}
 ORIGINAL = {"network": "original", "schedule": "erase", "prediction": "shift", "variance": "free"}
 VARIANTS = {
     "ddpm": [{**ORIGINAL, "objective": "variational", "dense_width": 32}],
+    "score": [
+        {"conditioning": "embedding", "network": "refinenet", "width": 4, "dequantize": True, "denoise": False},
+        {"conditioning": "division", "network": "refinenet", "width": 4, "steps": 2},
+        {"conditioning": "division"},
+    ],
     "gan": [
         {"loss": "non_saturating"},
         {"loss": "wasserstein", "spectral_norm": False},
@@ -110,6 +115,8 @@ def test_shipped_models_with_other_options(name, change):
         ("vae", "small"),
         ("flow", "small"),
         ("flow", "affine"),
+        ("score", "small"),
+        ("score", "small-v1"),
     ],
 )
 def test_larger_presets(name, preset):
@@ -118,6 +125,7 @@ def test_larger_presets(name, preset):
 
 COLOUR = {
     "ebm": [{}],
+    "score": [{}],
     "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],
     "vae": [{}, {"likelihood": "gaussian"}],
     "flow": [{}, {"mixing": "conv", "coupling": "affine", "front": "linear", "levels": 3}, VARIATIONAL],

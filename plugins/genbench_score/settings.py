@@ -1,0 +1,115 @@
+"""The settings of `score`, and its presets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import model_validator
+
+from genbench import DataSpec, field
+from genbench.nets import UNet, UNetSpec
+from genbench.optimization import OptimizerConfig
+from genbench_score.levels import geometric, largest_distance, number_of_levels, quietest_rate
+from genbench_score.refinenet import RefineNet, RefineNetSpec
+
+UNET, REFINENET = {"network": ["unet"]}, {"network": ["refinenet"]}
+
+
+class ScoreConfig(OptimizerConfig):
+    """The noise levels, the network and the sampler; the defaults are the preset `small`.
+
+    That is NCSNv2, whose network is also told the level. Levels and steps are those of pixels in [0, 1], as published.
+    """
+
+    sigma_begin: float = field(
+        0.0, "train", "sigma_1, the largest noise; 0: the largest distance that two images can have", ge=0
+    )
+    sigma_end: float = field(0.01, "train", "sigma_L, the smallest noise", gt=0)
+    levels: int = field(0, "train", "L, the number of noise levels; 0: so many that neighbours overlap by half", ge=0)
+    conditioning: Literal["embedding", "division", "both"] = field(
+        "both", "train",
+        "how the score depends on sigma: the network is told it (NCSN), its output is divided by it (NCSNv2), or both",
+    )  # fmt: skip
+    dequantize: bool = field(False, "train", "add uniform noise of one grey level to training images")
+
+    network: Literal["unet", "refinenet"] = field("unet", "train", "the network that ddpm has, or the published one")
+    widths: tuple[int, ...] = field(
+        (32, 64), "train", "channels of each resolution, finest first", min_length=1, only_with=UNET
+    )
+    blocks: int = field(1, "train", "residual blocks of each resolution", ge=1, only_with=UNET)
+    patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1, only_with=UNET)
+    dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1, only_with=UNET)
+    width: int = field(128, "train", "channels at full resolution, ngf", ge=1, only_with=REFINENET)
+
+    steps: int = field(1, "sample", "T, Langevin steps at each level", ge=1)
+    step_size: float = field(
+        0.0, "sample", "epsilon: alpha_i = epsilon sigma_i^2 / sigma_L^2; 0: what leaves least excess noise", ge=0
+    )
+    denoise: bool = field(True, "sample", "take away the last level's noise in the end, by one more network call")
+
+    @model_validator(mode="after")
+    def levels_are_a_ladder(self) -> Self:
+        if self.levels == 1:
+            raise ValueError("levels: annealing takes at least 2")
+        if self.step_size >= 2 * self.sigma_end**2:
+            raise ValueError(f"step_size: Langevin steps of {self.step_size:g} diverge; stay below 2 sigma_end^2")
+        return self
+
+    def check(self, data: DataSpec) -> None:
+        if self.largest(data) <= self.sigma_end:
+            raise ValueError(f"sigma_begin: {self.largest(data):g} is not above sigma_end, {self.sigma_end:g}")
+        if self.network == "refinenet" and min(data.shape[1:]) < 4:
+            raise ValueError("network: refinenet takes images of at least 4 pixels a side")
+
+    def largest(self, data: DataSpec) -> float:
+        """sigma_1."""
+        return self.sigma_begin or largest_distance(data.dims)
+
+    def sigmas(self, data: DataSpec) -> list[float]:
+        """All levels."""
+        largest = self.largest(data)
+        return geometric(largest, self.sigma_end, self.levels or number_of_levels(data.dims, largest, self.sigma_end))
+
+    def rate(self, sigmas: Sequence[float]) -> float:
+        """alpha_i / sigma_i^2, the same at all levels."""
+        return self.step_size / self.sigma_end**2 or quietest_rate(sigmas[0] / sigmas[1], self.steps, len(sigmas))
+
+    @property
+    def told(self) -> bool:
+        """Whether the network is told the level."""
+        return self.conditioning != "division"
+
+    @property
+    def divided(self) -> bool:
+        """Whether the network's output is divided by sigma."""
+        return self.conditioning != "embedding"
+
+    def build(self, data: DataSpec, levels: int) -> UNet | RefineNet:
+        """The network."""
+        channels = data.shape[0]
+        if self.network == "unet":
+            names = ("widths", "blocks", "patch", "dropout")
+            options = {name: getattr(self, name) for name in names}
+            return UNet(UNetSpec(channels, channels, num_classes=data.num_classes, **options))
+        rows = (levels if self.told else 1) * max(data.num_classes, 1)
+        return RefineNet(RefineNetSpec(channels, self.width, rows, first_version=self.told))
+
+
+V1: Mapping[str, Any] = {
+    "sigma_begin": 1.0, "levels": 10, "dequantize": True, "ema_decay": 0.0, "denoise": False,
+}  # fmt: skip
+PAPER: Mapping[str, Any] = {
+    "batch_size": 128, "flip": True, "optimizer": "adamw", "annealing": "constant", "warmup": 1, "betas": (0.9, 0.999),
+    "network": "refinenet",
+}  # fmt: skip
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {
+        "widths": (8, 16), "levels": 10, "batch_size": 32, "optimizer": "adamw", "learning_rate": 1e-2,
+    },
+    "small": {},
+    "small-v1": {**V1, "steps": 10},
+    "paper": {**PAPER, **V1, "conditioning": "embedding", "learning_rate": 1e-3, "steps": 100, "step_size": 2e-5},
+    "paper-v2": {
+        **PAPER, "conditioning": "division", "learning_rate": 1e-4, "sigma_begin": 50.0, "levels": 232, "steps": 5,
+        "step_size": 6.2e-6, "denoise": False,
+    },
+}  # fmt: skip
