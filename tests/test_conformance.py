@@ -58,9 +58,9 @@ ORIGINAL = {"network": "original", "schedule": "erase", "prediction": "shift", "
 VARIANTS = {
     "ddpm": [{**ORIGINAL, "objective": "variational", "dense_width": 32}],
     "score": [
-        {"conditioning": "embedding", "network": "refinenet", "width": 4, "dequantize": True, "denoise": False},
-        {"conditioning": "division", "network": "refinenet", "width": 4, "steps": 2},
-        {"conditioning": "division"},
+        {"conditioning": "division", "steps": 2, "denoise": False},
+        {"conditioning": "embedding", "network": "refinenet", "width": 2, "levels": 3, "dequantize": True},
+        {"conditioning": "division", "network": "refinenet", "width": 2, "levels": 3},
     ],
     "gan": [
         {"loss": "non_saturating"},

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-MODELS = ("ddpm", "ldm", "gan", "vae", "flow", "gaussian")
+MODELS = ("ddpm", "ldm", "gan", "vae", "flow", "score", "gaussian")
 FILES = ("samples.npy", "labels.npy")
 FIELDS = ("status", "count", "value", "stderr", "interval")
 """The fields of a measurement that are compared, besides the settings behind it."""

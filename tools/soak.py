@@ -28,7 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 ACTIONS = ("kill9", "enospc", "raise")
-MODELS = ("gaussian", "vae", "gan", "ldm", "ddpm", "flow")
+MODELS = ("gaussian", "vae", "gan", "ldm", "ddpm", "flow", "score")
 TIMES = {"seconds", "device_seconds", "energy", "throughput", "images_per_second"}
 LATER = {"store.begin": 25, "store.written": 25, "store.renamed": 25, "store.folder_written": 3,
          "store.folder_renamed": 3, "checkpoint.begin": 3, "checkpoint.written": 3, "checkpoint.rotated": 3,

@@ -173,13 +173,12 @@ class RefineNet(nn.Module):
         super().__init__()
         width, wide, rows = spec.width, 2 * spec.width, spec.rows
         self.stem = conv(spec.channels, width)
-        self.stages = nn.ModuleList(
-            nn.ModuleList([ResidualBlock(*first), ResidualBlock(first[1], first[1], *first[2:4])])
-            for first in (
-                (width, width, rows, 1, False), (width, wide, rows, 1, True),
-                (wide, wide, rows, 2, True), (wide, wide, rows, 4, True),
-            )
-        )  # fmt: skip
+        self.blocks = nn.ModuleList([
+            ResidualBlock(width, width, rows), ResidualBlock(width, width, rows),
+            ResidualBlock(width, wide, rows, enters=True), ResidualBlock(wide, wide, rows),
+            ResidualBlock(wide, wide, rows, 2, enters=True), ResidualBlock(wide, wide, rows, 2),
+            ResidualBlock(wide, wide, rows, 4, enters=True), ResidualBlock(wide, wide, rows, 4),
+        ])  # fmt: skip
         self.refine = nn.ModuleList([
             RefineBlock((wide,), wide, spec),
             RefineBlock((wide, wide), wide, spec),
@@ -193,10 +192,10 @@ class RefineNet(nn.Module):
         height, width = images.shape[-2:]
         x = self.stem(pad_to_multiple(images, 2))
         maps: list[Tensor] = []
-        for stage in self.stages:
-            for block in stage:
-                x = block(x, row)
-            maps.append(x)
+        for place, block in enumerate(self.blocks):
+            x = block(x, row)
+            if place % 2:
+                maps.append(x)
         refined: list[Tensor] = []
         for refine in self.refine:
             refined = [refine([maps.pop(), *refined], row)]

@@ -103,7 +103,7 @@ PAPER: Mapping[str, Any] = {
 }  # fmt: skip
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
-        "widths": (8, 16), "levels": 10, "batch_size": 32, "optimizer": "adamw", "learning_rate": 1e-2,
+        "widths": (8, 16), "levels": 6, "batch_size": 32, "optimizer": "adamw", "learning_rate": 1e-2,
     },
     "small": {},
     "small-v1": {**V1, "steps": 10},
