@@ -1,0 +1,150 @@
+"""Sparse Transformer: the exact probability of an image's levels, token after token (Child et al. 2019)."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import model_validator
+from torch import Tensor
+from torch.optim import AdamW
+
+from genbench import Batch, Config, DataSpec, Model, Muon, Phase, adamw, field
+from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
+from genbench.schedules import annealed
+from genbench_autoregressive.order import Order
+from genbench_autoregressive.sparse import Pattern
+from genbench_autoregressive.sparse_network import Continuation, SparseNet, SparseSpec
+
+LOGITS = 2**28
+"""How many logits of images are computed at a time when they are scored: a gibibyte."""
+CACHED = 2**30
+"""How many keys and values are kept when samples are drawn: four gibibytes in float32."""
+
+
+class SparseTransformerConfig(Config):
+    """The tokens, the blocks and the optimizer; the defaults are the preset `small`."""
+
+    batch_size: int = field(32, "train", "images per update", ge=1)
+    optimizer: Literal["adamw", "muon"] = field(
+        "muon", "train", "AdamW for all weights, or Muon for the matrices of the blocks"
+    )
+    learning_rate: float = field(3e-3, "train", "peak learning rate of AdamW", gt=0)
+    matrix_learning_rate: float = field(
+        0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
+    )
+    annealing: Literal["cosine", "constant"] = field(
+        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant"
+    )
+    warmup: int = field(0, "train", "steps over which the learning rate rises; 0: the first 2 % of the budget", ge=0)
+    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    weight_decay: float = field(0.0, "train", "weight decay of matrices, decoupled from the gradient", ge=0)
+
+    patch: int = field(2, "train", "side of the squares of pixels that are folded into places", ge=1)
+    token: Literal["place", "value"] = field(
+        "place", "train", "what a token holds: all values of a place, or one value, as published"
+    )
+    width: int = field(64, "train", "channels of a token", ge=4)
+    blocks: int = field(6, "train", "residual blocks: attention, then a feed-forward layer", ge=1)
+    heads: int = field(2, "train", "attention heads", ge=1)
+    hidden: int = field(128, "train", "channels within a feed-forward layer", ge=1)
+    attention: tuple[Pattern, ...] = field(
+        ("strided", "local", "local", "local"),
+        "train",
+        "what the blocks' attention sees, in turn: the column above, the last row of tokens, or all before",
+        min_length=1,
+    )
+    head: int = field(
+        128,
+        "train",
+        "features from which the values within a token are predicted",
+        ge=1,
+        only_with={"token": ["place"]},
+    )
+    dropout: float = field(0.0, "train", "dropout at the end of each residual branch", ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def heads_divide_queries_and_values(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"heads: {self.heads} heads need a width that {2 * self.heads} divides, not {self.width}")
+        return self
+
+    def spec(self, order: Order, num_classes: int) -> SparseSpec:
+        """The network that these settings describe."""
+        return SparseSpec(
+            held=order.groups if self.token == "place" else 1, width=self.width, blocks=self.blocks, heads=self.heads,
+            hidden=self.hidden, patterns=self.attention, head=self.head, dropout=self.dropout, num_classes=num_classes,
+        )  # fmt: skip
+
+
+class SparseTransformer(Model):
+    """A transformer that predicts each level from those before it, by attention to a row and to a column of them."""
+
+    name = "sparse_transformer"
+    Config = SparseTransformerConfig
+    config: SparseTransformerConfig
+    conditional = True
+    discrete = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"width": 16, "blocks": 2, "hidden": 32, "head": 16},
+        "small": {},
+        "paper": {
+            "patch": 1, "token": "value", "width": 256, "blocks": 128, "heads": 2, "hidden": 512, "dropout": 0.25,
+            "optimizer": "adamw", "batch_size": 16, "learning_rate": 3.5e-4, "betas": (0.9, 0.999), "warmup": 5000,
+            "weight_decay": 0.01, "ema_decay": 0.999,
+        },
+    }  # fmt: skip
+
+    def __init__(self, data: DataSpec, config: SparseTransformerConfig) -> None:
+        super().__init__(data, config)
+        self.order = Order(data.shape, config.patch)
+        self.net = SparseNet(self.order, config.spec(self.order, data.num_classes))
+
+    @property
+    def nfe(self) -> int:
+        """One evaluation a token, each of what is new since the one before."""
+        return self.net.tokens
+
+    def phases(self) -> list[Phase]:
+        config, net = self.config, self.net
+        weights = [p for p in net.parameters() if p.dim() > 1]
+        if config.optimizer == "muon":
+            rate = config.matrix_learning_rate
+            optimizer: AdamW = Muon(
+                weights, config.learning_rate, rate, config.betas, config.weight_decay, others=net.tables()
+            )
+        else:
+            optimizer = adamw(weights, config.learning_rate, config.betas, config.weight_decay)
+        vectors = [p for p in net.parameters() if p.dim() == 1]
+        optimizer.add_param_group({"params": vectors, "lr": config.learning_rate, "weight_decay": 0.0})
+        schedule = annealed(config.annealing, config.warmup)
+        return [Phase("train", net, optimizer, schedule=schedule, clip=1.0, warmup=config.warmup)]
+
+    def loss(self, phase: str, batch: Batch) -> Tensor:
+        return bits_per_dim(self.nats(batch.images, batch.labels), self.data.dims, discrete=True).mean()
+
+    def nats(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """log P, nats per image (B,), of images that fit into memory together."""
+        levels = self.order.fold(to_uint8(images))
+        return self.order.log_prob(self.net(levels, labels), levels)
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log P of the levels of images (B, C, H, W), nats per image (B,)."""
+        parts = pieces(len(images), LOGITS // (LEVELS * self.data.dims))
+        return torch.cat([self.nats(images[part], None if labels is None else labels[part]) for part in parts])
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        uniform = torch.rand(n, *self.order.size, self.order.groups, device=self.net.start.device)
+        drawn = []
+        for part in pieces(n, CACHED // sum(block.attention.cached for block in self.net.blocks)):
+            continuation = Continuation(self.net, None if labels is None else labels[part])
+
+            def report(share: float, done: int = part.start, count: int = len(uniform[part])) -> None:
+                self.report((done + share * count) / n)
+
+            drawn.append(self.order.generate(uniform[part], continuation.draw, report))
+        return to_float(torch.cat(drawn))
+
+
+def pieces(count: int, most: int) -> list[slice]:
+    """Slices of `count` images, of at most `most` each, but at least one."""
+    return [slice(start, start + max(most, 1)) for start in range(0, count, max(most, 1))]
