@@ -16,13 +16,13 @@ from genbench_autoregressive.sparse import SparseAttention
 from genbench_autoregressive.sparse_network import Continuation
 from genbench_autoregressive.sparse_transformer import SparseTransformer
 
-VALUES = {"patch": 1, "token": "value"}
+VALUES = {"patch": 1, "tokens": "values"}
 LAYOUTS = [
     ((3, 4, 4), VALUES),
     ((1, 6, 4), {}),
     ((3, 3, 4), {"patch": 1}),
     ((2, 3, 5), {}),
-    ((1, 3, 5), {"token": "value"}),
+    ((1, 3, 5), {"tokens": "values"}),
 ]
 each_layout = pytest.mark.parametrize(("shape", "change"), LAYOUTS, ids=str)
 each_pattern = pytest.mark.parametrize("pattern", ["local", "strided", "full"])
@@ -81,11 +81,9 @@ def dependence(model, levels):
     """
     net = model.net
     gate = torch.ones(net.tokens, net.held, dtype=torch.float64, requires_grad=True)
-    hooks = [net.values.table.register_forward_hook(lambda _, __, e: e * gate[: e.shape[1], : e.shape[2], None])]
+    hooks = [net.values.register_forward_hook(lambda _, __, e: e * gate[: e.shape[1], : e.shape[2], None])]
     if net.held > 1:
-        hooks += [
-            net.head.known.table.register_forward_hook(lambda _, __, e: e * gate[: e.shape[1], : e.shape[2], None])
-        ]
+        hooks += [net.head.known.register_forward_hook(lambda _, __, e: e * gate[: e.shape[1], : e.shape[2], None])]
     logits = net(levels).flatten(1, 3)[0] @ torch.randn(LEVELS, dtype=torch.float64)
     rows = [torch.autograd.grad(logit, gate, retain_graph=True)[0].flatten() for logit in logits]
     for hook in hooks:
@@ -215,14 +213,14 @@ def test_weights_start_as_in_the_paper():
     for layer, scale in ((block.attention.qkv, 1), (block.widen, 1), (block.attention.out, 8), (block.narrow, 8)):
         wanted = 0.125 / layer.in_features / scale
         assert layer.weight.var().item() == pytest.approx(wanted, rel=0.05) and not layer.bias.any()
-    assert not model.net.head.read.weight.any()
+    assert not model.net.head.levels.table.any()
 
 
 @pytest.mark.slow
 def test_the_published_network_trains_and_samples():
     torch.manual_seed(0)
     model = paper((3, 4, 4))
-    model.net.head.read.weight.data += 0.01 * torch.randn_like(model.net.head.read.weight)
+    model.net.head.levels.table.data += 0.01 * torch.randn_like(model.net.head.levels.table)
     (phase,) = model.phases()
     model.loss("train", Batch(images((3, 4, 4), 1))).backward()
     for name, parameter in phase.module.named_parameters():

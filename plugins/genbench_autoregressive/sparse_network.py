@@ -1,5 +1,6 @@
 """The network of the Sparse Transformer: levels as tokens, the blocks, and the levels of the next token."""
 
+import math
 from dataclasses import dataclass
 from functools import reduce
 
@@ -14,85 +15,122 @@ from genbench_autoregressive.sparse import Pattern, SparseAttention, SparseBlock
 
 EMBEDDING_STD = 0.01
 """Of embeddings at first."""
+MAP_STD = 0.1
+"""Of the part of an embedding that is a linear map of waves, per wave."""
 
 
 @dataclass(frozen=True)
 class SparseSpec:
     """The settings of a `SparseNet`.
 
-    A token holds `held` successive sub-pixels of a place: one of them, or all. The blocks' attention has the `patterns`
-    in turn. `head` is the number of features from which the levels within a token are predicted, if it holds several.
+    A token holds `held` successive sub-pixels of a place: one of them, or all. The blocks' `attention` has these
+    patterns in turn. If a token holds several levels, they are predicted from `head` features; `waves`: see `Levels`.
     """
 
     held: int
+    num_classes: int
     width: int
     blocks: int
     heads: int
     hidden: int
-    patterns: tuple[Pattern, ...]
-    head: int = 0
-    dropout: float = 0.0
-    num_classes: int = 0
+    attention: tuple[Pattern, ...]
+    head: int
+    waves: int
+    dropout: float
+
+
+def waves(count: int) -> Tensor:
+    """x = -1 to 1 for the levels, and `count` sines and cosines of it from two periods up: (256, 1 + 2 count)."""
+    x = torch.linspace(-1, 1, LEVELS)[:, None]
+    angles = x * math.pi * 2.0 ** torch.arange(-1, count - 1)
+    return torch.cat([x, angles.sin(), angles.cos()], dim=1)
+
+
+class Levels(nn.Module):
+    """A learned vector for each level of each of `held` sub-pixels, (held * 256, channels).
+
+    It is the sum of a row of a table and a linear map of the level's `waves`. The map is what similar levels share; by
+    a table alone, which is what is left with 0 waves, each level is learned from the few pixels that have it.
+    """
+
+    waves: Tensor
+
+    def __init__(self, held: int, channels: int, count: int, table_std: float, map_std: float) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table_std * torch.randn(held * LEVELS, channels))
+        self.map = nn.Parameter(map_std * torch.randn(held, 1 + 2 * count, channels)) if count else None
+        self.register_buffer("waves", waves(count), persistent=False)
+
+    def forward(self) -> Tensor:
+        return self.table if self.map is None else self.table + (self.waves @ self.map).flatten(0, 1)
 
 
 class Values(nn.Module):
-    """The sum of embeddings of the levels (..., n) of the first n sub-pixels in a token, each with its own table."""
+    """Embeddings (..., n, channels) of the levels (..., n) of a token's successive sub-pixels, each with its own."""
 
-    def __init__(self, held: int, channels: int) -> None:
+    def __init__(self, held: int, channels: int, waves: int) -> None:
         super().__init__()
-        self.table = nn.Embedding(held * LEVELS, channels)
-        nn.init.normal_(self.table.weight, std=EMBEDDING_STD)
+        self.levels = Levels(held, channels, waves, EMBEDDING_STD, MAP_STD)
 
-    def each(self, levels: Tensor) -> Tensor:
-        """The embeddings before they are summed, (..., n, channels)."""
-        tables = torch.arange(0, LEVELS * levels.shape[-1], LEVELS, device=levels.device)
-        embedded: Tensor = self.table(levels + tables)
-        return embedded
-
-    def forward(self, levels: Tensor) -> Tensor:
-        return self.each(levels).sum(-2)
+    def forward(self, levels: Tensor, first: int = 0) -> Tensor:
+        """Those of sub-pixels `first`, `first` + 1 and so on."""
+        places = torch.arange(first, first + levels.shape[-1], device=levels.device)
+        return F.embedding(levels + LEVELS * places, self.levels())
 
 
 class NextValue(nn.Module):
-    """Logits (..., 256) of the one level that a token holds; they start at zero."""
+    """Logits (..., 1, 256) of the one level that a token holds, from features (..., channels); zero at first."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, waves: int) -> None:
         super().__init__()
-        self.read = nn.Linear(channels, LEVELS, bias=False)
-        nn.init.zeros_(self.read.weight)
+        self.levels = Levels(1, channels, waves, 0.0, 0.0)
 
     def forward(self, features: Tensor, levels: Tensor) -> Tensor:
-        logits: Tensor = self.read(features)
-        return logits[..., None, :]
+        return self.read(features)[..., None, :]
 
-    def step(self, features: Tensor, known: Tensor) -> Tensor:
-        logits: Tensor = self.read(features)
-        return logits
+    def read(self, hidden: Tensor) -> Tensor:
+        """Logits (..., 256) of hidden features (..., channels)."""
+        return F.linear(hidden, self.levels())
+
+    def begin(self, features: Tensor) -> Tensor:
+        """What `predict` reads before any level of the token is known, (B, hidden)."""
+        return features
+
+    def predict(self, hidden: Tensor, place: int) -> Tensor:
+        """Logits (B, 256) of the level at `place` within the token."""
+        return self.read(hidden)
+
+    def learn(self, hidden: Tensor, place: int, levels: Tensor) -> Tensor:
+        """What `predict` reads once the levels (B,) at `place` are known too."""
+        return hidden
 
 
 class NextValues(NextValue):
-    """Logits (..., held, 256) of the levels that a token holds, each given those before it; they start at zero.
+    """Logits (..., held, 256) of the levels that a token holds, each given those before it; zero at first.
 
-    Level k is read from f(W h + c_k + sum_{j<k} E_j[x_j]) by the same layer for all k: a NADE (Larochelle & Murray
-    2011) that is conditioned on the features h (..., channels) of the tokens before.
+    Level k is read, by one layer for all k, from f(W h + c_k + sum_{j<k} E_j[x_j]): a NADE (Larochelle & Murray 2011)
+    that is conditioned on the features h (..., channels) of the tokens before.
     """
 
-    def __init__(self, channels: int, held: int, hidden: int) -> None:
-        super().__init__(hidden)
+    def __init__(self, channels: int, held: int, hidden: int, waves: int) -> None:
+        super().__init__(hidden, waves)
         self.features = nn.Linear(channels, hidden)
-        self.known = Values(held - 1, hidden)
-        self.place = nn.Parameter(torch.zeros(held, hidden))
+        self.places = nn.Parameter(torch.zeros(held, hidden))
+        self.known = Values(held - 1, hidden, waves)
 
     def forward(self, features: Tensor, levels: Tensor) -> Tensor:
-        known = F.pad(self.known.each(levels[..., :-1]).cumsum(-2), (0, 0, 1, 0))
-        logits: Tensor = self.read(gelu(self.features(features)[..., None, :] + self.place + known))
-        return logits
+        known = F.pad(self.known(levels[..., :-1]).cumsum(-2), (0, 0, 1, 0))
+        return self.read(gelu(self.features(features)[..., None, :] + known + self.places))
 
-    def step(self, features: Tensor, known: Tensor) -> Tensor:
-        """Logits (B, 256) of the level after the `known` ones (B, k) of a token with features (B, channels)."""
-        hidden = self.features(features) + self.place[known.shape[-1]] + self.known(known)
-        logits: Tensor = self.read(gelu(hidden))
-        return logits
+    def begin(self, features: Tensor) -> Tensor:
+        hidden: Tensor = self.features(features)
+        return hidden
+
+    def predict(self, hidden: Tensor, place: int) -> Tensor:
+        return self.read(gelu(hidden + self.places[place]))
+
+    def learn(self, hidden: Tensor, place: int, levels: Tensor) -> Tensor:
+        return hidden + self.known(levels[:, None], place)[:, 0]
 
 
 class SparseNet(nn.Module):
@@ -107,7 +145,7 @@ class SparseNet(nn.Module):
         super().__init__()
         (rows, columns), parts, width = order.size, order.groups // spec.held, spec.width
         self.order, self.held, self.tokens = order, spec.held, rows * columns * parts
-        self.values = Values(spec.held, width)
+        self.values = Values(spec.held, width, spec.waves)
         sizes = [(rows, 1, 1), (1, columns, 1), (1, 1, parts)][: 3 if parts > 1 else 2]
         self.axes = nn.ParameterList()
         for size in sizes:
@@ -116,15 +154,18 @@ class SparseNet(nn.Module):
         self.label = LabelEmbedding(spec.num_classes, width)
         self.blocks = nn.ModuleList()
         for index in range(spec.blocks):
-            pattern = spec.patterns[index % len(spec.patterns)]
+            pattern = spec.attention[index % len(spec.attention)]
             attention = SparseAttention(width, spec.heads, pattern, columns * parts, self.tokens)
             self.blocks.append(SparseBlock(attention, width, spec.hidden, spec.blocks, spec.dropout))
         self.norm = nn.LayerNorm(width)
-        self.head = NextValues(width, spec.held, spec.head) if spec.held > 1 else NextValue(width)
+        if spec.held > 1:
+            self.head: NextValue = NextValues(width, spec.held, spec.head, spec.waves)
+        else:
+            self.head = NextValue(width, spec.waves)
 
     def forward(self, levels: Tensor, labels: Tensor | None = None) -> Tensor:
         held = self.holding(levels)
-        known = self.values(held[:, :-1]) + self.positions()[:-1]
+        known = self.values(held[:, :-1]).sum(2) + self.positions()[:-1]
         tokens = torch.cat([self.start.expand(len(levels), 1, -1), known], dim=1)
         tokens = tokens + self.label(tokens[:, 0], labels)[:, None]
         for block in self.blocks:
@@ -161,11 +202,13 @@ class Continuation:
         """Logits (B, 256) at a `place`, given the levels before it in folded ones (B, h, w, G); call it in order."""
         row, column, group = place
         index = (row * levels.shape[2] + column) * levels.shape[3] + group
-        token, done = divmod(index, self.net.held)
-        held = self.net.holding(levels)
-        if done == 0:
-            self.features = self.next(held, token)
-        return self.net.head.step(self.features, held[:, token, :done])
+        token, within = divmod(index, self.net.held)
+        held, head = self.net.holding(levels), self.net.head
+        if within == 0:
+            self.hidden = head.begin(self.next(held, token))
+        else:
+            self.hidden = head.learn(self.hidden, within - 1, held[:, token, within - 1])
+        return head.predict(self.hidden, within)
 
     def draw(self, levels: Tensor, place: Place, uniform: Tensor) -> Tensor:
         """A draw of the level at `place`, int64 (B,): see `Order.generate`."""
@@ -177,7 +220,7 @@ class Continuation:
         if token == 0:
             last = net.start.expand(len(held), -1)
         else:
-            last = net.values(held[:, token - 1]) + self.positions[token - 1]
+            last = net.values(held[:, token - 1]).sum(1) + self.positions[token - 1]
         last = (last + net.label(last, self.labels))[:, None]
         for block, cache in zip(net.blocks, self.caches):
             last = block(last, cache)

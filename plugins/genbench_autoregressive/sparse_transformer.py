@@ -15,6 +15,8 @@ from genbench_autoregressive.order import Order
 from genbench_autoregressive.sparse import Pattern
 from genbench_autoregressive.sparse_network import Continuation, SparseNet, SparseSpec
 
+NETWORK = ("width", "blocks", "heads", "hidden", "attention", "head", "waves", "dropout")
+"""The options that a `SparseSpec` takes as they are."""
 LOGITS = 2**28
 """How many logits of images are computed at a time when they are scored: a gibibyte."""
 CACHED = 2**30
@@ -40,8 +42,8 @@ class SparseTransformerConfig(Config):
     weight_decay: float = field(0.0, "train", "weight decay of matrices, decoupled from the gradient", ge=0)
 
     patch: int = field(2, "train", "side of the squares of pixels that are folded into places", ge=1)
-    token: Literal["place", "value"] = field(
-        "place", "train", "what a token holds: all values of a place, or one value, as published"
+    tokens: Literal["places", "values"] = field(
+        "places", "train", "what the tokens are: places with all their values, or single values, as published"
     )
     width: int = field(64, "train", "channels of a token", ge=4)
     blocks: int = field(6, "train", "residual blocks: attention, then a feed-forward layer", ge=1)
@@ -58,7 +60,13 @@ class SparseTransformerConfig(Config):
         "train",
         "features from which the values within a token are predicted",
         ge=1,
-        only_with={"token": ["place"]},
+        only_with={"tokens": ["places"]},
+    )
+    waves: int = field(
+        6,
+        "train",
+        "waves of a level, on which its embedding and logit depend beside a free table; 0 as published",
+        ge=0,
     )
     dropout: float = field(0.0, "train", "dropout at the end of each residual branch", ge=0, lt=1)
 
@@ -70,10 +78,8 @@ class SparseTransformerConfig(Config):
 
     def spec(self, order: Order, num_classes: int) -> SparseSpec:
         """The network that these settings describe."""
-        return SparseSpec(
-            held=order.groups if self.token == "place" else 1, width=self.width, blocks=self.blocks, heads=self.heads,
-            hidden=self.hidden, patterns=self.attention, head=self.head, dropout=self.dropout, num_classes=num_classes,
-        )  # fmt: skip
+        held = order.groups if self.tokens == "places" else 1
+        return SparseSpec(held, num_classes, **{name: getattr(self, name) for name in NETWORK})
 
 
 class SparseTransformer(Model):
@@ -88,9 +94,9 @@ class SparseTransformer(Model):
         "tiny": {"width": 16, "blocks": 2, "hidden": 32, "head": 16},
         "small": {},
         "paper": {
-            "patch": 1, "token": "value", "width": 256, "blocks": 128, "heads": 2, "hidden": 512, "dropout": 0.25,
-            "optimizer": "adamw", "batch_size": 16, "learning_rate": 3.5e-4, "betas": (0.9, 0.999), "warmup": 5000,
-            "weight_decay": 0.01, "ema_decay": 0.999,
+            "patch": 1, "tokens": "values", "width": 256, "blocks": 128, "heads": 2, "hidden": 512, "waves": 0,
+            "dropout": 0.25, "optimizer": "adamw", "batch_size": 16, "learning_rate": 3.5e-4, "betas": (0.9, 0.999),
+            "warmup": 5000, "weight_decay": 0.01, "ema_decay": 0.999,
         },
     }  # fmt: skip
 
