@@ -42,6 +42,7 @@ def tiny(name, **config):
         ("ebm", {"network"}),
         ("flow", {"levels.0", "levels.1", "levels.2"}),
         ("gaussian", set()),
+        ("sparse_transformer", {"net"}),
     ],
 )
 def test_the_networks_that_do_the_work_are_compiled(name, found):

@@ -84,6 +84,7 @@ VARIANTS = {
         VARIATIONAL,
         {"mixing": "conv", "coupling": "affine", **VARIATIONAL},
     ],
+    "sparse_transformer": [{"attention": ("full",), "optimizer": "adamw"}, {"tokens": "values", "waves": 0}],
 }
 
 
@@ -117,6 +118,7 @@ def test_shipped_models_with_other_options(name, change):
         ("flow", "affine"),
         ("score", "small"),
         ("score", "small-v1"),
+        ("sparse_transformer", "small"),
     ],
 )
 def test_larger_presets(name, preset):
@@ -129,6 +131,7 @@ COLOUR = {
     "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],
     "vae": [{}, {"likelihood": "gaussian"}],
     "flow": [{}, {"mixing": "conv", "coupling": "affine", "front": "linear", "levels": 3}, VARIATIONAL],
+    "sparse_transformer": [{}],
 }
 
 

@@ -1,6 +1,5 @@
 """The network of the Sparse Transformer: levels as tokens, the blocks, and the levels of the next token."""
 
-import math
 from dataclasses import dataclass
 from functools import reduce
 
@@ -10,6 +9,7 @@ from torch.nn import functional as F
 
 from genbench.embeddings import LabelEmbedding
 from genbench.images import LEVELS
+from genbench_autoregressive.levels import Levels
 from genbench_autoregressive.order import Order, Place, categorical
 from genbench_autoregressive.sparse import Pattern, SparseAttention, SparseBlock, gelu
 
@@ -39,32 +39,6 @@ class SparseSpec:
     dropout: float
 
 
-def waves(count: int) -> Tensor:
-    """x = -1 to 1 for the levels, and `count` sines and cosines of it from two periods up: (256, 1 + 2 count)."""
-    x = torch.linspace(-1, 1, LEVELS)[:, None]
-    angles = x * math.pi * 2.0 ** torch.arange(-1, count - 1)
-    return torch.cat([x, angles.sin(), angles.cos()], dim=1)
-
-
-class Levels(nn.Module):
-    """A learned vector for each level of each of `held` sub-pixels, (held * 256, channels).
-
-    It is the sum of a row of a table and a linear map of the level's `waves`. The map is what similar levels share; by
-    a table alone, which is what is left with 0 waves, each level is learned from the few pixels that have it.
-    """
-
-    waves: Tensor
-
-    def __init__(self, held: int, channels: int, count: int, table_std: float, map_std: float) -> None:
-        super().__init__()
-        self.table = nn.Parameter(table_std * torch.randn(held * LEVELS, channels))
-        self.map = nn.Parameter(map_std * torch.randn(held, 1 + 2 * count, channels)) if count else None
-        self.register_buffer("waves", waves(count), persistent=False)
-
-    def forward(self) -> Tensor:
-        return self.table if self.map is None else self.table + (self.waves @ self.map).flatten(0, 1)
-
-
 class Values(nn.Module):
     """Embeddings (..., n, channels) of the levels (..., n) of a token's successive sub-pixels, each with its own."""
 
@@ -74,8 +48,9 @@ class Values(nn.Module):
 
     def forward(self, levels: Tensor, first: int = 0) -> Tensor:
         """Those of sub-pixels `first`, `first` + 1 and so on."""
-        places = torch.arange(first, first + levels.shape[-1], device=levels.device)
-        return F.embedding(levels + LEVELS * places, self.levels())
+        count = levels.shape[-1]
+        tables = self.levels(slice(first, first + count)).flatten(0, 1)
+        return F.embedding(levels + LEVELS * torch.arange(count, device=levels.device), tables)
 
 
 class NextValue(nn.Module):
@@ -90,7 +65,7 @@ class NextValue(nn.Module):
 
     def read(self, hidden: Tensor) -> Tensor:
         """Logits (..., 256) of hidden features (..., channels)."""
-        return F.linear(hidden, self.levels())
+        return F.linear(hidden, self.levels()[0])
 
     def begin(self, features: Tensor) -> Tensor:
         """What `predict` reads before any level of the token is known, (B, hidden)."""

@@ -91,7 +91,7 @@ class SparseTransformer(Model):
     conditional = True
     discrete = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 16, "blocks": 2, "hidden": 32, "head": 16},
+        "tiny": {"width": 16, "blocks": 2, "hidden": 32, "head": 16, "waves": 2},
         "small": {},
         "paper": {
             "patch": 1, "tokens": "values", "width": 256, "blocks": 128, "heads": 2, "hidden": 512, "waves": 0,
