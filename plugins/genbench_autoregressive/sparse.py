@@ -51,64 +51,64 @@ class SparseAttention(nn.Module):
     def __init__(self, channels: int, heads: int, pattern: Pattern, stride: int, tokens: int) -> None:
         super().__init__()
         self.heads, self.pattern, self.stride, self.tokens = heads, pattern, stride, tokens
-        self.half = channels // 2
-        self.qkv = nn.Linear(channels, 2 * channels)
+        self.parts = [channels // 2, channels // 2, channels]
+        self.qkv = nn.Linear(channels, sum(self.parts))
         self.out = nn.Linear(channels, channels)
         self.register_buffer("band", band(tokens // stride, stride, heads), persistent=False)
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        qkv = self.qkv(tokens)
-        if cache is not None:
-            return self.step(qkv, cache)
-        mix = {"local": self.local, "strided": self.strided, "full": self.full}[self.pattern]
-        out: Tensor = self.out(mix(*qkv.split((self.half, self.half, 2 * self.half), dim=2)))
-        return out
-
-    @property
-    def cached(self) -> int:
-        """Numbers that are kept for each sequence while tokens come one at a time."""
-        return self.cache().slots * 3 * self.half
-
-    def cache(self) -> Cache:
-        """An empty one for a sequence of tokens."""
-        return Cache(self.pattern, self.stride, self.tokens)
-
-    def step(self, qkv: Tensor, cache: Cache) -> Tensor:
-        """The attention of one more token, (B, 1, 2 channels), to those in the cache."""
         query, key, value = (
-            part.unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for part in qkv.split((self.half, self.half, 2 * self.half), dim=2)
+            part.view(*part.shape[:2], self.heads, part.shape[2] // self.heads)
+            for part in torch.split(self.qkv(tokens), self.parts, dim=2)
         )
-        keys, values = cache.extend(torch.cat([key, value], dim=3)).split((key.shape[3], value.shape[3]), dim=3)
-        out: Tensor = self.out(F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2))
+        if cache is not None:
+            mixed = self.step(query, key, value, cache)
+        elif self.pattern == "local":
+            mixed = self.local(query, key, value)
+        elif self.pattern == "strided":
+            mixed = self.strided(query, key, value)
+        else:
+            mixed = attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
+        out: Tensor = self.out(mixed.reshape(tokens.shape))
         return out
 
     def local(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Each row's tokens against those of their own and of the previous row, masked to the band."""
 
         def rows(x: Tensor) -> Tensor:
-            return x.unflatten(1, (-1, self.stride)).unflatten(3, (self.heads, -1)).transpose(2, 3)
+            """(B, T, heads, c) as (B, rows, heads, stride, c)."""
+            return x.view(len(x), -1, self.stride, *x.shape[2:]).transpose(2, 3)
 
         def two_rows(x: Tensor) -> Tensor:
             own = rows(x)
             return torch.cat([F.pad(own[:, :-1], (0, 0) * 3 + (1, 0)), own], dim=3).flatten(1, 2)
 
         mixed = attend(rows(query).flatten(1, 2), two_rows(key), two_rows(value), mask=self.band)
-        return mixed.unflatten(1, (-1, self.heads)).transpose(2, 3).flatten(3).flatten(1, 2)
+        return mixed.view(len(mixed), -1, self.heads, *mixed.shape[2:]).transpose(2, 3)
 
     def strided(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Each column's tokens among themselves."""
 
         def columns(x: Tensor) -> Tensor:
-            return x.unflatten(1, (-1, self.stride)).unflatten(3, (self.heads, -1)).permute(0, 2, 3, 1, 4).flatten(1, 2)
+            """(B, T, heads, c) as (B, stride x heads, rows, c)."""
+            return x.view(len(x), -1, self.stride, *x.shape[2:]).permute(0, 2, 3, 1, 4).flatten(1, 2)
 
-        mixed = attend(columns(query), columns(key), columns(value))
-        return mixed.unflatten(1, (-1, self.heads)).permute(0, 3, 1, 2, 4).flatten(3).flatten(1, 2)
+        return attend(columns(query), columns(key), columns(value)).transpose(1, 2)
 
-    def full(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """All tokens among themselves."""
-        heads = (x.unflatten(2, (self.heads, -1)).transpose(1, 2) for x in (query, key, value))
-        return attend(*heads).transpose(1, 2).flatten(2)
+    def step(self, query: Tensor, key: Tensor, value: Tensor, cache: Cache) -> Tensor:
+        """The attention of one more token, each (B, 1, heads, c), to those in the cache."""
+        known = cache.extend(torch.cat([key, value], dim=3).transpose(1, 2))
+        keys, values = torch.split(known, [key.shape[3], value.shape[3]], dim=3)
+        return F.scaled_dot_product_attention(query.transpose(1, 2), keys, values)
+
+    @property
+    def cached(self) -> int:
+        """Numbers that are kept for each sequence while tokens come one at a time."""
+        return self.cache().slots * sum(self.parts[1:])
+
+    def cache(self) -> Cache:
+        """An empty one for a sequence of tokens."""
+        return Cache(self.pattern, self.stride, self.tokens)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:

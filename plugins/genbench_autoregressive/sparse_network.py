@@ -95,7 +95,8 @@ class NextValues(NextValue):
 
     def forward(self, features: Tensor, levels: Tensor) -> Tensor:
         known = F.pad(self.known(levels[..., :-1]).cumsum(-2), (0, 0, 1, 0))
-        return self.read(gelu(self.features(features)[..., None, :] + known + self.places))
+        hidden = self.begin(features)[..., None, :] + known
+        return self.read(gelu(hidden + self.places))
 
     def begin(self, features: Tensor) -> Tensor:
         hidden: Tensor = self.features(features)
@@ -105,7 +106,8 @@ class NextValues(NextValue):
         return self.read(gelu(hidden + self.places[place]))
 
     def learn(self, hidden: Tensor, place: int, levels: Tensor) -> Tensor:
-        return hidden + self.known(levels[:, None], place)[:, 0]
+        known: Tensor = self.known(levels[:, None], place)
+        return hidden + known[:, 0]
 
 
 class SparseNet(nn.Module):
@@ -148,10 +150,9 @@ class SparseNet(nn.Module):
         logits: Tensor = self.head(self.norm(tokens), held)
         return logits.view(*levels.shape, LEVELS)
 
-    def tables(self) -> list[nn.Parameter]:
-        """The embeddings and the last layer, whose rows or columns are levels, places and classes."""
-        owners = [self.values, self.axes, self.label, self.head]
-        return [self.start, *(p for owner in owners for p in owner.parameters())]
+    def attention(self) -> list[SparseAttention]:
+        """That of each block."""
+        return [module for module in self.blocks.modules() if isinstance(module, SparseAttention)]
 
     def holding(self, levels: Tensor) -> Tensor:
         """Folded levels by the tokens that hold them, (B, T, held)."""
@@ -159,7 +160,8 @@ class SparseNet(nn.Module):
 
     def positions(self) -> Tensor:
         """The embeddings of all tokens' places, (T, channels)."""
-        return reduce(torch.add, self.axes).flatten(0, -2)
+        embedded: Tensor = reduce(torch.add, self.axes)
+        return embedded.flatten(0, -2)
 
 
 class Continuation:
@@ -170,7 +172,7 @@ class Continuation:
 
     def __init__(self, net: SparseNet, labels: Tensor | None = None) -> None:
         self.net, self.labels = net, labels
-        self.caches = [block.attention.cache() for block in net.blocks]
+        self.caches = [attention.cache() for attention in net.attention()]
         self.positions = net.positions()
 
     def logits(self, levels: Tensor, place: Place) -> Tensor:

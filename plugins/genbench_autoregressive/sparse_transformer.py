@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import model_validator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from genbench import Batch, Config, DataSpec, Model, Muon, Phase, adamw, field
@@ -112,16 +112,15 @@ class SparseTransformer(Model):
 
     def phases(self) -> list[Phase]:
         config, net = self.config, self.net
-        weights = [p for p in net.parameters() if p.dim() > 1]
+        weights, rate = [p for p in net.parameters() if p.dim() > 1], config.learning_rate
         if config.optimizer == "muon":
-            rate = config.matrix_learning_rate
-            optimizer: AdamW = Muon(
-                weights, config.learning_rate, rate, config.betas, config.weight_decay, others=net.tables()
-            )
+            others = [p for m in net.modules() if not isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
+            options = config.matrix_learning_rate, config.betas, config.weight_decay
+            optimizer: AdamW = Muon(weights, rate, *options, others=others)
         else:
-            optimizer = adamw(weights, config.learning_rate, config.betas, config.weight_decay)
+            optimizer = adamw(weights, rate, config.betas, config.weight_decay)
         vectors = [p for p in net.parameters() if p.dim() == 1]
-        optimizer.add_param_group({"params": vectors, "lr": config.learning_rate, "weight_decay": 0.0})
+        optimizer.add_param_group({"params": vectors, "lr": rate, "weight_decay": 0.0})
         schedule = annealed(config.annealing, config.warmup)
         return [Phase("train", net, optimizer, schedule=schedule, clip=1.0, warmup=config.warmup)]
 
@@ -141,7 +140,7 @@ class SparseTransformer(Model):
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         uniform = torch.rand(n, *self.order.size, self.order.groups, device=self.net.start.device)
         drawn = []
-        for part in pieces(n, CACHED // sum(block.attention.cached for block in self.net.blocks)):
+        for part in pieces(n, CACHED // sum(attention.cached for attention in self.net.attention())):
             continuation = Continuation(self.net, None if labels is None else labels[part])
 
             def report(share: float, done: int = part.start, count: int = len(uniform[part])) -> None:
