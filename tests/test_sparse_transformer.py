@@ -11,6 +11,7 @@ from genbench import Batch, DataSpec
 from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
 from genbench.metering.flops import FlopCounter
 from genbench_autoregressive import sparse_transformer
+from genbench_autoregressive.levels import Levels
 from genbench_autoregressive.order import categorical
 from genbench_autoregressive.sparse import SparseAttention
 from genbench_autoregressive.sparse_network import Continuation
@@ -227,3 +228,19 @@ def test_the_published_network_trains_and_samples():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
     with torch.inference_mode():
         assert model.eval().sample(1).shape == (1, 3, 4, 4)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_similar_levels_learn_from_each_other_by_their_waves(count):
+    """A step that moves the vector of level 100 of the second sub-pixel moves that of 102 too, if there are waves."""
+    torch.manual_seed(0)
+    levels = Levels(3, 4, count, 0.1, 0.1).double()
+    before = levels().detach().clone()
+    levels()[1, 100].sum().backward()
+    with torch.no_grad():
+        for parameter in levels.parameters():
+            parameter += parameter.grad
+        moved = (levels() - before).sum(-1)
+    assert not moved[[0, 2]].any()
+    assert moved[1].argmax() == 100 and (moved[1, 102] > 0.5 * moved[1, 100]) == (count > 0)
+    assert (moved[1].count_nonzero() > 200) == (count > 0)
