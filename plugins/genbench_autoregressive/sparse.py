@@ -15,7 +15,7 @@ from genbench.devices import for_attention
 Pattern = Literal["local", "strided", "full"]
 """What a token attends to: itself and the `stride` - 1 before it, each `stride`-th before it, or all before it."""
 SMALL = 0.125
-"""Weights start with variance 0.125 / inputs, section 5 of the paper."""
+"""Weights start with variance 0.125 / inputs (Child et al. 2019, section 6, as the authors' later code has it)."""
 
 
 class Cache:
@@ -43,7 +43,7 @@ class SparseAttention(nn.Module):
 
     Rows of tokens make the patterns dense: a column of the rows is what a strided token sees, and a token's band lies
     in its own row and the one before. So T * stride or T * T / stride scores are computed, not T * T. Source: Child et
-    al. 2019, sections 4.3 and 5.
+    al. 2019, section 4.3.
     """
 
     band: Tensor
@@ -129,7 +129,7 @@ class SparseBlock(nn.Module):
     """Attention and a feed-forward layer, each a residual branch behind a layer norm: h = x + a(x), h + b(h).
 
     `depth` is the number of blocks: the last layers of both branches start smaller by sqrt(2 depth). Source: Child et
-    al. 2019, section 5.1 and 5.2; x sigmoid(1.702 x) as GELU: Hendrycks & Gimpel 2016.
+    al. 2019, section 5.2; x sigmoid(1.702 x) as GELU: Hendrycks & Gimpel 2016.
     """
 
     def __init__(self, attention: SparseAttention, channels: int, hidden: int, depth: int, dropout: float) -> None:

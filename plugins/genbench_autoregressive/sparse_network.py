@@ -115,7 +115,7 @@ class SparseNet(nn.Module):
 
     The blocks see a start token and all tokens but the last. A token is the sum of the learned embeddings of its
     levels, its row, its column and, if it is one of several at a place, which; the class is added to each. Source:
-    Child et al. 2019, section 5.
+    Child et al. 2019, sections 5.2 and 5.3.
     """
 
     def __init__(self, order: Order, spec: SparseSpec) -> None:
