@@ -26,11 +26,11 @@ CACHED = 2**30
 class SparseTransformerConfig(Config):
     """The tokens, the blocks and the optimizer; the defaults are the preset `small`."""
 
-    batch_size: int = field(32, "train", "images per update", ge=1)
+    batch_size: int = field(8, "train", "images per update", ge=1)
     optimizer: Literal["adamw", "muon"] = field(
         "muon", "train", "AdamW for all weights, or Muon for the matrices of the blocks"
     )
-    learning_rate: float = field(3e-3, "train", "peak learning rate of AdamW", gt=0)
+    learning_rate: float = field(0.01, "train", "peak learning rate of AdamW", gt=0)
     matrix_learning_rate: float = field(
         0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
     )
@@ -56,7 +56,7 @@ class SparseTransformerConfig(Config):
         min_length=1,
     )
     head: int = field(
-        128,
+        64,
         "train",
         "features from which the values within a token are predicted",
         ge=1,
