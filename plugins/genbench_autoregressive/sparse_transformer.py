@@ -8,8 +8,9 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from genbench import Batch, Config, DataSpec, Model, Muon, Phase, adamw, field
+from genbench import Batch, DataSpec, Model, Muon, Phase, adamw, field
 from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
+from genbench.optimization import OptimizerConfig
 from genbench.schedules import annealed
 from genbench_autoregressive.order import Order
 from genbench_autoregressive.sparse import Pattern
@@ -23,23 +24,14 @@ CACHED = 2**30
 """How many keys and values are kept when samples are drawn: four gibibytes in float32."""
 
 
-class SparseTransformerConfig(Config):
+class SparseTransformerConfig(OptimizerConfig):
     """The tokens, the blocks and the optimizer; the defaults are the preset `small`."""
 
     batch_size: int = field(8, "train", "images per update", ge=1)
-    optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for the matrices of the blocks"
-    )
     learning_rate: float = field(0.01, "train", "peak learning rate of AdamW", gt=0)
-    matrix_learning_rate: float = field(
-        0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
+    weight_decay: float = field(
+        0.0, "train", "weight decay of matrices and embeddings, decoupled from the gradient", ge=0
     )
-    annealing: Literal["cosine", "constant"] = field(
-        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant"
-    )
-    warmup: int = field(0, "train", "steps over which the learning rate rises; 0: the first 2 % of the budget", ge=0)
-    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
-    weight_decay: float = field(0.0, "train", "weight decay of matrices, decoupled from the gradient", ge=0)
 
     patch: int = field(2, "train", "side of the squares of pixels that are folded into places", ge=1)
     tokens: Literal["places", "values"] = field(
