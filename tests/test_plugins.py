@@ -87,6 +87,13 @@ def test_a_file_is_loaded_and_its_model_found(tmp_path):
     assert model.name == "toy" and info.state == "ok" and len(info.digest) == 64
 
 
+def test_every_model_that_ships_has_an_entry_point_of_its_name():
+    """So that `-m` knows it before anything is imported."""
+    plugins = load_plugins()
+    assert {info.name: list(info.models) for info in plugins.infos} == {name: [name] for name in plugins.model_names}
+    loading.check_known(plugins.model_names, [])
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_broken_entry_point_is_listed_and_stops_nothing_else(tmp_path, monkeypatch, fault):
     text, reason = FAULTS[fault]

@@ -1,18 +1,23 @@
 """Gated PixelCNN: exact probabilities of levels, one sub-pixel after another (van den Oord et al. 2016)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import Batch, DataSpec, Model, Phase
+from genbench import Batch, DataSpec, Model, Phase, hookimpl
 from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
 from genbench_autoregressive.order import Order, categorical
 from genbench_autoregressive.settings import GatedConfig
 from genbench_autoregressive.trunk import Trunk, Walk
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(PixelCNN)
 
 
 class Gated(Model):

@@ -1,17 +1,22 @@
 """PixelIQN: an autoregressive model learned by quantile regression (Ostrovski, Dabney & Munos 2018)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import Batch, DataSpec, field
+from genbench import Batch, DataSpec, Model, field, hookimpl
 from genbench.images import to_uint8
 from genbench_autoregressive.pixelcnn import Gated
 from genbench_autoregressive.settings import GatedConfig
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(PixelIQN)
 
 
 def quantile_huber(error: Tensor, tau: Tensor, kappa: float) -> Tensor:

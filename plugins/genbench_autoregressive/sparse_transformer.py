@@ -1,6 +1,6 @@
 """Sparse Transformer: the exact probability of an image's levels, token after token (Child et al. 2019)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -8,7 +8,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from genbench import Batch, DataSpec, Model, Muon, Phase, adamw, field
+from genbench import Batch, DataSpec, Model, Muon, Phase, adamw, field, hookimpl
 from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
 from genbench.optimization import OptimizerConfig
 from genbench.schedules import annealed
@@ -22,6 +22,11 @@ LOGITS = 2**28
 """How many logits of images are computed at a time when they are scored: a gibibyte."""
 CACHED = 2**30
 """How many keys and values are kept when samples are drawn: four gibibytes in float32."""
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(SparseTransformer)
 
 
 class SparseTransformerConfig(OptimizerConfig):
