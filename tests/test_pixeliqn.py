@@ -61,7 +61,8 @@ def pairs(n, seed):
 
 def test_known_quantiles_are_recovered():
     torch.manual_seed(0)
-    model = PixelIQN(DataSpec("toy", (1, 1, 2)), PixelIQN.Config(width=32, layers=2, head=32, patch=1, quantiles=8))
+    options = {"width": 32, "layers": 2, "head": 32, "patch": 1, "quantiles": 8, "embedding": 0, "learning_rate": 2e-2}
+    model = PixelIQN(DataSpec("toy", (1, 1, 2)), PixelIQN.Config(**options))
     optimizer, steps = model.phases()[0].optimizer, 250
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for step in range(steps):

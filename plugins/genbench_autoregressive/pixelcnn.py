@@ -38,7 +38,7 @@ class Gated(Model):
         return math.prod(self.order.size) * self.order.groups
 
     def phases(self) -> list[Phase]:
-        return [self.config.phase(self, [self.head])]
+        return [self.config.phase(self, self.head)]
 
     def draw(self, features: Tensor, group: int, uniform: Tensor) -> Tensor:
         """Levels, int64 (B,), of a sub-pixel of `group` at which its distribution function has the values `uniform`."""
@@ -70,6 +70,7 @@ class PixelCNN(Gated):
 
     name = "pixelcnn"
     Config = GatedConfig
+    head: Softmax
     discrete = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tiny": {"width": 16, "layers": 2, "head": 8}, "small": {}}
 

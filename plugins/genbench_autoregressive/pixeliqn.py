@@ -37,6 +37,8 @@ class QuantileHead(nn.Module):
     learned is the difference from the uniform distribution on [-1, 1), 2 tau - 1.
     """
 
+    frequencies: Tensor
+
     def __init__(self, features: int, frequencies: int) -> None:
         super().__init__()
         self.register_buffer("frequencies", math.pi * torch.arange(frequencies), persistent=False)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench.images import to_float
+from genbench.images import LEVELS, to_float
 from genbench_autoregressive.gated import Before, GatedLayer
 from genbench_autoregressive.order import Order, Place
 from genbench_autoregressive.settings import GatedConfig
@@ -19,7 +19,10 @@ class Trunk(nn.Module):
     def __init__(self, order: Order, config: GatedConfig, num_classes: int) -> None:
         super().__init__()
         self.order, groups, width = order, order.groups, config.width
-        first = GatedLayer(groups, width, config.first_kernel, groups, num_classes, strictly=True)
+        self.embedding = nn.Embedding(LEVELS, config.embedding) if config.embedding else None
+        first = GatedLayer(
+            groups * (config.embedding or 1), width, config.first_kernel, groups, num_classes, strictly=True
+        )
         rest = [GatedLayer(width, width, config.kernel, groups, num_classes) for _ in range(config.layers - 1)]
         self.layers = nn.ModuleList([first, *rest])
         self.last = Before(width, groups * config.head, 1, groups)
@@ -28,12 +31,15 @@ class Trunk(nn.Module):
         above = before = self.embed(levels).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             above, before = layer(above, before, labels)
-        features = F.relu(self.last(F.relu(before)))
-        return features.permute(0, 2, 3, 1).unflatten(-1, (self.order.groups, -1))
+        features = F.relu(self.last(F.relu(before))).permute(0, 2, 3, 1)
+        return features.reshape(*levels.shape, -1)
 
     def embed(self, levels: Tensor) -> Tensor:
-        """What the first layer sees of levels (..., G), in the precision of the weights."""
-        return to_float(levels).to(self.last.weight.dtype)
+        """What the first layer sees of levels (..., G): channels of each in turn."""
+        if self.embedding is None:
+            return to_float(levels).to(self.last.weight.dtype)
+        embedded: Tensor = self.embedding(levels)
+        return embedded.flatten(-2)
 
 
 class Walk:
@@ -66,7 +72,7 @@ class Walk:
             window[..., -1] = x
             x = step(window, given[..., column])
         features = F.relu(self.last(F.relu(x)))
-        return features.unflatten(1, (self.trunk.order.groups, -1))[:, group]
+        return features.view(len(levels), self.trunk.order.groups, -1)[:, group]
 
     def _begin_row(self, levels: Tensor, row: int) -> None:
         """Move the newest rows by one, and see what is above the new row."""
