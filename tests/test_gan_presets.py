@@ -1,5 +1,6 @@
 """SNGAN's networks by the published tables, residual blocks, and batch normalisation with its statistics."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from genbench.training import loop
 from genbench.training.ema import WeightAverage
 from genbench.training.loop import Trainer
 from genbench_gan import GAN, GANConfig
-from genbench_gan.networks import NormReLU
+from genbench_gan.networks import NormReLU, class_norms
 from genbench_gan.residual import DownBlock, UpBlock
 
 
@@ -100,7 +101,10 @@ TINY = {"width": 8, "critic_width": 8, "latent": 8, "batch_size": 8}
 
 
 def test_residual_blocks_with_branches_at_zero_only_resize() -> None:
-    up, down = UpBlock(4, 0, "group"), DownBlock(4, 4, halve=True, first=False, normed=torch.nn.Identity())
+    up, down = (
+        UpBlock(4, 4, lambda channels: NormReLU(channels, None)),
+        DownBlock(4, 4, halve=True, first=False, normed=torch.nn.Identity()),
+    )
     for block in (up, down):
         for layer in (block.conv2, block.skip):
             torch.nn.init.zeros_(layer.weight), torch.nn.init.zeros_(layer.bias)
@@ -131,10 +135,14 @@ def test_the_residual_critic_scores_the_sum_over_all_places_and_projects_it_on_t
     torch.testing.assert_close(critic(images, labels), expected)
 
 
+def batch_norms(classes: int) -> Callable[[int], NormReLU]:
+    return class_norms(DataSpec("images", (1, 5, 5), classes), GANConfig(norm="batch"))
+
+
 @pytest.mark.parametrize("classes", [0, 3])
 def test_batch_normalisation_uses_the_batch_in_training_and_running_averages_after_it(classes: int) -> None:
     torch.manual_seed(0)
-    layer, x = NormReLU(4, classes, "batch"), 3 + 2 * torch.randn(64, 4, 5, 5)
+    layer, x = batch_norms(classes)(4), 3 + 2 * torch.randn(64, 4, 5, 5)
     labels = torch.arange(64) % classes if classes else None
     y = layer(x, labels)
     assert y.mean().item() == pytest.approx(1 / (2 * torch.pi) ** 0.5, abs=0.02)  # of a rectified standard normal
@@ -145,9 +153,9 @@ def test_batch_normalisation_uses_the_batch_in_training_and_running_averages_aft
 
 
 def test_class_conditional_normalisation_has_a_scale_and_a_shift_of_each_class_and_no_other() -> None:
-    layer = NormReLU(4, 3, "batch")
+    layer = batch_norms(3)(4)
     assert [tuple(p.shape) for p in layer.parameters()] == [(3, 8)]
-    layer.embed.weight.data[1, 4:] = 5.0  # the shift of class 1
+    layer.steer.weight.data[1, 4:] = 5.0  # the shift of class 1
     x = torch.randn(30, 4, 3, 3)
     zero, one = (layer(x, torch.full((30,), label)) for label in (0, 1))
     assert zero.mean().item() < 1 and one.mean().item() == pytest.approx(5, abs=0.1)

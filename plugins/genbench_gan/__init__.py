@@ -8,9 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, adamw, hookimpl, warmup_linear
+from genbench_gan import hierarchy
+from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
+from genbench_gan.latent_langevin import calibration, latent_langevin, truncated_normal
 from genbench_gan.networks import ConvCritic, ConvGenerator
+from genbench_gan.orthogonal import initialise, orthogonal_penalty
 from genbench_gan.residual import ResidualCritic, ResidualGenerator
 from genbench_gan.settings import GANConfig
+from genbench_gan.standing import standing_statistics
 
 
 @hookimpl
@@ -44,7 +49,17 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return (norms - 1).square().mean()
 
 
-NETWORKS = {"conv": (ConvGenerator, ConvCritic), "residual": (ResidualGenerator, ResidualCritic)}
+NETWORKS = {
+    "conv": (ConvGenerator, ConvCritic),
+    "residual": (ResidualGenerator, ResidualCritic),
+    "biggan": (HierarchicalGenerator, HierarchicalCritic),
+    "biggan_deep": (HierarchicalGenerator, HierarchicalCritic),
+}
+
+
+def some(labels: Tensor | None, n: int) -> Tensor | None:
+    """n of the labels, drawn at random, if there are any."""
+    return None if labels is None else labels[torch.randint(len(labels), (n,), device=labels.device)]
 
 
 class GAN(Model):
@@ -69,6 +84,7 @@ class GAN(Model):
             "critic_steps": 5, "network": "residual", "norm": "batch", "ema_decay": 0.0, "latent": 128, "width": 256,
             "critic_width": 128, "patch": 1, "base": 4, "depth": 2,
         },
+        **hierarchy.PRESETS,
     }  # fmt: skip
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
@@ -76,6 +92,14 @@ class GAN(Model):
         generator, critic = NETWORKS[config.network]
         self.generator = generator(data, config)
         self.critic = critic(data, config)
+        for network in (self.generator, self.critic):
+            initialise(network, config.init)
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+
+    @property
+    def nfe(self) -> int:
+        """Of generator and critic; a gradient counts as three evaluations."""
+        return 1 if self.config.sampler == "prior" else 1 + 6 * self.config.steps
 
     @property
     def eager(self) -> tuple[nn.Module, ...]:
@@ -94,13 +118,16 @@ class GAN(Model):
     def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         if phase == "critic":
             return self.critic_loss(batch)
-        score = self.critic(self.sample(len(batch), batch.labels), batch.labels)
-        return {"loss": generator_loss(self.config.loss, score)}
+        score = self.critic(self.fakes(len(batch), batch.labels), batch.labels)
+        loss = generator_loss(self.config.loss, score)
+        if self.config.orthogonal:
+            loss = loss + self.config.orthogonal * orthogonal_penalty(self.generator)
+        return {"loss": loss}
 
     def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
         """Real and generated images of the same labels, scored in one pass of the critic."""
         with torch.no_grad():
-            fake_images = self.sample(len(batch), batch.labels)
+            fake_images = self.fakes(len(batch), batch.labels)
         labels = None if batch.labels is None else batch.labels.repeat(2)
         real, fake = self.critic(torch.cat([batch.images, fake_images]), labels).chunk(2)
         loss = critic_loss(self.config.loss, real, fake)
@@ -109,7 +136,38 @@ class GAN(Model):
             loss = loss + self.config.gradient_penalty * penalty
         return {"loss": loss, "real_score": real.mean(), "fake_score": fake.mean()}
 
+    def latents(self, n: int) -> Tensor:
+        """From the prior, (n, latent)."""
+        return torch.randn(n, self.config.latent, device=self.calibration.device)
+
+    def fakes(self, n: int, labels: Tensor | None) -> Tensor:
+        """Generated images (n, C, H, W) as the critic sees them in training."""
+        images: Tensor = self.generator(self.latents(n), labels)
+        return images
+
+    def settle(self, batch: Batch) -> None:
+        """The statistics of averaged weights, and the critic's calibration on real and as many generated images."""
+        size, _ = self.config.pieces
+        if self.config.norm == "batch" and self.config.ema_decay > 0:
+            standing_statistics(self.generator, lambda: self.fakes(size, some(batch.labels, size)))
+        scores = []
+        for part in (batch[start : start + size] for start in range(0, len(batch), size)):
+            fakes = self.fakes(len(part), part.labels)
+            scores.append(torch.stack([self.critic(images, part.labels) for images in (part.images, fakes)]))
+        self.calibration.copy_(calibration(*torch.cat(scores, 1)))
+
+    def log_ratio(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The calibrated critic's log p_real(x) / p_fake(x), (B,)."""
+        scale, offset = self.calibration
+        ratio: Tensor = scale * self.critic(images, labels) + offset
+        return ratio
+
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        z = torch.randn(n, self.config.latent, device=self.generator.head.weight.device)
+        c = self.config
+        z = self.latents(n)
+        if c.sampler == "latent_langevin":
+            z = latent_langevin(z, lambda z: self.log_ratio(self.generator(z, labels), labels), c, self.report)
+        elif c.truncation:
+            z = truncated_normal(n, c.latent, c.truncation, z.device)
         images: Tensor = self.generator(z, labels)
         return images

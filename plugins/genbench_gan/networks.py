@@ -13,6 +13,9 @@ from genbench.nets import group_norm, pad_to_multiple
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
+Normed = Callable[[nn.Module], nn.Module]
+"""What is done to a layer's weights: division by their spectral norm, or nothing."""
+unchanged: Normed = nn.Identity()
 
 
 def pyramid(size: Size, patch: int, base: int) -> list[Size]:
@@ -37,25 +40,36 @@ def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -
 
 
 class NormReLU(nn.Module):
-    """Normalisation, a scale and a shift from the class embedding if there are classes, and a ReLU.
+    """Normalisation, a scale and a shift that a condition decides if `steer` maps it to them, (B, 2 C), and a ReLU.
 
-    `norm` is "group", or "batch": batch statistics in training and their running averages afterwards. Source:
-    conditional normalisation as in Miyato & Koyama 2018, section 4; it starts as if there were no classes.
+    `norm` is "group", or "batch": batch statistics in training and fixed ones afterwards. Source: conditional
+    normalisation as in Miyato & Koyama 2018, section 4.
     """
 
-    def __init__(self, channels: int, num_classes: int, norm: str = "group") -> None:
+    def __init__(self, channels: int, steer: nn.Module | None, norm: str = "group") -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(channels, affine=not num_classes) if norm == "batch" else group_norm(channels)
-        self.embed = nn.Embedding(num_classes, 2 * channels) if num_classes else None
-        if self.embed is not None:
-            nn.init.zeros_(self.embed.weight)
+        self.norm = nn.BatchNorm2d(channels, affine=steer is None) if norm == "batch" else group_norm(channels)
+        self.steer = steer
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
         x = self.norm(x)
-        if self.embed is not None:
-            scale, shift = self.embed(labels)[:, :, None, None].chunk(2, dim=1)
+        if self.steer is not None:
+            scale, shift = self.steer(condition)[:, :, None, None].chunk(2, dim=1)
             x = x * (1 + scale) + shift
         return F.relu(x)
+
+
+def class_norms(data: DataSpec, config: GANConfig) -> Callable[[int], NormReLU]:
+    """Makes the `NormReLU` of some channels; with classes, each has a table of scales and shifts, all zero at first."""
+
+    def norm(channels: int) -> NormReLU:
+        if not data.num_classes:
+            return NormReLU(channels, None, config.norm)
+        table = nn.Embedding(data.num_classes, 2 * channels)
+        nn.init.zeros_(table.weight)
+        return NormReLU(channels, table, config.norm)
+
+    return norm
 
 
 class Conv(nn.Conv2d):
@@ -109,13 +123,14 @@ class ConvGenerator(Generator):
         sizes = pyramid(data.shape[1:], config.patch, config.base)
         widths = [config.width * 2**level for level in reversed(range(len(sizes)))]
         super().__init__(data, config, sizes[-1], widths[0])
+        norm = class_norms(data, config)
         self.layers = nn.ModuleList()
         for above, wide in zip([0, *widths], widths):
             if above:
                 self.layers.append(Doubling(above, wide))
             for _ in range(config.depth - 1):
-                self.layers += [NormReLU(wide, data.num_classes, config.norm), Conv(wide, wide, 3, padding=1)]
-            self.layers.append(NormReLU(wide, data.num_classes, config.norm))
+                self.layers += [norm(wide), Conv(wide, wide, 3, padding=1)]
+            self.layers.append(norm(wide))
         self.head = nn.Conv2d(config.width, data.shape[0] * config.patch**2, 3, padding=1)
 
     def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
@@ -124,9 +139,9 @@ class ConvGenerator(Generator):
         return x
 
 
-def normalised(config: GANConfig) -> Callable[[nn.Module], nn.Module]:
+def normalised(config: GANConfig) -> Normed:
     """Divides a layer's weights by their spectral norm, if that is asked for (Miyato et al. 2018, algorithm 1)."""
-    return spectral_norm if config.spectral_norm else nn.Identity()
+    return spectral_norm if config.spectral_norm else unchanged
 
 
 class Critic(nn.Module, ABC):

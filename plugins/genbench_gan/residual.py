@@ -6,22 +6,30 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import DataSpec
-from genbench_gan.networks import Critic, Generator, NormReLU, normalised, pyramid
+from genbench_gan.networks import Critic, Generator, Normed, NormReLU, class_norms, normalised, pyramid, unchanged
 from genbench_gan.settings import GANConfig
+
+
+def halved(x: Tensor) -> Tensor:
+    """Means over 2x2 places of feature maps (B, C, H, W), over fewer at the end of an odd side."""
+    return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
 class UpBlock(nn.Module):
     """Norm, ReLU, doubled sides, convolution, norm, ReLU, convolution; in parallel, a 1x1 convolution, doubled."""
 
-    def __init__(self, channels: int, num_classes: int, norm: str) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, norm: Callable[[int], NormReLU], normed: Normed = unchanged
+    ) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (NormReLU(channels, num_classes, norm) for _ in range(2))
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        self.skip = nn.Conv2d(channels, channels, 1)
+        self.norm1, self.norm2 = norm(in_channels), norm(out_channels)
+        self.conv1 = normed(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        self.conv2 = normed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.skip = normed(nn.Conv2d(in_channels, out_channels, 1))
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        h = self.conv1(F.interpolate(self.norm1(x, labels), scale_factor=2))
-        h = self.conv2(self.norm2(h, labels))
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        h = self.conv1(F.interpolate(self.norm1(x, condition), scale_factor=2))
+        h = self.conv2(self.norm2(h, condition))
         out: Tensor = F.interpolate(self.skip(x), scale_factor=2) + h
         return out
 
@@ -39,7 +47,7 @@ class DownBlock(nn.Module):
         out_channels: int,
         halve: bool,
         first: bool,
-        normed: Callable[[nn.Module], nn.Module],
+        normed: Normed,
     ) -> None:
         super().__init__()
         self.halve, self.first = halve, first
@@ -51,7 +59,7 @@ class DownBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv2(F.relu(self.conv1(x if self.first else F.relu(x))))
         if self.halve:
-            h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)  # before the 1x1 convolution, which then costs a quarter
+            h, x = halved(h), halved(x)  # before the 1x1 convolution, which then costs a quarter
         out: Tensor = self.skip(x) + h
         return out
 
@@ -62,8 +70,9 @@ class ResidualGenerator(Generator):
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         *finer, coarsest = pyramid(data.shape[1:], config.patch, config.base)
         super().__init__(data, config, coarsest, config.width)
-        self.blocks = nn.ModuleList(UpBlock(config.width, data.num_classes, config.norm) for _ in finer)
-        self.norm = NormReLU(config.width, data.num_classes, config.norm)
+        norm = class_norms(data, config)
+        self.blocks = nn.ModuleList(UpBlock(config.width, config.width, norm) for _ in finer)
+        self.norm = norm(config.width)
         self.head = nn.Conv2d(config.width, data.shape[0] * config.patch**2, 3, padding=1)
 
     def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:

@@ -4,10 +4,44 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from genbench import Config, field
+from genbench import Config, DataSpec, field
+from genbench_gan.latent_langevin import SamplingOptions
+
+BIGGAN = {"network": ["biggan", "biggan_deep"]}
 
 
-class GANConfig(Config):
+class HierarchyOptions(Config):
+    """What BigGAN's networks have that the others have not; levels are counted from the finest, 0."""
+
+    multipliers: tuple[int, ...] = field(
+        (1, 2),
+        "train",
+        "channels of each level in widths, finest first; the last is that of coarser ones too",
+        only_with=BIGGAN,
+        min_length=1,
+    )
+    attention: tuple[int, ...] = field((), "train", "levels with self-attention", only_with=BIGGAN)
+    embedding: int = field(
+        32,
+        "train",
+        "dimensions of the class embedding that all normalisations share; 0 for a table in each",
+        ge=0,
+        only_with=BIGGAN,
+    )
+    hierarchical: bool = field(
+        True, "train", "steer each level by a part of the latent too; biggan_deep: by all of it", only_with=BIGGAN
+    )
+    critic_base: int = field(8, "train", "the critic halves sides until none exceeds this", ge=1, only_with=BIGGAN)
+    generator_spectral_norm: bool = field(
+        False, "train", "divide the generator's weights by their spectral norm too", only_with=BIGGAN
+    )
+
+    def multiplier(self, level: int) -> int:
+        """The channels of a level in widths."""
+        return self.multipliers[min(level, len(self.multipliers) - 1)]
+
+
+class GANConfig(HierarchyOptions, SamplingOptions):
     """The two networks, the adversarial loss and the two optimizers; the defaults are the preset `small`.
 
     Widths are channels, `patch` and `base` are pixels a side.
@@ -23,10 +57,16 @@ class GANConfig(Config):
     )
     spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norm")
     critic_steps: int = field(1, "train", "critic updates per generator update", ge=1)
-    network: Literal["conv", "residual"] = field("conv", "train", "plain convolutions, or residual blocks")
-    norm: Literal["group", "batch"] = field(
-        "group", "train", "normalisation in the generator, by class if there are classes; batch requires ema_decay=0"
+    network: Literal["conv", "residual", "biggan", "biggan_deep"] = field(
+        "conv", "train", "plain convolutions, residual blocks, or BigGAN's or BigGAN-deep's networks"
     )
+    norm: Literal["group", "batch"] = field(
+        "group", "train", "normalisation in the generator, by class if there are classes"
+    )
+    init: Literal["default", "orthogonal", "normal"] = field(
+        "default", "train", "initial weights: torch's, orthogonal matrices, or of deviation 0.02"
+    )
+    orthogonal: float = field(0.0, "train", "weight of the generator's orthogonal regularisation", ge=0)
     latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
     width: int = field(
         32,
@@ -45,8 +85,14 @@ class GANConfig(Config):
     )
 
     @model_validator(mode="after")
-    def statistics_of_the_sampled_weights(self) -> Self:
-        """Batch statistics belong to the trained weights and are wrong for averages that trail them."""
-        if self.norm == "batch" and self.ema_decay > 0:
-            raise ValueError("norm = 'batch' keeps the statistics of the weights as trained: set ema_decay = 0 too")
+    def coarser_levels_are_wider(self) -> Self:
+        """The deep network's skip connections leave out channels on the way to finer levels, and append none."""
+        if self.network == "biggan_deep" and list(self.multipliers) != sorted(self.multipliers):
+            raise ValueError(f"multipliers: {list(self.multipliers)} must not decrease for network = 'biggan_deep'")
         return self
+
+    def check(self, data: DataSpec) -> None:
+        if self.network not in BIGGAN["network"]:
+            return
+        if data.num_classes and self.hierarchical and not self.embedding:
+            raise ValueError("embedding = 0 gives each normalisation a table of classes: set hierarchical = false too")

@@ -1,0 +1,37 @@
+"""Initial weights, and weights that are kept apart: orthogonal initialisation and regularisation."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+DEVIATION = 0.02
+"""Of normal initial weights (Radford et al. 2016)."""
+
+
+def initialise(network: nn.Module, how: str) -> None:
+    """Draw all weights, embeddings too but not biases and gains: "orthogonal" (Saxe et al. 2014), or "normal"."""
+    for weight in (parameter for parameter in network.parameters() if parameter.dim() > 1):
+        if how == "orthogonal":
+            nn.init.orthogonal_(weight)
+        elif how == "normal":
+            nn.init.normal_(weight, 0, DEVIATION)
+
+
+def filters(network: nn.Module) -> Iterator[Tensor]:
+    """The weights of convolutions and linear maps as (outputs, inputs), before any spectral normalisation."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            normed = parametrize.is_parametrized(layer, "weight")
+            weight = layer.parametrizations["weight"].original if normed else layer.weight
+            yield (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(1)
+
+
+def orthogonal_penalty(network: nn.Module) -> Tensor:
+    """Sum of the squared inner products of different filters of a layer (Brock et al. 2019, equation 3).
+
+    It pulls filters apart without bounding their norms, so that a generator can do without the tails of its latents.
+    """
+    products = [weight @ weight.mT for weight in filters(network)]
+    return torch.stack([product.square().sum() - product.diagonal().square().sum() for product in products]).sum()
