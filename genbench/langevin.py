@@ -8,6 +8,8 @@ from torch import Tensor
 
 Drift = Callable[[Tensor], Tensor]
 """x -> a vector field of x's shape, such as the gradient of a log density."""
+EVALUATIONS_OF_A_GRADIENT = 2
+"""What `gradient` costs, in evaluations of the function's network: one forward, and one back to x."""
 
 
 def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -239,7 +239,7 @@ class Model(nn.Module):
 
     @property
     def nfe(self) -> int:
-        """Network evaluations per sample."""
+        """Network evaluations per sample; a gradient with respect to the input counts as two."""
         return 1
 
     @property

@@ -53,6 +53,7 @@ def test_every_objective_and_prediction_of_diffusion(model, objective, predictio
 
 
 BATCH_NORM = {"norm": "batch", "ema_decay": 0.0}
+SPECTRAL_NORM = {"generator_spectral_norm": True}
 VARIATIONAL = {"dequantization": "variational"}
 ORIGINAL = {"network": "original", "schedule": "erase", "prediction": "shift", "variance": "free"}
 VARIANTS = {
@@ -69,6 +70,9 @@ VARIANTS = {
         BATCH_NORM,
         {"network": "residual"},
         {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM},
+        {"network": "biggan", "norm": "batch"},
+        {"network": "biggan_deep", "attention": (0,), "init": "orthogonal", "orthogonal": 1e-3, **SPECTRAL_NORM},
+        {"sampler": "latent_langevin", "steps": 2},
     ],
     "ebm": [
         {"spectral_norm": False, "dropout": 0.5, "annealing": "constant", "warmup": 2},
@@ -113,6 +117,7 @@ def test_shipped_models_with_other_options(name, change):
         ("gan", "paper"),
         ("ebm", "small"),
         ("jem", "small"),
+        ("gan", "biggan"),
         ("vae", "small"),
         ("flow", "small"),
         ("flow", "affine"),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, adamw, hookimpl, warmup_linear
+from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
 from genbench_gan import hierarchy
 from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
 from genbench_gan.latent_langevin import calibration, latent_langevin, truncated_normal
@@ -90,6 +91,11 @@ class GAN(Model):
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         super().__init__(data, config)
         generator, critic = NETWORKS[config.network]
+        if config.sampler == "latent_langevin" and not critic.separate:
+            raise ValueError(
+                f"sampler = 'latent_langevin' needs a critic that scores each image alone: "
+                f"network = {config.network!r} looks at the whole batch, set sampler = 'prior'"
+            )
         self.generator = generator(data, config)
         self.critic = critic(data, config)
         for network in (self.generator, self.critic):
@@ -98,8 +104,9 @@ class GAN(Model):
 
     @property
     def nfe(self) -> int:
-        """Of generator and critic; a gradient counts as three evaluations."""
-        return 1 if self.config.sampler == "prior" else 1 + 6 * self.config.steps
+        """One of the generator, and before it the gradients through both networks."""
+        c = self.config
+        return 1 + (2 * EVALUATIONS_OF_A_GRADIENT * c.steps if c.sampler == "latent_langevin" else 0)
 
     @property
     def eager(self) -> tuple[nn.Module, ...]:

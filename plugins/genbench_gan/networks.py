@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -148,8 +149,11 @@ class Critic(nn.Module, ABC):
     """Images (B, C, H, W), with labels (B,) if there are classes, to scores (B,).
 
     The head scores `inputs` numbers of what `features` makes of the patches, (B, `channels`, h, w). The class enters by
-    `projection` of the features, summed over all positions.
+    `projection` of the features, summed over all positions. The score of an image depends on no other image of the
+    batch if it is `separate`.
     """
+
+    separate: ClassVar[bool] = True
 
     def __init__(
         self, data: DataSpec, config: GANConfig, features: list[nn.Module], inputs: int, channels: int
