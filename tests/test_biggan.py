@@ -142,6 +142,8 @@ def test_options_that_do_not_fit_each_other_are_refused() -> None:
         chosen("network=biggan_deep", "multipliers=[2, 1]")
     with pytest.raises(ValueError, match="attention"):
         make(attention=(7,))
+    with pytest.raises(ValueError, match="latent"):
+        make(latent=1)
 
 
 def test_attention_is_the_softmax_of_products_with_pooled_keys_of_pooled_values() -> None:

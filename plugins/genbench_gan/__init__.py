@@ -70,6 +70,7 @@ class GAN(Model):
     Config = GANConfig
     config: GANConfig
     conditional = True
+    calibration: Tensor
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 8, "critic_width": 8, "latent": 8, "depth": 1, "batch_size": 16},
         "small": {},

@@ -60,10 +60,10 @@ def levels(data: DataSpec, config: GANConfig) -> list[Size]:
 
 
 class Attention(nn.Module):
-    """Each place of a feature map (B, C, H, W) looks at the pooled ones; what it sees is added with a gain of first 0.
+    """Each place of a feature map (B, C, H, W) looks at all others; what it sees is added with a gain, at first 0.
 
-    Source: Zhang et al. 2019, with the sizes of Brock et al.: C/8 channels for queries and keys, C/2 for values, of
-    which keys and values are maxima over 2x2 places.
+    Source: Zhang et al. 2019, with the sizes of Brock et al.: C/8 channels for queries and keys, C/2 for values; keys
+    and values are maxima over 2x2 places.
     """
 
     def __init__(self, channels: int, normed: Normed) -> None:
@@ -107,7 +107,7 @@ class DeepUpBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, norm: Norms, normed: Normed, double: bool = False) -> None:
         super().__init__()
         few = max(1, in_channels // 4)
-        self.double, self.out_channels = double, out_channels
+        self.doubles, self.out_channels = double, out_channels
         self.norms = nn.ModuleList([norm(in_channels), *(norm(few) for _ in range(3))])
         shapes = [(in_channels, few, 1), (few, few, 3), (few, few, 3), (few, out_channels, 1)]
         self.convs = nn.ModuleList(normed(nn.Conv2d(a, b, side, padding=side // 2)) for a, b, side in shapes)
@@ -116,9 +116,9 @@ class DeepUpBlock(nn.Module):
         h = x
         for place, (norm, conv) in enumerate(zip(self.norms, self.convs)):
             h = norm(h, condition)
-            h = conv(F.interpolate(h, scale_factor=2) if self.double and place == 1 else h)
+            h = conv(F.interpolate(h, scale_factor=2) if self.doubles and place == 1 else h)
         x = x[:, : self.out_channels]
-        return h + (F.interpolate(x, scale_factor=2) if self.double else x)
+        return h + (F.interpolate(x, scale_factor=2) if self.doubles else x)
 
 
 class DeepDownBlock(nn.Module):
@@ -148,6 +148,34 @@ class DeepDownBlock(nn.Module):
         return out
 
 
+def generator_stage(
+    in_channels: int, out_channels: int, norm: Norms, normed: Normed, config: GANConfig
+) -> list[nn.Module]:
+    """The blocks between a level and the next finer one; the last of them doubles the sides."""
+    if config.network == "biggan":
+        return [UpBlock(in_channels, out_channels, norm, normed)]
+    same = [DeepUpBlock(in_channels, in_channels, norm, normed) for _ in range(config.depth - 1)]
+    return [*same, DeepUpBlock(in_channels, out_channels, norm, normed, double=True)]
+
+
+def critic_stage(in_channels: int, out_channels: int, halve: bool, first: bool, config: GANConfig) -> list[nn.Module]:
+    """The blocks of a level; the first of them may `halve` the sides."""
+    normed = normalised(config)
+    if config.network == "biggan":
+        return [DownBlock(in_channels, out_channels, halve, first, normed)]
+    same = [DeepDownBlock(out_channels, out_channels, False, normed) for _ in range(config.depth - 1)]
+    return [DeepDownBlock(in_channels, out_channels, halve, normed), *same]
+
+
+class Stage(nn.ModuleList):
+    """Blocks that one condition steers."""
+
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        for block in self:
+            x = block(x, condition)
+        return x
+
+
 class HierarchicalGenerator(nn.Module):
     """Latents (B, latent), with labels (B,) if there are classes, to images (B, C, H, W) in (-1, 1).
 
@@ -163,6 +191,8 @@ class HierarchicalGenerator(nn.Module):
         *finer, coarsest = levels(data, config)
         if odd := [level for level in config.attention if not 0 <= level <= len(finer)]:
             raise ValueError(f"attention: there is no level {odd[0]}, for these images they are 0 to {len(finer)}")
+        if config.hierarchical and config.latent <= len(finer):
+            raise ValueError(f"latent: {config.latent} dimensions are too few for {len(finer) + 1} levels")
         self.size, self.patch, self.coarsest = data.shape[1:], config.patch, coarsest
         self.deep = config.network == "biggan_deep"
         self.parts = self.parts_of(config.latent, len(finer), config.hierarchical)
@@ -176,9 +206,9 @@ class HierarchicalGenerator(nn.Module):
         self.stages = nn.ModuleList()
         for level, own in zip(reversed(range(len(finer))), rest):
             norm = steered_norms(shared + own, config, normed) if self.steered else class_norms(data, config)
-            blocks = self.blocks(widths[level + 1], widths[level], norm, normed, config.depth)
+            blocks = generator_stage(widths[level + 1], widths[level], norm, normed, config)
             attends = [Attention(widths[level], normed)] if level in config.attention else []
-            self.stages.append(nn.ModuleList([*blocks, *attends]))
+            self.stages.append(Stage([*blocks, *attends]))
         self.norm = NormReLU(widths[0], None, config.norm)
         self.head = normed(nn.Conv2d(widths[0], data.shape[0] * config.patch**2, 3, padding=1))
 
@@ -191,46 +221,33 @@ class HierarchicalGenerator(nn.Module):
         cuts = [latent * part // (stages + 1) for part in range(stages + 2)]
         return [slice(*ends) for ends in pairwise(cuts)]
 
-    def blocks(self, in_channels: int, out_channels: int, norm: Norms, normed: Normed, depth: int) -> list[nn.Module]:
-        """Those of a stage."""
-        if not self.deep:
-            return [UpBlock(in_channels, out_channels, norm, normed)]
-        same = [DeepUpBlock(in_channels, in_channels, norm, normed) for _ in range(depth - 1)]
-        return [*same, DeepUpBlock(in_channels, out_channels, norm, normed, double=True)]
-
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         shared = [] if self.embed is None else [self.embed(labels)]
         first, *rest = (z[:, part] for part in self.parts)
         x = self.stem(torch.cat([*shared, first], 1) if self.deep else first).unflatten(1, (-1, *self.coarsest))
         for stage, own in zip(self.stages, rest):
-            vector = torch.cat([*shared, own], 1) if self.steered else labels
-            for block in stage:
-                x = block(x, vector)
+            x = stage(x, torch.cat([*shared, own], 1) if self.steered else labels)
         return to_images(self.head(self.norm(x, None)), self.patch, self.size)
 
 
 class HierarchicalCritic(Critic):
-    """As many stages as the generator has levels, of which sides are halved until none is above `critic_base`.
+    """As many stages as the generator has levels, which halve the sides until none is above `critic_base`.
 
-    A stage is a `DownBlock`, or in the deep network, which begins with a convolution and has one stage fewer, `depth`
-    deep blocks; attention follows at its levels. The head sees the sums over all positions.
+    The deep network begins with a convolution in place of a stage. Attention follows the stages that end at one of its
+    levels. The head sees the sums over all positions.
     """
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
-        normed, sizes, deep = normalised(config), levels(data, config), config.network == "biggan_deep"
+        normed, sizes = normalised(config), levels(data, config)
         widths = [config.critic_width * config.multiplier(level) for level in range(len(sizes))]
         side, level, wide = max(sizes[0]), 0, data.shape[0] * config.patch**2
         layers: list[nn.Module] = []
-        if deep:
+        if config.network == "biggan_deep":
             layers.append(normed(nn.Conv2d(wide, widths[0], 3, padding=1)))
             wide = widths.pop(0)
         for place, wider in enumerate(widths):
             halve = side > config.critic_base
-            if deep:
-                layers.append(DeepDownBlock(wide, wider, halve, normed))
-                layers += [DeepDownBlock(wider, wider, False, normed) for _ in range(config.depth - 1)]
-            else:
-                layers.append(DownBlock(wide, wider, halve, place == 0, normed))
+            layers += critic_stage(wide, wider, halve, place == 0, config)
             side, level, wide = (-(-side // 2), level + 1, wider) if halve else (side, level, wider)
             if level in config.attention:
                 layers.append(Attention(wide, normed))

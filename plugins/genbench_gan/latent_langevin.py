@@ -53,13 +53,9 @@ def calibration(real: Tensor, fake: Tensor) -> Tensor:
 
     A logistic regression, with the targets of Platt 1999, which keep it finite for scores that never overlap.
     """
-    scores = torch.cat([real, fake]).double().cpu()
-    targets = torch.cat(
-        [
-            torch.full((len(x),), y).double()
-            for x, y in ((real, (len(real) + 1) / (len(real) + 2)), (fake, 1 / (len(fake) + 2)))
-        ]
-    )
+    real, fake = real.double().cpu(), fake.double().cpu()
+    scores = torch.cat([real, fake])
+    targets = torch.cat([torch.full_like(real, 1 - 1 / (len(real) + 2)), torch.full_like(fake, 1 / (len(fake) + 2))])
     mean, deviation = scores.mean(), scores.std() + 1e-12
     fitted = torch.zeros(2, dtype=torch.double, requires_grad=True)
     optimizer = torch.optim.LBFGS([fitted], max_iter=100, line_search_fn="strong_wolfe")
@@ -68,11 +64,11 @@ def calibration(real: Tensor, fake: Tensor) -> Tensor:
         optimizer.zero_grad()
         logits = fitted[0] * (scores - mean) / deviation + fitted[1]
         found = F.binary_cross_entropy_with_logits(logits, targets)
-        found.backward()
+        found.backward()  # type: ignore[no-untyped-call]
         return found
 
     with torch.enable_grad():
-        optimizer.step(loss)
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
     scale, offset = fitted.detach()
     return torch.stack([scale / deviation, offset - scale * mean / deviation])
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 DEVIATION = 0.02
 """Of normal initial weights (Radford et al. 2016)."""
@@ -23,8 +22,7 @@ def filters(network: nn.Module) -> Iterator[Tensor]:
     """The weights of convolutions and linear maps as (outputs, inputs), before any spectral normalisation."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            normed = parametrize.is_parametrized(layer, "weight")
-            weight = layer.parametrizations["weight"].original if normed else layer.weight
+            weight = next(parameter for parameter in layer.parameters() if parameter.dim() > 1)
             yield (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(1)
 
 

@@ -71,7 +71,8 @@ class GANConfig(HierarchyOptions, SamplingOptions):
     width: int = field(
         32,
         "train",
-        "channels of the generator: conv, at the finest level, doubled with every halving; residual, throughout",
+        "channels of the generator: conv, at the finest level, doubled with every halving; residual, throughout; "
+        "biggan, times the multipliers",
         ge=1,
     )
     critic_width: int = field(32, "train", "channels of the critic, likewise", ge=1)
@@ -80,7 +81,8 @@ class GANConfig(HierarchyOptions, SamplingOptions):
     depth: int = field(
         2,
         "train",
-        "conv: convolutions per level of the critic, the generator has one fewer; residual: last blocks",
+        "conv: convolutions per level of the critic, the generator has one fewer; residual: last blocks; "
+        "biggan_deep: blocks per level",
         ge=1,
     )
 
