@@ -1,5 +1,7 @@
 """BigGAN: its networks by their published sizes, what steers each level, orthogonal weights, and truncated latents."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from scipy import stats
@@ -56,10 +58,10 @@ def test_the_published_networks(
     ],
 )
 def test_the_published_networks_run_forward_and_backward(preset: str, side: int) -> None:
-    config = GANConfig(**GAN.presets[preset] | {"batch_size": 2, "init": "default"})
+    config = GANConfig(**GAN.presets[preset] | {"batch_size": 1, "init": "default"})
     model = GAN(DataSpec("images", (3, side, side), 3), config)
     for phase in model.phases():
-        loss = model.loss(phase.name, batch(model, 2))["loss"]
+        loss = model.loss(phase.name, batch(model, 1))["loss"]
         loss.backward()
         assert loss.isfinite()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in phase.module.parameters())
@@ -197,13 +199,14 @@ def test_the_orthogonal_penalty_is_the_sum_of_squared_products_of_different_filt
     assert orthogonal_penalty(layer).item() == 2 * 6.0**2
     layer.weight.data = torch.tensor([[3.0, 0.0], [0.0, 5.0]])
     assert orthogonal_penalty(layer).item() == 0  # norms are free
-    conv, transposed = nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 2, 3)
-    assert [tuple(w.shape) for w in filters(nn.ModuleList([conv, transposed, nn.Embedding(4, 4)]))] == [
-        (3, 18),
-        (2, 27),
-    ]
-    a, b = transposed.weight.detach().transpose(0, 1).flatten(1)
-    assert orthogonal_penalty(transposed).item() == pytest.approx(2 * (a @ b).item() ** 2, rel=1e-4)
+    conv, transposed, wide = nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 2, 3), nn.Linear(4, 9)
+    layers = nn.ModuleList([conv, transposed, wide, nn.Embedding(4, 4)])
+    assert [tuple(w.shape) for w in filters(layers)] == [(3, 18), (2, 27), (9, 4)]
+    expected = 0.0
+    for weight in (conv.weight, transposed.weight.transpose(0, 1), wide.weight):
+        rows = weight.detach().flatten(1)
+        expected += sum((a @ b).item() ** 2 for a, b in permutations(rows, 2))
+    assert orthogonal_penalty(layers).item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("normed", [False, True])

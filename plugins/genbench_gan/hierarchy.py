@@ -32,7 +32,7 @@ PAPER = {
     "critic_base": 4, "batch_size": 2048, "betas": (0.0, 0.999), "ema_decay": 0.9999,
 }  # fmt: skip
 PRESETS = {
-    "biggan": {"network": "biggan", "norm": "batch", "base": 4},
+    "biggan": {"network": "biggan", "norm": "batch", "init": "orthogonal", "orthogonal": 1e-4},
     # Their script for CIFAR-10; the paper gives a score there, but no network.
     "paper-biggan": {
         **PAPER, "multipliers": (1,), "embedding": 0, "hierarchical": False, "latent": 128, "width": 256,

@@ -30,6 +30,11 @@ def orthogonal_penalty(network: nn.Module) -> Tensor:
     """Sum of the squared inner products of different filters of a layer (Brock et al. 2019, equation 3).
 
     It pulls filters apart without bounding their norms, so that a generator can do without the tails of its latents.
+    All products, those of a filter with itself included, have the same sum of squares as those of the inputs: the
+    smaller of the two matrices is computed.
     """
-    products = [weight @ weight.mT for weight in filters(network)]
-    return torch.stack([product.square().sum() - product.diagonal().square().sum() for product in products]).sum()
+    found = []
+    for weight in filters(network):
+        products = weight @ weight.mT if len(weight) < weight.shape[1] else weight.mT @ weight
+        found.append(products.square().sum() - weight.square().sum(1).square().sum())
+    return torch.stack(found).sum()
