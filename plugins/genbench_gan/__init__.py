@@ -1,22 +1,25 @@
-"""GAN: a generator against a spectrally normalised critic, convolutional or residual (Miyato et al. 2018)."""
+"""GAN: a generator against a critic; plain or residual (Miyato et al. 2018), BigGAN's networks, or StyleGAN2's."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import Batch, DataSpec, Model, Phase, adamw, hookimpl, warmup_linear
+from genbench import Batch, DataSpec, Model, Phase, hookimpl, warmup_constant, warmup_linear
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
-from genbench_gan import hierarchy
+from genbench_gan.augment import AdaptiveAugmentation
 from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
 from genbench_gan.latent_langevin import calibration, latent_langevin, truncated_normal
 from genbench_gan.networks import ConvCritic, ConvGenerator
 from genbench_gan.orthogonal import initialise, orthogonal_penalty
+from genbench_gan.penalties import PathLength, gradient_penalty, lazy_adam, r1_penalty
+from genbench_gan.presets import PRESETS
 from genbench_gan.residual import ResidualCritic, ResidualGenerator
 from genbench_gan.settings import GANConfig
 from genbench_gan.standing import standing_statistics
+from genbench_gan.style import StyleCritic, StyleGenerator
 
 
 @hookimpl
@@ -41,20 +44,12 @@ def generator_loss(kind: str, fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean() if kind == "non_saturating" else -fake.mean()
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (|grad critic| - 1)^2 at random points between real and fake (Gulrajani et al. 2017, equation 3)."""
-    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
-    between = torch.lerp(fake, real, share).requires_grad_()
-    gradient: Tensor = torch.autograd.grad(critic(between).sum(), between, create_graph=True)[0]
-    norms: Tensor = torch.linalg.vector_norm(gradient.float().flatten(1), dim=1)
-    return (norms - 1).square().mean()
-
-
-NETWORKS = {
+NETWORKS: Mapping[str, tuple[Any, Any]] = {
     "conv": (ConvGenerator, ConvCritic),
     "residual": (ResidualGenerator, ResidualCritic),
     "biggan": (HierarchicalGenerator, HierarchicalCritic),
     "biggan_deep": (HierarchicalGenerator, HierarchicalCritic),
+    "style": (StyleGenerator, StyleCritic),
 }
 
 
@@ -63,31 +58,26 @@ def some(labels: Tensor | None, n: int) -> Tensor | None:
     return None if labels is None else labels[torch.randint(len(labels), (n,), device=labels.device)]
 
 
+def adaptive(data: DataSpec, config: GANConfig) -> AdaptiveAugmentation | None:
+    """The augmentation of what the critic sees, if there is one."""
+    if config.augment == "none":
+        return None
+    step = AdaptiveAugmentation.interval * config.batch_size / config.augment_images
+    return AdaptiveAugmentation(config.transforms, data.shape[0], config.augment_target, step)
+
+
 class GAN(Model):
-    """Two players, two phases of a step: the critic tells real from fake, the generator tries to fool it."""
+    """Two players, two phases of a step: the critic tells real from fake, the generator tries to fool it.
+
+    Penalties on their gradients are phases of their own, in every n-th step.
+    """
 
     name = "gan"
     Config = GANConfig
     config: GANConfig
     conditional = True
+    presets = PRESETS
     calibration: Tensor
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 8, "critic_width": 8, "latent": 8, "depth": 1, "batch_size": 16},
-        "small": {},
-        # Miyato et al. 2018. CIFAR-10's networks of table 3, the loss of equation 15, setting C of table 1.
-        "paper": {
-            "batch_size": 64, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "betas": (0.5, 0.999),
-            "loss": "non_saturating", "norm": "batch", "ema_decay": 0.0, "latent": 128, "width": 64,
-            "critic_width": 64, "patch": 1, "base": 4, "depth": 1,
-        },
-        # Those of table 4, the hinge loss of equations 16 and 17, the optimizer of appendix B.2.
-        "paper-resnet": {
-            "batch_size": 64, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "betas": (0.0, 0.9),
-            "critic_steps": 5, "network": "residual", "norm": "batch", "ema_decay": 0.0, "latent": 128, "width": 256,
-            "critic_width": 128, "patch": 1, "base": 4, "depth": 2,
-        },
-        **hierarchy.PRESETS,
-    }  # fmt: skip
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         super().__init__(data, config)
@@ -101,7 +91,13 @@ class GAN(Model):
         self.critic = critic(data, config)
         for network in (self.generator, self.critic):
             initialise(network, config.init)
+        self.augment = adaptive(data, config)
+        self.path_length = PathLength() if self.penalises_paths else None
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
+
+    @property
+    def penalises_paths(self) -> bool:
+        return self.config.network == "style" and self.config.path_length > 0
 
     @property
     def nfe(self) -> int:
@@ -111,22 +107,33 @@ class GAN(Model):
 
     @property
     def eager(self) -> tuple[nn.Module, ...]:
-        """The gradient penalty differentiates the critic's gradient, which torch.compile does not support."""
-        return (self.critic,) if self.config.loss == "wasserstein" else ()
+        """Penalties differentiate the gradient of a network, which torch.compile does not support."""
+        c = self.config
+        critic = (self.critic,) if c.loss == "wasserstein" or c.r1 else ()
+        return (*critic, self.generator) if self.penalises_paths else critic
 
     def phases(self) -> list[Phase]:
         c = self.config
-        critic = adamw(self.critic, c.critic_learning_rate, c.betas)
-        generator = adamw(self.generator, c.learning_rate, c.betas)
-        return [
-            Phase("critic", self.critic, critic, repeats=c.critic_steps, schedule=warmup_linear),
-            Phase("generator", self.generator, generator, schedule=warmup_linear),
-        ]
+        schedule = {"linear": warmup_linear, "constant": warmup_constant}[c.annealing]
+        critic = lazy_adam(self.critic, c.critic_learning_rate, c.betas, c.r1_every if c.r1 else 0)
+        generator = lazy_adam(self.generator, c.learning_rate, c.betas, c.path_every if self.penalises_paths else 0)
+        phases = [Phase("critic", self.critic, critic, repeats=c.critic_steps, schedule=schedule)]
+        if c.r1:
+            phases.append(Phase("r1", self.critic, critic, schedule=schedule, every=c.r1_every))
+        phases.append(Phase("generator", self.generator, generator, schedule=schedule))
+        if self.penalises_paths:
+            phases.append(Phase("path_length", self.generator, generator, schedule=schedule, every=c.path_every))
+        return phases
 
     def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        if phase == "critic":
-            return self.critic_loss(batch)
-        score = self.critic(self.fakes(len(batch), batch.labels), batch.labels)
+        losses = {
+            "critic": self.critic_loss, "generator": self.generator_loss, "r1": self.r1_loss,
+            "path_length": self.path_length_loss,
+        }  # fmt: skip
+        return losses[phase](batch)
+
+    def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
+        score = self.score(self.fakes(len(batch), batch.labels), batch.labels)
         loss = generator_loss(self.config.loss, score)
         if self.config.orthogonal:
             loss = loss + self.config.orthogonal * orthogonal_penalty(self.generator)
@@ -137,19 +144,43 @@ class GAN(Model):
         with torch.no_grad():
             fake_images = self.fakes(len(batch), batch.labels)
         labels = None if batch.labels is None else batch.labels.repeat(2)
-        real, fake = self.critic(torch.cat([batch.images, fake_images]), labels).chunk(2)
+        real, fake = self.score(torch.cat([batch.images, fake_images]), labels).chunk(2)
         loss = critic_loss(self.config.loss, real, fake)
         if self.config.loss == "wasserstein":
             penalty = gradient_penalty(lambda images: self.critic(images, batch.labels), batch.images, fake_images)
             loss = loss + self.config.gradient_penalty * penalty
-        return {"loss": loss, "real_score": real.mean(), "fake_score": fake.mean()}
+        losses = {"loss": loss, "real_score": real.mean(), "fake_score": fake.mean()}
+        if self.augment is not None:
+            losses |= {"real_sign": real.sign().mean(), "augment_p": self.augment.p.clone()}
+            if self.training:
+                self.augment.observe(real)
+        return losses
+
+    def r1_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """At the images as they are: their gradient passes the augmentation, if there is one."""
+        penalty = r1_penalty(lambda images: self.score(images, batch.labels), batch.images)
+        return {"loss": self.config.r1_every * self.config.r1 / 2 * penalty, "penalty": penalty}
+
+    def path_length_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """On half of a batch, as published."""
+        assert self.path_length is not None
+        batch = batch[: -(-len(batch) // 2)]
+        w = self.generator.mapping(self.latents(len(batch)), batch.labels)
+        penalty, length = self.path_length(self.generator.of(w), w)
+        loss = self.config.path_every * self.config.path_length * penalty
+        return {"loss": loss, "penalty": penalty, "length": length}
+
+    def score(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """The critic's scores (B,) of images, augmented if that is asked for."""
+        scores: Tensor = self.critic(images if self.augment is None else self.augment(images), labels)
+        return scores
 
     def latents(self, n: int) -> Tensor:
         """From the prior, (n, latent)."""
         return torch.randn(n, self.config.latent, device=self.calibration.device)
 
     def fakes(self, n: int, labels: Tensor | None) -> Tensor:
-        """Generated images (n, C, H, W) as the critic sees them in training."""
+        """Generated images (n, C, H, W) as the critic sees them in training; they need not be within [-1, 1]."""
         images: Tensor = self.generator(self.latents(n), labels)
         return images
 
@@ -158,6 +189,8 @@ class GAN(Model):
         size, _ = self.config.pieces
         if self.config.norm == "batch" and self.config.ema_decay > 0:
             standing_statistics(self.generator, lambda: self.fakes(size, some(batch.labels, size)))
+        if not self.critic.separate:
+            return
         scores = []
         for part in (batch[start : start + size] for start in range(0, len(batch), size)):
             fakes = self.fakes(len(part), part.labels)
@@ -178,4 +211,4 @@ class GAN(Model):
         elif c.truncation:
             z = truncated_normal(n, c.latent, c.truncation, z.device)
         images: Tensor = self.generator(z, labels)
-        return images
+        return images.clamp(-1, 1)

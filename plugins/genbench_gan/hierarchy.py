@@ -26,32 +26,6 @@ from genbench_gan.settings import GANConfig
 Norms = Callable[[int], NormReLU]
 """Makes the normalisation of some channels."""
 
-# As in the authors' PyTorch version, github.com/ajbrock/BigGAN-PyTorch.
-PAPER = {
-    "network": "biggan", "norm": "batch", "init": "orthogonal", "generator_spectral_norm": True, "patch": 1, "base": 4,
-    "critic_base": 4, "batch_size": 2048, "betas": (0.0, 0.999), "ema_decay": 0.9999,
-}  # fmt: skip
-PRESETS = {
-    "biggan": {"network": "biggan", "norm": "batch", "init": "orthogonal", "orthogonal": 1e-4},
-    # Their script for CIFAR-10; the paper gives a score there, but no network.
-    "paper-biggan": {
-        **PAPER, "multipliers": (1,), "embedding": 0, "hierarchical": False, "latent": 128, "width": 256,
-        "critic_width": 256, "critic_base": 8, "init": "normal", "batch_size": 50, "critic_steps": 4,
-        "learning_rate": 2e-4, "critic_learning_rate": 2e-4,
-    },
-    # ImageNet at 128x128 (appendix B), the optimizer of their defaults.
-    "paper-biggan-128": {
-        **PAPER, "multipliers": (1, 2, 4, 8, 16), "attention": (1,), "embedding": 128, "latent": 120, "width": 96,
-        "critic_width": 96, "critic_steps": 2, "learning_rate": 5e-5, "critic_learning_rate": 2e-4, "orthogonal": 1e-4,
-    },
-    # BigGAN-deep for ImageNet at 256x256 (appendix B); the learning rates of their script for BigGAN-deep at 128x128.
-    "paper-biggan-deep": {
-        **PAPER, "network": "biggan_deep", "multipliers": (1, 2, 4, 8, 8, 16), "attention": (2,), "embedding": 128,
-        "latent": 128, "width": 128, "critic_width": 128, "depth": 2, "learning_rate": 1e-4,
-        "critic_learning_rate": 4e-4,
-    },
-}  # fmt: skip
-
 
 def levels(data: DataSpec, config: GANConfig) -> list[Size]:
     """Heights and widths of the feature maps, finest first; there are at least two levels, whatever the `base`."""

@@ -5,9 +5,51 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from genbench import Config, DataSpec, field
+from genbench_gan.augment import AugmentOptions
 from genbench_gan.latent_langevin import SamplingOptions
 
 BIGGAN = {"network": ["biggan", "biggan_deep"]}
+STYLE = {"network": ["style"]}
+OTHERS = {"network": ["conv", "residual", *BIGGAN["network"]]}
+
+
+class PenaltyOptions(Config):
+    """Penalties on gradients, each with how often it is computed."""
+
+    gradient_penalty: float = field(
+        10.0, "train", "weight of the gradient penalty", ge=0, only_with={"loss": ["wasserstein"]}
+    )
+    r1: float = field(0.0, "train", "gamma of the R1 penalty on the critic's gradient at real images; 0: none", ge=0)
+    r1_every: int = field(16, "train", "critic updates per R1 penalty, whose weight is multiplied by this", ge=1)
+    path_length: float = field(
+        0.0,
+        "train",
+        "weight of the generator's path length penalty, of images of variance 1 / pixels; 0: none",
+        ge=0,
+        only_with=STYLE,
+    )
+    path_every: int = field(4, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
+
+
+class StyleOptions(Config):
+    """What StyleGAN2's networks have that the others have not."""
+
+    mapping: int = field(2, "train", "layers from a latent to what modulates the layers", ge=1, only_with=STYLE)
+    mapping_rate: float = field(
+        0.01, "train", "their learning rate, relative to others'", gt=0, only_with=STYLE | {"equalized": [True]}
+    )
+    equalized: bool = field(
+        False, "train", "scale weights when they are used, so that all learn equally fast", only_with=STYLE
+    )
+    mixing: float = field(
+        0.0, "train", "share of the images in training that two latents make", ge=0, le=1, only_with=STYLE
+    )
+    tanh: bool = field(True, "train", "bound the generator's images by tanh", only_with=STYLE)
+    widest: int = field(512, "train", "the most channels at any level", ge=1, only_with=STYLE)
+    critic_skips: bool = field(True, "train", "whether the critic's blocks are residual", only_with=STYLE)
+    deviation_group: int = field(
+        4, "train", "images over which the critic sees standard deviations", ge=1, only_with=STYLE
+    )
 
 
 class HierarchyOptions(Config):
@@ -41,7 +83,7 @@ class HierarchyOptions(Config):
         return self.multipliers[min(level, len(self.multipliers) - 1)]
 
 
-class GANConfig(HierarchyOptions, SamplingOptions):
+class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, SamplingOptions):
     """The two networks, the adversarial loss and the two optimizers; the defaults are the preset `small`.
 
     Widths are channels, `patch` and `base` are pixels a side.
@@ -50,28 +92,28 @@ class GANConfig(HierarchyOptions, SamplingOptions):
     batch_size: int = field(32, "train", "images per update, of the critic and of the generator", ge=1)
     learning_rate: float = field(2e-3, "train", "peak learning rate of the generator (Adam)", gt=0)
     critic_learning_rate: float = field(1e-3, "train", "peak learning rate of the critic (Adam)", gt=0)
+    annealing: Literal["linear", "constant"] = field("linear", "train", "learning rates after the warm-up")
     betas: tuple[float, float] = field((0.0, 0.99), "train", "Adam's decay rates")
     loss: Literal["hinge", "non_saturating", "wasserstein"] = field("hinge", "train", "the adversarial loss")
-    gradient_penalty: float = field(
-        10.0, "train", "weight of the gradient penalty", ge=0, only_with={"loss": ["wasserstein"]}
-    )
-    spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norm")
+    spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norm", only_with=OTHERS)
     critic_steps: int = field(1, "train", "critic updates per generator update", ge=1)
-    network: Literal["conv", "residual", "biggan", "biggan_deep"] = field(
-        "conv", "train", "plain convolutions, residual blocks, or BigGAN's or BigGAN-deep's networks"
+    network: Literal["conv", "residual", "biggan", "biggan_deep", "style"] = field(
+        "conv", "train", "plain convolutions, residual blocks, BigGAN's or BigGAN-deep's networks, or StyleGAN2's"
     )
     norm: Literal["group", "batch"] = field(
-        "group", "train", "normalisation in the generator, by class if there are classes"
+        "group", "train", "normalisation in the generator, by class if there are classes", only_with=OTHERS
     )
     init: Literal["default", "orthogonal", "normal"] = field(
-        "default", "train", "initial weights: torch's, orthogonal matrices, or of deviation 0.02"
+        "default", "train", "initial weights: torch's, orthogonal matrices, or of deviation 0.02", only_with=OTHERS
     )
-    orthogonal: float = field(0.0, "train", "weight of the generator's orthogonal regularisation", ge=0)
+    orthogonal: float = field(
+        0.0, "train", "weight of the generator's orthogonal regularisation", ge=0, only_with=OTHERS
+    )
     latent: int = field(64, "train", "dimensions of the latent vector", ge=1)
     width: int = field(
         32,
         "train",
-        "channels of the generator: conv, at the finest level, doubled with every halving; residual, throughout; "
+        "channels of the generator: at the finest level, doubled with every halving; residual, throughout; "
         "biggan, times the multipliers",
         ge=1,
     )
@@ -81,7 +123,7 @@ class GANConfig(HierarchyOptions, SamplingOptions):
     depth: int = field(
         2,
         "train",
-        "conv: convolutions per level of the critic, the generator has one fewer; residual: last blocks; "
+        "convolutions per level; conv: of the critic, the generator has one fewer; residual: last blocks; "
         "biggan_deep: blocks per level",
         ge=1,
     )
@@ -91,6 +133,21 @@ class GANConfig(HierarchyOptions, SamplingOptions):
         """The deep network's skip connections leave out channels on the way to finer levels, and append none."""
         if self.network == "biggan_deep" and list(self.multipliers) != sorted(self.multipliers):
             raise ValueError(f"multipliers: {list(self.multipliers)} must not decrease for network = 'biggan_deep'")
+        return self
+
+    @model_validator(mode="after")
+    def groups_of_one_kind(self) -> Self:
+        """Real and generated images are scored in one batch, and no group may have both."""
+        if self.network == "style" and self.pieces[0] % self.deviation_group:
+            given = "micro_batch" if self.micro_batch else "batch_size"
+            raise ValueError(f"deviation_group: {self.deviation_group} does not divide {given}, {self.pieces[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def scores_with_a_sign(self) -> Self:
+        """ADA's measure of overfitting is a share of positive scores, and Wasserstein scores have no origin."""
+        if self.augment == "ada" and self.loss == "wasserstein":
+            raise ValueError("augment = 'ada' goes by the sign of scores, which is arbitrary with loss = 'wasserstein'")
         return self
 
     def check(self, data: DataSpec) -> None:
