@@ -27,9 +27,9 @@ class SamplingOptions(Config):
         ge=0,
         only_with={"sampler": ["prior"]},
     )
-    steps: int = field(50, "sample", "Langevin steps", ge=1, only_with=LANGEVIN)
+    steps: int = field(20, "sample", "Langevin steps", ge=1, only_with=LANGEVIN)
     step_size: float = field(
-        0.01, "sample", "of a Langevin step: what is lost of the latent it starts from", gt=0, le=1, only_with=LANGEVIN
+        0.05, "sample", "of a Langevin step: what is lost of the latent it starts from", gt=0, le=1, only_with=LANGEVIN
     )
     temperature: float = field(
         1.0,
