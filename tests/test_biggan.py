@@ -249,6 +249,7 @@ def test_truncated_latents_are_those_of_a_prior_whose_tails_are_drawn_again() ->
         redrawn = redrawn[redrawn.abs() <= threshold]
         assert stats.ks_2samp(z.flatten(), redrawn[:8000]).pvalue > 0.01
         assert stats.kstest(z.flatten(), stats.truncnorm(-threshold, threshold).cdf).pvalue > 0.01
+    assert truncated_normal(500_000, 4, 9.0, torch.device("cpu")).isfinite().all()
 
 
 def test_truncation_changes_samples_towards_one_image_and_never_training() -> None:

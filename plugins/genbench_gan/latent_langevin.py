@@ -45,7 +45,8 @@ def truncated_normal(n: int, dims: int, threshold: float, device: torch.device) 
 
     Source: the truncation trick, Brock et al. 2019, section 3.1.
     """
-    return torch.nn.init.trunc_normal_(torch.empty(n, dims, device=device), a=-threshold, b=threshold)
+    ranks = math.erf(threshold / math.sqrt(2)) * (2 * torch.rand(n, dims, device=device) - 1)
+    return (math.sqrt(2) * ranks.erfinv()).clamp(-threshold, threshold)
 
 
 def calibration(real: Tensor, fake: Tensor) -> Tensor:
