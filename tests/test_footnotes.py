@@ -5,6 +5,7 @@ from records_factory import make_record, quick_suite, reference
 
 from genbench.evaluate.likelihood import note
 from genbench.records.budget import Budget
+from genbench.records.cost import Throughput
 from genbench.tables.build import make_tables
 
 
@@ -104,3 +105,13 @@ def test_an_estimate_is_no_bound():
         == "exact density of uniformly dequantised images, hence a bound on the discrete likelihood"
     )
     assert "hence" in note(Dense("bound")) and "hence" not in note(Dense("estimate"))
+
+
+def test_rates_of_two_rows_of_one_label_are_told_apart_and_are_no_seeds():
+    records = [make_record("gan"), make_record("gan", conditional=True), make_record("vae")]
+    for record, rate in zip(records, (10.0, 20.0, 30.0)):
+        record.cost.sample.throughput = [Throughput(batch=1, images_per_second=rate)]
+    text = below(records, "cost")
+    assert "one at a time and at the best batch size tried: gan (" in text and "each seed" not in text
+    for words in ("gan (unconditional) 10", "gan (conditional) 20", "; vae 30"):
+        assert words in text

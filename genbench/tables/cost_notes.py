@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from genbench.records.record import Record
@@ -66,15 +67,17 @@ def _sampling(models: list[Record]) -> Iterator[str]:
     batches = sorted({record.cost.sample.batch for record in models if record.cost.sample})
     if batches:
         yield f"samples/s at batch {', '.join(map(str, batches))}, conversion to uint8 included."
-    rates = []
+    rates, names = [], {(record.job.label, record.job.block) for record in models}
+    several = Counter(label for label, _ in names)
     for record in models:
-        found = throughputs(record)
+        label, found = record.job.label, throughputs(record)
+        name = f"{label} ({record.job.block.lower()})" if several[label] > 1 else label
         if len(found) > 1:
             best = max(found, key=lambda pair: pair[1])
             first = f"{number(found[0][1], 'rate')} at batch 1, " if found[0][0] == 1 else ""
-            rates.append(f"{record.job.label} {first}{number(best[1], 'rate')} at batch {best[0]}")
+            rates.append(f"{name} {first}{number(best[1], 'rate')} at batch {best[0]}")
     if rates:
-        seeds = "" if len(rates) == len({record.job.label for record in models}) else ", each seed"
+        seeds = "" if len(rates) == len(names) else ", each seed"
         yield f"samples/s one at a time and at the best batch size tried{seeds}: {'; '.join(rates)}."
 
 
