@@ -115,3 +115,12 @@ def test_rates_of_two_rows_of_one_label_are_told_apart_and_are_no_seeds():
     assert "one at a time and at the best batch size tried: gan (" in text and "each seed" not in text
     for words in ("gan (unconditional) 10", "gan (conditional) 20", "; vae 30"):
         assert words in text
+
+
+def test_warnings_of_two_rows_of_one_label_are_told_apart():
+    records = [make_record("gan"), make_record("gan", conditional=True)]
+    for record in records:
+        record.warnings.append("it may have collapsed")
+    assert "Warning, gan, conditional (seed 0): it may" in below(records)
+    assert "Warning, gan, unconditional (seed 0): it may" in below(records)
+    assert "Warning, gan (seed 0)" in below(records[:1])

@@ -15,14 +15,14 @@ from genbench.plots.bound import bound_over_time
 from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_against_sampling, fid_against_training
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
-from genbench.plots.panels import Looks, among, palette
+from genbench.plots.panels import Looks, palette
 from genbench.plots.ranks import ranks
 from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import LONGEST, captioned, panels_of, short, styled
 from genbench.tables.columns import open_cost
 from genbench.tables.layout import Table
-from genbench.tables.panels import Panel, panels, rows_of
+from genbench.tables.panels import Panel, among, panels, rows_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.plots.cost import curves_of_row
-from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, among, first_seeds, palette, unranked_words
+from genbench.plots.panels import CROWD, MOST_LINES, Looks, Points, first_seeds, palette, unranked_words
 from genbench.plots.style import captioned, draw_lines, panels_of, scale, short, styled, tick
 from genbench.records.point import losses_of
 from genbench.records.record import CurvePoint, Record
 from genbench.records.run_folder import read_progress
 from genbench.tables.groups import identity, is_reference
 from genbench.tables.layout import Row, Table
-from genbench.tables.panels import unfinished
+from genbench.tables.panels import among, unfinished
 
 if TYPE_CHECKING:
     import numpy as np

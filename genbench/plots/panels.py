@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from genbench.plots.style import Look, looks_of
-from genbench.tables.layout import Row, Table
+from genbench.tables.layout import Table
 from genbench.tables.panels import rows_of
 
 MOST_LINES = 10
@@ -28,12 +28,6 @@ def palette(tables: Iterable[Table]) -> dict[str, Look]:
     rows = [row for row in rows_of(tables) if row.kind == "model"]
     shipped = {row.name for row in rows if row.name == row.model and row.ships}
     return looks_of((row.name for row in rows), shipped)
-
-
-def among(row: Row, rows: Iterable[Row]) -> str:
-    """`, conditional`: what tells a row from one of its name in another block; "" if there is none."""
-    others = any(other.name == row.name and other.block != row.block for other in rows)
-    return f", {row.block.lower()}" if others else ""
 
 
 def of_label(tables: Iterable[Table], label: str) -> list[Table]:

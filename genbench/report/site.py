@@ -175,7 +175,8 @@ class Site:
         yield Page("protocols", "protocols.html", "Protocols", {"environments": environments(self.records)})
         yield Page("published", "published.html", "Published numbers")
         for record in self.records:
-            title = f"{record.job.label} on {record.dataset.name}, seed {record.job.seed}"
+            given = ", conditional" if record.job.conditional else ""
+            title = f"{record.job.label} on {record.dataset.name}{given}, seed {record.job.seed}"
             curve = curve_of(record) if record.place in self.pictured else []
             shown = {"record": record, "curve": curve, "facts": run_rows(record), "figures": self.so_far(record)}
             yield Page(f"runs/{self.slugs[record.place]}", "run.html", title, shown)

@@ -22,6 +22,12 @@ def rows_of(tables: Iterable[Table]) -> list[Row]:
     return [row for table in tables if not table.published for row in table.rows]
 
 
+def among(row: Row, rows: Iterable[Row]) -> str:
+    """`, conditional`: what tells a row from one of its name in another block; "" if there is none."""
+    others = any(other.name == row.name and other.block != row.block for other in rows)
+    return f", {row.block.lower()}" if others else ""
+
+
 @dataclass(frozen=True)
 class Panel:
     """The models ranked in one block of one column of one table; `relation`: only its exact values, or only bounds."""

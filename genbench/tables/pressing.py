@@ -12,6 +12,7 @@ from genbench.records.slots import feature_dims, sample_count
 from genbench.support.text import list_words
 from genbench.tables.cost_notes import budgets_of, device_words, differing, uncounted
 from genbench.tables.layout import Column, Row
+from genbench.tables.panels import among
 from genbench.tables.ruler import better_ruler
 from genbench.tables.standings import NO_ERROR
 from genbench.tables.unequal import notes_of
@@ -135,7 +136,7 @@ def warnings(rows: list[Row]) -> Iterator[str]:
         for record in row.records:
             for sign in record.warnings:
                 if sign not in (row.copying, *remarks_of(record)):
-                    told.setdefault((row.name, sign), []).append(record.job.seed)
+                    told.setdefault((row.name + among(row, rows), sign), []).append(record.job.seed)
     for (name, sign), seeds in told.items():
         yield f"Warning, {name} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}): {sign}."
 
