@@ -1,5 +1,6 @@
 """How a network's weights are moved: the options that models share, and the phase that follows from them."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from torch import nn
@@ -31,12 +32,19 @@ class OptimizerConfig(Config):
     weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
 
     def phase(
-        self, name: str, module: nn.Module, rate: float, span: tuple[float, float] = (0.0, 1.0), warmup: int = 0
+        self,
+        name: str,
+        module: nn.Module,
+        rate: float,
+        span: tuple[float, float] = (0.0, 1.0),
+        warmup: int = 0,
+        others: Iterable[nn.Parameter] = (),
     ) -> Phase:
-        """The phase that trains `module` with the optimizer these settings describe."""
+        """The phase that trains `module` with the optimizer these settings describe; Muon leaves `others` to AdamW."""
         if self.optimizer == "muon":
+            apart = [*steering(module), *others]
             optimizer: AdamW = Muon(
-                module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=steering(module)
+                module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=apart
             )
         else:
             optimizer = adamw(module, rate, self.betas, self.weight_decay)

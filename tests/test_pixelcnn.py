@@ -48,8 +48,8 @@ def jacobian(model, output):
 
     A ReLU may cut a dependence off in one image.
     """
-    each = torch.randn(model.trunk.embedding.embedding_dim, dtype=torch.double)
-    model.trunk.embed = lambda values: (values[..., None] * each).flatten(-2)
+    each = torch.randn(model.config.embedding, dtype=torch.double)
+    model.trunk.embedder = lambda: lambda values: (values[..., None] * each).flatten(-2)
     values = model.order.fold(levels(model.data.shape, 16)).double() / 128 - 1
     found = torch.autograd.functional.jacobian(lambda x: sequence(model, output(x).sum(0)), values, vectorize=True)
     return torch.stack([sequence(model, row) for row in found.abs().amax(1)])
@@ -155,7 +155,7 @@ def test_cached_sampling_draws_what_the_whole_network_does(kind, shape, options)
     uniform = torch.rand(3, *model.order.size, model.order.groups)
 
     def draw(known, place, at):
-        return model.draw(model.trunk(known, labels)[(slice(None), *place)], place[2], at)
+        return model.inverse()(model.trunk(known, labels)[(slice(None), *place)], place[2], at)
 
     whole = model.order.generate(uniform, draw, lambda share: None)
     assert torch.equal(to_uint8(drawn), whole.to(torch.uint8))
@@ -166,7 +166,7 @@ def test_cached_sampling_draws_what_the_whole_network_does(kind, shape, options)
 def test_what_is_drawn_has_the_probabilities_of_log_prob():
     """Shares of 20,000 pairs of pixels in 4 x 4 cells against the sums of their probabilities."""
     model = build(PixelCNN, (1, 1, 2), patch=1, width=8, layers=2).float()
-    model.head.weight.copy_(torch.randn(4, 16).repeat_interleave(64, 0))  # so that the cells differ
+    model.head.levels.table.copy_(torch.randn(4, 16).repeat_interleave(64, 0))  # so that the cells differ
     pairs = torch.cartesian_prod(*[torch.arange(256)] * 2).view(-1, 1, 1, 2)
     chances = torch.cat([model.log_prob(to_float(part)) for part in pairs.split(8192)]).exp()
     wanted = chances.view(4, 64, 4, 64).sum((1, 3))

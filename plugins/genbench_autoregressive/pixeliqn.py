@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, field, hookimpl
 from genbench.images import to_uint8
-from genbench_autoregressive.pixelcnn import Gated
-from genbench_autoregressive.settings import GatedConfig
+from genbench_autoregressive.model import Gated, Inverse
+from genbench_autoregressive.settings import PAPER, GatedConfig
 
 
 @hookimpl
@@ -74,14 +74,20 @@ class PixelIQN(Gated):
     name = "pixeliqn"
     Config = PixelIQNConfig
     config: PixelIQNConfig
+    head: QuantileHead
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 16, "layers": 2, "head": 8, "frequencies": 8},
+        "tiny": {"width": 16, "layers": 2, "head": 8, "waves": 2, "frequencies": 8},
         "small": {},
+        "paper": {**PAPER, "quantiles": 1},
     }
 
     def __init__(self, data: DataSpec, config: PixelIQNConfig) -> None:
         super().__init__(data, config)
         self.head = QuantileHead(config.head, config.frequencies)
+
+    @property
+    def output(self) -> nn.Module:
+        return self.head.out
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         features = self.trunk(self.order.fold(to_uint8(batch.images)), batch.labels)
@@ -90,5 +96,5 @@ class PixelIQN(Gated):
         error = batch.images.repeat(self.config.quantiles, 1, 1, 1) - values
         return quantile_huber(error, tau, self.config.kappa).mean()
 
-    def draw(self, features: Tensor, group: int, uniform: Tensor) -> Tensor:
-        return to_uint8(self.head(features, uniform)).long()
+    def inverse(self) -> Inverse:
+        return lambda features, group, uniform: to_uint8(self.head(features, uniform)).long()

@@ -1,53 +1,33 @@
 """The settings of the models that have the layers of a Gated PixelCNN."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import model_validator
-from torch import nn
-from torch.optim import AdamW
 
-from genbench import Config, DataSpec, Muon, Phase, adamw, field
-from genbench.schedules import annealed
+from genbench import DataSpec, field
+from genbench.optimization import OptimizerConfig
 
 PAPER: Mapping[str, Any] = {
-    "patch": 1,
-    "embedding": 0,
-    "width": 128,
-    "layers": 15,
-    "kernel": 3,
-    "first_kernel": 7,
-    "head": 342,
-    "batch_size": 16,
-    "optimizer": "adamw",
-    "learning_rate": 4e-4,
-    "annealing": "constant",
-    "ema_decay": 0.0,
+    "patch": 1, "waves": 0, "embedding": 0, "width": 128, "layers": 15, "kernel": 3, "first_kernel": 7, "head": 342,
+    "batch_size": 16, "optimizer": "adamw", "learning_rate": 4e-4, "annealing": "constant", "ema_decay": 0.0,
 }  # fmt: skip
 """A reading, since van den Oord et al. 2016 do not give their network for CIFAR-10: its layers, channels, kernels,
 batch and hidden outputs (1,024, rounded up to a multiple of three) are those of the PixelCNN before it (van den Oord,
 Kalchbrenner & Kavukcuoglu 2016, "Pixel recurrent neural networks"), AdamW stands for RMSProp, and its rate is ours."""
 
 
-class GatedConfig(Config):
+class GatedConfig(OptimizerConfig):
     """The order of sub-pixels, the gated layers and the optimizer; the defaults are `small`."""
 
     batch_size: int = field(8, "train", "images per update", ge=1)
-    learning_rate: float = field(5e-3, "train", "peak learning rate (AdamW)", gt=0)
+    learning_rate: float = field(5e-3, "train", "peak learning rate of AdamW", gt=0)
     ema_decay: float = field(0.995, "train", "decay of the weight average", ge=0, lt=1)
-    optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for the matrices of the gated layers"
-    )
-    matrix_learning_rate: float = field(
-        0.01, "train", "peak learning rate of Muon", gt=0, only_with={"optimizer": ["muon"]}
-    )
-    annealing: Literal["cosine", "constant"] = field(
-        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant"
-    )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into groups", ge=1)
     embedding: int = field(
         4, "train", "learned features of a level, which the first layer sees; 0: the level itself, in [-1, 1]", ge=0
     )
+    waves: int = field(6, "train", "sines and cosines of a level that its features share with others", ge=0)
     width: int = field(48, "train", "channels of each stack, divided among the groups", ge=1)
     layers: int = field(6, "train", "gated layers", ge=1)
     kernel: int = field(3, "train", "side of the convolutions before masking, odd", ge=3)
@@ -65,13 +45,3 @@ class GatedConfig(Config):
         groups = self.patch**2 * data.shape[0]
         if self.width < groups:
             raise ValueError(f"width: {self.width} channels cannot be divided among the {groups} sub-pixels of a place")
-
-    def phase(self, model: nn.Module, output: nn.Module) -> Phase:
-        """The phase that trains `model`; Muon leaves alone its `output` layer, embeddings and vectors."""
-        if self.optimizer == "adamw":
-            optimizer: AdamW = adamw(model, self.learning_rate)
-        else:
-            apart = [output, *(m for m in model.modules() if isinstance(m, nn.Embedding))]
-            others = [p for module in apart for p in module.parameters()]
-            optimizer = Muon(model, self.learning_rate, self.matrix_learning_rate, others=others)
-        return Phase("train", model, optimizer, schedule=annealed(self.annealing, 0), clip=1.0)

@@ -1,11 +1,14 @@
 """The layers of a Gated PixelCNN below its output, in one pass for known images and step by step for new ones."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench.images import LEVELS, to_float
+from genbench.images import to_float
 from genbench_autoregressive.gated import Before, GatedLayer
+from genbench_autoregressive.levels import Levels
 from genbench_autoregressive.order import Order, Place
 from genbench_autoregressive.settings import GatedConfig
 
@@ -19,7 +22,8 @@ class Trunk(nn.Module):
     def __init__(self, order: Order, config: GatedConfig, num_classes: int) -> None:
         super().__init__()
         self.order, groups, width = order, order.groups, config.width
-        self.embedding = nn.Embedding(LEVELS, config.embedding) if config.embedding else None
+        scale = 0.0 if config.waves else 1.0
+        self.levels = Levels(1, config.embedding, config.waves, scale, 0.3) if config.embedding else None
         first = GatedLayer(
             groups * (config.embedding or 1), width, config.first_kernel, groups, num_classes, strictly=True
         )
@@ -28,18 +32,18 @@ class Trunk(nn.Module):
         self.last = Before(width, groups * config.head, 1, groups)
 
     def forward(self, levels: Tensor, labels: Tensor | None = None) -> Tensor:
-        above = before = self.embed(levels).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+        above = before = self.embedder()(levels).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
         for layer in self.layers:
             above, before = layer(above, before, labels)
         features = F.relu(self.last(F.relu(before))).permute(0, 2, 3, 1)
         return features.reshape(*levels.shape, -1)
 
-    def embed(self, levels: Tensor) -> Tensor:
-        """What the first layer sees of levels (..., G): channels of each in turn."""
-        if self.embedding is None:
-            return to_float(levels).to(self.last.weight.dtype)
-        embedded: Tensor = self.embedding(levels)
-        return embedded.flatten(-2)
+    def embedder(self) -> Callable[[Tensor], Tensor]:
+        """A function from levels (..., G) to what the first layer sees of them, the features of each in turn."""
+        if self.levels is None:
+            return lambda levels: to_float(levels).to(self.last.weight.dtype)
+        vectors = self.levels()[0]
+        return lambda levels: F.embedding(levels, vectors).flatten(-2)
 
 
 class Walk:
@@ -57,7 +61,7 @@ class Walk:
         self.rows = [like.new_zeros(n, conv.in_channels, conv.kernel_size[0], width) for conv in rows]
         self.places = [like.new_zeros(n, conv.in_channels, conv.kernel_size[1]) for conv in places]
         self.steps = [layer.at_a_place() for layer in self.layers]
-        self.last = trunk.last.at_a_place()
+        self.embed, self.last = trunk.embedder(), trunk.last.at_a_place()
         self.given: list[Tensor] = []
 
     def features(self, levels: Tensor, place: Place) -> Tensor:
@@ -67,7 +71,7 @@ class Walk:
             self._begin_row(levels, row)
         if group == 0:
             self._begin_place(levels, row, column)
-        x = self.trunk.embed(levels[:, row, column])
+        x = self.embed(levels[:, row, column])
         for step, window, given in zip(self.steps, self.places, self.given):
             window[..., -1] = x
             x = step(window, given[..., column])
@@ -76,7 +80,7 @@ class Walk:
 
     def _begin_row(self, levels: Tensor, row: int) -> None:
         """Move the newest rows by one, and see what is above the new row."""
-        newest = self.trunk.embed(levels[:, row - 1]).mT if row else torch.zeros_like(self.rows[0][:, :, 0])
+        newest = self.embed(levels[:, row - 1]).mT if row else torch.zeros_like(self.rows[0][:, :, 0])
         self.given = []
         for index, layer in enumerate(self.layers):
             self.rows[index] = torch.cat([self.rows[index][:, :, 1:], newest[:, :, None]], dim=2)
@@ -89,5 +93,5 @@ class Walk:
     def _begin_place(self, levels: Tensor, row: int, column: int) -> None:
         """Move the newest places by one; of the one before, the first layer has not yet seen the last sub-pixel."""
         if column:
-            self.places[0][..., -1] = self.trunk.embed(levels[:, row, column - 1])
+            self.places[0][..., -1] = self.embed(levels[:, row, column - 1])
             self.places = [F.pad(window[..., 1:], (0, 1)) for window in self.places]
