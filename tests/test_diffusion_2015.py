@@ -8,10 +8,11 @@ from pydantic import ValidationError
 
 from genbench import Batch, DataSpec
 from genbench.images import to_float
+from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, erasing_betas, linear_betas
 from genbench_ddpm.original import bump_weights
-from genbench_ddpm.samplers import ancestral, ddim, end_of
+from genbench_ddpm.samplers import ancestral, ddim
 
 SMALL = DDPM.presets["small-2015"]
 MNIST = {"branch_layers": 4, "conv_width": 20, "dense_width": 500, "dense_outputs": 2, "pixel_layers": 2} | {
