@@ -42,6 +42,8 @@ def tiny(name, **config):
         ("ebm", {"network"}),
         ("flow", {"levels.0", "levels.1", "levels.2"}),
         ("gaussian", set()),
+        ("pixelcnn", {"trunk", "head"}),
+        ("pixeliqn", {"trunk", "head"}),
         ("sparse_transformer", {"net"}),
     ],
 )

@@ -88,6 +88,8 @@ VARIANTS = {
         VARIATIONAL,
         {"mixing": "conv", "coupling": "affine", **VARIATIONAL},
     ],
+    "pixelcnn": [{"patch": 1, "embedding": 0, "waves": 0, "optimizer": "adamw"}, {"kernel": 5, "layers": 3}],
+    "pixeliqn": [{"patch": 1, "embedding": 0, "waves": 0, "optimizer": "adamw"}, {"quantiles": 1}],
     "sparse_transformer": [{"attention": ("full",), "optimizer": "adamw"}, {"tokens": "values", "waves": 0}],
 }
 
@@ -123,6 +125,8 @@ def test_shipped_models_with_other_options(name, change):
         ("flow", "affine"),
         ("score", "small"),
         ("score", "small-v1"),
+        ("pixelcnn", "small"),
+        ("pixeliqn", "small"),
         ("sparse_transformer", "small"),
     ],
 )
@@ -136,6 +140,8 @@ COLOUR = {
     "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],
     "vae": [{}, {"likelihood": "gaussian"}],
     "flow": [{}, {"mixing": "conv", "coupling": "affine", "front": "linear", "levels": 3}, VARIATIONAL],
+    "pixelcnn": [{}],
+    "pixeliqn": [{}],
     "sparse_transformer": [{}],
 }
 

@@ -213,3 +213,52 @@ def test_what_does_not_fit_is_refused_by_name():
 def test_only_pixelcnn_has_a_likelihood():
     assert issubclass(PixelCNN, Likelihood) and not issubclass(PixelIQN, Likelihood)
     assert not hasattr(PixelIQN, "log_prob")
+
+
+# Published sizes
+
+
+def conv(inputs, outputs, places=1):
+    """Weights, masked ones too, and biases."""
+    return inputs * outputs * places + outputs
+
+
+def layers(inputs, width, count, side, first):
+    """Those above (rows of `side` places), across, before and out; the first layer's `above` is a row shorter."""
+
+    def layer(inputs, above, before):
+        return conv(inputs, 2 * width, above) + conv(2 * width, 2 * width) + conv(inputs, 2 * width, before)
+
+    def each(inputs, above, before):
+        return layer(inputs, above, before) + conv(width, width)
+
+    half = side // 2
+    return each(inputs, (first // 2) * first, first // 2 + 1) + (count - 1) * each(width, (half + 1) * side, half + 1)
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [(PixelCNN, 5_152_130), (PixelIQN, 5_203_689)], ids=["cnn", "iqn"])
+def test_the_reading_of_the_paper_has_15_layers_of_128_channels(kind, wanted):
+    with torch.device("meta"):
+        model = kind(DataSpec("colour", (3, 32, 32)), kind.Config(**kind.presets["paper"]))
+    trunk = layers(3, 128, count=15, side=3, first=7) + conv(128, 3 * 342)
+    heads = {
+        PixelCNN: 256 * 342 + 3 * 256,
+        PixelIQN: conv(64, 342) + conv(342, 342) + conv(342, 1),
+    }
+    assert sum(p.numel() for p in model.parameters()) == trunk + heads[kind] == wanted
+
+
+@pytest.mark.slow
+@EACH
+def test_the_reading_of_the_paper_learns(kind):
+    torch.manual_seed(0)
+    model = kind(DataSpec("colour", (3, 16, 16)), kind.Config(**kind.presets["paper"]))
+    batch, phase = Batch(to_float(levels((3, 16, 16)))), model.phases()[0]
+    losses = []
+    for _ in range(6):
+        phase.optimizer.zero_grad()
+        loss = model.loss("train", batch)
+        loss.backward()
+        phase.optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
