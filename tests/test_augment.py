@@ -8,12 +8,12 @@ from pytest import approx
 from test_penalties import train_gan
 from torch import Tensor
 from torch.nn import functional as F
+from toys import killed_at
 
 from genbench import Batch, DataSpec
 from genbench.planning.config import configure, make_experiment
 from genbench.support.errors import BadInput
 from genbench.training import loop
-from genbench.training.loop import Trainer
 from genbench_gan import GAN, GANConfig, augment
 from genbench_gan.augment import COLOURS, GEOMETRY, AdaptiveAugmentation, recoloured, resampled
 from genbench_gan.penalties import r1_penalty
@@ -227,17 +227,8 @@ def test_p_and_its_counters_survive_a_kill_to_the_byte(tmp_path, digits, monkeyp
     style = {"network": "style", "r1": 0.01, "r1_every": 2, "path_length": 0.1, "path_every": 3}
     whole, _ = train_gan(tmp_path / "whole", digits, "11steps", **ada, **style)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    with monkeypatch.context() as patch:
-        step = Trainer.step
-
-        def dying(self: Trainer, progress: float) -> None:
-            if self.meter.steps == 6:
-                raise RuntimeError("killed")
-            step(self, progress)
-
-        patch.setattr(Trainer, "step", dying)
-        with pytest.raises(RuntimeError, match="killed"):
-            train_gan(tmp_path / "killed", digits, "11steps", **ada, **style)
+    with killed_at(6, monkeypatch):
+        train_gan(tmp_path / "killed", digits, "11steps", **ada, **style)
     resumed, _ = train_gan(tmp_path / "killed", digits, "11steps", **ada, **style)
     state = resumed.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())

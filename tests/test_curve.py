@@ -8,7 +8,7 @@ import pytest
 import torch
 from finished import run_here
 from records_factory import full, make_record, measure, with_curve
-from toys import Toy, TwoPhases, toy_job, train_toy
+from toys import Toy, TwoPhases, killed_at, toy_job, train_toy
 
 from genbench import plots
 from genbench.records import checkpoint
@@ -140,10 +140,6 @@ def test_weights_that_the_checkpoint_does_not_know_are_removed(tmp_path):
     assert not list(tmp_path.iterdir()) and keeper.is_due(FIRST_SHARE)
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("model", [Toy, TwoPhases])
 @pytest.mark.parametrize("every", [-1.0, 1e9])
 def test_a_resumed_training_keeps_the_same(tmp_path, digits, monkeypatch, model, every):
@@ -151,17 +147,8 @@ def test_a_resumed_training_keeps_the_same(tmp_path, digits, monkeypatch, model,
     train_toy(tmp_path / "whole", digits, model, **common)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", every)
     for kill in (2, 7, 47):
-        with monkeypatch.context() as patch:
-            step = Trainer.step
-
-            def dying(self, progress, kill=kill, step=step):
-                if self.meter.steps == kill:
-                    raise Killed
-                step(self, progress)
-
-            patch.setattr(Trainer, "step", dying)
-            with pytest.raises(Killed):
-                train_toy(tmp_path / "killed", digits, model, **common)
+        with killed_at(kill, monkeypatch):
+            train_toy(tmp_path / "killed", digits, model, **common)
     train_toy(tmp_path / "killed", digits, model, **common)
     (whole, first), (resumed, second) = (kept(tmp_path / name, model, **common) for name in ("whole", "killed"))
     assert whole.keys() == resumed.keys()

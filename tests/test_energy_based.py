@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_phases import killed_at
+from test_phases import train_until
 from test_train import same
 from torch.nn import functional as F
 from toys import train_toy
@@ -165,7 +165,7 @@ def test_a_killed_training_goes_on_with_its_memory_to_the_same_weights(tmp_path,
     job = {f"{role}_config": config.of_role(role) for role in ("train", "sample")}
     job |= {"config": config.model_dump(mode="json"), "budget": "6steps", "conditional": True}
     whole, _ = train_toy(tmp_path / "whole", digits, kind, **job)
-    killed_at(monkeypatch, 3, digits, tmp_path / "killed", kind, **job)
+    train_until(monkeypatch, 3, digits, tmp_path / "killed", kind, **job)
     resumed, _ = train_toy(tmp_path / "killed", digits, kind, **job)
     assert same(resumed, whole)
     assert len(whole.replay) == 0, "samples are of the weights"

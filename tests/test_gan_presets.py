@@ -6,14 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 from test_gan import batch
-from toys import train_toy
+from toys import killed_at, train_toy
 
 from genbench import DataSpec
 from genbench.conformance.case import Case
 from genbench.data.dataset import Dataset
 from genbench.training import loop
 from genbench.training.ema import WeightAverage
-from genbench.training.loop import Trainer
 from genbench_gan import GAN, GANConfig
 from genbench_gan.networks import NormReLU, class_norms
 from genbench_gan.residual import DownBlock, UpBlock
@@ -203,17 +202,8 @@ def test_a_killed_and_resumed_training_keeps_the_statistics(
     job |= {"config": config.model_dump(mode="json"), "budget": "5steps"}
     whole, _ = train_toy(tmp_path / "whole", digits, GAN, **job)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    with monkeypatch.context() as patch:
-        step = Trainer.step
-
-        def dying(self: Trainer, progress: float) -> None:
-            if self.meter.steps == 3:
-                raise RuntimeError("killed")
-            step(self, progress)
-
-        patch.setattr(Trainer, "step", dying)
-        with pytest.raises(RuntimeError, match="killed"):
-            train_toy(tmp_path / "killed", digits, GAN, **job)
+    with killed_at(3, monkeypatch):
+        train_toy(tmp_path / "killed", digits, GAN, **job)
     resumed, _ = train_toy(tmp_path / "killed", digits, GAN, **job)
     state = resumed.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in whole.state_dict().items())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from energy_plugin import Energy
 from finished import SMALL, essence
-from test_phases import killed_at
+from test_phases import train_until
 from test_train import same
 from toys import Toy, build, toy_job, train_toy
 
@@ -49,12 +49,12 @@ class Remembers(Toy):
 @pytest.mark.parametrize("kill", [1, 6])
 def test_a_memory_is_resumed_exactly(tmp_path, digits, monkeypatch, kill):
     whole, _ = train_toy(tmp_path / "whole", digits, Remembers)
-    killed_at(monkeypatch, kill, digits, tmp_path / "killed", Remembers)
+    train_until(monkeypatch, kill, digits, tmp_path / "killed", Remembers)
     assert same(train_toy(tmp_path / "killed", digits, Remembers)[0], whole)
 
 
 def test_a_memory_is_stored_once_and_in_no_weights(tmp_path, digits, monkeypatch):
-    killed_at(monkeypatch, 12, digits, tmp_path, Remembers, curve=3)
+    train_until(monkeypatch, 12, digits, tmp_path, Remembers, curve=3)
     folder = toy_job(tmp_path, Remembers, curve=3).folder
     tensors, _ = checkpoint.load(folder / "checkpoint")
     assert {name: len(value) for name, value in tensors.pop("memory").items() if value.dim()} == {

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_train import Killed, curve, same
+from test_train import curve, same
 from torch import nn
-from toys import Toy, TwoPhases, build, toy_job, train_toy
+from toys import Killed, Toy, TwoPhases, build, killed_at, toy_job, train_toy
 
 from genbench import Batch, Model, Phase
 from genbench.metering.meter import Meter
@@ -23,20 +23,11 @@ from genbench.training.optimizer_state import optimizer_tensors
 from genbench.training.phases import checked_phases, optimizers
 
 
-def killed_at(monkeypatch, step, digits, folder, model, **changes):
+def train_until(monkeypatch, step, digits, folder, model, **changes):
     """Train until `step` steps are taken, with a checkpoint after each, and die."""
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
-    with monkeypatch.context() as patch:
-        whole = Trainer.step
-
-        def dying(self, progress):
-            if self.meter.steps == step:
-                raise Killed
-            whole(self, progress)
-
-        patch.setattr(Trainer, "step", dying)
-        with pytest.raises(Killed):
-            train_toy(folder, digits, model, **changes)
+    with killed_at(step, monkeypatch):
+        train_toy(folder, digits, model, **changes)
 
 
 class Lazy(Model):
@@ -104,7 +95,7 @@ def test_a_training_takes_the_steps_that_are_planned(tmp_path, digits, budget):
 def test_a_shared_optimizer_is_stored_once_and_resumed_exactly(tmp_path, digits, monkeypatch, kill):
     monkeypatch.setattr(loop, "LOG_POINTS", 3)
     whole, meter = train_toy(tmp_path / "whole", digits, Lazy, budget="11steps")
-    killed_at(monkeypatch, kill, digits, tmp_path / "killed", Lazy, budget="11steps")
+    train_until(monkeypatch, kill, digits, tmp_path / "killed", Lazy, budget="11steps")
     tensors, _ = checkpoint.load(toy_job(tmp_path / "killed", Lazy, budget="11steps").folder / "checkpoint")
     assert {name.split(".")[0] for name in tensors["optimizer"]} == {"critic"}
     resumed, again = train_toy(tmp_path / "killed", digits, Lazy, budget="11steps")
@@ -260,7 +251,7 @@ def test_progress_stays_below_one():
 @pytest.mark.parametrize("kill", [3, 7])
 def test_a_warm_up_inside_a_loss_resumes_exactly(tmp_path, digits, monkeypatch, kill):
     whole, _ = train_toy(tmp_path / "whole", digits, Warming, budget="10steps")
-    killed_at(monkeypatch, kill, digits, tmp_path / "killed", Warming, budget="10steps")
+    train_until(monkeypatch, kill, digits, tmp_path / "killed", Warming, budget="10steps")
     assert same(train_toy(tmp_path / "killed", digits, Warming, budget="10steps")[0], whole)
 
 

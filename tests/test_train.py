@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import Toy, TwoPhases, build, toy_job, train_toy
+from toys import Toy, TwoPhases, build, killed_at, toy_job, train_toy
 
 from genbench import Batch
 from genbench.metering.meter import Meter
@@ -50,10 +50,6 @@ def curve(folder, model=Toy, **changes):
     return [json.loads(line) for line in text.splitlines()]
 
 
-class Killed(Exception):
-    pass
-
-
 class Slow(TwoPhases):
     """Its first phase warms up for longer than it lasts, its second for four steps of its own."""
 
@@ -76,17 +72,8 @@ def test_a_killed_and_resumed_training_is_the_undisturbed_one(tmp_path, digits, 
     whole, whole_meter = train_toy(tmp_path / "whole", digits, model)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     for kill in kills:
-        with monkeypatch.context() as patch:
-            step = Trainer.step
-
-            def dying(self, progress, kill=kill, step=step):
-                if self.meter.steps == kill:
-                    raise Killed
-                step(self, progress)
-
-            patch.setattr(Trainer, "step", dying)
-            with pytest.raises(Killed):
-                train_toy(tmp_path / "killed", digits, model)
+        with killed_at(kill, monkeypatch):
+            train_toy(tmp_path / "killed", digits, model)
     resumed, meter = train_toy(tmp_path / "killed", digits, model)
     assert same(resumed, whole)
     assert (meter.images, meter.flops) == (whole_meter.images, whole_meter.flops)

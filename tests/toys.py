@@ -1,5 +1,8 @@
 """Small models and jobs for tests of the harness itself."""
 
+from contextlib import contextmanager
+
+import pytest
 import torch
 from torch import nn
 
@@ -80,6 +83,27 @@ def toy_job(folder, model=Toy, budget="20steps", **changes) -> Job:
 def build(job, data, model=Toy):
     torch.manual_seed(job.seed)
     return model(data.spec(job.conditional), model.Config(**job.config))
+
+
+class Killed(Exception):
+    """What ends a training that is killed."""
+
+
+@contextmanager
+def killed_at(step, monkeypatch):
+    """The training in this block dies once it has taken so many steps."""
+    from genbench.training.loop import Trainer
+
+    whole = Trainer.step
+
+    def dying(self, progress):
+        if self.meter.steps == step:
+            raise Killed
+        whole(self, progress)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Trainer, "step", dying)
+        yield
 
 
 def train_toy(folder, data, model=Toy, meter=None, built=None, **changes):
