@@ -1,6 +1,6 @@
 """How a network's weights are moved: the options that models share, and the phase that follows from them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from torch import nn
@@ -39,14 +39,22 @@ class OptimizerConfig(Config):
         span: tuple[float, float] = (0.0, 1.0),
         warmup: int = 0,
         others: Iterable[nn.Parameter] = (),
+        undecayed: Sequence[nn.Parameter] = (),
     ) -> Phase:
-        """The phase that trains `module` with the optimizer these settings describe; Muon leaves `others` to AdamW."""
+        """The phase that trains `module` with the optimizer these settings describe.
+
+        Muon leaves `others` to AdamW. The weights `undecayed`, which AdamW moves, do not decay.
+        """
+        free = {id(p) for p in undecayed}
+        weights = [p for p in module.parameters() if id(p) not in free]
         if self.optimizer == "muon":
             apart = [*steering(module), *others]
             optimizer: AdamW = Muon(
-                module, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=apart
+                weights, rate, self.matrix_learning_rate, self.betas, self.weight_decay, others=apart
             )
         else:
-            optimizer = adamw(module, rate, self.betas, self.weight_decay)
+            optimizer = adamw(weights, rate, self.betas, self.weight_decay)
+        if undecayed:
+            optimizer.add_param_group({"params": undecayed, "lr": rate, "weight_decay": 0.0})
         schedule = annealed(self.annealing, warmup)
         return Phase(name, module, optimizer, span=span, schedule=schedule, clip=1.0, warmup=warmup)

@@ -6,12 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from pydantic import model_validator
 from torch import Tensor, nn
-from torch.optim import AdamW
 
-from genbench import Batch, DataSpec, Model, Muon, Phase, adamw, field, hookimpl
+from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
 from genbench.optimization import OptimizerConfig
-from genbench.schedules import annealed
 from genbench_autoregressive.order import Order
 from genbench_autoregressive.sparse import Pattern
 from genbench_autoregressive.sparse_network import Continuation, SparseNet, SparseSpec
@@ -108,18 +106,11 @@ class SparseTransformer(Model):
         return self.net.tokens
 
     def phases(self) -> list[Phase]:
-        config, net = self.config, self.net
-        weights, rate = [p for p in net.parameters() if p.dim() > 1], config.learning_rate
-        if config.optimizer == "muon":
-            others = [p for m in net.modules() if not isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
-            options = config.matrix_learning_rate, config.betas, config.weight_decay
-            optimizer: AdamW = Muon(weights, rate, *options, others=others)
-        else:
-            optimizer = adamw(weights, rate, config.betas, config.weight_decay)
+        """Muon moves the matrices of linear layers alone; vectors do not decay."""
+        c, net = self.config, self.net
+        others = [p for m in net.modules() if not isinstance(m, nn.Linear) for p in m.parameters(recurse=False)]
         vectors = [p for p in net.parameters() if p.dim() == 1]
-        optimizer.add_param_group({"params": vectors, "lr": rate, "weight_decay": 0.0})
-        schedule = annealed(config.annealing, config.warmup)
-        return [Phase("train", net, optimizer, schedule=schedule, clip=1.0, warmup=config.warmup)]
+        return [c.phase("train", net, c.learning_rate, warmup=c.warmup, others=others, undecayed=vectors)]
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         return bits_per_dim(self.nats(batch.images, batch.labels), self.data.dims, discrete=True).mean()

@@ -8,7 +8,7 @@ from torch import Tensor
 from genbench import Batch, DataSpec, Model, hookimpl
 from genbench_energy.model import EnergyModel, Labels, contrast
 from genbench_energy.networks import ResNet
-from genbench_energy.settings import EBMConfig
+from genbench_energy.settings import TINY, EBMConfig
 
 genbench_api = 2
 
@@ -33,7 +33,7 @@ class EBM(EnergyModel):
     Config = EBMConfig
     config: EBMConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4},
+        "tiny": TINY,
         "small": {},
         # Du & Mordatch 2019 and the authors' commands for CIFAR-10 (18,591,105 parameters; and 5,349,249
         # for 10 classes). Images there are in [0, 1], so that step and noise are half of these.

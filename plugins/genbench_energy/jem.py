@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from genbench import Batch, DataSpec, Model, hookimpl
 from genbench_energy.model import EnergyModel, Labels, contrast
 from genbench_energy.networks import WideResNet
-from genbench_energy.settings import JEMConfig
+from genbench_energy.settings import TINY, JEMConfig
 
 genbench_api = 2
 
@@ -31,7 +31,7 @@ class JEM(EnergyModel):
     Config = JEMConfig
     config: JEMConfig
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4},
+        "tiny": TINY,
         "small": {},
         # Grathwohl et al. 2020 and the authors' command for CIFAR-10, without its crops and the two drops of
         # the rate in the last fifth. Their memory keeps floats, ours levels. 36,471,338 parameters.

@@ -11,6 +11,7 @@ from genbench import DataSpec, Model, Phase, adamw
 from genbench.images import LEVELS, dequantize, to_uint8
 from genbench.langevin import gradient, langevin
 from genbench.schedules import annealed
+from genbench.walks import last
 from genbench_energy.settings import EnergyConfig
 
 Labels = Tensor | None
@@ -86,8 +87,7 @@ class EnergyModel(Model):
         if labels is not None:
             labels = torch.where(anew, labels, self.replay_labels[places])
             self.replay_labels[places] = labels
-        for state in self.chain(images, labels, self.config.steps):
-            images = state
+        images = last(self.chain(images, labels, self.config.steps))
         self.replay[places] = to_uint8(images)
         return images, labels
 

@@ -15,11 +15,6 @@ Activation = Callable[[Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {"silu": F.silu, "leaky_relu": lambda x: F.leaky_relu(x, 0.2)}
 
 
-def halved(x: Tensor) -> Tensor:
-    """Means of 2x2, of fewer at the edge if a side is odd."""
-    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
-
-
 class OfClass(nn.Module):
     """A vector of `channels` numbers for each class, or one without classes, that all start at `start`."""
 
@@ -36,7 +31,8 @@ class ResidualBlock(nn.Module):
     """Bias, convolution, activation, bias, convolution, gain; their sum with the input is halved, then activated.
 
     Biases and gains are those of the class. The gain starts at zero, and with it the branch. Where channels change, the
-    input passes a 3x3 convolution. Source: Du & Mordatch 2019 and the authors' code.
+    input passes a 3x3 convolution. Halving takes means of 2x2 places, of fewer at the end of an odd side. Source: Du &
+    Mordatch 2019 and the authors' code.
     """
 
     def __init__(self, in_channels: int, out_channels: int, halve: bool, num_classes: int, config: EBMConfig) -> None:
@@ -53,7 +49,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         h = self.activation(self.dropout(self.conv1(x + self.bias1(labels))))
         h = self.skip(x) + self.gain(labels) * self.conv2(h + self.bias2(labels))
-        return self.activation(halved(h) if self.halve else h)
+        return self.activation(F.avg_pool2d(h, 2, ceil_mode=True) if self.halve else h)
 
 
 def convolution(in_channels: int, out_channels: int, config: EBMConfig) -> nn.Module:

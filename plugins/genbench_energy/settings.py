@@ -1,10 +1,16 @@
 """The settings of `ebm` and `jem`, and those that they share."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import model_validator
 
 from genbench import Config, DataSpec, field
+
+TINY: Mapping[str, Any] = {
+    "patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4,
+}  # fmt: skip
+"""The preset `tiny` of both."""
 
 
 class EnergyConfig(Config):
