@@ -198,3 +198,18 @@ def test_images_of_any_size(channels: int, side: int, classes: int) -> None:
         assert loss.isfinite()
     samples = model.eval().sample(8, labels)
     assert samples.shape == (8, channels, side, side) and samples.abs().max() <= 1
+
+
+@pytest.mark.parametrize("option", [{"init": "orthogonal"}, {"orthogonal": 1.0}, {"norm": "batch"}])
+def test_options_of_the_other_networks_have_no_effect_as_they_say(option: dict[str, object]) -> None:
+    models = built(), built(**option)
+    (name,) = option
+    assert models[1].config.unused(name) == "network = style"
+    found = []
+    for model in models:
+        torch.manual_seed(1)
+        images = Batch(torch.rand(8, 1, 16, 16))
+        loss = model.loss("generator", images)["loss"]
+        model.settle(images)
+        found.append({**model.state_dict(), "loss": loss.detach(), "state": torch.get_rng_state()})
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())

@@ -89,8 +89,9 @@ class GAN(Model):
             )
         self.generator = generator(data, config)
         self.critic = critic(data, config)
-        for network in (self.generator, self.critic):
-            initialise(network, config.init)
+        if not config.unused("init"):
+            for network in (self.generator, self.critic):
+                initialise(network, config.init)
         self.augment = adaptive(data, config)
         self.path_length = PathLength() if self.penalises_paths else None
         self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
@@ -135,7 +136,7 @@ class GAN(Model):
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
         score = self.score(self.fakes(len(batch), batch.labels), batch.labels)
         loss = generator_loss(self.config.loss, score)
-        if self.config.orthogonal:
+        if self.config.orthogonal and not self.config.unused("orthogonal"):
             loss = loss + self.config.orthogonal * orthogonal_penalty(self.generator)
         return {"loss": loss}
 

@@ -8,8 +8,13 @@ BATCHES = 100
 
 
 def standing_statistics(network: nn.Module, run: Callable[[], object]) -> None:
-    """Set all running statistics to their means over BATCHES calls of `run`, which passes a batch through `network`."""
+    """Set all running statistics to their means over BATCHES calls of `run`, which passes a batch through `network`.
+
+    Without batch normalisation there is nothing to set, and nothing is run.
+    """
     layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    if not layers:
+        return
     momenta, training = [layer.momentum for layer in layers], network.training
     for layer in layers:
         layer.reset_running_stats()
