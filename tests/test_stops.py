@@ -124,7 +124,8 @@ def suspend(run, log, begun, seconds, after=0.5):
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_suspended_training_spends_its_whole_budget(tmp_path, processes, digits):
-    words = ["-m", "gaussian", "--set", "gaussian.micro_batch=32", "--budget", "3s", "--processes", str(processes)]
+    long_steps = ["--set", "gaussian.micro_batch=32", "--set", "gaussian.batch_size=8192"]  # seldom a pause for a point
+    words = ["-m", "gaussian", *long_steps, "--budget", "3s", "--processes", str(processes)]
     with running(tmp_path, *words) as (run, log):
         suspend(run, log, lambda: any(tmp_path.glob("o/gaussian*/progress.jsonl")), 4.0)
         assert run.wait(120) == 0, log.read_text()
