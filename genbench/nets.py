@@ -34,10 +34,13 @@ def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
 
 def pad_to_multiple(images: Tensor, factor: int) -> Tensor:
     """Images (B, C, H, W), edge-padded at the bottom and the right until `factor` divides both sides."""
-    height, width = images.shape[-2:]
-    if height % factor == 0 and width % factor == 0:
-        return images
-    return F.pad(images, (0, -width % factor, 0, -height % factor), mode="replicate")
+    below, right = (-side % factor for side in images.shape[-2:])
+    return F.pad(images, (0, right, 0, below), mode="replicate") if below or right else images
+
+
+def folded(images: Tensor, patch: int, multiple: int = 1) -> Tensor:
+    """Images (B, C, H, W) with squares of `patch` pixels as channels, padded so that `multiple` divides sides too."""
+    return F.pixel_unshuffle(pad_to_multiple(images, math.lcm(patch, multiple)), patch)
 
 
 def resized(x: Tensor, size: Size) -> Tensor:
@@ -269,14 +272,13 @@ class UNet(nn.Module):
         self.head = zeroed(nn.Conv2d(width, spec.out_channels * spec.patch**2, 3, padding=1))
 
     def forward(self, images: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        height, width = images.shape[-2:]
         embedding, context = self.time(time), None
         label = self.label(embedding, labels)
         if self.context:
             context = label[:, None]
         else:
             embedding = embedding + label
-        x = self.stem(F.pixel_unshuffle(pad_to_multiple(images, self.patch), self.patch))
+        x = self.stem(folded(images, self.patch))
         skips = [x]
         for layer in self.down:
             x = layer(x, embedding, context, latent_size(x.shape[-2:], 2))
@@ -287,7 +289,7 @@ class UNet(nn.Module):
             skip = skips.pop() if joins else skips[-1]
             x = layer(torch.cat([x, skip], dim=1) if joins else x, embedding, context, skip.shape[-2:])
         out = F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
-        return out[..., :height, :width]
+        return out[..., : images.shape[2], : images.shape[3]]
 
 
 @dataclass(frozen=True)
@@ -368,7 +370,7 @@ class Encoder(Chain):
         self.head = nn.Conv2d(width, out_channels, 3, padding=1)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.run(F.pixel_unshuffle(pad_to_multiple(images, self.factor), self.patch), labels)
+        return self.run(folded(images, self.patch, self.factor), labels)
 
 
 class Decoder(Chain):

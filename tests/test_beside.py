@@ -148,8 +148,17 @@ def test_two_measured_rows_of_one_model_are_both_shown_and_in_no_order():
         "SNGAN (steps=60)",
     ]
     words = said(table, "In no order")
-    assert words == "In no order: SNGAN: 2 measured rows; DDPM (L_simple), NLL test: the model defines no likelihood."
+    assert words == "In no order: SNGAN: 2 measured rows; NLL test of DDPM (L_simple): the model defines no likelihood."
     assert "FID train no tau" in said(table, "Unconditional: Kendall")
+
+
+def test_a_reason_to_be_in_no_order_is_said_once_with_all_that_it_concerns():
+    records = [make_record(label, model="gan", bits=None) for label in ("Gated-PixelCNN", "DDPM-L_simple")]
+    failed = [make_record(label, model="gan", status="diverged") for label in ("PixelIQN", "EBM", "SNGAN")]
+    assert said(beside(*records, *failed), "In no order") == (
+        "In no order: NLL test of Gated PixelCNN and DDPM (L_simple): the model defines no likelihood; "
+        "PixelIQN, EBM and SNGAN: 0 of 1 runs finished."
+    )
 
 
 # Orders

@@ -21,6 +21,7 @@ from genbench.nets import (
     UNetSpec,
     Upsample,
     downsample,
+    folded,
     group_norm,
     latent_size,
     pad_to_multiple,
@@ -210,6 +211,13 @@ def test_a_unet_that_resamples_in_residual_blocks_keeps_the_shape(side):
 def test_padding_repeats_the_edge():
     padded = pad_to_multiple(torch.arange(3.0).reshape(1, 1, 1, 3), 2)
     assert padded.tolist() == [[[[0, 1, 2, 2], [0, 1, 2, 2]]]]
+
+
+def test_folding_pads_until_squares_and_the_multiple_fit():
+    images = torch.arange(6.0).reshape(1, 1, 2, 3)
+    assert folded(images, 2).tolist() == [[[[0, 2]], [[1, 2]], [[3, 5]], [[4, 5]]]]
+    assert folded(images, 2, 4).shape == (1, 4, 2, 2) and folded(images, 2, 3).shape == (1, 4, 3, 3)
+    assert torch.equal(folded(images, 1), images)
 
 
 LAYERS = {

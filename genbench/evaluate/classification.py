@@ -6,7 +6,7 @@ from torch import Tensor
 
 from genbench.capabilities import Classifier
 from genbench.data.dataset import Dataset
-from genbench.evaluate.test_split import HINT, OnTestSplit
+from genbench.evaluate.outputs import HINT, OnTestSplit
 from genbench.metrics.accuracy import ACCURACY, accuracy
 from genbench.metrics.value import Value
 from genbench.model import Batch, Model

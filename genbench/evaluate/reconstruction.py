@@ -13,7 +13,7 @@ from genbench.capabilities import Codebook, Reconstruction
 from genbench.data.dataset import Dataset
 from genbench.evaluate.extractor import Extractor
 from genbench.evaluate.features import job_extractors, reference_features
-from genbench.evaluate.test_split import HINT, OnTestSplit
+from genbench.evaluate.outputs import HINT, OnTestSplit
 from genbench.extension.registry import Plugins
 from genbench.images import misplaced, to_uint8
 from genbench.metrics.frechet import fid_of_pairs

@@ -129,22 +129,27 @@ def doubt(row: Row, cell: Cell, column: Column) -> str:
 
 
 def left_out(pairs: Iterable[Pair], columns: Sequence[tuple[Column, Column]]) -> list[str]:
-    """Of the models that were run, whose published numbers have no place in an order here and why: `EBM: ...`."""
-    found = []
+    """Why models that were run have no place in an order here, each reason once: `EBM and NLL test of SNGAN: ...`.
+
+    No metric is named for those whose published numbers all have none.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
     for pair in pairs:
         name = pair.printed.name
         if len(pair.measured) > 1:
-            found.append(f"{name}: {len(pair.measured)} measured rows")
+            found.setdefault(f"{len(pair.measured)} measured rows", {}).setdefault("", []).append(name)
         known = [both for both in columns if pair.printed.cells[both[0].key].value is not None]
         reasons: dict[str, list[str]] = {}
         for there, here in known if pair.only else ():
             if pair.only and (why := doubt(pair.only, pair.only.cells[here.key], here)):
                 reasons.setdefault(why.rstrip("."), []).append(metric_words(there))
-        found += [
-            f"{name}{'' if len(metrics) == len(known) else ', ' + list_words(metrics)}: {why}"
-            for why, metrics in reasons.items()
-        ]
-    return found
+        for why, metrics in reasons.items():
+            of = "" if len(metrics) == len(known) else f"{list_words(metrics)} of "
+            found.setdefault(why, {}).setdefault(of, []).append(name)
+    return [
+        f"{' and '.join(of + list_words(names) for of, names in models.items())}: {why}"
+        for why, models in found.items()
+    ]
 
 
 def _by_seed(row: Row, cell: Cell) -> dict[int, float]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import DataSpec
-from genbench.nets import group_norm, pad_to_multiple
+from genbench.nets import folded, group_norm
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
@@ -175,7 +175,7 @@ class Critic(nn.Module, ABC):
         """What the head sees, (B, inputs), of the features and of their sums over all positions, (B, channels)."""
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        features = self.features(F.pixel_unshuffle(pad_to_multiple(images, self.patch), self.patch))
+        features = self.features(folded(images, self.patch))
         pooled = features.float().sum((2, 3))
         scores: Tensor = self.head(self.scored(features, pooled)).squeeze(1).float()
         return scores + projection(self.embed, pooled, labels)
