@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from genbench.condition import Kind
@@ -22,6 +23,7 @@ from genbench.extension.registry import Plugins
 from genbench.planning.command import with_command
 from genbench.planning.config import Experiment, configure, make_experiment
 from genbench.planning.plan import make_jobs
+from genbench.planning.suites import shipped_name
 from genbench.planning.too_few import too_few_images
 from genbench.planning.unused import unused_words
 from genbench.records.job import Job, Runtime
@@ -110,9 +112,8 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     tables = [request.datasets] if request.datasets else []
     missing: dict[str, list[GenbenchError]] = {}
     absent = missing if incomplete else None
-    datasets = open_datasets(
-        experiment.datasets, tables, plugins, request, progress, absent, experiment.kinds, experiment.tune
-    )  # fmt: skip
+    wanted = {kind: without(kind, experiment, request) for kind in experiment.kinds}
+    datasets = open_datasets(experiment.datasets, tables, plugins, request, progress, absent, wanted, experiment.tune)
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
     jobs = [with_command(job, experiment, tables, plugins.observers()) for job in jobs]
     check_models(jobs, plugins, datasets)
@@ -166,11 +167,12 @@ def open_datasets(
     request: Request,
     progress: Progress | None,
     missing: dict[str, list[GenbenchError]] | None = None,
-    wanted: Iterable[Kind] = (),
+    wanted: Mapping[Kind, str] = MappingProxyType({}),
     tune: bool = False,
 ) -> dict[str, Dataset]:
     """The named datasets, prepared, or their tuning splits. Raises BadInput with the nearest names for an unknown one.
 
+    `wanted` are the kinds that they must have to condition on, each with what to do about a dataset that has not.
     If `missing` is given, a dataset that cannot be prepared is replaced by a stand-in, and the reason recorded there.
     """
     known = known_datasets(files, plugins)
@@ -178,10 +180,10 @@ def open_datasets(
         if name not in known:
             raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")
         kinds = known[name].source.kinds()
-        for kind in (kind for kind in wanted if kind not in kinds):
-            words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
-            without = "run it unconditionally; in a suite, leave out its conditional rows"
-            raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else without)
+        for kind, hint in wanted.items():
+            if kind not in kinds:
+                words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
+                raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else hint)
     found, opened = {}, prepare_tuning if tune else prepare
     for name in names:
         try:
@@ -191,6 +193,16 @@ def open_datasets(
                 raise
             missing[name], found[name] = [problem], replace(stand_in(known[name]), tuning=tune)
     return found
+
+
+def without(kind: Kind, experiment: Experiment, request: Request) -> str:
+    """How to do without conditions of a kind: by other options, or by other rows of the suite."""
+    if request.options.get("conditional") or request.options.get("condition"):
+        return "run it unconditionally: leave out --conditional or --condition"
+    rows = dict.fromkeys(choice.label for choice in experiment.models if experiment.kind_of(choice) == kind)
+    name = shipped_name(request.suite)
+    file = f"a file of your own, from `genbench suites {name} > mine.toml`" if name else str(request.suite)
+    return f"leave out the rows that ask for them ({', '.join(rows)}) in {file}"
 
 
 def check_configs(experiment: Experiment, plugins: Plugins) -> None:

@@ -76,6 +76,12 @@ CASES = {
         ("mine", "no labels"),
         {"d.toml": '[mine]\nsource = "array"\npath = "a.npy"\nshape = [1, 8, 8]\n', "a.npy": "unread"},
     ),
+    "a suite that ships, and images without labels": Case(
+        "plan table1 -d mine --datasets d.toml",
+        2,
+        ("no labels", "leave out the rows that ask for them (EBM, JEM,", "`genbench suites table1 > mine.toml`"),
+        {"d.toml": '[mine]\nsource = "array"\npath = "a.npy"\nshape = [1, 8, 8]\n', "a.npy": "unread"},
+    ),
     "a setting without value": Case(f"{RUN} --set gaussian.batch_size", 2, ("gaussian.batch_size", "MODEL.KEY=VALUE")),
     "a setting without model": Case(f"{RUN} --set batch_size=3", 2, "MODEL.KEY=VALUE"),
     "a setting of another model": Case(f"{RUN} --set vae.width=3", 2, "no model 'vae'"),

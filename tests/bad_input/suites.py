@@ -45,7 +45,7 @@ CASES = {
         f"datasets = ['digits']\nconditional = true\n{MODELS}{MODELS}conditional = false\n", "two rows of this label", "'gaussian' takes none"
     ),
     "labels of images that have none": Case(
-        "plan suite.toml --datasets own.toml", 2, ("'own' has no labels", "unconditionally"),
+        "plan suite.toml --datasets own.toml", 2, ("'own' has no labels", "leave out the rows that ask for them (vae) in suite.toml"),
         {"suite.toml": "datasets = ['own']\n[[models]]\nname = 'vae'\nconditional = true\n",
          "own.toml": "[own]\nsource = 'folder'\npath = 'images'\nshape = [1, 8, 8]\n"},
     ),
