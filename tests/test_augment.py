@@ -258,6 +258,27 @@ def test_reals_and_fakes_are_transformed_in_both_updates_of_every_network(networ
     assert model.sample(4).shape == (4, 3, 16, 16) and len(seen) == 3, "samples are never transformed"
 
 
+def test_p_follows_the_real_images_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of generated images, which are the second half of what is scored."""
+    model = ada()
+    monkeypatch.setattr(model, "score", lambda images, labels: torch.tensor([1.0] * 16 + [-1.0] * 16))
+    assert model.loss("critic", Batch(torch.zeros(16, 3, 16, 16)))["real_sign"] == 1 == model.augment.signs
+
+
+def test_gradients_pass_the_transforms_to_the_generator_and_to_the_images_of_r1(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where contrast is raised by a factor, slopes at the images as they are rise by it."""
+    model = ada("style", transforms=("contrast",), r1=1.0).eval()
+    images = torch.rand(16, 3, 16, 16) - 0.5
+    model.augment.p.fill_(1.0)
+    model.loss("generator", Batch(images))["loss"].backward()
+    assert model.generator.constant.grad.abs().sum() > 0
+    drawn(monkeypatch, normal=0.5)
+    found = model.loss("r1", Batch(images))["penalty"].item()
+    assert found == approx(2 * r1_penalty(lambda x: model.critic(x, None), images * 2**0.5).item(), rel=1e-4)
+
+
 def test_a_learning_curve_has_p_and_the_mean_sign() -> None:
     model = ada()
     model.augment.p.fill_(0.25)

@@ -13,7 +13,17 @@ from genbench.planning.config import configure, make_experiment
 from genbench.support.errors import BadInput
 from genbench_gan import GAN, GANConfig
 from genbench_gan.presets import half_life
-from genbench_gan.style import Blur, CriticBlock, Linear, Mapping, ModulatedConv, StyleLayer, unit, with_deviation
+from genbench_gan.style import (
+    Blur,
+    CriticBlock,
+    Linear,
+    Mapping,
+    ModulatedConv,
+    Scaled,
+    StyleLayer,
+    unit,
+    with_deviation,
+)  # fmt: skip
 
 
 def built(side: int = 16, channels: int = 1, classes: int = 0, **config: object) -> GAN:
@@ -47,9 +57,9 @@ def test_the_published_networks(preset: str, side: int, classes: int, generator:
 def test_the_published_training() -> None:
     model = built(side=8, **{**GAN.presets["paper-style"], "width": 8, "critic_width": 8, "latent": 8})
     critic, r1, generator, path = model.phases()
-    assert (r1.every, path.every) == (16, 4)
+    assert (r1.every, path.every) == (16, 8)
     assert r1.optimizer is critic.optimizer and path.optimizer is generator.optimizer
-    for phase, share in ((critic, 16 / 17), (generator, 4 / 5)):
+    for phase, share in ((critic, 16 / 17), (generator, 8 / 9)):
         (group,) = phase.optimizer.param_groups
         assert group["lr"] == approx(2e-3 * share) and group["betas"] == approx((0, 0.99**share))
         assert phase.factor(0.03, 0) == phase.factor(0.99, 0) == 1
@@ -183,6 +193,27 @@ def test_two_latents_make_an_image_in_training_and_one_in_evaluation(monkeypatch
     assert (lasting[:-1] - lasting[1:]).tolist() == approx([0.5 / 3] * 3, abs=0.07), "from each layer on, as often"
     generator.eval()(z)
     assert all(torch.equal(style, w) for style in seen[1])
+
+
+def test_each_layer_has_a_style_of_its_own_and_the_finest_colours_have_one_more() -> None:
+    generator = built().generator
+    styles = [torch.randn(2, 8, requires_grad=True) for _ in range(generator.styles)]
+    x = []
+    for layer in generator.levels[-1].layers:
+        layer.register_forward_hook(lambda module, args, out: x.append(args[1]))
+    generator.synthesis(styles).square().sum().backward()
+    assert all(style.grad is not None and style.grad.abs().sum() > 0 for style in styles)
+    assert x[0] is styles[1] and x[1] is styles[2], "after the one layer of the coarsest level"
+
+
+def test_weights_that_are_not_scaled_when_used_make_the_same_networks_at_first() -> None:
+    """Of equal random weights; layers of the mapping have the rate of all others."""
+    scaled, plain = built(equalized=True, mapping_rate=1.0), built(equalized=False)
+    z, images = torch.randn(4, 8), torch.rand(4, 1, 16, 16)
+    torch.testing.assert_close(scaled.generator(z), plain.generator(z), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scaled.critic(images), plain.critic(images), atol=1e-5, rtol=1e-4)
+    assert {layer.scale for layer in plain.modules() if isinstance(layer, Scaled)} == {1.0}
+    assert 1.0 not in {layer.scale for layer in scaled.modules() if isinstance(layer, Scaled)}
 
 
 @pytest.mark.parametrize(("channels", "side", "classes"), [(1, 28, 0), (3, 32, 3), (1, 15, 3), (1, 4, 0), (3, 18, 0)])

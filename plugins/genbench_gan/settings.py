@@ -28,7 +28,7 @@ class PenaltyOptions(Config):
         ge=0,
         only_with=STYLE,
     )
-    path_every: int = field(4, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
+    path_every: int = field(8, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
 
 
 class StyleOptions(Config):
