@@ -245,8 +245,10 @@ def ada(network: str = "conv", classes: int = 0, **config: object) -> GAN:
 @pytest.mark.parametrize("network", ["conv", "residual", "style"])
 def test_reals_and_fakes_are_transformed_in_both_updates_of_every_network(network: str) -> None:
     model = ada(network, r1=1.0)
-    seen: list[int] = []
-    model.augment.register_forward_hook(lambda module, args, out: seen.append(len(out)))
+    made: list[Tensor] = []
+    model.augment.register_forward_hook(lambda module, args, out: made.append(out))
+    scored: list[Tensor] = []
+    model.critic.register_forward_pre_hook(lambda module, args: scored.append(args[0]))
     batch = Batch(torch.rand(16, 3, 16, 16) * 2 - 1)
     model.augment.p.fill_(0.5)
     for phase in ("critic", "generator", "r1"):
@@ -254,8 +256,9 @@ def test_reals_and_fakes_are_transformed_in_both_updates_of_every_network(networ
         losses = model.loss(phase, batch)
         losses["loss"].backward()
         assert losses["loss"].isfinite()
-    assert seen == [32, 16, 16]
-    assert model.sample(4).shape == (4, 3, 16, 16) and len(seen) == 3, "samples are never transformed"
+    assert [len(images) for images in made] == [32, 16, 16]
+    assert len(made) == len(scored) and all(a is b for a, b in zip(made, scored)), "the critic sees nothing else"
+    assert model.sample(4).shape == (4, 3, 16, 16) and len(made) == 3, "samples are never transformed"
 
 
 def test_p_follows_the_real_images_scores(monkeypatch: pytest.MonkeyPatch) -> None:

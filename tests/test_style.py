@@ -231,6 +231,16 @@ def test_images_of_any_size(channels: int, side: int, classes: int) -> None:
     assert samples.shape == (8, channels, side, side) and samples.abs().max() <= 1
 
 
+def test_path_lengths_are_of_half_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = built(path_length=0.1, path_every=3)
+    counts: list[int] = []
+    monkeypatch.setattr(
+        model.path_length, "forward", lambda images, w: (counts.append(len(images)), w.sum(), w.sum())[1:]
+    )
+    losses = model.loss("path_length", Batch(torch.zeros(9, 1, 16, 16)))
+    assert counts == [5] and losses["loss"].item() == approx(3 * 0.1 * losses["penalty"].item())
+
+
 @pytest.mark.parametrize("option", [{"init": "orthogonal"}, {"orthogonal": 1.0}, {"norm": "batch"}])
 def test_options_of_the_other_networks_have_no_effect_as_they_say(option: dict[str, object]) -> None:
     models = built(), built(**option)
