@@ -4,15 +4,19 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
+from toys import train_toy
 
 from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
 from genbench.data.mixture import Mixture, make_mixture
 from genbench.data.preparation import prepare
+from genbench.images import to_float
 from genbench.records.record_files import load_records
+from genbench.running.defaults import load_plugins
 
 BITS = 64 * math.log(2)
 SMALL = """
@@ -150,6 +154,19 @@ def test_overlap_bounds_the_uncertainty_of_the_component():
 def test_an_entropy_says_how_it_was_found(calibration):
     assert "10 Gaussians in 64 dimensions" in calibration.entropy.note and "clipping" in calibration.entropy.note
     assert "given the component" in calibration.entropy_given_label.note
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["pixelcnn", "sparse_transformer"])
+def test_an_exact_likelihood_comes_near_the_true_one_and_not_above_it(tmp_path, calibration, model):
+    kind, _ = load_plugins().model(model)
+    config = kind.Config().model_dump(mode="json")
+    trained, _ = train_toy(tmp_path, calibration, kind, budget="4000images", config=config)
+    levels = calibration.test.images[:1000]
+    with torch.no_grad():
+        log_p = trained.log_prob(to_float(torch.from_numpy(levels))).numpy()
+    gaps = (calibration.law.log_prob(levels.reshape(1000, -1)) - log_p) / BITS
+    assert 0 < gaps.mean() < 0.25, "of the KL divergence, bits/dim"
 
 
 def test_other_datasets_have_no_entropy(digits):

@@ -16,17 +16,21 @@ from genbench.training.loop import build_model
 from genbench.training.train import train
 
 FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("gaussian", "vae", "gan", "ldm", "ddpm")]
+MEMORIES = ("ebm", "jem")  # which take whole batches
+NAMES = ("gaussian", "vae", "gan", "ldm", "ddpm", "score", "ebm", "jem", "pixelcnn", "pixeliqn", "sparse_transformer")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
 def weights(folder, name, digits, kills=(), device="cpu"):
     """Digests of all that a training of ten steps leaves, and what it counted."""
     kind, _ = load_plugins().model(name)
     preset = "tiny" if "tiny" in kind.presets else None
-    config = configure(kind, ModelChoice(name=name, preset=preset, config={"batch_size": 16, "micro_batch": 8}))
+    parts = {"batch_size": 16, "micro_batch": 0 if name in MEMORIES else 8}
+    config = configure(kind, ModelChoice(name=name, preset=preset, config=parts))
     plain, role = config.model_dump(mode="json"), config.of_role("train")
     runtime = Runtime(out=folder, cache=folder / "cache", device=device)
-    job = toy_job(folder, kind, budget="10steps", config=plain, train_config=role, curve=4, runtime=runtime)
+    given = {"config": plain, "train_config": role, "conditional": name == "jem", "runtime": runtime}
+    job = toy_job(folder, kind, budget="10steps", curve=4, **given)
     job.folder.mkdir(parents=True)
     for kill in (*kills, None):
         faults.arm(f"{kill}:raise" if kill else "")
