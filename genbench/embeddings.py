@@ -15,10 +15,15 @@ def sinusoidal(time: Tensor, dims: int, longest: float = 10_000.0) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Times (B,), ideally between 0 and 1,000, to vectors (B, dims): sinusoids, then a two-layer network."""
+    """Times (B,), ideally between 0 and 1,000, to vectors (B, dims): sinusoids, then a two-layer network.
+
+    Raises ValueError for an odd number of sinusoids.
+    """
 
     def __init__(self, dims: int, frequencies: int) -> None:
         super().__init__()
+        if frequencies % 2:
+            raise ValueError(f"widths: {frequencies} is odd; sines and cosines of the time take an even first width")
         self.frequencies = frequencies
         self.net = nn.Sequential(nn.Linear(frequencies, dims), nn.SiLU(), nn.Linear(dims, dims))
 

@@ -8,7 +8,7 @@ from torch.optim import AdamW
 
 from genbench.model import Config, Phase, field
 from genbench.nets import steering
-from genbench.optimizers import Muon, adamw
+from genbench.optimizers import Betas, Muon, adamw
 from genbench.schedules import annealed
 
 
@@ -28,7 +28,7 @@ class OptimizerConfig(Config):
     warmup: int = field(
         0, "train", "steps over which the network's learning rate rises; 0: the first 2 % of its budget", ge=0
     )
-    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    betas: Betas = field((0.9, 0.99), "train", "AdamW's decay rates")
     weight_decay: float = field(0.0, "train", "weight decay, decoupled from the gradient", ge=0)
 
     def phase(

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from functools import reduce
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 Parameters = nn.Module | Iterable[nn.Parameter]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Betas = tuple[Decay, Decay]
+"""Adam's decay rates, of the mean gradient and of the mean square, as an option."""
 
 
 def trained(parameters: Parameters) -> list[nn.Parameter]:

@@ -43,10 +43,11 @@ def napping(tmp_path):
     return file
 
 
-def outlay_of(model, plugin, change=None, **options):
+def outlay_of(model, plugin, change=None, config=None, **options):
     options = {"datasets": ["digits"], "samples": 100, "likelihood_images": 40, "precision": "fp32", **options}
     plugins = (str(plugin),) if plugin else ()
-    settings = () if plugin else (f"{model}.preset=tiny",)
+    config = {**({} if plugin else {"preset": "tiny"}), **(config or {})}
+    settings = tuple(f"{model}.{key}={value}" for key, value in config.items())
     session = open_session(Request(None, options, (model,), settings, device="cpu", plugins=plugins))
     job, data = session.jobs[0], session.datasets["digits"]
     about = estimate(job, data, session.plugins, [], 0.5)
@@ -99,6 +100,11 @@ def test_a_call_that_takes_long_by_its_flops_is_never_made(monkeypatch):
     monkeypatch.setattr(outlay.Tried, "score", lambda *_: pytest.fail("it was scored"))
     monkeypatch.setitem(outlay.TRIED_FLOPS, "cpu", 1.0)
     assert {part.option for part in outlay_of("vae", None).parts} == {"--samples", "--likelihood-images"}
+
+
+def test_a_sample_of_endlessly_many_steps_is_neither_counted_nor_tried():
+    found = outlay_of("gan", None, config={"sampler": "latent_langevin", "steps": 10**12})
+    assert found.unknown == ["100 samples"]
 
 
 def test_only_scoring_that_takes_longer_than_training_is_announced():

@@ -40,6 +40,28 @@ TRIED_PARAMETERS = 50_000_000
 TRIED_FLOPS = 1e11
 """A loss that needs values is tried only below these: parameters, and FLOPs per image counted until it failed."""
 
+MOST_OPERATIONS = 300_000
+"""Of torch on shadow tensors that are counted for one block of samples or one likelihood: half a minute."""
+TOO_MANY = f"more than {MOST_OPERATIONS:,} operations, which are not counted"
+
+
+class Limited(FlopCounter):
+    """A counter that raises OverflowError as soon as more than `MOST_OPERATIONS` are to be expected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        self.expect(1.0)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def expect(self, share: float) -> None:
+        """Take it that a share of all operations is done, once there were enough to tell."""
+        if self.operations > max(MOST_OPERATIONS * share, MOST_OPERATIONS // 20):
+            raise OverflowError
+
 
 @dataclass
 class PhaseEstimate:
@@ -279,7 +301,7 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
 def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.device) -> None:
     """FLOPs of a block of samples from one call per network: further calls with the same shapes cost the same."""
     size = min(BLOCK, job.samples)
-    counter = FlopCounter()
+    counter = Limited()
 
     def add(flops: int) -> None:
         counter.flops += flops
@@ -287,9 +309,13 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
     try:
         found.sample_nfe = model.nfe
         remember_calls(model.eval(), lambda: counter.flops, add)
+        model.report = counter.expect  # type: ignore[method-assign]
         given = conditions_of(model.data.kind).example(model.data, size, device)
         with torch.no_grad(), counter, autocast(device, job.precision):
             model.sample(size, given)
+    except OverflowError:
+        found.reasons["sample_flops"] = TOO_MANY
+        return
     except Exception as error:
         found.reasons["sample_flops"] = f"sample() needs values, not only shapes: {describe(error, 120)}"
         return
@@ -300,7 +326,7 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
 def _count_likelihood(found: Estimate, model: Model, device: torch.device) -> None:
     """FLOPs of log_prob, and of a looser bound, of one image, counted on a block."""
     assert isinstance(model, Likelihood)
-    counter = FlopCounter()
+    counter = Limited()
 
     def add(flops: int) -> None:
         counter.flops += flops
@@ -312,6 +338,9 @@ def _count_likelihood(found: Estimate, model: Model, device: torch.device) -> No
             model.log_prob(batch.images, batch.given)
             if isinstance(model, EvidenceBound):
                 model.elbo_terms(batch.images, batch.given)
+    except OverflowError:
+        found.reasons["likelihood_flops"] = TOO_MANY
+        return
     except Exception as error:
         found.reasons["likelihood_flops"] = f"log_prob() needs values, not only shapes: {describe(error, 120)}"
         return

@@ -37,6 +37,8 @@ Call = Callable[[int], object]
 """Draws or scores so many images."""
 TRIED_FLOPS = {"cpu": 3e10, "cuda": 3e13}
 """Of a call that is tried: a second or less."""
+MOST_EVALUATIONS = 30_000
+"""Of the network for a sample that is tried."""
 ENOUGH = 32
 """Images of a call whose time grows with their number."""
 SLOW_SECONDS = 2.0
@@ -152,8 +154,9 @@ class Trials:
         tried = None if model is None else Tried(job, model, data)
         ways: list[tuple[str, float | None, str]] = []
         if count := job.samples:
+            drawn = None if (about.sample_nfe or 0) > MOST_EVALUATIONS else tried
             seconds = (
-                None if tried is None else tried.seconds(tried.draw, about.sample_flops_per_image, count, job.precision)
+                None if drawn is None else drawn.seconds(drawn.draw, about.sample_flops_per_image, count, job.precision)
             )
             ways.append((f"{count:,} samples", seconds, "--samples"))
         if count := about.likelihood_images:

@@ -7,8 +7,10 @@ tracing; operations choose the kernels (attention, autocast) that they would cho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
 SMALL = 2**18
 """Parameters with fewer elements keep their values during building: they are cheap, and building may read them."""
+
+PLAIN = (Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.Size, NoneType)
+"""What arguments are remembered by: values that stay as they are, and tensors by their shapes."""
 
 
 def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
@@ -109,8 +114,10 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def shadow_mode() -> Any:
-    """Within `with shadow_mode():` all new tensors are shadows; operations that need values raise."""
+    """Within `with shadow_mode():` all new tensors are shadows; operations that need values raise, and torch is quiet."""
     from torch._subclasses.fake_tensor import FakeTensorMode
+
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
 
     return FakeTensorMode(allow_non_fake_inputs=True)
 
@@ -160,7 +167,10 @@ def remember_calls(model: nn.Module, counted: Callable[[], int], count: Callable
 
 
 class _Remembered:
-    """A function of shadow tensors, computed once for the same shapes, dtypes and other arguments."""
+    """A function of shadow tensors, computed once for the same shapes, dtypes and other plain arguments.
+
+    Any other object, such as a cache, may change from call to call, and with it the work.
+    """
 
     def __init__(self, function: Callable[..., Any], counted: Callable[[], int], count: Callable[[int], None]) -> None:
         self.function, self.counted, self.count = function, counted, count
@@ -172,11 +182,9 @@ class _Remembered:
         leaves, structure = tree_flatten((args, kwargs))
         if torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in leaves):
             return self.function(*args, **kwargs)  # the backward pass is counted too
-        try:
-            key = (str(structure), tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves))
-            hash(key)
-        except TypeError:
+        if not all(isinstance(x, PLAIN) for x in leaves):
             return self.function(*args, **kwargs)
+        key = (str(structure), tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves))
         if key in self.known:
             result, flops = self.known[key]
             self.count(flops)

@@ -75,7 +75,7 @@ class Order:
         levels, inside = torch.zeros_like(uniform, dtype=torch.int64), self.inside()
         for done, (row, column, group) in enumerate(product(*map(range, inside.shape))):
             drawn = draw(levels, (row, column, group), uniform[:, row, column, group])
-            levels[:, row, column, group] = drawn * int(inside[row, column, group])
+            levels[:, row, column, group] = drawn * inside[row, column, group]
             if group == 0:
                 report(done / inside.numel())
         return self.unfold(levels)

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
 from genbench import DataSpec, field
 from genbench.nets import UNet, UNetSpec
@@ -64,7 +64,9 @@ class DiffusionConfig(OptimizerConfig, SamplerConfig):
         0.0, "train", "share of labels replaced by a null class in training, for guidance", ge=0, lt=1
     )
 
-    widths: tuple[int, ...] = field((32, 64), "train", "channels of each resolution, finest first", min_length=1)
+    widths: tuple[PositiveInt, ...] = field(
+        (32, 64), "train", "channels of each resolution, finest first", min_length=1
+    )
     blocks: int = field(1, "train", "residual blocks of each resolution", ge=1)
     attention: tuple[int, ...] = field((), "train", "resolutions with self-attention; 0 is the finest")
     heads: int = field(1, "train", "number of attention heads", ge=1, only_with={"head_channels": [0]})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genbench import DataSpec, Model, Phase, adamw
 from genbench.images import LEVELS, dequantize, to_uint8
-from genbench.langevin import gradient, langevin
+from genbench.langevin import EVALUATIONS_OF_A_GRADIENT, gradient, langevin
 from genbench.schedules import annealed
 from genbench.walks import last
 from genbench_energy.settings import EnergyConfig
@@ -49,8 +49,8 @@ class EnergyModel(Model):
 
     @property
     def nfe(self) -> int:
-        """Gradients of the energy, each a forward and a backward pass."""
-        return self.config.length
+        """Those of the gradients of the energy."""
+        return EVALUATIONS_OF_A_GRADIENT * self.config.length
 
     def phases(self) -> list[Phase]:
         c, schedule = self.config, annealed(self.config.annealing, self.config.warmup)

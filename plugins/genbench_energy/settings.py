@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
 from genbench import Config, DataSpec, field
+from genbench.optimizers import Betas
 
 TINY: Mapping[str, Any] = {
     "patch": 2, "widths": (8,), "memory": 32, "batch_size": 16, "steps": 2, "sample_steps": 4,
@@ -18,7 +19,7 @@ class EnergyConfig(Config):
 
     batch_size: int = field(64, "train", "images per update, and chains", ge=1)
     learning_rate: float = field(5e-4, "train", "peak learning rate of Adam", gt=0)
-    betas: tuple[float, float] = field((0.0, 0.999), "train", "Adam's decay rates")
+    betas: Betas = field((0.0, 0.999), "train", "Adam's decay rates")
     annealing: Literal["cosine", "constant"] = field(
         "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
     )
@@ -45,7 +46,7 @@ class EnergyConfig(Config):
 
     patch: int = field(4, "train", "side of the squares of pixels that are folded into channels", ge=1)
     stem: int = field(0, "train", "channels of the first convolution; 0: the first of the widths", ge=0)
-    widths: tuple[int, ...] = field((32, 64), "train", "channels of each level, finest first", min_length=1)
+    widths: tuple[PositiveInt, ...] = field((32, 64), "train", "channels of each level, finest first", min_length=1)
     blocks: int = field(1, "train", "residual blocks of each level", ge=1)
     activation: Literal["silu", "leaky_relu"] = field("silu", "train", "leaky_relu has slope 0.2 below zero")
 

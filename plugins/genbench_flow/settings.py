@@ -3,6 +3,7 @@
 from typing import Literal
 
 from genbench import Config, field
+from genbench.optimizers import Betas
 
 
 class FlowConfig(Config):
@@ -17,7 +18,7 @@ class FlowConfig(Config):
         "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
     )
     warmup: int = field(0, "train", "steps over which the learning rate rises; 0: the first 2 % of the budget", ge=0)
-    betas: tuple[float, float] = field((0.9, 0.99), "train", "AdamW's decay rates")
+    betas: Betas = field((0.9, 0.99), "train", "AdamW's decay rates")
     dequantization: Literal["uniform", "variational"] = field(
         "uniform", "train", "noise that makes levels continuous: uniform, or learned, for a bound (Ho et al. 2019)"
     )

@@ -2,9 +2,10 @@
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
 from genbench import Config, DataSpec, field
+from genbench.optimizers import Betas
 from genbench_gan.augment import AugmentOptions
 from genbench_gan.latent_langevin import SamplingOptions
 
@@ -55,7 +56,7 @@ class StyleOptions(Config):
 class HierarchyOptions(Config):
     """What BigGAN's networks have that the others have not; levels are counted from the finest, 0."""
 
-    multipliers: tuple[int, ...] = field(
+    multipliers: tuple[PositiveInt, ...] = field(
         (1, 2),
         "train",
         "channels of each level in widths, finest first; the last is that of coarser ones too",
@@ -93,7 +94,7 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
     learning_rate: float = field(2e-3, "train", "peak learning rate of the generator (Adam)", gt=0)
     critic_learning_rate: float = field(1e-3, "train", "peak learning rate of the critic (Adam)", gt=0)
     annealing: Literal["linear", "constant"] = field("linear", "train", "learning rates after the warm-up")
-    betas: tuple[float, float] = field((0.0, 0.99), "train", "Adam's decay rates")
+    betas: Betas = field((0.0, 0.99), "train", "Adam's decay rates")
     loss: Literal["hinge", "non_saturating", "wasserstein"] = field("hinge", "train", "the adversarial loss")
     spectral_norm: bool = field(True, "train", "divide the critic's weights by their spectral norm", only_with=OTHERS)
     critic_steps: int = field(1, "train", "critic updates per generator update", ge=1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 
 from genbench import DataSpec, field
 from genbench.nets import UNet, UNetSpec
@@ -32,13 +32,13 @@ class ScoreConfig(OptimizerConfig):
     dequantize: bool = field(False, "train", "add uniform noise of one grey level to training images")
 
     network: Literal["unet", "refinenet"] = field("unet", "train", "the network that ddpm has, or the published one")
-    widths: tuple[int, ...] = field(
+    widths: tuple[PositiveInt, ...] = field(
         (32, 64), "train", "channels of each resolution, finest first", min_length=1, only_with=UNET
     )
     blocks: int = field(1, "train", "residual blocks of each resolution", ge=1, only_with=UNET)
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1, only_with=UNET)
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1, only_with=UNET)
-    width: int = field(128, "train", "channels at full resolution, ngf", ge=1, only_with=REFINENET)
+    width: int = field(128, "train", "channels at full resolution, ngf", ge=2, only_with=REFINENET)
 
     steps: int = field(1, "sample", "T, Langevin steps at each level", ge=1)
     step_size: float = field(
