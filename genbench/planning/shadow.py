@@ -114,7 +114,7 @@ def _parameters_on_meta() -> Iterator[None]:
 
 
 def shadow_mode() -> Any:
-    """Within `with shadow_mode():` all new tensors are shadows; operations that need values raise, and torch is quiet."""
+    """Within `with shadow_mode():` all new tensors are shadows; what needs values raises, and torch is quiet."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
