@@ -3,14 +3,14 @@
 import math
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from genbench import DataSpec, Model, Phase, adamw
+from genbench import DataSpec, Model, Phase
 from genbench.images import LEVELS, dequantize, to_uint8
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT, gradient, langevin
-from genbench.schedules import annealed
 from genbench.walks import last
 from genbench_energy.settings import EnergyConfig
 
@@ -49,13 +49,13 @@ class EnergyModel(Model):
 
     @property
     def nfe(self) -> int:
-        """Those of the gradients of the energy."""
+        """Evaluations of the energy in the gradients of a sample's chain."""
         return EVALUATIONS_OF_A_GRADIENT * self.config.length
 
     def phases(self) -> list[Phase]:
-        c, schedule = self.config, annealed(self.config.annealing, self.config.warmup)
-        optimizer = adamw(self, c.learning_rate, c.betas)
-        return [Phase("energy", self, optimizer, schedule=schedule, clip=c.gradient_clip or None, warmup=c.warmup)]
+        c = self.config
+        phase = c.phase("energy", self, c.learning_rate, warmup=c.warmup)
+        return [replace(phase, clip=c.gradient_clip or None)]
 
     @abstractmethod
     def energy(self, images: Tensor, labels: Labels = None) -> Tensor:

@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from genbench import Config, DataSpec, field
+from genbench import DataSpec, field
+from genbench.optimization import OptimizerConfig
 from genbench.optimizers import Betas
 
 TINY: Mapping[str, Any] = {
@@ -14,16 +15,15 @@ TINY: Mapping[str, Any] = {
 """The preset `tiny` of both."""
 
 
-class EnergyConfig(Config):
+class EnergyConfig(OptimizerConfig):
     """The network, the chains and the memory that they start from, the loss; widths are channels, images in [-1, 1]."""
 
     batch_size: int = field(64, "train", "images per update, and chains", ge=1)
-    learning_rate: float = field(5e-4, "train", "peak learning rate of Adam", gt=0)
-    betas: Betas = field((0.0, 0.999), "train", "Adam's decay rates")
-    annealing: Literal["cosine", "constant"] = field(
-        "cosine", "train", "the learning rate after its warm-up: half a cosine down, or constant, as published"
+    optimizer: Literal["adamw", "muon"] = field(
+        "adamw", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
     )
-    warmup: int = field(0, "train", "steps over which the learning rate rises; 0: the first 2 % of the budget", ge=0)
+    learning_rate: float = field(5e-4, "train", "peak learning rate of AdamW", gt=0)
+    betas: Betas = field((0.0, 0.999), "train", "AdamW's decay rates")
     ema_decay: float = field(
         0.99, "train", "decay of the weight average, warmed up as min(decay, (1+t)/(10+t))", ge=0, lt=1
     )
