@@ -35,6 +35,14 @@ def test_models_without_labels_are_named_in_a_conditional_experiment():
     assert told(conditional=True) == ["gaussian: no labels can be given: trained and sampled without, and ranked apart"]
 
 
+def test_models_that_never_run_in_bfloat16_are_named_if_it_is_asked_for():
+    models = ("ebm", "gan")
+    assert told(models=models, precision="bf16") == [
+        "ebm: float32 all the same: a model that bfloat16 is too coarse for"
+    ]
+    assert told(models=models, precision="auto") == []
+
+
 @pytest.mark.slow
 def test_the_command_line_says_so(genbench):
     words = ["plan", "-m", "gaussian", "-d", "digits", "--budget", "1steps", "--conditional"]

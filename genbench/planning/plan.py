@@ -16,7 +16,7 @@ from genbench.records.record import REFERENCES, PluginStamp
 from genbench.support.errors import BadInput
 
 if TYPE_CHECKING:
-    from genbench.model import Config, Model
+    from genbench.model import Model
 
 
 def default_samples(dataset: Dataset) -> int:
@@ -80,7 +80,6 @@ def model_job(
         raise BadInput(f"model {choice.label!r}: the name is reserved for a reference row", "choose another label")
     draws = _check_methods(choice, model, info, plugins)
     config, runtime = configure(model, choice), reference.runtime
-    _check_pieces(choice, config, runtime.processes)
     kind = _kind(choice, model, experiment.kind_of(choice))
     own = {
         "model": choice.name, "label": choice.label, "seed": seed, "config": config.model_dump(mode="json"),
@@ -126,19 +125,6 @@ def _kind(choice: ModelChoice, model: type[Model], asked: Kind | None) -> Kind |
         f"model {choice.label!r} takes {takes}; the condition asked for is {asked}",
         f"list {asked!r} in its `conditions`, or leave the model out",
     )
-
-
-def _check_pieces(choice: ModelChoice, config: Config, processes: int) -> None:
-    size, count = config.pieces
-    if count % processes == 0:
-        return
-    parts = "one micro-batch" if count == 1 else f"{count} micro-batches of {size}"
-    what = f"a batch of {config.batch_size} in {parts} cannot be split evenly across {processes} processes"
-    if config.batch_size % processes == 0:
-        hint = f"give each process one micro-batch: --set {choice.label}.micro_batch={config.batch_size // processes}"
-    else:
-        hint = f"set a batch_size divisible by {processes}, and a micro_batch that divides it evenly"
-    raise BadInput(f"model {choice.label!r}: {what}", hint)
 
 
 def check_samples(samples: int, dataset: Dataset) -> None:

@@ -43,6 +43,7 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
             seen.append(what)
             model = build_job(job, plugins, datasets[job.dataset])
             _check_memory(job, model)
+            _check_pieces(job, model.config)
             if next(model.parameters(), None) is None and not plugins.owns("train", plugins.model(job.model)[1]):
                 raise BadInput(f"model {job.label!r} has no parameters to train", "make them torch.nn.Parameters")
 
@@ -50,7 +51,7 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
 def _check_memory(job: Job, model: Model) -> None:
     """Refuse to split the batch of a model with a memory: only changes from the first micro-batch would be kept."""
     kept = memories(model)
-    if not kept or model.config.pieces[1] == 1:
+    if not kept or model.config.pieces[1] == job.runtime.processes == 1:
         return
     told = f"model {job.label!r} keeps a memory ({', '.join(kept)}) that training changes"
     if job.runtime.processes > 1:
@@ -61,6 +62,20 @@ def _check_memory(job: Job, model: Model) -> None:
     raise BadInput(
         f"{option}={model.config.micro_batch}: {told}, which rules out micro-batches", f"use --set {option}=0"
     )
+
+
+def _check_pieces(job: Job, config: Model.Config) -> None:
+    """Refuse a batch that the processes of a job cannot share evenly."""
+    (size, count), processes = config.pieces, job.runtime.processes
+    if count % processes == 0:
+        return
+    parts = "one micro-batch" if count == 1 else f"{count} micro-batches of {size}"
+    what = f"a batch of {config.batch_size} in {parts} cannot be split evenly across {processes} processes"
+    if config.batch_size % processes == 0:
+        hint = f"give each process one micro-batch: --set {job.label}.micro_batch={config.batch_size // processes}"
+    else:
+        hint = f"set a batch_size divisible by {processes}, and a micro_batch that divides it evenly"
+    raise BadInput(f"model {job.label!r}: {what}", hint)
 
 
 def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:

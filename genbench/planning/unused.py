@@ -8,7 +8,7 @@ from genbench.support.text import list_words
 
 
 def unused_words(experiment: Experiment, plugins: Plugins) -> list[str]:
-    """A sentence for each option that was set without effect, and for the models that take no labels, if asked for.
+    """A sentence for each option that was set without effect, and for the models that take no labels or no bfloat16.
 
     Options that a preset sets are the preset's affair.
     """
@@ -23,4 +23,6 @@ def unused_words(experiment: Experiment, plugins: Plugins) -> list[str]:
             told.setdefault("no labels can be given: trained and sampled without, and ranked apart", []).append(
                 choice.label
             )
+        if experiment.precision == "bf16" and not model.bf16:
+            told.setdefault("float32 all the same: a model that bfloat16 is too coarse for", []).append(choice.label)
     return [f"{list_words(labels)}: {sentence}" for sentence, labels in told.items()]

@@ -27,7 +27,7 @@ class GatedConfig(OptimizerConfig):
     embedding: int = field(
         4, "train", "learned features of a level, which the first layer sees; 0: the level itself, in [-1, 1]", ge=0
     )
-    waves: int = field(6, "train", "sines and cosines of a level that its features share with others", ge=0)
+    waves: int = field(6, "train", "sines and cosines of a level that its features share with others", ge=0, le=8)
     width: int = field(48, "train", "channels of each stack, divided among the groups", ge=1)
     layers: int = field(6, "train", "gated layers", ge=1)
     kernel: int = field(3, "train", "side of the convolutions before masking, odd", ge=3)

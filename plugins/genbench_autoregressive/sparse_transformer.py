@@ -62,6 +62,7 @@ class SparseTransformerConfig(OptimizerConfig):
         "train",
         "waves of a level, on which its embedding and logit depend beside a free table; 0 as published",
         ge=0,
+        le=8,
     )
     dropout: float = field(0.0, "train", "dropout at the end of each residual branch", ge=0, lt=1)
 

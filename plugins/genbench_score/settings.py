@@ -23,7 +23,7 @@ class ScoreConfig(OptimizerConfig):
     sigma_begin: float = field(
         0.0, "train", "sigma_1, the largest noise; 0: the largest distance that two images can have", ge=0
     )
-    sigma_end: float = field(0.01, "train", "sigma_L, the smallest noise", gt=0)
+    sigma_end: float = field(0.01, "train", "sigma_L, the smallest noise", ge=1e-6)
     levels: int = field(0, "train", "L, the number of noise levels; 0: so many that neighbours overlap by half", ge=0)
     conditioning: Literal["embedding", "division", "both"] = field(
         "both", "train",
