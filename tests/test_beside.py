@@ -1,5 +1,7 @@
 """Published and measured numbers side by side: who is paired, how alike the orders are, and what is said of both."""
 
+import csv
+import io
 import json
 import math
 import re
@@ -346,6 +348,11 @@ def test_every_format_has_both_sides_and_the_footnotes():
     assert plain["told"] == plain["footnotes"][: len(plain["told"])]
     cells = {row["name"]: row["cells"] for row in plain["rows"] if row["block"] == "Unconditional"}
     assert cells["PixelIQN"]["published_fid_train"]["value"] == 49.46
+
+
+def test_published_rows_have_no_digest_of_the_images_of_the_others():
+    lines = list(csv.DictReader(io.StringIO(render([beside(*ordered([5.0, 6.0, 7.0, 8.0]))], "csv"))))
+    assert {(line["dataset"], bool(line["digest"])) for line in lines} == {("CIFAR-10", False), ("mnist5k", True)}
 
 
 # From Python, at the end of a run, on pages

@@ -31,7 +31,8 @@ def write(tables: list[Table]) -> str:
 def line_of(index: int, table: Table, row: Row) -> dict[str, Any]:
     """What a row of the table `index` has, by the names of the columns."""
     line: dict[str, Any] = {
-        "table": index, "layout": table.layout, "dataset": row.dataset, "digest": table.digest,
+        "table": index, "layout": table.layout, "dataset": row.dataset,
+        "digest": "" if row.kind == "published" else table.digest,
         "differs": table.differs, "kind": row.kind, "block": row.block, "conditional": row.conditional,
         "model": row.name, "label": row.label, "n_ok": row.n_ok, "n": row.n, "note": row.note, "copying": row.copying,
         "unequal": row.unequal,
