@@ -197,3 +197,9 @@ def test_they_run_together_and_once(genbench, both, tmp_path):
     assert {("vae", "Conditional"), ("vae", "Unconditional")} <= found
     again = genbench(*words)
     assert again.code == 0 and "train" not in again.err
+
+
+def test_what_is_wrong_in_two_rows_of_one_label_is_said_once():
+    with pytest.raises(BadInput) as caught:
+        open_session(Request(Path("table1"), {"datasets": ["digits"]}, (), ("EBM.preset=nosuch",)))
+    assert str(caught.value).count("nosuch") == 1

@@ -23,7 +23,15 @@ from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter
 from genbench.model import Batch, Model, Phase
 from genbench.planning.earlier import Earlier, earlier_runs
-from genbench.planning.shadow import as_shadow, build_job, remember_calls, shadow_mode, unchecked_distributions
+from genbench.planning.shadow import (
+    TOO_MANY,
+    Limited,
+    as_shadow,
+    build_job,
+    remember_calls,
+    shadow_mode,
+    unchecked_distributions,
+)
 from genbench.planning.spending import Spending, Update, spend
 from genbench.records.job import Job
 from genbench.records.record import NO_SAMPLES, Record
@@ -39,28 +47,6 @@ TRIED_IMAGES = (2, 4)
 TRIED_PARAMETERS = 50_000_000
 TRIED_FLOPS = 1e11
 """A loss that needs values is tried only below these: parameters, and FLOPs per image counted until it failed."""
-
-MOST_OPERATIONS = 300_000
-"""Of torch on shadow tensors that are counted for one block of samples or one likelihood: half a minute."""
-TOO_MANY = f"more than {MOST_OPERATIONS:,} operations, which are not counted"
-
-
-class Limited(FlopCounter):
-    """A counter that raises OverflowError as soon as more than `MOST_OPERATIONS` are to be expected."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operations += 1
-        self.expect(1.0)
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-    def expect(self, share: float) -> None:
-        """Take it that a share of all operations is done, once there were enough to tell."""
-        if self.operations > max(MOST_OPERATIONS * share, MOST_OPERATIONS // 20):
-            raise OverflowError
 
 
 @dataclass

@@ -206,15 +206,15 @@ def without(kind: Kind, experiment: Experiment, request: Request) -> str:
 
 
 def check_configs(experiment: Experiment, plugins: Plugins) -> None:
-    """Raise one BadInput that names every unknown model and every invalid option."""
-    faults: list[GenbenchError] = []
+    """Raise one BadInput that names every unknown model and every invalid option, once for all rows of a label."""
+    faults: dict[str, GenbenchError] = {}
     for choice in experiment.models:
         try:
             configure(plugins.model(choice.name)[0], choice)
         except BadInput as fault:
-            faults += fault.problems or [fault]
+            faults |= {each.message: each for each in fault.problems or [fault]}
     if faults:
-        raise together(faults)
+        raise together(list(faults.values()))
 
 
 def processes_of_launcher(processes: int) -> int:

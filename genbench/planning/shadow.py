@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from genbench.metering.flops import FlopCounter
 from genbench.model import DataSpec, Model
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
 from genbench.support.signals import is_interruption
@@ -32,6 +33,10 @@ SMALL = 2**18
 
 PLAIN = (Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.Size, NoneType)
 """What arguments are remembered by: values that stay as they are, and tensors by their shapes."""
+
+MOST_OPERATIONS = 300_000
+"""Of torch on shadow tensors that are counted for one block of samples or one likelihood: half a minute."""
+TOO_MANY = f"more than {MOST_OPERATIONS:,} operations, which are not counted"
 
 
 def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
@@ -135,6 +140,24 @@ def shadow_mode() -> Any:
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
 
     return FakeTensorMode(allow_non_fake_inputs=True)
+
+
+class Limited(FlopCounter):
+    """A counter that raises OverflowError as soon as more than `MOST_OPERATIONS` are to be expected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
+        self.expect(1.0)
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def expect(self, share: float) -> None:
+        """Take it that a share of all operations is done, once there were enough to tell."""
+        if self.operations > max(MOST_OPERATIONS * share, MOST_OPERATIONS // 20):
+            raise OverflowError
 
 
 def as_shadow(model: Model, device: torch.device) -> Model:
