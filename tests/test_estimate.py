@@ -440,3 +440,8 @@ def test_an_unfit_phase_is_bad_input(line):
     kind.phases = lambda self: [Phase("a.b", self, torch.optim.SGD(self.parameters(), 0.1))]
     with pytest.raises(BadInput, match="a name without dots"):
         planned(session)
+
+
+def test_what_each_step_of_a_chain_frees_is_not_kept_for_the_backward_pass():
+    few, many = (planned(session_of("ebm", "preset=tiny", f"steps={n}")).phases["energy"] for n in (1, 12))
+    assert few.flops_per_update < many.flops_per_update and few.activation_bytes == many.activation_bytes

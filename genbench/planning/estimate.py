@@ -23,6 +23,7 @@ from genbench.extension.registry import Plugins
 from genbench.metering.flops import FlopCounter
 from genbench.model import Batch, Model, Phase
 from genbench.planning.earlier import Earlier, earlier_runs
+from genbench.planning.saved import Held, Saved
 from genbench.planning.shadow import (
     TOO_MANY,
     Limited,
@@ -113,7 +114,7 @@ class Estimate:
 
 @dataclass
 class Count:
-    """One update: FLOPs, bytes that autograd saved for the backward pass, and operations without a formula."""
+    """One update: FLOPs, the most bytes that autograd had saved at once, and operations without a formula."""
 
     flops: int = 0
     saved_bytes: int = 0
@@ -201,20 +202,12 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
 
 def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: torch.device, count: Count) -> None:
     """Loss and gradients of one batch, as training computes them; fills in `count` even if it raises."""
-    own = {tensor.untyped_storage()._cdata for tensor in [*model.parameters(), *model.buffers()]}
-    kept: dict[int, Any] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return tensor
-
-    keep(batch.images)
+    saved = Saved([*model.parameters(), *model.buffers()])
+    images = Held(batch.images, saved)
     give_gradients(model, phase)
     counter = FlopCounter()
     try:
-        with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with counter, saved.counting():
             with autocast(device, precision):
                 outcome = model.loss(phase.name, batch)
             loss = checked_loss(outcome if isinstance(outcome, dict) else {"loss": outcome}, phase)
@@ -222,7 +215,8 @@ def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: to
             loss.backward()  # type: ignore[no-untyped-call]
     finally:
         count.flops, count.uncounted = counter.flops, counter.uncounted
-        count.saved_bytes = sum(storage.nbytes() for storage in kept.values())
+        count.saved_bytes = saved.most
+        del images
 
 
 def _optimizer_bytes(phase: Phase) -> int | None:

@@ -142,7 +142,7 @@ def shadow_mode() -> Any:
     return FakeTensorMode(allow_non_fake_inputs=True)
 
 
-class Limited(FlopCounter):
+class Limited(FlopCounter):  # type: ignore[no-untyped-call]
     """A counter that raises OverflowError as soon as more than `MOST_OPERATIONS` are to be expected."""
 
     def __init__(self) -> None:
