@@ -38,7 +38,7 @@ def test_models_without_labels_are_named_in_a_conditional_experiment():
 def test_models_that_never_run_in_bfloat16_are_named_if_it_is_asked_for():
     models = ("score", "gan")
     assert told(models=models, precision="bf16") == [
-        "ebm: float32 all the same: a model that bfloat16 is too coarse for"
+        "score: float32 all the same: a model that bfloat16 is too coarse for"
     ]
     assert told(models=models, precision="auto") == []
 
