@@ -21,6 +21,7 @@ from genbench.records.job import Job
 from genbench.records.record import Measurement
 from genbench.records.training_state import TrainingState
 from genbench.running import sample
+from genbench.running.run import status_of
 from genbench.support import faults, store
 from genbench.support.errors import Cancelled, CorruptData, Diverged
 from genbench.support.faults import POINTS, InjectedFault
@@ -323,3 +324,11 @@ def test_a_record_never_vouches_for_what_is_being_changed(runs):
     assert run_folder.previous_record(old).status == "complete", "its numbers are still there to be used"
     run_folder.end(old, run_folder.previous_record(old))
     assert not (folder / "earlier.json").exists()
+
+
+def test_what_fails_of_the_signal_that_stops_a_run_is_no_failure_of_the_model(monkeypatch):
+    """Ctrl-C also ends the compiler that a compiled network waits for."""
+    killed = RuntimeError("C++ compile error")
+    assert status_of(killed) == "failed"
+    monkeypatch.setattr("genbench.support.progress._stop", True)
+    assert status_of(killed) == "cancelled" and status_of(Diverged("NaN")) == "diverged"

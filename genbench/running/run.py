@@ -320,12 +320,16 @@ def attempt(action: Callable[[], None]) -> Exception | KeyboardInterrupt | None:
 
 
 def status_of(error: BaseException | None) -> RunStatus:
-    """The status of a run that ended with this error."""
+    """The status of a run that ended with this error: what fails once a stop is asked for may fail of the same signal.
+
+    A compiler that a network waits for is such a process.
+    """
     if error is None:
         return "complete"
     if isinstance(error, Diverged):
         return "diverged"
-    return "cancelled" if isinstance(error, Cancelled) or is_interruption(error) else "failed"
+    stopped = isinstance(error, Cancelled) or is_interruption(error) or progress.stop_requested()
+    return "cancelled" if stopped else "failed"
 
 
 def failure(error: BaseException, run: Run) -> Failure:
