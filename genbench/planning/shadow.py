@@ -34,8 +34,8 @@ SMALL = 2**18
 PLAIN = (Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.Size, NoneType)
 """What arguments are remembered by: values that stay as they are, and tensors by their shapes."""
 
-MOST_OPERATIONS = 300_000
-"""Of torch on shadow tensors that are counted for one block of samples or one likelihood: half a minute."""
+MOST_OPERATIONS = 60_000
+"""Of torch on shadow tensors that are counted for one block of samples or one likelihood: some seconds."""
 TOO_MANY = f"more than {MOST_OPERATIONS:,} operations, which are not counted"
 
 
