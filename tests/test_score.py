@@ -12,11 +12,12 @@ from genbench.walks import last
 from genbench_score import Score, ScoreConfig
 from genbench_score.annealing import annealed_langevin
 from genbench_score.levels import (
-    excess_after,
+    consistent_noise,
+    consistent_rate,
     geometric,
     largest_distance,
+    logit_normal,
     number_of_levels,
-    quietest_rate,
     variance_after,
 )
 from genbench_score.refinenet import InstanceNormPlus
@@ -47,8 +48,9 @@ def test_the_rules_give_what_the_paper_has():
     assert largest_distance(3072) == pytest.approx(math.dist([0.0] * 3072, [1.0] * 3072))
     assert number_of_levels(3072, 50, 0.01) == 220
     gamma = (50 / 0.01) ** (1 / 231)
-    assert variance_after(6.2e-6 / 0.01**2, gamma, 5) == pytest.approx(1.056, abs=1e-3)
-    assert quietest_rate(gamma, 5, levels=1) * 0.01**2 == pytest.approx(6.2e-6, rel=0.05)
+    rate = 6.2e-6 / 0.01**2
+    assert variance_after(rate, 2 * rate, gamma, 5) == pytest.approx(1.056, abs=1e-3)
+    assert ScoreConfig(**Score.presets["paper-v2"]).pace([50.0, 50 / gamma]) == (rate, 2 * rate)
 
 
 @pytest.mark.parametrize("dims", [64, 784, 3072])
@@ -60,6 +62,24 @@ def test_neighbouring_levels_overlap_by_half(dims):
     assert 0.5 <= overlap < 0.65
 
 
+def test_training_visits_levels_as_often_as_ddpm_visits_the_times_of_their_noise():
+    """t of the cosine schedule with noise tan(pi t / 2) is the sigmoid of a standard normal."""
+    sigmas = geometric(28.0, 0.01, 400)
+    shares = torch.tensor(logit_normal(sigmas), dtype=torch.float64)
+    below = torch.tensor([math.log(t / (1 - t)) for t in (2 / math.pi * math.atan(2 * s) for s in sigmas)])
+    for z in (-1.0, 0.0, 1.5):
+        assert float(shares[below < z].sum()) == pytest.approx(NormalDist().cdf(z), abs=0.01)
+
+
+@pytest.mark.parametrize("draws", ["uniform", "logit_normal"])
+def test_a_batch_has_the_levels_in_their_shares(draws):
+    torch.manual_seed(0)
+    model = built(draws=draws)
+    counts = torch.bincount(model.drawn(6000), minlength=6) / 6000
+    torch.testing.assert_close(counts, torch.tensor(model.config.shares(model.levels)), atol=2e-4, rtol=0)
+    assert (draws == "uniform") is bool((counts > 0.16).all())
+
+
 # Langevin
 
 
@@ -69,40 +89,54 @@ def gaussian_score(sigmas: list[float], mean: float, variance: float):
 
 
 def test_annealed_langevin_on_a_gaussian_follows_its_recursion_at_every_level():
-    """x <- x + a (m - x) / (v + s^2) + sqrt(2 a) z keeps Gaussians: their mean and variance have a closed recursion."""
+    """x <- x + a (m - x) / (v + s^2) + sqrt(b) s z keeps Gaussians: their mean and variance have a closed recursion."""
     torch.manual_seed(0)
-    sigmas, steps, rate, m, v = geometric(2.0, 0.1, 6), 3, 0.3, 0.7, 0.05
+    sigmas, steps, rate, noise, m, v = geometric(2.0, 0.1, 6), 3, 0.3, 0.5, 0.7, 0.05
     mean, variance = 0.2, 0.5
     start = mean + variance**0.5 * torch.randn(40_000, dtype=torch.float64)
-    walk = annealed_langevin(start, gaussian_score(sigmas, m, v), sigmas, steps, rate, denoise=False)
+    walk = annealed_langevin(start, gaussian_score(sigmas, m, v), sigmas, steps, rate, noise, denoise=False)
     assert next(walk)[0] == 6
     for sigma, (t, x) in zip(sigmas, walk):
         for _ in range(steps):
             kept = 1 - rate * sigma**2 / (v + sigma**2)
-            mean, variance = m + kept * (mean - m), kept**2 * variance + 2 * rate * sigma**2
+            mean, variance = m + kept * (mean - m), kept**2 * variance + noise * sigma**2
         assert sigmas[5 - t] == sigma
         assert float(x.mean()) == pytest.approx(mean, abs=4 * (variance / len(x)) ** 0.5)
         assert float(x.var()) == pytest.approx(variance, rel=0.03)
     assert t == 0
 
 
-def test_with_one_step_a_level_the_rule_keeps_the_noise_down_where_the_paper_s_does_not():
-    """A level that starts from the excess of all before it needs a larger step than one that starts from none."""
-    gamma, levels = 1.08, 100
-    alone, chained = quietest_rate(gamma, 1, 1), quietest_rate(gamma, 1, levels)
-    assert chained > 2 * alone
-    assert excess_after(chained, gamma, 1, levels) < 1.4 < 1.9 < excess_after(alone, gamma, 1, levels)
+@pytest.mark.parametrize(("gamma", "steps"), [(1.08, 1), (1.2, 1), (1.67, 10), (1.037, 5)])
+def test_the_rule_keeps_the_spread_of_noise_and_of_images_from_level_to_level(gamma, steps):
+    """In directions of any variance v it is v + sigma^2 in the end, exactly at v = 0 and nearly elsewhere."""
+    sigmas = geometric(10.0, 0.01, 1 + round(math.log(1000) / math.log(gamma)))
+    rate, noise = ScoreConfig(steps=steps).pace(sigmas)
+    assert noise < 2 * rate < 2
+    for v in (0.0, 0.001, 0.1, 1.0, 4.0):
+        variance = v + sigmas[0] ** 2 * gamma**2
+        for sigma in sigmas:
+            for _ in range(steps):
+                variance = (1 - rate * sigma**2 / (v + sigma**2)) ** 2 * variance + noise * sigma**2
+        assert variance == pytest.approx(v + sigmas[-1] ** 2, rel=0.11 if v else 1e-6)
 
 
 def test_pure_noise_ends_each_level_with_the_variance_of_the_closed_form():
     torch.manual_seed(0)
-    sigmas, steps, rate = geometric(3.0, 0.3, 4), 2, 0.2
-    x, excess = sigmas[0] * torch.randn(40_000, dtype=torch.float64), 1.0
-    walk = annealed_langevin(x, gaussian_score(sigmas, 0.0, 0.0), sigmas, steps, rate, denoise=False)
-    next(walk)
-    for i, (sigma, (_, x)) in enumerate(zip(sigmas, walk)):
-        excess = variance_after(rate, sigmas[0] / sigmas[1] if i else 1.0, steps, excess)
-        assert float(x.var()) / sigma**2 == pytest.approx(excess, rel=0.03)
+    gamma, steps = 3.0 ** (1 / 3), 2
+    sigmas, x = geometric(3.0, 1.0, 4), 3 * gamma * torch.randn(40_000, dtype=torch.float64)
+    rate = consistent_rate(gamma, steps)
+    for noise, end in (
+        (consistent_noise(rate, gamma, steps), 1.0),
+        (2 * rate, variance_after(rate, 2 * rate, gamma, 2)),
+    ):
+        walk = annealed_langevin(x, gaussian_score(sigmas, 0.0, 0.0), sigmas, steps, rate, noise, denoise=False)
+        next(walk)
+        assert float(next(walk)[1].var()) / 9 == pytest.approx(end, rel=0.03)
+    assert end > 1.1
+
+
+def test_levels_that_are_too_far_apart_are_drawn_afresh_from_the_expected_image():
+    assert consistent_rate(4.0, 1) == pytest.approx(1) and consistent_noise(1.0, 4.0, 1) == 1
 
 
 def test_the_last_step_takes_the_noise_away():
@@ -111,7 +145,7 @@ def test_the_last_step_takes_the_noise_away():
     sigmas = geometric(1.0, 0.1, 5)
     ends = {}
     for denoise in (True, False):
-        walk = annealed_langevin(torch.rand(5000), gaussian_score(sigmas, 0.4, 0.0), sigmas, 5, 0.2, denoise)
+        walk = annealed_langevin(torch.rand(5000), gaussian_score(sigmas, 0.4, 0.0), sigmas, 5, 0.2, 0.4, denoise)
         ends[denoise] = last(walk)[1]
     torch.testing.assert_close(ends[True], torch.full((5000,), 0.4))
     assert 0.1 < float(ends[False].std()) < 0.13
@@ -132,11 +166,12 @@ class Affine(Score):
         return gain * images + bias
 
 
-def test_what_matching_learns_from_gaussian_images_is_their_score():
+@pytest.mark.parametrize("draws", ["uniform", "logit_normal"])
+def test_what_matching_learns_from_gaussian_images_is_their_score(draws):
     """sigma^2-weighted matching on N(m, v) pixels is least at s(x) = (m - x) / (v + sigma^2), at every level."""
     m, v = 0.6, 0.04
     torch.manual_seed(0)
-    config = ScoreConfig(conditioning="both", levels=4, sigma_begin=1.0, sigma_end=0.1, widths=(4,))
+    config = ScoreConfig(draws=draws, levels=4, sigma_begin=1.0, sigma_end=0.1, widths=(4,))
     model = Affine(DataSpec("images", (1, 8, 8)), config)
     optimizer = torch.optim.Adam([model.table], 0.1)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
@@ -148,10 +183,17 @@ def test_what_matching_learns_from_gaussian_images_is_their_score():
     x = torch.linspace(-1, 2, 16).view(1, 1, 4, 4).expand(4, 1, 4, 4)
     sigma = model.sigmas.view(4, 1, 1, 1)
     found = model.score(x, torch.arange(4), None).detach()
-    torch.testing.assert_close(sigma * found, sigma * (m - x) / (v + sigma**2), atol=0.06, rtol=0)
+    torch.testing.assert_close(sigma * found, sigma * (m - x) / (v + sigma**2), atol=0.06, rtol=0.03)
 
 
 # The model
+
+
+def test_an_untrained_network_has_the_score_of_gaussian_images_at_every_level():
+    """It predicts v = 0, which images N(1/2, 1/4) in [0, 1] have on average."""
+    model, x = built(), torch.rand(6, 1, 8, 8)
+    found = model.score(x, torch.arange(6), None)
+    torch.testing.assert_close(found, (0.5 - x) / (0.25 + model.at(torch.arange(6)).square()))
 
 
 def test_a_network_that_is_not_told_the_level_is_only_scaled_by_it():
@@ -242,7 +284,7 @@ def test_the_papers_training():
     assert (first.conditioning, second.conditioning) == ("embedding", "division")
     for config in (first, second):
         assert (config.batch_size, config.flip, config.betas, config.annealing) == (128, True, (0.9, 0.999), "constant")
-        assert not config.denoise and config.network == "refinenet"
+        assert not config.denoise and config.network == "refinenet" and config.draws == "uniform"
 
 
 def update(model: Score) -> None:

@@ -33,12 +33,15 @@ class Score(Model):
     discrete = True
     bf16 = False  # at the smallest noise scores are in the hundreds, and steps on them smaller than a digit of bfloat16
     sigmas: Tensor
+    shares: Tensor
 
     def __init__(self, data: DataSpec, config: ScoreConfig) -> None:
         super().__init__(data, config)
         self.levels = config.sigmas(data)
-        self.rate = config.rate(self.levels)
+        self.pace = config.pace(self.levels)
         self.register_buffer("sigmas", torch.tensor(self.levels), persistent=False)
+        shares = torch.tensor(config.shares(self.levels), dtype=torch.float64)
+        self.register_buffer("shares", shares.cumsum(0).float(), persistent=False)
         self.net = config.build(data, len(self.levels))
 
     @property
@@ -59,23 +62,54 @@ class Score(Model):
         if isinstance(self.net, RefineNet):
             row = level if labels is None else level * self.data.num_classes + labels
             out: Tensor = self.net(images, row)
+        elif self.config.told and self.config.divided:
+            out = self.preconditioned(images, level, labels)
         else:
             scale = (1 + images.square().mean((1, 2, 3), keepdim=True)).rsqrt()
-            out = self.net(scale * images, level * (1000 / len(self.levels)), labels)
+            out = self.net(scale * images, self.per_mille(level), labels)
         return out
+
+    def preconditioned(self, images: Tensor, level: Tensor, labels: Tensor | None) -> Tensor:
+        """sigma times the score by a network that sees images of one size at all levels, and predicts v.
+
+        With s = 2 sigma, the noise of images in [-1, 1], these are y = cos x + sin z with cos = 1 / sqrt(1 + s^2), and
+        z = sin y + cos v. Where noise is all, what the network does not know yet is a small part of the score. Sources:
+        Karras et al. 2022, section 5, with data of variance 1; v: Salimans & Ho 2022, appendix D.
+        """
+        s = 2 * self.at(level)
+        cos = (1 + s.square()).rsqrt()
+        y = cos * images
+        v: Tensor = self.net(y, self.per_mille(level), labels)
+        return -cos * (s * y + v)
+
+    def per_mille(self, level: Tensor) -> Tensor:
+        """Levels on a scale of 0 to 1,000, which suits a network's embedding of time."""
+        return level * (1000 / len(self.levels))
 
     def at(self, level: Tensor) -> Tensor:
         """The noise of levels (B,), (B, 1, 1, 1)."""
         return self.sigmas[level].view(-1, 1, 1, 1)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
-        """Denoising score matching, weighted by sigma^2, per dimension. Source: Song & Ermon 2019, eq. 5 and 6."""
+        """Denoising score matching, weighted by sigma^2, per dimension. Source: Song & Ermon 2019, eq. 5 and 6.
+
+        Levels that are drawn as `ddpm` draws its times are weighted as there, by 1 + 4 sigma^2 more: the error of v.
+        """
         x = (batch.images + 1) / 2
         if self.config.dequantize:
             x = x + (torch.rand_like(x) - 0.5) / 256
-        level = torch.randint(len(self.levels), (len(x),), device=x.device)
+        level = self.drawn(len(x))
         sigma, z = self.at(level), torch.randn_like(x)
-        return (sigma * self.score(x + sigma * z, level, batch.labels) + z).square().mean() / 2
+        error = (sigma * self.score(x + sigma * z, level, batch.labels) + z).square()
+        if self.config.draws == "logit_normal":
+            error = (1 + 4 * sigma.square()) * error
+        return error.mean() / 2
+
+    def drawn(self, n: int) -> Tensor:
+        """Levels, int64 (n,), spread evenly over the batch. Source: Kingma et al. 2021, appendix I.1."""
+        device = self.shares.device
+        even = (torch.randperm(n, device=device) + torch.rand((), device=device)) / n
+        return torch.searchsorted(self.shares, even, right=True).clamp(max=len(self.levels) - 1)
 
     def walk(self, n: int, labels: Tensor | None) -> Walk:
         """From uniform noise to `n` samples, images in [-1, 1] with noise, at times L to 0."""
@@ -85,7 +119,7 @@ class Score(Model):
 
         start = torch.rand(n, *self.data.shape, device=self.sigmas.device)
         config = self.config
-        for t, x in annealed_langevin(start, score, self.levels, config.steps, self.rate, config.denoise):
+        for t, x in annealed_langevin(start, score, self.levels, config.steps, *self.pace, config.denoise):
             self.report(1 - t / len(self.levels))
             yield t, 2 * x - 1
 

@@ -5,6 +5,7 @@ fall from sigma_1 to sigma_L.
 """
 
 import math
+from collections.abc import Sequence
 
 
 def largest_distance(dims: int) -> float:
@@ -33,29 +34,54 @@ def geometric(largest: float, smallest: float, count: int) -> list[float]:
     return [largest * (smallest / largest) ** (i / (count - 1)) for i in range(count)]
 
 
-def variance_after(rate: float, gamma: float, steps: int, before: float = 1.0) -> float:
-    """The variance of pure noise after `steps` Langevin steps at level sigma_i, in units of sigma_i^2.
+def logit_normal(sigmas: Sequence[float]) -> list[float]:
+    """The share of training that each level has if more of it goes to those at which images take shape.
 
-    `rate` is alpha_i / sigma_i^2, and `before` the variance at the end of the level before, in units of sigma_{i-1}^2.
-    Source: Song & Ermon 2020, proposition 3 (s_T^2 / sigma_i^2).
+    The time of a cosine schedule, t = 2 / pi arctan(2 sigma) for images in [-1, 1], is logit-normal over levels whose
+    logarithms are evenly spaced. Source: Esser et al. 2024, equation 19.
     """
-    kept, rest = (1 - rate) ** (2 * steps), 1 / (1 - rate / 2)
-    return kept * (before * gamma**2 - rest) + rest
+    weights = []
+    for sigma in sigmas:
+        t = 2 / math.pi * math.atan(2 * sigma)
+        slope = 2 * sigma / (1 + 4 * sigma**2) / (t * (1 - t))  # of logit(t) in log(sigma), but for a constant
+        weights.append(slope * math.exp(-0.5 * math.log(t / (1 - t)) ** 2))
+    return [weight / sum(weights) for weight in weights]
 
 
-def quietest_rate(gamma: float, steps: int, levels: int) -> float:
-    """The rate at which pure noise ends the last of so many levels with the least excess variance.
+def variance_after(rate: float, noise: float, gamma: float, steps: int) -> float:
+    """The variance of pure noise after `steps` steps at level sigma_i, in units of sigma_i^2.
 
-    Source: technique 4, a grid search for s_T^2 / sigma_i^2 near 1, which it exceeds at every rate. The paper lets one
-    level start from exactly the noise of the one before, `levels` = 1; here the excess is passed on. With few steps a
-    level the difference matters: noise that a level leaves behind adds up until no image is left.
+    `rate` is alpha_i / sigma_i^2, and `noise` the variance of the noise that a step adds, in units of sigma_i^2: twice
+    the rate in Langevin dynamics. The level before is taken to end with the variance sigma_{i-1}^2. Source: Song &
+    Ermon 2020, proposition 3 (s_T^2 / sigma_i^2).
     """
-    return min((k / 200 for k in range(1, 200)), key=lambda rate: excess_after(rate, gamma, steps, levels))
+    kept = (1 - rate) ** 2
+    return kept**steps * gamma**2 + noise * (1 - kept**steps) / (1 - kept)
 
 
-def excess_after(rate: float, gamma: float, steps: int, levels: int) -> float:
-    """`variance_after` so many levels in turn."""
-    variance = 1.0
-    for _ in range(levels):
-        variance = variance_after(rate, gamma, steps, variance)
-    return variance
+def consistent_noise(rate: float, gamma: float, steps: int) -> float:
+    """The variance of a step's noise, in units of sigma_i^2, with which `variance_after` is 1, as technique 4 wants it.
+
+    Langevin's leaves more at every rate. The excess is small with hundreds of steps; with few it adds up from level to
+    level. For one step a level this is beta^2 of consistent annealed sampling (Jolicoeur-Martineau et al. 2021).
+    """
+    kept = (1 - rate) ** 2
+    return (1 - kept**steps * gamma**2) * (1 - kept) / (1 - kept**steps)
+
+
+def consistent_rate(gamma: float, steps: int) -> float:
+    """The rate at which `consistent_noise` keeps the spread of images too.
+
+    Where they vary by far more than the noise, a level subtracts T (2 rate - noise) sigma_i^2 from the variance, which
+    should be sigma_{i-1}^2 - sigma_i^2. With one step the solution is 2 (1 - 1 / gamma^2). Levels that are so far apart
+    that there is none have 1, at which a step adds noise to the expected image.
+    """
+
+    def lacks(rate: float) -> float:
+        return gamma**2 - 1 - steps * (2 * rate - consistent_noise(rate, gamma, steps))
+
+    low, high = 1 - gamma ** (-1 / steps), 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if lacks(middle) > 0 else (low, middle)
+    return high

@@ -8,7 +8,14 @@ from pydantic import PositiveInt, model_validator
 from genbench import DataSpec, field
 from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
-from genbench_score.levels import geometric, largest_distance, number_of_levels, quietest_rate
+from genbench_score.levels import (
+    consistent_noise,
+    consistent_rate,
+    geometric,
+    largest_distance,
+    logit_normal,
+    number_of_levels,
+)
 from genbench_score.refinenet import RefineNet, RefineNetSpec
 
 UNET, REFINENET = {"network": ["unet"]}, {"network": ["refinenet"]}
@@ -29,6 +36,11 @@ class ScoreConfig(OptimizerConfig):
         "both", "train",
         "how the score depends on sigma: the network is told it (NCSN), its output is divided by it (NCSNv2), or both",
     )  # fmt: skip
+    draws: Literal["uniform", "logit_normal"] = field(
+        "logit_normal", "train",
+        "how training draws levels: uniformly, as published, or more often those at which the image takes shape, as "
+        "ddpm draws its times",
+    )  # fmt: skip
     dequantize: bool = field(False, "train", "add uniform noise of one grey level to training images")
 
     network: Literal["unet", "refinenet"] = field("unet", "train", "the network that ddpm has, or the published one")
@@ -42,8 +54,10 @@ class ScoreConfig(OptimizerConfig):
 
     steps: int = field(1, "sample", "T, Langevin steps at each level", ge=1)
     step_size: float = field(
-        0.0, "sample", "epsilon: alpha_i = epsilon sigma_i^2 / sigma_L^2; 0: what leaves least excess noise", ge=0
-    )
+        0.0, "sample",
+        "epsilon of Langevin dynamics, alpha_i = epsilon sigma_i^2 / sigma_L^2; 0: the step, and the noise below "
+        "Langevin's, that end each level with its own noise", ge=0,
+    )  # fmt: skip
     denoise: bool = field(True, "sample", "take away the last level's noise in the end, by one more network call")
 
     @model_validator(mode="after")
@@ -69,9 +83,18 @@ class ScoreConfig(OptimizerConfig):
         largest = self.largest(data)
         return geometric(largest, self.sigma_end, self.levels or number_of_levels(data.dims, largest, self.sigma_end))
 
-    def rate(self, sigmas: Sequence[float]) -> float:
-        """alpha_i / sigma_i^2, the same at all levels."""
-        return self.step_size / self.sigma_end**2 or quietest_rate(sigmas[0] / sigmas[1], self.steps, len(sigmas))
+    def shares(self, sigmas: Sequence[float]) -> list[float]:
+        """The share of training that each level has."""
+        return [1 / len(sigmas)] * len(sigmas) if self.draws == "uniform" else logit_normal(sigmas)
+
+    def pace(self, sigmas: Sequence[float]) -> tuple[float, float]:
+        """alpha_i and the variance of a step's noise, both in units of sigma_i^2: the same at all levels."""
+        if self.step_size:
+            rate = self.step_size / self.sigma_end**2
+            return rate, 2 * rate
+        gamma = sigmas[0] / sigmas[1]
+        rate = consistent_rate(gamma, self.steps)
+        return rate, consistent_noise(rate, gamma, self.steps)
 
     @property
     def told(self) -> bool:
@@ -99,7 +122,7 @@ V1: Mapping[str, Any] = {
 }  # fmt: skip
 PAPER: Mapping[str, Any] = {
     "batch_size": 128, "flip": True, "optimizer": "adamw", "annealing": "constant", "warmup": 1, "betas": (0.9, 0.999),
-    "network": "refinenet",
+    "network": "refinenet", "draws": "uniform",
 }  # fmt: skip
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
