@@ -15,7 +15,7 @@ from genbench.planning.config import configure, make_experiment
 from genbench.support.errors import BadInput
 from genbench.training import loop
 from genbench_gan import GAN, GANConfig, augment
-from genbench_gan.augment import COLOURS, GEOMETRY, AdaptiveAugmentation, recoloured, resampled
+from genbench_gan.augment import COLOURS, GEOMETRY, AdaptiveAugmentation, recoloured, resampled, rescaled
 from genbench_gan.penalties import r1_penalty
 
 ALL = tuple(dict(GEOMETRY) | dict(COLOURS))
@@ -162,6 +162,15 @@ def test_maps_act_on_their_own_images() -> None:
     darker = torch.eye(4).repeat(2, 1, 1)
     darker[1, :3, 3] = -1.0
     assert torch.equal(recoloured(images, darker), torch.stack([images[0], images[1] - 1]))
+
+
+def test_maps_that_keep_rows_and_columns_need_no_pixels_gathered_one_by_one() -> None:
+    """As much is reflected at the edges, and every image is mapped in its own way."""
+    images = photographs(6, height=9).double()
+    maps = torch.eye(3, dtype=torch.float64).repeat(6, 1, 1)
+    maps[:, 0, 0], maps[:, 1, 1] = torch.tensor([[1.0, -1.0, 0.6, 1.7, 4.0, 1.0], [1.0, 1.0, 1.3, -0.2, 3.0, 1.0]])
+    maps[:, :2, 2] = torch.tensor([0.0, 2.0, -0.7, 25.3, 0.1, -31.0])[:, None] * torch.tensor([1.0, -2.0])
+    torch.testing.assert_close(rescaled(images, maps), resampled(images, maps))
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])

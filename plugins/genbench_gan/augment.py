@@ -202,6 +202,22 @@ def resampled(images: Tensor, maps: Tensor) -> Tensor:
     return (by_row * weight_y[:, None]).sum(2).view_as(images)
 
 
+def rescaled(images: Tensor, maps: Tensor) -> Tensor:
+    """What `resampled` makes, by two products, of images whose rows and columns the maps leave rows and columns."""
+    height, width = images.shape[2:]
+    down, across = (shares(maps[:, axis, axis], maps[:, axis, 2], side) for axis, side in ((1, height), (0, width)))
+    return down[:, None] @ images @ across[:, None].mT
+
+
+def shares(factor: Tensor, offset: Tensor, side: int) -> Tensor:
+    """What each pixel of a new row (B, side, side) has of the given row's, from where its maps (B,) lead."""
+    centre = (side - 1) / 2
+    row = torch.arange(side, device=factor.device, dtype=factor.dtype) - centre
+    index, weights = taps(factor[:, None] * row + offset[:, None] + centre, side)
+    none = weights.new_zeros(len(factor), side, side)
+    return none.scatter_add(2, index.mT, weights.mT)
+
+
 def recoloured(images: Tensor, maps: Tensor) -> Tensor:
     """Images (B, C, H, W) with every colour c replaced by maps (c, 1); `maps` are (B, C + 1, C + 1)."""
     channels = images.shape[1]
@@ -227,6 +243,7 @@ class AdaptiveAugmentation(nn.Module):
         chosen = [name for name in transforms if channels in CHANNELS.get(name, (channels,))]
         self.geometry = [entry for entry in GEOMETRY if entry[0] in chosen]
         self.colours = [entry for entry in COLOURS if entry[0] in chosen]
+        self.turns = not {"turn", "rotate"}.isdisjoint(chosen)
         self.target, self.step = target, step
         for name in ("p", "signs", "batches"):
             self.register_buffer(name, torch.zeros(()))
@@ -235,7 +252,8 @@ class AdaptiveAugmentation(nn.Module):
         with torch.autocast(images.device.type, enabled=False):
             if self.geometry:
                 steps = [self.sometimes(*entry, images) for entry in self.geometry]
-                images = resampled(images, reduce(torch.matmul, steps))
+                resample = resampled if self.turns else rescaled
+                images = resample(images, reduce(torch.matmul, steps))
             if self.colours:
                 steps = [self.sometimes(*entry, images) for entry in self.colours]
                 images = recoloured(images, reduce(torch.matmul, reversed(steps)))
