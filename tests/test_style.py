@@ -68,6 +68,15 @@ def test_the_published_training() -> None:
     assert built().eager == ()
 
 
+def test_the_published_augmentation() -> None:
+    """All transforms, and p from 0 to 1 in 500,000 images, a step in every fourth batch of 64."""
+    augment = built(
+        side=8, channels=3, **GAN.presets["paper-ada"] | {"width": 8, "critic_width": 8, "latent": 8}
+    ).augment
+    assert (augment.target, augment.step, augment.interval) == (0.6, approx(4 * 64 / 500_000), 4)
+    assert len(augment.geometry) == 8 and len(augment.colours) == 5, "one of them, the rotation, twice"
+
+
 @pytest.mark.parametrize("double", [False, True])
 def test_scaled_feature_maps_are_what_scaled_weights_make(double: bool) -> None:
     """Equations 1 and 3, image by image."""

@@ -40,7 +40,7 @@ class AugmentOptions(Config):
         0.6, "train", "mean sign of real images' scores that is held", ge=-1, le=1, only_with={"augment": ["ada"]}
     )
     augment_images: int = field(
-        500_000, "train", "images in which the probability can rise from 0 to 1", ge=1, only_with={"augment": ["ada"]}
+        20_000, "train", "images in which the probability can rise from 0 to 1", ge=1, only_with={"augment": ["ada"]}
     )
 
 

@@ -70,6 +70,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **STYLE, "batch_size": 64, "learning_rate": 2.5e-3, "critic_learning_rate": 2.5e-3,
         "ema_decay": half_life(64, 500_000), "r1": 0.01, "mixing": 0.0, "mapping": 2, "critic_skips": False,
         "deviation_group": 32, "width": 512, "critic_width": 512, "augment": "ada",
-        "transforms": get_args(Transform),
+        "augment_images": 500_000, "transforms": get_args(Transform),
     },
 }  # fmt: skip
