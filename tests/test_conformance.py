@@ -89,7 +89,7 @@ VARIANTS = {
         {"mixing": "conv", "coupling": "affine", **VARIATIONAL},
     ],
     "pixelcnn": [{"patch": 1, "embedding": 0, "waves": 0, "optimizer": "adamw"}, {"kernel": 5, "layers": 3}],
-    "pixeliqn": [{"patch": 1, "embedding": 0, "waves": 0, "optimizer": "adamw"}, {"quantiles": 1}],
+    "pixeliqn": [{"patch": 1, "embedding": 0, "waves": 0, "optimizer": "adamw"}, {"quantiles": 1, "tau": "uniform"}],
     "sparse_transformer": [{"attention": ("full",), "optimizer": "adamw"}, {"tokens": "values", "waves": 0}],
 }
 

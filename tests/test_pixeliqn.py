@@ -5,7 +5,7 @@ import torch
 
 from genbench import Batch, DataSpec
 from genbench.images import dequantize
-from genbench_autoregressive.pixeliqn import PixelIQN, QuantileHead, quantile_huber
+from genbench_autoregressive.pixeliqn import LIMIT, PixelIQN, QuantileHead, draw_tau, quantile_huber
 
 
 def test_the_loss_is_half_a_square_near_zero_and_a_tilted_line_beyond():
@@ -13,6 +13,40 @@ def test_the_loss_is_half_a_square_near_zero_and_a_tilted_line_beyond():
     linear = (3.0 - kappa / 2, 0.5 * 0.1**2 / kappa)
     wanted = [0.75 * linear[0], 0.75 * linear[1], 0, 0.25 * linear[1], 0.25 * linear[0]]
     torch.testing.assert_close(quantile_huber(error, torch.tensor(0.25), kappa), torch.tensor(wanted))
+
+
+def test_with_logits_of_tau_spread_evenly_the_mean_loss_is_the_logarithmic_score_of_the_distribution_function():
+    """Of a value that is 1 with probability p, else 0, where 1 is predicted with probability q: p log q is in it."""
+    torch.manual_seed(0)
+    p, q = 0.02, torch.tensor([0.005, 0.02, 0.08])
+    tau = draw_tau(100_000, torch.zeros(3), "logit")
+    drawn = (tau > 1 - q).float()
+    loss = sum(share * quantile_huber(value - drawn, tau, 1e-6).mean(0) for share, value in ((p, 1.0), (1 - p, 0.0)))
+    wanted = -(p * q.log() + (1 - p) * (1 - q).log()) / (2 * LIMIT)
+    torch.testing.assert_close(loss, wanted, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("how", ["logit", "uniform"])
+def test_values_of_tau_lie_in_equal_shares_of_what_is_uniform(how):
+    tau = draw_tau(8, torch.zeros(50, 3), how)
+    place = tau.logit() / LIMIT / 2 + 0.5 if how == "logit" else tau
+    assert torch.equal((8 * place).floor(), torch.arange(8.0).view(8, 1, 1).expand(8, 50, 3))
+
+
+def test_the_head_can_jump_at_a_rare_tau():
+    """A sub-pixel that is white with probability 0.002 is black at tau = 0.99 and white at 0.9999."""
+    torch.manual_seed(0)
+    head, features = QuantileHead(4, 16), torch.ones(4)
+    optimizer = torch.optim.Adam(head.parameters(), 2e-2)
+    for _ in range(600):
+        optimizer.zero_grad()
+        white = torch.rand(64) < 0.002
+        tau = draw_tau(16, white, "logit")
+        quantile_huber(white.float() * 1.99 - 0.995 - head(features, tau), tau, 4e-3).mean().backward()
+        optimizer.step()
+    with torch.no_grad():
+        below, above = head(features, torch.tensor([0.99, 0.9999]))
+    assert below < -0.9 and above > 0.9
 
 
 @pytest.mark.parametrize("tau", [0.1, 0.5, 0.9])
@@ -61,9 +95,9 @@ def pairs(n, seed):
 
 def test_known_quantiles_are_recovered():
     torch.manual_seed(0)
-    options = {"width": 32, "layers": 2, "head": 32, "patch": 1, "quantiles": 8, "embedding": 0, "learning_rate": 2e-2}
+    options = {"width": 32, "layers": 2, "head": 32, "patch": 1, "quantiles": 8, "embedding": 0, "learning_rate": 1e-2}
     model = PixelIQN(DataSpec("toy", (1, 1, 2)), PixelIQN.Config(**options))
-    optimizer, steps = model.phases()[0].optimizer, 250
+    optimizer, steps = model.phases()[0].optimizer, 400
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     for step in range(steps):
         optimizer.zero_grad()

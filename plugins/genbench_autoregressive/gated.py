@@ -14,9 +14,9 @@ def groups_of(channels: int, groups: int) -> Tensor:
     return torch.arange(channels) * groups // channels
 
 
-def gate(x: Tensor) -> Tensor:
-    """tanh of the first half of the channels (B, 2C, ...) times the sigmoid of the second (equation 2)."""
-    signal, opening = x.chunk(2, dim=1)
+def gate(x: Tensor, dim: int = 1) -> Tensor:
+    """tanh of the first half of the channels, (B, 2C, ...), times the sigmoid of the second (equation 2)."""
+    signal, opening = x.chunk(2, dim)
     return signal.tanh() * opening.sigmoid()
 
 
