@@ -5,7 +5,7 @@ import torch
 
 from genbench import Batch, DataSpec
 from genbench.images import dequantize
-from genbench_autoregressive.pixeliqn import LIMIT, PixelIQN, QuantileHead, draw_tau, quantile_huber
+from genbench_autoregressive.pixeliqn import LIMIT, PixelIQN, QuantileHead, draw_tau, quantile_huber, to_level, to_value
 
 
 def test_the_loss_is_half_a_square_near_zero_and_a_tilted_line_beyond():
@@ -55,6 +55,14 @@ def test_the_loss_is_least_at_the_quantile(tau):
     guesses = torch.linspace(0, 6, 601)
     loss = quantile_huber(target - guesses[:, None], torch.tensor(tau), 1e-4).mean(1)
     assert guesses[loss.argmin()].item() == pytest.approx(target.quantile(tau).item(), abs=0.02)
+
+
+def test_levels_reach_from_black_to_white_and_what_is_drawn_is_rounded_to_the_nearest():
+    levels = torch.arange(256)
+    values = to_value(levels)
+    assert values[0] == -1 and values[-1] == 1
+    for shift in (-0.49, 0, 0.49):
+        assert torch.equal(to_level((values + shift * 2 / 255).clamp(-1, 1)), levels)
 
 
 def test_what_tau_decides_is_its_own_sub_pixel_alone():
