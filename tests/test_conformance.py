@@ -75,10 +75,14 @@ VARIANTS = {
         {"sampler": "latent_langevin", "steps": 2},
     ],
     "ebm": [
-        {"spectral_norm": False, "dropout": 0.5, "annealing": "constant", "warmup": 2},
+        {"network": "residual", "optimizer": "adamw", "dropout": 0.5, "annealing": "constant", "warmup": 2},
+        {"network": "residual", "spectral_norm": False, "start": "noise"},
         {"steepest": 0.0, "bounded": False},
     ],
-    "jem": [{"chains_of": "images", "data_noise": 0.03, "gradient_clip": 1.0}],
+    "jem": [
+        {"start": "noise", "restarts": 0.05, "chains_of": "images", "data_noise": 0.03, "gradient_clip": 1.0},
+        {"chains_of": "images", "restarts": 0.5},
+    ],
     "vae": [{"likelihood": "gaussian"}, {"likelihood": "gaussian", "draw": True}, {"beta": 0.5, "iwae": 1}],
     "flow": [
         {"coupling": "affine"},

@@ -1,6 +1,7 @@
 """Energy-based models: chains of known laws, the memory that they go on from, the contrast, a classifier as one."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from genbench.support.errors import BadInput, Diverged
 from genbench.training.memory import copy_without_memories
 from genbench_energy.ebm import EBM
 from genbench_energy.jem import JEM
-from genbench_energy.model import contrast
+from genbench_energy.model import contrast, gaussian
 
 
 def make(kind=EBM, side=8, channels=1, classes=0, **config):
@@ -94,6 +95,24 @@ def test_a_sample_is_as_long_as_a_chain_of_training_lives():
         make(restarts=0.0, sample_steps=0)
 
 
+def test_without_classes_chains_begin_with_the_gaussian_of_the_images():
+    model, images = make(), 0.1 * torch.randn(512, 5) @ torch.randn(5, 64).clamp(-1, 1)
+    model.prepare("energy", Batch(images.view(512, 1, 8, 8) - 0.2))
+    starts = model.begin(None, 20_000).flatten(1)
+    assert (starts.mean(0) - images.mean(0) + 0.2).abs().max() < 0.02
+    assert (starts.T.cov() - images.T.cov()).abs().max() < 0.05 * images.T.cov().abs().max()
+    assert (dequantize(model.replay).mean() + 0.2).abs() < 0.1, "and those of the memory too"
+
+
+def test_under_autocast_chains_are_float32_and_follow_the_bfloat16_energy():
+    model, seen = make(sample_steps=2).eval(), []
+    energy = model.energy
+    with_energy(model, lambda x, y=None: seen.append((x.dtype, torch.is_autocast_enabled("cpu"))) or energy(x, y))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert model.sample(3).dtype == torch.float32
+    assert seen == [(torch.float32, True)] * 2
+
+
 # The memory
 
 STILL = {"noise": 0.0, "restarts": 0.0, "sample_steps": 1}
@@ -129,7 +148,7 @@ def test_the_ends_of_chains_take_the_places_of_their_starts():
 
 
 def test_the_configured_share_begins_anew():
-    model = with_energy(make(memory=3000, **STILL | {"restarts": 0.3}), flat)
+    model = with_energy(make(memory=3000, start="noise", **STILL | {"restarts": 0.3}), flat)
     model.replay.zero_()
     images, _ = model.replayed(None, 2000)
     anew = (model.replay > 0).flatten(1).any(1)
@@ -200,14 +219,15 @@ def test_nothing_flows_back_through_the_chains(kind):
 
 @pytest.mark.parametrize("kind", [EBM, JEM])
 def test_training_makes_chains_find_the_data(kind):
-    model = make(kind, learning_rate=3e-3, steps=5, memory=64, widths=(16,), restarts=0.1)
+    config = {"learning_rate": 3e-3, "step_size": 20.0, "steepest": 0.01, "steps": 5, "memory": 64, "widths": (16,)}
+    model = make(kind, **config, restarts=0.1, start="noise")
     target = torch.full((1, 8, 8), -0.8)
     target[:, 2:6, 2:6] = 0.8
 
     def distance():
         labels = None if kind is EBM else torch.arange(64) % 3
         with torch.no_grad():
-            ends = last(model.eval().chain(model.noise(64), labels, 20))
+            ends = last(model.eval().chain(model.begin(labels, 64), labels, 20))
         model.train()
         return (ends.mean(0) - target).abs().mean().item()
 
@@ -228,7 +248,7 @@ def test_an_energy_that_runs_away_is_a_diverged_training(tmp_path, digits):
 
 
 def test_the_class_is_part_of_the_energy_once_its_gains_are_no_longer_zero():
-    model = make(classes=3).eval()
+    model = make(classes=3, network="residual").eval()
     images, labels = batch(model).images, batch(model).labels
     assert torch.equal(model.energy(images, labels), model.energy(images, (labels + 1) % 3)), "the branches start at 0"
     model.loss("energy", batch(model))["loss"].backward()
@@ -276,15 +296,41 @@ def test_chains_of_a_class_follow_the_density_and_the_classifier():
 
 @pytest.mark.parametrize("chains_of", ["images", "classes"])
 def test_the_loss_of_jem_is_that_of_a_classifier_and_a_contrast_of_log_p_of_images(monkeypatch, chains_of):
-    model = make(JEM, data_noise=0.0, penalty=0.3, chains_of=chains_of)
+    model = make(JEM, data_noise=0.0, penalty=0.3, class_weight=2.0, chains_of=chains_of)
     made, followed, given = torch.rand(16, 1, 8, 8) * 2 - 1, [], batch(model)
     monkeypatch.setattr(model, "replayed", lambda labels, count: (made, followed.append(labels) or labels))
-    found = model.loss("energy", given)
+    found, halfway = model.loss("energy", given), model.loss("energy", replace(given, progress=0.5))
     real, fake = (-model.classify(images).exp().sum(1).log() for images in (given.images, made))
     wrong = -model.classify(given.images).softmax(1)[torch.arange(16), given.labels].log().mean()
-    torch.testing.assert_close(found["loss"], contrast(real, fake, 0.3) + wrong)
+    torch.testing.assert_close(found["loss"], contrast(real, fake, 0.3) + 2 * wrong)
+    torch.testing.assert_close(halfway["loss"], contrast(real, fake, 0.3) + 1.5 * wrong)
     torch.testing.assert_close(found["classes"], wrong)
-    assert followed == [None] if chains_of == "images" else torch.equal(followed[0], given.labels)
+    assert followed == [None] * 2 if chains_of == "images" else torch.equal(followed[0], given.labels)
+
+
+def test_a_draw_from_a_gaussian_has_the_mean_and_the_covariance_of_the_images_that_it_is_fitted_to():
+    torch.manual_seed(0)
+    images = torch.cat([torch.randn(30, 1, 1, 3) @ torch.randn(3, 3) + 2, torch.full((30, 1, 1, 3), 100.0)])
+    drawn = gaussian(images, (torch.arange(60) < 30).expand(100_000, 60)).flatten(1)
+    own = images[:30].flatten(1)
+    torch.testing.assert_close(drawn.mean(0), own.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(drawn.T.cov(correction=0), own.T.cov(correction=0), atol=0.1, rtol=0.02)
+
+
+def test_chains_begin_with_a_gaussian_of_their_class_or_of_all_images_if_it_has_few():
+    """Class 0 is dark, class 1 is light, and class 2 has two of the images, half way."""
+    model = make(JEM)
+    labels = torch.tensor([0] * 20 + [1] * 20 + [2] * 2)
+    images = 0.01 * torch.randn(42, 1, 8, 8) + torch.tensor([-0.5, 0.5, 0.0])[labels][:, None, None, None]
+    model.prepare("energy", Batch(images, labels))
+    begun = [model.begin(torch.full((500,), label), 500).flatten(1) for label in range(3)]
+    assert [part.mean().item() for part in begun] == pytest.approx([-0.5, 0.5, 0.0], abs=0.06)
+    assert begun[0].std(0).max() < 0.03 and begun[2].std(0).min() > 0.3
+    remembered = dequantize(model.replay).flatten(1).mean(1)
+    assert (remembered[model.replay_labels == 0] < -0.4).all() and (remembered[model.replay_labels == 1] > 0.4).all()
+    either = model.begin(None, 500).flatten(1).mean(1)
+    assert (either < -0.3).float().mean().item() == pytest.approx(0.5, abs=0.1), "of the classes of the images"
+    assert make(JEM, start="noise").begin(None, 500).mean().abs() < 0.05
 
 
 def test_jem_without_classes_is_refused_when_planning():

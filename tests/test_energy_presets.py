@@ -87,9 +87,11 @@ def test_the_papers_sizes_run_forward_and_backward(kind, preset, classes):
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 15, 15), (3, 9, 20)])
-@pytest.mark.parametrize(("kind", "classes"), [(EBM, 0), (EBM, 3), (JEM, 3)])
+@pytest.mark.parametrize(("kind", "classes"), [(EBM, 0), (EBM, 3), (JEM, 3), ("residual", 3)])
 def test_images_of_any_size_are_learned_and_drawn(kind, classes, shape):
-    model = built(kind, "tiny", shape, classes, widths=(4, 4, 4), batch_size=3)
+    network = {"network": kind} if kind == "residual" else {}
+    kind = EBM if kind == "residual" else kind
+    model = built(kind, "tiny", shape, classes, widths=(4, 4, 4), batch_size=3, **network)
     labels = torch.arange(3) if classes else None
     loss = model.loss("energy", Batch(torch.rand(3, *shape) * 2 - 1, labels))["loss"]
     loss.backward()
@@ -99,9 +101,21 @@ def test_images_of_any_size_are_learned_and_drawn(kind, classes, shape):
     assert images.shape == (3, *shape) and images.isfinite().all() and images.abs().max() <= 1
 
 
+def test_the_strided_network_by_hand():
+    """A 3x3 convolution of folded pixels, then 4x4 ones of stride 2, sums over places, the energy of the class."""
+    network = built(EBM, "tiny", (1, 8, 8), 3, widths=(4, 6)).network
+    first, second = network.convolutions
+    images, labels = torch.randn(5, 1, 8, 8), torch.tensor([0, 2, 1, 1, 0])
+    x = F.silu(F.conv2d(F.pixel_unshuffle(images, 2), first.weight, first.bias, padding=1))
+    x = F.silu(F.conv2d(x, second.weight, second.bias, stride=2, padding=1))
+    assert x.shape == (5, 6, 2, 2)
+    energies = x.sum((2, 3)) @ network.head.weight.T + network.head.bias
+    torch.testing.assert_close(network(images, labels).squeeze(1), energies[torch.arange(5), labels])
+
+
 def test_a_residual_block_is_its_formula():
     torch.manual_seed(0)
-    config = EBM.Config(spectral_norm=False, activation="leaky_relu")
+    config = EBM.Config(network="residual", spectral_norm=False, activation="leaky_relu")
     block, x, labels = ResidualBlock(3, 5, True, 2, config), torch.randn(4, 3, 6, 6), torch.tensor([0, 1, 1, 0])
     for table in (block.bias1.table, block.bias2.table, block.gain.table):
         torch.nn.init.normal_(table)
@@ -124,7 +138,7 @@ def test_a_wide_block_is_its_formula():
 
 
 def test_every_convolution_is_divided_by_its_spectral_norm_and_the_head_is_not():
-    network = built(EBM, "tiny", widths=(8, 8)).network
+    network = built(EBM, "tiny", network="residual", widths=(8, 8)).network
     for p in network.parameters():
         p.data.mul_(3)
     for _ in range(100):
@@ -133,5 +147,5 @@ def test_every_convolution_is_divided_by_its_spectral_norm_and_the_head_is_not()
     norms = [torch.linalg.matrix_norm(layer.weight.flatten(1), ord=2).item() for layer in layers]
     assert len(norms) == 5 and norms == pytest.approx([1] * 5, abs=0.02)
     assert not hasattr(network.head, "parametrizations")
-    plain = built(EBM, "tiny", spectral_norm=False).network
+    plain = built(EBM, "tiny", network="residual", spectral_norm=False).network
     assert not any("parametrizations" in name for name, _ in plain.named_parameters())

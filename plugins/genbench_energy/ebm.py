@@ -7,7 +7,7 @@ from torch import Tensor
 
 from genbench import Batch, DataSpec, Model, hookimpl
 from genbench_energy.model import EnergyModel, Labels, contrast
-from genbench_energy.networks import ResNet
+from genbench_energy.networks import ResNet, StridedNet
 from genbench_energy.settings import TINY, EBMConfig
 
 genbench_api = 2
@@ -19,10 +19,10 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 
 
 PAPER: Mapping[str, Any] = {
-    "batch_size": 128, "learning_rate": 3e-4, "betas": (0.0, 0.999), "annealing": "constant", "warmup": 1,
-    "ema_decay": 0.0, "gradient_clip": 0.0, "penalty": 1.0, "data_noise": 0.0, "memory": 10_000, "restarts": 0.05,
-    "steps": 60, "step_size": 20.0, "steepest": 0.01, "noise": 0.01, "patch": 1, "activation": "leaky_relu",
-    "spectral_norm": True,
+    "batch_size": 128, "optimizer": "adamw", "learning_rate": 3e-4, "betas": (0.0, 0.999), "annealing": "constant",
+    "warmup": 1, "ema_decay": 0.0, "gradient_clip": 0.0, "penalty": 1.0, "data_noise": 0.0, "memory": 10_000,
+    "restarts": 0.05, "start": "noise", "steps": 60, "step_size": 20.0, "steepest": 0.01, "noise": 0.01,
+    "network": "residual", "patch": 1, "activation": "leaky_relu", "spectral_norm": True,
 }  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class EBM(EnergyModel):
 
     def __init__(self, data: DataSpec, config: EBMConfig) -> None:
         super().__init__(data, config)
-        self.network = ResNet(data, config, 1)
+        self.network = ResNet(data, config, 1) if config.network == "residual" else StridedNet(data, config)
 
     def energy(self, images: Tensor, labels: Labels = None) -> Tensor:
         found: Tensor = self.network(images, labels).squeeze(1)

@@ -1,6 +1,7 @@
-"""The networks of energies: the residual one of Du & Mordatch 2019, and the wide one of Grathwohl et al. 2020."""
+"""The networks of energies: strided, residual as in Du & Mordatch 2019, and wide as in Grathwohl et al. 2020."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import DataSpec
-from genbench.nets import pad_to_multiple
+from genbench.nets import folded, pad_to_multiple
 from genbench_energy.settings import EBMConfig, JEMConfig
 
 Activation = Callable[[Tensor], Tensor]
@@ -85,8 +86,28 @@ class ResNet(nn.Module):
         return out
 
 
-def folded(images: Tensor, patch: int) -> Tensor:
-    return F.pixel_unshuffle(pad_to_multiple(images, patch), patch)
+class StridedNet(nn.Module):
+    """Images (B, C, H, W), with labels (B,) if there are classes, to numbers (B, 1): that of the class, if any.
+
+    A 3x3 convolution to the first of the `widths`, a 4x4 convolution that halves the sides to each of the others. The
+    head sees sums over all positions. Source: the critic of Radford et al. 2016, without its normalisation.
+    """
+
+    def __init__(self, data: DataSpec, config: EBMConfig) -> None:
+        super().__init__()
+        self.patch, self.activation = config.patch, ACTIVATIONS[config.activation]
+        convolutions = [nn.Conv2d(data.shape[0] * config.patch**2, config.widths[0], 3, padding=1)]
+        convolutions += [nn.Conv2d(wide, wider, 4, stride=2, padding=1) for wide, wider in pairwise(config.widths)]
+        self.convolutions = nn.ModuleList(convolutions)
+        self.head = nn.Linear(config.widths[-1], max(1, data.num_classes))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        x = folded(images, self.patch)
+        for index, convolution in enumerate(self.convolutions):
+            x = self.activation(convolution(pad_to_multiple(x, 2) if index else x))
+        out: Tensor = self.head(x.sum((2, 3)))
+        return out if labels is None else out.gather(1, labels[:, None])
 
 
 class WideBlock(nn.Module):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import DataSpec
-from genbench.nets import pad_to_multiple
+from genbench.nets import folded
 from genbench_gan.networks import pyramid, unfolded
 from genbench_gan.settings import GANConfig
 
@@ -289,7 +289,7 @@ class StyleCritic(nn.Module):
             unscaled(self)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = F.pixel_unshuffle(pad_to_multiple(images, self.multiple), self.patch)
+        x = folded(images, self.patch, self.multiple)
         x = self.blocks(activated(self.stem(x)))
         x = activated(self.conv(with_deviation(x, self.group)))
         scores: Tensor = self.head(activated(self.dense(x.flatten(1)))).float()
