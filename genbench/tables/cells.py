@@ -12,7 +12,7 @@ from genbench.tables.groups import View, is_reference
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.tables.layout import Cell, Kind, Relation
 
-NO_MODEL = "a reference row has no model, and so no likelihood and no cost"
+NO_MODEL = "a reference row has no model, and so no likelihood, accuracy or cost"
 
 
 def cell_of(slot: Slot, views: list[View], kind: Kind) -> Cell:
