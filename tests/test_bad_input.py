@@ -110,7 +110,7 @@ def test_the_error_is_one_object_where_json_is_asked_for(genbench, given, name):
     case = CASES[name]
     given(case)
     with denied(case.denied):
-        result = genbench(*case.arguments, "--json")
+        result = genbench(case.arguments[0], "--json", *case.arguments[1:])
     error = result.json["error"]
     check(case, result.code, printable(f"{error['message']} {error['hint']}"))
     assert result.err == "" and error["code"] and error["hint"] and error["exit"] == case.code

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
@@ -31,7 +31,9 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
 class LDMConfig(DiffusionConfig):
     """The settings of `ldm`; the defaults are the preset `small`. Network options are those of the latent U-Net."""
 
-    widths: tuple[int, ...] = field((64, 64), "train", "channels of each resolution, finest first", min_length=1)
+    widths: tuple[PositiveInt, ...] = field(
+        (64, 64), "train", "channels of each resolution, finest first", min_length=1
+    )
     patch: int = field(1, "train", "side of the squares of latent pixels that are folded into channels", ge=1)
 
     factor: Literal[1, 2, 4, 8, 16] = field(4, "train", "factor by which the first stage shrinks a side")
@@ -40,7 +42,9 @@ class LDMConfig(DiffusionConfig):
     ae_form: Literal["lean", "kl"] = field(
         "lean", "train", "the first stage's networks: lean, or like the authors' AutoencoderKL, with attention"
     )
-    ae_widths: tuple[int, ...] = field((32, 64), "train", "the first stage's channels, finest first", min_length=1)
+    ae_widths: tuple[PositiveInt, ...] = field(
+        (32, 64), "train", "the first stage's channels, finest first", min_length=1
+    )
     ae_blocks: int = field(1, "train", "the first stage's residual blocks per resolution", ge=1)
     ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
     ae_share: float = field(0.25, "train", "share of the budget that the first stage takes", gt=0, lt=1)

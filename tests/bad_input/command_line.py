@@ -91,6 +91,7 @@ CASES = {
     "waves that no level follows": Case("plan -m pixelcnn -d digits --set pixelcnn.waves=200", 2, ("'pixelcnn'", "waves", "equal to 8")),
     "a network whose statistics are of one channel": Case("plan -m score -d digits --set score.width=1", 2, ("'score'", "width", "equal to 2")),
     "no channels": Case("plan -m score -d digits --set score.widths=[0,-3]", 2, ("'score'", "widths", "greater than 0")),
+    "no channels of a first stage": Case("plan -m ldm -d digits --set ldm.ae_widths=[8,0]", 2, ("'ldm'", "ae_widths", "greater than 0")),
     "decay rates of more than all": Case("plan -m score -d digits --set score.betas=[0.9,1]", 2, ("'score'", "betas", "less than 1")),
     "setting of another type": Case(f"{RUN} --set gaussian.batch_size=three", 2, ("gaussian", "batch_size", "three")),
     "setting that is true": Case(f"{RUN} --set gaussian.batch_size=true", 2, ("batch_size", "true or false")),
