@@ -24,6 +24,8 @@ from genbench.support.signals import is_interruption
 from genbench.training.memory import memories
 
 if TYPE_CHECKING:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     from genbench.data.dataset import Dataset
     from genbench.extension.registry import Plugins
     from genbench.records.job import Job
@@ -133,13 +135,19 @@ def _parameters_on_meta() -> Iterator[None]:
         handle.remove()
 
 
-def shadow_mode() -> Any:
+@contextmanager
+def shadow_mode() -> Iterator[FakeTensorMode]:
     """Within `with shadow_mode():` all new tensors are shadows; what needs values raises, and torch is quiet."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
-
-    return FakeTensorMode(allow_non_fake_inputs=True)
+    logger = logging.getLogger(FakeTensorMode.__module__)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+            yield mode
+    finally:
+        logger.setLevel(level)
 
 
 class Limited(FlopCounter):  # type: ignore[no-untyped-call]
