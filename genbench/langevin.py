@@ -12,14 +12,18 @@ EVALUATIONS_OF_A_GRADIENT = 2
 """What `gradient` costs, in evaluations of the function's network: one forward, and one back to x."""
 
 
-def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def gradient(function: Callable[[Tensor], Tensor], x: Tensor, reduced: bool = False) -> Tensor:
     """The gradient of each of the values (B,) of `function` with respect to its own row of x (B, ...), detached.
 
-    It works in `Model.sample` too, which runs without gradients, and is computed outside autocast: a bfloat16 gradient
-    has too few digits to be followed for many steps. A `function` whose rows interact, as under batch normalisation in
-    training mode, has no such gradient.
+    It works in `Model.sample` too, which runs without gradients, and is computed outside autocast, unless it may be
+    `reduced`: a bfloat16 gradient has too few digits to be followed for many small steps. A `function` whose rows
+    interact, as under batch normalisation in training mode, has no such gradient.
     """
-    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+    device = x.device.type
+    with (
+        torch.enable_grad(),
+        torch.autocast(device, torch.bfloat16, enabled=reduced and torch.is_autocast_enabled(device)),
+    ):
         x = x.detach().requires_grad_()
         found: Tensor = torch.autograd.grad(function(x).sum(), x)[0]
     return found

@@ -1,7 +1,7 @@
 """Samplers as walks: the states that an image passes through on its way from noise to data, at times down to 0."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -16,6 +16,13 @@ def last(states: Iterator[State]) -> State:
     """The last of some states, of which there is one at least."""
     (state,) = deque(states, maxlen=1)
     return state
+
+
+def reported(states: Iterator[State], total: int, report: Callable[[float], None]) -> Iterator[State]:
+    """The states, and to `report`, a model's, the share of so many that is there with each."""
+    for done, state in enumerate(states, 1):
+        report(done / total)
+        yield state
 
 
 def end_of(walk: Walk) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genbench import Batch, DataSpec, Model, Phase
 from genbench.images import LEVELS, dequantize, to_float, to_uint8
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT, gradient, langevin
-from genbench.walks import last
+from genbench.walks import last, reported
 from genbench_energy.settings import EnergyConfig
 
 Labels = Tensor | None
@@ -104,15 +104,10 @@ class EnergyModel(Model):
 
     def chain(self, images: Tensor, labels: Labels, steps: int) -> Iterator[Tensor]:
         """Images (B, C, H, W) after each of some Langevin steps (Du & Mordatch 2019, section 3)."""
-        c, device = self.config, images.device.type
-        reduced = torch.is_autocast_enabled(device)
-
-        def log_density(x: Tensor) -> Tensor:
-            with torch.autocast(device, torch.bfloat16, enabled=reduced):  # as the loss sees it; x is float32
-                return -self.energy(x, labels)
+        c = self.config
 
         def downhill(x: Tensor) -> Tensor:
-            slope = gradient(log_density, x)
+            slope = gradient(lambda x: -self.energy(x, labels), x, reduced=True)  # of the energy that the loss sees
             return slope.clamp(-c.steepest, c.steepest) if c.steepest else slope
 
         return langevin(images, downhill, steps, c.step_size, c.noise, limit=1.0 if c.bounded else math.inf)
@@ -140,8 +135,6 @@ class EnergyModel(Model):
         return torch.cat([noisy, made]), None if labels is None or kept is None else torch.cat([labels, kept])
 
     def sample(self, n: int, labels: Labels = None) -> Tensor:
-        images, steps = self.begin(labels, n), self.config.length
-        for step, state in enumerate(self.chain(images, labels, steps), 1):
-            images = state
-            self.report(step / steps)
-        return images.clamp(-1, 1)
+        steps = self.config.length
+        chain = self.chain(self.begin(labels, n), labels, steps)
+        return last(reported(chain, steps, self.report)).clamp(-1, 1)

@@ -50,11 +50,9 @@ class EnergyConfig(OptimizerConfig):
     )  # fmt: skip
 
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
-    stem: int = field(0, "train", "channels of the first convolution; 0: the first of the widths", ge=0)
     widths: tuple[PositiveInt, ...] = field(
         (32, 64, 128), "train", "channels of each level, finest first", min_length=1
     )
-    blocks: int = field(1, "train", "residual blocks of each level", ge=1)
     activation: Literal["silu", "leaky_relu"] = field("silu", "train", "leaky_relu has slope 0.2 below zero")
 
     @model_validator(mode="after")
@@ -102,7 +100,9 @@ class JEMConfig(EnergyConfig):
     step_size: float = field(1.0, "train", "what the slope of the energy is multiplied by in a Langevin step", gt=0)
     steepest: float = field(0.0, "train", "bound on the slope in each pixel; 0 for none", ge=0)
     patch: int = field(4, "train", "side of the squares of pixels that are folded into channels", ge=1)
+    stem: int = field(0, "train", "channels of the first convolution; 0: the first of the widths", ge=0)
     widths: tuple[PositiveInt, ...] = field((32, 64), "train", "channels of each level, finest first", min_length=1)
+    blocks: int = field(1, "train", "residual blocks of each level", ge=1)
     chains_of: Literal["images", "classes"] = field(
         "classes", "train", "whether chains of training follow log p(x), or log p(x, y) of a class each"
     )

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from genbench import Config, field
 from genbench.langevin import gradient, langevin
+from genbench.walks import last, reported
 
 LANGEVIN = {"sampler": ["latent_langevin"]}
 
@@ -88,8 +89,4 @@ def latent_langevin(
     def drift(z: Tensor) -> Tensor:
         return gradient(log_ratio, z) - z
 
-    z = start
-    for done, moved in enumerate(langevin(start, drift, config.steps, config.step_size, noise), 1):
-        z = moved
-        report(done / config.steps)
-    return z
+    return last(reported(langevin(start, drift, config.steps, config.step_size, noise), config.steps, report))

@@ -18,9 +18,9 @@ def annealed_langevin(
     """From x (B, ...), by `steps` Langevin steps at each of L levels, which ends at times t = L - 1 to 0.
 
     The step at level i is alpha_i = `rate` * sigma_i^2, and its noise has the variance `noise` * sigma_i^2: 2 `rate` in
-    Langevin dynamics. To `denoise` adds sigma_L^2 times the score in the end, which
-    makes the expected image of one with the last noise. Sources: Song & Ermon 2019, algorithm 1, with the step of the
-    authors' code, twice that of their text; the last step: Jolicoeur-Martineau et al. 2021.
+    Langevin dynamics. To `denoise` adds sigma_L^2 times the score in the end, which makes the expected image of one
+    with the last noise. Sources: Song & Ermon 2019, algorithm 1, with the step of the authors' code, twice that of
+    their text; the last step: Jolicoeur-Martineau et al. 2021.
     """
     total = len(sigmas)
     yield total, x
