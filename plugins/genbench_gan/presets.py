@@ -59,7 +59,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "latent": 128, "width": 128, "critic_width": 128, "depth": 2, "learning_rate": 1e-4,
         "critic_learning_rate": 4e-4,
     },
-    "style": {"network": "style", "loss": "non_saturating", "r1": 0.1},
+    "style": {"network": "style", "loss": "non_saturating", "r1": 1.0},
     # Karras et al. 2020a: configuration F at 256x256.
     "paper-style": {
         **STYLE, "batch_size": 32, "learning_rate": 2e-3, "critic_learning_rate": 2e-3,
