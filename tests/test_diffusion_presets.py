@@ -1,5 +1,7 @@
 """The published networks of the diffusion families: their sizes, and one update of the same structure."""
 
+import gc
+
 import pytest
 import torch
 from torch import nn
@@ -153,3 +155,4 @@ def test_the_published_networks_train_and_sample(model, preset):
     torch.manual_seed(0)
     shape = (3, 32, 32) if (model, preset) == (DDPM, "paper") else (1, 8, 8)
     update(built(model, preset, shape, timesteps=3, steps=2), shape)
+    gc.collect()  # a model and its diffuser know each other, and would keep gigabytes until some later collection
