@@ -25,7 +25,15 @@ UNETS = {
     (LatentDiffusion, "paper-imagenet-8"): 394_984_196 + 1000 * 512,  # 395 M
 }
 FIRST_STAGES = {4: 55_312_063, 8: 83_653_863}
-each_preset = pytest.mark.parametrize(("model", "preset"), UNETS, ids=lambda value: getattr(value, "name", value))
+SHARED = ("paper-ffhq", "paper-bedrooms")
+"""Whose networks are those of `paper`."""
+
+
+def each_of(presets):
+    return pytest.mark.parametrize(("model", "preset"), presets, ids=lambda value: getattr(value, "name", value))
+
+
+each_preset = each_of(UNETS)
 each_shape = pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)], ids=["colour", "gray"])
 
 
@@ -150,9 +158,8 @@ def test_the_same_structure_with_fewer_channels_trains_and_samples(model, preset
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "preset"), [key for key in UNETS if key[1] not in ("paper-ffhq", "paper-bedrooms")])
+@each_of([(model, preset) for model, preset in UNETS if preset not in SHARED])
 def test_the_published_networks_train_and_sample(model, preset):
-    """Those of FFHQ and Bedrooms are CelebA-HQ's."""
     torch.manual_seed(0)
     shape = (3, 32, 32) if (model, preset) == (DDPM, "paper") else (1, 8, 8)
     update(built(model, preset, shape, timesteps=3, steps=2), shape)
