@@ -13,6 +13,7 @@ from genbench.condition import Condition, ConditionSpec, Given, Kind, kind_of
 from genbench.images import dequantize, to_float
 
 Role = Literal["train", "sample", "runtime"]
+Part = Literal["generator", "classifier", "first stage"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,9 @@ class Phase:
         ]
 
     and `loss("penalty", batch)` returns `every * gamma / 2 * penalty`.
+
+    `part` says what its cost is booked as: that of the generator, of a classifier that guides it, or of a first stage
+    that it needs, which publications often leave out. Training is the same whatever it is.
     """
 
     name: str
@@ -113,6 +117,7 @@ class Phase:
     clip: float | None = None
     warmup: int = 0
     every: int = 1
+    part: Part = "generator"
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -164,6 +164,7 @@ def make_cost(model: str, flops: float | None, rate: float, sampled: bool) -> Co
     phases = PHASES.get(model, ("train",))
     share, nfe = len(phases), 50 if model in ("ddpm", "ldm") else 1
     part = PhaseCost(seconds=60 / share, images=38_400 // share, updates=600, flops=(flops or 0) / share)
+    parts = {"autoencoder": "first stage"}
     drawn = SampleCost(seconds=1000 / rate, images=1000, images_per_second=rate, batch=250, nfe=nfe)
     return Cost(
         parameters=950_000,
@@ -171,7 +172,7 @@ def make_cost(model: str, flops: float | None, rate: float, sampled: bool) -> Co
         train=TrainCost(
             seconds=60, device_seconds=60, images=38_400, steps=600, flops=flops, peak_bytes=412 * 2**20,
             peak_source="process", uncounted_ops=["aten::grid_sampler"] if model == "ldm" else [],
-            phases=dict.fromkeys(phases, part),
+            phases={name: part.model_copy(update={"part": parts.get(name, "generator")}) for name in phases},
         ),
         sample=drawn if sampled else None,
     )  # fmt: skip
@@ -367,3 +368,35 @@ def with_copies(record: Record, share: float, real_high: float = 0.02, metric: s
         parts={"exact": share / 2, "real": 0.004, "real_high": real_high}, protocol={"extractor": None},
     )  # fmt: skip
     return record.model_copy(update={"measurements": [*record.measurements, found], "protocols": protocols})
+
+
+def with_phases(record: Record, seconds: float = 60, **phases: tuple[float, float, str]) -> Record:
+    """The record of a training of so many seconds, with these phases: device-seconds, FLOPs, and of what it is part."""
+    costs = {
+        name: PhaseCost(seconds=took, device_seconds=took, images=100, updates=10, flops=flops, part=part)
+        for name, (took, flops, part) in phases.items()
+    }
+    flops = sum(flops for _, flops, _ in phases.values())
+    changes = {"seconds": seconds, "device_seconds": seconds, "flops": flops, "phases": costs}
+    train = record.cost.train.model_copy(update=changes)
+    parameters = dict(zip(phases, (1_000_000, 200_000, 30_000)))
+    cost = {"train": train, "parameters": sum(parameters.values()), "parameters_by_phase": parameters}
+    return record.model_copy(update={"cost": record.cost.model_copy(update=cost)})
+
+
+def of_one_training(records: Iterable[Record], option: str, **others: Any) -> list[Record]:
+    """The records as rows of the first one's training; the last word of a label is the value of the sampling option."""
+    records = list(records)
+    trainers = {record.job.seed: record.job.id for record in reversed(records)}
+    found = []
+    for record in records:
+        value = float(record.job.label.rpartition("-")[2])
+        by = trainers[record.job.seed]
+        train = record.cost.train.model_copy(update={"trained_by": "" if by == record.job.id else by})
+        config = {option: value, **others}
+        found.append(record.model_copy(update={
+            "cost": record.cost.model_copy(update={"train": train}),
+            "samples": record.samples.model_copy(update={"config": config}),
+            "job": record.job.model_copy(update={"config": record.job.config | config}),
+        }))  # fmt: skip
+    return found

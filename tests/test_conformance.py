@@ -142,6 +142,7 @@ def test_shipped_models_with_yet_other_options(name, change):
         ("ebm", "small"),
         ("jem", "small"),
         ("gan", "biggan"),
+        ("gan", "biggan-deep"),
         ("vae", "small"),
         ("flow", "small"),
         ("flow", "affine"),

@@ -97,6 +97,19 @@ class Reads(Line):
         assert -1 <= float(batch.images.mean()) <= 1
         return super().loss(phase, batch)
 
+class Asks(Line):
+    name = "asks"
+    def loss(self, phase, batch):
+        loss = super().loss(phase, batch)
+        return 2 * loss if (batch.images > 5).any() else loss
+
+class Waits(Line):
+    name = "waits"
+    def loss(self, phase, batch):
+        while not (batch.images > 0).any():
+            pass
+        return super().loss(phase, batch)
+
 class Broken(Line):
     name = "broken"
     def loss(self, phase, batch):
@@ -188,6 +201,33 @@ def test_what_is_too_large_to_be_tried_says_so(line, monkeypatch):
     assert "too large to try" in found.reasons["train_flops"] == found.reasons["v100_days"]
     assert "too large" in found.reasons["estimated_peak_bytes"] and found.estimated_peak_bytes is None
     assert found.train_steps == 5 and found.sample_flops
+
+
+def test_a_large_model_whose_loss_asks_whether_anything_is_true_is_counted_as_if_nothing_were(line, monkeypatch):
+    tried = planned(session_of("asks", plugin=line)).phases["train"]
+    assert tried.tried and not tried.supposed
+    monkeypatch.setattr("genbench.planning.estimate.TRIED_PARAMETERS", 10)
+    found = planned(session_of("asks", plugin=line))
+    assert found.phases["train"].supposed and not found.phases["train"].tried
+    assert found.phases["train"].flops_per_update == tried.flops_per_update
+    assert found.v100_days and found.estimated_peak_bytes and "phases.train" not in found.reasons
+    endless = planned(session_of("waits", plugin=line))
+    assert endless.train_flops is None and "too large to try" in endless.reasons["train_flops"]
+
+
+def test_a_learned_variance_of_a_large_network_is_counted_like_that_of_a_small_one(monkeypatch):
+    options = ("ddpm", "preset=tiny", "variance=learned", "objective=hybrid", "batch_size=6")
+    tried = planned(session_of(*options))
+    monkeypatch.setattr("genbench.planning.estimate.TRIED_PARAMETERS", 10)
+    found = planned(session_of(*options))
+    assert tried.phases["train"].tried and found.phases["train"].supposed
+    assert found.train_flops == tried.train_flops
+
+
+def test_the_table_says_what_was_supposed(genbench, line, monkeypatch):
+    monkeypatch.setattr("genbench.planning.estimate.TRIED_PARAMETERS", 10)
+    result = genbench("plan", "--plugin", line, "-m", "asks", *FEW, "--budget", "5steps")
+    assert result.code == 0 and "as if nothing were true" in result.out.replace("\n  ", " ")
 
 
 def test_what_cannot_be_estimated_says_why(line):

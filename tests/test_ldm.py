@@ -58,6 +58,7 @@ def test_a_phase_moves_its_module_alone(phase):
 def test_the_phases_share_the_budget():
     first, second = tiny(ae_share=0.3).phases()
     assert (first.name, first.span, second.name, second.span) == ("autoencoder", (0, 0.3), "diffusion", (0.3, 1))
+    assert (first.part, second.part) == ("first stage", "generator")
 
 
 def test_diffusion_sees_latents_of_unit_variance(monkeypatch):

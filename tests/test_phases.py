@@ -161,6 +161,13 @@ class Twice(TwoPhases):
         return [first, replace(second, module=self, optimizer=torch.optim.SGD(self.parameters(), lr=0.1))]
 
 
+class Odd(TwoPhases):
+    name = "odd"
+
+    def phases(self):
+        return [replace(phase, part="critic") for phase in super().phases()]
+
+
 class Never(TwoPhases):
     name = "never"
 
@@ -169,7 +176,12 @@ class Never(TwoPhases):
 
 
 @pytest.mark.parametrize(
-    ("model", "told"), [(Twice, "'first' and 'second' move the same"), (Never, "every of at least")]
+    ("model", "told"),
+    [
+        (Twice, "'first' and 'second' move the same"),
+        (Never, "every of at least"),
+        (Odd, "'first' is part of 'critic'"),
+    ],
 )
 def test_phases_that_are_not_sound_are_refused(digits, tmp_path, model, told):
     with pytest.raises(BadInput, match=told):

@@ -7,7 +7,16 @@ import torch
 from records_factory import make_record, write_runs
 
 from genbench.records.slots import Slot
-from genbench.records.v100 import NOMINAL_FLOPS, Conversion, convert, measure_conversion, parse_conversion
+from genbench.records.v100 import (
+    NOMINAL_FLOPS,
+    TENSOR_FLOPS,
+    Conversion,
+    convert,
+    measure_conversion,
+    nominal_days,
+    nominal_words,
+    parse_conversion,
+)
 from genbench.support.errors import BadInput
 from genbench.tables.build import make_tables
 from genbench.tables.formats import render
@@ -72,3 +81,26 @@ def test_tables_and_reports_take_the_factor(genbench, tmp_path):
     (page,) = (tmp_path / "pages" / "datasets").glob("*.html")
     assert "1 device = 14.4 V100" in page.read_text()
     assert genbench("table", "runs", "--v100-factor", "two").code == 2
+
+
+def test_nominal_days_are_at_the_rate_of_the_precision_which_is_printed():
+    year = 365 * 86_400 * 0.3
+    assert nominal_days(TENSOR_FLOPS * year, 0.3, "bf16") == pytest.approx(365)
+    assert nominal_days(NOMINAL_FLOPS * year, 0.3, "fp32") == pytest.approx(365)
+    assert "0.3 of its nominal 15.7 TFLOP/s in float32" in nominal_words(0.3, "fp32")
+    assert "0.3 of its nominal 125 TFLOP/s on its tensor cores" in nominal_words(0.3, "bf16")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_plan_names_the_rate_of_its_jobs(genbench, precision):
+    words = ["-m", "ldm", "--set", "ldm.preset=tiny", "-d", "digits", "--budget", "1e9flops", "--device", "cpu"]
+    plan = [*words, "--samples", "100", "--precision", precision, "--v100-utilisation", "0.25"]
+    (row,) = [row for row in genbench("plan", *plan, "--json").json if row["model"] == "ldm"]
+    rate = {"fp32": NOMINAL_FLOPS, "bf16": TENSOR_FLOPS}[precision]
+    about = row["estimate"]
+    assert about["v100_days"] == pytest.approx(about["train_flops"] / (0.25 * rate) / 86_400)
+    assert about["v100_basis"] == nominal_words(0.25, precision)
+    out = genbench("plan", *plan).out
+    assert nominal_words(0.25, precision) in out.replace("\n  ", " ")
+    (stage,) = [line.split() for line in out.splitlines() if line.startswith("  autoencoder")]
+    assert stage[-1].startswith("~") and stage[-2].startswith("~"), "FLOPs and days of each phase"

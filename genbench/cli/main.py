@@ -137,7 +137,7 @@ def run(report_to: Path | None, full: bool, **words: Any) -> None:
 @experiment_options
 @click.option(
     "--v100-utilisation", type=FiniteRange(0, 1, min_open=True), default=0.3, show_default=True, metavar="SHARE",
-    help="Share of its nominal float32 rate that a V100 is assumed to sustain.",
+    help="Share of its nominal rate in a job's precision that a V100 is assumed to sustain.",
 )  # fmt: skip
 def plan(v100_utilisation: float, **words: Any) -> None:
     """Show which jobs `run` would start with the same arguments, their cost, what is done, and what cannot run.

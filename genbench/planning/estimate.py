@@ -1,29 +1,26 @@
 """What a job would cost, counted without running it: one update per phase and one block of samples, on shadow tensors.
 
 Counts are exact if they depend on shapes alone. A loss that needs values is computed on two and four noise images and
-extrapolated to the batch, if that is quick; what cannot be counted has its reason recorded.
+extrapolated to the batch, if that is quick. If not, but it only asks whether some of them are true, it is counted as if
+none were. What cannot be counted has its reason recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genbench.capabilities import EvidenceBound, Likelihood
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.devices import autocast, resident_memory
 from genbench.extension.registry import Plugins
-from genbench.metering.flops import FlopCounter
-from genbench.model import Batch, Model, Phase
+from genbench.model import Batch, Model
 from genbench.planning.earlier import Earlier, earlier_runs
-from genbench.planning.saved import Held, Saved
 from genbench.planning.shadow import (
     TOO_MANY,
     Limited,
@@ -34,6 +31,7 @@ from genbench.planning.shadow import (
     unchecked_distributions,
 )
 from genbench.planning.spending import Spending, Update, spend
+from genbench.planning.updates import Count, count_saying_no, count_update, optimizer_bytes, shadow_batch, step_flops
 from genbench.records.job import Job
 from genbench.records.record import NO_SAMPLES, Record
 from genbench.records.samples import BLOCK
@@ -42,7 +40,7 @@ from genbench.support.errors import GenbenchError, describe
 from genbench.support.seeds import derive_seed
 from genbench.training.feeder import Feeder
 from genbench.training.memory import memories
-from genbench.training.phases import checked_loss, checked_phases, first_phases, give_gradients
+from genbench.training.phases import checked_phases, first_phases
 
 TRIED_IMAGES = (2, 4)
 TRIED_PARAMETERS = 50_000_000
@@ -52,7 +50,7 @@ TRIED_FLOPS = 1e11
 
 @dataclass
 class PhaseEstimate:
-    """One phase of the training: its parameters, and the cost of one update; for None see `Estimate.reasons`.
+    """One phase of the training: its parameters, the cost of an update and of all; if None, see `Estimate.reasons`.
 
     Phases that share an optimizer: its bytes and those of gradients are counted in the first.
     """
@@ -63,12 +61,17 @@ class PhaseEstimate:
     repeats: int
     span: tuple[float, float]
     every: int
+    part: str
     flops_per_update: int | None = None
     activation_bytes: int | None = None
     optimizer_bytes: int | None = None
     uncounted_ops: list[str] = field(default_factory=list)
     tried: bool = False
     """Whether it was computed on noise images instead of counted from shapes."""
+    supposed: bool = False
+    """Whether it was counted as if nothing were true that its loss asks about values."""
+    train_flops: float | None = None
+    v100_days: float | None = None
 
     @property
     def flops_per_image(self) -> float | None:
@@ -108,17 +111,9 @@ class Estimate:
         """
         nothing: dict[str, Any] = dict.fromkeys(("train_steps", "train_images", "train_flops", "v100_days"), 0)
         reasons = {key: words for key, words in self.reasons.items() if key not in nothing}
+        phases = {name: replace(phase, train_flops=0, v100_days=0) for name, phase in self.phases.items()}
         past = self.earlier.without_training() if self.earlier else None
-        return replace(self, **nothing, reasons=reasons, earlier=past, trains=False)
-
-
-@dataclass
-class Count:
-    """One update: FLOPs, the most bytes that autograd had saved at once, and operations without a formula."""
-
-    flops: int = 0
-    saved_bytes: int = 0
-    uncounted: set[str] = field(default_factory=set)
+        return replace(self, **nothing, phases=phases, reasons=reasons, earlier=past, trains=False)
 
 
 def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record], utilisation: float) -> Estimate:
@@ -162,7 +157,7 @@ def estimate(job: Job, data: Dataset, plugins: Plugins, records: Iterable[Record
     _add_totals(found, job)
     if found.earlier is not None:
         found.earlier.add_seconds(job, found.train_images)
-    _add_v100(found, utilisation)
+    _add_v100(found, job, utilisation)
     return found
 
 
@@ -181,68 +176,28 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
         size, pieces = model.config.pieces
         count, own = sum(p.numel() for p in phase.parameters), first[phase.name] == phase.name
         grads = sum(p.numel() * p.element_size() for p in phase.parameters) if own else 0
-        about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span, phase.every)
+        about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span, phase.every, phase.part)
         found.phases[phase.name] = about
-        about.optimizer_bytes = _optimizer_bytes(phase) if own else 0
-        update = Count()
+        about.optimizer_bytes = optimizer_bytes(phase) if own else 0
+        update, batch = Count(), shadow_batch(model, size, device)
         try:
-            _update(model, phase, _shadow_batch(model, size, device), job.precision, device, update)
+            count_update(model, phase, batch, job.precision, device, update)
         except Exception as error:
             found.reasons[f"phases.{phase.name}"] = (
                 f"loss({phase.name!r}) needs values, not only shapes: {describe(error, 120)}"
             )
-            if update.flops / size > TRIED_FLOPS or found.parameters > TRIED_PARAMETERS:
+            if update.flops / size <= TRIED_FLOPS and found.parameters <= TRIED_PARAMETERS:
+                continue
+            supposed = count_saying_no(model, phase, batch, job.precision, device)
+            if supposed is None:
                 found.reasons[f"phases.{phase.name}"] += "; the model is too large to try on a few images"
                 about.tried = True
-        else:
-            about.flops_per_update = update.flops * pieces + _step_flops(phase)
-            about.activation_bytes = update.saved_bytes
-            about.uncounted_ops = sorted(update.uncounted)
-
-
-def _update(model: Model, phase: Phase, batch: Batch, precision: str, device: torch.device, count: Count) -> None:
-    """Loss and gradients of one batch, as training computes them; fills in `count` even if it raises."""
-    saved = Saved([*model.parameters(), *model.buffers()])
-    images = Held(batch.images, saved)
-    give_gradients(model, phase)
-    counter = FlopCounter()
-    try:
-        with counter, saved.counting():
-            with autocast(device, precision):
-                outcome = model.loss(phase.name, batch)
-            loss = checked_loss(outcome if isinstance(outcome, dict) else {"loss": outcome}, phase)
-            phase.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-    finally:
-        count.flops, count.uncounted = counter.flops, counter.uncounted
-        count.saved_bytes = saved.most
-        del images
-
-
-def _optimizer_bytes(phase: Phase) -> int | None:
-    """Bytes of the optimizer's state after a step on all its parameters; None if a step needs more than gradients."""
-    for parameter in phase.parameters:
-        parameter.grad = torch.empty_like(parameter)
-    whole = False
-    with suppress(Exception):  # a step that needs values has created its state by then
-        phase.optimizer.step()
-        whole = True
-    tensors = [x for state in phase.optimizer.state.values() for x in state.values() if isinstance(x, Tensor)]
-    size = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
-    return size if whole or size else None
-
-
-def _step_flops(phase: Phase) -> int:
-    """FLOPs of an optimizer step with the present gradients."""
-    counter = FlopCounter()
-    with suppress(Exception), counter:
-        phase.optimizer.step()
-    return counter.flops
-
-
-def _shadow_batch(model: Model, size: int, device: torch.device) -> Batch:
-    given = conditions_of(model.data.kind).example(model.data, size, device)
-    return Batch.of(torch.zeros(size, *model.data.shape, device=device), given)
+                continue
+            update, about.supposed = supposed, True
+            del found.reasons[f"phases.{phase.name}"]
+        about.flops_per_update = update.flops * pieces + step_flops(phase)
+        about.activation_bytes = update.saved_bytes
+        about.uncounted_ops = sorted(update.uncounted)
 
 
 def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plugins) -> None:
@@ -265,14 +220,14 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
                 with torch.no_grad():
                     model.prepare(name, batch)
                 counts.append(Count())
-                _update(model, phase, batch, job.precision, device, counts[-1])
+                count_update(model, phase, batch, job.precision, device, counts[-1])
     except Exception as error:
         found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few noise images: {describe(error, 120)}"
         return
     (low, high), (first, second) = TRIED_IMAGES, counts
     size, pieces = model.config.pieces
     more = (size - low) / (high - low)
-    about.flops_per_update = round(first.flops + more * (second.flops - first.flops)) * pieces + _step_flops(phase)
+    about.flops_per_update = round(first.flops + more * (second.flops - first.flops)) * pieces + step_flops(phase)
     about.activation_bytes = round(first.saved_bytes + more * (second.saved_bytes - first.saved_bytes))
     about.uncounted_ops = sorted(first.uncounted)
     del found.reasons[f"phases.{name}"]
@@ -313,7 +268,7 @@ def _count_likelihood(found: Estimate, model: Model, device: torch.device) -> No
 
     try:
         remember_calls(model.eval(), lambda: counter.flops, add)
-        batch = _shadow_batch(model, BLOCK, device)
+        batch = shadow_batch(model, BLOCK, device)
         with torch.no_grad(), counter:
             model.log_prob(batch.images, batch.given)
             if isinstance(model, EvidenceBound):
@@ -364,6 +319,9 @@ def _add_totals(found: Estimate, job: Job) -> None:
     elif planned is not None:
         found.train_steps, found.train_images = planned.steps, planned.images
         found.train_flops = None if missing else planned.flops
+        for name, phase in found.phases.items():
+            each = phase.flops_per_update
+            phase.train_flops = None if each is None else planned.updates[name] * each
     elif not missing:
         unit = job.budget.unit
         missing = f"no {unit} were counted in a step, so a budget in {unit} would never be reached"
@@ -383,8 +341,11 @@ def _planned(found: Estimate, job: Job) -> Spending | None:
     return spend(job.budget, updates)
 
 
-def _add_v100(found: Estimate, utilisation: float) -> None:
+def _add_v100(found: Estimate, job: Job, utilisation: float) -> None:
+    rate = utilisation, job.precision
+    for phase in found.phases.values():
+        phase.v100_days = None if phase.train_flops is None else nominal_days(phase.train_flops, *rate)
     if found.train_flops is None:
         found.reasons["v100_days"] = found.reasons["train_flops"]
     else:
-        found.v100_days, found.v100_basis = nominal_days(found.train_flops, utilisation), nominal_words(utilisation)
+        found.v100_days, found.v100_basis = nominal_days(found.train_flops, *rate), nominal_words(*rate)

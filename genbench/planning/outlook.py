@@ -12,7 +12,7 @@ from genbench.evaluate.extractors import LOCAL
 from genbench.executors.local import alone, pools_here
 from genbench.executors.schedule import Forecast, Pool, forecast_in_turn, longest_first
 from genbench.planning.earlier import read_earlier
-from genbench.planning.estimate import Estimate, estimate
+from genbench.planning.estimate import Estimate, PhaseEstimate, estimate
 from genbench.planning.needs import alike, need
 from genbench.planning.outlay import Outlay, Trials
 from genbench.planning.prospect import Prospect
@@ -43,6 +43,7 @@ METHOD = (
     "if that would take long, by FLOPs. Features of small networks, metrics and the reference rows are not in them.",
 )
 TRIED = "computed on 2 and 4 noise images and extrapolated to the batch, since the loss needs values"
+SUPPOSED = "counted as if nothing were true that its loss asks of values, since the model is too large to try on images"
 
 
 def prospects(session: Session, utilisation: float) -> list[Prospect]:
@@ -209,7 +210,8 @@ def _estimates(waiting: list[Prospect], utilisation: float) -> list[str]:
         out += _wrapped(f"[{mark}] {note}")
     for text in earlier:
         out += _wrapped(text)
-    days = f"V100-days, nominal: {nominal_words(utilisation)}; change it with --v100-utilisation."
+    rates = dict.fromkeys(nominal_words(utilisation, prospect.job.precision) for prospect in waiting)
+    days = f"V100-days, nominal: {'; '.join(rates)}; change it with --v100-utilisation."
     for text in (*METHOD, days):
         out += _wrapped(text)
     return out
@@ -227,6 +229,7 @@ def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
     def update(name: str) -> str:
         phase = about.phases[name]
         tried = _mark(TRIED, notes) if phase.tried and phase.flops_per_update is not None else ""
+        tried += _mark(SUPPOSED, notes) if phase.supposed else ""
         left = _mark(f"without {', '.join(phase.uncounted_ops)}", notes) if phase.uncounted_ops else ""
         return cell(phase.flops_per_update, "flops", f"phases.{name}", "") + tried + left
 
@@ -240,8 +243,14 @@ def _lines(job: Job, about: Estimate, notes: list[str]) -> list[list[str]]:
         DASH if about.sample_nfe is None else f"{about.sample_nfe:,}",
         cell(about.v100_days, "days", "v100_days"),
     ]  # fmt: skip
-    phases = [[f"  {name}"[:18], number(about.phases[name].parameters, "si"), update(name)] for name in names]
-    return [first, *(phases if several else [])]
+    return [first, *([_phase_line(name, about.phases[name], update(name)) for name in names] if several else [])]
+
+
+def _phase_line(name: str, phase: PhaseEstimate, update: str) -> list[str]:
+    """One phase in the columns of its job, of which it has but some."""
+    flops = "" if phase.train_flops is None else f"~{number(phase.train_flops, 'flops')}"
+    days = "" if phase.v100_days is None else f"~{number(phase.v100_days, 'days')}"
+    return [f"  {name}"[:18], number(phase.parameters, "si"), update, flops, "", "", "", days]
 
 
 def _narrow(job: Job) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from genbench.metering.flops import FlopCounter
 from genbench.model import DataSpec, Model
@@ -38,6 +39,8 @@ PLAIN = (Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torc
 
 MOST_OPERATIONS = 60_000
 """Of torch on shadow tensors that are counted for one block of samples or one likelihood: some seconds."""
+MOST_QUESTIONS = 100
+"""Of whether a shadow is true, in one update."""
 TOO_MANY = f"more than {MOST_OPERATIONS:,} operations, which are not counted"
 
 
@@ -166,6 +169,25 @@ class Limited(FlopCounter):  # type: ignore[no-untyped-call]
         """Take it that a share of all operations is done, once there were enough to tell."""
         if self.operations > max(MOST_OPERATIONS * share, MOST_OPERATIONS // 20):
             raise OverflowError
+
+
+class SayingNo(TorchFunctionMode):
+    """Within the block, shadows that are asked whether they are true say no, as in `if mask.any():`.
+
+    Raises OverflowError for code that goes on asking.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") != "__bool__" or args[0].dtype != torch.bool:
+            return func(*args, **(kwargs or {}))
+        self.asked += 1
+        if self.asked > MOST_QUESTIONS:
+            raise OverflowError
+        return False
 
 
 def as_shadow(model: Model, device: torch.device) -> Model:

@@ -15,11 +15,13 @@ from genbench.plots.bound import bound_over_time
 from genbench.plots.cost import cost_by_phase, fid_against_evaluations, fid_against_sampling, fid_against_training
 from genbench.plots.learning import learning_curves
 from genbench.plots.likelihood import likelihoods
+from genbench.plots.paired import fid_against_compute, fid_against_throughput
 from genbench.plots.panels import Looks, palette
 from genbench.plots.ranks import ranks
 from genbench.plots.ruler import ladders
 from genbench.plots.sheets import COUNT, first_samples, sheet
 from genbench.plots.style import LONGEST, captioned, panels_of, short, styled
+from genbench.plots.sweeps import sampling_options
 from genbench.tables.columns import open_cost
 from genbench.tables.layout import Table
 from genbench.tables.panels import Panel, among, panels, rows_of
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_evaluations",
-    "fid_against_sampling", "fid_against_training", "ladders", "learning_curves", "likelihoods", "palette", "panels",
-    "ranks", "sample_grids",
+    "ALL", "Looks", "Panel", "Plot", "bound_over_time", "cost_by_phase", "fid_against_compute",
+    "fid_against_evaluations", "fid_against_sampling", "fid_against_throughput", "fid_against_training", "ladders",
+    "learning_curves", "likelihoods", "palette", "panels", "ranks", "sample_grids", "sampling_options",
 ]  # fmt: skip
 
 
@@ -85,7 +87,10 @@ ALL: dict[str, Plot] = {
     "fid-training-flops": Plot("FID against training FLOPs", _against_flops),
     "fid-sampling": Plot("FID against sampling cost", fid_against_sampling),
     "fid-evaluations": Plot("FID against network evaluations", fid_against_evaluations),
+    "sampling-options": Plot("Quality against an option of sampling", sampling_options),
     "ranks": Plot("Published and measured ranks", ranks, "beside"),
+    "fid-compute": Plot("FID against overall compute, published and measured", fid_against_compute, "beside"),
+    "fid-throughput": Plot("FID against samples per second, published and measured", fid_against_throughput, "beside"),
     "likelihoods": Plot("Likelihoods", likelihoods, "likelihood"),
     "bound-over-time": Plot("Terms of the bound", bound_over_time, "likelihood"),
     "cost-by-phase": Plot("Training cost by phase", cost_by_phase, "cost"),

@@ -16,6 +16,7 @@ from genbench.plots.panels import (
     first_seeds,
     palette,
     too_many,
+    training_of,
     unranked_words,
 )  # fmt: skip
 from genbench.plots.style import (
@@ -99,10 +100,9 @@ def rows_of_trainings(panel: Panel) -> tuple[dict[str, list[Points]], list[str]]
     found: dict[str, list[tuple[str, tuple[float, float]]]] = {}
     for row in panel.rows:
         for record, value in list(zip(row.records, panel.cell(row).values))[:MOST_LINES]:
-            train, evaluations = record.cost.train, _evaluations(record)
+            evaluations = _evaluations(record)
             if value is not None and evaluations is not None:
-                training = (train.trained_by if train else "") or record.job.id
-                found.setdefault(training, []).append((row.name, (evaluations, value)))
+                found.setdefault(training_of(record), []).append((row.name, (evaluations, value)))
     lines: dict[str, list[Points]] = {}
     for members in found.values():
         if len(members) > 1:
@@ -143,7 +143,7 @@ def _draw_against(
     ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks, curves: Mapping[str, list[Points]]
 ) -> list[str]:
     """Draw one panel and say what is missing from it."""
-    points = {row.name: _points(row, panel.cell(row), cost) for row in panel.rows}
+    points = {row.name: points_of(row, panel.cell(row), cost) for row in panel.rows}
     crowded = sum(map(len, curves.values())) > CROWD
     for name, paths in curves.items():
         draw_lines(ax, paths, looks[name], crowded, linewidth=1.0, alpha=0.7)
@@ -151,7 +151,7 @@ def _draw_against(
     words: list[str] = []
     shown = [row for row in panel.rows if points[row.name]]
     for row in shown:
-        handles.append(_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
+        handles.append(draw_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
         part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
         shown_value = number(panel.cell(row).value or 0.0, "fid")
         words.append(f"{short(row.name)}{row_marks(row)}  {shown_value}{part}")
@@ -176,7 +176,7 @@ def _draw_against(
     if front:
         handles.append(_draw_front(ax, front))
         words.append("Pareto front")
-    ax.set(title=panel.title, xlabel=label, ylabel=_stacked(heading_text(panel.column)))
+    ax.set(title=panel.title, xlabel=label, ylabel=stacked(heading_text(panel.column)))
     legend(ax, handles, words)
     return panel.missing({row.name for row in shown})
 
@@ -206,7 +206,7 @@ def mean_of(points: Points) -> tuple[float, float]:
     return math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
 
 
-def _stacked(heading: str) -> str:
+def stacked(heading: str) -> str:
     """The metric on one line, its extractor on the next."""
     metric, _, extractor = heading.replace(NO_BREAK, " ").partition(" (")
     return short(metric) + (f"\n({short(extractor)}" if extractor else "")
@@ -248,13 +248,13 @@ def curves_of_row(row: Row, column: Column, spent: Spent) -> tuple[list[Points],
     return paths, [f"{run} at {', '.join(shares)} of the budget ({note})" for (run, note), shares in told.items()]
 
 
-def _points(row: Row, cell: Cell, cost: Cost) -> Points:
+def points_of(row: Row, cell: Cell, cost: Cost) -> Points:
     """(cost, value) of each run that has both."""
     pairs = [(cost(record), value) for record, value in zip(row.records, cell.values)]
     return [(x, y) for x, y in pairs if x is not None and y is not None]
 
 
-def _mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
+def draw_mark(ax: Axes, points: Points, colour: str, marker: str, cell: Cell) -> Any:
     """A small mark per run, if there are several, and a large one with the interval at their mean."""
     xs, ys = zip(*points)
     look: Any = {"color": colour, "marker": marker, "linestyle": ""}
@@ -304,7 +304,7 @@ def _phases(row: Row) -> dict[str, float]:
 
     def seconds(name: str) -> float:
         costs = [phases[name] for phases in told if name in phases]
-        return math.fsum(c.seconds if c.device_seconds is None else c.device_seconds for c in costs) / len(told)
+        return math.fsum(cost.spent for cost in costs) / len(told)
 
     return {name: seconds(name) for name in names}
 

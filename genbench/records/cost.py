@@ -7,6 +7,9 @@ from pydantic import Field, FiniteFloat
 from genbench.records.stored import Stored
 from genbench.records.usage import Usage
 
+GENERATOR, CLASSIFIER, FIRST_STAGE = "generator", "classifier", "first stage"
+"""What the cost of a phase is booked as: `genbench.model.Part`."""
+
 
 class Energy(Stored):
     """Joules, and what counted them."""
@@ -16,13 +19,23 @@ class Energy(Stored):
 
 
 class PhaseCost(Stored):
-    """What one phase of a training took: images, updates, seconds and FLOPs."""
+    """What one phase of a training took: images, updates, seconds and FLOPs.
+
+    `part` says of what: the generator, a classifier that guides it, or its first stage; "" in records of earlier
+    versions, which did not say.
+    """
 
     seconds: FiniteFloat
     device_seconds: FiniteFloat | None = None
     images: int
     updates: int
     flops: FiniteFloat | None = None
+    part: str = Field("", exclude_if=lambda part: not part)
+
+    @property
+    def spent(self) -> float:
+        """Device-seconds, or seconds if a training of the plugin's own did not report these."""
+        return self.seconds if self.device_seconds is None else self.device_seconds
 
 
 class TrainCost(Stored):

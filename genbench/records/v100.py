@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     import torch
 
 NOMINAL_FLOPS = 15.7e12
-"""float32 FLOP/s of a V100 SXM2. Source: NVIDIA, Tesla V100 GPU accelerator, data sheet (2018)."""
+TENSOR_FLOPS = 125e12
+"""FLOP/s of a V100 SXM2: in float32, and with 16-bit products. Source: NVIDIA, Tesla V100 GPU accelerator (2018)."""
+NOMINAL = {"fp32": (NOMINAL_FLOPS, "in float32"), "bf16": (TENSOR_FLOPS, "on its tensor cores, with 16-bit floats")}
+"""By precision the rate that is assumed for a training, and of what it is."""
 DAY_SECONDS = 86_400
 GIVEN = "a factor that was given, not measured"
 MEASURED = f"by float32 matrix products against a V100's nominal {NOMINAL_FLOPS / 1e12:g} TFLOP/s"
@@ -71,14 +74,15 @@ def parse_conversion(text: str) -> Conversion:
         raise BadInput(f"--v100-factor {text}: neither a number nor a calibration", FORM) from error
 
 
-def nominal_days(flops: float, utilisation: float) -> float:
-    """V100-days for `flops` at a share of a V100's nominal float32 rate: arithmetic, not a measurement."""
-    return flops / (NOMINAL_FLOPS * utilisation) / DAY_SECONDS
+def nominal_days(flops: float, utilisation: float, precision: str = "fp32") -> float:
+    """V100-days for `flops` at a share of a V100's nominal rate in a precision: arithmetic, not a measurement."""
+    return flops / (NOMINAL[precision][0] * utilisation) / DAY_SECONDS
 
 
-def nominal_words(utilisation: float) -> str:
+def nominal_words(utilisation: float, precision: str = "fp32") -> str:
     """The assumption of `nominal_days`, as it is printed."""
-    rate = f"{NOMINAL_FLOPS / 1e12:g} TFLOP/s in float32"
+    flops, how = NOMINAL[precision]
+    rate = f"{flops / 1e12:g} TFLOP/s {how}"
     return f"1 V100 = {utilisation:.4g} of its nominal {rate}, assumed, not measured"
 
 

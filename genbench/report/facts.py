@@ -13,7 +13,7 @@ from genbench.records.cost import TrainCost
 from genbench.records.record import Record
 from genbench.records.slots import flatten
 from genbench.support.text import DASH, number
-from genbench.tables.columns import COSTS, OVERALL
+from genbench.tables.columns import OF_RUN
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
 
@@ -108,8 +108,8 @@ def run_rows(record: Record) -> dict[str, dict[str, str]]:
     """A run's settings, costs and environment as tables of words."""
     cost = {
         heading: number(value, style)
-        for key, (heading, style, read) in COSTS.items()
-        if key not in OVERALL and (value := read(record)) is not None
+        for key, (heading, style, read) in OF_RUN.items()
+        if (value := read(record)) is not None
     }
     if record.cost.train and record.cost.train.peak_source:
         cost["peak memory of"] = record.cost.train.peak_source

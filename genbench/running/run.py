@@ -25,7 +25,7 @@ from genbench.metering.progress_log import ProgressLog
 from genbench.metrics.copies import copied_splits, copying
 from genbench.model import Model
 from genbench.records import checkpoint
-from genbench.records.cost import EvaluateCost, Throughput, TrainCost
+from genbench.records.cost import GENERATOR, EvaluateCost, Throughput, TrainCost
 from genbench.records.equality import remarks
 from genbench.records.job import Job
 from genbench.records.outcome import Outcome, make_record
@@ -87,6 +87,8 @@ class Run:
     kept: CurveState = field(default_factory=CurveState)
     trained_by: str = ""
     """The id of the job that trained the weights."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """What the cost of each phase is booked as."""
     hook: str = ""
 
     def enter(self, hook: str) -> None:
@@ -118,6 +120,7 @@ class Run:
         self.known.code = keep_source(job, self.plugins)
         model = build_model(job, self.plugins, self.data, self.meter.device)
         self.known.parameters = parameters_by_phase(model)
+        self.parts = {phase.name: phase.part for phase in model.phases()}
         checkpoint.settle(folder / "checkpoint")
         finished = finished_training(job)
         if finished is not None:
@@ -259,11 +262,16 @@ class Run:
         return make_record(job, stamp, environment(job, meter.processes), known, status, error, attempts)
 
     def train_cost(self) -> TrainCost | None:
-        """The cost of training, and the job that trained if it was another."""
+        """The cost of training, of what its phases are part, and the job that trained if it was another."""
         cost = self.meter.train_cost()
-        if cost is None or self.trained_by in ("", self.job.id):
-            return cost
-        return cost.model_copy(update={"trained_by": self.trained_by})
+        if cost is None:
+            return None
+        phases = {
+            name: phase.model_copy(update={"part": self.parts.get(name, GENERATOR)})
+            for name, phase in cost.phases.items()
+        }
+        other = "" if self.trained_by == self.job.id else self.trained_by
+        return cost.model_copy(update={"phases": phases, "trained_by": other})
 
 
 def refuse_twice(measurements: list[Measurement]) -> None:
@@ -345,12 +353,12 @@ def failure(error: BaseException, run: Run) -> Failure:
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:
-    """The number of parameters that each phase moves; `fixed` counts the rest."""
+    """The number of parameters that each phase moves, each in the first that does; `fixed` counts the rest."""
     counts: dict[str, int] = {}
     moved: set[int] = set()
     for phase in model.phases():
-        parameters = [p for group in phase.optimizer.param_groups for p in group["params"]]
-        counts[phase.name] = sum(p.numel() for p in parameters)
-        moved |= {id(p) for p in parameters}
+        own = {id(p): p.numel() for p in phase.parameters if id(p) not in moved}
+        counts[phase.name] = sum(own.values())
+        moved |= own.keys()
     fixed = sum(p.numel() for p in model.parameters() if id(p) not in moved)
     return counts | ({"fixed": fixed} if fixed else {})

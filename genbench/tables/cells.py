@@ -11,6 +11,7 @@ from genbench.tables.columns import COSTS, OF_SAMPLING, WITHOUT
 from genbench.tables.groups import View, is_reference
 from genbench.tables.intervals import Interval, interval_in_run, interval_over_seeds, mean_and_spread
 from genbench.tables.layout import Cell, Kind, Relation
+from genbench.tables.parts import lacking
 
 NO_MODEL = "a reference row has no model, and so no likelihood, accuracy or cost"
 
@@ -105,8 +106,6 @@ def _measures(record: Record, slot: Slot) -> bool:
 def _cost_cell(slot: Slot, views: list[View], kind: Kind) -> Cell:
     """The mean cost of the runs that finished; if none did, of the others, with `n_ok` 0."""
     read = COSTS[slot.metric][2]
-    if slot.metric == "classifier_device_seconds":
-        return Cell(n=len(views), status="not_applicable", note="no classifier guidance was used")
     values = tuple(read(view.record) for view in views)
     finished = tuple(value if _complete(view.record) else None for view, value in zip(views, values))
     known = [float(value) for value in finished if value is not None]
@@ -121,6 +120,8 @@ def _cost_cell(slot: Slot, views: list[View], kind: Kind) -> Cell:
         return Cell(n=len(views), status="not_applicable", note=NO_MODEL)
     if slot.metric in OF_SAMPLING and views[0].record.draws_nothing:
         return Cell(n=len(views), status="not_applicable", note=NO_SAMPLES)
+    if reason := lacking(slot.metric, views[0].record):
+        return Cell(n=len(views), status="not_applicable", note=reason)
     cell = _dash(slot, views, [], values)
     return replace(cell, note=WITHOUT.get(slot.metric, "not counted")) if cell.status == "not_measured" else cell
 

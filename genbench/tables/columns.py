@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from genbench.metrics import metric_named
 from genbench.records.cost import SampleCost, TrainCost
@@ -11,6 +11,7 @@ from genbench.records.slots import Slot, sample_count
 from genbench.tables.groups import Group, is_reference
 from genbench.tables.layout import Column
 from genbench.tables.limits import TEST, TRAIN
+from genbench.tables.parts import COSTS_OF_PARTS, DAYS, NO_FACTOR, Read
 
 
 def slot_columns(group: Group, metrics: Iterable[str]) -> list[Column]:
@@ -55,7 +56,7 @@ def throughputs(record: Record) -> list[tuple[int, float]]:
     return sorted([*others, (sample.batch, sample.images_per_second)])
 
 
-def _of(part: str, name: str) -> Callable[[Record], float | None]:
+def _of(part: str, name: str) -> Read:
     """Reads one number of `cost.train` or `cost.sample`; None if the record has no such part."""
 
     def read(record: Record) -> float | None:
@@ -69,7 +70,7 @@ def _joules(cost: TrainCost | SampleCost | None) -> float | None:
     return cost.energy.joules if cost and cost.energy else None
 
 
-COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
+OF_RUN: dict[str, tuple[str, str, Read]] = {
     "parameters": ("parameters", "si", lambda r: r.cost.parameters),
     "train_seconds": ("training seconds", "seconds", _of("train", "seconds")),
     "device_seconds": ("training device-seconds", "seconds", _of("train", "device_seconds")),
@@ -90,21 +91,17 @@ COSTS: dict[str, tuple[str, str, Callable[[Record], float | None]]] = {
     "sample_joules": ("sampling energy, J", "rate", lambda r: _joules(r.cost.sample)),
     "clamped_share": ("clamped values", "share", lambda r: r.samples.clamped_share),
     "tuning_trials": ("tuning trials", "count", lambda r: r.tuning_trials),
-    "classifier_device_seconds": ("classifier device-seconds", "seconds", lambda r: None),
-    "overall_device_seconds": ("overall device-seconds", "seconds", _of("train", "device_seconds")),
-    "overall_flops": ("overall FLOPs", "flops", _of("train", "flops")),
-    "overall_v100_days": ("overall V100-days", "days", _of("train", "v100_days")),
 }
 """What a record says of cost and samples: heading, style, and how to read it."""
+COSTS = {**OF_RUN, **COSTS_OF_PARTS}
+"""The same with what only the cost layout and tables beside published numbers have: the cost of each part."""
 OF_SAMPLING = (
     "images_per_second", "images_per_second_1", "images_per_second_best", "sample_batch", "nfe", "sample_joules",
     "clamped_share",
 )  # fmt: skip
 """What a model that draws no samples does not have."""
-OVERALL = ("classifier_device_seconds", "overall_device_seconds", "overall_flops", "overall_v100_days")
-"""What only the cost layout has: its classifier column, and the sum."""
 WITHOUT = {
-    "overall_v100_days": "no factor given for this device (--v100-factor)",
+    **dict.fromkeys((name for name in COSTS_OF_PARTS if name.endswith(DAYS)), NO_FACTOR),
     "train_joules": "not measured",
     "sample_joules": "not measured",
     "images_per_second_1": "not measured within the time allowed",

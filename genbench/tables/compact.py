@@ -277,7 +277,7 @@ def fit(given: Compact, ink: Ink, measure: Callable[[str], float], gap: float, r
     """How many columns fit into `room`, at least one, and how long names may be; all of those that were asked for.
 
     `measure` gives the width of a text and `gap` that between two columns, in the unit of `room`. Names give way to the
-    first columns, or to all of a table of pairs.
+    first columns, or to all of a table of pairs if these then fit.
     """
 
     def needed(longest: int, count: int) -> list[float]:
@@ -288,7 +288,9 @@ def fit(given: Compact, ink: Ink, measure: Callable[[str], float], gap: float, r
         return [sum(sizes[:k]) + gap * (k - 1) for k in range(given.fixed + 1, len(sizes) + 1)]
 
     longest = min(LONGEST_NAME, max((len(printable(row.name)) for row in given.rows), default=0))
-    first = len(given.columns) if given.table.paired else min(FIRST, len(given.columns))
+    paired = given.table.paired and bool(given.columns)
+    abreast = paired and needed(LEAST_NAME, len(given.columns))[-1] <= room
+    first = len(given.columns) if abreast else min(FIRST, len(given.columns))
     if first and (over := needed(longest, first)[-1] - room) > 0:
         longest = max(LEAST_NAME, longest - math.ceil(over / measure("n")))
     if given.asked:

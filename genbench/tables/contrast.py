@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from genbench.metrics import metric_named
+from genbench.records.cost import FIRST_STAGE
 from genbench.records.slots import sample_count
 from genbench.support.text import list_words, number
 from genbench.tables.cost_notes import budgets_of, device_words
 from genbench.tables.layout import Column, Row
 from genbench.tables.pairs import Pair
+from genbench.tables.parts import parameters_of, phases_of, spent_on
 from genbench.tables.published import published
 from genbench.tables.published.facts import Facts
 
@@ -29,6 +33,8 @@ def contrast(pairs: Sequence[Pair], columns: Sequence[tuple[Column, Column]], na
     devices = list_words(sorted({device_words(record) for record in records}))
     budgets = list_words(budgets_of(records)) or "not told"
     yield f"Budget: paper: {there['budget']}, here: {budgets}, on {devices}."
+    if facts.cost:
+        yield from _costs(rows, facts.cost, devices)
     yield from _networks(pairs, facts)
 
 
@@ -46,7 +52,8 @@ def _scores(
         same = fids[0] == there["reference"]
         both = f"against {fids[0]} in both" if same else f"paper: against {there['reference']}, here: {fids[0]}"
         yield f"FID: {both}."
-    counts = {count for column in measured for row in rows if (count := _samples(row, column))}
+    drawn = [column for column in measured if metric_named(column.metric).of_samples]
+    counts = {count for column in drawn for row in rows if (count := _samples(row, column))}
     if counts:
         yield f"Samples: paper: {there['samples']}, here: {', '.join(f'{count:,}' for count in sorted(counts))}."
 
@@ -56,6 +63,31 @@ def _samples(row: Row, column: Column) -> int:
     cell = row.cells[column.key]
     protocols = (record.protocols.get(cell.protocol, {}) for record in row.records)
     return max([cell.count, *map(sample_count, protocols)]) if cell.value is not None else 0
+
+
+def _costs(rows: Sequence[Row], there: Mapping[str, str], devices: str) -> Iterator[str]:
+    """How compute and speed were counted, and where the first stage went."""
+    records = [record for row in rows for record in row.records]
+    bases = sorted({record.cost.train.v100_basis for record in records if record.cost.train} - {""})
+    days = f"device-seconds, {list_words(bases)}" if bases else "none, as no factor was given (--v100-factor)"
+    yield f"V100-days: paper: {there['compute']}, here: {days}."
+    batches = sorted({record.cost.sample.batch for record in records if record.cost.sample})
+    if batches:
+        here = f"on {devices}, batch {list_words(map(str, batches))}, up to 8-bit images"
+        yield f"samples/s: paper: {there['speed']}, here: {here}."
+    if shares := [words for row in rows if (words := _first_stage(row))]:
+        yield f"First stage: paper: {there['first_stage']}, here: in both ({'; '.join(shares)})."
+
+
+def _first_stage(row: Row) -> str:
+    """`LDM-8, 100 steps 25 % of the compute, 55.3 M`: what the first stage of a row took and has; "" without one."""
+    wholes = [record for record in row.records if phases_of(record, FIRST_STAGE) and record.cost.train]
+    if not wholes:
+        return ""
+    own = math.fsum(spent_on(record, FIRST_STAGE, "device_seconds") or 0.0 for record in wholes)
+    all_ = math.fsum(record.cost.train.device_seconds for record in wholes if record.cost.train)
+    size = number(parameters_of(wholes[0], FIRST_STAGE), "si")
+    return f"{row.name} {100 * own / max(all_, own, 1e-9):.0f} % of the compute, {size}"
 
 
 def _networks(pairs: Sequence[Pair], facts: Facts) -> Iterator[str]:

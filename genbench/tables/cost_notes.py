@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from genbench.records.cost import FIRST_STAGE
 from genbench.records.record import Record
 from genbench.support.text import list_words, number
 from genbench.tables.columns import throughputs
 from genbench.tables.groups import Group, is_reference
 from genbench.tables.layout import Column
+from genbench.tables.parts import parameters_of, phases_of
 
 
 def of_cost(group: Group, columns: list[Column]) -> Iterator[str]:
     keys = {key.metric for column in columns for key in column.keys}
     models = [record for record in group.records if record.cost.train or record.cost.sample]
-    if not keys & {"device_seconds", "images_per_second"} or not models:
+    if not keys & {"device_seconds", "overall_device_seconds", "images_per_second"} or not models:
         return
     devices = sorted({device_words(record) for record in models})
     apart = (
@@ -33,9 +35,22 @@ def of_cost(group: Group, columns: list[Column]) -> Iterator[str]:
     if "overall_v100_days" in keys:
         for basis in sorted({record.cost.train.v100_basis for record in models if record.cost.train} - {""}):
             yield f"V100-days are converted from device-seconds: {basis}."
+    if "first_stage_device_seconds" in keys:
+        yield from first_stages(models)
     yield from _sampling(models)
     yield from _energy(models)
     yield from uncounted(models)
+
+
+def first_stages(models: Iterable[Record]) -> Iterator[str]:
+    """That a first stage is in the numbers of models that have one, unlike in published ones."""
+    known = {(r.job.label, parameters_of(r, FIRST_STAGE)) for r in models if phases_of(r, FIRST_STAGE)}
+    if known:
+        sizes = ", ".join(f"{label}: {number(size, 'si')}" for label, size in sorted(known))
+        yield (
+            f"A first stage is in generator and overall compute and in the parameters ({sizes}); published rows leave "
+            "theirs out."
+        )
 
 
 def uncounted(models: list[Record]) -> Iterator[str]:

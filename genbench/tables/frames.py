@@ -11,7 +11,7 @@ from genbench.records.record_files import curve_of
 from genbench.records.run_folder import read_progress
 from genbench.records.slots import flatten, slot_of
 from genbench.tables.build import ending
-from genbench.tables.columns import COSTS, OVERALL
+from genbench.tables.columns import OF_RUN
 from genbench.tables.formats.csv import line_of
 from genbench.tables.groups import is_reference
 from genbench.tables.intervals import interval_in_run
@@ -110,7 +110,7 @@ def _about(record: Record) -> dict[str, Any]:
     return {
         "run_status": record.status, "reference": is_reference(record), "precision": job.precision,
         "device": record.environment.device, "digest": record.dataset.digest, "folder": str(record.folder or ""),
-        **{key: read(record) for key, (_, _, read) in COSTS.items() if key not in OVERALL},
+        **{key: read(record) for key, (_, _, read) in OF_RUN.items()},
         **_usage(record),
         "seconds_per_1000": 1000 * sample.seconds / sample.images if sample and sample.images else None,
     }  # fmt: skip

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from genbench.metrics.likelihood import TEST
+from genbench.metrics.reconstruction import RFID
 from genbench.records.record import Record
 from genbench.records.slots import Slot
+from genbench.tables.columns import COSTS
 from genbench.tables.layout import Column, Row
 from genbench.tables.published import PUBLISHED, published
 from genbench.tables.wording import has_value
@@ -20,8 +22,11 @@ COUNTERPARTS = {
     TEST: (TEST,),
     "precision": ("precision",),
     "recall": ("recall",),
+    RFID: (RFID,),
 }
 """By the metric of a published column those that may be measured in its place, the most alike first."""
+Both = list[tuple[Column, Column]]
+"""Columns of a published table, each with the measured one that stands beside it."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def paired_tables(records: Iterable[Record]) -> list[str]:
     return [name for name in PUBLISHED if any(partner(record, name) for record in records)]
 
 
-def counterparts(columns: Sequence[Column], name: str) -> list[tuple[Column, Column]]:
+def counterparts(columns: Sequence[Column], name: str) -> Both:
     """The columns of a published table that can be measured, each with the one of `columns` to stand beside it.
 
     All of the features of one extractor: Inception's if there are, else the first whose FID may rank.
@@ -99,6 +104,16 @@ def counterparts(columns: Sequence[Column], name: str) -> list[tuple[Column, Col
         metrics = [metric for metric in COUNTERPARTS.get(printed.key.metric, ()) if metric in able]
         if metrics:
             found.append((printed, able[metrics[0]]))
+    return found
+
+
+def costs_beside(name: str) -> Both:
+    """The costs of a published table, each with a column of the same cost here: they are in no order."""
+    found = []
+    for printed in published(name).table.columns:
+        if printed.key.metric in COSTS:
+            heading, style, _ = COSTS[printed.key.metric]
+            found.append((printed, Column((printed.key,), heading, (style,))))
     return found
 
 
@@ -114,7 +129,7 @@ def printed_slot(column: Column) -> Slot:
     return Slot(f"published_{column.key.metric}")
 
 
-def joined(pair: Pair, row: Row | None, columns: Sequence[tuple[Column, Column]]) -> Row:
+def joined(pair: Pair, row: Row | None, columns: Both) -> Row:
     """A row of published numbers and, if there is one, of a measured row's."""
     cells = {printed_slot(there): pair.printed.cells[there.key] for there, _ in columns}
     printed = {slot: replace(cell, note="") if has_value(cell) else cell for slot, cell in cells.items()}

@@ -34,7 +34,7 @@ def pressing(columns: list[Column], rows: list[Row], among: list[Column]) -> lis
         *behind(rows, columns),
         *([differing(budgets)] if len(budgets := budgets_of(records)) > 1 else []),
         *([f"Costs are of several devices: {', '.join(sorted(devices))}."] if costs and len(devices) > 1 else []),
-        *(uncounted(records) if "flops" in costs else []),
+        *(uncounted(records) if any(cost.endswith("flops") for cost in costs) else []),
         *warnings(rows),
         *failed(rows),
     ]

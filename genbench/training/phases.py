@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from genbench.model import Model, Phase
+from genbench.model import Model, Part, Phase
 from genbench.records.point import FIELDS
 from genbench.support.errors import BadInput
 
@@ -25,6 +26,10 @@ def checked_phases(model: Model) -> list[Phase]:
             raise BadInput(
                 f"{model.name}: phase {phase.name!r} needs a span within [0, 1], repeats and every of at least 1, "
                 f"and a name without dots"
+            )
+        if phase.part not in get_args(Part):
+            raise BadInput(
+                f"{model.name}: phase {phase.name!r} is part of {phase.part!r}", f"parts: {', '.join(get_args(Part))}"
             )
         for parameter in phase.parameters:
             other = owner.setdefault(id(parameter), phase)

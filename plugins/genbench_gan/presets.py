@@ -42,6 +42,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "paper": PAPER,
     "paper-resnet": RESNET,
     "biggan": {"network": "biggan", "norm": "batch", "init": "orthogonal", "orthogonal": 1e-4},
+    "biggan-deep": {"network": "biggan_deep", "norm": "batch", "init": "orthogonal", "orthogonal": 1e-4},
     # The authors' script for CIFAR-10; the paper gives a score there, but no network.
     "paper-biggan": {
         **BIGGAN, "multipliers": (1,), "embedding": 0, "hierarchical": False, "latent": 128, "width": 256,

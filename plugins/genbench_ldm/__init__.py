@@ -127,8 +127,9 @@ class LatentDiffusion(SumOfTerms, Model):
 
     def phases(self) -> list[Phase]:
         config = self.config
+        first = config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share))
         return [
-            config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share)),
+            replace(first, part="first stage"),
             config.phase("diffusion", self.net, config.learning_rate, (config.ae_share, 1.0), config.warmup),
         ]
 

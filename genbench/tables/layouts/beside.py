@@ -13,8 +13,10 @@ from genbench.tables.layout import Cell, Column, Layout, Relation, Row, Table
 from genbench.tables.orders import LEAST_ROWS, Order, left_out, orders
 from genbench.tables.pairs import (
     COUNTERPARTS,
+    Both,
     Pair,
     candidates,
+    costs_beside,
     counterparts,
     joined,
     paired_tables,
@@ -30,8 +32,6 @@ TITLE = "Beside published numbers"
 KINDS: dict[Relation, str] = {"": "an exact value", "<=": "an upper bound", "~": "an estimate"}
 NONE = "no tau"
 HOW = "A run is paired by its label, of which letters and digits count: `--set gan.label=SNGAN`."
-Both = list[tuple[Column, Column]]
-"""Columns of a published table, each with the measured one that stands beside it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Beside:
 
     def _both(self, group: Group) -> Both:
         metrics = dict.fromkeys(metric for some in COUNTERPARTS.values() for metric in some)
-        return counterparts([judged(column, group) for column in slot_columns(group, metrics)], self.name)
+        columns = [judged(column, group) for column in slot_columns(group, metrics)]
+        return [*costs_beside(self.name), *counterparts(columns, self.name)]
 
     def finish(self, rows: list[Row], group: Group) -> list[Row]:
         """The rows of the published table, each with the measured numbers of its model, or with dashes."""

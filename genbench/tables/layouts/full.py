@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genbench.metrics import in_order
 from genbench.records.slots import Slot
-from genbench.tables.columns import COSTS, OVERALL, slot_columns
+from genbench.tables.columns import OF_RUN, slot_columns
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column, Layout
 
@@ -12,7 +12,7 @@ from genbench.tables.layout import Column, Layout
 def columns(group: Group) -> list[Column]:
     return [
         *slot_columns(group, in_order((slot.metric for slot in group.protocols), "full")),
-        *(Column((Slot(key),), heading, (style,)) for key, (heading, style, _) in COSTS.items() if key not in OVERALL),
+        *(Column((Slot(key),), heading, (style,)) for key, (heading, style, _) in OF_RUN.items()),
     ]
 
 

@@ -37,12 +37,16 @@ NOTHING = RowFacts(())
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of a published table: what it is called in a sentence, its source, and how its numbers came about."""
+    """The facts of a published table: what it is called in a sentence, its source, and how its numbers came about.
+
+    `cost` says how its compute and its speed were counted and where first stages are, if it has these.
+    """
 
     table: str
     source: str
     setting: Mapping[str, str] = field(default_factory=dict)
     rows: tuple[RowFacts, ...] = ()
+    cost: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, name: str, conditional: bool) -> RowFacts:
         """What is known of a row."""
@@ -53,7 +57,7 @@ def read_facts(name: str) -> Facts:
     """The facts in a file of this package. Raises KeyError or TypeError if it lacks something or has too much."""
     read = tomllib.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
     rows = tuple(RowFacts(**{key: _plain(value) for key, value in row.items()}) for row in read["rows"])
-    return Facts(_plain(read["table"]), _plain(read["source"]), read["setting"], rows)
+    return Facts(_plain(read["table"]), _plain(read["source"]), read["setting"], rows, read.get("cost", {}))
 
 
 def _plain(value: Any) -> Any:

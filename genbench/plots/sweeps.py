@@ -1,0 +1,146 @@
+"""Tables -> the figure of quality over an option of sampling, for rows of one training that differ in it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+from genbench.plots.panels import BARS, Looks, palette, training_of, unranked_words
+from genbench.plots.style import captioned, most, panels_of, scale, shared_legend, short, styled
+from genbench.tables.layout import Column, Row, Table
+from genbench.tables.panels import blocks_of, title_of, unfinished
+from genbench.tables.wording import heading_text, metric_words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+METRICS = ("inception_score", "fid_test", "precision", "recall")
+"""What a panel each is of."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Rows of one training that differ in one option of sampling alone, by its value."""
+
+    option: str
+    rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        """The words that all their labels begin with, or their model's name."""
+        words = zip(*(row.label.split("-") for row in self.rows))
+        return "-".join(some[0] for some in takewhile(lambda some: len(set(some)) == 1, words)) or self.rows[0].model
+
+    def value(self, row: Row) -> float:
+        return float(_options(row)[self.option])
+
+
+def sampling_options(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
+    """IS, FID, precision and recall over each option of sampling that varies, a line for each training."""
+    tables = list(tables)
+    looks = looks or palette(tables)
+    with styled():
+        found = [panel for table in tables if not table.published for panel in _panels(table)]
+        shown, missing = most(found)
+        figure, axes = panels_of(len(shown), (4.6, 3.1), columns=2)
+        handles: dict[str, Any] = {}
+        for ax, (table, column, sweeps) in zip(axes, shown):
+            handles |= _draw(ax, column, sweeps, looks)
+            title = f"{metric_words(column)}, {title_of(table, sweeps[0].rows[0].block)}"
+            ax.set(title=short(title, 44), xlabel=sweeps[0].option, ylabel=short(heading_text(column), 44))
+            missing += [words for sweep in sweeps for words in _missing(sweep, column)]
+        if handles:
+            shared_legend(axes, 2, list(handles.values()), list(handles))
+        doubts = [unranked_words([table], column.metric) for table, column, _ in shown]
+        text = (
+            "A line joins rows that share one training and differ in this option of sampling alone; points are means "
+            f"over the seeds. {BARS}{''.join(dict.fromkeys(doubts))}"
+        )
+        return captioned(figure, text, missing)
+
+
+def sweeps_of(rows: Iterable[Row]) -> Iterator[Sweep]:
+    """The sweeps among the rows: of each training and numeric option, those that agree in all other options."""
+    for family in _families(rows):
+        options = {row.name: _options(row) for row in family}
+        for option in _options(family[0]):
+            if not all(_is_number(own.get(option)) for own in options.values()):
+                continue
+            alike: dict[str, list[Row]] = {}
+            for row in family:
+                others = {name: value for name, value in options[row.name].items() if name != option}
+                alike.setdefault(repr(sorted(others.items())), []).append(row)
+            for some in alike.values():
+                if len({options[row.name][option] for row in some}) > 1:
+                    yield Sweep(option, tuple(sorted(some, key=lambda row: options[row.name][option])))
+
+
+def _families(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of each training, or of the same trainings with several seeds."""
+    found: list[tuple[set[str], list[Row]]] = []
+    for row in rows:
+        own = {training_of(record) for record in row.records}
+        for trainings, members in found:
+            if trainings & own:
+                trainings |= own
+                members.append(row)
+                break
+        else:
+            found.append((own, [row]))
+    return [members for _, members in found]
+
+
+def _options(row: Row) -> dict[str, Any]:
+    """The options of sampling of a row."""
+    return row.records[0].samples.config
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _panels(table: Table) -> Iterator[tuple[Table, Column, list[Sweep]]]:
+    """A panel for each block, option and extractor, and of these each metric that any row has."""
+    for block in blocks_of(table):
+        rows = [row for row in table.rows if row.kind == "model" and row.block == block and row.records]
+        by_option: dict[str, list[Sweep]] = {}
+        for sweep in sweeps_of(rows):
+            by_option.setdefault(sweep.option, []).append(sweep)
+        for sweeps in by_option.values():
+            for extractor in dict.fromkeys(column.extractor for column in table.columns if column.metric in METRICS):
+                own = {column.metric: column for column in table.columns if column.extractor == extractor}
+                yield from ((table, own[metric], sweeps) for metric in METRICS if metric in own)
+
+
+def _draw(ax: Axes, column: Column, sweeps: Iterable[Sweep], looks: Looks) -> dict[str, Any]:
+    """A line for each sweep with the intervals of its points, in the look of its first row; its handle by its name."""
+    handles: dict[str, Any] = {}
+    xs: list[float] = []
+    ys: list[float] = []
+    for sweep in sweeps:
+        colour, marker = looks[sweep.rows[0].name]
+        cells = [(sweep.value(row), row.cells[column.key]) for row in sweep.rows]
+        points = [(x, cell.value) for x, cell in cells if cell.value is not None]
+        if not points:
+            continue
+        (handles[short(sweep.name)],) = ax.plot(*zip(*points), color=colour, marker=marker, markersize=6, linewidth=1.3)
+        for x, cell in cells:
+            if cell.value is not None and cell.interval is not None:
+                ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2)
+        xs += [x for x, _ in points]
+        ys += [y for _, y in points]
+    scale(ax, "x", xs)
+    scale(ax, "y", ys)
+    return handles
+
+
+def _missing(sweep: Sweep, column: Column) -> Iterator[str]:
+    """The rows that have no number, and why."""
+    yield from unfinished(sweep.rows)
+    for row in sweep.rows:
+        cell = row.cells[column.key]
+        if cell.value is None and row.n_ok == row.n:
+            yield f"{metric_words(column)} of {row.name} ({cell.note})"
