@@ -97,7 +97,9 @@ def test_measurements_of_a_failed_run_do_not_count():
 def test_the_cost_of_an_unfinished_run_does_not_lower_the_mean():
     stopped = make_record("ddpm", 1, status="failed")
     stopped.cost.train.device_seconds = 1.0
-    assert row(only([make_record("ddpm", 0), stopped], "cost"), "ddpm").cells[Slot("overall_device_seconds")].value == 60.0
+    assert (
+        row(only([make_record("ddpm", 0), stopped], "cost"), "ddpm").cells[Slot("overall_device_seconds")].value == 60.0
+    )
 
 
 @pytest.mark.parametrize(

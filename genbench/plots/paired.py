@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SIZE, LONGEST = (3.7, 2.8), 42
+"""Inches of a panel, and letters of its title."""
 UNMEASURED = "#8a8a94"
 """The colour of a published row without a run."""
 APART = (
@@ -52,6 +54,12 @@ class Block:
     @property
     def measured(self) -> list[Row]:
         return [row for pair in self.pairs for row in pair.measured]
+
+    @property
+    def conditioned(self) -> str:
+        """The block that the runs with an FID stand in: a first stage without one may be of another."""
+        scored = [row for row in self.measured if row.cells[self.here.key].value is not None]
+        return (scored or self.measured)[0].block
 
 
 def fid_against_compute(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
@@ -101,7 +109,7 @@ def _figure(
     """A row of two panels for each block, the models of all of them in one legend."""
     with styled():
         shown, missing = most(list(found), 6)
-        figure, axes = panels_of(2 * len(shown), (4.6, 3.1), columns=2)
+        figure, axes = panels_of(2 * len(shown), SIZE, columns=2)
         handles: dict[str, Any] = {}
         for block, left, right in zip(shown, axes[::2], axes[1::2]):
             where = f", {block.pairs[0].printed.dataset}" if len({each.name for each in shown}) > 1 else ""
@@ -111,9 +119,9 @@ def _figure(
                 filled = [drawn[row.name] for row in pair.measured if row.name in drawn]
                 if marks := [hollow[pair.printed.name]] if pair.printed.name in hollow else filled:
                     handles[f"{short(pair.printed.name)}{where}"] = marks[0]
-            left.set(title=short(f"paper: {block.name}", 44), xlabel=labels[0], ylabel=metric_words(block.there))
+            left.set(title=short(f"paper: {block.name}", LONGEST), xlabel=labels[0], ylabel=metric_words(block.there))
             right.set(xlabel=labels[1], ylabel=stacked(heading_text(block.here)))
-            right.set_title(short(f"here: {title_of(block.table, block.measured[0].block)}", 44))
+            right.set_title(short(f"here: {title_of(block.table, block.conditioned)}", LONGEST))
             missing += [*_missing(block, printed, drawn), *unfinished(block.measured)]
         if handles:
             shared_legend(axes, 2, list(handles.values()), list(handles))

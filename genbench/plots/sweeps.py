@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
+from genbench.plots.cost import stacked
 from genbench.plots.panels import BARS, Looks, palette, training_of, unranked_words
 from genbench.plots.style import captioned, most, panels_of, scale, shared_legend, short, styled
 from genbench.tables.layout import Column, Row, Table
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+SIZE, LONGEST = (3.7, 2.8), 42
+"""Inches of a panel, and letters of its title."""
 METRICS = ("inception_score", "fid_test", "precision", "recall")
 """What a panel each is of."""
 
@@ -45,12 +48,12 @@ def sampling_options(tables: Iterable[Table], looks: Looks | None = None) -> Fig
     with styled():
         found = [panel for table in tables if not table.published for panel in _panels(table)]
         shown, missing = most(found)
-        figure, axes = panels_of(len(shown), (4.6, 3.1), columns=2)
+        figure, axes = panels_of(len(shown), SIZE, columns=2)
         handles: dict[str, Any] = {}
         for ax, (table, column, sweeps) in zip(axes, shown):
             handles |= _draw(ax, column, sweeps, looks)
             title = f"{metric_words(column)}, {title_of(table, sweeps[0].rows[0].block)}"
-            ax.set(title=short(title, 44), xlabel=sweeps[0].option, ylabel=short(heading_text(column), 44))
+            ax.set(title=short(title, LONGEST), xlabel=sweeps[0].option, ylabel=stacked(heading_text(column)))
             missing += [words for sweep in sweeps for words in _missing(sweep, column)]
         if handles:
             shared_legend(axes, 2, list(handles.values()), list(handles))
