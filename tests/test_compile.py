@@ -37,6 +37,7 @@ def tiny(name, **config):
     [
         ("ddpm", {"net"}),
         ("ldm", {"autoencoder.encoder", "autoencoder.decoder", "net"}),
+        ("cascade", {"base", "upsampler"}),
         ("vae", {"encoder", "decoder", "to_latent", "from_latent"}),
         ("gan", {"generator", "critic"}),
         ("ebm", {"network"}),

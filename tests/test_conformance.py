@@ -67,6 +67,7 @@ VARIATIONAL = {"dequantization": "variational"}
 ORIGINAL = {"network": "original", "schedule": "erase", "prediction": "shift", "variance": "free"}
 VARIANTS = {
     "ddpm": [{**ORIGINAL, "objective": "variational", "dense_width": 32}],
+    "cascade": [{"factor": 4, "augmentation": 0.3, "small_noise": 0.1, "base_share": 0.3, "optimizer": "muon"}],
     "score": [
         {"conditioning": "division", "steps": 2, "denoise": False},
         {"conditioning": "embedding", "network": "refinenet", "width": 2, "levels": 3, "dequantize": True},
@@ -137,6 +138,7 @@ def test_shipped_models_with_yet_other_options(name, change):
         ("ddpm", "small"),
         ("ddpm", "small-2015"),
         ("ldm", "small"),
+        ("cascade", "small"),
         ("gan", "small"),
         ("gan", "paper"),
         ("ebm", "small"),
@@ -158,6 +160,7 @@ def test_larger_presets(name, preset):
 
 
 COLOUR = {
+    "cascade": [{}],
     "ebm": [{}],
     "score": [{}],
     "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],

@@ -34,6 +34,7 @@ from genbench.training.train import train
 
 SHIPPED = (
     "ddpm",
+    "cascade",
     "ldm",
     "gan",
     "vae",

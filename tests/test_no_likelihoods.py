@@ -17,6 +17,7 @@ from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.evaluate.own_noise import OwnNoise
 from genbench.records.record_files import load_records
 from genbench_ddpm import DDPM
+from genbench_ddpm.cascade import Cascade
 from genbench_flow import Flow
 from genbench_gaussian import PixelGaussian
 from genbench_ldm import LatentDiffusion
@@ -175,6 +176,7 @@ def test_an_honest_value_stays(model, count):
     [
         (DDPM, {"bound_exact": 1, "bound_strata": 2}),
         (LatentDiffusion, {"bound_exact": 1, "bound_strata": 2}),
+        (Cascade, {"bound_exact": 1, "bound_strata": 2}),
         (VAE, {"iwae": 2, "couplings": 2}),
         (Flow, {}),
         (Flow, {"dequantization": "variational"}),

@@ -17,7 +17,9 @@ from genbench.training.train import train
 
 FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
 MEMORIES = ("ebm", "jem")  # which take whole batches
-NAMES = ("gaussian", "vae", "gan", "ldm", "ddpm", "score", "ebm", "jem", "pixelcnn", "pixeliqn", "sparse_transformer")
+NAMES = (
+    "gaussian", "vae", "gan", "ldm", "ddpm", "cascade", "score", "ebm", "jem", "pixelcnn", "pixeliqn", "sparse_transformer",
+)  # fmt: skip
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
 
 
@@ -55,3 +57,11 @@ def test_a_model_killed_twice_is_the_undisturbed_one(tmp_path, digits, monkeypat
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     kills = ("train.update:3", "checkpoint.rotated:3", "train.kept:1", "train.end")
     assert weights(tmp_path / "killed", name, digits, kills) == whole
+
+
+@pytest.mark.slow
+def test_a_cascade_killed_twice_in_its_second_stage_is_the_undisturbed_one(tmp_path, digits, monkeypatch):
+    """Its upsampler is trained in steps 5 to 9."""
+    whole = weights(tmp_path / "whole", "cascade", digits)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    assert weights(tmp_path / "killed", "cascade", digits, ("train.update:7", "checkpoint.rotated:2")) == whole

@@ -24,6 +24,7 @@ NETWORK = (
     "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
 )  # fmt: skip
 """The options that a `UNetSpec` takes as they are."""
+Schedule = Literal["linear", "scaled_linear", "cosine", "erase"]
 LINEAR = ["linear", "scaled_linear"]
 """The schedules that begin and end at given noise."""
 
@@ -34,7 +35,7 @@ class DiffusionConfig(OptimizerConfig, SamplerConfig):
     batch_size: int = field(64, "train", "images per update", ge=1)
 
     timesteps: int = field(1000, "train", "T, the number of noise levels", ge=2)
-    schedule: Literal["linear", "scaled_linear", "cosine", "erase"] = field(
+    schedule: Schedule = field(
         "cosine",
         "train",
         "how beta_t grows: linearly, its square root linearly, or so that alpha_bar is a cosine or falls linearly to 0",
