@@ -126,13 +126,6 @@ class ResBlock(Layer):
         return out
 
 
-def steering(network: nn.Module) -> list[nn.Parameter]:
-    """The weights that embed times and labels and those with which residual blocks read them: no image passes these."""
-    embedders = [m for m in network.modules() if isinstance(m, TimeEmbedding | LabelEmbedding)]
-    readers = [m.embed for m in network.modules() if isinstance(m, ResBlock) and m.embed is not None]
-    return [p for module in (*embedders, *readers) for p in module.parameters()]
-
-
 class Attention(Layer):
     """Self-attention over all positions of a feature map, with a residual connection (Vaswani et al. 2017)."""
 
@@ -234,12 +227,8 @@ class UNetSpec:
         return Block(res, Attention(out_channels, heads))
 
 
-class UNet(nn.Module):
-    """Images (B, in_channels, H, W) at times (B,), with labels (B,) if it has classes, to (B, out_channels, H, W).
-
-    The output starts at zero. Source: Ho et al. 2020, appendix B, which is `patch=1, widths=(128, 256, 256, 256),
-    attention=(1,), dropout=.1, scale_shift=False`; context: Rombach et al. 2022, section 3.3.
-    """
+class Descent(nn.Module):
+    """The way down of a `UNet`: images (B, in_channels, H, W) at times (B,), with labels (B,) if it has classes."""
 
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
@@ -248,17 +237,39 @@ class UNet(nn.Module):
         self.label = LabelEmbedding(spec.num_classes, spec.context or spec.embedding)
         width = spec.widths[0]
         self.stem = nn.Conv2d(spec.in_channels * spec.patch**2, width, 3, padding=1)
-        skips = [width]
+        self.channels = [width]
         self.down = nn.ModuleList()
         for level, wide in enumerate(spec.widths):
             if level:
                 self.down.append(spec.res_block(width, width) if spec.resample else downsample(width, width))
-                skips.append(width)
+                self.channels.append(width)
             for _ in range(spec.blocks):
                 self.down.append(spec.block(width, wide, level in spec.attention))
                 width = wide
-                skips.append(width)
+                self.channels.append(width)
         self.middle = nn.ModuleList([spec.block(width, width, True), spec.block(width, width, False)])
+
+    def descend(self, images: Tensor, time: Tensor, labels: Maybe = None) -> tuple[list[Tensor], Tensor, Maybe]:
+        """The maps of the stem, of each layer down and of the two in the middle; then embedding and context."""
+        embedding = self.time(time)
+        label = self.label(embedding, labels)
+        embedding, context = (embedding, label[:, None]) if self.context else (embedding + label, None)
+        maps = [self.stem(folded(images, self.patch))]
+        for layer in (*self.down, *self.middle):
+            maps.append(layer(maps[-1], embedding, context, latent_size(maps[-1].shape[-2:], 2)))
+        return maps, embedding, context
+
+
+class UNet(Descent):
+    """Images (B, in_channels, H, W) at times (B,), with labels (B,) if it has classes, to (B, out_channels, H, W).
+
+    The output starts at zero. Source: Ho et al. 2020, appendix B, which is `patch=1, widths=(128, 256, 256, 256),
+    attention=(1,), dropout=.1, scale_shift=False`; context: Rombach et al. 2022, section 3.3.
+    """
+
+    def __init__(self, spec: UNetSpec) -> None:
+        super().__init__(spec)
+        width, skips = spec.widths[-1], list(self.channels)
         self.up = nn.ModuleList()
         self.joins: list[bool] = []
         for level, wide in reversed(list(enumerate(spec.widths))):
@@ -272,19 +283,7 @@ class UNet(nn.Module):
         self.head = zeroed(nn.Conv2d(width, spec.out_channels * spec.patch**2, 3, padding=1))
 
     def forward(self, images: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding, context = self.time(time), None
-        label = self.label(embedding, labels)
-        if self.context:
-            context = label[:, None]
-        else:
-            embedding = embedding + label
-        x = self.stem(folded(images, self.patch))
-        skips = [x]
-        for layer in self.down:
-            x = layer(x, embedding, context, latent_size(x.shape[-2:], 2))
-            skips.append(x)
-        for layer in self.middle:
-            x = layer(x, embedding, context)
+        (*skips, _, x), embedding, context = self.descend(images, time, labels)
         for layer, joins in zip(self.up, self.joins):
             skip = skips.pop() if joins else skips[-1]
             x = layer(torch.cat([x, skip], dim=1) if joins else x, embedding, context, skip.shape[-2:])

@@ -6,10 +6,18 @@ from typing import Literal
 from torch import nn
 from torch.optim import AdamW
 
+from genbench.embeddings import LabelEmbedding, TimeEmbedding
 from genbench.model import Config, Phase, field
-from genbench.nets import steering
+from genbench.nets import ResBlock
 from genbench.optimizers import Betas, Muon, adamw
 from genbench.schedules import annealed
+
+
+def steering(network: nn.Module) -> list[nn.Parameter]:
+    """The weights that embed times and labels and those with which residual blocks read them: no image passes these."""
+    embedders = [m for m in network.modules() if isinstance(m, TimeEmbedding | LabelEmbedding)]
+    readers = [m.embed for m in network.modules() if isinstance(m, ResBlock) and m.embed is not None]
+    return [p for module in (*embedders, *readers) for p in module.parameters()]
 
 
 class OptimizerConfig(Config):

@@ -75,7 +75,8 @@ class DDPM(SumOfTerms, Model):
             self.net = unet = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
             with torch.no_grad():
                 unet.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
-        self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True)
+        self.classifier = config.noisy_classifier(data)
+        self.diffuser = Diffuser(self.predict, self.diffusion, config, data, True, self.classifier)
 
     @property
     def nfe(self) -> int:
@@ -86,7 +87,7 @@ class DDPM(SumOfTerms, Model):
         return self.diffuser.bound_note
 
     def phases(self) -> list[Phase]:
-        return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
+        return self.config.stages("train", self.net, self.classifier)
 
     def predict(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """What the network predicts; a U-Net sees t on a scale of 0 to 1,000 whatever T is."""
@@ -108,7 +109,9 @@ class DDPM(SumOfTerms, Model):
             channels += [fading * torch.sin(frequency * x_t), fading * torch.cos(frequency * x_t)]
         return torch.cat(channels, dim=1)
 
-    def loss(self, phase: str, batch: Batch) -> Tensor:
+    def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
+        if phase == "classifier":
+            return self.diffuser.classifier_loss(batch.images, batch.labels)
         return self.diffuser.loss(batch.images, batch.labels)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:

@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from genbench import DataSpec
 from genbench.walks import Walk, end_of, reverse_chain
 from genbench_ddpm.chains import between, forward_chain
+from genbench_ddpm.classifier import UNetClassifier
 from genbench_ddpm.diffusion import Denoiser, Diffusion, Network
+from genbench_ddpm.guidance import Guide, class_guide, steered
 from genbench_ddpm.settings import DiffusionConfig
 
 Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -19,19 +22,27 @@ class Diffuser:
     """Objective, sampler and bound of a network that predicts on a diffusion process; it holds no parameters.
 
     `data` describes what is diffused, x: images or latents. If it is `discrete`, x holds the bin centres of images:
-    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels.
+    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. The model's
+    `classifier`, if it has one, learns the class of x_t and guides samples.
     """
 
     def __init__(
-        self, predict: Predict, diffusion: Diffusion, config: DiffusionConfig, data: DataSpec, discrete: bool = False
+        self,
+        predict: Predict,
+        diffusion: Diffusion,
+        config: DiffusionConfig,
+        data: DataSpec,
+        discrete: bool = False,
+        classifier: UNetClassifier | None = None,
     ) -> None:
         self.predict, self.diffusion, self.config = predict, diffusion, config
-        self.data, self.discrete = data, discrete
+        self.data, self.discrete, self.classifier = data, discrete, classifier
 
     @property
     def bound_note(self) -> str:
         """What `bound` computes, in a few words."""
-        return f"variational bound over all {self.diffusion.steps} steps"
+        guided = self.config.guidance != 1 or self.config.classifier_scale
+        return f"variational bound over all {self.diffusion.steps} steps{', without guidance' if guided else ''}"
 
     def network(self, labels: Tensor | None) -> Network:
         """The prediction given labels (B,), as a function of x_t and t alone."""
@@ -41,6 +52,12 @@ class Diffuser:
         """The network's estimates of x_0 and of the variance, without guidance."""
         return self.diffusion.denoiser(self.network(labels), clip=self.discrete)
 
+    def class_logits(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """What the classifier takes x_t at times (B,) to be, (B, classes)."""
+        assert self.classifier is not None
+        logits: Tensor = self.classifier(x_t, self.diffusion.per_mille(t))
+        return logits
+
     def loss(self, x0: Tensor, labels: Tensor | None) -> Tensor:
         """The chosen objective, with some of the labels replaced by the null class if there is one."""
         network, objective = self.network(self.kept(labels)), self.config.objective
@@ -49,6 +66,13 @@ class Diffuser:
         if objective == "hybrid":
             return self.diffusion.hybrid_loss(network, x0, self.discrete, self.config.vlb_weight)
         return self.diffusion.variational_loss(network, x0, self.discrete)
+
+    def classifier_loss(self, x0: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
+        """The cross entropy of the labels (B,) given x_t at uniform times, nats, and the share that is told right."""
+        assert labels is not None
+        t = self.diffusion.draw_times(x0)
+        logits = self.class_logits(self.diffusion.diffuse(x0, t, torch.randn_like(x0)), t).float()
+        return {"loss": F.cross_entropy(logits, labels), "accuracy": (logits.argmax(1) == labels).float().mean()}
 
     def kept(self, labels: Tensor | None) -> Tensor | None:
         """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
@@ -68,10 +92,22 @@ class Diffuser:
         unconditional = self.network(torch.full_like(labels, self.data.num_classes))
         return self.diffusion.guided(self.network(labels), unconditional, self.config.guidance)
 
+    def guide(self, labels: Tensor | None) -> Guide | None:
+        """Where the classifier leads samples of these labels (B,), if it does."""
+        if not self.config.classifier_scale or labels is None:
+            return None
+        return class_guide(self.class_logits, labels, self.config.classifier_scale)
+
     def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
         """The chosen sampler's way from noise, x_T or x_start, to samples of these labels (B,)."""
         denoise = self.diffusion.denoiser(self.guided(labels), clip=self.discrete)
-        return self.config.chosen.walk(self.diffusion, denoise, noise, start=start, **self.config.sampler_options)
+        chosen, options = self.config.chosen, self.config.sampler_options
+        if (guide := self.guide(labels)) is not None:
+            if chosen.moves_means:
+                options["guide"] = guide
+            else:
+                denoise = steered(self.diffusion, denoise, guide, clip=self.discrete)
+        return chosen.walk(self.diffusion, denoise, noise, start=start, **options)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         """x_0, (n, ...)."""

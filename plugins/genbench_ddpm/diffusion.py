@@ -6,7 +6,7 @@ by t.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
@@ -21,10 +21,14 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class Estimate(NamedTuple):
-    """What x_t says of x_{t-1}: the estimate of x_0, and the variance sigma_t^2, which broadcasts with it."""
+    """What x_t says of x_{t-1}: the estimate of x_0, and the variance sigma_t^2, which broadcasts with it.
+
+    `fraction` is what a network that learns the variance said of it: a respaced process reads it in its own way.
+    """
 
     x0: Tensor
     variance: Tensor
+    fraction: Tensor | None = None
 
 
 Denoiser = Callable[[Tensor, Tensor], Estimate]
@@ -90,15 +94,16 @@ class Diffusion(nn.Module):
     ) -> None:
         super().__init__()
         self.steps = len(betas)
-        self.prediction, self.times = prediction, times
+        self.prediction, self.variance_kind, self.times = prediction, variance, times
         self.learned, self.free = variance in LEARNED, variance == "free"
         beta = F.pad(betas.double(), (1, 0))
         alpha_bar = torch.cumprod(1 - beta, dim=0)
         before = alpha_bar.roll(1)
         rest = (1 - alpha_bar).where(beta > 0, torch.ones_like(beta))
         posterior_variance = beta * (1 - before) / rest
-        sigma2 = beta if variance == "beta" else posterior_variance.where(torch.arange(self.steps + 1) > 1, beta)
-        least = posterior_variance.where(torch.arange(self.steps + 1) > 1, posterior_variance[2])
+        inner = torch.arange(self.steps + 1) > 1
+        sigma2 = beta if variance == "beta" else posterior_variance.where(inner, beta)
+        least = posterior_variance.where(inner, posterior_variance[2] if self.steps > 1 else beta)
         tables = {
             "beta": beta,
             "alpha_bar": alpha_bar,
@@ -116,6 +121,18 @@ class Diffusion(nn.Module):
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """The entries of `table` at times (B,), with the dtype of `like`, shaped to broadcast with it."""
         return table[t].to(like.dtype).view(-1, *[1] * (like.dim() - 1))
+
+    def respaced(self, times: Sequence[int]) -> "Diffusion":
+        """The shorter process through these of the times 1..T, ascending: it keeps their alpha_bars.
+
+        Its betas follow from these. If all times are kept, it is the process itself. Source: Nichol & Dhariwal 2021,
+        section 4, equation 19.
+        """
+        if len(times) == self.steps:
+            return self
+        kept = self.alpha_bar[[0, *times]].cpu()
+        betas = 1 - kept[1:] / kept[:-1]
+        return Diffusion(betas, self.prediction, self.variance_kind, self.times).to(self.beta.device)
 
     def per_mille(self, t: Tensor) -> Tensor:
         """Times (B,) on a scale of 0 to 1,000, which suits a network's embedding of time whatever T is."""
@@ -182,7 +199,7 @@ class Diffusion(nn.Module):
             else:
                 mean = predicted if self.prediction == "mean" else self.shifted(x_t, t, predicted)
                 x0 = (mean - self.at(self.posterior_xt, t, x_t) * x_t) / self.at(self.posterior_x0, t, x_t)
-            return Estimate(x0.clamp(-1, 1) if clip else x0, self.variance(x_t, t, fraction))
+            return Estimate(x0.clamp(-1, 1) if clip else x0, self.variance(x_t, t, fraction), fraction)
 
         return denoise
 

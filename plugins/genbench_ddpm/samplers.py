@@ -15,20 +15,60 @@ from torch import Tensor
 
 from genbench import Config, field
 from genbench.walks import Walk
-from genbench_ddpm.diffusion import Denoiser, Diffusion
+from genbench_ddpm.diffusion import Denoiser, Diffusion, Estimate
+from genbench_ddpm.guidance import Guide
 
 
-def ancestral(diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None) -> Walk:
-    """With p(x_{t-1} | x_t) from `noise`, x_T or x_start; the last step adds none. Source: Ho et al. 2020, alg. 2."""
+def ancestral(
+    diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None, guide: Guide | None = None
+) -> Walk:
+    """With p(x_{t-1} | x_t) from `noise`, x_T or x_start; the last step adds none. A guide g moves the mean by Sigma g.
+
+    Sources: Ho et al. 2020, algorithm 2; Dhariwal & Nichol 2021, algorithm 1.
+    """
     x, start = noise, diffusion.steps if start is None else start
     yield start, x
     for step in range(start, 0, -1):
         t = torch.full((len(x),), step, device=x.device)
-        x0, variance = denoise(x, t)
-        x = diffusion.posterior_mean(x0, x, t)
-        if step > 1:
-            x = x + variance.sqrt() * torch.randn_like(x)
+        x0, variance, _ = denoise(x, t)
+        mean = diffusion.posterior_mean(x0, x, t)
+        if guide is not None:
+            mean = mean + variance * guide(x, t)
+        x = mean + variance.sqrt() * torch.randn_like(x) if step > 1 else mean
         yield step - 1, x
+
+
+def kept_times(total: int, steps: int) -> list[int]:
+    """`steps` times from 1 to T, ascending, evenly spaced; if one, T. Source: Nichol & Dhariwal 2021, section 4."""
+    return [total if steps == 1 else 1 + round((total - 1) * k / (steps - 1)) for k in range(steps)]
+
+
+def respaced(
+    diffusion: Diffusion,
+    denoise: Denoiser,
+    noise: Tensor,
+    steps: int = 50,
+    start: int | None = None,
+    guide: Guide | None = None,
+) -> Walk:
+    """The ancestral steps of a shorter process, whose network, and guide, are told the times of the whole one.
+
+    A learned variance is between the extremes of the shorter process. Source: Nichol & Dhariwal 2021, section 4.
+    """
+    start = diffusion.steps if start is None else start
+    times = [0, *kept_times(start, min(steps, start))]
+    shorter, told = diffusion.respaced(times[1:]), torch.tensor(times, device=noise.device)
+
+    def denoise_shorter(x: Tensor, t: Tensor) -> Estimate:
+        x0, _, fraction = denoise(x, told[t])
+        return Estimate(x0, shorter.variance(x, t, fraction))
+
+    def guide_shorter(x: Tensor, t: Tensor) -> Tensor:
+        assert guide is not None
+        return guide(x, told[t])
+
+    for step, x in ancestral(shorter, denoise_shorter, noise, guide=guide and guide_shorter):
+        yield times[step], x
 
 
 def ddim_times(total: int, steps: int) -> list[int]:
@@ -67,18 +107,25 @@ class Sampler:
     """One way from noise to data: `walk(diffusion, denoise, noise, start=..., **options)` yields (t, x_t).
 
     `options` names the fields of `SamplerConfig` that it reads. One without `steps` visits all T noise levels. `calls`
-    gives the network calls of so many steps.
+    gives the network calls of so many steps. One that `moves_means` takes the `guide` of a classifier; for any other
+    it moves the estimates of x_0 (`guidance.steered`).
     """
 
     about: str
     walk: Callable[..., Walk]
     options: tuple[str, ...] = ()
     calls: Callable[[int], int] = int
+    moves_means: bool = False
 
 
 SAMPLERS = {
     "ddim": Sampler("`steps` steps with the noise `eta` (Song et al. 2021)", ddim, ("steps", "eta")),
-    "ancestral": Sampler("every noise level, by the learned reverse process (Ho et al. 2020)", ancestral),
+    "ancestral": Sampler(
+        "every noise level, by the learned reverse process (Ho et al. 2020)", ancestral, moves_means=True
+    ),
+    "respaced": Sampler(
+        "the same on `steps` of the noise levels (Nichol & Dhariwal 2021)", respaced, ("steps",), moves_means=True
+    ),
 }
 if TYPE_CHECKING:
     Name = str

@@ -55,6 +55,13 @@ class LDMConfig(DiffusionConfig):
             raise ValueError(f"factor: {self.factor} is too small for the {len(self.ae_widths)} levels of ae_widths")
         return self
 
+    @model_validator(mode="after")
+    def shares_leave_something(self) -> Self:
+        if self.classifier and self.ae_share + self.classifier_share >= 1:
+            told = f"classifier_share: {self.classifier_share:g} and ae_share {self.ae_share:g}"
+            raise ValueError(f"{told} leave nothing of the budget to the diffusion")
+        return self
+
 
 class Autoencoder(nn.Module):
     """Images (B, C, H, W) to a Gaussian over latents (B, c, h, w), and latents to a logistic over images.
@@ -115,7 +122,9 @@ class LatentDiffusion(SumOfTerms, Model):
         self.diffusion = config.process()
         self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
         self.register_buffer("scale", torch.ones(()))
-        self.diffuser = Diffuser(self.predict, self.diffusion, config, replace(data, shape=self.latent_shape))
+        latents = replace(data, shape=self.latent_shape)
+        self.classifier = config.noisy_classifier(latents)
+        self.diffuser = Diffuser(self.predict, self.diffusion, config, latents, classifier=self.classifier)
 
     @property
     def nfe(self) -> int:
@@ -129,17 +138,17 @@ class LatentDiffusion(SumOfTerms, Model):
         config = self.config
         first = config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share))
         return [
-            replace(first, part="first stage"),
-            config.phase("diffusion", self.net, config.learning_rate, (config.ae_share, 1.0), config.warmup),
+            config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share)),
+            *config.stages("diffusion", self.net, self.classifier, config.ae_share),
         ]
 
     def prepare(self, phase: str, batch: Batch) -> None:
-        """Scales the latents to unit variance. Source: Rombach et al. 2022, appendix G."""
-        if phase == "diffusion":
+        """Scales the latents to unit variance before anything sees them. Source: Rombach et al. 2022, appendix G."""
+        if phase != "autoencoder" and self.scale == 1:
             self.scale.copy_(1 / draw(*self.autoencoder.encode(batch.images)).std())
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
-        return self.autoencoder_loss(batch.images) if phase == "autoencoder" else self.diffusion_loss(batch)
+        return self.autoencoder_loss(batch.images) if phase == "autoencoder" else self.latent_loss(phase, batch)
 
     def autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:
         """Nats per image dimension: the loss, and its parts before weighting."""
@@ -149,10 +158,12 @@ class LatentDiffusion(SumOfTerms, Model):
         rate = standard_normal_kl(*posterior).sum() / images.numel()
         return {"loss": distortion + self.config.kl_weight * rate, "distortion": distortion, "rate": rate}
 
-    def diffusion_loss(self, batch: Batch) -> Tensor:
-        """The objective of `genbench_ddpm` on freshly drawn latents."""
+    def latent_loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
+        """The objective of `genbench_ddpm`, or of its classifier, on freshly drawn latents."""
         with torch.no_grad():
             latents = self.scale * draw(*self.autoencoder.encode(batch.images))
+        if phase == "classifier":
+            return self.diffuser.classifier_loss(latents, batch.labels)
         return self.diffuser.loss(latents, batch.labels)
 
     def predict(self, z_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
