@@ -22,23 +22,16 @@ def test_shipped_models(model):
     check_model(model)
 
 
-def broken(*tried):
-    """The promises that are broken in these cases."""
-    return [verdict for case in tried for verdict in check_case(case) if verdict.state == "FAIL"]
-
-
-def broken_in_gray(model, preset=None, **options):
-    """On colour images, which take longest, a model is tried as shipped and with the first change of its options."""
-    return broken(*(case for case in cases(model, preset, **options) if case.shape[0] == 1))
-
-
+LEARNED = {"objective": "hybrid", "variance": "learned"}
+CLASSIFIER = {"classifier": True, "classifier_share": 0.5, "classifier_scale": 2.0}
 OBJECTIVES = {
     "simple": {"objective": "simple"},
     "variational": {"objective": "variational"},
     "variational, learned variance": {"objective": "variational", "variance": "learned"},
-    "hybrid": {"objective": "hybrid", "variance": "learned", "sampler": "ancestral"},
+    "hybrid": {**LEARNED, "sampler": "ancestral"},
     "guided": {"label_dropout": 0.2, "guidance": 2.0},
     "cross-attention": {"context": 8, "head_channels": 4},
+    "classifier": {**LEARNED, **CLASSIFIER, "sampler": "respaced"},
 }
 
 
@@ -137,8 +130,9 @@ def test_shipped_models_with_yet_other_options(name, change):
     [
         ("ddpm", "small"),
         ("ddpm", "small-2015"),
+        ("ddpm", "small-guided"),
         ("ldm", "small"),
-        ("cascade", "small"),
+        ("ldm", "small-guided"),
         ("gan", "small"),
         ("gan", "paper"),
         ("ebm", "small"),

@@ -23,24 +23,47 @@ UNETS = {
     (LatentDiffusion, "paper-churches-released"): 294_966_916,  # table 12: 294 M
     (LatentDiffusion, "paper-imagenet"): 400_920_579 + 1001 * 512,  # 400 M
     (LatentDiffusion, "paper-imagenet-8"): 394_984_196 + 1000 * 512,  # 395 M
+    (LatentDiffusion, "paper-imagenet-8-guided"): 394_984_196 + 1000 * 512,  # 506 M with the classifier
+    (DDPM, "paper-adm-64"): 295_904_454,  # Dhariwal & Nichol 2021, table 11: 296 M
+    (DDPM, "paper-adm-128"): 421_529_606,  # 422 M
+    (DDPM, "paper-adm-256"): 553_838_086,  # 554 M
+    (DDPM, "paper-adm-lsun"): 552_814_086,  # 552 M
+    (DDPM, "paper-adm-g-128"): 421_529_606,
+    (DDPM, "paper-adm-g-256"): 553_838_086,  # 608 M with the classifier
+}
+CLASSIFIERS = {
+    (LatentDiffusion, "paper-imagenet-8-guided"): 111_604_200,
+    (DDPM, "paper-adm-g-128"): 42_568_040,
+    (DDPM, "paper-adm-g-256"): 54_096_360,
 }
 FIRST_STAGES = {4: 55_312_063, 8: 83_653_863}
-SHARED = ("paper-ffhq", "paper-bedrooms")
-"""Whose networks are those of `paper`."""
+PARTS = ("paper-imagenet-8", "paper-adm-128", "paper-adm-256")
+"""Presets whose networks others have too, beside a classifier."""
+LARGEST = ("paper-imagenet-8-guided", "paper-adm-128", "paper-adm-256", "paper-adm-lsun", "paper-adm-g-256")
+"""Presets of the same layers as smaller ones."""
 
 
-def each_of(presets):
-    return pytest.mark.parametrize(("model", "preset"), presets, ids=lambda value: getattr(value, "name", value))
+def presets_without(*names):
+    chosen = [key for key in UNETS if key[1] not in names]
+    return pytest.mark.parametrize(("model", "preset"), chosen, ids=lambda value: getattr(value, "name", value))
 
 
-each_preset = each_of(UNETS)
+each_preset, each_structure, each_small_enough = presets_without(), presets_without(*PARTS), presets_without(*LARGEST)
 each_shape = pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28)], ids=["colour", "gray"])
 
 
 def built(model, preset, shape, **change):
-    """The model of a preset, conditional where the preset asks for it."""
+    """The model of a preset, conditional where the paper's was."""
     config = model.Config(**model.presets[preset] | change)
-    return model(DataSpec("toy", shape, CLASSES if config.context else 0), config)
+    conditional = config.context or (preset.startswith("paper-adm") and preset != "paper-adm-lsun")
+    return model(DataSpec("toy", shape, CLASSES if conditional else 0), config)
+
+
+def published(model, preset):
+    """The shape of the images of the paper."""
+    small = {"paper-adm-64": 64, "paper-adm-128": 128, "paper-adm-g-128": 128, "paper": 32 if model is DDPM else 256}
+    side = small.get(preset, 256)
+    return 3, side, side
 
 
 def count(module: nn.Module) -> int:
@@ -57,8 +80,9 @@ def test_every_preset_is_valid_and_every_published_one_is_counted(model):
 @each_preset
 def test_published_networks_have_their_parameters(model, preset):
     with torch.device("meta"):
-        whole = built(model, preset, (3, 256, 256))
+        whole = built(model, preset, published(model, preset))
     assert count(whole.net) == UNETS[model, preset]
+    assert (0 if whole.classifier is None else count(whole.classifier)) == CLASSIFIERS.get((model, preset), 0)
     if model is LatentDiffusion:
         factor = whole.config.factor
         assert count(whole.autoencoder) == FIRST_STAGES[factor] + whole.autoencoder.log_scale.numel()
@@ -81,16 +105,23 @@ def resolutions(net, side):
 @each_preset
 def test_attention_is_where_the_papers_have_it(model, preset):
     """Resolutions and heads there; the middle of a U-Net has attention too, at its coarsest resolution."""
-    churches = {(32, 8), (16, 8), (8, 8), (4, 8), (2, 8)}
+    churches, adm = {(32, 8), (16, 8), (8, 8), (4, 8), (2, 8)}, {(32, 8), (16, 16), (8, 16)}
     wanted = {
         "paper-lsun": {(16, 1), (8, 1)},
         "paper-churches": churches,
         "paper-churches-released": churches,
         "paper-imagenet": {(32, 1), (16, 1), (8, 1)},
         "paper-imagenet-8": {(32, 8), (16, 16), (8, 32)},
+        "paper-imagenet-8-guided": {(32, 8), (16, 16), (8, 32)},
+        "paper-adm-64": {(32, 6), (16, 9), (8, 12)},
+        "paper-adm-128": {(32, 4), (16, 4), (8, 4)},
+        "paper-adm-g-128": {(32, 4), (16, 4), (8, 4)},
+        "paper-adm-256": adm,
+        "paper-adm-lsun": adm,
+        "paper-adm-g-256": adm,
     }.get(preset, {(32, 14), (16, 21), (8, 28)} if model is LatentDiffusion else {(16, 1), (4, 1)})
     with torch.device("meta"):
-        whole = built(model, preset, (3, 32, 32) if (model, preset) == (DDPM, "paper") else (3, 256, 256))
+        whole = built(model, preset, published(model, preset))
     side = whole.data.shape[1] if model is DDPM else whole.latent_shape[1]
     assert resolutions(whole.net, side) == wanted
 
@@ -115,13 +146,14 @@ def test_hyper_parameters_of_the_papers():
         "paper-churches-released": (96, 5e-5, 400),
         "paper-imagenet": (1200, 1e-4, 250),
         "paper-imagenet-8": (64, 6.4e-5, 200),
+        "paper-imagenet-8-guided": (64, 6.4e-5, 200),
     }
     for name in rows:
         process = found[name].process()
         assert process.beta[1] == pytest.approx(0.0015)
         assert process.beta[-1] == pytest.approx(0.0155 if "churches" in name else 0.0195)
         assert process.beta[1:].sqrt().diff().std() < 1e-12  # the root grows linearly
-        assert found[name].steps == found[name].network_calls
+        assert found[name].network_calls == found[name].steps * (3 if found[name].classifier else 1)
         assert (found[name].annealing, found[name].warmup) == ("constant", 10_000 if "churches" in name else 1)
     guided = LatentDiffusion.Config(**LatentDiffusion.presets["paper-imagenet"] | {"guidance": 1.5})
     assert guided.network_calls == 500
@@ -138,19 +170,21 @@ def update(model: nn.Module, shape):
         (loss["loss"] if isinstance(loss, dict) else loss).backward()
         for name, parameter in phase.module.named_parameters():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
-    with torch.inference_mode():
+    with torch.no_grad():  # not in inference mode, in which a classifier has no gradient
         assert model.eval().sample(1, batch.labels).shape == (1, *shape)
 
 
 def narrow(preset):
-    """A sixteenth, or eighth, of the channels, and few steps."""
-    by = 8 if preset.get("head_channels") or preset.get("heads") else 16
-    smaller = {key: tuple(width // by for width in preset[key]) for key in ("widths", "ae_widths") if key in preset}
-    smaller |= {key: preset[key] // by for key in ("head_channels", "context") if key in preset}
+    """A sixteenth of the channels, or an eighth, and few steps."""
+    by = 8 if preset.get("head_channels") == 32 or preset.get("heads") == 8 else 16
+    widths = ("widths", "ae_widths", "classifier_widths")
+    sizes = ("head_channels", "context", "classifier_head_channels")
+    smaller = {key: tuple(width // by for width in preset[key]) for key in widths if key in preset}
+    smaller |= {key: preset[key] // by for key in sizes if key in preset}
     return smaller | {"timesteps": 3, "steps": 2}
 
 
-@each_preset
+@each_structure
 @each_shape
 def test_the_same_structure_with_fewer_channels_trains_and_samples(model, preset, shape):
     torch.manual_seed(0)
@@ -158,7 +192,7 @@ def test_the_same_structure_with_fewer_channels_trains_and_samples(model, preset
 
 
 @pytest.mark.slow
-@each_of([(model, preset) for model, preset in UNETS if preset not in SHARED])
+@each_small_enough
 def test_the_published_networks_train_and_sample(model, preset):
     torch.manual_seed(0)
     shape = (3, 32, 32) if (model, preset) == (DDPM, "paper") else (1, 8, 8)

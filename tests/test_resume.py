@@ -16,22 +16,24 @@ from genbench.training.loop import build_model
 from genbench.training.train import train
 
 FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
+GUIDED = {"ddpm with a classifier": "ddpm", "ldm with a classifier": "ldm"}  # killed in its phase
 MEMORIES = ("ebm", "jem")  # which take whole batches
-NAMES = (
-    "gaussian", "vae", "gan", "ldm", "ddpm", "cascade", "score", "ebm", "jem", "pixelcnn", "pixeliqn", "sparse_transformer",
-)  # fmt: skip
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+NAMES = ("gaussian", "vae", "gan", "ldm", "ddpm", "score", "ebm", "jem", "pixelcnn", "pixeliqn", "sparse_transformer")
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in (*NAMES, *GUIDED)]
 
 
 def weights(folder, name, digits, kills=(), device="cpu"):
     """Digests of all that a training of ten steps leaves, and what it counted."""
-    kind, _ = load_plugins().model(name)
+    kind, _ = load_plugins().model(GUIDED.get(name, name))
     preset = "tiny" if "tiny" in kind.presets else None
     parts = {"batch_size": 16, "micro_batch": 0 if name in MEMORIES else 8}
-    config = configure(kind, ModelChoice(name=name, preset=preset, config=parts))
+    if name in GUIDED:
+        parts |= {"classifier": True, "classifier_share": 0.5}
+    config = configure(kind, ModelChoice(name=kind.name, preset=preset, config=parts))
     plain, role = config.model_dump(mode="json"), config.of_role("train")
     runtime = Runtime(out=folder, cache=folder / "cache", device=device)
-    given = {"config": plain, "train_config": role, "conditional": name == "jem", "runtime": runtime}
+    conditional = name == "jem" or name in GUIDED
+    given = {"config": plain, "train_config": role, "conditional": conditional, "runtime": runtime}
     job = toy_job(folder, kind, budget="10steps", curve=4, **given)
     job.folder.mkdir(parents=True)
     for kill in (*kills, None):

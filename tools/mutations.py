@@ -55,6 +55,13 @@ MUTATIONS = (
         ("tests/test_fidelity.py", "tests/test_measurements.py"),
     ),
     Mutation(
+        "guidance away from the class",
+        'lambda x: -F.cross_entropy(classify(x, t), labels, reduction="none")',
+        'lambda x: F.cross_entropy(classify(x, t), labels, reduction="none")',
+        "samples would be led away from the labels that they are filed under",
+        ("tests/test_classifier_guidance.py",),
+    ),
+    Mutation(
         "the two variances of the reverse process swapped",
         'sigma2 = beta if variance == "beta" else',
         'sigma2 = beta if variance == "posterior" else',
