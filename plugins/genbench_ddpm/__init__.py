@@ -18,9 +18,10 @@ from genbench.capabilities import SumOfTerms
 from genbench.hookspecs import Calibration
 from genbench_ddpm.calibration import gaussian_bounds
 from genbench_ddpm.diffuser import Diffuser
+from genbench_ddpm.guided import GuidedConfig
 from genbench_ddpm.original import Original, OriginalConfig
 from genbench_ddpm.presets import PRESETS
-from genbench_ddpm.settings import NETWORK, DiffusionConfig
+from genbench_ddpm.settings import NETWORK
 
 
 @hookimpl
@@ -33,7 +34,7 @@ def register_calibrations(register: Callable[[str, Calibration], None]) -> None:
     register("diffusion", gaussian_bounds)
 
 
-class DDPMConfig(DiffusionConfig, OriginalConfig):
+class DDPMConfig(GuidedConfig, OriginalConfig):
     """The settings of `ddpm`; the defaults are the preset `small`."""
 
     network: Literal["unet", "original"] = field(
@@ -76,7 +77,10 @@ class DDPM(SumOfTerms, Model):
             with torch.no_grad():
                 unet.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
         self.classifier = config.noisy_classifier(data)
-        self.diffuser = Diffuser(self.predict, self.diffusion, config, data, True, self.classifier)
+        self.diffuser = Diffuser(
+            self.predict, self.diffusion, config, data, discrete=True,
+            classifier=self.classifier, scale=config.classifier_scale,
+        )  # fmt: skip
 
     @property
     def nfe(self) -> int:

@@ -4,81 +4,16 @@ Source: Dhariwal & Nichol 2021, section 4 and appendix I.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import Config, field
 from genbench.devices import for_attention
 from genbench.nets import Descent, Size, UNetSpec, group_norm, latent_size, zeroed
 
 Pool = Literal["mean", "attention"]
-ONLY = {"classifier": [True]}
-
-
-class ClassifierConfig(Config):
-    """The settings of the classifier, of its training, and of guidance by its gradient."""
-
-    classifier: bool = field(
-        False, "train", "train a classifier of noised images first, by whose gradient samples can be guided"
-    )
-    classifier_share: float = field(
-        0.15, "train", "share of the budget that the classifier takes", gt=0, lt=1, only_with=ONLY
-    )
-    classifier_widths: tuple[PositiveInt, ...] = field(
-        (32, 64), "train", "the classifier's channels of each resolution, finest first", min_length=1, only_with=ONLY
-    )
-    classifier_blocks: int = field(
-        1, "train", "the classifier's residual blocks of each resolution", ge=1, only_with=ONLY
-    )
-    classifier_attention: tuple[int, ...] = field(
-        (), "train", "the classifier's resolutions with self-attention; 0 is the finest", only_with=ONLY
-    )
-    classifier_head_channels: int = field(
-        0, "train", "channels of each of the classifier's attention heads; 0: one head", ge=0, only_with=ONLY
-    )
-    classifier_pool: Pool = field(
-        "mean", "train", "the logits are of the mean of the coarsest map, or of what attention reads in it",
-        only_with=ONLY,
-    )  # fmt: skip
-    classifier_learning_rate: float = field(
-        2e-3, "train", "the classifier's learning rate of AdamW; like Muon's, it falls linearly to 0", gt=0,
-        only_with=ONLY,
-    )  # fmt: skip
-    classifier_weight_decay: float = field(
-        0.05, "train", "the classifier's weight decay, decoupled from the gradient", ge=0, only_with=ONLY
-    )
-    classifier_scale: float = field(
-        0.0, "sample", "s of guidance by the classifier's gradient, s grad log p(label | x_t); 0 for none", ge=0,
-        le=1000, only_with=ONLY,
-    )  # fmt: skip
-
-    @model_validator(mode="after")
-    def classifier_is_consistent(self) -> Self:
-        if self.classifier_scale and not self.classifier:
-            told = f"classifier_scale: {self.classifier_scale:g} needs a model trained with a classifier"
-            raise ValueError(f"{told}; set classifier to true")
-        if (first := self.classifier_widths[0]) % 2:
-            raise ValueError(f"classifier_widths: {first} is odd; sines and cosines take an even first width")
-        heads = {"head_channels": self.classifier_head_channels}
-        check_attention(self.classifier_widths, self.classifier_attention, heads, "classifier_")
-        return self
-
-
-def check_attention(
-    widths: Sequence[int], attention: Sequence[int], heads: Mapping[str, int], prefix: str = ""
-) -> None:
-    """Raise ValueError, naming the option, if a resolution is not there or if heads do not divide all of the widths."""
-    if any(level not in range(len(widths)) for level in attention):
-        levels = list(attention)
-        raise ValueError(f"{prefix}attention: {levels} names a resolution that is not in 0..{len(widths) - 1}")
-    for name, size in heads.items():
-        if size and any(width % size for width in widths):
-            raise ValueError(f"{prefix}{name}: {size} does not divide every one of the widths {list(widths)}")
 
 
 class AttentionPool(nn.Module):

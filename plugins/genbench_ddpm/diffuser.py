@@ -22,8 +22,8 @@ class Diffuser:
     """Objective, sampler and bound of a network that predicts on a diffusion process; it holds no parameters.
 
     `data` describes what is diffused, x: images or latents. If it is `discrete`, x holds the bin centres of images:
-    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. The model's
-    `classifier`, if it has one, learns the class of x_t and guides samples.
+    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. A `classifier` learns
+    the class of x_t, and guides samples by `scale` times its gradient.
     """
 
     def __init__(
@@ -34,14 +34,16 @@ class Diffuser:
         data: DataSpec,
         discrete: bool = False,
         classifier: UNetClassifier | None = None,
+        scale: float = 0.0,
     ) -> None:
         self.predict, self.diffusion, self.config = predict, diffusion, config
-        self.data, self.discrete, self.classifier = data, discrete, classifier
+        self.data, self.discrete = data, discrete
+        self.classifier, self.scale = classifier, scale
 
     @property
     def bound_note(self) -> str:
         """What `bound` computes, in a few words."""
-        guided = self.config.guidance != 1 or self.config.classifier_scale
+        guided = self.config.guidance != 1 or self.scale
         return f"variational bound over all {self.diffusion.steps} steps{', without guidance' if guided else ''}"
 
     def network(self, labels: Tensor | None) -> Network:
@@ -94,9 +96,9 @@ class Diffuser:
 
     def guide(self, labels: Tensor | None) -> Guide | None:
         """Where the classifier leads samples of these labels (B,), if it does."""
-        if not self.config.classifier_scale or labels is None:
+        if not self.scale or labels is None:
             return None
-        return class_guide(self.class_logits, labels, self.config.classifier_scale)
+        return class_guide(self.class_logits, labels, self.scale)
 
     def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
         """The chosen sampler's way from noise, x_T or x_start, to samples of these labels (B,)."""

@@ -1,16 +1,13 @@
 """The settings that diffusion in pixels and in latents share, and what follows from them alone."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
-from torch import nn
 
-from genbench import DataSpec, Phase, field
-from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
+from genbench import DataSpec, field
 from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
-from genbench_ddpm.classifier import ClassifierConfig, UNetClassifier, check_attention
 from genbench_ddpm.diffusion import (
     LEARNED,
     Diffusion,
@@ -33,8 +30,20 @@ LINEAR = ["linear", "scaled_linear"]
 """The schedules that begin and end at given noise."""
 
 
-class DiffusionConfig(OptimizerConfig, SamplerConfig, ClassifierConfig):
-    """The settings of process, network, objective and bound, beside those of optimizer, sampler and classifier."""
+def check_attention(
+    widths: Sequence[int], attention: Sequence[int], heads: Mapping[str, int], prefix: str = ""
+) -> None:
+    """Raise ValueError, naming the option, if a resolution is not there or if heads do not divide all of the widths."""
+    if any(level not in range(len(widths)) for level in attention):
+        levels = list(attention)
+        raise ValueError(f"{prefix}attention: {levels} names a resolution that is not in 0..{len(widths) - 1}")
+    for name, size in heads.items():
+        if size and any(width % size for width in widths):
+            raise ValueError(f"{prefix}{name}: {size} does not divide every one of the widths {list(widths)}")
+
+
+class DiffusionConfig(OptimizerConfig, SamplerConfig):
+    """The settings of the process, the network, the objective and the bound, beside those of optimizer and sampler."""
 
     batch_size: int = field(64, "train", "images per update", ge=1)
 
@@ -110,28 +119,20 @@ class DiffusionConfig(OptimizerConfig, SamplerConfig, ClassifierConfig):
             raise ValueError(f"guidance: {self.guidance:g} needs a model trained with label_dropout above 0")
         if self.sampler == "respaced" and self.variance == "free":
             raise ValueError("sampler: respaced has no variance of its own steps if variance is free; take ancestral")
-        if self.classifier_scale and self.schedule == "erase" and not self.chosen.moves_means:
-            told = f"classifier_scale: {self.classifier_scale:g} asks {self.sampler} for x_0 at t = T"
-            raise ValueError(f"{told}, where the schedule erase leaves no signal; take ancestral or respaced")
         return self
 
     @model_validator(mode="after")
     def network_is_consistent(self) -> Self:
-        heads = {"heads": self.heads, "head_channels": self.head_channels}
-        check_attention(self.widths, self.attention, heads)
+        check_attention(self.widths, self.attention, {"heads": self.heads, "head_channels": self.head_channels})
         return self
 
     def check(self, data: DataSpec) -> None:
         if data.num_classes:
             return
-        unmet = {
-            f"guidance: {self.guidance:g}": self.guidance != 1,
-            "classifier: true": self.classifier,
-            f"context: {self.context}": self.context,
-        }
-        for option, asked in unmet.items():
-            if asked:
-                raise ValueError(f"{option} needs labels, and this job is not conditional")
+        if self.guidance != 1:
+            raise ValueError(f"guidance: {self.guidance:g} needs labels, and this job is not conditional")
+        if self.context:
+            raise ValueError(f"context: {self.context} needs labels, and this job is not conditional")
 
     def process(self) -> Diffusion:
         """The diffusion process that these settings describe."""
@@ -159,40 +160,6 @@ class DiffusionConfig(OptimizerConfig, SamplerConfig, ClassifierConfig):
         )
         return UNet(spec)
 
-    def noisy_classifier(self, data: DataSpec) -> UNetClassifier | None:
-        """The classifier of what `data` describes, images or latents, if there is one.
-
-        What its own options do not say is as in the network.
-        """
-        if not self.classifier:
-            return None
-        spec = UNetSpec(
-            in_channels=data.shape[0],
-            out_channels=data.num_classes,
-            widths=self.classifier_widths,
-            blocks=self.classifier_blocks,
-            attention=self.classifier_attention,
-            head_channels=self.classifier_head_channels,
-            patch=self.patch,
-            scale_shift=self.scale_shift,
-            resample=self.resample,
-        )
-        return UNetClassifier(spec, data.shape[1:], self.classifier_pool)
-
-    def stages(self, name: str, net: nn.Module, classifier: UNetClassifier | None, begin: float = 0.0) -> list[Phase]:
-        """The phases from `begin` on: that of the classifier, if there is one, and `name`, that of the network.
-
-        The classifier has AdamW's rate and weight decay for itself, and its rates fall linearly to 0.
-        """
-        phases = []
-        if classifier is not None:
-            own = self.model_copy(update={"weight_decay": self.classifier_weight_decay})
-            rate, span = self.classifier_learning_rate, (begin, begin + self.classifier_share)
-            phase = own.phase("classifier", classifier, rate, span, others=classifier.positions)
-            phases.append(replace(phase, schedule=lambda progress: 1 - progress))
-            begin = span[1]
-        return [*phases, self.phase(name, net, self.learning_rate, (begin, 1.0), self.warmup)]
-
     @property
     def sampler_steps(self) -> int:
         """Steps of the chosen sampler: `steps`, or one per noise level."""
@@ -200,7 +167,6 @@ class DiffusionConfig(OptimizerConfig, SamplerConfig, ClassifierConfig):
 
     @property
     def network_calls(self) -> int:
-        """Network calls that one sample costs; the gradient of a classifier counts as two."""
+        """Network calls that one sample costs."""
         calls = self.chosen.calls(self.sampler_steps)
-        own = 1 if self.guidance == 1 else 2
-        return calls * (own + EVALUATIONS_OF_A_GRADIENT * (self.classifier_scale > 0))
+        return calls if self.guidance == 1 else 2 * calls

@@ -19,7 +19,7 @@ from genbench.capabilities import SumOfTerms
 from genbench.distributions import discretized_logistic_log_prob, standard_normal_kl
 from genbench.nets import AutoencoderSpec, Decoder, Encoder, latent_size
 from genbench_ddpm.diffuser import Diffuser
-from genbench_ddpm.settings import DiffusionConfig
+from genbench_ddpm.guided import GuidedConfig
 from genbench_ldm.presets import PRESETS
 
 
@@ -28,7 +28,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(LatentDiffusion)
 
 
-class LDMConfig(DiffusionConfig):
+class LDMConfig(GuidedConfig):
     """The settings of `ldm`; the defaults are the preset `small`. Network options are those of the latent U-Net."""
 
     widths: tuple[PositiveInt, ...] = field(
@@ -124,7 +124,9 @@ class LatentDiffusion(SumOfTerms, Model):
         self.register_buffer("scale", torch.ones(()))
         latents = replace(data, shape=self.latent_shape)
         self.classifier = config.noisy_classifier(latents)
-        self.diffuser = Diffuser(self.predict, self.diffusion, config, latents, classifier=self.classifier)
+        self.diffuser = Diffuser(
+            self.predict, self.diffusion, config, latents, classifier=self.classifier, scale=config.classifier_scale
+        )
 
     @property
     def nfe(self) -> int:
