@@ -1,6 +1,7 @@
 """Guidance by the gradient of a classifier (Dhariwal & Nichol 2021): known answers on mixtures, and in both models."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -129,7 +130,7 @@ def test_every_ancestral_mean_is_shifted_by_sigma_times_the_gradient(variance, s
     options = {"guide": mixture.guide(label, 40, scale)} | ({} if steps is None else {"steps": steps})
     walk = [*(ancestral if steps is None else respaced)(process, process.denoiser(network), x, **options)]
     fraction = torch.full((40, 1), 0.3, dtype=torch.float64) if process.learned else None
-    for (now, x), (then, found) in zip(walk, walk[1:]):
+    for (now, x), (then, found) in pairwise(walk):
         place, t = torch.full((40,), times.index(now)), torch.full((40,), now)
         assert times.index(then) == times.index(now) - 1
         mean = shorter.posterior_mean(mixture.unconditional(x, t), x, place)

@@ -1,5 +1,7 @@
 """The ancestral sampler on a re-spaced process (Nichol & Dhariwal 2021, section 4) against closed forms."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -19,7 +21,7 @@ def test_kept_times_go_from_end_to_end(total, steps):
     times = kept_times(total, steps)
     assert times[0] == 1 and times[-1] == total and len(times) == steps
     assert times == sorted(set(times))
-    gaps = {then - now for now, then in zip(times, times[1:])}
+    gaps = {then - now for now, then in pairwise(times)}
     assert max(gaps) - min(gaps) <= 1
 
 

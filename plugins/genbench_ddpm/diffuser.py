@@ -22,8 +22,8 @@ class Diffuser:
     """Objective, sampler and bound of a network that predicts on a diffusion process; it holds no parameters.
 
     `data` describes what is diffused, x: images or latents. If it is `discrete`, x holds the bin centres of images:
-    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. A `classifier` learns
-    the class of x_t, and guides samples by `scale` times its gradient.
+    estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. A `classifier` that
+    learns the class of x_t guides samples by `scale` times its gradient.
     """
 
     def __init__(
