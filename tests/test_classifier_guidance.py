@@ -6,16 +6,21 @@ from itertools import pairwise
 import pytest
 import torch
 from pydantic import ValidationError
+from test_estimate import planned, session_of, trained
 from toys import train_toy
 
 from genbench import Batch, DataSpec
 from genbench.conformance.case import Case
+from genbench.data.condition_plan import ConditionPlan
 from genbench.images import to_float
+from genbench.metering.flops import FlopCounter
 from genbench.metering.meter import Meter
 from genbench.nets import UNetSpec
 from genbench.planning.config import make_experiment
 from genbench.planning.unused import unused_words
 from genbench.running.defaults import load_plugins
+from genbench.running.sample import draw
+from genbench.training.compilation import networks
 from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.classifier import AttentionPool, UNetClassifier
@@ -185,7 +190,7 @@ def tiny(model, num_classes=3, **config):
 
 
 @torch.no_grad()
-def drawn(model, label=0):
+def drawn_by(model, label=0):
     torch.manual_seed(1)
     return model.sample(2, torch.full((2,), label))
 
@@ -200,10 +205,10 @@ def test_a_scale_of_nought_is_the_model_without_a_classifier_and_every_sampler_f
     options = {"sampler": sampler, "timesteps": 4}
     plain, guided = tiny(model, **options, classifier=False), tiny(model, **options)
     assert not plain.load_state_dict(guided.state_dict(), strict=False).missing_keys
-    wanted = drawn(plain)
-    assert torch.equal(drawn(guided), wanted)
+    wanted = drawn_by(plain)
+    assert torch.equal(drawn_by(guided), wanted)
     led = tiny(model, **options, classifier_scale=5.0)
-    assert not torch.equal(drawn(led), wanted)
+    assert not torch.equal(drawn_by(led), wanted)
     assert plain.nfe == guided.nfe
 
 
@@ -216,7 +221,7 @@ def test_nfe_counts_a_gradient_as_two(model, sampler, guidance):
     guided, calls, asked = tiny(model, sampler=sampler, timesteps=4, **both), [], []
     guided.net.register_forward_hook(lambda *_: calls.append(1))
     guided.classifier.register_forward_hook(lambda *_: asked.append(1))
-    drawn(guided)
+    drawn_by(guided)
     steps = 4 if sampler == "ancestral" else 3
     assert (len(calls), len(asked)) == ((1 if guidance == 1 else 2) * steps, steps)
     assert guided.nfe == len(calls) + 2 * len(asked) + (model is LatentDiffusion)
@@ -225,7 +230,7 @@ def test_nfe_counts_a_gradient_as_two(model, sampler, guidance):
 @each_model
 def test_the_classifier_moves_what_guidance_without_one_has_moved(model):
     kinds = ({}, {"guidance": 2.0}, {"classifier_scale": 2.0}, {"guidance": 2.0, "classifier_scale": 2.0})
-    found = [drawn(tiny(model, label_dropout=0.2, **kind)) for kind in kinds]
+    found = [drawn_by(tiny(model, label_dropout=0.2, **kind)) for kind in kinds]
     assert not any(torch.equal(found[i], found[j]) for i in range(4) for j in range(i))
 
 
@@ -427,3 +432,22 @@ def test_options_of_a_classifier_that_is_not_there_are_told():
         "ddpm: classifier_share has no effect with classifier = False",
         "ldm: classifier_pool has no effect with classifier = False",
     ]
+
+
+def test_a_plan_counts_what_training_and_guided_sampling_spend(tmp_path):
+    options = ["preset=tiny", "classifier=true", "classifier_share=0.5", "classifier_scale=1.0", "steps=3"]
+    session = session_of("ddpm", *options, budget="130images", conditional=True)
+    found, job = planned(session), session.jobs[0]
+    model, meter, _ = trained(session, tmp_path)
+    assert {name: phase.flops_per_update for name, phase in found.phases.items()} == {
+        name: ledger.flops / ledger.updates for name, ledger in meter.phases.items()
+    }
+    assert list(found.phases) == ["classifier", "train"] and found.train_flops == meter.flops
+    with FlopCounter() as counter:
+        draw(job, model.eval(), ConditionPlan.of(session.datasets[job.dataset], job.kind, 100), 0, 100)
+    assert found.sample_flops == pytest.approx(counter.flops, rel=1e-12) and found.sample_nfe == 9
+
+
+def test_both_networks_are_compiled():
+    built = tiny(DDPM)
+    assert [id(module) for module in networks(built)] == [id(built.net), id(built.classifier)]
