@@ -22,6 +22,9 @@ from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
 from genbench_ldm.presets import PRESETS
 
+OF_LATENTS = ("classifier", "diffusion")
+"""The phases that learn from latents, whose scale the first of them sets."""
+
 
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
@@ -145,12 +148,12 @@ class LatentDiffusion(SumOfTerms, Model):
         ]
 
     def prepare(self, phase: str, batch: Batch) -> None:
-        """Scales the latents to unit variance before anything sees them. Source: Rombach et al. 2022, appendix G."""
-        if phase != "autoencoder" and self.scale == 1:
+        """Scales the latents to unit variance. Source: Rombach et al. 2022, appendix G."""
+        if phase in OF_LATENTS and self.scale == 1:
             self.scale.copy_(1 / draw(*self.autoencoder.encode(batch.images)).std())
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
-        return self.autoencoder_loss(batch.images) if phase == "autoencoder" else self.latent_loss(phase, batch)
+        return self.latent_loss(phase, batch) if phase in OF_LATENTS else self.autoencoder_loss(batch.images)
 
     def autoencoder_loss(self, images: Tensor) -> dict[str, Tensor]:
         """Nats per image dimension: the loss, and its parts before weighting."""
