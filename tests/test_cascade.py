@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from toys import train_toy
 
 from genbench import Batch, DataSpec
+from genbench.conformance.case import Case
+from genbench.conformance.verdicts import check_case
 from genbench.data.mixture import make_mixture
 from genbench.images import to_float, to_uint8
 from genbench_ddpm.cascade import OWN, Cascade, rounded
@@ -268,6 +270,49 @@ def test_without_augmentation_small_images_are_whole(monkeypatch):
     assert more == plain.config.patch**2
 
 
+# The classifier.
+
+GUIDED = {"classifier": True, "classifier_share": 0.2, "base_share": 0.3}
+
+
+def test_a_classifier_of_small_images_is_trained_before_the_base(tmp_path, digits):
+    config = Cascade.Config(**Cascade.presets["tiny"] | GUIDED | {"batch_size": 8})
+    given = {"config": config.model_dump(mode="json"), "train_config": config.of_role("train"), "conditional": True}
+    trained, meter = train_toy(tmp_path, digits, Cascade, budget="10steps", **given)
+    updates = {name: ledger.updates for name, ledger in meter.phases.items()}
+    assert updates == {"classifier": 2, "base": 3, "upsampler": 5}
+    seen = seen_by(trained.classifier)
+    trained.loss("classifier", Batch(images(), torch.arange(6)))
+    assert seen[0].shape == (6, 1, 4, 4)
+
+
+def test_it_guides_the_base_alone():
+    """A gradient counts as two calls; the bound is that of the unguided cascade."""
+    labels, found = torch.tensor([0, 2]), {}
+    for scale in (0.0, 3.0):
+        model = tiny(num_classes=3, steps=3, base_steps=4, classifier_scale=scale, **GUIDED)
+        calls = {name: seen_by(getattr(model, name)) for name in ("classifier", "base", "upsampler")}
+        torch.manual_seed(1)
+        with torch.no_grad():
+            small = model.base_diffuser.sample(2, labels)
+            torch.manual_seed(2)
+            large = model.upsampling(rounded(images(2, (1, 4, 4)))).sample(2, labels)
+            found[scale] = small, large, model.log_prob(images(2), labels)
+        assert [len(seen) for seen in calls.values()][1:] == [4 + 16, 3 + 16]  # 16 of the bound
+        assert len(calls["classifier"]) == (4 if scale else 0) and model.nfe == 7 + 2 * len(calls["classifier"])
+        assert ("without guidance" in model.likelihood_note) == bool(scale)
+    (small, large, bound), (led, same, again) = found.values()
+    assert not torch.equal(small, led) and torch.equal(large, same) and torch.equal(bound, again)
+
+
+@pytest.mark.slow
+def test_a_guided_cascade_keeps_every_promise():
+    few = {"batch_size": 8, "timesteps": 8, "steps": 2, "base_steps": 2, "bound_exact": 1, "bound_strata": 2}
+    learned = {"objective": "hybrid", "variance": "learned", "sampler": "respaced", "classifier_scale": 2.0}
+    config = Cascade.Config(**Cascade.presets["tiny"] | few | learned | GUIDED)
+    assert [v for v in check_case(Case(Cascade, config, (1, 8, 8), "class")) if v.state == "FAIL"] == []
+
+
 # The bound.
 
 
@@ -359,6 +404,8 @@ def test_the_bases_settings_are_the_cascades_with_its_own_in_their_place():
         ({"base_widths": []}, "base_widths"),
         ({"factor": 3}, "factor"),
         ({"augmentation": -0.1}, "augmentation"),
+        ({"classifier": True, "base_share": 0.9}, "base_share: 0.9 and classifier_share 0.15 leave nothing"),
+        ({"classifier_scale": 1.0}, "classifier_scale: 1 needs a model trained with a classifier"),
         ({"small_noise": 0.1}, "small_noise: 0.1 is more than the upsampler learns from, augmentation = 0"),
         ({"small_noise": math.nan, "augmentation": 1.0}, "small_noise"),
     ],
@@ -386,16 +433,21 @@ def test_an_option_of_both_has_an_effect_if_it_has_one_on_either():
 
 # The published networks.
 
-COUNTS = {"paper-adm-u": (256, 295_904_454, 311_795_910), "paper-adm-u-512": (512, 421_529_606, 308_835_270)}
+COUNTS = {
+    "paper-adm-u": (256, 295_904_454, 311_795_910, 0),
+    "paper-adm-u-512": (512, 421_529_606, 308_835_270, 0),
+    "paper-adm-g-u-512": (512, 421_529_606, 308_835_270, 42_568_040),
+}
 each_preset = pytest.mark.parametrize("preset", COUNTS)
 
 
 @each_preset
 def test_published_networks_have_their_parameters(preset):
-    side, base, upsampler = COUNTS[preset]
+    side, *wanted = COUNTS[preset]
     with torch.device("meta"):
         whole = Cascade(DataSpec("toy", (3, side, side), 1000), Cascade.Config(**Cascade.presets[preset]))
-    assert (count(whole.base), count(whole.upsampler)) == (base, upsampler)
+    networks = whole.base, whole.upsampler, whole.classifier or nn.Module()
+    assert [count(network) for network in networks] == wanted
     assert whole.base_diffuser.data.shape == (3, side // 4, side // 4)
     assert {name for name in Cascade.presets if "paper" in name} == set(COUNTS)
 
@@ -403,8 +455,8 @@ def test_published_networks_have_their_parameters(preset):
 @each_preset
 def test_the_same_structure_with_fewer_channels_trains_and_samples(preset):
     given = Cascade.presets[preset]
-    narrow = {key: tuple(width // 16 for width in given[key]) for key in ("widths", "base_widths")}
-    narrow |= {key: given[key] // 16 for key in ("head_channels", "base_head_channels") if key in given}
+    narrow = {key: tuple(width // 16 for width in given[key]) for key in given if key.endswith("widths")}
+    narrow |= {key: given[key] // 16 for key in given if key.endswith("head_channels")}
     config = Cascade.Config(**given | narrow | {"timesteps": 3, "steps": 2, "base_steps": 2})
     torch.manual_seed(0)
     update(Cascade(DataSpec("toy", (3, 16, 16), 1000), config), (3, 16, 16))

@@ -2,11 +2,11 @@
 
     s = the area means of x, in levels,   P(s) by the base,   P(x | s) by the upsampler, which sees s enlarged
 
-Both are trained on one budget, one after the other, and a sample passes through both. Sources: Dhariwal & Nichol 2021,
-section 5.2 and appendix I (ADM-U); Ho et al. 2022, "Cascaded diffusion models for high fidelity image generation".
+Both are trained on one budget, one after the other, and a sample passes through both. A classifier may guide the base.
+Sources: Dhariwal & Nichol 2021, section 5.2 and appendix I (ADM-U); Ho et al. 2022, "Cascaded diffusion models for high
+fidelity image generation".
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
@@ -21,6 +21,8 @@ from genbench.capabilities import SumOfTerms
 from genbench.images import to_float, to_uint8
 from genbench.nets import latent_size, pad_to_multiple
 from genbench_ddpm.diffuser import Diffuser
+from genbench_ddpm.guided import GuidedConfig
+from genbench_ddpm.presets import ADM, ADM_64, ADM_128, ADM_G_128, SMALL_ADM
 from genbench_ddpm.samplers import reading
 from genbench_ddpm.settings import DiffusionConfig, Schedule
 
@@ -36,15 +38,15 @@ OWN = (
 """The options that are the upsampler's alone: the base has its own, whose names have `base_` before these."""
 
 
-class CascadeConfig(DiffusionConfig):
+class CascadeConfig(GuidedConfig):
     """The settings of `cascade`; the defaults are the preset `small`.
 
     An option is of both stages, unless there is one of the same name with `base_` before it: then it is the
-    upsampler's.
+    upsampler's. Those of the classifier are of the base, which alone it guides.
     """
 
     factor: Literal[2, 4, 8] = field(2, "train", "factor by which the sides of the small images are shorter")
-    base_share: float = field(0.5, "train", "share of the budget that the base takes", gt=0, lt=1)
+    base_share: float = field(0.5, "train", "share of the budget for the base, besides its classifier", gt=0, lt=1)
     augmentation: float = field(
         0.0,
         "train",
@@ -85,12 +87,29 @@ class CascadeConfig(DiffusionConfig):
         """These settings with the base's own in the place of the upsampler's."""
         return self.model_copy(update={name: getattr(self, f"base_{name}") for name in OWN})
 
+    @property
+    def upsampler(self) -> Self:
+        """These settings without the classifier."""
+        return self.model_copy(update={"classifier": False, "classifier_scale": 0.0})
+
+    @property
+    def base_end(self) -> float:
+        """The share of the budget after which the base, and its classifier, are trained."""
+        return self.base_share + (self.classifier_share if self.classifier else 0.0)
+
     @model_validator(mode="after")
     def base_is_consistent(self) -> Self:
         try:
-            DiffusionConfig(**self.base.model_dump(include=set(DiffusionConfig.model_fields)))
+            GuidedConfig(**self.base.model_dump(include=set(GuidedConfig.model_fields)))
         except ValidationError as fault:
             raise ValueError(f"the base's {fault.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        return self
+
+    @model_validator(mode="after")
+    def shares_leave_something(self) -> Self:
+        if self.base_end >= 1:
+            told = f"base_share: {self.base_share:g} and classifier_share {self.classifier_share:g}"
+            raise ValueError(f"{told} leave nothing of the budget to the upsampler")
         return self
 
     @model_validator(mode="after")
@@ -111,60 +130,44 @@ class CascadeConfig(DiffusionConfig):
             raise ValueError(f"factor: {self.factor} is more than the {min(data.shape[1:])} pixels of a side")
 
 
-ADM_U: Mapping[str, Any] = {
-    "batch_size": 256,
-    "flip": True,
-    "optimizer": "adamw",
-    "learning_rate": 1e-4,
-    "annealing": "constant",
-    "warmup": 1,  # none
-    "betas": (0.9, 0.999),
-    "ema_decay": 0.9999,
-    "schedule": "linear",
-    "prediction": "eps",
-    "objective": "hybrid",
-    "variance": "learned",
-    "times": "uniform",
-    "vlb_weight": 1e-3 / math.log(2),  # theirs counts the term in bits
+def of_base(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings of `ddpm` as those of a base, as far as a base has its own."""
+    return {f"base_{name}": settings[name] for name in OWN if name in settings}
+
+
+UPSAMPLER: Mapping[str, Any] = {
+    **{name: value for name, value in ADM.items() if name != "fourier"},
     "widths": (192, 192, 384, 384, 768, 768),
-    "blocks": 2,
+    "factor": 4,
+}
+ADM_U: Mapping[str, Any] = {
+    **UPSAMPLER,
+    **of_base(ADM_64),
     "attention": (3, 4, 5),
     "heads": 4,
-    "patch": 1,
-    "resample": True,
-    "sampler": "ancestral",
-    "factor": 4,
-    "base_share": 0.9,
-    "base_learning_rate": 3e-4,
-    "base_widths": (192, 384, 576, 768),
-    "base_blocks": 3,
-    "base_attention": (1, 2, 3),
-    "base_head_channels": 64,
-    "base_patch": 1,
-    "base_dropout": 0.1,
+    "base_share": 540 * 2048 / (540 * 2048 + 500 * 256),  # images, in thousands
 }
 """64 -> 256: 295,904,454 parameters of the base and 311,795,910 of the upsampler, for 1,000 classes.
 
-The base was trained on batches of 2,048; here both have the upsampler's batch. The share is that of the images that the
-published ones saw.
+The base was trained on batches of 2,048; here both have the upsampler's, of 256.
 """
 
 ADM_U_512: Mapping[str, Any] = {
-    **ADM_U,
+    **UPSAMPLER,
+    **of_base(ADM_128),
     "attention": (4, 5),
-    "heads": 1,
     "head_channels": 64,
-    "base_share": 0.8,
-    "base_learning_rate": 1e-4,
-    "base_schedule": "linear",
-    "base_widths": (256, 256, 512, 768, 1024),
-    "base_blocks": 2,
-    "base_attention": (2, 3, 4),
-    "base_heads": 4,
-    "base_head_channels": 0,
-    "base_dropout": 0.0,
+    "base_share": 4360 / (4360 + 1050),  # thousands of updates
 }
-"""128 -> 512: 421,529,606 parameters of the base and 308,835,270 of the upsampler."""
+"""128 -> 512: 421,529,606 and 308,835,270."""
+
+ADM_G_U_512: Mapping[str, Any] = {
+    **ADM_U_512,
+    **{name: value for name, value in ADM_G_128.items() if name.startswith("classifier")},
+    "classifier_share": 300 / (300 + 4360 + 1050),
+    "base_share": 4360 / (300 + 4360 + 1050),
+}
+"""The same with the base's classifier, 42,568,040: the row "ADM-G, ADM-U" of latent diffusion's cost table."""
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
@@ -181,8 +184,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "base_learning_rate": 1e-2,
     },
     "small": {},
+    "small-guided": {**SMALL_ADM, "classifier": True, "classifier_scale": 1.0},
     "paper-adm-u": ADM_U,
     "paper-adm-u-512": ADM_U_512,
+    "paper-adm-g-u-512": ADM_G_U_512,
 }
 
 
@@ -206,29 +211,35 @@ class Cascade(SumOfTerms, Model):
         super().__init__(data, config)
         (channels, *size), base = data.shape, config.base
         small = replace(data, shape=(channels, *latent_size((size[0], size[1]), config.factor)))
-        told = int(config.augmentation > 0)
+        told = int(config.augmentation > 0)  # the channel that says how much noise there is
         self.base_process, self.process = base.process(), config.process()
         self.base = base.unet(channels, channels, data.num_classes)
         self.upsampler = config.unet(2 * channels + told, channels, data.num_classes)
-        self.base_diffuser = Diffuser(self.predict_small, self.base_process, base, small, discrete=True)
+        self.classifier = base.noisy_classifier(small)
+        self.base_diffuser = Diffuser(
+            self.predict_small, self.base_process, base, small, discrete=True,
+            classifier=self.classifier, scale=config.classifier_scale,
+        )  # fmt: skip
 
     @property
     def nfe(self) -> int:
-        return self.config.base.network_calls + self.config.network_calls
+        return self.config.base.network_calls + self.config.upsampler.network_calls
 
     @property
     def likelihood_note(self) -> str:
         return f"of small images and of images given these, each a {self.base_diffuser.bound_note}"
 
     def phases(self) -> list[Phase]:
-        config, share = self.config, self.config.base_share
+        config, end = self.config, self.config.base_end
         return [
-            config.phase("base", self.base, config.base_learning_rate, (0.0, share), config.warmup),
-            config.phase("upsampler", self.upsampler, config.learning_rate, (share, 1.0), config.warmup),
+            *config.base.stages("base", self.base, self.classifier, end=end),
+            config.phase("upsampler", self.upsampler, config.learning_rate, (end, 1.0), config.warmup),
         ]
 
-    def loss(self, phase: str, batch: Batch) -> Tensor:
+    def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
         small = self.small(batch.images)
+        if phase == "classifier":
+            return self.base_diffuser.classifier_loss(small, batch.labels)
         if phase == "base":
             return self.base_diffuser.loss(small, batch.labels)
         noise = self.config.augmentation * self.process.even_shares(small)
@@ -269,7 +280,7 @@ class Cascade(SumOfTerms, Model):
             out: Tensor = self.upsampler(torch.cat([x_t, above], dim=1), self.process.per_mille(t), labels)
             return out
 
-        return Diffuser(predict, self.process, self.config, self.data, discrete=True)
+        return Diffuser(predict, self.process, self.config.upsampler, self.data, discrete=True)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         small = rounded(self.base_diffuser.sample(n, labels))

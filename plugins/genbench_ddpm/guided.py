@@ -95,8 +95,10 @@ class GuidedConfig(DiffusionConfig):
         )
         return UNetClassifier(spec, data.shape[1:], self.classifier_pool)
 
-    def stages(self, name: str, net: nn.Module, classifier: UNetClassifier | None, begin: float = 0.0) -> list[Phase]:
-        """The phases from `begin` on: that of the classifier, if there is one, and `name`, that of the network."""
+    def stages(
+        self, name: str, net: nn.Module, classifier: UNetClassifier | None, begin: float = 0.0, end: float = 1.0
+    ) -> list[Phase]:
+        """The phases from `begin` to `end`: the classifier's, if there is one, and `name`, the network's."""
         phases = []
         if classifier is not None:
             own = self.model_copy(update={"weight_decay": self.classifier_weight_decay})
@@ -104,7 +106,7 @@ class GuidedConfig(DiffusionConfig):
             phase = own.phase("classifier", classifier, rate, span, others=classifier.positions)
             phases.append(replace(phase, schedule=lambda progress: 1 - progress))
             begin = span[1]
-        return [*phases, self.phase(name, net, self.learning_rate, (begin, 1.0), self.warmup)]
+        return [*phases, self.phase(name, net, self.learning_rate, (begin, end), self.warmup)]
 
     @property
     def network_calls(self) -> int:
