@@ -1,9 +1,11 @@
 """Optional abilities of a model, recognised by its methods alone: nothing is declared.
 
+If an option leaves a method no meaning, `__init__` takes it away from that model: see `without`.
+
 `given` has one condition per image and is passed by position, as to `Model.sample`.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -58,7 +60,7 @@ class EvidenceBound(Protocol):
 
 @runtime_checkable
 class Reconstruction(Protocol):
-    """A model that encodes and decodes images, such as a first stage; it gets `rfid` and `psnr`."""
+    """A model that encodes and decodes images, such as a first stage; it gets `rfid`, `psnr` and `ssim`."""
 
     def reconstruct(self, images: Tensor, given: Given = None) -> Tensor:
         """What is left of the images (B, C, H, W) after encoding and decoding: floats of their shape in [-1, 1].
@@ -143,3 +145,16 @@ def defines(model: type[Model], method: str) -> bool:
     """Whether a model class has a `loss` or a `sample`, which the base class only names."""
     found = getattr(model, method)
     return found is not getattr(Model, method) and callable(found)
+
+
+def without(model: Model, *methods: str) -> None:
+    """Take methods of its class away from one model, which then lacks the abilities that need them.
+
+    For options that leave them no meaning, such as a likelihood of latent diffusion on a first stage that has none::
+
+        if config.first_stage == "vq":
+            without(self, "log_prob", "bound_terms", "bound_over_time")
+    """
+    kind = type(model)
+    about = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
+    model.__class__ = cast(type[Model], type(kind.__name__, (kind,), {**about, **dict.fromkeys(methods)}))

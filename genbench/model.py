@@ -88,6 +88,9 @@ class Phase:
     state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
     norm. Only `module` gets gradients while the phase's loss is computed.
 
+    An `auxiliary` phase trains what only training needs, such as the critic of a first stage: points of a learning curve
+    are scored before it has begun.
+
     A phase with `every = n` takes part in steps 0, n, 2n, ... of the loop. Phases may share one optimizer object: they
     move the same parameters with different losses, each at its own cost in FLOPs, and the parameters are averaged once
     per step. Together the two make lazy regularisation (Karras et al. 2020, "Analyzing and improving the image quality
@@ -117,7 +120,7 @@ class Phase:
     clip: float | None = None
     warmup: int = 0
     every: int = 1
-    part: Part = "generator"
+    auxiliary: bool = False
 
     @property
     def parameters(self) -> list[nn.Parameter]:

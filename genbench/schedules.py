@@ -30,3 +30,8 @@ def annealed(how: Literal["cosine", "constant"], warmup: int) -> Callable[[float
     """The schedule for a phase with this `Phase.warmup`; if that is 0, the first 2 % of the span warm up instead."""
     schedule = {"cosine": warmup_cosine, "constant": warmup_constant}[how]
     return partial(schedule, warmup=0.0) if warmup else schedule
+
+
+def part_of(schedule: Callable[[float], float], begin: float, end: float) -> Callable[[float], float]:
+    """The course of a schedule between two shares of its span, for one of the phases that one optimizer goes through."""
+    return lambda progress: schedule(begin + (end - begin) * progress)

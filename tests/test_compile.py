@@ -37,7 +37,7 @@ def tiny(name, **config):
     [
         ("ddpm", {"net"}),
         ("ldm", {"autoencoder.encoder", "autoencoder.decoder", "net"}),
-        ("cascade", {"base", "upsampler"}),
+        ("vqgan", {"stage.coder.encoder"}),  # the critic's weight goes back through the others twice
         ("vae", {"encoder", "decoder", "to_latent", "from_latent"}),
         ("gan", {"generator", "critic"}),
         ("ebm", {"network"}),
@@ -52,6 +52,13 @@ def test_the_networks_that_do_the_work_are_compiled(name, found):
     model = tiny(name)
     names = {id(module): name for name, module in model.named_modules()}
     assert {names[id(module)] for module in networks(model)} == found
+
+
+def test_a_decoder_without_a_critic_is_compiled_too():
+    model = tiny("ldm", first_stage="vq", codes=16)
+    names = {id(module): name for name, module in model.named_modules()}
+    wanted = {"autoencoder.coder.encoder", "autoencoder.coder.decoder", "net"}
+    assert {names[id(module)] for module in networks(model)} == wanted
 
 
 @pytest.mark.parametrize(("loss", "critic"), [("hinge", True), ("wasserstein", False)])

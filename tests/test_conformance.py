@@ -58,7 +58,13 @@ BATCH_NORM = {"norm": "batch", "ema_decay": 0.0}
 SPECTRAL_NORM = {"generator_spectral_norm": True}
 VARIATIONAL = {"dequantization": "variational"}
 ORIGINAL = {"network": "original", "schedule": "erase", "prediction": "shift", "variance": "free"}
+CODEBOOK = {"first_stage": "vq", "codes": 16, "revive": 2}
 VARIANTS = {
+    "ldm": [{**CODEBOOK}, {**CODEBOOK, "adversarial": 0.5, "critic_layers": 1, "critic_width": 8, "ae_share": 0.5}],
+    "vqgan": [
+        {"adversarial": 0.0, "ae_form": "kl", "ae_attention": True, "ae_widths": (8, 8), "factor": 4},
+        {"revive": 0, "critic_start": 1e-6, "codebook_weight": 0.25, "commitment": 1.0, "optimizer": "muon"},
+    ],
     "ddpm": [{**ORIGINAL, "objective": "variational", "dense_width": 32}],
     "cascade": [{"factor": 4, "augmentation": 0.3, "small_noise": 0.1, "base_share": 0.3, "optimizer": "muon"}],
     "score": [
@@ -147,6 +153,7 @@ def test_shipped_models_with_yet_other_options(name, change):
         ("pixelcnn", "small"),
         ("pixeliqn", "small"),
         ("sparse_transformer", "small"),
+        ("vqgan", "small"),
     ],
 )
 def test_larger_presets(name, preset):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -110,6 +111,32 @@ def test_a_model_whose_phases_have_not_all_begun_is_not_kept(tmp_path, digits):
     weights, about = kept(tmp_path, TwoPhases, curve=20, budget="100steps")
     begun = [point.steps for point in about if not point.waiting]
     assert begun and min(begun) > 50 and len(begun) == len(weights)
+
+
+class Judged(TwoPhases):
+    """Its second phase trains only for the sake of training."""
+
+    def phases(self):
+        first, second = super().phases()
+        return [replace(first, span=(0.0, 1.0)), replace(second, auxiliary=True)]
+
+
+class Continued(TwoPhases):
+    """One optimizer in two phases, one after the other."""
+
+    def phases(self):
+        first, second = super().phases()
+        return [first, replace(first, name="later", span=(0.5, 1.0)), replace(second, span=(0.0, 1.0))]
+
+    def loss(self, phase, batch):
+        return super().loss("first" if phase == "later" else phase, batch)
+
+
+@pytest.mark.parametrize("model", [Judged, Continued])
+def test_a_model_that_can_be_scored_before_all_phases_have_begun_is_kept(tmp_path, digits, model):
+    train_toy(tmp_path, digits, model, curve=4)
+    weights, about = kept(tmp_path, model, curve=4)
+    assert len(weights) == len(about) > 1 and not any(point.waiting for point in about)
 
 
 def test_keeping_is_outside_the_clock_and_changes_no_weight(tmp_path, digits, monkeypatch):

@@ -325,7 +325,8 @@ def test_another_version_of_an_extractor_measures_again_and_replaces_its_numbers
 
 def test_a_model_is_identified_by_the_code_it_borrows():
     sources = {info.name: {file.name for file in info.sources} for info in load_plugins().infos}
-    assert {"diffusion.py", "samplers.py", "nets.py", "distributions.py"} <= sources["ldm"]
+    assert {"diffusion.py", "samplers.py", "nets.py", "autoencoder.py", "distributions.py"} <= sources["ldm"]
+    assert {"vqgan.py", "codebook.py", "critic.py", "autoencoder.py", "adversarial.py"} <= sources["vqgan"]
     assert {"jem.py", "model.py", "networks.py", "langevin.py"} <= sources["jem"]
     assert "nets.py" in sources["gan"] and "distributions.py" in sources["vae"] and "lattice.py" in sources["flow"]
 

@@ -86,12 +86,12 @@ def test_scaling_is_undone_before_decoding(monkeypatch):
 @torch.inference_mode()
 def test_the_first_stage_is_the_elbo_with_a_weight():
     model, images = tiny(kl_weight=0.25), batch().images
-    parts = model.autoencoder_loss(images)
+    parts = model.autoencoder.loss("autoencoder", images)
     assert parts["loss"] == pytest.approx(float(parts["distortion"] + 0.25 * parts["rate"]))
     assert parts["rate"] > 0 and parts["distortion"] > 0
     for parameter in model.autoencoder.encoder.head.parameters():
         parameter.data.zero_()
-    assert model.autoencoder_loss(images)["rate"] == 0  # q(z|x) is the prior
+    assert model.autoencoder.loss("autoencoder", images)["rate"] == 0  # q(z|x) is the prior
 
 
 def test_draws_follow_the_posterior():

@@ -9,11 +9,8 @@ from torch import nn
 from genbench.embeddings import LabelEmbedding, sinusoidal
 from genbench.nets import (
     Attention,
-    AutoencoderSpec,
     Block,
     Conv,
-    Decoder,
-    Encoder,
     Layer,
     ResBlock,
     SpatialTransformer,
@@ -23,7 +20,6 @@ from genbench.nets import (
     downsample,
     folded,
     group_norm,
-    latent_size,
     pad_to_multiple,
     resized,
 )
@@ -49,22 +45,8 @@ def test_unet_keeps_the_shape(side, patch):
         assert out.shape == (2, 2 * channels, side, side)
 
 
-@pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize("side", SIDES)
-def test_decoder_mirrors_the_encoder(side, patch):
-    spec = AutoencoderSpec((8, 12), patch=patch, attention=True)
-    encoder = Encoder(3, 5, spec)
-    decoder = Decoder(5, 3, (side, side), spec)
-    latents = encoder(torch.randn(2, 3, side, side))
-    assert spec.factor == encoder.factor == decoder.factor == 2 * patch
-    assert latents.shape == (2, 5, *latent_size((side, side), encoder.factor))
-    assert decoder(latents).shape == (2, 3, side, side)
-
-
 def test_oblong_images():
     assert UNet(UNetSpec(1, 1, (8, 8), patch=2))(torch.randn(1, 1, 9, 14), torch.ones(1)).shape == (1, 1, 9, 14)
-    spec = AutoencoderSpec((8, 8))
-    assert Decoder(4, 1, (9, 14), spec)(Encoder(1, 4, spec)(torch.randn(1, 1, 9, 14))).shape == (1, 1, 9, 14)
 
 
 def test_the_unet_of_the_paper_has_its_parameters():
@@ -88,15 +70,6 @@ def test_the_embedding_reaches_the_block(scale_shift):
     block = stirred(ResBlock(8, 8, embedding=4, scale_shift=scale_shift))
     x = torch.randn(2, 8, 4, 4)
     assert not torch.allclose(block(x, torch.zeros(2, 4)), block(x, torch.ones(2, 4)))
-
-
-def test_conditional_encoder_and_decoder_use_labels():
-    spec = AutoencoderSpec(num_classes=3)
-    encoder, decoder = stirred(Encoder(1, 4, spec)), stirred(Decoder(4, 1, (8, 8), spec))
-    images, zero, two = torch.randn(1, 1, 8, 8), torch.tensor([0]), torch.tensor([2])
-    assert not torch.allclose(encoder(images, zero), encoder(images, two))
-    latents = encoder(images, zero)
-    assert not torch.allclose(decoder(latents, zero), decoder(latents, two))
 
 
 def test_one_image_does_not_see_another():
@@ -250,5 +223,4 @@ def test_an_upsampling_of_no_given_size_doubles_the_sides():
 
 
 def test_no_state_but_parameters():
-    for net in (UNet(UNetSpec(1, 1)), Encoder(1, 2, AutoencoderSpec()), Decoder(2, 1, (8, 8), AutoencoderSpec())):
-        assert not list(net.buffers())
+    assert not list(UNet(UNetSpec(1, 1)).buffers())

@@ -1,4 +1,4 @@
-"""rFID, PSNR and the use of a codebook: known answers, directions, errors; and rows of models that draw no samples."""
+"""rFID, PSNR, SSIM and the use of a codebook: known answers, directions, errors; and rows of models that draw no samples."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from genbench import DataSpec
 from genbench.conformance.verdicts import check_cases
 from genbench.evaluate.reconstruction import reconstruction_measurements
 from genbench.metrics.frechet import fid_of_pairs
-from genbench.metrics.reconstruction import codebook_metrics, psnr
+from genbench.metrics.reconstruction import codebook_metrics, psnr, ssim
 from genbench.records.job import Runtime
 from genbench.records.record import SamplesStamp
 from genbench.records.slots import Slot
@@ -69,6 +69,70 @@ def test_more_noise_lowers_psnr():
     images, noise = levels(50, low=60, high=200), np.random.default_rng(1).standard_normal((50, 1, 8, 8))
     found = [psnr(images, (images + scale * noise).astype(np.uint8)).value for scale in (2, 5, 20)]
     assert found == sorted(found, reverse=True)
+
+
+# SSIM
+
+
+def pictures(n, side=24, seed=0):
+    """Smooth ones, uint8 (n, 2, side, side)."""
+    coarse = torch.rand(n, 2, 5, 5, generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)
+    return (200 * smooth + 20).to(torch.uint8).numpy()
+
+
+def test_equal_images_have_a_similarity_of_1():
+    found = ssim(pictures(5), pictures(5))
+    assert found.value == pytest.approx(1) and found.stderr == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("x", "y"), [(100, 130), (0, 255), (200, 200)])
+def test_flat_images_differ_by_their_means_alone(x, y):
+    """Where nothing varies, (2 x y + C) / (x^2 + y^2 + C), C = 2.55^2."""
+    images = np.full((3, 1, 16, 16), x, np.uint8)
+    wanted = (2 * x * y + 2.55**2) / (x**2 + y**2 + 2.55**2)
+    assert ssim(images, np.full_like(images, y)).value == pytest.approx(wanted, abs=1e-9)
+
+
+def test_similarity_is_that_of_its_formula_in_one_window():
+    """11x11 pixels hold one window; its weights are those of a Gaussian of deviation 1.5, which sum to 1."""
+    x, y = (side[:1, :1].astype(float) for side in (pictures(1, 11), pictures(1, 11, seed=1)))
+    one = np.exp(-((np.arange(11) - 5) ** 2) / (2 * 1.5**2))
+    weights = np.outer(one, one) / one.sum() ** 2
+
+    def mean(values):
+        return float((weights * values).sum())
+
+    variances = mean(x**2) - mean(x) ** 2 + mean(y**2) - mean(y) ** 2
+    covariance = mean(x * y) - mean(x) * mean(y)
+    wanted = (2 * mean(x) * mean(y) + 2.55**2) * (2 * covariance + 7.65**2)
+    wanted /= (mean(x) ** 2 + mean(y) ** 2 + 2.55**2) * (variances + 7.65**2)
+    assert ssim(x.astype(np.uint8), y.astype(np.uint8)).value == pytest.approx(wanted)
+
+
+def test_channels_and_images_are_averaged(monkeypatch):
+    images, others = pictures(7), pictures(7, seed=1)
+    each = [ssim(a[None, None], b[None, None]).value for x, y in zip(images, others) for a, b in zip(x, y)]
+    assert ssim(images, others).value == pytest.approx(np.mean(each))
+    assert ssim(images, others).stderr == pytest.approx(np.reshape(each, (7, 2)).mean(1).std(ddof=1) / 7**0.5)
+    monkeypatch.setattr("genbench.metrics.reconstruction.PIECE", 3 * images[0].size)
+    assert ssim(images, others).value == pytest.approx(np.mean(each)), "in pieces too"
+
+
+def test_noise_is_less_similar_than_a_shift_of_the_same_psnr():
+    """A shift of all levels leaves structure alone: at equal PSNR, noise has the lower similarity."""
+    images = pictures(20)
+    noise = np.random.default_rng(0).choice([-8, 8], images.shape)
+    shifted, noisy = ((images.astype(int) + change).astype(np.uint8) for change in (8, noise))
+    assert psnr(images, shifted).value == pytest.approx(psnr(images, noisy).value)
+    assert ssim(images, noisy).value < ssim(images, shifted).value - 0.01
+    worse = (images.astype(int) + 2 * noise).clip(0, 255).astype(np.uint8)
+    assert ssim(images, worse).value < ssim(images, noisy).value
+
+
+def test_images_that_no_window_fits_in_have_no_similarity():
+    found = ssim(levels(3), levels(3))
+    assert (found.value, found.status) == (None, "not_applicable") and "8x8" in found.note and "11x11" in found.note
 
 
 # rFID
@@ -164,11 +228,12 @@ def test_a_model_that_keeps_every_image_has_rfid_0(digits, tmp_path, monkeypatch
     found = measured(Keeper, digits, tmp_path)
     assert found["rfid"].value == pytest.approx(0, abs=1e-6) and found["rfid"].stderr == pytest.approx(0, abs=1e-6)
     assert found["psnr"].status == "not_applicable" and "infinite" in found["psnr"].note
+    assert found["ssim"].status == "not_applicable" and "smaller than its window" in found["ssim"].note
     used = len(np.unique(digits.test.images))
     assert found["code_use"].value == used / 256 and 1 < found["code_perplexity"].value < used
     assert {m.count for m in found.values()} == {len(digits.test)}
     assert {name: m.better for name, m in found.items()} == {
-        "rfid": "lower", "psnr": "higher", "code_use": "higher", "code_perplexity": "higher",
+        "rfid": "lower", "psnr": "higher", "ssim": "higher", "code_use": "higher", "code_perplexity": "higher",
     }  # fmt: skip
 
 

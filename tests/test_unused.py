@@ -48,3 +48,14 @@ def test_the_command_line_says_so(genbench):
     words = ["plan", "-m", "gaussian", "-d", "digits", "--budget", "1steps", "--conditional"]
     assert "note: gaussian: no labels can be given" in genbench(*words).err
     assert "no labels" not in genbench(*words, "--json").err
+
+
+def test_options_of_another_first_stage_are_named():
+    models = ("ldm", "vqgan")
+    assert told("ldm.codes=64", models=models) == ["ldm: codes has no effect with first_stage = kl"]
+    assert told("ldm.first_stage=vq", "ldm.kl_weight=1", models=models) == [
+        "ldm: kl_weight has no effect with first_stage = vq"
+    ]
+    assert told("ldm.first_stage=vq", "ldm.codes=64", models=models) == []
+    assert told("vqgan.critic_layers=1", models=models) == ["vqgan: critic_layers has no effect with adversarial = 0"]
+    assert told("vqgan.critic_layers=1", "vqgan.adversarial=0.5", models=models) == []

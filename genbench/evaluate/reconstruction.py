@@ -1,4 +1,4 @@
-"""rFID, PSNR and codebook usage on test images, for every model that encodes and decodes images."""
+"""rFID, PSNR, SSIM and codebook usage on test images, for every model that encodes and decodes images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from genbench.evaluate.outputs import HINT, OnTestSplit
 from genbench.extension.registry import Plugins
 from genbench.images import misplaced, to_uint8
 from genbench.metrics.frechet import fid_of_pairs
-from genbench.metrics.reconstruction import PSNR, RFID, codebook_metrics, psnr
+from genbench.metrics.reconstruction import (
+    PSNR,
+    RFID,
+    SSIM,
+    SSIM_DEVIATION,
+    SSIM_WINDOW,
+    codebook_metrics,
+    psnr,
+    ssim,
+)
 from genbench.metrics.value import Value
 from genbench.model import Batch, Model
 from genbench.records.job import Job
@@ -27,7 +36,7 @@ from genbench.support.progress import report
 
 
 def reconstruction_measurements(job: Job, model: Model, data: Dataset, plugins: Plugins) -> list[Measurement]:
-    """`rfid` in every extractor of the job and `psnr`; for a codebook also `code_use` and `code_perplexity`.
+    """`rfid` in every extractor of the job, `psnr` and `ssim`; for a codebook also `code_use` and `code_perplexity`.
 
     All use all test images. Empty for a model that has neither `reconstruct` nor `codes`.
     """
@@ -35,6 +44,8 @@ def reconstruction_measurements(job: Job, model: Model, data: Dataset, plugins: 
     found = rfid_measurements(stage, plugins)
     if isinstance(model, Reconstruction):
         found += stage.measure({"metric": PSNR}, lambda: {PSNR: psnr(data.test.images, stage.images)})
+        settings = {"metric": SSIM, "window": SSIM_WINDOW, "deviation": SSIM_DEVIATION}
+        found += stage.measure(settings, lambda: {SSIM: ssim(data.test.images, stage.images)})
     if isinstance(model, Codebook):
         size, errors = model.codebook_size(), stage.error_settings
         found += stage.measure({"metric": "codes", **errors}, lambda: codebook_metrics(stage.codes, size, **errors))

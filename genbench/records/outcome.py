@@ -34,7 +34,8 @@ class Outcome:
     points. `extractors` and `measurers` are those of an earlier evaluation whose measurements were kept.
     """
 
-    parameters: dict[str, int] = field(default_factory=dict)
+    parameters: int | None = None
+    parameters_by_phase: dict[str, int] = field(default_factory=dict)
     capabilities: list[str] | None = None
     code: CodeStamp | None = None
     external_data: tuple[str, ...] = ()
@@ -82,8 +83,8 @@ def make_record(
         command=job.command,
         code=known.code,
         cost=Cost(
-            parameters=sum(known.parameters.values()) if known.parameters else None,
-            parameters_by_phase=known.parameters,
+            parameters=known.parameters,
+            parameters_by_phase=known.parameters_by_phase,
             train=known.train,
             sample=known.sample,
             evaluate=known.evaluate,

@@ -119,8 +119,8 @@ class Run:
         job, folder = self.job, self.job.folder
         self.known.code = keep_source(job, self.plugins)
         model = build_model(job, self.plugins, self.data, self.meter.device)
-        self.known.parameters = parameters_by_phase(model)
-        self.parts = {phase.name: phase.part for phase in model.phases()}
+        self.known.parameters = sum(p.numel() for p in model.parameters()) or None
+        self.known.parameters_by_phase = parameters_by_phase(model)
         checkpoint.settle(folder / "checkpoint")
         finished = finished_training(job)
         if finished is not None:
@@ -353,7 +353,7 @@ def failure(error: BaseException, run: Run) -> Failure:
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:
-    """The number of parameters that each phase moves, each in the first that does; `fixed` counts the rest."""
+    """The number of parameters that each phase moves, of which several may share some; `fixed` counts the rest."""
     counts: dict[str, int] = {}
     moved: set[int] = set()
     for phase in model.phases():

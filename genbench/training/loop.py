@@ -290,11 +290,16 @@ class Trainer:
         """Keep the averaged weights when a point of the curve's grid is reached; outside the clock."""
         if self.curve.is_due(self.progress()):
             with self.meter.pause():
-                waiting = [phase.name for phase in self.phases if phase.name not in self.started]
+                waiting = self.waiting()
                 model = self.ema.model
                 if type(model).settle is not Model.settle and not waiting:
                     self.settle(model := copy.deepcopy(model))
                 self.curve.keep(self.progress(), model, waiting, self.meter)
+
+    def waiting(self) -> list[str]:
+        """The phases that have not begun, and without which the model cannot be scored."""
+        begun = {self.first[name] for name in self.started}
+        return [p.name for p in self.phases if self.first[p.name] not in begun and not p.auxiliary]
 
     def save(self, last: bool = False) -> None:
         """Write a checkpoint, outside the clock; the last without optimizer. Raises Diverged for non-finite weights."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, hookimpl, warmup_constant, warmup_linear
+from genbench.adversarial import critic_loss, generator_loss
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
 from genbench_gan.augment import AdaptiveAugmentation
 from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
@@ -25,23 +25,6 @@ from genbench_gan.style import StyleCritic, StyleGenerator
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
     register(GAN)
-
-
-def critic_loss(kind: str, real: Tensor, fake: Tensor) -> Tensor:
-    """What the critic minimises, given its scores for real and generated images, (B,) each.
-
-    `hinge`: Lim & Ye 2017; `non_saturating`: Goodfellow et al. 2014; `wasserstein`: Arjovsky et al. 2017.
-    """
-    if kind == "hinge":
-        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-    if kind == "non_saturating":
-        return F.softplus(-real).mean() + F.softplus(fake).mean()
-    return fake.mean() - real.mean()
-
-
-def generator_loss(kind: str, fake: Tensor) -> Tensor:
-    """What the generator minimises, given the critic's scores for its images, (B,)."""
-    return F.softplus(-fake).mean() if kind == "non_saturating" else -fake.mean()
 
 
 NETWORKS: Mapping[str, tuple[Any, Any]] = {

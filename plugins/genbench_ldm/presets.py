@@ -13,9 +13,11 @@ the class embedding, these numbers of parameters:
     paper-imagenet-8         LDM-8, ImageNet       394,984,196, and 512,000 for the classes
     paper-imagenet-8-guided  LDM-8-G               111,604,200 more for the classifier
 
-The first stages of all but Churches had a codebook, and all were trained separately, on other images, with perceptual
-and adversarial losses. These are not reproduced: ours are the networks of the authors' KL-regularised first stages with
-the same factor and latent channels (55,312,063 parameters at f = 4, 83,653,863 at f = 8), trained on the job's images.
+The first stages of Churches are the networks of the authors' KL-regularised one (83,653,863 parameters at f = 8), those
+of the others have a codebook and a critic (55,322,782 at f = 4, 67,717,295 at f = 8, without the critic). The authors
+trained all of them separately, on other images, with a perceptual loss too, those of Churches with a critic, and those
+with a codebook by Adam with betas of 0.5 and 0.9. Here they are trained on the job's images, in `ae_share` of the
+budget, with the batch size and the betas of the diffusion.
 """
 
 from collections.abc import Mapping
@@ -37,21 +39,46 @@ DIFFUSION: Mapping[str, Any] = {
     "scale_shift": False,
     "eta": 0.0,
 }
-KL_F4: Mapping[str, Any] = {
+AUTHORS: Mapping[str, Any] = {"ae_form": "kl", "ae_blocks": 2}
+KL_F8: Mapping[str, Any] = {
+    **AUTHORS,
+    "factor": 8,
+    "latent_channels": 4,
+    "kl_weight": 1e-6,
+    "ae_widths": (128, 256, 512, 512),
+}
+VQ_F4: Mapping[str, Any] = {
+    **AUTHORS,
     "factor": 4,
     "latent_channels": 3,
-    "kl_weight": 1e-6,
-    "ae_form": "kl",
     "ae_widths": (128, 256, 512),
-    "ae_blocks": 2,
-    "ae_learning_rate": 1.08e-4,  # 4.5e-6 per image, 24 images per update
+    "codes": 8192,
+    "codebook_weight": 0.25,  # the released models have beta on this term, and not on the other as in the paper
+    "commitment": 1.0,
+    "revive": 0,
+    "adversarial": 0.75,
+    "critic_start": 1e-6,  # from the second update on
+    "critic_layers": 3,
+    "critic_width": 64,
 }
-KL_F8: Mapping[str, Any] = {**KL_F4, "factor": 8, "latent_channels": 4, "ae_widths": (128, 256, 512, 512)}
+VQ_F8: Mapping[str, Any] = {
+    **VQ_F4,
+    "factor": 8,
+    "latent_channels": 4,
+    "ae_widths": (128, 256, 256, 512),
+    "ae_attention": True,
+    "codes": 16384,
+    "adversarial": 0.6,
+    "critic_layers": 2,
+}
+AE_RATE: Mapping[str, Any] = {"ae_learning_rate": 1.08e-4}  # 4.5e-6 per image, 24 images per update
+WITH_VQ: Mapping[str, Any] = {"first_stage": "vq", **AE_RATE, "critic_learning_rate": 1.08e-4}
 
 
 LDM_4: Mapping[str, Any] = {
     **DIFFUSION,
-    **KL_F4,
+    **VQ_F4,
+    **WITH_VQ,
     "widths": (224, 448, 672, 896),
     "attention": (1, 2, 3),
     "head_channels": 32,
@@ -64,6 +91,7 @@ BEDROOMS: Mapping[str, Any] = {**LDM_4, "batch_size": 48, "learning_rate": 9.6e-
 CHURCHES: Mapping[str, Any] = {
     **DIFFUSION,
     **KL_F8,
+    **AE_RATE,
     "batch_size": 96,
     "learning_rate": 5e-5,
     "warmup": 10_000,
@@ -80,7 +108,8 @@ CHURCHES_RELEASED: Mapping[str, Any] = {**CHURCHES, "scale_shift": True, "resamp
 # With the null class, the released model's 1,001 classes; the paper gives no dropout rate: this is Ho & Salimans'.
 IMAGENET: Mapping[str, Any] = {
     **DIFFUSION,
-    **KL_F4,
+    **VQ_F4,
+    **WITH_VQ,
     "batch_size": 1200,
     "learning_rate": 1e-4,
     "widths": (192, 384, 576, 960),
@@ -92,7 +121,8 @@ IMAGENET: Mapping[str, Any] = {
 }
 IMAGENET_8: Mapping[str, Any] = {
     **DIFFUSION,
-    **KL_F8,
+    **VQ_F8,
+    **WITH_VQ,
     "batch_size": 64,
     "learning_rate": 6.4e-5,
     "widths": (256, 512, 1024),

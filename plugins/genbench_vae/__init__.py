@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import Batch, Config, DataSpec, Model, field, hookimpl
+from genbench.autoencoder import AutoencoderSpec, Decoder, Encoder
 from genbench.distributions import (
     discretized_gaussian,
     discretized_logistic_log_prob,
@@ -20,7 +21,7 @@ from genbench.distributions import (
     normal_log_prob,
     standard_normal_kl,
 )
-from genbench.nets import AutoencoderSpec, Decoder, Encoder, latent_size
+from genbench.nets import latent_size
 from genbench_vae.prior import Prior
 
 CHUNK = 250

@@ -92,12 +92,17 @@ CASES = {
     "a network whose statistics are of one channel": Case("plan -m score -d digits --set score.width=1", 2, ("'score'", "width", "equal to 2")),
     "no channels": Case("plan -m score -d digits --set score.widths=[0,-3]", 2, ("'score'", "widths", "greater than 0")),
     "no channels of a first stage": Case("plan -m ldm -d digits --set ldm.ae_widths=[8,0]", 2, ("'ldm'", "ae_widths", "greater than 0")),
-    "a guide that was not trained": Case("plan -m ddpm -d digits --conditional --set ddpm.classifier_scale=2", 2, ("'ddpm'", "classifier_scale: 2", "set classifier to true")),
-    "a classifier without classes": Case("plan -m ldm -d digits --set ldm.preset=small-guided", 2, ("'ldm'", "classifier: true needs labels", "not conditional")),
-    "guidance beyond all measure": Case("plan -m ddpm -d digits --conditional --set ddpm.preset=small-guided --set ddpm.classifier_scale=1e30", 2, ("'ddpm'", "classifier_scale", "less than or equal to 1000")),
-    "a classifier that takes all of the budget": Case("plan -m ldm -d digits --conditional --set ldm.classifier=true --set ldm.classifier_share=0.8", 2, ("'ldm'", "classifier_share: 0.8", "leave nothing")),
-    "a classifier's odd number of sines and cosines": Case("plan -m ddpm -d digits --conditional --set ddpm.classifier=true --set ddpm.classifier_widths=[9]", 2, ("'ddpm'", "classifier_widths: 9 is odd")),
-    "a shorter process than one step": Case("plan -m ddpm -d digits --set ddpm.sampler=respaced --set ddpm.steps=0", 2, ("'ddpm'", "steps", "equal to 1")),
+    "a codebook of one vector": Case("plan -m vqgan -d digits --set vqgan.codes=1", 2, ("'vqgan'", "codes", "equal to 2")),
+    "a codebook of a million million vectors": Case("plan -m vqgan -d digits --set vqgan.codes=1000000000000", 2, ("codes", "less than")),
+    "a critic that never begins": Case("plan -m vqgan -d digits --set vqgan.critic_start=1", 2, ("critic_start", "less than 1")),
+    "a critic that is paid for": Case("plan -m vqgan -d digits --set vqgan.adversarial=-1", 2, ("adversarial", "equal to 0")),
+    "a critic of images that are too small": Case(
+        "plan -m vqgan -d digits --set vqgan.adversarial=1 --set vqgan.critic_layers=2", 2, ("'vqgan'", "critic_layers: 2", "12x12", "8x8")
+    ),
+    "a critic of images that are too small, in latent diffusion": Case(
+        "plan -m ldm -d digits --set ldm.first_stage=vq --set ldm.adversarial=1", 2, ("'ldm'", "critic_layers: 2", "12x12", "8x8")
+    ),
+    "a first stage that there is none of": Case("plan -m ldm -d digits --set ldm.first_stage=gan", 2, ("first_stage", "'kl' or 'vq'")),
     "decay rates of more than all": Case("plan -m score -d digits --set score.betas=[0.9,1]", 2, ("'score'", "betas", "less than 1")),
     "setting of another type": Case(f"{RUN} --set gaussian.batch_size=three", 2, ("gaussian", "batch_size", "three")),
     "setting that is true": Case(f"{RUN} --set gaussian.batch_size=true", 2, ("batch_size", "true or false")),
