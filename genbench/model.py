@@ -88,8 +88,8 @@ class Phase:
     state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
     norm. Only `module` gets gradients while the phase's loss is computed.
 
-    An `auxiliary` phase trains what only training needs, such as the critic of a first stage: points of a learning curve
-    are scored before it has begun.
+    An `auxiliary` phase trains what only training needs, such as the critic of a first stage: points of a learning
+    curve are scored before it has begun.
 
     A phase with `every = n` takes part in steps 0, n, 2n, ... of the loop. Phases may share one optimizer object: they
     move the same parameters with different losses, each at its own cost in FLOPs, and the parameters are averaged once
@@ -232,6 +232,8 @@ class Model(nn.Module):
     """Whether training and sampling may run under bfloat16 autocast."""
     external_data: ClassVar[tuple[str, ...]] = ()
     """Pretrained or foreign parts, by name."""
+    seen_extractors: ClassVar[tuple[str, ...]] = ()
+    """Extractors whose networks training has seen, in a perceptual loss or so: nothing is measured in their features."""
     _memories: tuple[str, ...] = ()
 
     def __init__(self, data: DataSpec, config: Config) -> None:

@@ -33,5 +33,5 @@ def annealed(how: Literal["cosine", "constant"], warmup: int) -> Callable[[float
 
 
 def part_of(schedule: Callable[[float], float], begin: float, end: float) -> Callable[[float], float]:
-    """The course of a schedule between two shares of its span, for one of the phases that one optimizer goes through."""
+    """The course of a schedule between two shares of its span, for one of several phases of one optimizer."""
     return lambda progress: schedule(begin + (end - begin) * progress)

@@ -1,4 +1,4 @@
-"""rFID, PSNR, SSIM and the use of a codebook: known answers, directions, errors; and rows of models that draw no samples."""
+"""rFID, PSNR, SSIM and the use of a codebook: known answers, directions, errors; rows of models without samples."""
 
 import json
 import math

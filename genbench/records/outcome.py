@@ -39,6 +39,7 @@ class Outcome:
     capabilities: list[str] | None = None
     code: CodeStamp | None = None
     external_data: tuple[str, ...] = ()
+    seen_extractors: tuple[str, ...] = ()
     train: TrainCost | None = None
     sample: SampleCost | None = None
     evaluate: EvaluateCost | None = None
@@ -76,6 +77,7 @@ def make_record(
         samples=samples_stamp(job, known.samples),
         artifacts=[name for name in ARTIFACTS if (job.folder / name).exists()],
         external_data=[*job.external_data, *known.external_data],
+        seen_extractors=list(known.seen_extractors),
         tuning_trials=job.tuning_trials,
         capabilities=known.capabilities,
         dataset=dataset,

@@ -255,6 +255,7 @@ class Record(Stored):
     measured besides the core, each with the digest of its source; `files` has the SHA-256 of each other file of the
     run. `warnings` say that its samples are copies, or show signs of a collapse, or that its machine was not its own,
     one sentence each. `rulers` say, by extractor, which metrics may rank; only the row `real` keeps their rungs.
+    `seen_extractors` are those whose networks its training has seen, in which nothing of it is measured.
     `capabilities` is what the model can do besides sampling, `command` the words that make its job again, `code` what
     is known of its source: not recorded by earlier versions, and rows without a model have none.
     """
@@ -267,6 +268,7 @@ class Record(Stored):
     artifacts: list[str] = []
     attempts: list[dict[str, Any]] = []
     external_data: list[str] = []
+    seen_extractors: list[str] = Field([], exclude_if=lambda names: not names)
     tuning_trials: int | None = None
     capabilities: list[str] | None = None
     dataset: DatasetStamp

@@ -257,6 +257,7 @@ class Run:
         known.warnings = [*known.warnings, *remarks(known.train, known.sample)]
         if model is not None:
             known.external_data = tuple(map(redacted, model.external_data))
+            known.seen_extractors = tuple(model.seen_extractors)
             known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.kinds() else [])]
         stamp = self.data.stamp(job.kind)
         return make_record(job, stamp, environment(job, meter.processes), known, status, error, attempts)

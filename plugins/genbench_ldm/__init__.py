@@ -95,6 +95,14 @@ class LatentDiffusion(SumOfTerms, Model):
         return self.autoencoder.eager
 
     @property
+    def external_data(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.autoencoder.external_data
+
+    @property
+    def seen_extractors(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.autoencoder.seen_extractors
+
+    @property
     def likelihood_note(self) -> str:
         return f"one draw of the latents, {self.diffuser.bound_note}"
 

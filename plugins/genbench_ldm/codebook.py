@@ -1,4 +1,4 @@
-"""Vector quantisation: a latent is replaced by the nearest of K vectors, which are learned (van den Oord et al. 2017)."""
+"""Vector quantisation (van den Oord et al. 2017): a latent is replaced by the nearest of K vectors that are learned."""
 
 import torch
 from torch import Tensor, nn

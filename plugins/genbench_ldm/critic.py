@@ -49,5 +49,6 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor) -
     With it both losses pull equally hard at the decoder's last layer. Source: Esser et al. 2021, section 3.1, with the
     constants of the authors' code.
     """
-    pulls = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)]
+    losses = (reconstruction, adversarial)
+    pulls = [torch.linalg.vector_norm(torch.autograd.grad(loss, last, retain_graph=True)[0]) for loss in losses]
     return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, LARGEST_WEIGHT).detach()

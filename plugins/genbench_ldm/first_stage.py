@@ -1,4 +1,4 @@
-"""The first stage of latent diffusion: images to latents and back, and how that is learned (Rombach et al. 2022, 3.1)."""
+"""The first stage of latent diffusion: images to latents and back, and its training (Rombach et al. 2022, 3.1)."""
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
@@ -65,6 +65,16 @@ class FirstStage(ABC):
     @property
     def eager(self) -> tuple[nn.Module, ...]:
         """See `Model.eager`."""
+        return ()
+
+    @property
+    def external_data(self) -> tuple[str, ...]:
+        """See `Model.external_data`."""
+        return ()
+
+    @property
+    def seen_extractors(self) -> tuple[str, ...]:
+        """See `Model.seen_extractors`."""
         return ()
 
     @abstractmethod

@@ -12,6 +12,7 @@ from genbench.schedules import annealed, part_of
 from genbench_ldm.codebook import Codebook, codebook_terms, straight_through
 from genbench_ldm.critic import BETAS, PatchCritic, adaptive_weight, smallest_side
 from genbench_ldm.first_stage import Coder, FirstStage, FirstStageConfig, Shape, Span
+from genbench_ldm.perceptual import DECLARED, LPIPS, SMALLEST_SIDE, VGG, load_lpips
 
 
 class CodebookConfig(FirstStageConfig):
@@ -27,7 +28,12 @@ class CodebookConfig(FirstStageConfig):
         "0: never, and they begin uniformly within 1 / codes, as published",
         ge=0,
     )
-    adversarial: float = field(0.0, "train", "weight of the critic of patches, times the adaptive weight; 0: none", ge=0)
+    perceptual: float = field(
+        0.0, "train", "weight of LPIPS, a perceptual loss by a network that must lie on this machine; 0: none", ge=0
+    )
+    adversarial: float = field(
+        0.0, "train", "weight of the critic of patches, times the adaptive weight; 0: none", ge=0
+    )
     critic_start: float = field(
         0.5, "train", "share of the first stage's training after which the critic begins", gt=0, lt=1
     )
@@ -39,12 +45,18 @@ class CodebookConfig(FirstStageConfig):
         return "adversarial = 0" if name.startswith("critic_") and not self.adversarial else super().unused(name)
 
     def check(self, data: DataSpec) -> None:
-        least = smallest_side(self.critic_layers)
-        if self.adversarial and min(data.shape[1:]) < least:
-            raise ValueError(
-                f"critic_layers: {self.critic_layers} need images of at least {least}x{least} pixels, "
-                f"{data.name!r} has {data.shape[1]}x{data.shape[2]}"
-            )
+        needs = [
+            (self.adversarial, smallest_side(self.critic_layers), f"critic_layers: {self.critic_layers} need"),
+            (self.perceptual, SMALLEST_SIDE, "perceptual: LPIPS needs"),
+        ]
+        channels, height, width = data.shape
+        for weight, least, told in needs:
+            if weight and min(height, width) < least:
+                raise ValueError(
+                    f"{told} images of at least {least}x{least} pixels, {data.name!r} has {height}x{width}"
+                )
+        if self.perceptual and channels not in (1, 3):
+            raise ValueError(f"perceptual: LPIPS takes images of 1 or 3 channels, {data.name!r} has {channels}")
 
 
 OPTIONS = CodebookConfig.model_fields.keys() - FirstStageConfig.model_fields.keys()
@@ -79,11 +91,20 @@ class QuantisedStage(nn.Module, FirstStage):
         self.coder = QuantisedCoder(shape, config)
         critic = PatchCritic(shape[0], config.critic_width, config.critic_layers) if config.adversarial else None
         self.critic: PatchCritic | None = critic
+        self.perceptual: LPIPS | None = load_lpips() if config.perceptual else None
 
     @property
     def eager(self) -> tuple[nn.Module, ...]:
         """The adaptive weight goes back through these more than once, which compiled code does not allow."""
         return () if self.critic is None else (self.coder.decoder, self.critic)
+
+    @property
+    def external_data(self) -> tuple[str, ...]:
+        return (DECLARED,) if self.config.perceptual else ()
+
+    @property
+    def seen_extractors(self) -> tuple[str, ...]:
+        return (VGG,) if self.config.perceptual else ()
 
     def phases(self, rate: float, span: Span) -> list[Phase]:
         c, (begin, end) = self.config, span
@@ -108,7 +129,7 @@ class QuantisedStage(nn.Module, FirstStage):
         return self.critic_loss(images) if phase == "critic" else self.coder_loss(images, phase == "adversarial")
 
     def coder_loss(self, images: Tensor, judged: bool) -> dict[str, Tensor]:
-        """Mean absolute error and the codebook's terms, and the critic's verdict if there is one.
+        """Mean absolute error, LPIPS if asked for, the codebook's terms, and the critic's verdict if there is one.
 
         Source: Esser et al. 2021, section 3.1, with the absolute error of the authors' code.
         """
@@ -119,12 +140,16 @@ class QuantisedStage(nn.Module, FirstStage):
         made = self.coder.decoded(straight_through(latents, vectors))
         error = F.l1_loss(made, images)
         codebook_term, commitment = codebook_terms(latents, vectors)
-        loss = error + c.codebook_weight * codebook_term + c.commitment * commitment
         losses = {"error": error, "codebook": codebook_term, "commitment": commitment}
+        distance = error
+        if self.perceptual is not None:
+            losses["perceptual"] = self.perceptual(images, made).mean()
+            distance = error + c.perceptual * losses["perceptual"]
+        loss = distance + c.codebook_weight * codebook_term + c.commitment * commitment
         if judged:
             assert self.critic is not None
             fooled = generator_loss("hinge", self.critic(made))
-            weight = adaptive_weight(error, fooled, self.coder.decoder.head.weight)
+            weight = adaptive_weight(distance, fooled, self.coder.decoder.head.weight)
             loss = loss + c.adversarial * weight * fooled
             losses |= {"adversarial": fooled, "adaptive_weight": weight}
         if self.training and c.revive:

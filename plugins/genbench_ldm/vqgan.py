@@ -64,6 +64,14 @@ class VQGAN(Model):
     def eager(self) -> tuple[nn.Module, ...]:
         return self.stage.eager
 
+    @property
+    def external_data(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.stage.external_data
+
+    @property
+    def seen_extractors(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.stage.seen_extractors
+
     def phases(self) -> list[Phase]:
         return self.stage.phases(self.config.learning_rate, (0.0, 1.0))
 
