@@ -233,7 +233,7 @@ class Model(nn.Module):
     external_data: ClassVar[tuple[str, ...]] = ()
     """Pretrained or foreign parts, by name."""
     seen_extractors: ClassVar[tuple[str, ...]] = ()
-    """Extractors whose networks training has seen, in a perceptual loss or so: nothing is measured in their features."""
+    """Extractors whose networks training has seen, as in a perceptual loss: nothing is measured in their features."""
     _memories: tuple[str, ...] = ()
 
     def __init__(self, data: DataSpec, config: Config) -> None:

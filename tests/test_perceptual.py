@@ -1,4 +1,4 @@
-"""LPIPS on small files of random weights: its formula, its files, what a row says of it, and what may not measure it."""
+"""LPIPS on small files of random weights: its formula, its files, what a row says of it, and what may not judge it."""
 
 import hashlib
 
@@ -133,9 +133,9 @@ def test_a_model_that_is_trained_by_it_declares_it(published, kind):
     parts = model.loss("autoencoder", batch)
     stage = model.stage if kind is VQGAN else model.autoencoder
     made = stage.coder.reconstruct(batch.images)
-    assert parts["perceptual"].item() == pytest.approx(float(stage.perceptual(batch.images, made).mean()), rel=1e-3)
+    assert parts["perceptual"].item() == pytest.approx(stage.perceptual(batch.images, made).mean().item(), rel=1e-3)
     rest = parts["error"] + parts["codebook"] + 0.25 * parts["commitment"]
-    assert parts["loss"].item() == pytest.approx(float(rest + 0.5 * parts["perceptual"]), rel=1e-5)
+    assert parts["loss"].item() == pytest.approx((rest + 0.5 * parts["perceptual"]).item(), rel=1e-5)
     plain = kind(data, kind.Config(**config | {"perceptual": 0.0}))
     assert (plain.external_data, plain.seen_extractors) == ((), ())
     assert sum(p.numel() for p in plain.parameters()) == sum(p.numel() for p in model.parameters())
@@ -167,6 +167,7 @@ class Seeing(Model):
 """
 
 
+@pytest.mark.slow
 def test_it_is_neither_planned_nor_measured_again_in_its_features(genbench, tmp_path, quick_classifier):
     (tmp_path / "seeing.py").write_text(plugin_source(SEEING))
     few = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood-images", "4", "--device", "cpu"]

@@ -62,7 +62,8 @@ def ssim(images: np.ndarray, reconstructions: np.ndarray) -> Value:
         means, contrast = (0.01 * 255) ** 2, (0.03 * 255) ** 2
         index: np.ndarray = (2 * mean_x * mean_y + means) * (2 * covariance + contrast)
         index /= (mean_x**2 + mean_y**2 + means) * (variances + contrast)
-        return index.mean(axis=(1, 2, 3))
+        found: np.ndarray = index.mean(axis=(1, 2, 3))
+        return found
 
     return _mean(_of_pairs(similarity, images, reconstructions))
 

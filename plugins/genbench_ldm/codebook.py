@@ -5,6 +5,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+MOST_LATENTS = 2**15
+"""Those that the vectors are spread over, at most."""
+TINY = 1e-12
+"""Added to weights of which none may be above 0."""
+
+
 def straight_through(latents: Tensor, vectors: Tensor) -> Tensor:
     """The vectors, whose gradient goes to the latents as it is (van den Oord et al. 2017, section 3.2)."""
     return latents + (vectors - latents).detach()
@@ -53,8 +59,19 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def spread(self, latents: Tensor) -> None:
-        """Put every vector onto a random one of the latents (B, c, h, w)."""
-        self.moved.copy_(self.drawn(latents) - self.learned)
+        """Put the vectors onto different ones of the latents (B, c, h, w), far from each other.
+
+        The next one is drawn by its squared distance from those before (Arthur & Vassilvitskii 2007, "k-means++").
+        """
+        rows = rows_of(latents)
+        rows = rows[torch.randperm(len(rows), device=rows.device)[:MOST_LATENTS]]
+        place = torch.randint(len(rows), (1,), device=rows.device)
+        distances, chosen = torch.full_like(rows[:, 0], torch.inf), []
+        for _ in range(len(self.idle)):
+            chosen.append(rows[place])
+            distances = torch.minimum(distances, (rows - chosen[-1]).square().sum(1))
+            place = (distances + TINY).multinomial(1)
+        self.moved.copy_(torch.cat(chosen) - self.learned)
 
     @torch.no_grad()
     def revive(self, latents: Tensor, codes: Tensor, patience: int) -> None:

@@ -51,4 +51,5 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last: Tensor) -
     """
     losses = (reconstruction, adversarial)
     pulls = [torch.linalg.vector_norm(torch.autograd.grad(loss, last, retain_graph=True)[0]) for loss in losses]
-    return (pulls[0] / (pulls[1] + 1e-4)).clamp(0, LARGEST_WEIGHT).detach()
+    weight: Tensor = (pulls[0] / (pulls[1] + 1e-4)).clamp(0, LARGEST_WEIGHT).detach()
+    return weight
