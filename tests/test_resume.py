@@ -62,6 +62,14 @@ def test_a_model_killed_twice_is_the_undisturbed_one(tmp_path, digits, monkeypat
     assert weights(tmp_path / "killed", name, digits, kills) == whole
 
 
+@pytest.mark.slow
+def test_a_cascade_killed_twice_in_its_second_stage_is_the_undisturbed_one(tmp_path, digits, monkeypatch):
+    """Its upsampler is trained in steps 5 to 9."""
+    whole = weights(tmp_path / "whole", "cascade", digits)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    assert weights(tmp_path / "killed", "cascade", digits, ("train.update:7", "checkpoint.rotated:2")) == whole
+
+
 def test_a_first_stage_killed_twice_beside_its_critic_is_the_undisturbed_one(tmp_path, digits, monkeypatch):
     """Five updates alone, then two in each step: the ninth is the critic's second, and the third after that its fourth.
 

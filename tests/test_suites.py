@@ -106,11 +106,42 @@ def test_the_report_of_a_suite_that_ships_has_its_name(tmp_path, monkeypatch):
         assert place_of_report(words, Path("mine")) == Path("mine")
 
 
-@pytest.mark.parametrize("name", ["table1", "table1-paper"])
-def test_the_rows_of_ddpms_table_are_paired_with_its_rows_in_order(name):
-    suite, rows = make_experiment(Path(name), {}, [], []), published("ddpm").table.rows
+@pytest.mark.parametrize(
+    ("name", "table", "count"),
+    [("table1", "ddpm", 16), ("table1-paper", "ddpm", 16), ("table18", "ldm", 19), ("table18-paper", "ldm", 19)],
+)
+def test_the_rows_of_a_published_table_are_paired_with_its_rows_in_order(name, table, count):
+    suite, rows = make_experiment(Path(name), {}, [], []), published(table).table.rows
     records = [make_record(row.label, conditional=suite.kind_of(row) == "class") for row in suite.models]
-    assert [partner(record, "ddpm") for record in records] == list(rows) and len(rows) == 16
+    assert [partner(record, table) for record in records] == list(rows) and len(rows) == count
+
+
+@pytest.mark.parametrize("name", ["table18", pytest.param("table18-paper", marks=pytest.mark.slow)])
+def test_rows_of_the_cost_table_that_differ_in_sampling_alone_share_a_training(name, session_cache):
+    jobs = planned(name, datasets=["mnist5k"])
+    trainings = {job.training_key for job in jobs}
+    by = {(job.label, job.conditional): job.training_key for job in jobs}
+    assert by["ADM", True] == by["ADM-G-25-steps", True] == by["ADM-G-250-steps", True]
+    assert by["LDM-8-G", True] == by["LDM-8", True] != by["LDM-8", False]
+    assert by["LDM-4", True] == by["LDM-4-G-scale-1.25", True] == by["LDM-4-G-scale-1.5", True]
+    assert by["StyleGAN2-LSUN-Churches-256", False] == by["StyleGAN2-FFHQ-256", False]
+    assert len(jobs) == 19 and len(trainings) == (11 if name == "table18" else 12)
+
+
+def test_the_guided_rows_of_the_cost_table_have_a_classifier_in_the_ledger(digits):
+    """And those with a first stage have that apart."""
+    suite, plugins = make_experiment(Path("table18"), {}, [], []), load_plugins()
+    parts = {}
+    for choice in suite.models:
+        kind = plugins.model(choice.name)[0]
+        model = kind(digits.spec(suite.kind_of(choice)), configure(kind, choice))
+        parts[choice.label, suite.kind_of(choice)] = {phase.part for phase in model.phases()}
+    assert "classifier" in parts["ADM-G-250-steps", "class"] and "classifier" in parts["LDM-8-G", "class"]
+    assert {label for (label, _), own in parts.items() if "first stage" in own} == {
+        "LDM-8", "LDM-8-G", "LDM-4", "LDM-4-G-scale-1.25", "LDM-4-G-scale-1.5", "LDM-4-LSUN-Bedrooms-256",
+        "LDM-4-CelebA-HQ-256", "LDM-4-FFHQ-256",
+    }  # fmt: skip
+    assert all(own == {"generator"} for (label, _), own in parts.items() if label.startswith(("VQGAN", "BigGAN")))
 
 
 def test_the_list_of_suites_says_what_each_runs(genbench):

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
 MOST_LATENTS = 2**15
 """Those that the vectors are spread over, at most."""
 TINY = 1e-12
