@@ -479,6 +479,26 @@ def test_a_large_network_is_planned_in_seconds():
     assert found.sample_nfe == 1000 and found.sample_flops_per_image > 4e14
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preset", "classes", "updates", "published"),
+    [("paper-adm-256", 1000, 1_980_000, 916), ("paper-adm-lsun", 0, 500_000, 232)],
+)
+def test_the_published_trainings_of_adm_are_planned_within_a_quarter_of_their_v100_days(
+    preset, classes, updates, published
+):
+    """By the share of a V100's rate that is assumed unless told otherwise."""
+    session = session_of(
+        "ddpm", f"preset={preset}", budget=f"{updates}steps", conditional=classes > 0, precision="bf16"
+    )
+    pixels = np.broadcast_to(np.zeros(1, np.uint8), (1000, 3, 256, 256))
+    part = Part(pixels, np.arange(1000) if classes else None)
+    large = Dataset("large", "", "d", (3, 256, 256), classes, (), 0, Path(), part, part)
+    found = estimate(session.jobs[0], large, session.plugins, [], 0.3)
+    assert found.phases["train"].flops_per_image == pytest.approx(6 * 1.12e12, rel=0.001)
+    assert found.v100_days == pytest.approx(published, rel=0.25) and found.estimated_peak_bytes > 2**33
+
+
 def test_an_unfit_phase_is_bad_input(line):
     session = session_of("line", plugin=line)
     kind, _ = session.plugins.model("line")
