@@ -52,7 +52,7 @@ TRIED_FLOPS = 1e11
 class PhaseEstimate:
     """One phase of the training: its parameters, the cost of an update and of all; if None, see `Estimate.reasons`.
 
-    Phases that share an optimizer: its bytes and those of gradients are counted in the first.
+    Phases that share an optimizer: its parameters, its bytes and those of gradients are counted in the first.
     """
 
     parameters: int
@@ -174,8 +174,8 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
     first = first_phases(phases)
     for phase in phases:
         size, pieces = model.config.pieces
-        count, own = sum(p.numel() for p in phase.parameters), first[phase.name] == phase.name
-        grads = sum(p.numel() * p.element_size() for p in phase.parameters) if own else 0
+        own = phase.parameters if first[phase.name] == phase.name else []
+        count, grads = sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own)
         about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span, phase.every, phase.part)
         found.phases[phase.name] = about
         about.optimizer_bytes = optimizer_bytes(phase) if own else 0
