@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from genbench import Batch, DataSpec, Model, Phase, hookimpl
+from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench_ldm.presets import VQ_F4, VQ_F8
 from genbench_ldm.quantised import CodebookConfig, QuantisedStage
 
@@ -28,12 +28,18 @@ PUBLISHED: Mapping[str, Any] = {
 }
 
 
+class VQGANConfig(CodebookConfig):
+    """The settings of `vqgan`; the defaults are the preset `small`."""
+
+    batch_size: int = field(16, "train", "images per update", ge=1)
+
+
 class VQGAN(Model):
     """Images to codes of a codebook and back, learned with the help of a critic of patches."""
 
     name = "vqgan"
-    Config = CodebookConfig
-    config: CodebookConfig
+    Config = VQGANConfig
+    config: VQGANConfig
     discrete = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {
@@ -56,7 +62,7 @@ class VQGAN(Model):
         "paper-f8": {**PUBLISHED, **VQ_F8, "batch_size": 10, "learning_rate": 4.5e-5, "critic_learning_rate": 4.5e-5},
     }
 
-    def __init__(self, data: DataSpec, config: CodebookConfig) -> None:
+    def __init__(self, data: DataSpec, config: VQGANConfig) -> None:
         super().__init__(data, config)
         self.stage = QuantisedStage(data.shape, config)
 
