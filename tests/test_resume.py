@@ -18,9 +18,11 @@ from genbench.training.train import train
 FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
 GUIDED = {"ddpm with a classifier": "ddpm", "ldm with a classifier": "ldm"}  # killed in its phase
 MEMORIES = ("ebm", "jem")  # which take whole batches
-NAMES = ("gaussian", "vae", "gan", "ldm", "ddpm", "score", "ebm", "jem", "pixelcnn", "pixeliqn", "sparse_transformer",
-         "vqgan")  # fmt: skip
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+NAMES = (
+    "gaussian", "vae", "gan", "ldm", "ddpm", "cascade", "score", "ebm", "jem", "pixelcnn", "pixeliqn",
+    "sparse_transformer",
+)  # fmt: skip
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in (*NAMES, *GUIDED)]
 
 
 def weights(folder, name, digits, kills=(), device="cpu"):
