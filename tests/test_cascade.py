@@ -115,6 +115,13 @@ def test_the_phases_are_booked_apart(tmp_path, digits):
     assert 0 < each["base"] < each["upsampler"]
 
 
+def test_each_stage_has_a_process_of_its_own():
+    model = tiny(base_schedule="linear", beta_end=0.3)
+    assert model.base_process.beta[-1] == pytest.approx(0.3) and model.process.beta[-1] == pytest.approx(0.999)
+    assert model.base_diffuser.diffusion is model.base_process
+    assert model.upsampling(torch.zeros(1, 1, 4, 4)).diffusion is model.process
+
+
 def test_training_shows_the_stages_what_sampling_will():
     """The base small images under noise, the upsampler images under noise with the small ones enlarged."""
     model, batch = tiny(), Batch(images(64))
@@ -167,6 +174,11 @@ def test_labels_reach_both_stages():
             terms = model.bound_terms(x, labels)
         found[label] = (*drawn, terms["base L_t"], terms["upsampler L_t"])
     assert not any(torch.equal(one, other) for one, other in zip(found[0], found[1]))
+    given, labels = [], torch.tensor([0, 1, 1, 0])
+    for network in (model.base, model.upsampler):
+        network.register_forward_hook(lambda _, inputs, __: given.append(inputs[2]))
+    model.sample(4, labels)
+    assert len(given) == 20 and all(torch.equal(seen, labels) for seen in given)
     dropping = tiny(num_classes=2, label_dropout=0.1)
     assert [net.label.table.num_embeddings for net in (dropping.base, dropping.upsampler)] == [3, 3]
 
@@ -404,7 +416,7 @@ def test_the_bases_settings_are_the_cascades_with_its_own_in_their_place():
         ({"base_widths": []}, "base_widths"),
         ({"factor": 3}, "factor"),
         ({"augmentation": -0.1}, "augmentation"),
-        ({"classifier": True, "base_share": 0.9}, "base_share: 0.9 and classifier_share 0.15 leave nothing"),
+        ({"classifier": True, "base_share": 0.9}, r"base_share: 0\.9 and classifier_share 0\.15 leave nothing"),
         ({"classifier_scale": 1.0}, "classifier_scale: 1 needs a model trained with a classifier"),
         ({"small_noise": 0.1}, "small_noise: 0.1 is more than the upsampler learns from, augmentation = 0"),
         ({"small_noise": math.nan, "augmentation": 1.0}, "small_noise"),

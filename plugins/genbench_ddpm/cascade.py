@@ -45,8 +45,12 @@ class CascadeConfig(GuidedConfig):
     upsampler's. Those of the classifier are of the base, which alone it guides.
     """
 
+    widths: tuple[PositiveInt, ...] = field(
+        (32, 32), "train", "channels of each resolution, finest first", min_length=1
+    )
+
     factor: Literal[2, 4, 8] = field(2, "train", "factor by which the sides of the small images are shorter")
-    base_share: float = field(0.5, "train", "share of the budget for the base, besides its classifier", gt=0, lt=1)
+    base_share: float = field(0.7, "train", "share of the budget for the base, besides its classifier", gt=0, lt=1)
     augmentation: float = field(
         0.0,
         "train",
@@ -178,6 +182,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 32,
         "optimizer": "adamw",
         "learning_rate": 1e-2,
+        "base_share": 0.5,
         "base_widths": (8, 16),
         "base_patch": 1,
         "base_steps": 10,
