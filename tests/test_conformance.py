@@ -107,8 +107,8 @@ VARIANTS = {
 }
 
 
-SEQUENTIAL = ("pixelcnn", "pixeliqn", "sparse_transformer")
-"""Models that draw one sub-pixel after another: their kit takes long, and the quick look has it once."""
+LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade")
+"""Models that draw one sub-pixel after another, or in two stages: their kit takes long; the quick look has it once."""
 
 
 def variants(first):
@@ -116,7 +116,7 @@ def variants(first):
     for name, changes in VARIANTS.items():
         for change in changes[:1] if first else changes[1:]:
             told = ",".join(f"{option}={value}" for option, value in change.items())
-            slow = [pytest.mark.slow] if name in SEQUENTIAL or not first else []
+            slow = [] if change is changes[0] and name not in LONG else [pytest.mark.slow]
             yield pytest.param(name, change, marks=slow, id=f"{name}-{told}")
 
 
