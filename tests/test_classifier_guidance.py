@@ -269,7 +269,7 @@ def test_the_classifier_is_a_phase_before_that_of_the_network(model):
 @each_model
 def test_it_learns_the_class_of_noised_images_without_dropping_labels(model, monkeypatch):
     built, seen = tiny(model, label_dropout=0.9, timesteps=20), []
-    for layer in (built.classifier.head[1].weight, built.classifier.head[1].bias):
+    for layer in (built.classifier.head[-1].weight, built.classifier.head[-1].bias):
         layer.data.zero_()
     labels, class_logits = torch.arange(2000) % 3, built.diffuser.class_logits
     monkeypatch.setattr(built.diffuser, "class_logits", lambda x, t: seen.append((x, t)) or class_logits(x, t))
@@ -322,16 +322,17 @@ def test_the_meter_books_the_classifier_apart(digits, tmp_path):
     config = DDPM.Config(**DDPM.presets["tiny"] | {"batch_size": 8, "classifier": True, "classifier_share": 0.25})
     plain = {"config": config.model_dump(mode="json"), "conditional": True}
     built = DDPM(digits.spec("class"), config)
+    before = built.classifier.head[-1].weight.detach().clone()
     trained, meter = train_toy(tmp_path, digits, DDPM, Meter(torch.device("cpu")), built, budget="8steps", **plain)
     assert {name: ledger.updates for name, ledger in meter.phases.items()} == {"classifier": 2, "train": 6}
     assert all(ledger.images == 8 * ledger.updates and ledger.flops > 0 for ledger in meter.phases.values())
     assert meter.phases["classifier"].seconds > 0
-    assert trained.classifier.head[1].weight.any()
+    assert not torch.equal(trained.classifier.head[-1].weight, before)
 
 
 @pytest.mark.parametrize("pool", ["mean", "attention"])
 def test_the_loop_of_the_harness_trains_all_of_it(pool):
-    """Within three updates, from a head at zero."""
+    """Within three updates."""
     few = {"batch_size": 8, "timesteps": 8, "steps": 2, "classifier": True, "classifier_share": 0.5}
     config = DDPM.Config(**DDPM.presets["tiny"] | few | {"classifier_pool": pool, "classifier_scale": 1.0})
     case = Case(DDPM, config, (1, 8, 8), "class")
@@ -375,14 +376,12 @@ def test_it_takes_images_of_any_size_and_sees_noise_and_time(pool, size, patch):
     torch.testing.assert_close(net(x[1:2], time[1:2]), out[1:2], rtol=1e-4, atol=1e-4)
 
 
-def test_it_starts_with_no_opinion_and_muon_leaves_its_positions_to_adamw():
+def test_muon_leaves_its_positions_to_adamw():
     built = tiny(DDPM, optimizer="muon", classifier_pool="attention", classifier_widths=(16, 16))
     phase = next(phase for phase in built.phases() if phase.name == "classifier")
     by_adamw, by_muon = ({id(p) for p in group["params"]} for group in phase.optimizer.param_groups)
     assert id(built.classifier.head.positions) in by_adamw
     assert id(built.classifier.head.qkv.weight) in by_muon
-    fresh = UNetClassifier(UNetSpec(1, 4, (8, 8)), (8, 8), "mean")
-    assert not fresh(torch.randn(2, 1, 8, 8), torch.ones(2)).any()
 
 
 # What makes no sense

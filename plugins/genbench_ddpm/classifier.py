@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.devices import for_attention
-from genbench.nets import Descent, Size, UNetSpec, group_norm, latent_size, zeroed
+from genbench.nets import Descent, Size, UNetSpec, group_norm, latent_size
 
 Pool = Literal["mean", "attention"]
 
@@ -52,8 +52,7 @@ class UNetClassifier(Descent):
             heads = width // spec.head_channels if spec.head_channels else spec.heads
             self.head = AttentionPool(width, spec.out_channels, math.prod(coarsest), heads)
         else:
-            logits = zeroed(nn.Conv2d(width, spec.out_channels, 1))
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), logits, nn.Flatten())
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, spec.out_channels))
 
     @property
     def positions(self) -> list[nn.Parameter]:
