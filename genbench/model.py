@@ -120,6 +120,7 @@ class Phase:
     clip: float | None = None
     warmup: int = 0
     every: int = 1
+    part: Part = "generator"
     auxiliary: bool = False
 
     @property

@@ -37,6 +37,7 @@ def tiny(name, **config):
     [
         ("ddpm", {"net"}),
         ("ldm", {"autoencoder.encoder", "autoencoder.decoder", "net"}),
+        ("cascade", {"base", "upsampler"}),
         ("vqgan", {"stage.coder.encoder"}),  # the critic's weight goes back through the others twice
         ("vae", {"encoder", "decoder", "to_latent", "from_latent"}),
         ("gan", {"generator", "critic"}),

@@ -20,7 +20,7 @@ GUIDED = {"ddpm with a classifier": "ddpm", "ldm with a classifier": "ldm"}  # k
 MEMORIES = ("ebm", "jem")  # which take whole batches
 NAMES = (
     "gaussian", "vae", "gan", "ldm", "ddpm", "cascade", "score", "ebm", "jem", "pixelcnn", "pixeliqn",
-    "sparse_transformer",
+    "sparse_transformer", "vqgan",
 )  # fmt: skip
 OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in (*NAMES, *GUIDED)]
 

@@ -121,6 +121,7 @@ class Run:
         model = build_model(job, self.plugins, self.data, self.meter.device)
         self.known.parameters = sum(p.numel() for p in model.parameters()) or None
         self.known.parameters_by_phase = parameters_by_phase(model)
+        self.parts = {phase.name: phase.part for phase in model.phases()}
         checkpoint.settle(folder / "checkpoint")
         finished = finished_training(job)
         if finished is not None:
@@ -354,7 +355,7 @@ def failure(error: BaseException, run: Run) -> Failure:
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:
-    """The number of parameters that each phase moves, of which several may share some; `fixed` counts the rest."""
+    """The number of parameters that each phase moves, each in the first that does; `fixed` counts the rest."""
     counts: dict[str, int] = {}
     moved: set[int] = set()
     for phase in model.phases():

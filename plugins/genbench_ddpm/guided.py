@@ -104,7 +104,7 @@ class GuidedConfig(DiffusionConfig):
             own = self.model_copy(update={"weight_decay": self.classifier_weight_decay})
             rate, span = self.classifier_learning_rate, (begin, begin + self.classifier_share)
             phase = own.phase("classifier", classifier, rate, span, others=classifier.positions)
-            phases.append(replace(phase, schedule=lambda progress: 1 - progress))
+            phases.append(replace(phase, schedule=lambda progress: 1 - progress, part="classifier"))
             begin = span[1]
         return [*phases, self.phase(name, net, self.learning_rate, (begin, end), self.warmup)]
 

@@ -9,10 +9,10 @@ or an autoencoder with a codebook, through which there is no bound on the likeli
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
@@ -20,7 +20,7 @@ from genbench.capabilities import SumOfTerms, without
 from genbench.distributions import discretized_logistic_log_prob
 from genbench.nets import latent_size
 from genbench_ddpm.diffuser import Diffuser
-from genbench_ddpm.settings import DiffusionConfig
+from genbench_ddpm.guided import GuidedConfig
 from genbench_ldm.first_stage import Autoencoder, FirstStage, KLConfig, draw
 from genbench_ldm.presets import PRESETS
 from genbench_ldm.quantised import OPTIONS, CodebookConfig, QuantisedStage
@@ -34,7 +34,7 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(LatentDiffusion)
 
 
-class LDMConfig(DiffusionConfig, KLConfig, CodebookConfig):
+class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
     """The settings of `ldm`; the defaults are the preset `small`. Network options are those of the latent U-Net."""
 
     widths: tuple[PositiveInt, ...] = field(
@@ -54,6 +54,13 @@ class LDMConfig(DiffusionConfig, KLConfig, CodebookConfig):
         if self.first_stage == "vq" and name == "kl_weight":
             return "first_stage = vq"
         return super().unused(name)
+
+    @model_validator(mode="after")
+    def shares_leave_something(self) -> Self:
+        if self.classifier and self.ae_share + self.classifier_share >= 1:
+            told = f"classifier_share: {self.classifier_share:g} and ae_share {self.ae_share:g}"
+            raise ValueError(f"{told} leave nothing of the budget to the diffusion")
+        return self
 
     def check(self, data: DataSpec) -> None:
         super().check(data)
@@ -82,7 +89,11 @@ class LatentDiffusion(SumOfTerms, Model):
         self.diffusion = config.process()
         self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
         self.register_buffer("scale", torch.ones(()))
-        self.diffuser = Diffuser(self.predict, self.diffusion, config, replace(data, shape=self.latent_shape))
+        latents = replace(data, shape=self.latent_shape)
+        self.classifier = config.noisy_classifier(latents)
+        self.diffuser = Diffuser(
+            self.predict, self.diffusion, config, latents, classifier=self.classifier, scale=config.classifier_scale
+        )
         if config.first_stage == "vq":
             without(self, "log_prob", "bound_terms", "bound_over_time")
 
@@ -108,26 +119,28 @@ class LatentDiffusion(SumOfTerms, Model):
 
     def phases(self) -> list[Phase]:
         config = self.config
-        first = config.phase("autoencoder", self.autoencoder, config.ae_learning_rate, (0.0, config.ae_share))
+        first = self.autoencoder.phases(config.ae_learning_rate, (0.0, config.ae_share))
         return [
-            *self.autoencoder.phases(config.ae_learning_rate, (0.0, config.ae_share)),
-            config.phase("diffusion", self.net, config.learning_rate, (config.ae_share, 1.0), config.warmup),
+            *(replace(phase, part="first stage") for phase in first),
+            *config.stages("diffusion", self.net, self.classifier, config.ae_share),
         ]
 
     def prepare(self, phase: str, batch: Batch) -> None:
         """Scales the latents to unit variance. Source: Rombach et al. 2022, appendix G."""
-        if phase == "diffusion":
-            self.scale.copy_(1 / self.autoencoder.draw(batch.images).std())
-        else:
+        if phase not in OF_LATENTS:
             self.autoencoder.prepare(phase, batch.images)
+        elif self.scale == 1:
+            self.scale.copy_(1 / self.autoencoder.draw(batch.images).std())
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
-        return self.diffusion_loss(batch) if phase == "diffusion" else self.autoencoder.loss(phase, batch.images)
+        return self.latent_loss(phase, batch) if phase in OF_LATENTS else self.autoencoder.loss(phase, batch.images)
 
     def latent_loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
         """The objective of `genbench_ddpm`, or of its classifier, on freshly drawn latents."""
         with torch.no_grad():
             latents = self.scale * self.autoencoder.draw(batch.images)
+        if phase == "classifier":
+            return self.diffuser.classifier_loss(latents, batch.labels)
         return self.diffuser.loss(latents, batch.labels)
 
     def predict(self, z_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
