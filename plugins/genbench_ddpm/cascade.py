@@ -22,7 +22,7 @@ from genbench.images import to_float, to_uint8
 from genbench.nets import latent_size, pad_to_multiple
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
-from genbench_ddpm.presets import ADM, ADM_64, ADM_128, ADM_G_128, SMALL_ADM
+from genbench_ddpm.presets import ADM, ADM_64, ADM_128, ADM_G_128, SMALL_ADM, TINY
 from genbench_ddpm.samplers import reading
 from genbench_ddpm.settings import DiffusionConfig, Schedule
 
@@ -175,13 +175,7 @@ ADM_G_U_512: Mapping[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
-        "widths": (8, 16),
-        "timesteps": 50,
-        "steps": 10,
-        "eta": 0.0,
-        "batch_size": 32,
-        "optimizer": "adamw",
-        "learning_rate": 1e-2,
+        **TINY,
         "base_share": 0.5,
         "base_widths": (8, 16),
         "base_patch": 1,

@@ -164,16 +164,19 @@ SMALL_ADM: Mapping[str, Any] = {
 }
 """What ADM is beside the network's size, for minutes on a CPU."""
 
+TINY: Mapping[str, Any] = {
+    "widths": (8, 16),
+    "timesteps": 50,
+    "steps": 10,
+    "eta": 0.0,
+    "batch_size": 32,
+    "optimizer": "adamw",
+    "learning_rate": 1e-2,
+}
+"""For tests."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "tiny": {
-        "widths": (8, 16),
-        "timesteps": 50,
-        "steps": 10,
-        "eta": 0.0,
-        "batch_size": 32,
-        "optimizer": "adamw",
-        "learning_rate": 1e-2,
-    },
+    "tiny": TINY,
     "small": {},
     "small-adm": SMALL_ADM,
     "small-guided": {**SMALL_ADM, "classifier": True, "classifier_scale": 1.0},

@@ -23,6 +23,8 @@ budget, with the batch size and the betas of the diffusion.
 from collections.abc import Mapping
 from typing import Any
 
+from genbench_ddpm.presets import TINY
+
 DIFFUSION: Mapping[str, Any] = {
     "optimizer": "adamw",
     "annealing": "constant",
@@ -151,15 +153,9 @@ IMAGENET_8_GUIDED: Mapping[str, Any] = {
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
-        "widths": (8, 16),
-        "timesteps": 50,
-        "steps": 10,
-        "eta": 0.0,
+        **TINY,
         "factor": 2,
         "ae_widths": (8,),
-        "batch_size": 32,
-        "optimizer": "adamw",
-        "learning_rate": 1e-2,
         "ae_learning_rate": 1e-2,
     },
     "small": {},
