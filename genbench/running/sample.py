@@ -29,7 +29,7 @@ from genbench.training.compilation import compiled, networks, uncompiled
 SHARD_SECONDS = 60.0
 COMPARED = 1000
 """Training images that the range of samples is compared with."""
-BLOCK_FLOPS = {"cpu": 2e12, "cuda": 5e15}
+BLOCK_FLOPS = {"cpu": 8e12, "cuda": 5e15}
 """The most that one call may take: about a minute on two cores, or on a large GPU."""
 
 
