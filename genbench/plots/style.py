@@ -297,7 +297,8 @@ def scale(axes: Axes, name: str, values: list[float], wide: float = 5.0) -> None
     low, high = min(values, default=0.0), max(values, default=1.0)
     if low > 0 and high / low >= wide:
         axes.set(**{f"{name}scale": "log", f"{name}lim": (low / 1.4, high * 1.4)})
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high / low < 1000 else (1.0,), numticks=15))
+        subs = (1.0, 2.0, 5.0) if high / low < 30 else (1.0, 3.0) if high / low < 1000 else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=15))
         axis.set_minor_locator(NullLocator())
     else:
         axes.set(**{f"{name}lim": (min(0.0, 1.25 * low), 1.25 * high if high > 0 else 1.0)})
