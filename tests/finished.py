@@ -47,6 +47,20 @@ def digest(file):
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else None
 
 
+TIMED = ("job.json", "manifest.json", "progress.jsonl", "record.json", "samples.json", ".lock")
+"""The files of a run that tell of seconds, or of where it lies."""
+
+
+def contents(folder):
+    """What a run leaves, but for seconds: digests of files by path, the learning curve, and what each phase counted."""
+    files = {file.relative_to(folder): digest(file) for file in folder.rglob("*") if file.is_file()}
+    lines = map(json.loads, (folder / "progress.jsonl").read_text().splitlines())
+    curve = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    phases = record_of(folder)["cost"]["train"]["phases"]
+    counts = {name: [phase[key] for key in ("images", "updates", "flops")] for name, phase in phases.items()}
+    return {path: found for path, found in files.items() if path.name not in TIMED}, curve, counts
+
+
 def rewrite_sealed(file, change):
     """Change a JSON file as a program would that also renews its digest."""
     plain = json.loads(file.read_text())

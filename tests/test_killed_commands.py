@@ -4,9 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
-from finished import essence, run_of
+from finished import contents, essence, run_of
+
+from genbench.records import checkpoint
 
 PLUGIN = """
 import os, signal
@@ -39,35 +42,58 @@ def register_models(register):
     "None: it is here to kill."
 """
 RUN = [sys.executable, "-m", "genbench", "run", "--plugin", "kills.py", "-d", "digits", "--budget", "12steps"]
-RUN += ["--samples", "600", "--likelihood-images", "40", "--device", "cpu"]
+RUN += ["--likelihood-images", "40", "--device", "cpu"]
+
+
+class Case(NamedTuple):
+    """A model with its options, and where its command is killed in turn: if in a `phase`, every time in its middle.
+
+    Reports are those of how far a call of `sample` is.
+    """
+
+    model: str
+    settings: list[str]
+    moments: list[str]
+    phase: str = ""
+    words: tuple[str, ...] = ("--samples", "600")
+
+
 STYLE = ["network=style", "loss=non_saturating", "r1=0.1", "augment=ada", "augment_target=-1.0", "augment_images=200"]
-MODELS = {
-    "ebm": (["preset=tiny"], ["train.update:5", "checkpoint.written:3", "sample.drawn:2"]),
-    "gan": (["preset=tiny", *STYLE], ["checkpoint.end:5", "train.update:7", "sample.shard:1"]),
-    "pixelcnn": (["preset=tiny"], ["train.step:6", "56 reports", "sample.stored:1"]),
+CLASSIFIER = ["classifier=true", "classifier_share=0.5", "classifier_widths=[8,16]", "classifier_scale=1.0"]
+FEW = ("--samples", "100", "--conditional")
+CASES = {
+    "ebm": Case("ebm", [], ["train.update:5", "checkpoint.written:3", "sample.drawn:2"]),
+    "style": Case("gan", STYLE, ["checkpoint.end:5", "train.update:7", "sample.shard:1"]),
+    "pixelcnn": Case("pixelcnn", [], ["train.step:6", "56 reports", "sample.stored:1"]),
+    "classifier": Case("ddpm", CLASSIFIER, ["train.update:3", "checkpoint.written:2"], "classifier", FEW),
+    "critic": Case("vqgan", [], ["train.update:10", "train.update:4"], "critic", FEW),
+    "upsampler": Case("cascade", [], ["train.update:8", "checkpoint.rotated:2"], "upsampler", FEW),
 }
-"""By model its options, and where it is killed in turn; reports are those of how far a call of `sample` is."""
+"""The phases begin with the seventh of twelve steps, but for the classifier's, which ends with the sixth."""
 
 
-def run(folder, out, model, settings, killed=""):
+def run(folder, out, case, killed=""):
     """The command's exit code: of one that is killed at this point, or of one that ends."""
-    words = [word for setting in settings for word in ("--set", f"{model}.{setting}")]
+    words = [word for setting in ("preset=tiny", *case.settings) for word in ("--set", f"{case.model}.{setting}")]
     count, reports, _ = killed.partition(" reports")
     moment = {"REPORTS": count} if reports else {"GENBENCH_FAULT": f"{killed}:kill9" if killed else ""}
-    command = [*RUN, "-m", model, *words, "--out", out]
+    command = [*RUN, *case.words, "-m", case.model, *words, "--out", out]
     environment = {**os.environ, **moment}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, start_new_session=True).returncode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", MODELS)
-def test_a_killed_command_is_run_again_to_the_same_bytes(tmp_path, model):
-    settings, moments = MODELS[model]
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_killed_command_is_run_again_to_the_same_bytes(tmp_path, case):
     (tmp_path / "kills.py").write_text(PLUGIN)
-    assert run(tmp_path, "whole", model, settings) == 0
-    for moment in moments:
-        assert run(tmp_path, "killed", model, settings, moment) == -signal.SIGKILL, moment
-    assert run(tmp_path, "killed", model, settings) == 0
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert essence(killed) == essence(whole)
-    assert not [*run_of(killed, model).glob("drawn")]
+    assert run(tmp_path, "whole", case) == 0
+    for moment in case.moments:
+        assert run(tmp_path, "killed", case, moment) == -signal.SIGKILL, moment
+        if case.phase:
+            state = checkpoint.read_state(run_of(tmp_path / "killed", case.model) / "checkpoint")
+            assert state.phase_steps[case.phase] and case.phase not in state.ended, moment
+    assert run(tmp_path, "killed", case) == 0
+    assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
+    whole, killed = (run_of(tmp_path / out, case.model) for out in ("whole", "killed"))
+    assert contents(killed) == contents(whole)
+    assert not [*killed.glob("drawn")]
