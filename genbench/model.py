@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from genbench.condition import Condition, ConditionSpec, Given, Kind, kind_of
 from genbench.images import dequantize, to_float
+from genbench.support.parts import Part
 
 Role = Literal["train", "sample", "runtime"]
-Part = Literal["generator", "classifier", "first stage"]
 
 
 @dataclass(frozen=True)

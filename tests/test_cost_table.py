@@ -20,11 +20,11 @@ from records_factory import (
 from genbench import DataSpec, plots
 from genbench.plots.style import svg
 from genbench.plots.sweeps import sweeps_of
-from genbench.records.cost import CLASSIFIER, FIRST_STAGE, GENERATOR
 from genbench.records.slots import Slot
 from genbench.records.v100 import Conversion, convert
 from genbench.report import build_report
 from genbench.running.run import parameters_by_phase
+from genbench.support.parts import CLASSIFIER, FIRST_STAGE, GENERATOR
 from genbench.tables.build import make_tables
 from genbench.tables.formats import formats, render, render_compact
 from genbench.tables.parts import UNITS

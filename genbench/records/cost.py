@@ -7,9 +7,6 @@ from pydantic import Field, FiniteFloat
 from genbench.records.stored import Stored
 from genbench.records.usage import Usage
 
-GENERATOR, CLASSIFIER, FIRST_STAGE = "generator", "classifier", "first stage"
-"""What the cost of a phase is booked as: `genbench.model.Part`."""
-
 
 class Energy(Stored):
     """Joules, and what counted them."""

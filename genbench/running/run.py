@@ -25,7 +25,7 @@ from genbench.metering.progress_log import ProgressLog
 from genbench.metrics.copies import copied_splits, copying
 from genbench.model import Model
 from genbench.records import checkpoint
-from genbench.records.cost import GENERATOR, EvaluateCost, Throughput, TrainCost
+from genbench.records.cost import EvaluateCost, Throughput, TrainCost
 from genbench.records.equality import remarks
 from genbench.records.job import Job
 from genbench.records.outcome import Outcome, make_record
@@ -47,6 +47,7 @@ from genbench.support import clock, progress, store
 from genbench.support.errors import Busy, Cancelled, CorruptData, Diverged, message_of
 from genbench.support.faults import fault
 from genbench.support.lock import locked
+from genbench.support.parts import GENERATOR
 from genbench.support.progress import report, stop_if_requested
 from genbench.support.signals import is_interruption
 from genbench.support.text import impersonal, redacted

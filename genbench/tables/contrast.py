@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from genbench.metrics import metric_named
-from genbench.records.cost import FIRST_STAGE
 from genbench.records.slots import sample_count
+from genbench.support.parts import FIRST_STAGE
 from genbench.support.text import list_words, number
 from genbench.tables.cost_notes import budgets_of, device_words
 from genbench.tables.layout import Column, Row

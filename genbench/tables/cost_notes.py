@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from genbench.records.cost import FIRST_STAGE
 from genbench.records.record import Record
+from genbench.support.parts import FIRST_STAGE
 from genbench.support.text import list_words, number
 from genbench.tables.columns import throughputs
 from genbench.tables.groups import Group, is_reference

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from genbench.records.cost import CLASSIFIER, FIRST_STAGE, PhaseCost
+from genbench.records.cost import PhaseCost
 from genbench.records.record import Record
+from genbench.support.parts import CLASSIFIER, FIRST_STAGE, GENERATOR
 
 APART = {CLASSIFIER: "no classifier guidance was used", FIRST_STAGE: "the model has no first stage"}
 """The parts that are told of beside the whole, each with why a model has none of it."""
@@ -71,8 +72,8 @@ def _word(part: str) -> str:
 
 
 _READERS: dict[str, Callable[[str], Read]] = {
-    "generator": lambda unit: lambda record: spent_without(record, CLASSIFIER, unit),
-    "classifier": lambda unit: lambda record: spent_on(record, CLASSIFIER, unit),
+    GENERATOR: lambda unit: lambda record: spent_without(record, CLASSIFIER, unit),
+    CLASSIFIER: lambda unit: lambda record: spent_on(record, CLASSIFIER, unit),
     "overall": lambda unit: lambda record: getattr(record.cost.train, unit, None),
     _word(FIRST_STAGE): lambda unit: lambda record: spent_on(record, FIRST_STAGE, unit),
 }

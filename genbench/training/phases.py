@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import get_args
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from genbench.model import Model, Part, Phase
+from genbench.model import Model, Phase
 from genbench.records.point import FIELDS
 from genbench.support.errors import BadInput
+from genbench.support.parts import PARTS
 
 
 def checked_phases(model: Model) -> list[Phase]:
@@ -27,9 +27,9 @@ def checked_phases(model: Model) -> list[Phase]:
                 f"{model.name}: phase {phase.name!r} needs a span within [0, 1], repeats and every of at least 1, "
                 f"and a name without dots"
             )
-        if phase.part not in get_args(Part):
+        if phase.part not in PARTS:
             raise BadInput(
-                f"{model.name}: phase {phase.name!r} is part of {phase.part!r}", f"parts: {', '.join(get_args(Part))}"
+                f"{model.name}: phase {phase.name!r} is part of {phase.part!r}", f"parts: {', '.join(PARTS)}"
             )
         for parameter in phase.parameters:
             other = owner.setdefault(id(parameter), phase)
