@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from plugin_sources import plugin_source
+from shipped import MODELS
 from torch import nn
 
 from genbench import Model, Phase
@@ -32,21 +33,6 @@ from genbench.running.sample import draw
 from genbench.support.errors import BadInput
 from genbench.training.train import train
 
-SHIPPED = (
-    "ddpm",
-    "cascade",
-    "ldm",
-    "gan",
-    "vae",
-    "flow",
-    "gaussian",
-    "score",
-    "pixelcnn",
-    "pixeliqn",
-    "sparse_transformer",
-    "ebm",
-    "vqgan",
-)
 FEW = ["-d", "digits", "--samples", "100", "--likelihood-images", "4", "--device", "cpu"]
 
 
@@ -158,11 +144,12 @@ def test_micro_batches_save_memory_and_no_flops(line, name):
     assert parts.train_images == whole.train_images == 40
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", MODELS)
 def test_what_is_planned_is_what_a_run_counts(name, tmp_path):
     options = ["preset=tiny"] if name != "gaussian" else []
     options += ["attention=[0]", "optimizer=muon"] if name == "ddpm" else ["ae_share=0.5"] if name == "ldm" else []
-    session = session_of(name, *options, budget="130images", conditional=name in ("gan", "vae"), precision="bf16")
+    conditional = name in ("gan", "vae", "jem")
+    session = session_of(name, *options, budget="130images", conditional=conditional, precision="bf16")
     found, job = planned(session), session.jobs[0]
     model, meter, parameters = trained(session, tmp_path)
     assert {key: phase.parameters for key, phase in found.phases.items()} == {

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from shipped import MODELS
 from toys import toy_job
 
 from genbench.metering.meter import Meter
@@ -15,14 +16,11 @@ from genbench.training import loop
 from genbench.training.loop import build_model
 from genbench.training.train import train
 
-FLOW = pytest.param("flow", id="flow")  # whose first step sets weights from data
+AT_ONCE = "flow"  # whose first step sets weights from data
 GUIDED = {"ddpm with a classifier": "ddpm", "ldm with a classifier": "ldm"}  # killed in its phase
 MEMORIES = ("ebm", "jem")  # which take whole batches
-NAMES = (
-    "gaussian", "vae", "gan", "ldm", "ddpm", "cascade", "score", "ebm", "jem", "pixelcnn", "pixeliqn",
-    "sparse_transformer", "vqgan",
-)  # fmt: skip
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in (*NAMES, *GUIDED)]
+LABELLED = ("jem", *GUIDED)
+ALL = [pytest.param(name, marks=() if name == AT_ONCE else pytest.mark.slow) for name in (*MODELS, *GUIDED)]
 
 
 def weights(folder, name, digits, kills=(), device="cpu"):
@@ -35,8 +33,7 @@ def weights(folder, name, digits, kills=(), device="cpu"):
     config = configure(kind, ModelChoice(name=kind.name, preset=preset, config=parts))
     plain, role = config.model_dump(mode="json"), config.of_role("train")
     runtime = Runtime(out=folder, cache=folder / "cache", device=device)
-    conditional = name == "jem" or name in GUIDED
-    given = {"config": plain, "train_config": role, "conditional": conditional, "runtime": runtime}
+    given = {"config": plain, "train_config": role, "conditional": name in LABELLED, "runtime": runtime}
     job = toy_job(folder, kind, budget="10steps", curve=4, **given)
     job.folder.mkdir(parents=True)
     for kill in (*kills, None):
@@ -56,7 +53,7 @@ def digests(folder):
     return store.read_json(folder / checkpoint.MANIFEST)["files"]
 
 
-@pytest.mark.parametrize("name", [FLOW, *OTHERS])
+@pytest.mark.parametrize("name", ALL)
 def test_a_model_killed_twice_is_the_undisturbed_one(tmp_path, digits, monkeypatch, name):
     whole = weights(tmp_path / "whole", name, digits)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)

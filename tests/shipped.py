@@ -1,0 +1,8 @@
+"""The models that ship with genbench."""
+
+import tomllib
+from pathlib import Path
+
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+MODELS = sorted(PROJECT["entry-points"]["genbench"])
+"""An entry point has the name of its model."""
