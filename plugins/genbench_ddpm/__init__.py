@@ -77,10 +77,7 @@ class DDPM(SumOfTerms, Model):
             with torch.no_grad():
                 unet.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
         self.classifier = config.noisy_classifier(data)
-        self.diffuser = Diffuser(
-            self.predict, self.diffusion, config, data, discrete=True,
-            classifier=self.classifier, scale=config.classifier_scale,
-        )  # fmt: skip
+        self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier)
 
     @property
     def nfe(self) -> int:

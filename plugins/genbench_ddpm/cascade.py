@@ -216,9 +216,8 @@ class Cascade(SumOfTerms, Model):
         self.upsampler = config.unet(2 * channels + told, channels, data.num_classes)
         self.classifier = base.noisy_classifier(small)
         self.base_diffuser = Diffuser(
-            self.predict_small, self.base_process, base, small, discrete=True,
-            classifier=self.classifier, scale=config.classifier_scale,
-        )  # fmt: skip
+            self.predict_small, self.base_process, base, small, discrete=True, classifier=self.classifier
+        )
 
     @property
     def nfe(self) -> int:
@@ -266,7 +265,7 @@ class Cascade(SumOfTerms, Model):
         """The diffusion of images given their small ones (B, C, h, w).
 
         Noise of standard deviations (B,), or of `small_noise`, is added to these if the upsampler has learned from
-        such; it is told how much by one more channel. Source: Ho et al. 2022, section 4, conditioning augmentation.
+        such; it is told how much by one more channel. Source: Ho et al. 2022, section 3, conditioning augmentation.
         """
         seen = small
         if self.config.augmentation:

@@ -12,7 +12,7 @@ from genbench_ddpm.chains import between, forward_chain
 from genbench_ddpm.classifier import UNetClassifier
 from genbench_ddpm.diffusion import Denoiser, Diffusion, Network
 from genbench_ddpm.guidance import Guide, class_guide, steered
-from genbench_ddpm.settings import DiffusionConfig
+from genbench_ddpm.guided import GuidedConfig
 
 Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(x_t, t, labels) -> what the network predicts."""
@@ -23,27 +23,26 @@ class Diffuser:
 
     `data` describes what is diffused, x: images or latents. If it is `discrete`, x holds the bin centres of images:
     estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. A `classifier` that
-    learns the class of x_t guides samples by `scale` times its gradient.
+    learns the class of x_t guides samples by `classifier_scale` times its gradient.
     """
 
     def __init__(
         self,
         predict: Predict,
         diffusion: Diffusion,
-        config: DiffusionConfig,
+        config: GuidedConfig,
         data: DataSpec,
         discrete: bool = False,
         classifier: UNetClassifier | None = None,
-        scale: float = 0.0,
     ) -> None:
         self.predict, self.diffusion, self.config = predict, diffusion, config
         self.data, self.discrete = data, discrete
-        self.classifier, self.scale = classifier, scale
+        self.classifier = classifier
 
     @property
     def bound_note(self) -> str:
         """What `bound` computes, in a few words."""
-        guided = self.config.guidance != 1 or self.scale
+        guided = self.config.guidance != 1 or self.config.classifier_scale
         return f"variational bound over all {self.diffusion.steps} steps{', without guidance' if guided else ''}"
 
     def network(self, labels: Tensor | None) -> Network:
@@ -96,9 +95,9 @@ class Diffuser:
 
     def guide(self, labels: Tensor | None) -> Guide | None:
         """Where the classifier leads samples of these labels (B,), if it does."""
-        if not self.scale or labels is None:
+        if not self.config.classifier_scale or labels is None:
             return None
-        return class_guide(self.class_logits, labels, self.scale)
+        return class_guide(self.class_logits, labels, self.config.classifier_scale)
 
     def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
         """The chosen sampler's way from noise, x_T or x_start, to samples of these labels (B,)."""

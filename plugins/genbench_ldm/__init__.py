@@ -91,9 +91,7 @@ class LatentDiffusion(SumOfTerms, Model):
         self.register_buffer("scale", torch.ones(()))
         latents = replace(data, shape=self.latent_shape)
         self.classifier = config.noisy_classifier(latents)
-        self.diffuser = Diffuser(
-            self.predict, self.diffusion, config, latents, classifier=self.classifier, scale=config.classifier_scale
-        )
+        self.diffuser = Diffuser(self.predict, self.diffusion, config, latents, classifier=self.classifier)
         if config.first_stage == "vq":
             without(self, "log_prob", "bound_terms", "bound_over_time")
 
