@@ -265,7 +265,7 @@ class Cascade(SumOfTerms, Model):
         """The diffusion of images given their small ones (B, C, h, w).
 
         Noise of standard deviations (B,), or of `small_noise`, is added to these if the upsampler has learned from
-        such; it is told how much by one more channel. Source: Ho et al. 2022, section 3, conditioning augmentation.
+        such; it is told how much by one more channel. Source: Ho et al. 2022, section 3.3, conditioning augmentation.
         """
         seen = small
         if self.config.augmentation:
