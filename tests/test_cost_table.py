@@ -18,7 +18,7 @@ from records_factory import (
 )
 
 from genbench import DataSpec, plots
-from genbench.plots.style import svg
+from genbench.plots.style import MARKERS, svg
 from genbench.plots.sweeps import sweeps_of
 from genbench.records.slots import Slot
 from genbench.records.v100 import Conversion, convert
@@ -315,6 +315,12 @@ def test_fid_against_compute_has_published_and_measured_rows_in_panels_of_their_
     assert here.get_xlabel() == paper.get_xlabel() == "overall compute, V100-days"
     assert "first stage" in figure.get_label()
     assert svg(figure) == svg(plots.fid_against_compute(full(records)))
+
+
+def test_published_rows_without_a_run_differ_in_their_marks():
+    figure = plots.fid_against_compute(full([guided("LDM-8-G", bits=None)]))
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert len({(line.get_color(), line.get_marker()) for line in hollow}) == len(hollow) > len(MARKERS)
 
 
 def test_without_a_factor_compute_here_is_in_seconds_and_says_so():

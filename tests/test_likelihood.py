@@ -246,6 +246,17 @@ def test_the_plot_has_a_line_a_run(runs):
     assert not any(axes.has_data() for axes in bound_over_time(full([runs["vae"]])).axes)
 
 
+def test_lines_of_one_colour_have_marks_that_differ(tmp_path):
+    named = [make_record(f"m{i}").model_copy(update={"artifacts": ["bound.json"]}) for i in range(19)]
+    plain = {"images": 9, "t": [1, 2, 10], "bits_per_dim": [0.5, 0.2, 0.1], "stderr": [0.1, 0.1, 0.1]}
+    for record in (records := write_runs(named, tmp_path)):
+        (record.folder / "bound.json").write_text(json.dumps(plain))
+    (axes,) = bound_over_time(full(records)).axes
+    looks = [(line.get_color(), line.get_marker()) for line in axes.lines]
+    assert len(set(looks)) == 19 and len({colour for colour, _ in looks}) == 8
+    assert [(line.get_color(), line.get_marker()) for line in axes.get_legend().legend_handles] == looks
+
+
 def test_what_is_not_positive_is_named_not_dropped(tmp_path):
     (record,) = write_runs([make_record("ddpm").model_copy(update={"artifacts": ["bound.json"]})], tmp_path)
     plain = {"images": 9, "t": [1, 2, 10], "bits_per_dim": [-0.5, 0.2, 0.1], "stderr": [0.1, 0.1, 0.1]}

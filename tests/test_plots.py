@@ -89,6 +89,17 @@ def test_looks_stay_distinct_beyond_the_colours():
     assert {colour for colour, _ in looks.values()} == set(COLOURS)
 
 
+def test_a_legend_of_nineteen_models_has_the_marks_that_are_drawn():
+    records = [make_record(f"m{i}", fid=40.0 + i) for i in range(19)]
+    figure = plots.fid_against_training(full(records))
+    (axes,) = figure.axes
+    marks = {round(float(y)): (line.get_color(), line.get_marker()) for line in axes.lines for y in line.get_ydata()}
+    legend = axes.get_legend()
+    told = {text.get_text(): (h.get_color(), h.get_marker()) for h, text in zip(legend.legend_handles, legend.texts)}
+    named = {f"m{i}  {40 + i}.0": marks[40 + i] for i in range(19)}
+    assert named.items() <= told.items() and len(set(named.values())) == 19
+
+
 SHIPPED = ("ddpm", "flow", "gan", "gaussian", "ldm", "vae")
 
 

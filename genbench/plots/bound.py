@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError, model_validator
 
-from genbench.plots.style import Look, captioned, legend, looks_of, most, panels_of, scale, short, styled
+from genbench.plots.panels import Looks, palette
+from genbench.plots.style import captioned, legend, most, panels_of, scale, short, styled
 from genbench.records.record import Record
 from genbench.records.run_folder import vouched
 from genbench.support.errors import CorruptData, removal
 from genbench.tables.groups import is_reference
 from genbench.tables.layout import Table
+from genbench.tables.panels import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,10 +54,11 @@ def read_terms(record: Record) -> Terms | None:
         raise CorruptData(f"{file}: not the terms of a bound: {error}", removal(file)) from error
 
 
-def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = None) -> Figure:
+def bound_over_time(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
     """L_{t-1} in bits per dimension over t, both axes logarithmic: a line per run, a panel per dataset."""
-    rows = [row for table in tables if not table.published for row in table.rows]
-    looks = looks or looks_of(row.name for row in rows if row.kind == "model")
+    tables = list(tables)
+    looks = looks or palette(tables)
+    rows = rows_of(tables)
     runs = {record.place: (row.name, record) for row in rows for record in row.records}
     panels: dict[tuple[str, str], list[tuple[str, Terms]]] = {}
     for name, record in runs.values():
@@ -80,7 +83,7 @@ def bound_over_time(tables: Iterable[Table], looks: Mapping[str, Look] | None = 
         return captioned(figure, text, missing)
 
 
-def _draw(ax: Axes, lines: list[tuple[str, Terms]], looks: Mapping[str, Look]) -> list[str]:
+def _draw(ax: Axes, lines: list[tuple[str, Terms]], looks: Looks) -> list[str]:
     """Draw one panel and say what is missing from it."""
     handles: dict[str, Any] = {}
     drawn: list[tuple[int, float]] = []
@@ -91,7 +94,8 @@ def _draw(ax: Axes, lines: list[tuple[str, Terms]], looks: Mapping[str, Look]) -
         if len(points) < len(terms.t):
             missing.append(f"{len(terms.t) - len(points)} terms of {name} that are zero or negative")
         xs, ys = [t for t, _ in points], [value for _, value in points]
-        (handles[name],) = ax.plot(xs, ys, color=looks[name][0], linewidth=1.3, marker=".", markersize=4)
+        colour, marker = looks[name]
+        (handles[name],) = ax.plot(xs, ys, color=colour, linewidth=1.3, marker=marker, markersize=4)
     scale(ax, "x", [t for t, _ in drawn])
     scale(ax, "y", [value for _, value in drawn])
     legend(ax, list(handles.values()), [short(name) for name in handles])

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 SIZE, LONGEST = (3.7, 2.8), 42
 """Inches of a panel, and letters of its title."""
-UNMEASURED = "#8a8a94"
-"""The colour of a published row without a run."""
+UNMEASURED = ("#8a8a94", "#4a4a54", "#bcbcc4")
+"""The colours of published rows without a run: the next one when all markers are taken."""
 APART = (
     "Left: as published, hollow. Right: the same models as measured here. Images, features and devices differ, so that "
     "nothing is ranked from one side to the other."
@@ -131,11 +131,11 @@ def _figure(
 
 
 def _looks(block: Block, looks: Looks) -> dict[str, Look]:
-    """The look of each published row: that of its first run, or grey with a marker of its own."""
+    """The look of each published row: that of its first run, or a grey and a marker that no other such row has."""
     found: dict[str, Look] = {}
     for i, pair in enumerate(block.pairs):
-        measured = pair.measured[0] if pair.measured else None
-        found[pair.printed.name] = looks[measured.name] if measured else (UNMEASURED, MARKERS[i % len(MARKERS)])
+        grey = UNMEASURED[i // len(MARKERS) % len(UNMEASURED)], MARKERS[i % len(MARKERS)]
+        found[pair.printed.name] = looks[pair.measured[0].name] if pair.measured else grey
     return found
 
 
