@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -89,6 +89,34 @@ def test_looks_stay_distinct_beyond_the_colours():
     assert {colour for colour, _ in looks.values()} == set(COLOURS)
 
 
+EYES = {
+    "all cones": np.eye(3),
+    "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "deuteranopia": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "tritanopia": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+"""What becomes of linear RGB (Machado, Oliveira & Fernandes 2009, severity 1)."""
+TO_XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+
+
+def lab(colour, eyes):
+    """CIELAB (D65) of a hexadecimal sRGB colour as it is seen."""
+    levels = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    xyz = TO_XYZ @ np.clip(np.array(EYES[eyes]) @ linear, 0, 1) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_of_two_dozen_models_those_of_one_marker_differ_to_every_eye(eyes):
+    """By more than 15 in CIELAB; 2.3 can just be noticed."""
+    looks = looks_of(f"m{i}" for i in range(24)).values()
+    alike = [(a, b) for (a, one), (b, other) in combinations(looks, 2) if one == other]
+    assert alike and all(np.linalg.norm(lab(a, eyes) - lab(b, eyes)) > 15 for a, b in alike)
+    assert np.linalg.norm(lab("#ffffff", "all cones") - lab("#000000", "all cones")) == pytest.approx(100, abs=0.1)
+
+
 def test_a_legend_of_nineteen_models_has_the_marks_that_are_drawn():
     records = [make_record(f"m{i}", fid=40.0 + i) for i in range(19)]
     figure = plots.fid_against_training(full(records))
@@ -96,7 +124,7 @@ def test_a_legend_of_nineteen_models_has_the_marks_that_are_drawn():
     marks = {round(float(y)): (line.get_color(), line.get_marker()) for line in axes.lines for y in line.get_ydata()}
     legend = axes.get_legend()
     told = {text.get_text(): (h.get_color(), h.get_marker()) for h, text in zip(legend.legend_handles, legend.texts)}
-    named = {f"m{i}  {40 + i}.0": marks[40 + i] for i in range(19)}
+    named = {f"m{i}  {40 + i}.00": marks[40 + i] for i in range(19)}
     assert named.items() <= told.items() and len(set(named.values())) == 19
 
 

@@ -13,7 +13,7 @@ from genbench.records.cost import PhaseCost
 from genbench.records.record import Record
 from genbench.support.parts import CLASSIFIER, FIRST_STAGE, GENERATOR
 
-APART = {CLASSIFIER: "no classifier guidance was used", FIRST_STAGE: "the model has no first stage"}
+APART: dict[str, str] = {CLASSIFIER: "no classifier guidance was used", FIRST_STAGE: "the model has no first stage"}
 """The parts that are told of beside the whole, each with why a model has none of it."""
 UNTOLD = "run by a version that did not record which of its phases are a first stage"
 NO_FACTOR = "no factor given for this device (--v100-factor)"
