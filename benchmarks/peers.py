@@ -2,6 +2,7 @@
 
     pip install "genbench[peers]"
     genbench run benchmarks/peers.toml --plugin benchmarks/peers.py --data-root FOLDER_OF_MNIST --out runs-peers
+    genbench run benchmarks/peers-colour.toml --plugin benchmarks/peers.py --data-root FOLDER_OF_CIFAR10 --out runs
 
 Network, loss and sampler are the package's. The loop, batches, precision, learning-rate schedule and average of the
 weights are those of genbench's models: a peer gets at least what its own training script would give it. If a flow's
@@ -18,6 +19,7 @@ import pythae.models
 import torch
 import zuko
 from denoising_diffusion_pytorch import GaussianDiffusion, Unet
+from pythae.models.nn.benchmarks.cifar import Decoder_ResNet_AE_CIFAR, Encoder_ResNet_VAE_CIFAR
 from pythae.models.nn.benchmarks.mnist import Decoder_ResNet_AE_MNIST, Encoder_ResNet_VAE_MNIST
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -46,6 +48,11 @@ def unit(images: Tensor) -> Tensor:
     return (images + 1) / 2
 
 
+def noise(model: nn.Module, *shape: int) -> Tensor:
+    """Standard normal numbers on the model's device."""
+    return torch.randn(shape, device=next(model.parameters()).device)
+
+
 def margin(data: DataSpec) -> tuple[int, int, int, int]:
     """The padding, as `F.pad` takes it, that makes the sides equal powers of two, which several peers need."""
     _, height, width = data.shape
@@ -54,11 +61,14 @@ def margin(data: DataSpec) -> tuple[int, int, int, int]:
 
 
 class PythaeVAE(Model):
-    """pythae's VAE with the fully connected networks that it builds by default, or its residual ones for MNIST."""
+    """pythae's VAE with the fully connected networks that it builds by default, or its residual ones."""
 
     class Config(Config):
         latent: int = field(16, "train", "dimensions of the latent vector")
-        networks: Literal["default", "resnet"] = field("default", "train", "the package's encoder and decoder")
+        networks: Literal["default", "resnet", "resnet-cifar"] = field(
+            "default", "train", "the package's encoder and decoder: built by default, or proposed for MNIST or CIFAR"
+        )
+        reconstruction: Literal["bce", "mse"] = field("bce", "train", "the package's loss of a reconstruction")
 
     name = "pythae-vae"
     config: Config
@@ -66,17 +76,20 @@ class PythaeVAE(Model):
 
     def __init__(self, data: DataSpec, config: Config) -> None:
         super().__init__(data, config)
-        settings = pythae.models.VAEConfig(data.shape, latent_dim=config.latent, reconstruction_loss="bce")
-        own = config.networks == "resnet"
-        encoder = Encoder_ResNet_VAE_MNIST(settings) if own else None
-        self.vae = pythae.models.VAE(settings, encoder, Decoder_ResNet_AE_MNIST(settings) if own else None)
+        loss = config.reconstruction
+        settings = pythae.models.VAEConfig(data.shape, latent_dim=config.latent, reconstruction_loss=loss)
+        kinds = {
+            "resnet": (Encoder_ResNet_VAE_MNIST, Decoder_ResNet_AE_MNIST),
+            "resnet-cifar": (Encoder_ResNet_VAE_CIFAR, Decoder_ResNet_AE_CIFAR),
+        }
+        self.vae = pythae.models.VAE(settings, *(kind(settings) for kind in kinds.get(config.networks, ())))
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         found: Tensor = self.vae({"data": unit(batch.images)}).loss
         return found
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        z = torch.randn(n, self.config.latent)
+        z = noise(self, n, self.config.latent)
         return centred(self.vae.decoder(z)["reconstruction"].reshape(n, *self.data.shape))
 
 
@@ -105,14 +118,14 @@ class TorchganDCGAN(Model):
         ]
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
-        fake = self.generator(torch.randn(len(batch), self.config.latent))
+        fake = self.generator(noise(self, len(batch), self.config.latent))
         if phase == "generator":
             return minimax_generator_loss(self.critic(fake).float())
         real = F.pad(batch.images, self.margin, value=-1)
         return minimax_discriminator_loss(self.critic(real).float(), self.critic(fake.detach()).float())
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        images = self.generator(torch.randn(n, self.config.latent))
+        images = self.generator(noise(self, n, self.config.latent))
         return images[..., : self.data.shape[1], : self.data.shape[2]]
 
 
@@ -122,6 +135,7 @@ class LucidrainsDDPM(Model):
     class Config(Config):
         learning_rate: float = field(1e-3, "train", "peak learning rate")
         width: int = field(16, "train", "channels of the finest resolution")
+        multiples: tuple[int, ...] = field((1, 2, 4), "train", "channels of each resolution, as multiples of width")
         steps: int = field(50, "sample", "network calls of the sampler")
 
     name = "lucidrains-ddpm"
@@ -129,7 +143,7 @@ class LucidrainsDDPM(Model):
 
     def __init__(self, data: DataSpec, config: Config) -> None:
         super().__init__(data, config)
-        net = Unet(config.width, dim_mults=(1, 2, 4), channels=data.shape[0])
+        net = Unet(config.width, dim_mults=config.multiples, channels=data.shape[0])
         self.diffusion = GaussianDiffusion(net, image_size=data.shape[1:], sampling_timesteps=config.steps)
 
     @property
@@ -147,22 +161,29 @@ class LucidrainsDDPM(Model):
 class DiffusersConfig(Config):
     learning_rate: float = field(1e-3, "train", "peak learning rate")
     widths: tuple[int, ...] = field((32, 64), "train", "channels of each resolution")
+    blocks: int = field(1, "train", "residual blocks of each resolution")
+    attention: tuple[int, ...] = field((), "train", "the resolutions with attention, 0 for the finest")
+    head: int = field(8, "train", "channels of a head of attention, also of that in the middle; 0 for a single head")
+    groups: int = field(8, "train", "groups of the normalisation")
     steps: int = field(50, "sample", "network calls of the sampler")
 
 
-def diffusers_unet(channels: int, size: tuple[int, int], widths: tuple[int, ...]) -> nn.Module:
-    """diffusers' UNet2DModel without attention, one block per resolution."""
+def diffusers_unet(channels: int, size: tuple[int, int], config: DiffusersConfig) -> nn.Module:
+    """diffusers' UNet2DModel."""
+    kinds = ["Attn" * (level in config.attention) for level in range(len(config.widths))]
     return diffusers.UNet2DModel(
-        sample_size=size, in_channels=channels, out_channels=channels, layers_per_block=1, block_out_channels=widths,
-        down_block_types=("DownBlock2D",) * len(widths), up_block_types=("UpBlock2D",) * len(widths),
-        norm_num_groups=8, attention_head_dim=8,
+        sample_size=size, in_channels=channels, out_channels=channels, layers_per_block=config.blocks,
+        block_out_channels=config.widths, down_block_types=tuple(f"{kind}DownBlock2D" for kind in kinds),
+        up_block_types=tuple(f"{kind}UpBlock2D" for kind in reversed(kinds)), norm_num_groups=config.groups,
+        attention_head_dim=config.head or None,
     )  # fmt: skip
 
 
 def noise_loss(unet: nn.Module, x0: Tensor) -> Tensor:
     """Mean squared error of the predicted noise, on the default schedule of diffusers' DDPM."""
     schedule = diffusers.DDPMScheduler()
-    eps, t = torch.randn_like(x0), torch.randint(0, schedule.config.num_train_timesteps, (len(x0),))
+    count = schedule.config.num_train_timesteps
+    eps, t = torch.randn_like(x0), torch.randint(0, count, (len(x0),), device=x0.device)
     return F.mse_loss(unet(schedule.add_noise(x0, eps, t), t).sample.float(), eps)
 
 
@@ -170,7 +191,7 @@ def ddim_sample(unet: nn.Module, shape: tuple[int, ...], steps: int, clip: bool)
     """Samples of diffusers' DDIM."""
     schedule = diffusers.DDIMScheduler(clip_sample=clip)
     schedule.set_timesteps(steps)
-    x = torch.randn(shape)
+    x = noise(unet, *shape)
     for t in schedule.timesteps:
         x = schedule.step(unet(x, t).sample.float(), t, x).prev_sample
     return x
@@ -185,7 +206,7 @@ class DiffusersDDIM(Model):
 
     def __init__(self, data: DataSpec, config: DiffusersConfig) -> None:
         super().__init__(data, config)
-        self.unet = diffusers_unet(data.shape[0], data.shape[1:], config.widths)
+        self.unet = diffusers_unet(data.shape[0], data.shape[1:], config)
 
     @property
     def nfe(self) -> int:
@@ -212,10 +233,10 @@ class DiffusersLDM(Model):
         side = data.shape[1] + self.margin[3]
         self.autoencoder = diffusers.AutoencoderKL(
             data.shape[0], data.shape[0], ("DownEncoderBlock2D",) * levels, ("UpDecoderBlock2D",) * levels,
-            (*config.widths, config.widths[-1]), latent_channels=4, norm_num_groups=8, sample_size=side,
+            (*config.widths, config.widths[-1]), latent_channels=4, norm_num_groups=config.groups, sample_size=side,
         )  # fmt: skip
         self.latent_shape = (4, side >> (levels - 1), side >> (levels - 1))
-        self.unet = diffusers_unet(4, self.latent_shape[1:], config.widths)
+        self.unet = diffusers_unet(4, self.latent_shape[1:], config)
         self.register_buffer("scale", torch.ones(()))
 
     @property

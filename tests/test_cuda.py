@@ -7,6 +7,7 @@ import pytest
 import torch
 from finished import essence, numbers, record_of, run_of
 from test_compile import losses, trained
+from test_placement import ENTRIES
 from test_resume import weights
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -27,6 +28,7 @@ PRESETS = [
     for preset in load_plugins().model(name)[0].presets
     if preset.startswith("paper")
 ]
+OTHERS = sorted(set(ENTRIES) - set(FAMILIES))
 SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40"]
 
 
@@ -37,6 +39,13 @@ def exact():
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_promise_is_kept(name):
+    check_model(load_plugins().model(name)[0], device="cuda")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_promise_is_kept_by_the_other_models(name):
     check_model(load_plugins().model(name)[0], device="cuda")
 
 
@@ -128,6 +137,15 @@ def test_attention_takes_a_fused_kernel_for_any_map(side, heads):
         there.sum().backward()
     torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4)
     assert all(p.grad.isfinite().all() for p in attention.parameters())
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is only one GPU here")
+def test_a_job_on_the_second_gpu_leaves_the_first_alone(genbench, tmp_path):
+    words = ["-m", "vae", "--set", "vae.preset=tiny", *SMALL]
+    for device in ("cuda:0", "cuda:1"):
+        assert genbench("run", *words, "--device", device, "--out", device.replace(":", "")).code == 0
+    first, second = (essence(tmp_path / name)["vae"] for name in ("cuda0", "cuda1"))
+    assert first[1:] == second[1:], "the same samples and weights"
 
 
 def test_one_device_is_one():

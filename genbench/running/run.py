@@ -12,7 +12,7 @@ import torch
 from genbench.capabilities import capabilities
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset
-from genbench.devices import exact_arithmetic, use_threads
+from genbench.devices import exact_arithmetic, use_device, use_threads
 from genbench.evaluate.collapse import collapse_signs
 from genbench.evaluate.over_time import keep_bound_over_time
 from genbench.evaluate.parts import spared_seconds
@@ -301,6 +301,7 @@ def run_job(job: Job, data: Dataset, plugins: Plugins, watched: bool = False) ->
             progress.watch(job.folder, job.runtime.hang_timeout)
         begin(job, data.stamp(job.kind))
         device = torch.device(job.runtime.device)
+        use_device(device)
         alone = set(job.runtime.peers) <= {job.runtime.device}  # one counter covers only one of several GPUs
         meter = Meter(device, counter=energy_counter(device) if alone else None)
         run = Run(job, data, plugins, meter, previous=previous)
