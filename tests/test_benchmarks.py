@@ -1,12 +1,17 @@
 """The benchmarks run; both sides of the metrics give equal values, and the loop's overhead is small."""
 
+import csv
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from finished import record_of, run_of
+from toys import TwoPhases, build, toy_job
 
 from genbench.running.defaults import load_plugins
 from genbench.training.loop import build_model
@@ -61,11 +66,145 @@ def test_both_loops_of_the_benchmark_train_alike(tmp_path, digits, monkeypatch):
     job = overhead.make_job("gaussian", None, digits, device, tmp_path)
     job.folder.mkdir()
     models = []
-    for side in (overhead.harness_loop, overhead.bare_loop):
-        model = build_model(job, load_plugins(), digits, device)
-        side(job, model, digits, 5)()
-        models.append(model.state_dict())
+    for side in (overhead.Harness, overhead.Bare):
+        loop = side(job, build_model(job, load_plugins(), digits, device), digits)
+        loop.enter((0.0, 1.0))
+        for _ in range(2):
+            loop.ready(5)
+            loop.run(5)
+        models.append(loop.model.state_dict())
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+class Sequence(TwoPhases):
+    """Two phases in sequence, a third in every second step that shares the second's optimizer, and micro-batches."""
+
+    name = "sequence"
+
+    def phases(self):
+        first, second = super().phases()
+        third = replace(second, name="third", repeats=1, every=2)
+        return [
+            replace(first, span=(0.0, 0.3), clip=0.1),
+            replace(second, span=(0.3, 1.0)),
+            replace(third, span=(0.3, 1.0)),
+        ]
+
+    def loss(self, phase, batch):
+        found = super().loss("second" if phase == "third" else phase, batch)
+        return found * (1 + batch.progress)
+
+
+def test_both_loops_of_the_benchmark_go_through_the_same_phases(tmp_path, digits, monkeypatch):
+    """Phases in sequence, in every n-th step, with one optimizer, in micro-batches and clipped, and their averages."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    import overhead
+
+    config = Sequence.Config(batch_size=8, micro_batch=4).model_dump(mode="json")
+    job = toy_job(tmp_path, Sequence, budget=f"{overhead.BUDGET}steps", config=config, train_config=config)
+    job.folder.mkdir()
+    states = []
+    for side in (overhead.Harness, overhead.Bare):
+        loop = side(job, build(job, digits, Sequence), digits)
+        averages = loop.trainer.ema.model if side is overhead.Harness else loop.average.model
+        phases = loop.trainer.phases if side is overhead.Harness else loop.phases
+        assert overhead.parts(phases) == [(0.0, 0.3), (0.3, 1.0)]
+        for part in overhead.parts(phases):
+            loop.enter(part)
+            loop.ready(3)
+            loop.run(3)
+        states.append({**loop.model.state_dict(), **{f"mean {k}": v for k, v in averages.state_dict().items()}})
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert overhead.images_per_step(phases, 8) == pytest.approx(8 * (0.3 + 0.7 * 2.5))
+
+
+def table_of(file):
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_speed_is_measured_of_training_and_of_sampling(tmp_path):
+    words = ["-m", "vae", "-m", "gan", "--image", "3x8x8", "--preset", "tiny", "--steps", "2", "--samples", "8"]
+    words += ["--csv", str(tmp_path / "speed.csv")]
+    text = run(*words, script="speed.py")
+    rows = table_of(tmp_path / "speed.csv")
+    assert [row["model"] for row in rows] == ["vae", "gan"] and all(row["model"] in text for row in rows)
+    for row in rows:
+        for what in ("train", "sample"):
+            ours, bare = float(row[f"{what}_images_per_second"]), float(row[f"{what}_bare"])
+            assert ours > 0 and bare > 0 and 0.2 < float(row[f"{what}_ratio"]) < 50
+            assert 0.05 < float(row[f"{what}_peak_gb"]) < 4
+    before = (tmp_path / "speed.csv").read_text()
+    run(*words, script="speed.py")
+    assert (tmp_path / "speed.csv").read_text() == before, "what is measured is not measured again"
+
+
+def test_a_model_whose_speed_cannot_be_measured_says_why(tmp_path):
+    words = ["-m", "cascade", "--image", "3x1x1", "--preset", "tiny", "--csv", tmp_path / "speed.csv"]
+    done = subprocess.run([sys.executable, SCRIPTS / "speed.py", *words], capture_output=True, text=True)
+    assert done.returncode == 1 and "more than the 1 pixels" in done.stdout
+    (row,) = table_of(tmp_path / "speed.csv")
+    assert "more than the 1 pixels" in row["note"] and not row["train_ratio"]
+
+
+@pytest.fixture
+def colour(tmp_path):
+    """The words that name a data set of colour images."""
+    rng = np.random.default_rng(0)
+    entry = '[colour]\ntitle = "colour"\nsource = "array"\nshape = [3, 16, 16]\nnum_classes = 4\n'
+    for split, prefix, count in (("train", "", 400), ("test", "test_", 200)):
+        labels = np.arange(count) % 4
+        images = rng.integers(0, 100, (count, 3, 16, 16)) + 40 * labels[:, None, None, None]
+        np.save(tmp_path / f"{split}.npy", images.astype(np.uint8))
+        np.save(tmp_path / f"{split}_labels.npy", labels)
+        entry += f'{prefix}path = "{split}.npy"\n{prefix}labels_path = "{split}_labels.npy"\n'
+    (tmp_path / "colour.toml").write_text(entry)
+    return ["-d", "colour", "--datasets", str(tmp_path / "colour.toml")]
+
+
+def measure_device(*words, **expected):
+    """Run `gpu.py` with other expectations of how many seconds a stage takes."""
+    script = "".join(f"gpu.{name} = {seconds}\n" for name, seconds in expected.items())
+    script = f"import sys, gpu\n{script}sys.exit(gpu.main())"
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=SCRIPTS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_command_measures_a_device_keeps_to_its_limit_and_goes_on_where_it_stopped(tmp_path, colour):
+    out = tmp_path / "gpu"
+    words = [*colour, "-m", "vae", "-m", "gan", "--preset", "tiny", "--budget", "2s", "--samples", "60"]
+    words += ["--device", "cpu", "--out", str(out), "--limit", "10m"]
+    text = measure_device(*words, SPEED=1000, COMPILED=1000)
+    assert [row["stage"] for row in table_of(out / "stages.csv")] == ["vae", "gan"]
+    assert "gan-speed: left out, takes about 1000 s, and" in text
+
+    text = measure_device(*words, COMPILED=1000)
+    stages = table_of(out / "stages.csv")
+    assert [row["stage"] for row in stages] == ["vae", "gan", "vae-speed", "gan-speed"]
+    assert {row["code"] for row in stages} == {"0"} and "gan-compiled: left out" in text
+    table = {row["model"]: row for row in table_of(out / "table.csv")}
+    for name, row in table.items():
+        assert row["status"] == "complete" and name in text and not row["training, compiled"]
+        for what in ("steps/s", "images/s", "samples/s", "peak GB", "training, to bare", "sampling, to bare"):
+            assert float(row[what]) > 0
+        train = record_of(run_of(out / "runs", name))["cost"]["train"]
+        assert float(row["images/s"]) == pytest.approx(train["images"] / train["seconds"])
+    assert sorted(table) == ["gan", "vae"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_stage_that_the_limit_cuts_off_keeps_its_state_and_is_no_failure(tmp_path, colour):
+    out = tmp_path / "gpu"
+    words = [*colour, "-m", "vae", "--preset", "tiny", "--budget", "1000s", "--samples", "60", "--device", "cpu"]
+    text = measure_device(*words, "--out", str(out), "--limit", "70s", AROUND=-1000)
+    assert "vae: interrupted by the limit" in text and "vae-speed: left out" in text
+    (row,) = table_of(out / "table.csv")
+    assert row["status"] != "complete" and float(row["steps/s"]) > 0
+    assert (run_of(out / "runs", "vae") / "checkpoint" / "latest" / "manifest.json").exists()
 
 
 def ratio_to_a_bare_loop():
