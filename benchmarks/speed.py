@@ -122,9 +122,9 @@ def sampled(job: Job, model: Model, data: Dataset, repeats: int) -> tuple[list[T
 def ours(job: Job, model: Model, data: Dataset) -> tuple[Times, int]:
     """The times of the harness, and how many images it draws in a call."""
     meter = Watch(torch.device(job.runtime.device))
-    with meter.sampling():
+    with tempfile.TemporaryDirectory() as folder, meter.sampling():  # parts of earlier draws would not be drawn again
         meter.since = time.process_time()
-        found = sample(job, model, data, job.folder, meter)
+        found = sample(job, model, data, Path(folder), meter)
         meter.count()
     return (meter.sample_seconds, meter.processor), found.batch
 
@@ -215,6 +215,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     frame = pd.DataFrame(rows, columns=[*COLUMNS])
     for name in COLUMNS[len(WHICH) : -1]:
         frame[name] = pd.to_numeric(frame[name])
+    frame["note"] = frame["note"].replace("", None)
     frame = frame.dropna(axis="columns", how="all")
     digits = {name: 3 if name.endswith("ratio") else 2 if name.endswith("gb") else 1 for name in frame}
     formats = {name: lambda x, n=n: "" if pd.isna(x) else f"{x:,.{n}f}" for name, n in digits.items()}

@@ -15,7 +15,15 @@ from genbench.devices import has_bf16
 from genbench.model import DataSpec
 from genbench.planning.config import ModelChoice, configure
 from genbench.planning.session import Request, open_session
-from genbench.planning.shadow import SayingNo, as_shadow, build, remember_calls, shadow_mode, unchecked_distributions
+from genbench.planning.shadow import (
+    Limited,
+    SayingNo,
+    as_shadow,
+    build,
+    remember_calls,
+    shadow_mode,
+    unchecked_distributions,
+)
 from genbench.planning.updates import Count, count_update, shadow_batch
 from genbench.running.defaults import load_plugins
 from genbench.training.phases import checked_phases
@@ -61,7 +69,7 @@ def misplaced(kind, config, spec):
         }
         for what, (ability, call) in calls.items():
             if isinstance(model, ability):
-                with tried(what), torch.no_grad():
+                with tried(what), torch.no_grad(), Limited():  # enough of a long chain
                     call()
     return found
 
