@@ -90,8 +90,8 @@ def noise(shape: tuple[int, int, int]) -> Dataset:
     return Dataset(name, name, "", shape, 0, (), 0, Path(), part, part)
 
 
-def trained(job: Job, data: Dataset) -> tuple[Model, float]:
-    """The averaged model after the first steps of each part of a training, and the peak memory of these in GB."""
+def trained(job: Job, data: Dataset) -> tuple[Model, float, float]:
+    """The averaged model after the first steps of each part of a training, their peak in GB, and images per step."""
     job.folder.mkdir(parents=True, exist_ok=True)
     model = build_model(job, load_plugins(), data, torch.device(job.runtime.device))
     harness = Harness(job, model, data)
@@ -100,7 +100,7 @@ def trained(job: Job, data: Dataset) -> tuple[Model, float]:
         for part in parts(trainer.phases):
             harness.enter(part)
     trainer.settle(trainer.ema.model)
-    return trainer.ema.model, meter.peak_bytes / 1e9
+    return trainer.ema.model, meter.peak_bytes / 1e9, images_per_step(trainer.phases, model.config.batch_size)
 
 
 def sampled(job: Job, model: Model, data: Dataset, repeats: int) -> tuple[list[Times], list[Times], float]:
@@ -171,11 +171,11 @@ def measure(row: dict[str, Any], words: argparse.Namespace) -> dict[str, Any]:
         made = row["model"], words.preset, data, device, Path(out), row["precision"], compile, words.samples
         try:
             job = make_job(*made)
-            model, found["train_peak_gb"] = trained(job, data)
-            images = images_per_step(model.phases(), model.config.batch_size) * words.steps
-            found.update(zip(TRAIN, rates(*compare(job, data, words.steps, words.repeats), images, clock)))
-            *times, found["sample_peak_gb"] = sampled(job, model, data, words.repeats)
-            found.update(zip(SAMPLE, rates(*times, job.samples, clock)))
+            model, found["train_peak_gb"], images = trained(job, data)
+            times = compare(job, data, words.steps, words.repeats)
+            found.update(zip(TRAIN, rates(*times, images * words.steps, clock)))
+            *drawn, found["sample_peak_gb"] = sampled(job, model, data, words.repeats)
+            found.update(zip(SAMPLE, rates(*drawn, job.samples, clock)))
         except Exception as error:
             found["note"] = describe(error)
     return found

@@ -24,7 +24,7 @@ from genbench.planning.shadow import (
     shadow_mode,
     unchecked_distributions,
 )
-from genbench.planning.updates import Count, count_update, shadow_batch
+from genbench.planning.updates import shadow_batch
 from genbench.running.defaults import load_plugins
 from genbench.training.phases import checked_phases
 
@@ -44,7 +44,7 @@ def misplaced(kind, config, spec):
             with SayingNo():
                 yield
         except Exception as error:
-            if "device" in str(error):
+            if "different devices" in str(error):
                 found[what] = str(error)
 
     with shadow_mode(), unchecked_distributions():
@@ -54,7 +54,7 @@ def misplaced(kind, config, spec):
             with tried(f"prepare({phase.name})"), torch.no_grad():
                 model.prepare(phase.name, batch)
             with tried(f"loss({phase.name})"):
-                count_update(model, phase, batch, "bf16" if kind.bf16 else "fp32", GPU, Count())
+                model.loss(phase.name, batch)  # no backward pass: that needs a GPU
         model.eval()
         with tried("settle"), torch.no_grad():
             model.settle(batch)
