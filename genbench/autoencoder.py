@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.embeddings import LabelEmbedding
-from genbench.nets import Attention, Block, Conv, ResBlock, Size, Upsample, downsample, folded, group_norm
+from genbench.nets import Attention, Block, Conv, ResBlock, Size, Upsample, downsample, folded, group_norm, unfolded
 
 
 @dataclass(frozen=True)
@@ -121,5 +121,4 @@ class Decoder(Chain):
         self.head = nn.Conv2d(width, out_channels * spec.patch**2, 3, padding=1)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        out = F.pixel_shuffle(self.run(latents, labels), self.patch)
-        return out[..., : self.size[0], : self.size[1]]
+        return unfolded(self.run(latents, labels), self.patch, self.size)

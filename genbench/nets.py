@@ -43,6 +43,11 @@ def folded(images: Tensor, patch: int, multiple: int = 1) -> Tensor:
     return F.pixel_unshuffle(pad_to_multiple(images, math.lcm(patch, multiple)), patch)
 
 
+def unfolded(maps: Tensor, patch: int, size: Size) -> Tensor:
+    """The inverse of `folded`: maps (B, C patch^2, h, w) as images (B, C, H, W) of `size`, without what was padded."""
+    return F.pixel_shuffle(maps, patch)[..., : size[0], : size[1]]
+
+
 def resized(x: Tensor, size: Size) -> Tensor:
     """Feature maps (B, C, H, W) at a smaller size by averaging, or at a larger one by nearest neighbours."""
     return F.adaptive_avg_pool2d(x, size) if size < x.shape[-2:] else F.interpolate(x, size=size, mode="nearest")
@@ -287,5 +292,4 @@ class UNet(Descent):
         for layer, joins in zip(self.up, self.joins):
             skip = skips.pop() if joins else skips[-1]
             x = layer(torch.cat([x, skip], dim=1) if joins else x, embedding, context, skip.shape[-2:])
-        out = F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.patch)
-        return out[..., : images.shape[2], : images.shape[3]]
+        return unfolded(self.head(F.silu(self.norm(x))), self.patch, images.shape[2:])

@@ -22,6 +22,7 @@ from genbench.nets import (
     group_norm,
     pad_to_multiple,
     resized,
+    unfolded,
 )
 from genbench.transformer import TokenAttention, TransformerBlock
 
@@ -191,6 +192,13 @@ def test_folding_pads_until_squares_and_the_multiple_fit():
     assert folded(images, 2).tolist() == [[[[0, 2]], [[1, 2]], [[3, 5]], [[4, 5]]]]
     assert folded(images, 2, 4).shape == (1, 4, 2, 2) and folded(images, 2, 3).shape == (1, 4, 3, 3)
     assert torch.equal(folded(images, 1), images)
+
+
+@pytest.mark.parametrize(("shape", "patch"), [((2, 3, 8, 12), 4), ((1, 2, 5, 7), 2), ((1, 1, 3, 3), 1)])
+def test_unfolding_undoes_folding(shape, patch):
+    images = torch.randn(shape)
+    assert torch.equal(unfolded(folded(images, patch), patch, shape[2:]), images)
+    assert torch.equal(unfolded(folded(images, patch, 3 * patch), patch, shape[2:]), images), "and more padding"
 
 
 LAYERS = {

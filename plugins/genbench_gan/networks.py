@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import DataSpec
-from genbench.nets import folded, group_norm
+from genbench.nets import folded, group_norm, unfolded
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
@@ -27,14 +27,9 @@ def pyramid(size: Size, patch: int, base: int) -> list[Size]:
     return sizes
 
 
-def unfolded(maps: Tensor, patch: int, size: Size) -> Tensor:
-    """Images of the given size, from maps whose channels hold patches; any excess is cropped."""
-    return F.pixel_shuffle(maps, patch)[..., : size[0], : size[1]].float()
-
-
 def to_images(maps: Tensor, patch: int, size: Size) -> Tensor:
     """Images in (-1, 1) of the given size, from maps whose channels hold patches."""
-    return unfolded(maps, patch, size).tanh()
+    return unfolded(maps, patch, size).float().tanh()
 
 
 def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -> Tensor:

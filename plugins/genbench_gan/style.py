@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench import DataSpec
-from genbench.nets import folded
-from genbench_gan.networks import pyramid, unfolded
+from genbench.nets import folded, unfolded
+from genbench_gan.networks import pyramid
 from genbench_gan.settings import GANConfig
 
 
@@ -226,7 +226,7 @@ class StyleGenerator(nn.Module):
         for level, start in zip(self.levels, self.starts):
             x, images = level(x, images, styles[start:])
         assert images is not None
-        whole: Tensor = self.output(unfolded(images, self.patch, self.size))
+        whole: Tensor = self.output(unfolded(images, self.patch, self.size).float())
         return whole
 
 
