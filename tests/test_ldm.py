@@ -76,6 +76,16 @@ def test_diffusion_sees_latents_of_unit_variance(monkeypatch):
     assert other.scale == model.scale
 
 
+@torch.no_grad()
+def test_the_first_phase_that_sees_latents_sets_their_scale_whatever_it_is():
+    model, data = tiny(num_classes=2, classifier=True, ae_share=0.3), batch(64)
+    assert [phase.name for phase in model.phases()] == ["autoencoder", "classifier", "diffusion"]
+    model.prepare("classifier", data)
+    model.scale.fill_(1.0)  # as if it had come out so
+    model.prepare("diffusion", data)
+    assert model.scale == 1, "what the classifier has learned from stays"
+
+
 def test_scaling_is_undone_before_decoding(monkeypatch):
     model, wanted = tiny(), torch.randn(2, 4, 4, 4)
     model.scale.fill_(5.0)

@@ -127,7 +127,7 @@ class LatentDiffusion(SumOfTerms, Model):
         """Scales the latents to unit variance. Source: Rombach et al. 2022, appendix G."""
         if phase not in OF_LATENTS:
             self.autoencoder.prepare(phase, batch.images)
-        elif self.scale == 1:
+        elif phase == ("diffusion" if self.classifier is None else "classifier"):
             self.scale.copy_(1 / self.autoencoder.draw(batch.images).std())
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
