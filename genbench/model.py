@@ -84,6 +84,8 @@ class Batch:
 class Phase:
     """One optimizer and the module it moves, over `span` of the budget, with `repeats` updates each `every`-th step.
 
+    An update takes `batch_size` images, or with 0 as many as the model's option of that name says.
+
     `schedule` maps the progress within the span, in [0, 1], to a factor of the optimizer's learning rate; it keeps no
     state. Over the first `warmup` steps the rate also rises linearly, whatever the budget. `clip` bounds the gradient's
     norm. Only `module` gets gradients while the phase's loss is computed.
@@ -122,6 +124,7 @@ class Phase:
     every: int = 1
     part: Part = "generator"
     auxiliary: bool = False
+    batch_size: int = 0
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -178,15 +181,19 @@ class Model(nn.Module):
 
         @model_validator(mode="after")
         def micro_batch_divides_the_batch(self) -> Self:
-            if self.batch_size % self.pieces[0]:
+            if self.batch_size % (self.micro_batch or self.batch_size):
                 raise ValueError(f"micro_batch: {self.micro_batch} does not divide batch_size, {self.batch_size}")
             return self
 
         @property
         def pieces(self) -> tuple[int, int]:
             """Images per micro-batch, and micro-batches per update."""
-            size = self.micro_batch or self.batch_size
-            return size, self.batch_size // size
+            return self.pieces_of(self.batch_size)
+
+        def pieces_of(self, images: int) -> tuple[int, int]:
+            """Images per micro-batch, and micro-batches, of a phase's update on so many images."""
+            size = min(self.micro_batch or images, images)
+            return size, images // size
 
         @classmethod
         def role(cls, name: str) -> Role:

@@ -147,7 +147,8 @@ def test_micro_batches_save_memory_and_no_flops(line, name):
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_planned_is_what_a_run_counts(name, tmp_path):
     options = ["preset=tiny"] if name != "gaussian" else []
-    options += ["attention=[0]", "optimizer=muon"] if name == "ddpm" else ["ae_share=0.5"] if name == "ldm" else []
+    own = {"ddpm": ["attention=[0]", "optimizer=muon"], "ldm": ["ae_share=0.5", "ae_batch_size=12"]}
+    options += own.get(name, [])
     conditional = name in ("gan", "vae", "jem")
     session = session_of(name, *options, budget="130images", conditional=conditional, precision="bf16")
     found, job = planned(session), session.jobs[0]

@@ -10,6 +10,7 @@ from torch import nn
 from genbench import Batch, DataSpec, Likelihood
 from genbench.distributions import discretized_logistic_log_prob, logistic_draw
 from genbench.images import to_float, to_uint8
+from genbench.training.phases import checked_phases
 from genbench_ddpm.diffusion import Diffusion
 from genbench_ldm import LatentDiffusion, draw
 
@@ -59,6 +60,21 @@ def test_the_phases_share_the_budget():
     first, second = tiny(ae_share=0.3).phases()
     assert (first.name, first.span, second.name, second.span) == ("autoencoder", (0, 0.3), "diffusion", (0.3, 1))
     assert (first.part, second.part) == ("first stage", "generator")
+
+
+@pytest.mark.parametrize(
+    ("options", "images"),
+    [
+        ({}, 64),
+        ({"first_stage": "vq"}, 16),
+        ({"first_stage": "vq", "batch_size": 3}, 1),
+        ({"first_stage": "vq", "ae_batch_size": 24}, 24),
+        ({"ae_batch_size": 8}, 8),
+    ],
+)
+def test_a_codebook_is_learned_in_smaller_batches(options, images):
+    first, second = checked_phases(tiny(**{"batch_size": 64, **options}))
+    assert (first.batch_size, second.batch_size) == (images, options.get("batch_size", 64))
 
 
 def test_diffusion_sees_latents_of_unit_variance(monkeypatch):

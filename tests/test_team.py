@@ -160,10 +160,15 @@ def test_scoring_again_keeps_what_the_training_cost(pair, genbench, tmp_path):
     assert after["cost"]["train"]["device_seconds"] == before["cost"]["train"]["device_seconds"]
 
 
-@pytest.mark.parametrize("name", ["gan", "ldm"])
-def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, monkeypatch, name):
-    whole, _ = trained(*team_job(tmp_path / "whole", name, processes=1, micro_batch=8), digits)
-    job, plugins = team_job(tmp_path / "stopped", name, micro_batch=8)
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [("gan", {}), ("ldm", {}), ("ldm", {"first_stage": "vq", "codes": 16, "ae_share": 0.5, "ae_batch_size": 32})],
+)
+def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, monkeypatch, name, config):
+    """The last one's first stage learns from 32 images an update, in twice as many micro-batches as the diffusion."""
+    config = {"micro_batch": 8, **config}
+    whole, _ = trained(*team_job(tmp_path / "whole", name, processes=1, **config), digits)
+    job, plugins = team_job(tmp_path / "stopped", name, **config)
     with monkeypatch.context() as patch:
         step, steps = loop.Trainer.step, []
         patch.setattr(loop.Trainer, "step", lambda self, progress: (steps.append(1), step(self, progress)))
@@ -268,6 +273,23 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused_by_the_plan(genbench, optio
     refused = genbench(*command, "--processes", 2, *options)
     assert refused.code == 2 and hint in refused.err
     assert genbench(*command, "--processes", 2, "--set", "gaussian.micro_batch=16").code == 0
+
+
+@pytest.mark.parametrize(
+    ("micro", "first", "code", "told"),
+    [
+        (16, 8, 2, "a batch of 8 in one micro-batch cannot be split evenly across 2 processes"),
+        (16, 8, 2, "--set ldm.micro_batch=4"),
+        (16, 24, 2, "micro_batch: 16 does not divide the batch of phase 'autoencoder', 24"),
+        (4, 8, 0, ""),
+    ],
+)
+def test_processes_share_the_batch_of_every_phase(genbench, micro, first, code, told):
+    options = ["preset=tiny", "batch_size=32", f"micro_batch={micro}", f"ae_batch_size={first}"]
+    settings = [word for option in options for word in ("--set", f"ldm.{option}")]
+    few = ["-d", "digits", "--device", "cpu", "--processes", 2, "--budget", "2steps"]
+    planned = genbench("plan", "-m", "ldm", *settings, *few)
+    assert planned.code == code and told in " ".join(planned.err.split())
 
 
 PLAN = ["plan", "-m", "gaussian", "-d", "digits", "--device", "cpu", "--set", "gaussian.micro_batch=16"]

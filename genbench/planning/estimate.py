@@ -173,10 +173,10 @@ def _count_phases(found: Estimate, job: Job, model: Model, device: torch.device)
     phases = checked_phases(model)
     first = first_phases(phases)
     for phase in phases:
-        size, pieces = model.config.pieces
+        size, pieces = model.config.pieces_of(phase.batch_size)
         own = phase.parameters if first[phase.name] == phase.name else []
         count, grads = sum(p.numel() for p in own), sum(p.numel() * p.element_size() for p in own)
-        about = PhaseEstimate(count, grads, model.config.batch_size, phase.repeats, phase.span, phase.every, phase.part)
+        about = PhaseEstimate(count, grads, phase.batch_size, phase.repeats, phase.span, phase.every, phase.part)
         found.phases[phase.name] = about
         about.optimizer_bytes = optimizer_bytes(phase) if own else 0
         update, batch = Count(), shadow_batch(model, size, device)
@@ -225,7 +225,7 @@ def _try_phase(found: Estimate, name: str, job: Job, data: Dataset, plugins: Plu
         found.reasons[f"phases.{name}"] = f"loss({name!r}) fails on a few noise images: {describe(error, 120)}"
         return
     (low, high), (first, second) = TRIED_IMAGES, counts
-    size, pieces = model.config.pieces
+    size, pieces = model.config.pieces_of(about.batch_size)
     more = (size - low) / (high - low)
     about.flops_per_update = round(first.flops + more * (second.flops - first.flops)) * pieces + step_flops(phase)
     about.activation_bytes = round(first.saved_bytes + more * (second.saved_bytes - first.saved_bytes))

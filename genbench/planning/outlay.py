@@ -243,7 +243,7 @@ class Tried:
         for phase in reversed(checked_phases(self.model)):
             with suppress(Exception):
                 alone = self.forward_flops(phase.name, 1)
-                batch = self.batch(max(1, min(self.model.config.pieces[0], self.most(alone))))
+                batch = self.batch(max(1, min(self.model.config.pieces_of(phase.batch_size)[0], self.most(alone))))
                 return alone * len(batch) / self.timed(partial(self.loss, phase.name, batch, precision))
         return None
 

@@ -8,6 +8,7 @@ tracing; operations choose the kernels (attention, autocast) that they would cho
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import NoneType
@@ -24,6 +25,7 @@ from genbench.model import DataSpec, Model
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, describe, message_of
 from genbench.support.signals import is_interruption
 from genbench.training.memory import memories
+from genbench.training.phases import checked_phases
 
 if TYPE_CHECKING:
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -53,17 +55,31 @@ def check_models(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Data
         if not job.is_reference and what not in seen:
             seen.append(what)
             model = build_job(job, plugins, datasets[job.dataset])
-            _check_memory(job, model)
-            _check_pieces(job, model.config)
+            batches = _batch_sizes(model)
+            _check_memory(job, model, batches)
+            _check_pieces(job, model.config, batches)
             check_unseen(f"model {job.label!r}", model.seen_extractors, job.evaluation.extractors)
             if next(model.parameters(), None) is None and not plugins.owns("train", plugins.model(job.model)[1]):
                 raise BadInput(f"model {job.label!r} has no parameters to train", "make them torch.nn.Parameters")
 
 
-def _check_memory(job: Job, model: Model) -> None:
+def _batch_sizes(model: Model) -> list[int]:
+    """Images per update of each phase, smallest first; of a model whose phases fail, which training will tell, its own.
+
+    Raises BadInput for phases that are not sound.
+    """
+    try:
+        return sorted({phase.batch_size for phase in checked_phases(model)})
+    except BadInput:
+        raise
+    except Exception:
+        return [model.config.batch_size]
+
+
+def _check_memory(job: Job, model: Model, batches: Iterable[int]) -> None:
     """Refuse to split the batch of a model with a memory: only changes from the first micro-batch would be kept."""
     kept = memories(model)
-    if not kept or model.config.pieces[1] == job.runtime.processes == 1:
+    if not kept or max(model.config.pieces_of(images)[1] for images in batches) == job.runtime.processes == 1:
         return
     told = f"model {job.label!r} keeps a memory ({', '.join(kept)}) that training changes"
     if job.runtime.processes > 1:
@@ -76,18 +92,20 @@ def _check_memory(job: Job, model: Model) -> None:
     )
 
 
-def _check_pieces(job: Job, config: Model.Config) -> None:
-    """Refuse a batch that the processes of a job cannot share evenly."""
-    (size, count), processes = config.pieces, job.runtime.processes
-    if count % processes == 0:
-        return
-    parts = "one micro-batch" if count == 1 else f"{count} micro-batches of {size}"
-    what = f"a batch of {config.batch_size} in {parts} cannot be split evenly across {processes} processes"
-    if config.batch_size % processes == 0:
-        hint = f"give each process one micro-batch: --set {job.label}.micro_batch={config.batch_size // processes}"
-    else:
-        hint = f"set a batch_size divisible by {processes}, and a micro_batch that divides it evenly"
-    raise BadInput(f"model {job.label!r}: {what}", hint)
+def _check_pieces(job: Job, config: Model.Config, batches: Iterable[int]) -> None:
+    """Refuse batches of which the processes of a job cannot share one evenly."""
+    processes, common = job.runtime.processes, math.gcd(*batches)
+    for images in batches:
+        size, count = config.pieces_of(images)
+        if count % processes == 0:
+            continue
+        parts = "one micro-batch" if count == 1 else f"{count} micro-batches of {size}"
+        what = f"a batch of {images} in {parts} cannot be split evenly across {processes} processes"
+        if common % processes == 0:
+            hint = f"give each process one micro-batch: --set {job.label}.micro_batch={common // processes}"
+        else:
+            hint = f"set a batch_size divisible by {processes}, and a micro_batch that divides it evenly"
+        raise BadInput(f"model {job.label!r}: {what}", hint)
 
 
 def build_job(job: Job, plugins: Plugins, data: Dataset) -> Model:

@@ -192,7 +192,7 @@ class Trainer:
             with FlopCounter() as counter:
                 phase.optimizer.step()
             self.flops_per_update[phase.name] += counter.flops
-        ledger.images += self.model.config.batch_size
+        ledger.images += phase.batch_size
         ledger.updates += 1
         if self.team.leads:
             ledger.flops += self.flops_per_update[phase.name]
@@ -210,7 +210,7 @@ class Trainer:
 
         Each micro-batch starts from the buffers as they were before the update; those after the first one are kept.
         """
-        size, count = self.model.config.pieces
+        size, count = self.model.config.pieces_of(phase.batch_size)
         mine = count // self.team.size
         first = self.meter.images + self.team.rank * mine * size
         sums = self.accumulate(phase, range(first, first + mine * size, size), count, within)

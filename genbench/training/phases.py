@@ -14,7 +14,10 @@ from genbench.support.parts import PARTS
 
 
 def checked_phases(model: Model) -> list[Phase]:
-    """The model's phases. Raises BadInput if one is invalid or two optimizers move the same parameter."""
+    """The model's phases, each with its batch size.
+
+    Raises BadInput if one is invalid, micro-batches do not divide its batch, or two optimizers move the same parameter.
+    """
     phases = model.phases()
     names = [phase.name for phase in phases]
     if not phases or len(set(names)) < len(names):
@@ -22,11 +25,17 @@ def checked_phases(model: Model) -> list[Phase]:
     owner: dict[int, Phase] = {}
     for phase in phases:
         begin, end = phase.span
-        if not 0 <= begin < end <= 1 or phase.repeats < 1 or phase.every < 1 or "." in phase.name:
+        counts = phase.repeats - 1, phase.every - 1, phase.batch_size
+        if not 0 <= begin < end <= 1 or min(counts) < 0 or "." in phase.name:
             raise BadInput(
                 f"{model.name}: phase {phase.name!r} needs a span within [0, 1], repeats and every of at least 1, "
-                f"and a name without dots"
+                f"a batch_size that is not negative, and a name without dots"
             )
+        phase.batch_size = phase.batch_size or model.config.batch_size
+        size, count = model.config.pieces_of(phase.batch_size)
+        if size * count != phase.batch_size:
+            what = f"micro_batch: {size} does not divide the batch of phase {phase.name!r}, {phase.batch_size}"
+            raise BadInput(f"{model.name}: {what}", "set a micro_batch that divides the batch of every phase")
         if phase.part not in PARTS:
             raise BadInput(
                 f"{model.name}: phase {phase.name!r} is part of {phase.part!r}", f"parts: {', '.join(PARTS)}"

@@ -46,6 +46,9 @@ class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
         "kl", "train", "a variational autoencoder, or one with a codebook, which leaves no bound on the likelihood"
     )
     ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
+    ae_batch_size: int = field(
+        0, "train", "images per update of the first stage; 0: batch_size, with a codebook a quarter of it", ge=0
+    )
     ae_share: float = field(0.25, "train", "share of the budget that the first stage takes", gt=0, lt=1)
 
     def unused(self, name: str) -> str:
@@ -54,6 +57,11 @@ class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
         if self.first_stage == "vq" and name == "kl_weight":
             return "first_stage = vq"
         return super().unused(name)
+
+    @property
+    def first_batch(self) -> int:
+        """Images per update of the first stage: a codebook needs updates more than it needs images."""
+        return self.ae_batch_size or max(1, self.batch_size // {"kl": 1, "vq": 4}[self.first_stage])
 
     @model_validator(mode="after")
     def shares_leave_something(self) -> Self:
@@ -119,7 +127,7 @@ class LatentDiffusion(SumOfTerms, Model):
         config = self.config
         first = self.autoencoder.phases(config.ae_learning_rate, (0.0, config.ae_share))
         return [
-            *(replace(phase, part="first stage") for phase in first),
+            *(replace(phase, part="first stage", batch_size=config.first_batch) for phase in first),
             *config.stages("diffusion", self.net, self.classifier, config.ae_share),
         ]
 

@@ -17,7 +17,7 @@ The first stages of Churches are the networks of the authors' KL-regularised one
 of the others have a codebook and a critic (55,322,782 at f = 4, 67,717,295 at f = 8, without the critic). The authors
 trained all of them separately, on other images, with a perceptual loss too, those of Churches with a critic, and those
 with a codebook by Adam with betas of 0.5 and 0.9. Here they are trained on the job's images, in `ae_share` of the
-budget, with the batch size and the betas of the diffusion.
+budget, with the betas of the diffusion.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ VQ_F8: Mapping[str, Any] = {
     "adversarial": 0.6,
     "critic_layers": 2,
 }
-AE_RATE: Mapping[str, Any] = {"ae_learning_rate": 1.08e-4}  # 4.5e-6 per image, 24 images per update
+AE_RATE: Mapping[str, Any] = {"ae_batch_size": 24, "ae_learning_rate": 1.08e-4}  # 4.5e-6 per image of an update
 WITH_VQ: Mapping[str, Any] = {"first_stage": "vq", **AE_RATE, "critic_learning_rate": 1.08e-4}
 
 
