@@ -161,13 +161,17 @@ def test_scoring_again_keeps_what_the_training_cost(pair, genbench, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "config"),
-    [("gan", {}), ("ldm", {}), ("ldm", {"first_stage": "vq", "codes": 16, "ae_share": 0.5, "ae_batch_size": 32})],
+    ("name", "processes", "config"),
+    [
+        ("gan", 1, {}),
+        ("ldm", 1, {}),
+        ("ldm", 2, {"first_stage": "vq", "codes": 16, "ae_share": 0.5, "ae_batch_size": 32}),
+    ],
 )
-def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, monkeypatch, name, config):
-    """The last one's first stage learns from 32 images an update, in twice as many micro-batches as the diffusion."""
+def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, monkeypatch, name, processes, config):
+    """Two micro-batches have one sum, whoever adds them. The last one's first stage has four, of 32 images."""
     config = {"micro_batch": 8, **config}
-    whole, _ = trained(*team_job(tmp_path / "whole", name, processes=1, **config), digits)
+    whole, _ = trained(*team_job(tmp_path / "whole", name, processes, **config), digits)
     job, plugins = team_job(tmp_path / "stopped", name, **config)
     with monkeypatch.context() as patch:
         step, steps = loop.Trainer.step, []
