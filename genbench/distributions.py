@@ -62,6 +62,14 @@ def normal_draw(mean: Tensor, log_std: Tensor) -> Tensor:
     return (mean + std * torch.randn_like(mean)).clamp(-1, 1)
 
 
+def evenly_spread(n: int, device: torch.device) -> Tensor:
+    """Uniform numbers in [0, 1), float32 (n,), spread evenly over a batch, in random order.
+
+    Source: Kingma et al. 2021, appendix I.1.
+    """
+    return (torch.randperm(n, device=device) + torch.rand((), device=device)) / n
+
+
 def normal_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Log density, nats, of a normal distribution, elementwise."""
     return -0.5 * ((x - mean) * (-log_std).exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)

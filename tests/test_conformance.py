@@ -82,6 +82,7 @@ VARIANTS = {
         {"conditioning": "embedding", "network": "refinenet", "width": 2, "levels": 3, "dequantize": True},
         {"conditioning": "division", "network": "refinenet", "width": 2, "levels": 3},
     ],
+    "flow_matching": [{"times": "uniform", "fourier": (), "solver": "euler"}, {"probes": 0, "solver": "heun"}],
     "gan": [
         {"loss": "non_saturating"},
         {"loss": "wasserstein", "spectral_norm": False},
@@ -159,6 +160,7 @@ def test_shipped_models_with_yet_other_options(name, change):
         ("vae", "small"),
         ("flow", "small"),
         ("flow", "affine"),
+        ("flow_matching", "small"),
         ("score", "small"),
         ("score", "small-v1"),
         ("pixelcnn", "small"),
@@ -175,6 +177,7 @@ COLOUR = {
     "cascade": [{}],
     "ebm": [{}],
     "score": [{}],
+    "flow_matching": [{}],
     "gan": [{}, {"network": "residual", "patch": 1, "base": 4, **BATCH_NORM}],
     "vae": [{}, {"likelihood": "gaussian"}],
     "flow": [{}, {"mixing": "conv", "coupling": "affine", "front": "linear", "levels": 3}, VARIATIONAL],

@@ -144,9 +144,9 @@ def test_without_dropout_there_is_no_null_class_and_no_other_draw(model):
     labels = torch.arange(4)
     torch.manual_seed(0)
     state = torch.get_rng_state()
-    assert plain.diffuser.kept(labels) is labels and torch.equal(torch.get_rng_state(), state)
+    assert plain.config.kept(labels, CLASSES) is labels and torch.equal(torch.get_rng_state(), state)
     assert tiny(model, num_classes=0).net.label.table is None
-    assert tiny(model).diffuser.kept(None) is None
+    assert tiny(model).config.kept(None, 0) is None
 
 
 @each_model

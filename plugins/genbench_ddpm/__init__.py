@@ -6,11 +6,9 @@ The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol 
 steps and the posterior's noise.
 """
 
-import math
 from collections.abc import Callable
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
@@ -19,9 +17,9 @@ from genbench.hookspecs import Calibration
 from genbench_ddpm.calibration import gaussian_bounds
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
+from genbench_ddpm.network import NETWORK, with_waves
 from genbench_ddpm.original import Original, OriginalConfig
 from genbench_ddpm.presets import PRESETS
-from genbench_ddpm.settings import NETWORK
 
 
 @hookimpl
@@ -73,9 +71,7 @@ class DDPM(SumOfTerms, Model):
         if config.network == "original":
             self.net = Original(config, data.shape, config.outputs(channels), config.timesteps)
         else:
-            self.net = unet = config.unet(channels * (1 + 2 * len(config.fourier)), channels, data.num_classes)
-            with torch.no_grad():
-                unet.stem.weight[:, channels * config.patch**2 :] = 0  # the waves enter only as far as they help
+            self.net = config.unet(channels, config.outputs(channels), data.num_classes, config.fourier)
         self.classifier = config.noisy_classifier(data)
         self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier)
 
@@ -95,20 +91,9 @@ class DDPM(SumOfTerms, Model):
         if self.config.network == "original":
             out: Tensor = self.net(x_t, t)
         else:
-            out = self.net(self.with_waves(x_t, t), self.diffusion.per_mille(t), labels)
+            noise = self.diffusion.at(self.diffusion.noise, t, x_t)
+            out = self.net(with_waves(x_t, noise, self.config.fourier), self.diffusion.per_mille(t), labels)
         return out
-
-    def with_waves(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The image with its waves as further channels, each attenuated as much as noise at the level of t would.
-
-        Sources: Kingma et al. 2021, appendix C; the fading: Barron et al. 2021, equation 14.
-        """
-        noise, channels = self.diffusion.at(self.diffusion.noise, t, x_t), [x_t]
-        for n in self.config.fourier:
-            frequency = 2**n * math.pi
-            fading = torch.exp(-0.5 * (frequency * noise) ** 2)
-            channels += [fading * torch.sin(frequency * x_t), fading * torch.cos(frequency * x_t)]
-        return torch.cat(channels, dim=1)
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
         if phase == "classifier":

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.capabilities import SumOfTerms
+from genbench.distributions import evenly_spread
 from genbench.images import to_float, to_uint8
 from genbench.nets import latent_size, pad_to_multiple
 from genbench_ddpm.diffuser import Diffuser
@@ -212,8 +213,8 @@ class Cascade(SumOfTerms, Model):
         small = replace(data, shape=(channels, *latent_size((size[0], size[1]), config.factor)))
         told = int(config.augmentation > 0)  # the channel that says how much noise there is
         self.base_process, self.process = base.process(), config.process()
-        self.base = base.unet(channels, channels, data.num_classes)
-        self.upsampler = config.unet(2 * channels + told, channels, data.num_classes)
+        self.base = base.unet(channels, base.outputs(channels), data.num_classes)
+        self.upsampler = config.unet(2 * channels + told, config.outputs(channels), data.num_classes)
         self.classifier = base.noisy_classifier(small)
         self.base_diffuser = Diffuser(
             self.predict_small, self.base_process, base, small, discrete=True, classifier=self.classifier
@@ -240,7 +241,7 @@ class Cascade(SumOfTerms, Model):
             return self.base_diffuser.classifier_loss(small, batch.labels)
         if phase == "base":
             return self.base_diffuser.loss(small, batch.labels)
-        noise = self.config.augmentation * self.process.even_shares(small)
+        noise = self.config.augmentation * evenly_spread(len(small), small.device)
         return self.upsampling(small, noise).loss(batch.images, batch.labels)
 
     def small(self, images: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ class Diffuser:
 
     def loss(self, x0: Tensor, labels: Tensor | None) -> Tensor:
         """The chosen objective, with some of the labels replaced by the null class if there is one."""
-        network, objective = self.network(self.kept(labels)), self.config.objective
+        network = self.network(self.config.kept(labels, self.data.num_classes))
+        objective = self.config.objective
         if objective == "simple":
             return self.diffusion.simple_loss(network, x0)
         if objective == "hybrid":
@@ -74,13 +75,6 @@ class Diffuser:
         t = self.diffusion.draw_times(x0)
         logits = self.class_logits(self.diffusion.diffuse(x0, t, torch.randn_like(x0)), t).float()
         return {"loss": F.cross_entropy(logits, labels), "accuracy": (logits.argmax(1) == labels).float().mean()}
-
-    def kept(self, labels: Tensor | None) -> Tensor | None:
-        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
-        if labels is None or not self.config.label_dropout:
-            return labels
-        dropped = torch.rand(len(labels), device=labels.device) < self.config.label_dropout
-        return labels.masked_fill(dropped, self.data.num_classes)
 
     def noise(self, n: int) -> Tensor:
         """x_T, (n, ...)."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench.distributions import discretized_gaussian, normal_log_prob
+from genbench.distributions import discretized_gaussian, evenly_spread, normal_log_prob
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t) -> what the network predicts: x_t is (B, C, ...), t is int64 (B,); 2C channels if it learns the variance."""
@@ -223,8 +223,8 @@ class Diffusion(nn.Module):
         return guide
 
     def draw_times(self, x0: Tensor) -> Tensor:
-        """Uniform times in 1..T, int64 (B,), spread evenly over the batch. Source: Kingma et al. 2021, appendix I.1."""
-        return self.times_at(self.even_shares(x0))
+        """Uniform times in 1..T, int64 (B,), spread evenly over the batch."""
+        return self.times_at(evenly_spread(len(x0), x0.device))
 
     def draw_simple_times(self, x0: Tensor) -> Tensor:
         """Times in 1..T, int64 (B,), for L_simple, which may weight them freely.
@@ -232,12 +232,8 @@ class Diffusion(nn.Module):
         `logit_normal` has t / T = sigmoid(z), z ~ N(0, 1), and so favours the times at which the image takes shape.
         Source: Esser et al. 2024, equation 19.
         """
-        shares = self.even_shares(x0)
+        shares = evenly_spread(len(x0), x0.device)
         return self.times_at(shares if self.times == "uniform" else torch.special.ndtri(shares).sigmoid())
-
-    def even_shares(self, x0: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1), float32 (B,), spread evenly over the batch, in random order."""
-        return (torch.randperm(len(x0), device=x0.device) + torch.rand((), device=x0.device)) / len(x0)
 
     def times_at(self, shares: Tensor) -> Tensor:
         """The times in 1..T, int64 (B,), at these fractions of the way from the data to the noise."""

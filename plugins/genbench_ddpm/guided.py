@@ -10,7 +10,8 @@ from genbench import DataSpec, Phase, field
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
 from genbench.nets import UNetSpec
 from genbench_ddpm.classifier import Pool, UNetClassifier
-from genbench_ddpm.settings import DiffusionConfig, check_attention
+from genbench_ddpm.network import check_attention
+from genbench_ddpm.settings import DiffusionConfig
 
 ONLY = {"classifier": [True]}
 

@@ -95,7 +95,7 @@ class LatentDiffusion(SumOfTerms, Model):
             Autoencoder(data.shape, config) if config.first_stage == "kl" else QuantisedStage(data.shape, config)
         )
         self.diffusion = config.process()
-        self.net = config.unet(config.latent_channels, config.latent_channels, data.num_classes)
+        self.net = config.unet(config.latent_channels, config.outputs(config.latent_channels), data.num_classes)
         self.register_buffer("scale", torch.ones(()))
         latents = replace(data, shape=self.latent_shape)
         self.classifier = config.noisy_classifier(latents)

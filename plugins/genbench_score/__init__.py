@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec, Model, Phase, hookimpl
+from genbench.distributions import evenly_spread
 from genbench.walks import Walk, end_of, reverse_chain
 from genbench_score.annealing import annealed_langevin
 from genbench_score.refinenet import RefineNet
@@ -106,9 +107,8 @@ class Score(Model):
         return error.mean() / 2
 
     def drawn(self, n: int) -> Tensor:
-        """Levels, int64 (n,), spread evenly over the batch. Source: Kingma et al. 2021, appendix I.1."""
-        device = self.shares.device
-        even = (torch.randperm(n, device=device) + torch.rand((), device=device)) / n
+        """Levels, int64 (n,), spread evenly over the batch."""
+        even = evenly_spread(n, self.shares.device)
         return torch.searchsorted(self.shares, even, right=True).clamp(max=len(self.levels) - 1)
 
     def walk(self, n: int, labels: Tensor | None) -> Walk:

@@ -1,0 +1,121 @@
+"""The options of the U-Net that models of noisy images share, of guidance without a classifier, and what follows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import torch
+from pydantic import PositiveInt, model_validator
+from torch import Tensor
+
+from genbench import DataSpec, field
+from genbench.nets import UNet, UNetSpec
+from genbench.optimization import OptimizerConfig
+
+NETWORK = (
+    "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
+)  # fmt: skip
+"""The options that a `UNetSpec` takes as they are."""
+
+
+def check_attention(
+    widths: Sequence[int], attention: Sequence[int], heads: Mapping[str, int], prefix: str = ""
+) -> None:
+    """Raise ValueError, naming the option, if a resolution is not there or if heads do not divide all of the widths."""
+    if any(level not in range(len(widths)) for level in attention):
+        levels = list(attention)
+        raise ValueError(f"{prefix}attention: {levels} names a resolution that is not in 0..{len(widths) - 1}")
+    for name, size in heads.items():
+        if size and any(width % size for width in widths):
+            raise ValueError(f"{prefix}{name}: {size} does not divide every one of the widths {list(widths)}")
+
+
+def with_waves(x: Tensor, noise: Tensor, exponents: Sequence[int]) -> Tensor:
+    """Images (B, C, H, W) with sin and cos(2^n pi x) as further channels, each attenuated as much as the noise would.
+
+    `noise` is its standard deviation in x, and broadcasts with it. Sources: Kingma et al. 2021, appendix C; the fading:
+    Barron et al. 2021, equation 14.
+    """
+    channels = [x]
+    for n in exponents:
+        frequency = 2**n * math.pi
+        fading = torch.exp(-0.5 * (frequency * noise) ** 2)
+        channels += [fading * torch.sin(frequency * x), fading * torch.cos(frequency * x)]
+    return torch.cat(channels, dim=1)
+
+
+class UNetConfig(OptimizerConfig):
+    """The settings of a U-Net of noisy images, of its optimizer, and of guidance by the labels it has dropped."""
+
+    batch_size: int = field(64, "train", "images per update", ge=1)
+
+    label_dropout: float = field(
+        0.0, "train", "share of labels replaced by a null class in training, for guidance", ge=0, lt=1
+    )
+
+    widths: tuple[PositiveInt, ...] = field(
+        (32, 64), "train", "channels of each resolution, finest first", min_length=1
+    )
+    blocks: int = field(1, "train", "residual blocks of each resolution", ge=1)
+    attention: tuple[int, ...] = field((), "train", "resolutions with self-attention; 0 is the finest")
+    heads: int = field(1, "train", "number of attention heads", ge=1, only_with={"head_channels": [0]})
+    head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
+    context: int = field(
+        0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
+    )
+    patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
+    dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
+    scale_shift: bool = field(True, "train", "time scales and shifts the features; else it is added, as in the paper")
+    resample: bool = field(
+        False, "train", "residual blocks halve and double the sides; else convolutions do, as in the paper"
+    )
+
+    guidance: float = field(
+        1.0, "sample", "s of classifier-free guidance, eps_0 + s (eps_label - eps_0); 1 for none", ge=0
+    )
+
+    @model_validator(mode="after")
+    def network_is_consistent(self) -> Self:
+        check_attention(self.widths, self.attention, {"heads": self.heads, "head_channels": self.head_channels})
+        return self
+
+    @model_validator(mode="after")
+    def guidance_is_trained(self) -> Self:
+        if self.guidance != 1 and not self.label_dropout:
+            raise ValueError(f"guidance: {self.guidance:g} needs a model trained with label_dropout above 0")
+        return self
+
+    def check(self, data: DataSpec) -> None:
+        if data.num_classes:
+            return
+        if self.guidance != 1:
+            raise ValueError(f"guidance: {self.guidance:g} needs labels, and this job is not conditional")
+        if self.context:
+            raise ValueError(f"context: {self.context} needs labels, and this job is not conditional")
+
+    def unet(self, in_channels: int, out_channels: int, num_classes: int, waves: Sequence[int] = ()) -> UNet:
+        """The network that these settings describe, whose input may come `with_waves`; they enter as far as they help.
+
+        The null class, if there is one, is the last.
+        """
+        spec = UNetSpec(
+            in_channels=in_channels * (1 + 2 * len(waves)),
+            out_channels=out_channels,
+            num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
+            **{name: getattr(self, name) for name in NETWORK},
+        )
+        net = UNet(spec)
+        with torch.no_grad():
+            net.stem.weight[:, in_channels * self.patch**2 :] = 0
+        return net
+
+    def kept(self, labels: Tensor | None, num_classes: int) -> Tensor | None:
+        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
+        if labels is None or not self.label_dropout:
+            return labels
+        dropped = torch.rand(len(labels), device=labels.device) < self.label_dropout
+        return labels.masked_fill(dropped, num_classes)
+
+    def calls(self, evaluations: int) -> int:
+        """The network calls of so many evaluations: guidance asks twice."""
+        return evaluations if self.guidance == 1 else 2 * evaluations

@@ -1,0 +1,156 @@
+"""Flow matching (Lipman et al. 2023): regress the velocity that carries noise to data along straight lines.
+
+    x_t = (1 - t) x_0 + t x_1,   min E |v(x_t, t) - (x_1 - x_0)|^2,   dx/dt = v(x, t) from x_0 ~ N(0, I) to x_1
+
+This is their optimal-transport path with sigma_min = 0, and so it is rectified flow too (Liu et al. 2023). The
+likelihood is that of the continuous flow (Chen et al. 2018).
+"""
+
+import math
+from collections.abc import Callable
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench.distributions import evenly_spread, normal_log_prob
+from genbench.walks import Walk, end_of, reported, reverse_chain
+from genbench_ddpm.network import UNetConfig, with_waves
+from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, solve
+from genbench_flow_matching.presets import PRESETS
+
+
+@hookimpl
+def register_models(register: Callable[[type[Model]], None]) -> None:
+    register(FlowMatching)
+
+
+class FlowMatchingConfig(UNetConfig):
+    """The settings of `flow_matching`; the defaults are the preset `small`."""
+
+    fourier: tuple[int, ...] = field(
+        (2,), "train", "n of the waves sin and cos(2^n pi x) that make small changes of a pixel visible to the network"
+    )
+    times: Literal["uniform", "logit_normal"] = field(
+        "logit_normal", "train", "how training draws t: uniformly, or more often where the image takes shape"
+    )
+    solver: Literal["euler", "midpoint", "heun"] = field(
+        "midpoint", "sample", "how the ODE is solved: euler calls the network once a step, midpoint and heun twice"
+    )
+    steps: int = field(25, "sample", "steps of equal length from noise to data", ge=1)
+    likelihood_steps: int = field(40, "sample", "steps from data to noise for the likelihood, short ones first", ge=1)
+    probes: int = field(
+        1, "sample", "random directions that estimate the divergence of v; 0: each dimension, exactly", ge=0
+    )
+
+
+def likelihood_times(steps: int, nearest: float = 1e-3) -> list[float]:
+    """Times from 1 down to 0 whose noise levels, 1 - t, grow geometrically, as `nearest` does to 1 + `nearest`.
+
+    The density of images changes most where the noise is as small as what distinguishes them.
+    """
+    return [1 - nearest * ((1 + 1 / nearest) ** (k / steps) - 1) for k in range(steps + 1)]
+
+
+class FlowMatching(Model):
+    """A velocity field from noise to images; its likelihood is the density that it carries along."""
+
+    name = "flow_matching"
+    Config = FlowMatchingConfig
+    config: FlowMatchingConfig
+    presets = PRESETS
+    conditional = True
+    likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "estimate"
+
+    def __init__(self, data: DataSpec, config: FlowMatchingConfig) -> None:
+        super().__init__(data, config)
+        self.solver = SOLVERS[config.solver]
+        self.net = config.unet(data.shape[0], data.shape[0], data.num_classes, config.fourier)
+
+    @property
+    def nfe(self) -> int:
+        return self.config.calls(self.config.steps * self.solver.calls)
+
+    @property
+    def likelihood_note(self) -> str:
+        c = self.config
+        trace = f"divergence by Hutchinson's estimator, probes = {c.probes}" if c.probes else "exact divergence"
+        return f"ODE in {c.likelihood_steps} {c.solver} steps, {trace}{', without guidance' if c.guidance != 1 else ''}"
+
+    def phases(self) -> list[Phase]:
+        return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
+
+    def v(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The velocity at times (B,). The network is told the noise, 1 - t, on a scale of 0 to 1,000."""
+        seen = with_waves(x, (1 - t).view(-1, 1, 1, 1), self.config.fourier)
+        return self.net(seen, 1000 * (1 - t), labels).to(x.dtype)
+
+    def loss(self, phase: str, batch: Batch) -> Tensor:
+        """The mean squared error of the velocity.
+
+        Sources: Lipman et al. 2023, equation 23; Liu et al. 2023, equation 1; times: Esser et al. 2024, equation 19.
+        """
+        x1, x0 = batch.images, torch.randn_like(batch.images)
+        t = evenly_spread(len(x1), x1.device)
+        if self.config.times == "logit_normal":
+            t = torch.special.ndtri(t).sigmoid()
+        x_t = torch.lerp(x0, x1, t.view(-1, 1, 1, 1))
+        return F.mse_loss(self.v(x_t, t, self.config.kept(batch.labels, self.data.num_classes)).float(), x1 - x0)
+
+    def velocity(self, labels: Tensor | None, guidance: float = 1.0) -> Velocity:
+        """v given labels (B,), pushed away from the unconditional one as in Ho & Salimans 2022, equation 6."""
+
+        def given(labels: Tensor | None) -> Velocity:
+            return lambda x, t: self.v(x, x.new_full((len(x),), t), labels)
+
+        if guidance == 1 or labels is None:
+            return given(labels)
+        conditional, null = given(labels), given(torch.full_like(labels, self.data.num_classes))
+        return lambda x, t: torch.lerp(null(x, t), conditional(x, t), guidance)
+
+    def walk(self, noise: Tensor, labels: Tensor | None, back: bool = False) -> Walk:
+        """From noise to images, or `back`, at times that count the steps which are still to go."""
+        n = self.config.steps
+        times = [abs(back - k / n) for k in range(n + 1)]
+        states = solve(self.solver, self.velocity(labels, self.config.guidance), noise, times)
+        return zip(range(n, -1, -1), reported(states, n + 1, self.report))
+
+    def noise(self, n: int) -> Tensor:
+        """x_0, (n, C, H, W)."""
+        return torch.randn(n, *self.data.shape, device=self.net.head.weight.device)
+
+    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+        return end_of(self.walk(self.noise(n), labels)).clamp(-1, 1)
+
+    def directions(self, images: Tensor) -> list[Tensor]:
+        """Along which the divergence is taken: `probes` of random signs, whose squares sum to 1, or all dimensions."""
+        if not self.config.probes:
+            units = torch.eye(self.data.dims, dtype=images.dtype, device=images.device)
+            return list(units.view(-1, 1, *self.data.shape).expand(-1, *images.shape))
+        signs = [2.0 * torch.randint_like(images, 2) - 1 for _ in range(self.config.probes)]
+        return [sign / math.sqrt(len(signs)) for sign in signs]
+
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log p(x) of dequantised images, nats per image (B,), as the solver and the divergence's estimate have it."""
+        times, directions = likelihood_times(self.config.likelihood_steps), self.directions(images)
+        noise, change = change_of_density(self.solver, self.velocity(labels), images, times, directions)
+        zero = noise.new_zeros(())
+        return normal_log_prob(noise, zero, zero).flatten(1).sum(1) + change
+
+    def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Images on their straight way to one draw of noise, at some of the sampler's times."""
+        times = torch.unique(torch.linspace(0, self.config.steps, count, device=images.device).round().long())
+        noise = torch.randn_like(images)
+        return times, torch.stack([torch.lerp(images, noise, float(t) / self.config.steps) for t in times])
+
+    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return reverse_chain(self.walk(self.noise(n), labels), self.config.steps, count)
+
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+        """On an arc between the noises that the ODE carries to both images; `labels` (B,) are those of both."""
+        here, there = (end_of(self.walk(images, labels, back=True)) for images in (first, second))
+        angles = weights * (math.pi / 2)
+        between = [torch.cos(angle) * here + torch.sin(angle) * there for angle in angles]
+        return torch.stack([end_of(self.walk(noise, labels)).clamp(-1, 1) for noise in between])

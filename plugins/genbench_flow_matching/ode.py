@@ -1,0 +1,82 @@
+"""Solvers of dx/dt = v(x, t), and the divergence of v, by which the flow's density changes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from genbench.walks import last
+
+Velocity = Callable[[Tensor, float], Tensor]
+"""(x, t) -> dx/dt, of the shape of x (B, ...)."""
+
+
+def euler(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+    """x at time t + h by one evaluation: of order 1."""
+    return x + h * v(x, t)
+
+
+def midpoint(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+    """x at time t + h with the velocity half-way: of order 2."""
+    return x + h * v(x + h / 2 * v(x, t), t + h / 2)
+
+
+def heun(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
+    """x at time t + h with the mean of the velocities at both ends: of order 2."""
+    here = v(x, t)
+    return x + h / 2 * (here + v(x + h * here, t + h))
+
+
+@dataclass(frozen=True)
+class Solver:
+    """One way to take a step, and how often it evaluates the velocity."""
+
+    step: Callable[[Velocity, Tensor, float, float], Tensor]
+    calls: int
+
+
+SOLVERS = {"euler": Solver(euler, 1), "midpoint": Solver(midpoint, 2), "heun": Solver(heun, 2)}
+
+
+def solve(solver: Solver, v: Velocity, x: Tensor, times: Sequence[float]) -> Iterator[Tensor]:
+    """x (B, ...) at each of the times, ascending or descending; it is given at the first."""
+    yield x
+    for t, then in pairwise(times):
+        x = solver.step(v, x, t, then - t)
+        yield x
+
+
+def with_divergence(v: Velocity, x: Tensor, t: float, directions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """v(x, t), and the sum of e . (dv/dx) e over the directions e, each of the shape of x, (B,); both detached.
+
+    With the D unit vectors it is the divergence; with one direction of independent signs, Hutchinson's estimate of it,
+    which has no bias. Source: Grathwohl et al. 2019, equation 7.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        velocity = v(x, t)
+        trace = x.new_zeros(len(x))
+        for e in directions:
+            (row,) = torch.autograd.grad(velocity, x, e, retain_graph=True)
+            trace = trace + (row * e).flatten(1).sum(1)
+    return velocity.detach(), trace
+
+
+def change_of_density(
+    solver: Solver, v: Velocity, x: Tensor, times: Sequence[float], directions: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """x (B, ...) carried from the first to the last of the times, and the integral of the divergence, nats (B,).
+
+    The latter is the log density at the start minus that at the end. Source: Chen et al. 2018, equation 8.
+    """
+    shape = x.shape
+
+    def both(state: Tensor, t: float) -> Tensor:
+        velocity, trace = with_divergence(v, state[:, :-1].reshape(shape), t, directions)
+        return torch.cat([velocity.flatten(1), trace[:, None]], dim=1)
+
+    state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
+    state = last(solve(solver, both, state, times))
+    return state[:, :-1].reshape(shape), state[:, -1]
