@@ -42,6 +42,7 @@ def tiny(name, **config):
         ("vae", {"encoder", "decoder", "to_latent", "from_latent"}),
         ("gan", {"generator", "critic"}),
         ("ebm", {"network"}),
+        ("flow_matching", {"net"}),
         ("flow", {"levels.0", "levels.1", "levels.2"}),
         ("gaussian", set()),
         ("pixelcnn", {"trunk", "head"}),

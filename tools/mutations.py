@@ -62,6 +62,13 @@ MUTATIONS = (
         ("tests/test_classifier_guidance.py",),
     ),
     Mutation(
+        "the change of density taken away",
+        "return normal_log_prob(noise, zero, zero).flatten(1).sum(1) + change",
+        "return normal_log_prob(noise, zero, zero).flatten(1).sum(1) - change",
+        "where the flow contracts, images would seem improbable",
+        ("tests/test_flow_matching.py",),
+    ),
+    Mutation(
         "the two variances of the reverse process swapped",
         'sigma2 = beta if variance == "beta" else',
         'sigma2 = beta if variance == "posterior" else',

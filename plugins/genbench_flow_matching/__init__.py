@@ -113,8 +113,8 @@ class FlowMatching(Model):
     def walk(self, noise: Tensor, labels: Tensor | None, back: bool = False) -> Walk:
         """From noise to images, or `back`, at times that count the steps which are still to go."""
         n = self.config.steps
-        times = [abs(back - k / n) for k in range(n + 1)]
-        states = solve(self.solver, self.velocity(labels, self.config.guidance), noise, times)
+        times = [k / n for k in range(n + 1)]
+        states = solve(self.solver, self.velocity(labels, self.config.guidance), noise, times[:: -1 if back else 1])
         return zip(range(n, -1, -1), reported(states, n + 1, self.report))
 
     def noise(self, n: int) -> Tensor:
