@@ -1,7 +1,7 @@
 """Presets of `flow_matching`; an empty one is the defaults.
 
 `paper` is the network of Lipman et al. 2023 for CIFAR-10 (table 3): the U-Net of ADM (Dhariwal & Nichol 2021) with
-_PARAMETERS_ parameters on 32x32x3. The table gives both 4 heads and 64 channels a head, which do not agree at 512
+171,268,099 parameters on 32x32x3. The table gives both 4 heads and 64 channels a head, which do not agree at 512
 channels; as in ADM the channels decide. It is a reading where the paper is silent: the average of the weights and
 flipped images are DDPM's. The rate decays as half a cosine, where theirs was a polynomial of a degree that is not told.
 Their adaptive solver took 142 calls a sample; ours takes as many in equal steps.
