@@ -85,7 +85,8 @@ class FlowMatching(Model):
     def v(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """The velocity at times (B,). The network is told the noise, 1 - t, on a scale of 0 to 1,000."""
         seen = with_waves(x, (1 - t).view(-1, 1, 1, 1), self.config.fourier)
-        return self.net(seen, 1000 * (1 - t), labels).to(x.dtype)
+        out: Tensor = self.net(seen, 1000 * (1 - t), labels)
+        return out.to(x.dtype)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         """The mean squared error of the velocity.
