@@ -184,7 +184,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "base_learning_rate": 1e-2,
     },
     "small": {},
-    "small-guided": {**SMALL_ADM, "classifier": True, "classifier_scale": 1.0},
+    "small-guided": {**SMALL_ADM, "base_steps": 50, "classifier": True, "classifier_scale": 1.0},
     "paper-adm-u": ADM_U,
     "paper-adm-u-512": ADM_U_512,
     "paper-adm-g-u-512": ADM_G_U_512,

@@ -161,12 +161,14 @@ SMALL_ADM: Mapping[str, Any] = {
     "vlb_weight": VLB_WEIGHT,
     "resample": True,
     "sampler": "respaced",
+    "steps": 50,
 }
 """What ADM is beside the network's size, for minutes on a CPU."""
 
 TINY: Mapping[str, Any] = {
     "widths": (8, 16),
     "timesteps": 50,
+    "sampler": "ddim",
     "steps": 10,
     "eta": 0.0,
     "batch_size": 32,
@@ -180,7 +182,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "small": {},
     "small-adm": SMALL_ADM,
     "small-guided": {**SMALL_ADM, "classifier": True, "classifier_scale": 1.0},
-    "small-2015": SMALL_2015,
+    "small-2015": {**SMALL_2015, "sampler": "ddim", "steps": 50, "eta": 1.0},
     "paper-2015": PAPER_2015,
     "paper": PAPER,
     "paper-lsun": LSUN,

@@ -39,6 +39,7 @@ DIFFUSION: Mapping[str, Any] = {
     "prediction": "eps",
     "blocks": 2,
     "scale_shift": False,
+    "sampler": "ddim",
     "eta": 0.0,
 }
 AUTHORS: Mapping[str, Any] = {"ae_form": "kl", "ae_blocks": 2}
@@ -163,6 +164,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "variance": "learned",
         "objective": "hybrid",
         "sampler": "respaced",
+        "steps": 50,
         "classifier": True,
         "classifier_scale": 1.0,
     },
