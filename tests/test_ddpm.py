@@ -13,7 +13,7 @@ from genbench.optimizers import is_matrix
 from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, discretized_gaussian, linear_betas, strata_of
-from genbench_ddpm.samplers import SAMPLERS, Sampler, ancestral, ddim, ddim_times, ddim_variance
+from genbench_ddpm.samplers import SAMPLERS, Sampler, ancestral, ddim, ddim_variance
 
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
 SCHEDULES = {
@@ -295,13 +295,6 @@ def test_ddim_is_a_function_of_its_noise():
     torch.manual_seed(9)
     assert torch.equal(end_of(ddim(model.diffusion, denoise, noise, steps=5)), first)
     assert not torch.equal(end_of(ddim(model.diffusion, denoise, noise, steps=5, eta=1.0)), first)
-
-
-@pytest.mark.parametrize(("total", "steps"), [(1000, 50), (50, 50), (50, 7), (9, 1)])
-def test_ddim_times(total, steps):
-    times = ddim_times(total, steps)
-    assert times[0] == total and times[-1] == 0 and len(times) == steps + 1
-    assert times == sorted(set(times), reverse=True)
 
 
 # The model.

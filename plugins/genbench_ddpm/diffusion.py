@@ -76,7 +76,8 @@ class Diffusion(nn.Module):
     `variance` is `beta`, sigma_t^2 = beta_t, or `posterior`, that of q(x_{t-1} | x_t, x_0) with beta_1 at t = 1, where
     the posterior's is 0: the two extremes of Ho et al. 2020, section 3.2. If it is `learned` or `free`, the network has
     one more output per dimension. It leads from the posterior's variance (at t = 1 that of t = 2) at -1 to beta_t at 1,
-    or, if free, from beta_t at 0 anywhere in (0, 1).
+    or, if free, from beta_t at 0 anywhere in (0, 1). `levels` are lambda_t = log(signal_t / noise_t), t = 0..T, as
+    numbers, by which samplers choose their times wherever the tables are.
     """
 
     beta: Tensor
@@ -90,7 +91,12 @@ class Diffusion(nn.Module):
     sigma2: Tensor
 
     def __init__(
-        self, betas: Tensor, prediction: Prediction = "eps", variance: Variance = "beta", times: Times = "uniform"
+        self,
+        betas: Tensor,
+        prediction: Prediction = "eps",
+        variance: Variance = "beta",
+        times: Times = "uniform",
+        levels: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.steps = len(betas)
@@ -117,6 +123,7 @@ class Diffusion(nn.Module):
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
+        self.levels: Sequence[float] = levels or ((alpha_bar.log() - (1 - alpha_bar).log()) / 2).tolist()
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """The entries of `table` at times (B,), with the dtype of `like`, shaped to broadcast with it."""
@@ -132,7 +139,8 @@ class Diffusion(nn.Module):
             return self
         kept = self.alpha_bar[[0, *times]].cpu()
         betas = 1 - kept[1:] / kept[:-1]
-        return Diffusion(betas, self.prediction, self.variance_kind, self.times).to(self.beta.device)
+        levels = [self.levels[t] for t in (0, *times)]
+        return Diffusion(betas, self.prediction, self.variance_kind, self.times, levels).to(self.beta.device)
 
     def per_mille(self, t: Tensor) -> Tensor:
         """Times (B,) on a scale of 0 to 1,000, which suits a network's embedding of time whatever T is."""

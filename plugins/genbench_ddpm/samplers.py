@@ -16,6 +16,7 @@ from torch import Tensor
 from genbench import Config, field
 from genbench.walks import Walk
 from genbench_ddpm.diffusion import Denoiser, Diffusion, Estimate
+from genbench_ddpm.grids import ABOUT_GRIDS, GridName, grid_times
 from genbench_ddpm.guidance import Guide
 
 
@@ -50,13 +51,18 @@ def respaced(
     steps: int = 50,
     start: int | None = None,
     guide: Guide | None = None,
+    grid: GridName = "time",
 ) -> Walk:
     """The ancestral steps of a shorter process, whose network, and guide, are told the times of the whole one.
 
-    A learned variance is between the extremes of the shorter process. Source: Nichol & Dhariwal 2021, section 4.
+    A learned variance is between the extremes of the shorter process. Evenly in t, its times end in 1. Source: Nichol &
+    Dhariwal 2021, section 4.
     """
     start = diffusion.steps if start is None else start
-    times = [0, *kept_times(start, min(steps, start))]
+    if grid == "time":
+        times = [0, *kept_times(start, min(steps, start))]
+    else:
+        times = grid_times(grid, diffusion.levels, start, steps)[::-1]
     shorter, told = diffusion.respaced(times[1:]), torch.tensor(times, device=noise.device)
 
     def denoise_shorter(x: Tensor, t: Tensor) -> Estimate:
@@ -71,34 +77,98 @@ def respaced(
         yield times[step], x
 
 
-def ddim_times(total: int, steps: int) -> list[int]:
-    """`steps` times from T down, evenly spaced, followed by 0."""
-    return [round(total * k / steps) for k in range(steps, -1, -1)]
-
-
 def ddim_variance(diffusion: Diffusion, now: int, then: int, eta: float) -> Tensor:
     """sigma^2 of the jump from t = `now` to `then`; the posterior's at eta = 1. Source: Song et al. 2021, eq. 16."""
     a, b = diffusion.alpha_bar[now], diffusion.alpha_bar[then]
     return eta**2 * (1 - b) / (1 - a) * (1 - a / b)
 
 
+def jump(diffusion: Diffusion, x: Tensor, x0: Tensor, now: int, then: int, eta: float = 0.0) -> Tensor:
+    """x_then from x_now if the data were x0. Source: Song et al. 2021, eq. 12."""
+    eps = (x - diffusion.signal[now].to(x.dtype) * x0) / diffusion.noise[now].to(x.dtype)
+    variance = ddim_variance(diffusion, now, then, eta)
+    direction = (1 - diffusion.alpha_bar[then] - variance).clamp(min=0).sqrt().to(x.dtype)
+    x = diffusion.signal[then].to(x.dtype) * x0 + direction * eps
+    if eta > 0 and then > 0:
+        x = x + variance.sqrt().to(x.dtype) * torch.randn_like(x)
+    return x
+
+
+def estimator(denoise: Denoiser) -> Callable[[Tensor, int], Tensor]:
+    """(x_t, t) -> the estimate of x_0, for one time of all images."""
+    return lambda x, time: denoise(x, torch.full((len(x),), time, device=x.device)).x0
+
+
 def ddim(
-    diffusion: Diffusion, denoise: Denoiser, noise: Tensor, steps: int = 50, eta: float = 0.0, start: int | None = None
+    diffusion: Diffusion,
+    denoise: Denoiser,
+    noise: Tensor,
+    steps: int = 50,
+    eta: float = 0.0,
+    start: int | None = None,
+    grid: GridName = "time",
 ) -> Walk:
     """In `steps` network calls from `noise`, which is x_T or x_start, and the only noise at eta = 0.
 
     Source: Song et al. 2021, eq. 12.
     """
-    x, start = noise, diffusion.steps if start is None else start
+    x, start, estimate = noise, diffusion.steps if start is None else start, estimator(denoise)
     yield start, x
-    for now, then in pairwise(ddim_times(start, min(steps, start))):
-        x0 = denoise(x, torch.full((len(x),), now, device=x.device)).x0
-        eps = (x - diffusion.signal[now].to(x.dtype) * x0) / diffusion.noise[now].to(x.dtype)
-        variance = ddim_variance(diffusion, now, then, eta)
-        direction = (1 - diffusion.alpha_bar[then] - variance).clamp(min=0).sqrt().to(x.dtype)
-        x = diffusion.signal[then].to(x.dtype) * x0 + direction * eps
-        if eta > 0 and then > 0:
-            x = x + variance.sqrt().to(x.dtype) * torch.randn_like(x)
+    for now, then in pairwise(grid_times(grid, diffusion.levels, start, steps)):
+        x = jump(diffusion, x, estimate(x, now), now, then, eta)
+        yield then, x
+
+
+def dpm_solver(
+    diffusion: Diffusion,
+    denoise: Denoiser,
+    noise: Tensor,
+    steps: int = 50,
+    eta: float = 0.0,
+    start: int | None = None,
+    grid: GridName = "time",
+) -> Walk:
+    """DDIM whose x_0 is what the last two estimates say of the middle of the step, in lambda: of second order.
+
+    The first step has one estimate, and the last goes to lambda = inf: both are DDIM's. At eta = 0 it is DPM-Solver++
+    (2M), at eta = 1 SDE-DPM-Solver++ (2M). Source: Lu et al. 2022b, algorithm 2.
+    """
+    x, start, estimate = noise, diffusion.steps if start is None else start, estimator(denoise)
+    levels, times = diffusion.levels, grid_times(grid, diffusion.levels, start, steps)
+    yield start, x
+    before: tuple[Tensor, float] | None = None
+    for now, then in pairwise(times):
+        found = x0 = estimate(x, now)
+        if before is not None and then > 0:
+            earlier, level = before
+            x0 = found + (levels[then] - levels[now]) / (levels[now] - level) / 2 * (found - earlier)
+        x = jump(diffusion, x, x0, now, then, eta)
+        before = found, levels[now]
+        yield then, x
+
+
+def heun(
+    diffusion: Diffusion,
+    denoise: Denoiser,
+    noise: Tensor,
+    steps: int = 18,
+    start: int | None = None,
+    grid: GridName = "time",
+) -> Walk:
+    """Each of the steps but the last, which is DDIM's, is taken again with the mean of x_0 before and after it.
+
+    As dz / d rho = x_0 for z = x / sigma and rho = alpha / sigma, that is Heun's method, of second order, in rho, where
+    DDIM is Euler's; in 1 / rho, as in Karras et al. 2022 (algorithm 1), the first step from hardly any signal would
+    multiply the errors of x_0 by the ratio of both sigmas.
+    """
+    x, start, estimate = noise, diffusion.steps if start is None else start, estimator(denoise)
+    yield start, x
+    for now, then in pairwise(grid_times(grid, diffusion.levels, start, steps)):
+        x0 = estimate(x, now)
+        if then > 0:
+            guess = jump(diffusion, x, x0, now, then)
+            x0 = (x0 + estimate(guess, then)) / 2
+        x = jump(diffusion, x, x0, now, then)
         yield then, x
 
 
@@ -119,12 +189,26 @@ class Sampler:
 
 
 SAMPLERS = {
-    "ddim": Sampler("`steps` steps with the noise `eta` (Song et al. 2021)", ddim, ("steps", "eta")),
+    "ddim": Sampler("`steps` steps with the noise `eta` (Song et al. 2021)", ddim, ("steps", "eta", "grid")),
     "ancestral": Sampler(
         "every noise level, by the learned reverse process (Ho et al. 2020)", ancestral, moves_means=True
     ),
     "respaced": Sampler(
-        "the same on `steps` of the noise levels (Nichol & Dhariwal 2021)", respaced, ("steps",), moves_means=True
+        "the same on `steps` of the noise levels (Nichol & Dhariwal 2021)",
+        respaced,
+        ("steps", "grid"),
+        moves_means=True,
+    ),
+    "dpm_solver": Sampler(
+        "DPM-Solver++ (2M), `steps` steps of second order with the noise `eta` (Lu et al. 2022)",
+        dpm_solver,
+        ("steps", "eta", "grid"),
+    ),
+    "heun": Sampler(
+        "`steps` steps of second order with two network calls each, but one in the last (Karras et al. 2022)",
+        heun,
+        ("steps", "grid"),
+        calls=lambda steps: 2 * steps - 1,
     ),
 }
 if TYPE_CHECKING:
@@ -146,6 +230,7 @@ class SamplerConfig(Config):
     steps: int = field(
         50, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
     )
+    grid: GridName = field("time", "sample", ABOUT_GRIDS, only_with={"sampler": reading("grid")})
     eta: float = field(
         1.0, "sample", "noise, 0 for none, 1 for the posterior's variance", ge=0, le=1,
         only_with={"sampler": reading("eta")},
