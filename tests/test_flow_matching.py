@@ -289,9 +289,9 @@ def test_the_likelihood_comes_near_the_entropy_and_not_below_it(tmp_path, sessio
     data = prepare(known_datasets()["calibration"], data_root(None), offline=True)
     config = FlowMatching.Config(times="uniform").model_dump(mode="json")
     trained, _ = train_toy(tmp_path, data, FlowMatching, budget="30000images", config=config)
-    levels = torch.from_numpy(data.test.images[:1000])
+    levels = torch.from_numpy(data.test.images[:300])
     found = log_prob_of_levels(trained.eval(), levels, None, 0).double()
-    true = torch.from_numpy(data.law.log_prob(data.test.images[:1000].reshape(1000, -1)))
+    true = torch.from_numpy(data.law.log_prob(data.test.images[:300].reshape(300, -1)))
     gaps = (true - found) / (64 * math.log(2))
     error = float(gaps.std()) / len(gaps) ** 0.5
-    assert -3 * error < float(gaps.mean()) < 0.10, "of the KL divergence, bits/dim"
+    assert -3 * error < float(gaps.mean()) < 0.20, "of the KL divergence, bits/dim"
