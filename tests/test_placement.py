@@ -1,5 +1,6 @@
 """Every tensor of a model is on the model's device: tried on shadows of a GPU's tensors, which need no GPU."""
 
+import re
 import tomllib
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,7 +45,7 @@ def misplaced(kind, config, spec):
             with SayingNo():
                 yield
         except Exception as error:
-            if "different devices" in str(error):
+            if re.search("different devices|same device", str(error)):
                 found[what] = str(error)
 
     with shadow_mode(), unchecked_distributions():
