@@ -5,6 +5,7 @@ the bottom and the right, and the result is cropped. There is no batch normalisa
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,7 +44,7 @@ def folded(images: Tensor, patch: int, multiple: int = 1) -> Tensor:
     return F.pixel_unshuffle(pad_to_multiple(images, math.lcm(patch, multiple)), patch)
 
 
-def unfolded(maps: Tensor, patch: int, size: Size) -> Tensor:
+def unfolded(maps: Tensor, patch: int, size: Sequence[int]) -> Tensor:
     """The inverse of `folded`: maps (B, C patch^2, h, w) as images (B, C, H, W) of `size`, without what was padded."""
     return F.pixel_shuffle(maps, patch)[..., : size[0], : size[1]]
 
