@@ -58,19 +58,28 @@ def slope(errors):
 # Order and limit.
 
 
-@each_solver
-def test_the_error_on_a_gaussian_falls_with_the_order(walk, order):
-    """The exact way keeps (x_t - alpha_t m) / sd(x_t); what is left at the end is known in closed form."""
+def errors_on_a_gaussian(walk, grid):
+    """The largest error at the end, in 20, 40, 80 and 160 steps; the exact way keeps (x_t - alpha_t m) / sd(x_t)."""
     process, mean, deviation = Diffusion(FINE, "x0"), 0.3, 0.5
     noise = torch.linspace(-2, 2, 21, dtype=torch.float64)[:, None]
     signal, left = process.signal[-1], process.noise[-1]
     exact = mean + deviation * (noise - signal * mean) / (deviation**2 * signal**2 + left**2).sqrt()
-    errors = []
-    for steps in (20, 40, 80, 160):
-        found = end_of(walk(process, gaussian(process, mean, deviation), noise, steps=steps, grid="log_snr"))
-        errors.append(float((found - exact).abs().max()))
+    denoise = gaussian(process, mean, deviation)
+    ends = [end_of(walk(process, denoise, noise, steps=steps, grid=grid)) for steps in (20, 40, 80, 160)]
+    return [float((end - exact).abs().max()) for end in ends]
+
+
+@each_solver
+def test_the_error_on_a_gaussian_falls_with_the_order(walk, order):
+    errors = errors_on_a_gaussian(walk, "log_snr")
     assert slope(errors) == pytest.approx(order, abs=0.35), errors
     assert errors[-1] < 0.05 / 10 ** (order - 1)
+
+
+@pytest.mark.parametrize("walk", [dpm_solver, heun])
+def test_at_even_times_a_higher_order_is_ahead_of_ddim_and_more_so_in_more_steps(walk):
+    ahead = [other / own for other, own in zip(errors_on_a_gaussian(ddim, "time"), errors_on_a_gaussian(walk, "time"))]
+    assert ahead[0] > 1.5 and ahead[-1] > 5 and ahead[-1] > 2 * ahead[0], ahead
 
 
 @each_solver
