@@ -13,6 +13,7 @@ from genbench.optimizers import is_matrix
 from genbench.walks import end_of
 from genbench_ddpm import DDPM
 from genbench_ddpm.diffusion import Diffusion, cosine_betas, discretized_gaussian, linear_betas, strata_of
+from genbench_ddpm.network import with_waves
 from genbench_ddpm.samplers import SAMPLERS, Sampler, ancestral, ddim, ddim_variance
 
 GAUSSIAN_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
@@ -305,13 +306,13 @@ def test_waves_show_what_the_pixels_hide_and_fade_under_noise():
     model = tiny(shape=(3, 8, 8), fourier=[6])
     images = torch.zeros(2, 3, 8, 8)
     images[1] += 0.25 / 128
-    near, far = (model.with_waves(images, torch.full((2,), t)) for t in (1, 25))
+    near, far = (with_waves(images, model.diffusion.noise[t].float(), [6]) for t in (1, 25))
     assert near.shape == (2, 9, 8, 8) and torch.equal(near[:, :3], images)
     fading = math.exp(-0.5 * float(64 * math.pi * model.diffusion.noise[1]) ** 2)
     assert near[1, 3:6].unique() == pytest.approx(fading * math.sin(64 * math.pi * 0.25 / 128), rel=1e-4)
     assert near[0, 6:].unique() == pytest.approx(fading, rel=1e-4)
     assert model.diffusion.noise[25] > 0.1 and far[:, 3:].abs().max() < 1e-9
-    assert torch.equal(tiny(fourier=[]).with_waves(images, torch.full((2,), 1)), images)
+    assert torch.equal(with_waves(images, model.diffusion.noise[1], []), images)
 
 
 def test_the_network_starts_without_the_waves_and_learns_to_see_them():
@@ -333,7 +334,7 @@ def test_the_mean_of_a_wave_under_noise_is_the_faded_wave():
     x_t = model.diffusion.diffuse(x0, t, torch.randn_like(x0))
     frequency = 16 * math.pi
     clean = math.sin(frequency * 0.01 * float(model.diffusion.signal[5]))
-    fading = float(model.with_waves(x0[:1] * 0, t[:1])[0, 2])
+    fading = float(with_waves(x0[:1] * 0, model.diffusion.noise[5], [4])[0, 2])
     assert torch.sin(frequency * x_t).mean() == pytest.approx(fading * clean, abs=0.01)
 
 

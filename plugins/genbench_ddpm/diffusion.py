@@ -123,7 +123,8 @@ class Diffusion(nn.Module):
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
-        self.levels: Sequence[float] = levels or ((alpha_bar.log() - (1 - alpha_bar).log()) / 2).tolist()
+        of_meta = alpha_bar.is_meta  # as where parameters alone are counted: there are no numbers
+        self.levels: Sequence[float] = () if of_meta else levels or torch.logit(alpha_bar).div(2).tolist()
 
     def at(self, table: Tensor, t: Tensor, like: Tensor) -> Tensor:
         """The entries of `table` at times (B,), with the dtype of `like`, shaped to broadcast with it."""
