@@ -82,7 +82,10 @@ VARIANTS = {
         {"conditioning": "embedding", "network": "refinenet", "width": 2, "levels": 3, "dequantize": True},
         {"conditioning": "division", "network": "refinenet", "width": 2, "levels": 3},
     ],
-    "flow_matching": [{"times": "uniform", "fourier": (), "solver": "euler"}, {"solver": "heun", "likelihood_steps": 5}],
+    "flow_matching": [
+        {"times": "uniform", "fourier": (), "solver": "euler"},
+        {"solver": "heun", "likelihood_steps": 5},
+    ],
     "gan": [
         {"loss": "non_saturating"},
         {"loss": "wasserstein", "spectral_norm": False},
