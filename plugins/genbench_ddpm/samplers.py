@@ -19,6 +19,9 @@ from genbench_ddpm.diffusion import Denoiser, Diffusion, Estimate
 from genbench_ddpm.grids import ABOUT_GRIDS, GridName, grid_times
 from genbench_ddpm.guidance import Guide
 
+Step = Callable[[Tensor, int, int], Tensor]
+"""(x_now, now, then) -> x_then."""
+
 
 def ancestral(
     diffusion: Diffusion, denoise: Denoiser, noise: Tensor, start: int | None = None, guide: Guide | None = None
@@ -99,6 +102,15 @@ def estimator(denoise: Denoiser) -> Callable[[Tensor, int], Tensor]:
     return lambda x, time: denoise(x, torch.full((len(x),), time, device=x.device)).x0
 
 
+def stepwise(diffusion: Diffusion, noise: Tensor, steps: int, start: int | None, grid: GridName, step: Step) -> Walk:
+    """From `noise`, which is x_T or x_start, along a grid's times, x_then = step(x_now, now, then)."""
+    x, start = noise, diffusion.steps if start is None else start
+    yield start, x
+    for now, then in pairwise(grid_times(grid, diffusion.levels, start, steps)):
+        x = step(x, now, then)
+        yield then, x
+
+
 def ddim(
     diffusion: Diffusion,
     denoise: Denoiser,
@@ -108,15 +120,16 @@ def ddim(
     start: int | None = None,
     grid: GridName = "time",
 ) -> Walk:
-    """In `steps` network calls from `noise`, which is x_T or x_start, and the only noise at eta = 0.
+    """In `steps` network calls from `noise`, the only noise at eta = 0.
 
     Source: Song et al. 2021, eq. 12.
     """
-    x, start, estimate = noise, diffusion.steps if start is None else start, estimator(denoise)
-    yield start, x
-    for now, then in pairwise(grid_times(grid, diffusion.levels, start, steps)):
-        x = jump(diffusion, x, estimate(x, now), now, then, eta)
-        yield then, x
+    estimate = estimator(denoise)
+
+    def step(x: Tensor, now: int, then: int) -> Tensor:
+        return jump(diffusion, x, estimate(x, now), now, then, eta)
+
+    return stepwise(diffusion, noise, steps, start, grid, step)
 
 
 def dpm_solver(
@@ -133,18 +146,19 @@ def dpm_solver(
     The first step has one estimate, and the last goes to lambda = inf: both are DDIM's. At eta = 0 it is DPM-Solver++
     (2M), at eta = 1 SDE-DPM-Solver++ (2M). Source: Lu et al. 2022b, algorithm 2.
     """
-    x, start, estimate = noise, diffusion.steps if start is None else start, estimator(denoise)
-    levels, times = diffusion.levels, grid_times(grid, diffusion.levels, start, steps)
-    yield start, x
+    estimate, levels = estimator(denoise), diffusion.levels
     before: tuple[Tensor, float] | None = None
-    for now, then in pairwise(times):
+
+    def step(x: Tensor, now: int, then: int) -> Tensor:
+        nonlocal before
         found = x0 = estimate(x, now)
         if before is not None and then > 0:
             earlier, level = before
             x0 = found + (levels[then] - levels[now]) / (levels[now] - level) / 2 * (found - earlier)
-        x = jump(diffusion, x, x0, now, then, eta)
         before = found, levels[now]
-        yield then, x
+        return jump(diffusion, x, x0, now, then, eta)
+
+    return stepwise(diffusion, noise, steps, start, grid, step)
 
 
 def heun(
@@ -161,15 +175,15 @@ def heun(
     DDIM is Euler's; in 1 / rho, as in Karras et al. 2022 (algorithm 1), the first step from hardly any signal would
     multiply the errors of x_0 by the ratio of both sigmas.
     """
-    x, start, estimate = noise, diffusion.steps if start is None else start, estimator(denoise)
-    yield start, x
-    for now, then in pairwise(grid_times(grid, diffusion.levels, start, steps)):
+    estimate = estimator(denoise)
+
+    def step(x: Tensor, now: int, then: int) -> Tensor:
         x0 = estimate(x, now)
         if then > 0:
-            guess = jump(diffusion, x, x0, now, then)
-            x0 = (x0 + estimate(guess, then)) / 2
-        x = jump(diffusion, x, x0, now, then)
-        yield then, x
+            x0 = (x0 + estimate(jump(diffusion, x, x0, now, then), then)) / 2
+        return jump(diffusion, x, x0, now, then)
+
+    return stepwise(diffusion, noise, steps, start, grid, step)
 
 
 @dataclass(frozen=True)
