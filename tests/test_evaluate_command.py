@@ -126,6 +126,28 @@ def test_conditional_samples_from_labels_or_class_folders(genbench, digits, tmp_
     assert stacks[0].digest != open_samples(tmp_path / "sorted.npz", digits, False, None, None).digest
 
 
+def test_samples_under_other_labels_than_they_show_have_a_low_class_accuracy(genbench, digits, tmp_path):
+    images, labels = digit_images(digits, 100), digits.test.labels[:100]
+    np.savez(tmp_path / "right.npz", images=images, labels=labels)
+    np.savez(tmp_path / "wrong.npz", images=images, labels=np.where(np.arange(100) < 30, labels, (labels + 1) % 10))
+    for name in ("right", "wrong"):
+        assert genbench("evaluate", f"{name}.npz", "-d", "digits", "--conditional").code == 0
+    np.save(tmp_path / "unlabelled.npy", images)
+    assert genbench("evaluate", "unlabelled.npy", "-d", "digits").code == 0
+    tables = genbench("table", "runs", "--layout", "full", "--format", "json").json["tables"]
+    shown = {
+        row["label"]: cell
+        for table in tables
+        for row in table["rows"]
+        for key, cell in row["cells"].items()
+        if key.startswith("class_accuracy")
+    }
+    assert shown["right"]["value"] > 0.9 and shown["real"]["value"] > 0.9 and shown["right"]["rank"] is None
+    assert 0.25 < shown["wrong"]["value"] < 0.4
+    for name in ("noise", "unlabelled"):
+        assert shown[name]["value"] is None and "not drawn under labels" in shown[name]["note"]
+
+
 def test_every_form_of_the_same_samples_is_the_same_content(digits, tmp_path):
     images = np.arange(256 * 64, dtype=np.int64).reshape(256, 1, 8, 8) % 256
     images = images.astype(np.uint8)

@@ -1,6 +1,7 @@
 """Density, coverage, class metrics, memorised share and FID at infinite N: known answers, directions, refusals."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -218,6 +219,27 @@ def test_classes_that_are_not_the_datasets_have_no_number():
 def test_a_rare_class_is_told():
     assert "10 images" in class_metrics(logits(5, 5), logits(95, 5))["class_coverage"].note
     assert class_metrics(logits(50, 50), logits(50, 50))["class_coverage"].note == ""
+
+
+def of_labels(labels, **more):
+    sets = [Features(normal(100, 4, seed), logits(50, 30, 20)) for seed in range(3)]
+    sets[0] = replace(sets[0], labels=labels)
+    return {m.metric: m for m in fidelity_measurements(*sets, EvaluationSettings(), dict, **more)}
+
+
+def test_class_accuracy_by_hand():
+    """Drawn under class 0 throughout, of which the extractor sees 50 in 100."""
+    found = of_labels(np.zeros(100, dtype=np.int64))["class_accuracy"]
+    assert found.value == 0.5 and found.count == 100 and found.stderr == pytest.approx(0.05)
+    taken = Features(normal(100, 4), logits(50, 30, 20), np.arange(100)).take(np.array([7, 3]))
+    assert taken.labels.tolist() == [7, 3] and len(taken.logits) == 2
+
+
+def test_samples_without_labels_have_no_class_accuracy():
+    assert "class_accuracy" not in of_labels(None)
+    foreign = of_labels(np.zeros(100, dtype=np.int64), no_classes="the classes of toy are not digits'")
+    found = foreign["class_accuracy"]
+    assert found.value is None and found.status == "not_applicable" and "toy" in found.note
 
 
 # memorised share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from genbench.data.dataset import Dataset
@@ -24,7 +25,9 @@ from genbench.support.progress import report, stop_if_requested
 def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
     """The fidelity of samples, with every extractor of the job."""
     found = []
-    content = array_digest(samples.images)
+    content = {"samples": array_digest(samples.images)}
+    if samples.labels is not None:
+        content["labels"] = array_digest(samples.labels)
     for extractor in job_extractors(job, data, plugins):
         stop_if_requested()
         report("evaluate", 0.0, extractor.name)
@@ -35,9 +38,9 @@ def sample_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plug
                 split: reference_features(extractor, data, split, job.runtime.cache, job.evaluation)
                 for split in wanted(job)
             }
-            return score(job, data, extractor, features, references)
+            return score(job, data, extractor, replace(features, labels=samples.labels), references)
 
-        found += once(job, {"samples": content, "extractor": extractor.describe()}, measure)
+        found += once(job, {**content, "extractor": extractor.describe()}, measure)
     return found
 
 

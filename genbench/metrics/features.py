@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Features:
-    """float64 features (N, d) and logits (N, classes), None if the extractor has no classes; on the CPU, finite."""
+    """float64 features (N, d) and logits (N, classes), None if the extractor has no classes; on the CPU, finite.
+
+    `labels` (N,), int64, are the classes that the images have or were drawn under, if they are known.
+    """
 
     features: Tensor
     logits: Tensor | None = None
+    labels: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)
 
     def take(self, indices: np.ndarray) -> Features:
         """The features of some of the images, in the order of `indices`."""
-        return Features(self.features[indices], None if self.logits is None else self.logits[indices])
+        logits = None if self.logits is None else self.logits[indices]
+        return Features(self.features[indices], logits, None if self.labels is None else self.labels[indices])
 
 
 def require_finite(features: Tensor, what: str, first: int = 0) -> Tensor:

@@ -35,10 +35,10 @@ class Metric:
     measured with test images instead. `places` are positions by layout, and in a `record`; the layout `full` has every
     metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
     measured elsewhere. `needs` is the ability that a model must have, a key of
-    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity` and `copying` need samples. The place
-    `headline` is that among the metrics by which a winner may be named: the first that may rank is taken. One that is
-    not `ranked` has no better direction in tables. `sees` is what it is tried on before it may rank, unless it is
-    `judged_as` another.
+    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity` and `copying` need samples, and one that is
+    `labelled` those that were drawn under labels. The place `headline` is that among the metrics by which a winner may
+    be named: the first that may rank is taken. One that is not `ranked` has no better direction in tables. `sees` is
+    what it is tried on before it may rank, unless it is `judged_as` another.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Metric:
     split: Split = ""
     family: Literal["fidelity", "likelihood", "reconstruction", "classification", "copying"] = "fidelity"
     needs: str = ""
+    labelled: bool = False
     ranked: bool = True
     sees: Sees = ""
     judged_as: str = ""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIZE, LONGEST = (3.7, 2.8), 42
 """Inches of a panel, and letters of its title."""
-METRICS = ("inception_score", "fid_test", "precision", "recall")
+METRICS = ("inception_score", "fid_test", "precision", "recall", "class_accuracy")
 """What a panel each is of."""
 
 
@@ -42,7 +42,7 @@ class Sweep:
 
 
 def sampling_options(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """IS, FID, precision and recall over each option of sampling that varies, a line for each training."""
+    """IS, FID, precision, recall and class accuracy over each option of sampling that varies, a line a training."""
     tables = list(tables)
     looks = looks or palette(tables)
     with styled():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from genbench.data.dataset import Dataset, Part
@@ -25,7 +27,13 @@ def reference_samples(job: Job, data: Dataset) -> Samples:
         return Samples(generator.integers(0, 256, (job.samples, *data.shape), dtype=np.uint8))
     if job.model == "copies":
         return copied_samples(data.train, job.samples, job.evaluation.seed)
-    return images_of(data.train, held_out_first(data, job.evaluation.seed)[0][: job.samples])
+    return images_of(data.train, real_indices(job, data))
+
+
+def real_indices(job: Job, data: Dataset) -> np.ndarray:
+    """Which training images the row `real` consists of."""
+    indices: np.ndarray = held_out_first(data, job.evaluation.seed)[0][: job.samples]
+    return indices
 
 
 def copied_samples(part: Part, count: int, seed: int) -> Samples:
@@ -62,10 +70,15 @@ def images_of(part: Part, indices: np.ndarray) -> Samples:
 
 
 def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: Plugins) -> list[Measurement]:
-    """A reference row's measurements; against the training split, `real` consists of test images."""
-    found = sample_measurements(job, samples, data, plugins)
+    """A reference row's measurements; against the training split, `real` consists of test images.
+
+    Those of `real` are of labelled images, if there are labels.
+    """
     if not job.is_floor:
-        return found
+        return sample_measurements(job, samples, data, plugins)
+    if data.train.labels is not None:
+        samples = replace(samples, labels=data.train.labels[real_indices(job, data)])
+    found = sample_measurements(job, samples, data, plugins)
     tested = compared_images(job, samples, data)["train"]
     for extractor in job_extractors(job, data, plugins):
         if extractor.about:

@@ -14,6 +14,7 @@ from genbench.tables.layout import Cell, Kind, Relation
 from genbench.tables.parts import lacking
 
 NO_MODEL = "a reference row has no model, and so no likelihood, accuracy or cost"
+NO_LABELS = "these images were not drawn under labels"
 
 
 def cell_of(slot: Slot, views: list[View], kind: Kind) -> Cell:
@@ -90,6 +91,8 @@ def _dash(slot: Slot, views: list[View], found: list[Measurement], values: tuple
 def _unable(slot: Slot, record: Record) -> str:
     """Why such a record never has this metric: it has no model or no samples, or the model lacks an ability; or ""."""
     metric = metric_named(slot.metric)
+    if metric.labelled and record.samples.labels == "none":
+        return NO_LABELS
     if is_reference(record):
         return "" if metric.of_samples else NO_MODEL
     if record.draws_nothing and metric.of_samples:
