@@ -53,8 +53,8 @@ def test_the_published_networks(
     ("preset", "side"),
     [
         ("paper-biggan", 32),
-        pytest.param("paper-biggan-128", 128, marks=pytest.mark.slow),
-        pytest.param("paper-biggan-deep", 256, marks=pytest.mark.slow),
+        pytest.param("paper-biggan-128", 64, marks=pytest.mark.slow),
+        pytest.param("paper-biggan-deep", 64, marks=pytest.mark.slow),
     ],
 )
 def test_the_published_networks_run_forward_and_backward(preset: str, side: int) -> None:
