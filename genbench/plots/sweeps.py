@@ -129,7 +129,9 @@ def _draw(ax: Axes, column: Column, sweeps: Iterable[Sweep], looks: Looks) -> di
         points = [(x, cell.value) for x, cell in cells if cell.value is not None]
         if not points:
             continue
-        (handles[short(sweep.name)],) = ax.plot(*zip(*points), color=colour, marker=marker, markersize=6, linewidth=1.3)
+        (handles[short(sweep.name)],) = ax.plot(
+            *zip(*points), color=colour, marker=marker, markersize=6, linewidth=1.3, clip_on=False
+        )
         for x, cell in cells:
             if cell.value is not None and cell.interval is not None:
                 ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2)

@@ -18,7 +18,7 @@ from genbench_ldm.perceptual import DECLARED, LPIPS, SMALLEST_SIDE, VGG, load_lp
 class CodebookConfig(FirstStageConfig):
     """The settings of the codebook, and of the critic, which `adversarial` turns on."""
 
-    codes: int = field(512, "train", "K, the number of vectors in the codebook", ge=2, le=2**20)
+    codes: int = field(2048, "train", "K, the number of vectors in the codebook", ge=2, le=2**20)
     codebook_weight: float = field(1.0, "train", "weight of |sg(z) - e|^2, which moves the codebook", ge=0)
     commitment: float = field(0.25, "train", "weight of |z - sg(e)|^2, which commits the encoder to it", ge=0)
     revive: int = field(
