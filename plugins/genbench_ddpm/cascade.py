@@ -51,7 +51,7 @@ class CascadeConfig(GuidedConfig):
     )
 
     factor: Literal[2, 4, 8] = field(2, "train", "factor by which the sides of the small images are shorter")
-    base_share: float = field(0.7, "train", "share of the budget for the base, besides its classifier", gt=0, lt=1)
+    base_share: float = field(0.55, "train", "share of the budget for the base, besides its classifier", gt=0, lt=1)
     augmentation: float = field(
         0.0,
         "train",
