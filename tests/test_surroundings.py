@@ -221,6 +221,7 @@ def test_a_figure_is_the_same_under_any_matplotlibrc():
         "svg.fonttype": "path", "axes.formatter.use_locale": True, "path.sketch": (1, 100, 2), "axes.xmargin": 0.4,
         "legend.loc": "center", "axes.grid.which": "minor", "xtick.bottom": True, "image.interpolation": "bicubic",
     }  # fmt: skip
+    mpl.get_backend()  # settles it, if nothing in this process has
     plain = svg(plots.fid_against_sampling(full(quick_suite())))
     with mpl.rc_context(own):
         before = mpl.rcParams.copy()
