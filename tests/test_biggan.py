@@ -54,7 +54,7 @@ def test_the_published_networks(
     [
         ("paper-biggan", 32),
         pytest.param("paper-biggan-128", 64, marks=pytest.mark.slow),
-        pytest.param("paper-biggan-deep", 64, marks=pytest.mark.slow),
+        pytest.param("paper-biggan-deep", 128, marks=pytest.mark.slow),
     ],
 )
 def test_the_published_networks_run_forward_and_backward(preset: str, side: int) -> None:

@@ -431,6 +431,7 @@ def test_a_classifier_needs_labels_and_leaves_something_to_the_network():
     with pytest.raises(ValidationError, match=r"classifier_share: 0\.8 and ae_share 0\.25 leave nothing"):
         tiny(LatentDiffusion, classifier_share=0.8)
     assert LatentDiffusion.Config(classifier_share=0.8).classifier is False  # where there is none, its share is nothing
+    assert tiny(DDPM, classifier_scale=1.0, schedule="erase", sampler="ancestral").nfe == 150
 
 
 def test_options_of_a_classifier_that_is_not_there_are_told():
