@@ -13,10 +13,10 @@ from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
 from genbench.data.preparation import prepare
 from genbench.evaluate.evidence import log_prob_of_levels
+from genbench.ode import SOLVERS, change_of_density, directions, likelihood_times, solve, with_divergence
 from genbench.walks import last
 from genbench_ddpm import DDPM
-from genbench_flow_matching import FlowMatching, likelihood_times
-from genbench_flow_matching.ode import SOLVERS, change_of_density, solve, with_divergence
+from genbench_flow_matching import FlowMatching
 
 CLASSES = 3
 MEAN = torch.tensor([0.2, -0.1, 0.0, 0.3], dtype=torch.float64)
@@ -126,7 +126,7 @@ def test_the_divergence_is_the_trace_of_the_jacobian():
     model = perturbed(built(shape=(2, 4, 4), probes=0))
     x = torch.randn(2, 2, 4, 4)
     v = model.velocity(None)
-    velocity, found = with_divergence(v, x, 0.4, model.directions(x))
+    velocity, found = with_divergence(v, x, 0.4, directions(x, probes=0))
     torch.testing.assert_close(velocity, v(x, 0.4).detach())
     for row, image in zip(found, x):
         jacobian = torch.autograd.functional.jacobian(
@@ -137,19 +137,19 @@ def test_the_divergence_is_the_trace_of_the_jacobian():
 
 
 def test_directions_of_random_signs_square_to_one():
-    model, x = built(probes=3), torch.zeros(5, 1, 8, 8)
-    directions = torch.stack(model.directions(x))
-    assert directions.shape == (3, 5, 1, 8, 8)
-    torch.testing.assert_close(directions.square().sum(0), torch.ones_like(x))
-    assert not torch.equal(directions[0, 0], directions[0, 1]) and abs(float(directions.mean())) < 0.1
+    x = torch.zeros(5, 1, 8, 8)
+    found = torch.stack(directions(x, probes=3))
+    assert found.shape == (3, 5, 1, 8, 8)
+    torch.testing.assert_close(found.square().sum(0), torch.ones_like(x))
+    assert not torch.equal(found[0, 0], found[0, 1]) and abs(float(found.mean())) < 0.1
 
 
 def test_the_change_of_density_and_its_flow_are_undone_by_the_way_back():
     model = perturbed(built(solver="midpoint"))
     x, v = torch.randn(3, 1, 8, 8), model.velocity(None)
-    directions = [torch.ones_like(x)]
-    there, gained = change_of_density(model.solver, v, x, [k / 200 for k in range(201)], directions)
-    back, lost = change_of_density(model.solver, v, there, [1 - k / 200 for k in range(201)], directions)
+    along = [torch.ones_like(x)]
+    there, gained = change_of_density(model.solver, v, x, [k / 200 for k in range(201)], along)
+    back, lost = change_of_density(model.solver, v, there, [1 - k / 200 for k in range(201)], along)
     assert (there - x).abs().max() > 0.1 and gained.abs().max() > 0.1
     torch.testing.assert_close(back, x, atol=1e-3, rtol=0)
     torch.testing.assert_close(gained, -lost, atol=1e-2, rtol=1e-3)

@@ -134,7 +134,8 @@ def _draw(ax: Axes, column: Column, sweeps: Iterable[Sweep], looks: Looks) -> di
         )
         for x, cell in cells:
             if cell.value is not None and cell.interval is not None:
-                ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2)
+                ax.vlines([x], *cell.interval, colors=colour, linewidth=1.2, zorder=3)
+                ys.append(cell.interval[1])
         xs += [x for x, _ in points]
         ys += [y for _, y in points]
     scale(ax, "x", xs)

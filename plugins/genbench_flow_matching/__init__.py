@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.distributions import evenly_spread, normal_log_prob
+from genbench.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
 from genbench.walks import Walk, end_of, reported, reverse_chain
 from genbench_ddpm.network import UNetConfig, with_waves
-from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, solve
 from genbench_flow_matching.presets import PRESETS
 
 
@@ -44,14 +44,6 @@ class FlowMatchingConfig(UNetConfig):
     probes: int = field(
         1, "sample", "random directions that estimate the divergence of v; 0: each dimension, exactly", ge=0
     )
-
-
-def likelihood_times(steps: int, nearest: float = 1e-3) -> list[float]:
-    """Times from 1 down to 0 whose noise levels, 1 - t, grow geometrically, as `nearest` does to 1 + `nearest`.
-
-    The density of images changes most where the noise is as small as what distinguishes them.
-    """
-    return [1 - nearest * ((1 + 1 / nearest) ** (k / steps) - 1) for k in range(steps + 1)]
 
 
 class FlowMatching(Model):
@@ -125,18 +117,10 @@ class FlowMatching(Model):
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         return end_of(self.walk(self.noise(n), labels)).clamp(-1, 1)
 
-    def directions(self, images: Tensor) -> list[Tensor]:
-        """Along which the divergence is taken: `probes` of random signs, whose squares sum to 1, or all dimensions."""
-        if not self.config.probes:
-            units = torch.eye(self.data.dims, dtype=images.dtype, device=images.device)
-            return list(units.view(-1, 1, *self.data.shape).expand(-1, *images.shape))
-        signs = [2.0 * torch.randint_like(images, 2) - 1 for _ in range(self.config.probes)]
-        return [sign / math.sqrt(len(signs)) for sign in signs]
-
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """log p(x) of dequantised images, nats per image (B,), as the solver and the divergence's estimate have it."""
-        times, directions = likelihood_times(self.config.likelihood_steps), self.directions(images)
-        noise, change = change_of_density(self.solver, self.velocity(labels), images, times, directions)
+        times, along = likelihood_times(self.config.likelihood_steps), directions(images, self.config.probes)
+        noise, change = change_of_density(self.solver, self.velocity(labels), images, times, along)
         zero = noise.new_zeros(())
         return normal_log_prob(noise, zero, zero).flatten(1).sum(1) + change
 

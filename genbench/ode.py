@@ -1,5 +1,6 @@
-"""Solvers of dx/dt = v(x, t), and the divergence of v, by which the flow's density changes."""
+"""Solvers of dx/dt = v(x, t), and the divergence of v, by which the density of what it carries changes."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -48,8 +49,25 @@ def solve(solver: Solver, v: Velocity, x: Tensor, times: Sequence[float]) -> Ite
         yield x
 
 
-def with_divergence(v: Velocity, x: Tensor, t: float, directions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """v(x, t), and the sum of e . (dv/dx) e over the directions e, each of the shape of x, (B,); both detached.
+def likelihood_times(steps: int, nearest: float = 1e-3) -> list[float]:
+    """Times from 1 down to 0 whose noise levels, 1 - t, grow geometrically, as `nearest` does to 1 + `nearest`.
+
+    The density of images changes most where the noise is as small as what distinguishes them.
+    """
+    return [1 - nearest * ((1 + 1 / nearest) ** (k / steps) - 1) for k in range(steps + 1)]
+
+
+def directions(x: Tensor, probes: int) -> list[Tensor]:
+    """Of the shape of x (B, ...): so many of random signs, whose squares sum to 1; for 0, all of the unit vectors."""
+    if not probes:
+        units = torch.eye(x[0].numel(), dtype=x.dtype, device=x.device)
+        return list(units.view(-1, 1, *x.shape[1:]).expand(-1, *x.shape))
+    signs = [2.0 * torch.randint_like(x, 2) - 1 for _ in range(probes)]
+    return [sign / math.sqrt(probes) for sign in signs]
+
+
+def with_divergence(v: Velocity, x: Tensor, t: float, along: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """v(x, t), and the sum of e . (dv/dx) e over the e of `along`, each of the shape of x, (B,); both detached.
 
     With the D unit vectors it is the divergence; with one direction of independent signs, Hutchinson's estimate of it,
     which has no bias. Source: Grathwohl et al. 2019, equation 7.
@@ -58,14 +76,14 @@ def with_divergence(v: Velocity, x: Tensor, t: float, directions: Sequence[Tenso
         x = x.detach().requires_grad_()
         velocity = v(x, t)
         trace = x.new_zeros(len(x))
-        for e in directions:
+        for e in along:
             (row,) = torch.autograd.grad(velocity, x, e, retain_graph=True)
             trace = trace + (row * e).flatten(1).sum(1)
     return velocity.detach(), trace
 
 
 def change_of_density(
-    solver: Solver, v: Velocity, x: Tensor, times: Sequence[float], directions: Sequence[Tensor]
+    solver: Solver, v: Velocity, x: Tensor, times: Sequence[float], along: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """x (B, ...) carried from the first to the last of the times, and the integral of the divergence, nats (B,).
 
@@ -74,7 +92,7 @@ def change_of_density(
     shape = x.shape
 
     def both(state: Tensor, t: float) -> Tensor:
-        velocity, trace = with_divergence(v, state[:, :-1].reshape(shape), t, directions)
+        velocity, trace = with_divergence(v, state[:, :-1].reshape(shape), t, along)
         return torch.cat([velocity.flatten(1), trace[:, None]], dim=1)
 
     state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
