@@ -163,7 +163,6 @@ def test_shipped_models_with_yet_other_options(name, change):
         ("vae", "small"),
         ("flow", "small"),
         ("flow", "affine"),
-        ("flow_matching", "small"),
         ("score", "small"),
         ("score", "small-v1"),
         ("pixelcnn", "small"),
@@ -174,6 +173,12 @@ def test_shipped_models_with_yet_other_options(name, change):
 )
 def test_larger_presets(name, preset):
     assert broken_in_gray(load_plugins().model(name)[0], preset) == []
+
+
+@pytest.mark.slow
+def test_the_small_preset_of_flow_matching():
+    """In fewer of the steps of the likelihood, each of which goes back to the images."""
+    assert broken_in_gray(load_plugins().model("flow_matching")[0], "small", likelihood_steps=8) == []
 
 
 COLOUR = {

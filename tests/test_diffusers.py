@@ -37,21 +37,13 @@ def saved(folder, kind="DDPMPipeline", channels=1):
     return str(folder)
 
 
+SMALL = ["--plugin", "genbench_diffusers", "-m", "diffusers", "-d", "digits", "--budget", "5steps"]
+SMALL += ["--samples", "100", "--device", "cpu"]
+
+
 def run(tmp_path, *words):
-    command = [
-        sys.executable,
-        "-m",
-        "genbench",
-        "run",
-        "--plugin",
-        "genbench_diffusers",
-        "-m",
-        "diffusers",
-        "-d",
-        "digits",
-    ]
-    small = ["--budget", "5steps", "--samples", "100", "--device", "cpu", "--out", str(tmp_path / "runs")]
-    return subprocess.run([*command, *small, *words], capture_output=True, text=True)
+    command = [sys.executable, "-m", "genbench", "run", *SMALL, "--out", tmp_path / "runs", *words]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def record_of(folder):
@@ -95,7 +87,7 @@ def test_it_is_a_row_that_says_what_it_is(tmp_path):
     assert len(list((tmp_path / "runs").glob("diffusers-*"))) == 2
 
 
-def test_what_cannot_be_taken_is_refused_before_anything_runs(tmp_path):
+def test_what_cannot_be_taken_is_refused_before_anything_runs(genbench, tmp_path):
     folder = saved(tmp_path / "pipeline", channels=3)
     refused = {"no folder": (str(tmp_path / "none"), "not a folder"), "no pipeline": ("", "give the folder")}
     refused["other images"] = (folder, "draws images (3, 8, 8)")
@@ -110,6 +102,6 @@ def test_what_cannot_be_taken_is_refused_before_anything_runs(tmp_path):
         (other / "model_index.json").write_text(json.dumps({**plain, **changes}))
         refused[name] = (str(other), words)
     for path, words in refused.values():
-        done = run(tmp_path, "--set", f"diffusers.pipeline={path}", "--set", "diffusers.steps=5")
-        assert done.returncode == 2 and words in done.stderr, done.stderr
+        done = genbench("run", *SMALL, "--set", f"diffusers.pipeline={path}", "--set", "diffusers.steps=5")
+        assert done.code == 2 and words in done.err, done.err
     assert not list((tmp_path / "runs").glob("*/record.json"))

@@ -34,6 +34,7 @@ from genbench.support import faults, store
 from genbench.support.errors import BadInput, Busy
 from genbench.support.faults import InjectedFault
 from genbench.support.lock import locked
+from genbench.support.text import number
 from genbench.tables.build import make_tables
 from genbench.tables.panels import panels
 
@@ -330,13 +331,35 @@ def test_tables_and_plots_show_the_rows_and_join_those_of_one_training(timed):
     assert "swept-steps8: the weights of another row" in " ".join(table.footnotes)
     (fid,) = panels([table], "fid_test")
     points = sorted((shown[row.name], fid.cell(row).value) for row in fid.rows)
-    assert thin_lines(plots.ALL["fid-evaluations"].draw([table], plots.palette([table]))) == [points]
+    figure = plots.ALL["fid-evaluations"].draw([table], plots.palette([table]))
+    assert thin_lines(figure) == [points]
+    low, high = sorted(value for _, value in points)
+    assert names_in(figure)[0] == f"swept  {number(low, 'fid')} to {number(high, 'fid')}"
     apart = [record.model_copy(deep=True) for record in records]
     for record in apart:
         if record.cost.train:
             record.cost.train.trained_by = ""
-    assert thin_lines(plots.fid_against_evaluations(make_tables(apart, "full"))) == []
+    separate = plots.fid_against_evaluations(make_tables(apart, "full"))
+    assert thin_lines(separate) == []
+    assert sorted(name.split()[0] for name in names_in(separate)[:2]) == ["swept-steps2", "swept-steps8"]
     assert thin_lines(plots.fid_against_sampling([table])) == []
+
+
+def test_a_reference_row_far_above_all_models_is_told_and_leaves_them_room(timed):
+    records = [record for record in load_records([timed / "runs"]) if record.job.label != "copies"]
+    for record in records:
+        for each in record.measurements:
+            if record.job.label == "noise" and each.metric == "fid_test":
+                each.value *= 1000
+    figure = plots.fid_against_evaluations(make_tables(records, "full"))
+    (noise,) = [name for name in names_in(figure) if name.startswith("noise")]
+    assert noise.endswith("(above)")
+    assert figure.axes[0].get_ylim()[1] < 10 * max(value for _, value in thin_lines(figure)[0])
+
+
+def names_in(figure):
+    """What the first panel's legend says."""
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
 
 
 def thin_lines(figure):
@@ -388,7 +411,7 @@ def test_rows_killed_anywhere_are_those_of_an_undisturbed_run(tmp_path, session_
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode
 
     assert code("whole") == 0
-    for point in ("train.step:5", "share.copied", "checkpoint.rotated", "sample.stored"):
+    for point in ("train.step:5", "share.copied", "sample.stored"):
         assert code("killed", f"{point}:kill9") == 1, point
     assert code("killed") == 0
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")

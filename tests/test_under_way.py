@@ -403,7 +403,7 @@ print(kills, flush=True)
 @pytest.mark.slow
 def test_looking_at_runs_that_are_killed_never_fails(genbench, tmp_path):
     out = tmp_path / "runs"
-    words = [sys.executable, "-c", KILLER, out, tmp_path / "cache", "30"]
+    words = [sys.executable, "-c", KILLER, out, tmp_path / "cache", "15"]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as killer:
         assert killer.stdout.readline() == "ready\n"
         while not list(out.glob("*/job.json")):

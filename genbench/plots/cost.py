@@ -16,7 +16,6 @@ from genbench.plots.panels import (
     first_seeds,
     palette,
     too_many,
-    training_of,
     unranked_words,
 )  # fmt: skip
 from genbench.plots.style import (
@@ -37,6 +36,7 @@ from genbench.records.record_files import curve_of
 from genbench.support.text import number
 from genbench.tables.layout import Cell, Column, Row, Table
 from genbench.tables.panels import Panel, blocks_of, panels, title_of, unfinished
+from genbench.tables.swept import Sweep, sweeps_of, training_of
 from genbench.tables.wording import COPYING, NO_BREAK, UNEQUAL, heading_text, row_marks
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ FRONT = "#5c5c69"
 FRONTS = "Pareto front: models that no other undercuts in both, none that failed or copies among them."
 DIFFERENT = 1.1
 """The factor between costs that are not about the same."""
+FAR = 20.0
+"""The factor above all models beyond which the line of a reference row is only told."""
 SHADES = (1.0, 0.55, 0.3, 0.15)
 """Opacities of a model's phases, in turn."""
 Cost = Callable[[Record], float | None]
@@ -81,33 +83,45 @@ def fid_against_sampling(tables: Iterable[Table], looks: Looks | None = None) ->
 
 
 def fid_against_evaluations(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """FID over the network evaluations that a sample takes; thin lines join the rows of one training."""
+    """FID over the network evaluations that a sample takes; rows that differ in one number alone have one look."""
     tables = list(tables)
     text = f"Lower and further left is better. {FRONTS} {BARS}"
-    lines = f" Thin lines: rows that share one training, one line per seed{first_seeds(tables)}."
-    return _against(tables, "network evaluations per sample", text, _evaluations, looks, rows_of_trainings, lines)
+    about = f" Thin lines: rows of one training that differ in one number, one line per seed{first_seeds(tables)}."
+    label = "network evaluations per sample"
+    return _against(tables, label, text, _evaluations, looks, lines_of_sweeps, about, _sweeps)
 
 
 def _evaluations(record: Record) -> float | None:
     return record.cost.sample.nfe if record.cost.sample else None
 
 
-def rows_of_trainings(panel: Panel) -> tuple[dict[str, list[Points]], list[str]]:
-    """By the first of its rows, a line through the (evaluations, value) of each training that several rows share.
+def lines_of_sweeps(panel: Panel) -> tuple[dict[str, list[Points]], list[str]]:
+    """By the first of its rows, a line through the (evaluations, value) of each sweep and training.
 
     Of the first MOST_LINES runs of a row, by seed.
     """
-    found: dict[str, list[tuple[str, tuple[float, float]]]] = {}
-    for row in panel.rows:
-        for record, value in list(zip(row.records, panel.cell(row).values))[:MOST_LINES]:
-            evaluations = _evaluations(record)
-            if value is not None and evaluations is not None:
-                found.setdefault(training_of(record), []).append((row.name, (evaluations, value)))
     lines: dict[str, list[Points]] = {}
-    for members in found.values():
-        if len(members) > 1:
-            lines.setdefault(members[0][0], []).append(sorted(point for _, point in members))
+    for sweep in sweeps_of(panel.rows):
+        found: dict[str, Points] = {}
+        for row in sweep.rows:
+            for record, value in list(zip(row.records, panel.cell(row).values))[:MOST_LINES]:
+                evaluations = _evaluations(record)
+                if value is not None and evaluations is not None:
+                    found.setdefault(training_of(record), []).append((evaluations, value))
+        paths = [sorted(points) for points in found.values() if len({x for x, _ in points}) > 1]
+        if paths:
+            lines.setdefault(sweep.rows[0].name, []).extend(paths)
     return lines, []
+
+
+def _sweeps(panel: Panel) -> dict[str, Sweep]:
+    """By row, the sweep that `lines_of_sweeps` draws a line through: the first, if it is in several."""
+    lines, _ = lines_of_sweeps(panel)
+    found: dict[str, Sweep] = {}
+    for sweep in sweeps_of(panel.rows):
+        if sweep.rows[0].name in lines:
+            found = {row.name: sweep for row in sweep.rows} | found
+    return found
 
 
 def _seconds_per_1000(record: Record) -> float | None:
@@ -117,9 +131,12 @@ def _seconds_per_1000(record: Record) -> float | None:
 
 def _against(
     tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None,
-    lines: Lines | None = None, about_lines: str = "",
+    lines: Lines | None = None, about_lines: str = "", sweeps: Callable[[Panel], Mapping[str, Sweep]] | None = None,
 ) -> Figure:  # fmt: skip
-    """FID over a cost; `lines` are drawn thin, each in the look of a row, and `about_lines` is said of them."""
+    """FID over a cost; `lines` are drawn thin, each in the look of a row, and `about_lines` is said of them.
+
+    Rows of one of the `sweeps` have one look and one name.
+    """
     looks = looks or palette(tables)
     with styled():
         shown, more = most(panels(tables, "fid_test"))
@@ -127,7 +144,9 @@ def _against(
         missing, lined = more, False
         for ax, panel in zip(axes, shown):
             paths, gaps = lines(panel) if lines else ({}, [])
-            missing += [*_draw_against(ax, panel, label, cost, looks, paths), *gaps]
+            together = sweeps(panel) if sweeps else {}
+            looks_here = dict(looks) | {name: looks[sweep.rows[0].name] for name, sweep in together.items()}
+            missing += [*_draw_against(ax, panel, label, cost, looks_here, paths, together), *gaps]
             lined = lined or bool(paths or gaps)
         if lined:
             text += about_lines
@@ -140,37 +159,36 @@ def _against(
 
 
 def _draw_against(
-    ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks, curves: Mapping[str, list[Points]]
-) -> list[str]:
+    ax: Axes, panel: Panel, label: str, cost: Cost, looks: Looks, curves: Mapping[str, list[Points]],
+    sweeps: Mapping[str, Sweep],
+) -> list[str]:  # fmt: skip
     """Draw one panel and say what is missing from it."""
     points = {row.name: points_of(row, panel.cell(row), cost) for row in panel.rows}
     crowded = sum(map(len, curves.values())) > CROWD
     for name, paths in curves.items():
         draw_lines(ax, paths, looks[name], crowded, linewidth=1.0, alpha=0.7)
-    handles: list[Any] = []
-    words: list[str] = []
+    named: dict[str, Any] = {}
     shown = [row for row in panel.rows if points[row.name]]
     for row in shown:
-        handles.append(draw_mark(ax, points[row.name], *looks[row.name], panel.cell(row)))
-        part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
-        shown_value = number(panel.cell(row).value or 0.0, "fid")
-        words.append(f"{short(row.name)}{row_marks(row)}  {shown_value}{part}")
+        mark = draw_mark(ax, points[row.name], *looks[row.name], panel.cell(row))
+        named.setdefault(_words(panel, row, sweeps.get(row.name)), mark)
     front = pareto([mean_of(points[row.name]) for row in shown if panel.contends(row)])
-    if len(shown) > MOST_NAMED:
-        del handles[MOST_NAMED:], words[MOST_NAMED:]
+    words, handles = list(named)[:MOST_NAMED], list(named.values())[:MOST_NAMED]
+    if len(named) > MOST_NAMED:
         handles.append(ax.plot([], [], linestyle="")[0])
-        words.append(f"and {len(shown) - MOST_NAMED} more, see the table")
+        words.append(f"and {len(named) - MOST_NAMED} more, see the table")
     found = {kind: cell.value for kind in REFERENCE_LINES if (cell := panel.reference(kind)) is not None}
     lines = {kind: value for kind, value in found.items() if value is not None}
+    joined = [point for paths in curves.values() for path in paths for point in path]
+    drawn = [*(point for row in shown for point in points[row.name]), *joined]
+    top = FAR * max((y for _, y in drawn), default=math.inf)
     for kind, value in lines.items():
         dash, grey = REFERENCE_LINES[kind]
         handles.append(ax.axhline(value, linestyle=dash, color=grey, linewidth=1.3))
-        words.append(f"{kind}  {number(value, 'fid')}")
-    joined = [point for paths in curves.values() for path in paths for point in path]
-    drawn = [*(point for row in shown for point in points[row.name]), *joined]
+        words.append(f"{kind}  {number(value, 'fid')}{' (above)' if value > top else ''}")
     wide = 1.0 if joined else 5.0
     scale(ax, "x", [x for x, _ in drawn], wide)
-    heights = [*(y for _, y in drawn), *lines.values()]
+    heights = [*(y for _, y in drawn), *(value for value in lines.values() if value <= top)]
     ends = [end for row in shown for end in panel.cell(row).interval or ()]
     scale(ax, "y", heights + [end for end in ends if end > min(heights) / 5], wide)
     if front:
@@ -179,6 +197,15 @@ def _draw_against(
     ax.set(title=panel.title, xlabel=label, ylabel=stacked(heading_text(panel.column)))
     legend(ax, handles, words)
     return panel.missing({row.name for row in shown})
+
+
+def _words(panel: Panel, row: Row, sweep: Sweep | None) -> str:
+    """What the legend says of a row, or of the sweep that it is in."""
+    if sweep is not None:
+        values = [value for each in sweep.rows if (value := panel.cell(each).value) is not None]
+        return f"{short(sweep.name)}  {number(min(values), 'fid')} to {number(max(values), 'fid')}"
+    part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
+    return f"{short(row.name)}{row_marks(row)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}"
 
 
 def pareto(points: Points) -> Points:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from genbench.plots.style import Look, looks_of
-from genbench.records.record import Record
 from genbench.tables.layout import Table
 from genbench.tables.panels import rows_of
 
@@ -46,12 +45,6 @@ def unranked_words(tables: Iterable[Table], metric: str) -> str:
     found = [column for table in tables for column in table.columns if column.metric == metric and column.unranked]
     told = [f" {column.heading} is not ranked: {column.unranked.rstrip('.')}." for column in found]
     return "".join(dict.fromkeys(told))
-
-
-def training_of(record: Record) -> str:
-    """The id of the job that trained the weights of a run: another row's, if it shares a training."""
-    train = record.cost.train
-    return (train.trained_by if train else "") or record.job.id
 
 
 def first_seeds(tables: Iterable[Table]) -> str:

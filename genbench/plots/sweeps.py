@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from genbench.plots.cost import stacked
-from genbench.plots.panels import BARS, Looks, palette, training_of, unranked_words
+from genbench.plots.panels import BARS, Looks, palette, unranked_words
 from genbench.plots.style import captioned, most, panels_of, scale, shared_legend, short, styled
-from genbench.tables.layout import Column, Row, Table
+from genbench.tables.layout import Column, Table
 from genbench.tables.panels import blocks_of, title_of, unfinished
+from genbench.tables.swept import Sweep, sweeps_of
 from genbench.tables.wording import heading_text, metric_words
 
 if TYPE_CHECKING:
@@ -22,23 +21,6 @@ SIZE, LONGEST = (3.7, 2.8), 42
 """Inches of a panel, and letters of its title."""
 METRICS = ("inception_score", "fid_test", "precision", "recall", "class_accuracy")
 """What a panel each is of."""
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Rows of one training that differ in one option of sampling alone, by its value."""
-
-    option: str
-    rows: tuple[Row, ...]
-
-    @property
-    def name(self) -> str:
-        """The words that all their labels begin with, or their model's name."""
-        words = zip(*(row.label.split("-") for row in self.rows))
-        return "-".join(some[0] for some in takewhile(lambda some: len(set(some)) == 1, words)) or self.rows[0].model
-
-    def value(self, row: Row) -> float:
-        return float(_options(row)[self.option])
 
 
 def sampling_options(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
@@ -63,46 +45,6 @@ def sampling_options(tables: Iterable[Table], looks: Looks | None = None) -> Fig
             f"over the seeds. {BARS}{''.join(dict.fromkeys(doubts))}"
         )
         return captioned(figure, text, missing)
-
-
-def sweeps_of(rows: Iterable[Row]) -> Iterator[Sweep]:
-    """The sweeps among the rows: of each training and numeric option, those that agree in all other options."""
-    for family in _families(rows):
-        options = {row.name: _options(row) for row in family}
-        for option in _options(family[0]):
-            if not all(_is_number(own.get(option)) for own in options.values()):
-                continue
-            alike: dict[str, list[Row]] = {}
-            for row in family:
-                others = {name: value for name, value in options[row.name].items() if name != option}
-                alike.setdefault(repr(sorted(others.items())), []).append(row)
-            for some in alike.values():
-                if len({options[row.name][option] for row in some}) > 1:
-                    yield Sweep(option, tuple(sorted(some, key=lambda row: options[row.name][option])))
-
-
-def _families(rows: Iterable[Row]) -> list[list[Row]]:
-    """The rows of each training, or of the same trainings with several seeds."""
-    found: list[tuple[set[str], list[Row]]] = []
-    for row in rows:
-        own = {training_of(record) for record in row.records}
-        for trainings, members in found:
-            if trainings & own:
-                trainings |= own
-                members.append(row)
-                break
-        else:
-            found.append((own, [row]))
-    return [members for _, members in found]
-
-
-def _options(row: Row) -> dict[str, Any]:
-    """The options of sampling of a row."""
-    return row.records[0].samples.config
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _panels(table: Table) -> Iterator[tuple[Table, Column, list[Sweep]]]:
