@@ -69,6 +69,20 @@ MUTATIONS = (
         ("tests/test_flow_matching.py",),
     ),
     Mutation(
+        "the likelihood of a flow in Euler's steps",
+        'LIKELIHOOD_SOLVER = "midpoint"',
+        'LIKELIHOOD_SOLVER = "euler"',
+        "the error of its steps would be taken for probability",
+        ("tests/test_flow_matching.py",),
+    ),
+    Mutation(
+        "a step of second order extrapolated backward",
+        "x0 = found + (levels[then] - levels[now]) / (levels[now] - level) / 2 * (found - earlier)",
+        "x0 = found - (levels[then] - levels[now]) / (levels[now] - level) / 2 * (found - earlier)",
+        "few steps would seem to cost more than they do",
+        ("tests/test_solvers.py",),
+    ),
+    Mutation(
         "the two variances of the reverse process swapped",
         'sigma2 = beta if variance == "beta" else',
         'sigma2 = beta if variance == "posterior" else',

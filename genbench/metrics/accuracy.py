@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genbench.metrics.features import checked
+from genbench.metrics.features import NO_CLASSES, checked
 from genbench.metrics.metric import Measured, Metric
 from genbench.metrics.value import Value, not_enough, share
 
@@ -35,7 +35,7 @@ def measure_class_accuracy(case: Case) -> dict[str, Measured]:
     if labels is None:
         return {}
     if case.no_classes or logits is None:
-        value = Value(None, case.no_classes or "the extractor has no classes", status="not_applicable")
+        value = Value(None, case.no_classes or NO_CLASSES, status="not_applicable")
     else:
         value = accuracy(checked(logits, "generated").numpy(), labels)
     return {CLASS_ACCURACY: Measured(value, len(case.generated), {})}

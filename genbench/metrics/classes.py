@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.metrics.features import checked
+from genbench.metrics.features import NO_CLASSES, checked
 from genbench.metrics.metric import Measured, Metric
 from genbench.metrics.value import Value, not_enough, with_error, with_notes
 from genbench.support.seeds import derive_seed
@@ -30,7 +30,7 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 2020) -> Value
     """
     logits = checked(logits, "generated")
     if logits.shape[1] < 2:
-        return Value(None, "the extractor has no classes", status="not_applicable")
+        return Value(None, NO_CLASSES, status="not_applicable")
     if len(logits) < splits:
         return not_enough(f"{len(logits)} images for {splits} splits")
     shares = logits[np.random.RandomState(seed).permutation(len(logits))].softmax(1)
@@ -60,7 +60,7 @@ def class_metrics(
     """
     names = ("class_coverage", "class_tv")
     if why_not or generated is None or test is None:
-        why_not = why_not or "the extractor has no classes"
+        why_not = why_not or NO_CLASSES
         return dict.fromkeys(names, Value(None, why_not, status="not_applicable"))
     if not len(generated) or not len(test):
         return dict.fromkeys(names, not_enough("no images"))
@@ -96,7 +96,7 @@ def total_variation(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 def measure_inception_score(case: Case) -> dict[str, Measured]:
     """The inception score of the generated images, which needs no real ones."""
     splits, seed = case.settings.isc_splits, case.settings.seed
-    value = Value(None, "the extractor has no classes", status="not_applicable")
+    value = Value(None, NO_CLASSES, status="not_applicable")
     if case.generated.logits is not None:
         value = inception_score(case.generated.logits, splits, seed)
     return {"inception_score": Measured(value, len(case.generated), {"splits": splits, "seed": seed})}

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NO_CLASSES = "the extractor has no classes"
+"""Why what is measured by predicted classes has no number."""
+
+
 @dataclass(frozen=True)
 class Features:
     """float64 features (N, d) and logits (N, classes), None if the extractor has no classes; on the CPU, finite.

@@ -44,7 +44,9 @@ class FlowMatchingConfig(UNetConfig):
         "midpoint", "sample", "how samples follow the ODE: euler calls the network once a step, midpoint and heun twice"
     )
     steps: int = field(25, "sample", "steps of equal length from noise to data", ge=1)
-    likelihood_steps: int = field(40, "sample", "midpoint steps from data to noise for the likelihood, short ones first", ge=1)
+    likelihood_steps: int = field(
+        40, "sample", "midpoint steps from data to noise for the likelihood, short ones first", ge=1
+    )
     probes: int = field(
         1, "sample", "random directions that estimate the divergence of v; 0: each dimension, exactly", ge=0
     )
@@ -73,7 +75,8 @@ class FlowMatching(Model):
     def likelihood_note(self) -> str:
         c = self.config
         trace = f"divergence by Hutchinson's estimator, probes = {c.probes}" if c.probes else "exact divergence"
-        return f"ODE in {c.likelihood_steps} {LIKELIHOOD_SOLVER} steps, {trace}{', without guidance' if c.guidance != 1 else ''}"
+        unguided = ", without guidance" if c.guidance != 1 else ""
+        return f"ODE in {c.likelihood_steps} {LIKELIHOOD_SOLVER} steps, {trace}{unguided}"
 
     def phases(self) -> list[Phase]:
         return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
