@@ -202,8 +202,9 @@ def _draw_against(
 def _words(panel: Panel, row: Row, sweep: Sweep | None) -> str:
     """What the legend says of a row, or of the sweep that it is in."""
     if sweep is not None:
-        values = [value for each in sweep.rows if (value := panel.cell(each).value) is not None]
-        return f"{short(sweep.name)}  {number(min(values), 'fid')} to {number(max(values), 'fid')}"
+        values = [value for each in sweep.rows if (value := panel.cell(each).value) is not None] or [0.0]
+        marks = "".join(dict.fromkeys(map(row_marks, sweep.rows)))
+        return f"{short(sweep.name)}{marks}  {number(min(values), 'fid')} to {number(max(values), 'fid')}"
     part = f" ({row.n_ok}/{row.n} runs)" if row.n_ok < row.n else ""
     return f"{short(row.name)}{row_marks(row)}  {number(panel.cell(row).value or 0.0, 'fid')}{part}"
 
