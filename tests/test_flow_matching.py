@@ -13,10 +13,10 @@ from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
 from genbench.data.preparation import prepare
 from genbench.evaluate.evidence import log_prob_of_levels
-from genbench.ode import SOLVERS, change_of_density, directions, likelihood_times, solve, with_divergence
 from genbench.walks import last
 from genbench_ddpm import DDPM
 from genbench_flow_matching import FlowMatching
+from genbench_flow_matching.ode import SOLVERS, change_of_density, directions, likelihood_times, solve, with_divergence
 
 CLASSES = 3
 MEAN = torch.tensor([0.2, -0.1, 0.0, 0.3], dtype=torch.float64)

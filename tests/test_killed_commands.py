@@ -67,7 +67,7 @@ CASES = {
     "pixelcnn": Case("pixelcnn", [], ["56 reports", "sample.stored:1"]),
     "classifier": Case("ddpm", CLASSIFIER, ["train.update:3", "checkpoint.written:2"], "classifier", FEW),
     "critic": Case("vqgan", [], ["train.update:10"], "critic", FEW),
-    "upsampler": Case("cascade", [], ["train.update:8"], "upsampler", FEW),
+    "upsampler": Case("cascade", [], ["train.update:8", "checkpoint.rotated:2"], "upsampler", FEW),
 }
 """The phases begin with the seventh of twelve steps, but for the classifier's, which ends with the sixth."""
 

@@ -89,7 +89,7 @@ def test_a_shipped_model_stays_on_its_device(name, preset):
     kind, tried = load_plugins().model(name)[0], 0
     config = configure(kind, ModelChoice(name=name, preset=preset))
     for classes in (0, 10) if "class" in kind.kinds() else (0,):
-        spec = DataSpec("noise", (3, 8, 8), classes)
+        spec = DataSpec("noise", (3, 16, 16), classes)
         with suppress(ValueError):  # some presets need labels
             config.check(spec)
             assert not misplaced(kind, config, spec)

@@ -13,8 +13,8 @@ GROUP = "genbench"
 SHARED = tuple(
     f"genbench.{name}"
     for name in (
-        "adversarial", "autoencoder", "distributions", "embeddings", "images", "langevin", "nets", "ode",
-        "optimization", "optimizers", "schedules", "transformer", "walks",
+        "adversarial", "autoencoder", "distributions", "embeddings", "images", "langevin", "nets", "optimization",
+        "optimizers", "schedules", "transformer", "walks",
     )
 )  # fmt: skip
 """The core's mathematics that plugins share: changing it makes a different model, as changing a plugin does."""

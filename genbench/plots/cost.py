@@ -55,8 +55,11 @@ SHADES = (1.0, 0.55, 0.3, 0.15)
 """Opacities of a model's phases, in turn."""
 Cost = Callable[[Record], float | None]
 Spent = Callable[[CurvePoint], float | None]
-Lines = Callable[[Panel], tuple[dict[str, list[Points]], list[str]]]
-"""Of a panel: by row, the points of each thin line; and what is missing from them."""
+Lines = Callable[[Panel], tuple[dict[str, list[Points]], list[str], Mapping[str, Sweep]]]
+"""Of a panel: by row, the points of each thin line; what is missing from them; and by row the sweep it is in, if any.
+
+Rows of one sweep have one look and one name.
+"""
 
 
 def fid_against_training(
@@ -71,7 +74,7 @@ def fid_against_training(
     tables = list(tables)
     return _against(
         tables, f"training, {label}", text, lambda r: getattr(r.cost.train, unit, None) or None, looks,
-        lambda panel: curves(panel, lambda point: getattr(point, unit) or None),
+        lambda panel: (*curves(panel, lambda point: getattr(point, unit) or None), {}),
         f" Thin lines: the same runs at earlier shares of their budgets, one per seed{first_seeds(tables)}.",
     )  # fmt: skip
 
@@ -88,19 +91,20 @@ def fid_against_evaluations(tables: Iterable[Table], looks: Looks | None = None)
     text = f"Lower and further left is better. {FRONTS} {BARS}"
     about = f" Thin lines: rows of one training that differ in one number, one line per seed{first_seeds(tables)}."
     label = "network evaluations per sample"
-    return _against(tables, label, text, _evaluations, looks, lines_of_sweeps, about, _sweeps)
+    return _against(tables, label, text, _evaluations, looks, lines_of_sweeps, about)
 
 
 def _evaluations(record: Record) -> float | None:
     return record.cost.sample.nfe if record.cost.sample else None
 
 
-def lines_of_sweeps(panel: Panel) -> tuple[dict[str, list[Points]], list[str]]:
-    """By the first of its rows, a line through the (evaluations, value) of each sweep and training.
+def lines_of_sweeps(panel: Panel) -> tuple[dict[str, list[Points]], list[str], dict[str, Sweep]]:
+    """By the first of its rows, a line through the (evaluations, value) of each sweep and training; see `Lines`.
 
-    Of the first MOST_LINES runs of a row, by seed.
+    Of the first MOST_LINES runs of a row, by seed. A row of several sweeps counts to the first.
     """
     lines: dict[str, list[Points]] = {}
+    sweeps: dict[str, Sweep] = {}
     for sweep in sweeps_of(panel.rows):
         found: dict[str, Points] = {}
         for row in sweep.rows:
@@ -111,17 +115,8 @@ def lines_of_sweeps(panel: Panel) -> tuple[dict[str, list[Points]], list[str]]:
         paths = [sorted(points) for points in found.values() if len({x for x, _ in points}) > 1]
         if paths:
             lines.setdefault(sweep.rows[0].name, []).extend(paths)
-    return lines, []
-
-
-def _sweeps(panel: Panel) -> dict[str, Sweep]:
-    """By row, the sweep that `lines_of_sweeps` draws a line through: the first, if it is in several."""
-    lines, _ = lines_of_sweeps(panel)
-    found: dict[str, Sweep] = {}
-    for sweep in sweeps_of(panel.rows):
-        if sweep.rows[0].name in lines:
-            found = {row.name: sweep for row in sweep.rows} | found
-    return found
+            sweeps = {row.name: sweep for row in sweep.rows} | sweeps
+    return lines, [], sweeps
 
 
 def _seconds_per_1000(record: Record) -> float | None:
@@ -131,22 +126,18 @@ def _seconds_per_1000(record: Record) -> float | None:
 
 def _against(
     tables: list[Table], label: str, text: str, cost: Cost, looks: Looks | None,
-    lines: Lines | None = None, about_lines: str = "", sweeps: Callable[[Panel], Mapping[str, Sweep]] | None = None,
+    lines: Lines | None = None, about_lines: str = "",
 ) -> Figure:  # fmt: skip
-    """FID over a cost; `lines` are drawn thin, each in the look of a row, and `about_lines` is said of them.
-
-    Rows of one of the `sweeps` have one look and one name.
-    """
+    """FID over a cost; `lines` are drawn thin, each in the look of a row, and `about_lines` is said of them."""
     looks = looks or palette(tables)
     with styled():
         shown, more = most(panels(tables, "fid_test"))
         figure, axes = panels_of(len(shown), (4.9, 3.4), columns=1)
         missing, lined = more, False
         for ax, panel in zip(axes, shown):
-            paths, gaps = lines(panel) if lines else ({}, [])
-            together = sweeps(panel) if sweeps else {}
-            looks_here = dict(looks) | {name: looks[sweep.rows[0].name] for name, sweep in together.items()}
-            missing += [*_draw_against(ax, panel, label, cost, looks_here, paths, together), *gaps]
+            paths, gaps, sweeps = lines(panel) if lines else ({}, [], {})
+            shared = {name: looks[sweep.rows[0].name] for name, sweep in sweeps.items()}
+            missing += [*_draw_against(ax, panel, label, cost, {**looks, **shared}, paths, sweeps), *gaps]
             lined = lined or bool(paths or gaps)
         if lined:
             text += about_lines

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.distributions import evenly_spread, normal_log_prob
-from genbench.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
 from genbench.walks import Walk, end_of, reported, reverse_chain
 from genbench_ddpm.network import UNetConfig, with_waves
+from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
 from genbench_flow_matching.presets import PRESETS
 
 
