@@ -393,6 +393,12 @@ def test_wrong_options_are_refused(options, message):
         tiny(**options)
 
 
+def test_a_sampler_has_the_times_of_its_paper_unless_others_are_asked_for():
+    own = {name: DDPM.Config(sampler=name).sampler_options["grid"] for name in SAMPLERS if name != "ancestral"}
+    assert own == {"ddim": "time", "respaced": "time", "dpm_solver": "log_snr", "heun": "log_snr"}
+    assert DDPM.Config(sampler="dpm_solver", grid="karras").sampler_options["grid"] == "karras"
+
+
 def test_options_that_change_nothing_are_told():
     assert DDPM.Config(sampler="ancestral").unused("grid") == "sampler = ancestral"
     assert DDPM.Config(sampler="heun").unused("eta") == "sampler = heun"

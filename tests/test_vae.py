@@ -36,6 +36,17 @@ def test_samples_and_bounds_have_their_shapes_at_every_size(side: int, channels:
     assert bound.shape == (3,) and bound.dtype == torch.float32 and torch.isfinite(bound).all()
 
 
+@pytest.mark.parametrize(
+    ("shape", "latent", "width"),
+    [((1, 8, 8), 16, 128), ((1, 28, 28), 32, 128), ((3, 32, 32), 128, 256), ((3, 128, 128), 512, 1024)],
+)
+def test_larger_images_get_more_latent_dimensions(shape: tuple[int, int, int], latent: int, width: int) -> None:
+    model = VAE(DataSpec("toy", shape), VAEConfig())
+    assert model.encode(torch.zeros(2, *shape))[0].shape == (2, latent)
+    assert model.prior.couplings[0].net[0].out_features == width
+    assert make(latent=5, couplings=1, prior_width=7).prior.couplings[0].net[0].out_features == 7
+
+
 def test_it_has_a_discrete_bound() -> None:
     assert isinstance(make(), Likelihood) and "likelihood" in capabilities(VAE)
     assert VAE.discrete and VAE.likelihood == "bound"

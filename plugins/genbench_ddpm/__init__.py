@@ -2,8 +2,8 @@
 
     q(x_t | x_0) = N(sqrt(alpha_bar_t) x_0, (1 - alpha_bar_t) I),   p(x_{t-1} | x_t) = N(mu(x_t, t), sigma_t^2 I)
 
-The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled with DDIM
-steps and the posterior's noise.
+The default is v-prediction (Salimans & Ho 2022) on the cosine schedule (Nichol & Dhariwal 2021), sampled by
+DPM-Solver++ (Lu et al. 2022) with the posterior's noise.
 """
 
 from collections.abc import Callable

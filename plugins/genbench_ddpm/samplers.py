@@ -16,7 +16,7 @@ from torch import Tensor
 from genbench import Config, field
 from genbench.walks import Walk
 from genbench_ddpm.diffusion import Denoiser, Diffusion, Estimate
-from genbench_ddpm.grids import ABOUT_GRIDS, GridName, grid_times
+from genbench_ddpm.grids import ABOUT_GRIDS, GRIDS, GridName, grid_times
 from genbench_ddpm.guidance import Guide
 
 Step = Callable[[Tensor, int, int], Tensor]
@@ -191,14 +191,15 @@ class Sampler:
     """One way from noise to data: `walk(diffusion, denoise, noise, start=..., **options)` yields (t, x_t).
 
     `options` names the fields of `SamplerConfig` that it reads. One without `steps` visits all T noise levels. `calls`
-    gives the network calls of so many steps. One that `moves_means` takes the `guide` of a classifier; for any other
-    it moves the estimates of x_0 (`guidance.steered`).
+    gives the network calls of so many steps. `grid` is what its times are even in unless another is asked for. One that
+    `moves_means` takes the `guide` of a classifier; for any other it moves the estimates of x_0 (`guidance.steered`).
     """
 
     about: str
     walk: Callable[..., Walk]
     options: tuple[str, ...] = ()
     calls: Callable[[int], int] = int
+    grid: GridName = "time"
     moves_means: bool = False
 
 
@@ -217,18 +218,27 @@ SAMPLERS = {
         "DPM-Solver++ (2M), `steps` steps of second order with the noise `eta` (Lu et al. 2022)",
         dpm_solver,
         ("steps", "eta", "grid"),
+        grid="log_snr",
     ),
     "heun": Sampler(
         "`steps` steps of second order with two network calls each, but one in the last (Karras et al. 2022)",
         heun,
         ("steps", "grid"),
         calls=lambda steps: 2 * steps - 1,
+        grid="log_snr",
     ),
 }
+OWN = "own"
+"""The grid that stands for the sampler's."""
 if TYPE_CHECKING:
     Name = str
+    GridChoice = str
 else:
     Name = Literal[tuple(SAMPLERS)]
+    GridChoice = Literal[(OWN, *GRIDS)]
+ABOUT_TIMES = f"{ABOUT_GRIDS}; {OWN}, " + ", ".join(
+    f"{sampler.grid} for {name}" for name, sampler in SAMPLERS.items() if "grid" in sampler.options
+)
 ABOUT = "how samples are drawn: " + "; ".join(f"{name}, {sampler.about}" for name, sampler in SAMPLERS.items())
 
 
@@ -240,11 +250,11 @@ def reading(option: str) -> list[str]:
 class SamplerConfig(Config):
     """How samples are drawn."""
 
-    sampler: Name = field("ddim", "sample", ABOUT)
+    sampler: Name = field("dpm_solver", "sample", ABOUT)
     steps: int = field(
-        50, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
+        25, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
     )
-    grid: GridName = field("time", "sample", ABOUT_GRIDS, only_with={"sampler": reading("grid")})
+    grid: GridChoice = field(OWN, "sample", ABOUT_TIMES, only_with={"sampler": reading("grid")})
     eta: float = field(
         1.0, "sample", "noise, 0 for none, 1 for the posterior's variance", ge=0, le=1,
         only_with={"sampler": reading("eta")},
@@ -258,4 +268,5 @@ class SamplerConfig(Config):
     @property
     def sampler_options(self) -> dict[str, Any]:
         """The options that the chosen sampler reads, by name."""
-        return {name: getattr(self, name) for name in self.chosen.options}
+        chosen = {name: getattr(self, name) for name in self.chosen.options}
+        return chosen | {"grid": self.chosen.grid} if chosen.get("grid") == OWN else chosen

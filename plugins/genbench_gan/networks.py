@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import DataSpec
-from genbench.nets import folded, group_norm, unfolded
+from genbench.nets import Upsample, folded, group_norm, unfolded
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
@@ -124,11 +124,11 @@ class ConvGenerator(Generator):
         sizes = pyramid(data.shape[1:], config.patch, config.base)
         widths = [config.width * 2**level for level in reversed(range(len(sizes)))]
         super().__init__(data, config, sizes[-1], widths[0])
-        norm = class_norms(data, config)
+        norm, double = class_norms(data, config), {"nearest": Upsample, "transposed": Doubling}[config.upsampling]
         self.layers = nn.ModuleList()
         for above, wide in zip([0, *widths], widths):
             if above:
-                self.layers.append(Doubling(above, wide))
+                self.layers.append(double(above, wide))
             for _ in range(config.depth - 1):
                 self.layers += [norm(wide), Conv(wide, wide, 3, padding=1)]
             self.layers.append(norm(wide))

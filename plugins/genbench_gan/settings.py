@@ -119,6 +119,13 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         ge=1,
     )
     critic_width: int = field(32, "train", "channels of the critic, likewise", ge=1)
+    upsampling: Literal["nearest", "transposed"] = field(
+        "nearest",
+        "train",
+        "how the plain generator doubles sides: nearest neighbours and a convolution, or a transposed convolution, "
+        "which leaves more of a grid (Odena et al. 2016)",
+        only_with={"network": ["conv"]},
+    )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     base: int = field(8, "train", "sides are halved until none exceeds this; in the residual critic, twice this", ge=2)
     depth: int = field(

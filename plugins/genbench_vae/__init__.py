@@ -44,13 +44,17 @@ class VAEConfig(Config):
         "train",
         "distribution of a pixel, discretised to the 256 levels; its scale is learned per pixel",
     )
-    latent: int = field(16, "train", "dimensions of the latent vector", ge=1)
+    latent: int = field(
+        0, "train", "dimensions of the latent vector; 0: one for 24 values of an image, but from 16 to 512", ge=0
+    )
     width: int = field(16, "train", "channels at the finest level, doubled at each coarser one", ge=1)
     blocks: int = field(1, "train", "residual blocks per level", ge=1)
     couplings: int = field(
         4, "train", "couplings of the flow that is the prior of z; 0 for a standard normal (Chen et al. 2017)", ge=0
     )
-    prior_width: int = field(128, "train", "units of the prior's networks", ge=1)
+    prior_width: int = field(
+        0, "train", "units of the prior's networks; 0: twice the latent dimensions, at least 128", ge=0
+    )
     iwae: int = field(64, "sample", "k, the number of draws in the likelihood bound IWAE-k; 1 is the ELBO", ge=1)
     draw: bool = field(False, "sample", "sample from the pixels' distribution instead of taking its mean")
 
@@ -71,15 +75,16 @@ class VAE(Model):
 
     def __init__(self, data: DataSpec, config: VAEConfig) -> None:
         super().__init__(data, config)
+        self.latent = config.latent or min(max(data.dims // 24, 16), 512)
         (channels, height, side), k = data.shape, data.num_classes
         widths = tuple(config.width * 2**level for level in range(_levels(max(height, side))))
         spec = AutoencoderSpec(widths, config.blocks, num_classes=k)
         self.encoder = Encoder(channels, widths[-1], spec)
         self.decoder = Decoder(widths[-1], 2 * channels, (height, side), spec)
         self.map_shape = (widths[-1], *latent_size((height, side), spec.factor))
-        self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * config.latent)
-        self.from_latent = nn.Linear(config.latent, math.prod(self.map_shape))
-        self.prior = Prior(config.latent, config.couplings, config.prior_width, k)
+        self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * self.latent)
+        self.from_latent = nn.Linear(self.latent, math.prod(self.map_shape))
+        self.prior = Prior(self.latent, config.couplings, config.prior_width or max(2 * self.latent, 128), k)
 
     @property
     def likelihood_note(self) -> str:
@@ -145,7 +150,7 @@ class VAE(Model):
         return importance_bound(log_weight, self.config.iwae)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        z = self.prior.draw(torch.randn(n, self.config.latent, device=self.from_latent.weight.device), labels)
+        z = self.prior.draw(torch.randn(n, self.latent, device=self.from_latent.weight.device), labels)
         mean, log_scale = self.decode(z, labels)
         if not self.config.draw:
             return mean.clamp(-1, 1)
