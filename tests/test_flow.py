@@ -12,6 +12,7 @@ from genbench_flow.glow import GlowNetwork, InvertibleConv
 from genbench_flow.lattice import _places
 from genbench_flow.layers import ActNorm, Constant, Network
 from genbench_flow.masked import Autoregression
+from genbench_flow.transforms import LinearFront, LogitFront
 
 KINDS = [("lattice", "spline"), ("lattice", "affine"), ("conv", "spline"), ("conv", "affine")]
 each_kind = pytest.mark.parametrize(("mixing", "coupling"), KINDS, ids=["-".join(kind) for kind in KINDS])
@@ -118,6 +119,14 @@ def test_density_of_affine_couplings_integrates_to_one():
     with torch.no_grad():
         mass = model.log_prob(grid(300, 2)).exp().mean().item() * 4
     assert 0.97 < mass < 1.005
+
+
+def test_only_gray_images_have_a_logit_in_front_unless_asked_for():
+    def kind(channels, **config):
+        return type(Flow(DataSpec("toy", (channels, 8, 8)), Flow.Config(levels=1, width=4, **config)).front)
+
+    assert [kind(1), kind(3)] == [LogitFront, LinearFront]
+    assert [kind(1, front="linear"), kind(3, front="logit")] == [LinearFront, LogitFront]
 
 
 @pytest.mark.parametrize("front", ["logit", "linear"])

@@ -38,7 +38,13 @@ def test_samples_and_bounds_have_their_shapes_at_every_size(side: int, channels:
 
 @pytest.mark.parametrize(
     ("shape", "latent", "width"),
-    [((1, 8, 8), 16, 128), ((1, 28, 28), 32, 128), ((3, 32, 32), 128, 256), ((3, 128, 128), 512, 1024)],
+    [
+        ((1, 8, 8), 16, 128),
+        ((1, 28, 28), 16, 128),
+        ((3, 32, 32), 64, 128),
+        ((3, 64, 64), 256, 512),
+        ((3, 256, 256), 512, 1024),
+    ],
 )
 def test_larger_images_get_more_latent_dimensions(shape: tuple[int, int, int], latent: int, width: int) -> None:
     model = VAE(DataSpec("toy", shape), VAEConfig())

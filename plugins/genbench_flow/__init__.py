@@ -53,7 +53,7 @@ class Flow(Model):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
         "small": {},
-        "affine": {"coupling": "affine", "learning_rate": 1.2e-2},
+        "affine": {"coupling": "affine", "front": "logit", "learning_rate": 1.2e-2},
         # Kingma & Dhariwal 2018, the model of CIFAR-10's bits/dim: table 1's layers with affine couplings, Adam with
         # its default decay rates and a warm-up of ten epochs, no logit on the pixels, no average of the weights.
         "paper": {
@@ -65,7 +65,7 @@ class Flow(Model):
 
     def __init__(self, data: DataSpec, config: FlowConfig) -> None:
         super().__init__(data, config)
-        self.front = LogitFront(config.alpha) if config.front == "logit" else LinearFront()
+        self.front = LogitFront(config.alpha) if config.logit_of(data) else LinearFront()
         self.dequantizer = Dequantizer(data, config) if config.dequantization == "variational" else None
         self.likelihood = "exact" if self.dequantizer is None else "bound"  # type: ignore[misc]
         self.boxed = (config.mixing, config.coupling) == ("lattice", "spline")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from genbench import Config, field
+from genbench import Config, DataSpec, field
 from genbench.optimizers import Betas
 
 
@@ -22,8 +22,11 @@ class FlowConfig(Config):
     dequantization: Literal["uniform", "variational"] = field(
         "uniform", "train", "noise that makes levels continuous: uniform, or learned, for a bound (Ho et al. 2019)"
     )
-    front: Literal["logit", "linear"] = field(
-        "logit", "train", "first transform of the pixels: a logit, or only a factor, as in Glow"
+    front: Literal["auto", "logit", "linear"] = field(
+        "auto",
+        "train",
+        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit of gray images, whose values "
+        "are often black or white, and a factor of images in colour",
     )
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
@@ -37,8 +40,12 @@ class FlowConfig(Config):
     blocks: int = field(2, "train", "residual convolutions of a network; on the lattice, doubled likewise", ge=0)
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100, only_with={"coupling": ["spline"]})
     alpha: float = field(
-        1e-3, "train", "margin that keeps the logit finite", gt=0, lt=0.5, only_with={"front": ["logit"]}
+        1e-3, "train", "margin that keeps the logit finite", gt=0, lt=0.5, only_with={"front": ["auto", "logit"]}
     )
     temperature: float = field(
         1.0, "sample", "scale of the latents drawn, on the lattice the finer pixels' only; 1 is the density", gt=0
     )
+
+    def logit_of(self, data: DataSpec) -> bool:
+        """Whether the front is a logit."""
+        return data.shape[0] == 1 if self.front == "auto" else self.front == "logit"

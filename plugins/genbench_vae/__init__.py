@@ -45,7 +45,7 @@ class VAEConfig(Config):
         "distribution of a pixel, discretised to the 256 levels; its scale is learned per pixel",
     )
     latent: int = field(
-        0, "train", "dimensions of the latent vector; 0: one for 24 values of an image, but from 16 to 512", ge=0
+        0, "train", "dimensions of the latent vector; 0: one for 48 values of an image, but from 16 to 512", ge=0
     )
     width: int = field(16, "train", "channels at the finest level, doubled at each coarser one", ge=1)
     blocks: int = field(1, "train", "residual blocks per level", ge=1)
@@ -75,7 +75,7 @@ class VAE(Model):
 
     def __init__(self, data: DataSpec, config: VAEConfig) -> None:
         super().__init__(data, config)
-        self.latent = config.latent or min(max(data.dims // 24, 16), 512)
+        self.latent = config.latent or min(max(data.dims // 48, 16), 512)
         (channels, height, side), k = data.shape, data.num_classes
         widths = tuple(config.width * 2**level for level in range(_levels(max(height, side))))
         spec = AutoencoderSpec(widths, config.blocks, num_classes=k)
