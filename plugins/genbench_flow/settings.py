@@ -25,8 +25,8 @@ class FlowConfig(Config):
     front: Literal["auto", "logit", "linear"] = field(
         "auto",
         "train",
-        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit of gray images, whose values "
-        "are often black or white, and a factor of images in colour",
+        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit of gray images, whose "
+        "values are often black or white, and a factor of images in colour",
     )
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
