@@ -98,7 +98,7 @@ class Generator(nn.Module, ABC):
     to the latent tends to ignore the latent.
     """
 
-    head: nn.Conv2d
+    head: nn.Module
 
     def __init__(self, data: DataSpec, config: GANConfig, coarsest: Size, width: int) -> None:
         super().__init__()
@@ -117,7 +117,8 @@ class Generator(nn.Module, ABC):
 class ConvGenerator(Generator):
     """Each level doubles the sides and halves the channels, down to `width`, with `depth - 1` more convolutions.
 
-    Every layer but the last is followed by `norm` and a ReLU.
+    Every layer but the last is followed by `norm` and a ReLU. With `detail` the patches have so many channels, and a
+    last convolution at full resolution makes pixels of them, which sees across the edges of patches.
     """
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
@@ -132,7 +133,13 @@ class ConvGenerator(Generator):
             for _ in range(config.depth - 1):
                 self.layers += [norm(wide), Conv(wide, wide, 3, padding=1)]
             self.layers.append(norm(wide))
-        self.head = nn.Conv2d(config.width, data.shape[0] * config.patch**2, 3, padding=1)
+        patches = nn.Conv2d(config.width, (config.detail or data.shape[0]) * config.patch**2, 3, padding=1)
+        if config.detail:
+            last = nn.Conv2d(config.detail, data.shape[0], 3, padding=1)
+            self.head = nn.Sequential(patches, nn.PixelShuffle(self.patch), nn.LeakyReLU(0.1), last)
+            self.patch = 1
+        else:
+            self.head = patches
 
     def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
         for layer in self.layers:

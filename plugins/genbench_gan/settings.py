@@ -126,6 +126,14 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         "which leaves more of a grid (Odena et al. 2016)",
         only_with={"network": ["conv"]},
     )
+    detail: int = field(
+        16,
+        "train",
+        "channels of a pixel before the plain generator's last convolution, at full resolution; 0: none, patches are "
+        "written as they are",
+        ge=0,
+        only_with={"network": ["conv"]},
+    )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     base: int = field(8, "train", "sides are halved until none exceeds this; in the residual critic, twice this", ge=2)
     depth: int = field(
