@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from genbench import Batch, DataSpec
+from genbench.nets import Upsample
 from genbench.planning.config import configure, make_experiment
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
-from genbench_gan.networks import pyramid
+from genbench_gan.networks import Doubling, pyramid, to_images
 
 
 def make(side: int = 8, channels: int = 1, classes: int = 0, **config: object) -> GAN:
@@ -253,3 +254,26 @@ def test_training_and_sampling_work_under_bfloat16_autocast() -> None:
         images = model.sample(4, torch.arange(4) % 3)
     assert torch.isfinite(losses["loss"]) and images.dtype == torch.float32
     assert all(torch.isfinite(p.grad).all() for p in model.critic.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("detail", "seen"), [(0, [0, 1, 2]), (4, [0, 1, 2, 3])])
+def test_a_pixel_at_the_edge_of_its_patch_sees_the_next_one(detail: int, seen: list[int]) -> None:
+    """The last pixel of patch 1: its 3x3 convolution sees patches 0 to 2, and the one over pixels what patch 2 sees."""
+    torch.manual_seed(0)
+    generator = GAN(DataSpec("toy", (1, 10, 10)), GANConfig(width=4, detail=detail)).generator
+    maps = torch.randn(1, 4, 5, 5, requires_grad=True)
+    images = to_images(generator.head(maps), generator.patch, (10, 10))
+    assert images.shape == (1, 1, 10, 10)
+    images[0, 0, 3, 3].backward()
+    assert maps.grad is not None
+    assert maps.grad.abs().sum((0, 1, 2)).nonzero().flatten().tolist() == seen
+
+
+@pytest.mark.parametrize(("upsampling", "values"), [("nearest", 1), ("transposed", 4)])
+def test_neighbours_of_a_flat_map_are_doubled_without_a_pattern(upsampling: str, values: int) -> None:
+    torch.manual_seed(0)
+    config = GANConfig(width=1, depth=1, base=4, patch=2, upsampling=upsampling)
+    layers = GAN(DataSpec("toy", (1, 16, 16)), config).generator.layers
+    (double,) = [layer for layer in layers if isinstance(layer, Upsample | Doubling)]
+    inner = double(torch.ones(1, 2, 6, 6), None)[0, 0, 2:-2, 2:-2]
+    assert len(inner.detach().mul(1e5).round().unique()) == values
