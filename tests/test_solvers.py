@@ -393,7 +393,7 @@ def test_wrong_options_are_refused(options, message):
         tiny(**options)
 
 
-def test_a_sampler_has_the_times_of_its_paper_unless_others_are_asked_for():
+def test_a_sampler_has_its_own_times_unless_others_are_asked_for():
     own = {name: DDPM.Config(sampler=name).sampler_options["grid"] for name in SAMPLERS if name != "ancestral"}
     assert own == {"ddim": "time", "respaced": "time", "dpm_solver": "log_snr", "heun": "log_snr"}
     assert DDPM.Config(sampler="dpm_solver", grid="karras").sampler_options["grid"] == "karras"

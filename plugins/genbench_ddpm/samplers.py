@@ -236,15 +236,15 @@ if TYPE_CHECKING:
 else:
     Name = Literal[tuple(SAMPLERS)]
     GridChoice = Literal[(OWN, *GRIDS)]
-ABOUT_TIMES = f"{ABOUT_GRIDS}; {OWN}, " + ", ".join(
-    f"{sampler.grid} for {name}" for name, sampler in SAMPLERS.items() if "grid" in sampler.options
-)
 ABOUT = "how samples are drawn: " + "; ".join(f"{name}, {sampler.about}" for name, sampler in SAMPLERS.items())
 
 
 def reading(option: str) -> list[str]:
     """The samplers that read an option."""
     return [name for name, sampler in SAMPLERS.items() if option in sampler.options]
+
+
+ABOUT_TIMES = f"{ABOUT_GRIDS}; {OWN}, " + ", ".join(f"{SAMPLERS[name].grid} for {name}" for name in reading("grid"))
 
 
 class SamplerConfig(Config):
