@@ -1,8 +1,10 @@
-"""Levels from coarse to fine pixels: a pixel's density given the coarser ones is one elementwise transform."""
+"""Levels from coarse to fine pixels: a pixel's density given those drawn before it is one elementwise transform."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from genbench import DataSpec
 from genbench_flow.layers import ActNorm, Coupling, Level, Network
@@ -13,19 +15,84 @@ from genbench_flow.transforms import Affine, Spline
 Transform = Callable[[], Affine | Spline]
 
 
+class Group(NamedTuple):
+    """Pixels that are drawn at once: the `places` of 2x2 patches, given the places `known`.
+
+    With a `parity` they are those of the patches (i, j) whose i + j has it, the even ones before the odd ones.
+    """
+
+    places: tuple[int, ...]
+    known: tuple[int, ...]
+    parity: int | None = None
+
+
+GROUPS = (Group((3,), (0,), 0), Group((3,), (0,), 1), Group((1, 2), (0, 3)))
+"""In the order of drawing. Place 0 is on the coarser grid; the pixels of a group lie between known ones.
+
+Pixels of a group are independent given those before it, which is where a flow's samples lose their shapes: the groups
+are smallest where the known pixels are furthest apart.
+"""
+
+
+class HalfCoupling(Coupling):
+    """A coupling of the target's pixels (i, j) whose i + j has a `parity`.
+
+    Beside the context its network sees the channels `first_half`, at the even pixels.
+    """
+
+    network: Network
+    first_half: Tensor
+    even: Tensor
+    pixels: Tensor
+
+    def __init__(
+        self,
+        target: Sequence[int],
+        context: Sequence[int],
+        first_half: Sequence[int],
+        network: Network,
+        transform: Affine | Spline,
+        parity: int,
+    ) -> None:
+        super().__init__(target, context, network, transform)
+        height, width = network.place.shape[1:]
+        parities = (torch.arange(height)[:, None] + torch.arange(width)) % 2
+        self.register_buffer("first_half", torch.tensor(first_half, dtype=torch.long), persistent=False)
+        self.register_buffer("even", parities == 0, persistent=False)
+        self.register_buffer("pixels", (parities.flatten() == parity).nonzero().squeeze(1), persistent=False)
+
+    def seen(self, x: Tensor) -> Tensor:
+        context = super().seen(x)
+        return torch.cat([context, (x.index_select(1, self.first_half) * self.even).to(context.dtype)], 1)
+
+    def parts(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The N pixels of the target (B, T, N) and their parameters (B, T, N, P), in the precision of x."""
+        target = x.index_select(1, self.target).flatten(2).index_select(2, self.pixels)
+        parameters = self.network.at(self.pixels, self.seen(x), labels).to(x.dtype)
+        return target, parameters.reshape(*target.mT.shape, self.transform.parameters_each).transpose(1, 2)
+
+    def put(self, x: Tensor, target: Tensor) -> Tensor:
+        """x (B, C, H, W) with the pixels of the target replaced by `target` (B, T, N)."""
+        flat = x.flatten(2)
+        whole = flat.index_select(1, self.target).index_copy(2, self.pixels, target)
+        return flat.index_copy(1, self.target, whole).view_as(x)
+
+
 def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Transform) -> list[Level]:
     """`depth` levels that each keep one pixel of four, and a last one for all of the coarsest pixels."""
     (c, h, w), levels = data.shape, []
     for level in range(depth):
         h, w = h // 2, w // 2
         more = 2 if level else 1
-        size = config.width * more, config.blocks * more
-        layers: list[nn.Module] = []
-        for target, context in _places(c):
-            kind = transform()
-            outputs = len(target) * kind.parameters_each
-            network = Network(len(context), outputs, *size, (h, w), 3, data.num_classes)
-            layers.append(Coupling(target, context, network, kind))
+
+        def network(channels: int, outputs: int, more: int = more, size: tuple[int, int] = (h, w)) -> Network:
+            return Network(channels, outputs, config.width * more, config.blocks * more, size, 3, data.num_classes)
+
+        layers: list[nn.Module] = [
+            _coupling(group, colour, c, network, transform())
+            for group in reversed(GROUPS)
+            for colour in reversed(range(c))
+        ]
         levels.append(Level((2, 2), 4 * c, range(0, 4 * c, 4), layers))
     levels.append(_coarsest((c, h, w), config, data.num_classes, transform))
     if config.coupling == "affine":
@@ -34,20 +101,26 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
     return levels
 
 
-def _places(colours: int) -> list[tuple[list[int], list[int]]]:
-    """Targets and contexts among the 4C channels of 2x2 patches, in the order of the layers.
+def _coupling(
+    group: Group, colour: int, colours: int, network: Callable[[int, int], Network], transform: Affine | Spline
+) -> Coupling:
+    """The coupling of a group's pixels in one colour, among the 4C channels of 2x2 patches.
 
-    Place 0 of a patch is on the coarser grid. Places 1 and 2 are given 0 and 3, then place 3 is given 0: twice a
-    chequerboard given the other one. A colour also sees the colours before it, and so is transformed before them.
+    It also sees the group's pixels in the colours before; these are transformed after it.
     """
-    couplings = []
-    for places, known in (([1, 2], [0, 3]), ([3], [0])):
-        for colour in reversed(range(colours)):
-            before = [4 * c + place for c in range(colour) for place in places]
-            couplings.append(
-                ([4 * colour + p for p in places], [4 * c + p for c in range(colours) for p in known] + before)
-            )
-    return couplings
+
+    def channels(places: Sequence[int], of: range) -> list[int]:
+        return [4 * c + place for c in of for place in places]
+
+    target, known = channels(group.places, range(colour, colour + 1)), channels(group.known, range(colours))
+    before, after = channels(group.places, range(colour)), channels(group.places, range(colour, colours))
+    outputs = len(target) * transform.parameters_each
+    if group.parity is None:
+        return Coupling(target, known + before, network(len(known + before), outputs), transform)
+    context, first_half = (known + before, after) if group.parity else (known, before)
+    return HalfCoupling(
+        target, context, first_half, network(len(context + first_half), outputs), transform, group.parity
+    )
 
 
 def _coarsest(shape: tuple[int, int, int], config: FlowConfig, num_classes: int, transform: Transform) -> Level:

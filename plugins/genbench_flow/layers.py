@@ -31,14 +31,23 @@ class Network(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
-        h = self.first(context * 0.3) + self.place
+    def features(self, context: Tensor, labels: Tensor | None) -> Tensor:
+        """What the residual blocks leave, (B, width, H, W)."""
+        h: Tensor = self.first(context * 0.3) + self.place
         if self.labels is not None:
             h = h + self.labels(labels)[:, :, None, None]
         for block in self.blocks:
             h = h + block(F.silu(h))
-        outputs: Tensor = self.last(F.silu(h))
+        return h
+
+    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
+        outputs: Tensor = self.last(F.silu(self.features(context, labels)))
         return outputs
+
+    def at(self, pixels: Tensor, context: Tensor, labels: Tensor | None) -> Tensor:
+        """The outputs (B, N, o) of N pixels, by their places in a row of all."""
+        rows = self.features(context, labels).permute(0, 2, 3, 1).flatten(1, 2).index_select(1, pixels)
+        return F.linear(F.silu(rows), self.last.weight.flatten(1), self.last.bias)
 
 
 class Constant(nn.Module):
@@ -103,14 +112,17 @@ class Coupling(nn.Module):
         self.register_buffer("context", torch.tensor(context, dtype=torch.long), persistent=False)
         self.network, self.transform = network, transform
 
+    def seen(self, x: Tensor) -> Tensor:
+        """What the network sees of x (B, C, H, W), in the network's precision."""
+        return x.index_select(1, self.context).to(next(self.network.parameters()).dtype)
+
     def parts(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """The target (B, H, W, T) and its parameters (B, H, W, T, P), in the precision of x.
 
         Only the network computes in its own precision, or in that of autocast.
         """
-        context = x[:, self.context].to(next(self.network.parameters()).dtype)
-        parameters = self.network(context, labels).to(x.dtype).permute(0, 2, 3, 1)
-        target = x[:, self.target].permute(0, 2, 3, 1)
+        parameters = self.network(self.seen(x), labels).to(x.dtype).permute(0, 2, 3, 1)
+        target = x.index_select(1, self.target).permute(0, 2, 3, 1)
         return target, parameters.reshape(*target.shape, self.transform.parameters_each)
 
     def put(self, x: Tensor, target: Tensor) -> Tensor:
