@@ -80,7 +80,7 @@ class CascadeConfig(GuidedConfig):
     base_patch: int = field(2, "train", "side of the squares of pixels that the base folds into channels", ge=1)
     base_dropout: float = field(0.0, "train", "dropout in the base's residual blocks", ge=0, lt=1)
     base_steps: int = field(
-        25,
+        12,
         "sample",
         "the base's steps, fewer than there are noise levels",
         ge=1,

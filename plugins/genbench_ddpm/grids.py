@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-LARGEST = 80.0
+LARGEST = 40.0
 """sigma / alpha above which x_t counts as noise alone: a grid that is even in a function of it treats T as there.
 
-Of a process that ends in next to no signal, as that of the cosine, it would be half of the steps otherwise. Source:
-Karras et al. 2022, table 1.
+Of a process that ends in next to no signal, as that of the cosine, it would be half of the steps otherwise. Karras et
+al. 2022 (table 1) have 80, from where 12 steps to digits have a higher FID than from 20, 30 or 40.
 """
 
 Levels = Sequence[float]

@@ -218,7 +218,7 @@ SAMPLERS = {
         "DPM-Solver++ (2M), `steps` steps of second order with the noise `eta` (Lu et al. 2022)",
         dpm_solver,
         ("steps", "eta", "grid"),
-        grid="log_snr",
+        grid="karras",
     ),
     "heun": Sampler(
         "`steps` steps of second order with two network calls each, but one in the last (Karras et al. 2022)",
@@ -252,7 +252,7 @@ class SamplerConfig(Config):
 
     sampler: Name = field("dpm_solver", "sample", ABOUT)
     steps: int = field(
-        25, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
+        12, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
     )
     grid: GridChoice = field(OWN, "sample", ABOUT_TIMES, only_with={"sampler": reading("grid")})
     eta: float = field(
