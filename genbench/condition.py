@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Kind = Literal["class", "text", "map", "hole", "image", "vector"]
+SHOWING: tuple[Kind, ...] = ("hole", "image")
+"""The kinds that show a part of an image, or a small one: one of many answers is the image itself."""
+EACH = 4
+"""Samples of a condition that shows a part of an image: what they share can be told from what they are free in."""
+PLACED = ("map", "hole", "image")
+"""The tensors of conditions that have height and width as their last dimensions."""
 Given: TypeAlias = Any
 """What a model is handed: labels, int64 (B,), of kind "class", a `Condition` of another, None if unconditional."""
 
@@ -28,6 +34,10 @@ class ConditionSpec:
     shape: tuple[int, ...] = ()
     size: int = 0
     encoder: str = ""
+
+    def channels(self, colours: int) -> int:
+        """The channels of `Condition.maps` for images of so many colours; 0 if the kind shows none."""
+        return colours + 1 if self.kind in SHOWING else 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +57,8 @@ class Condition:
     @overload
     def __getitem__(self, key: str) -> Tensor: ...
     @overload
-    def __getitem__(self, key: slice) -> Condition: ...
-    def __getitem__(self, key: str | slice) -> Tensor | Condition:
+    def __getitem__(self, key: slice | Tensor) -> Condition: ...
+    def __getitem__(self, key: str | slice | Tensor) -> Tensor | Condition:
         """The tensor of a name, or a part of the batch."""
         if isinstance(key, str):
             return self.tensors[key]
@@ -57,6 +67,46 @@ class Condition:
     def to(self, device: torch.device | str) -> Condition:
         """The same on a device."""
         return Condition({name: tensor.to(device) for name, tensor in self.tensors.items()})
+
+    def repeat(self, times: int) -> Condition:
+        """The whole batch so many times."""
+        return Condition(
+            {name: tensor.repeat(times, *[1] * (tensor.dim() - 1)) for name, tensor in self.tensors.items()}
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.tensors.values())).device
+
+    def mirrored(self, chosen: Tensor) -> Condition:
+        """The same with all that has places mirrored left to right where `chosen`, bool (B,), is true."""
+        mirrored = {
+            name: tensor.flip(-1).where(chosen.view(-1, *[1] * (tensor.dim() - 1)), tensor)
+            for name, tensor in self.tensors.items()
+            if name in PLACED
+        }
+        return Condition({**self.tensors, **mirrored})
+
+    def dropped(self, chosen: Tensor) -> Condition:
+        """The same where nothing is shown if `chosen`, bool (B,), is true: the null condition of guidance."""
+        if "image" not in self.tensors:
+            raise ValueError(f"conditions of {', '.join(self.tensors)} cannot be dropped")
+        image, chosen = self["image"], chosen.view(-1, 1, 1, 1)
+        hole = self.tensors.get("hole", image.new_zeros(1).bool()).logical_or(chosen)
+        return Condition({"image": image.masked_fill(chosen, 0), "hole": hole.expand(-1, 1, *image.shape[2:])})
+
+    def maps(self, size: Sequence[int]) -> Tensor:
+        """What is shown of images, float (B, C + 1, H, W) of `size`: its colours, and where nothing is shown.
+
+        Maps are enlarged by repetition and made smaller by averaging.
+        """
+        import torch
+
+        from genbench.nets import resized
+
+        image, (height, width) = self["image"], size
+        hole = self.tensors.get("hole", image.new_zeros(1)).to(image.dtype).expand(len(image), 1, *image.shape[2:])
+        return resized(torch.cat([image, hole], 1), (height, width))
 
 
 def as_kind(asked: Kind | bool | None) -> Kind | None:

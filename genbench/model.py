@@ -34,6 +34,11 @@ class DataSpec:
         return kind_of(self.num_classes, self.condition)
 
     @property
+    def shown(self) -> int:
+        """The channels of `Condition.maps`, 0 if the condition, if there is any, shows no images."""
+        return self.condition.channels(self.shape[0]) if self.condition else 0
+
+    @property
     def dims(self) -> int:
         """C * H * W, the D of bits/dim."""
         c, h, w = self.shape

@@ -9,10 +9,15 @@ import torch
 
 from genbench.condition import Given, Kind
 from genbench.data.class_labels import ClassLabels
-from genbench.data.conditions import Conditions, OfImages, Unconditional
+from genbench.data.conditions import Conditions, Holes, OfImages, SmallImages, Unconditional
 from genbench.data.dataset import Dataset, Part
 
-OWN_WAYS: dict[Kind | None, Conditions] = {None: Unconditional(None), "class": ClassLabels("class")}
+OWN_WAYS: dict[Kind | None, Conditions] = {
+    None: Unconditional(None),
+    "class": ClassLabels("class"),
+    "hole": Holes("hole"),
+    "image": SmallImages("image"),
+}
 """Kinds that the harness treats specially; conditions of any other kind come with the images."""
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from genbench.condition import Condition, Given, Kind
+from genbench.condition import EACH, Condition, Given, Kind
 from genbench.data.dataset import Part
+from genbench.images import to_float
 from genbench.model import DataSpec
 from genbench.records.record import Record
 from genbench.support.errors import BadInput
@@ -101,3 +102,34 @@ class OfImages(Conditions):
         assert self.kind is not None and spec.condition is not None
         dtype = torch.int64 if spec.condition.size else torch.float32
         return Condition({self.kind: torch.zeros(count, *spec.condition.shape, dtype=dtype, device=device)})
+
+
+class Observations(OfImages):
+    """What is shown of an image, which leaves others possible: several samples in a row are of one test image."""
+
+    def asked(self, text: str | None, count: int, record: Record) -> np.ndarray | None:
+        raise BadInput(f"{record.job.id}: it conditions on {self.kind}s", f"give one by --{self.kind} FILE")
+
+    def plan(self, train: Part, test: Part, count: int) -> np.ndarray:
+        places = super().plan(train, test, -(-count // EACH))
+        return np.repeat(places, EACH)[:count]
+
+
+class Holes(Observations):
+    """The tensors `hole`, bool (B, 1, H, W), True where to fill, and `image`, (B, C, H, W), which is 0 there."""
+
+    def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
+        hole = torch.from_numpy(part.conditions["hole"]["hole"][indices]).to(device)
+        image = to_float(torch.from_numpy(part.images[indices]).to(device))
+        return Condition({"hole": hole, "image": image.masked_fill(hole, 0)})
+
+    def example(self, spec: DataSpec, count: int, device: torch.device | str) -> Given:
+        hole = torch.ones(count, 1, *spec.shape[1:], dtype=torch.bool, device=device)
+        return Condition({"hole": hole, "image": torch.zeros(count, *spec.shape, device=device)})
+
+
+class SmallImages(Observations):
+    """The tensor `image`, (B, C, h, w): bin centres, as images are."""
+
+    def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
+        return Condition({"image": to_float(torch.from_numpy(part.conditions["image"]["image"][indices]).to(device))})

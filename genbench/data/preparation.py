@@ -177,7 +177,10 @@ def _write_split(
     if entry.source.num_classes:
         content.update(labels.tobytes())
         store.write_array(folder / f"{name}_labels.npy", labels)
-    for kind, arrays in _checked_conditions(entry, name, split).items():
+    conditions = dict(_checked_conditions(entry, name, split))
+    if (observed := entry.source.condition) is not None and observed.kind not in conditions:
+        conditions[observed.kind] = observed.of(store.read_array(folder / f"{name}_images.npy"), name)
+    for kind, arrays in conditions.items():
         for key, array in sorted(arrays.items()):
             content.update(repr((name, kind, key, array.dtype.str, array.shape)).encode() + array.tobytes())
             store.write_array(folder / f"{name}_{kind}_{key}.npy", array)
@@ -187,7 +190,8 @@ def _write_split(
 def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, Mapping[str, np.ndarray]]:
     """The conditions of a split, apart from labels. Raises BadInput unless they are those that the source declares."""
     declared = {condition.kind: condition for condition in entry.source.conditions()}
-    if set(split.conditions) != set(declared):
+    made = {entry.source.condition.kind} if entry.source.condition else set()
+    if set(split.conditions) | made != set(declared):
         found, said = (", ".join(sorted(kinds)) or "none" for kinds in (split.conditions, declared))
         raise _fault(entry, f"{name} conditions of kind {found}", f"the source declares {said}")
     for kind, arrays in split.conditions.items():

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from genbench.condition import ConditionSpec, Kind
+from genbench.data.observations import Observed
 from genbench.data.picture import as_levels, decoding
 from genbench.data.refusals import Refusal, Unfit
 from genbench.records.record import Entropy
@@ -87,12 +88,18 @@ class Source(BaseModel):
     num_classes: int = Field(0, ge=0, le=100_000)
     extractors: tuple[str, ...] = ()
     crop: int | None = Field(None, ge=1)
+    condition: Observed | None = Field(None, exclude_if=lambda condition: condition is None)
+    """What is shown of the images, for a task that conditions on it."""
     _turned: int = PrivateAttr(0)
 
     def model_post_init(self, context: object) -> None:
         low, high = SIDES
         if not all(low <= side <= high for side in self.shape[1:]):
             raise ValueError(f"shape: sides must be {low} to {high} pixels")
+        try:
+            self.conditions()
+        except ValueError as why:
+            raise ValueError(f"condition: {why}") from None
 
     @abstractmethod
     def splits(self, place: Place) -> tuple[Split, Split]:
@@ -106,8 +113,11 @@ class Source(BaseModel):
         """
 
     def conditions(self) -> tuple[ConditionSpec, ...]:
-        """What its splits have in `conditions`; the class label is not among them, since `num_classes` says it."""
-        return ()
+        """What its images are conditioned on, apart from the class label, which `num_classes` says.
+
+        A split has in `conditions` all of these but what `condition` makes of the images.
+        """
+        return (self.condition.spec(self.shape),) if self.condition else ()
 
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of condition that its images have."""

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.condition import Condition
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.model import Batch
@@ -17,7 +18,7 @@ from genbench.support.seeds import derive_seed
 
 
 class Feeder:
-    """Batches of the training images on the device, mirrored if `flip`, then dequantised.
+    """Batches of the training images on the device, mirrored with their conditions if `flip`, then dequantised.
 
     Order, mirroring and noise depend only on the seed and the number of images seen.
     """
@@ -47,11 +48,11 @@ class Feeder:
     def batch(self, seen: int, size: int, progress: float = 0.0) -> Batch:
         """The `size` images after the first `seen`, float32 (size, C, H, W), for an update at this `progress`."""
         indices = self.data.batch_at(self.job.seed, seen, size)
-        levels = self.gather(indices)
+        levels, given = self.gather(indices), self.conditions.given(self.data.train, indices, self.device)
         if self.flip:
             mirrored = torch.from_numpy(flips(self.job.seed, seen, size)).to(self.device)
             levels = torch.where(mirrored[:, None, None, None], levels.flip(-1), levels)
-        given = self.conditions.given(self.data.train, indices, self.device)
+            given = given.mirrored(mirrored) if isinstance(given, Condition) else given
         batch = Batch.of_levels(levels, given, self.discrete, derive_seed(self.job.seed, "dequantize", seen))
         return replace(batch, progress=progress)
 

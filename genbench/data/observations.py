@@ -1,0 +1,128 @@
+"""What a task shows of an image: all but a hole, or the image made small. Each is made when the images are prepared."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from genbench.condition import ConditionSpec, Kind
+from genbench.support.seeds import derive_seed
+
+Shape = tuple[int, int, int]
+FEWEST_PIXELS = 2
+"""The smallest side of a small image."""
+
+
+class Observation(BaseModel):
+    """The key `condition` of an entry of a datasets file: a kind of condition, and how it is made of an image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Kind
+
+    @abstractmethod
+    def spec(self, shape: Shape) -> ConditionSpec:
+        """The condition of images (C, H, W). Raises ValueError, naming the key, if it does not suit their shape."""
+
+    @abstractmethod
+    def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
+        """The arrays that are stored of uint8 images (N, C, H, W), each with N first; the main one by the kind's name.
+
+        `split` seeds what is drawn.
+        """
+
+
+class HoleObservation(Observation):
+    """A hole to be filled: the right half, the centre, a rectangle or strokes of a brush anywhere, or most pixels."""
+
+    kind: Literal["hole"]
+    shape: Literal["half", "centre", "box", "strokes", "pixels"] = "half"
+    seed: int = Field(0, ge=0)
+
+    def spec(self, shape: Shape) -> ConditionSpec:
+        return ConditionSpec("hole", (1, *shape[1:]))
+
+    def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
+        """`hole`, bool (N, 1, H, W): True where an image is to be filled."""
+        random = np.random.default_rng(derive_seed("hole", self.seed, split))
+        holes = np.zeros((len(images), 1, *images.shape[2:]), bool)
+        for (hole,) in holes:
+            HOLES[self.shape](hole, random)
+        return {"hole": holes}
+
+
+def half(hole: np.ndarray, random: np.random.Generator) -> None:
+    """The right half of (H, W)."""
+    hole[:, hole.shape[1] // 2 :] = True
+
+
+def centre(hole: np.ndarray, random: np.random.Generator) -> None:
+    """A rectangle of half of each side."""
+    (top, tall), (left, wide) = (((side - side // 2) // 2, side // 2) for side in hole.shape)
+    hole[top : top + tall, left : left + wide] = True
+
+
+def box(hole: np.ndarray, random: np.random.Generator) -> None:
+    """A rectangle of half of each side, anywhere."""
+    top, left = (random.integers(0, side - side // 2 + 1) for side in hole.shape)
+    hole[top : top + hole.shape[0] // 2, left : left + hole.shape[1] // 2] = True
+
+
+STROKES, TURNS, BRUSH = 4, 4, 1 / 8
+"""Strokes of an image, straight pieces of each, and their width as a share of the shorter side."""
+
+
+def strokes(hole: np.ndarray, random: np.random.Generator) -> None:
+    """Broken lines of a round brush from one place to the next."""
+    from PIL import Image, ImageDraw
+
+    canvas = Image.new("1", hole.shape[::-1])
+    pen, width = ImageDraw.Draw(canvas), max(2, round(BRUSH * min(hole.shape)))
+    for _ in range(STROKES):
+        points = random.random((TURNS + 1, 2)) * hole.shape[::-1]
+        pen.line([(float(x), float(y)) for x, y in points], fill=1, width=width, joint="curve")
+    hole |= np.asarray(canvas)
+
+
+PIXELS = 3 / 4
+
+
+def pixels(hole: np.ndarray, random: np.random.Generator) -> None:
+    """Three pixels of four, each by itself."""
+    hole |= random.random(hole.shape) < PIXELS
+
+
+HOLES = {"half": half, "centre": centre, "box": box, "strokes": strokes, "pixels": pixels}
+"""How each shape marks its pixels in a mask, bool (H, W)."""
+
+
+class SmallObservation(Observation):
+    """A smaller image to be enlarged: the means of squares of `factor` pixels, rounded to levels."""
+
+    kind: Literal["image"]
+    factor: int = Field(ge=2)
+
+    def spec(self, shape: Shape) -> ConditionSpec:
+        colours, height, width = shape
+        if height % self.factor or width % self.factor or min(height, width) < FEWEST_PIXELS * self.factor:
+            told = f"factor: {self.factor} does not divide the sides of {height}x{width} pixels"
+            raise ValueError(f"{told} into at least {FEWEST_PIXELS}")
+        return ConditionSpec("image", (colours, height // self.factor, width // self.factor))
+
+    def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
+        """`image`, uint8 (N, C, H/f, W/f)."""
+        return {"image": np.rint(reduced(images, self.factor)).astype(np.uint8)}
+
+
+def reduced(images: np.ndarray, factor: int) -> np.ndarray:
+    """The means of squares of `factor` pixels of images (N, C, H, W), in levels."""
+    count, colours, height, width = images.shape
+    squares = images.reshape(count, colours, height // factor, factor, width // factor, factor)
+    means: np.ndarray = squares.mean((3, 5), dtype=np.float64)
+    return means
+
+
+Observed = Annotated[HoleObservation | SmallObservation, Field(discriminator="kind")]
