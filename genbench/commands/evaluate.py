@@ -28,7 +28,7 @@ from genbench.metering.meter import Meter
 from genbench.records.budget import Budget
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
-from genbench.records.record import NO_SAMPLES, REFERENCES, Measurement, PluginStamp, Record
+from genbench.records.record import ALWAYS, NO_SAMPLES, REFERENCES, Measurement, PluginStamp, Record
 from genbench.records.record_files import load_records, read_record
 from genbench.records.run_folder import begin, end, previous_record
 from genbench.records.samples import Samples
@@ -158,7 +158,7 @@ def reference_jobs(job: Job) -> list[Job]:
     stamp = PluginStamp(name="genbench", version="")
     changes: dict[str, Any] = {"config": {}, "conditional": False, "foreign": "", "external_data": (), "plugin": stamp}
     plain = {name: getattr(job, name) for name in Job.model_fields} | changes
-    return [Job(**(plain | {"model": name, "label": name})) for name in REFERENCES]
+    return [Job(**(plain | {"model": name, "label": name})) for name in ALWAYS]
 
 
 def usable(reference: Job, data: Dataset, quiet: bool) -> bool:

@@ -35,10 +35,11 @@ class Metric:
     measured with test images instead. `places` are positions by layout, and in a `record`; the layout `full` has every
     metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
     measured elsewhere. `needs` is the ability that a model must have, a key of
-    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity` and `copying` need samples, and one that is
-    `labelled` those that were drawn under labels. The place `headline` is that among the metrics by which a winner may
-    be named: the first that may rank is taken. One that is not `ranked` has no better direction in tables. `sees` is
-    what it is tried on before it may rank, unless it is `judged_as` another.
+    `genbench.capabilities.CAPABILITIES`; those of the families `fidelity`, `copying` and `answers` need samples, the
+    last of a condition that shows images, and one that is `labelled` those that were drawn under labels. The place
+    `headline` is that among the metrics by which a winner may be named: the first that may rank is taken. One that is
+    not `ranked` has no better direction in tables. `sees` is what it is tried on before it may rank, unless it is
+    `judged_as` another.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Metric:
     better: Better = "lower"
     style: str = "share"
     split: Split = ""
-    family: Literal["fidelity", "likelihood", "reconstruction", "classification", "copying"] = "fidelity"
+    family: Literal["fidelity", "likelihood", "reconstruction", "classification", "copying", "answers"] = "fidelity"
     needs: str = ""
     labelled: bool = False
     ranked: bool = True
@@ -58,7 +59,7 @@ class Metric:
     @property
     def of_samples(self) -> bool:
         """Whether it is measured on samples, and not on the model itself."""
-        return self.family in ("fidelity", "copying")
+        return self.family in ("fidelity", "copying", "answers")
 
     def place(self, where: str) -> int:
         """The position in a layout or in a `record`."""

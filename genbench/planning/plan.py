@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from genbench.condition import Kind
+from genbench.condition import SHOWING, Kind
 from genbench.data.dataset import Dataset
 from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.extension.registry import PluginInfo, Plugins
 from genbench.planning.config import Experiment, ModelChoice, configure
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
-from genbench.records.record import REFERENCES, PluginStamp
+from genbench.records.record import ALWAYS, REFERENCES, PluginStamp
 from genbench.support.errors import BadInput
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Datas
         references = reference_jobs(experiment, plugins, dataset, runtime)
         for choice in experiment.models:
             jobs += [model_job(choice, seed, experiment, plugins, dataset, references[0]) for seed in experiment.seeds]
-        jobs += references
+        jobs += references + answered_jobs(experiment, dataset, references[0])
     _check_apart(jobs)
     return jobs
 
@@ -63,8 +63,20 @@ def reference_jobs(experiment: Experiment, plugins: Plugins, dataset: Dataset, r
             dataset_digest=dataset.digest, tune=dataset.tuning, samples=samples, budget=experiment.budget,
             evaluation=evaluation, extractor_stamps=stamps, measurers=plugins.measurers(), runtime=runtime,
         )
-        for name in REFERENCES
+        for name in ALWAYS
     ]  # fmt: skip
+
+
+def answered_jobs(experiment: Experiment, dataset: Dataset, reference: Job) -> list[Job]:
+    """The rows without a model that answer the conditions of the models, otherwise like a reference row."""
+    from genbench.running.answers import answers_of
+
+    return [
+        Job(**dict(reference) | {"model": name, "label": name, "conditional": True, "condition": condition})
+        for kind in experiment.kinds
+        if kind in SHOWING and (condition := dataset.condition(kind)) is not None
+        for name in answers_of(dataset, kind)
+    ]
 
 
 def model_job(

@@ -37,7 +37,11 @@ JOB_AGAIN = (
 )
 CHANGED = "changed since it was written: its digest does not match"
 REAL = "real"
-REFERENCES = (REAL, "noise", "copies")
+ALWAYS = (REAL, "noise", "copies")
+"""The reference rows of every dataset."""
+ANSWERED = ("original", "shuffled", "neighbour", "mean", "posterior")
+"""Those of a condition that shows a part of an image: answers that need no model (`genbench.running.answers`)."""
+REFERENCES = (*ALWAYS, *ANSWERED)
 NO_SAMPLES = "the model draws no samples"
 OTHER_CODE = "other code"
 RunStatus = Literal["complete", "failed", "diverged", "cancelled", "running", "interrupted"]

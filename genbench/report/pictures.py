@@ -64,6 +64,10 @@ KINDS = {
         "Copies of test images",
         "Above, the samples that are copies most certainly; below each, the test image.",
     ),
+    "answers": (
+        "Answers",
+        "In each row what the samples were given, the test image that it was made of, and samples.",
+    ),
     "forward": ("From image to noise", "Test images, each at t = {}: one draw of the forward process."),
     "reverse": ("From noise to image", "How {rows} samples come about, at t = {}."),
     "between": (
@@ -82,6 +86,7 @@ KINDS = {
 """The pictures of a run folder in their order: heading and sentence, `{}` being the columns' numbers."""
 
 SIDE_BY_SIDE = {
+    "answers": (KINDS["answers"][0], "In each row what was given, the test image that it was made of, and samples."),
     "between": (KINDS["between"][0], "Outermost in each row two test images, the same ones for every model."),
     "reconstructions": (KINDS["reconstructions"][0], "Above, test images, the same ones for every model."),
     "reverse": (KINDS["reverse"][0], "From left to right, how samples of the models that draw in steps come about."),

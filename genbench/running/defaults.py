@@ -40,6 +40,7 @@ class Defaults:
 
     @hookimpl(trylast=True)
     def evaluate(self, job: Job, model: Model | None, samples: Samples | None, data: Dataset) -> list[Measurement]:
+        from genbench.evaluate.answers import answer_measurements
         from genbench.evaluate.classification import classification_measurements
         from genbench.evaluate.copies import copy_measurements
         from genbench.evaluate.likelihood import likelihood_measurements
@@ -50,6 +51,7 @@ class Defaults:
         measure = reference_measurements if job.is_reference else sample_measurements
         found = [] if samples is None else measure(job, samples, data, self.plugins)
         if samples is not None:
+            found += answer_measurements(job, samples, data)
             found += copy_measurements(job, compared_images(job, samples, data), data)
         if model is not None:
             found += likelihood_measurements(job, model, data, samples)

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import Chains, Interpolation, Reconstruction
+from genbench.condition import EACH, SHOWING
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.devices import autocast
+from genbench.evaluate.answers import shown_images
 from genbench.evaluate.copies import nearest
 from genbench.evaluate.likelihood import block_of
 from genbench.evaluate.reconstruction import reconstructed
@@ -64,6 +66,7 @@ def keep_pictures(
     copies: list[tuple[str, Draw]] = [(f"copies-{split}", partial(_copies, split)) for split in copied]
     for name, draw in (
         *copies,
+        ("answers", _answers),
         ("neighbours", _neighbours),
         ("forward", _forward),
         ("reverse", _reverse),
@@ -109,6 +112,17 @@ def _copies(
     pairs = np.stack([samples.images[first], part.images[found.index[first]]])
     store.release(part.images)
     return pairs, found.ratio[first].tolist()
+
+
+def _answers(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
+    """What is shown of the first conditions' images, the images themselves, and the samples."""
+    if samples is None or samples.conditions is None or job.kind not in SHOWING:
+        return None
+    firsts = range(0, min(2 * ROWS, len(samples) // EACH) * EACH, EACH)
+    places = samples.conditions[firsts]
+    pairs = zip(shown_images(data.test, job.kind, places), data.test.images[places])
+    rows = [np.stack([*pair, *samples.images[start : start + EACH]]) for start, pair in zip(firsts, pairs)]
+    return np.stack(rows), [float(column) for column in range(EACH + 2)]
 
 
 def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from genbench.metrics import metrics_in
-from genbench.records.record import Record
+from genbench.records.record import ALWAYS, Record
 from genbench.records.slots import Slot
 from genbench.tables.cells import cell_of
 from genbench.tables.copying import copying, without_copies
@@ -140,7 +140,7 @@ def row_of(name: str, views: list[View], keys: list[Slot]) -> Row:
     """The row of the runs of one model, by seed, with a cell for each key."""
     first = views[0].record
     kind: Kind = first.job.model if is_reference(first) else "model"  # type: ignore[assignment]
-    block = "" if kind != "model" else first.job.block
+    block = "" if kind in ALWAYS else first.job.block
     copied = [sentence for view in views if (sentence := copying(view.record))] if kind == "model" else []
     return Row(
         name=name, label=first.job.label, model=first.job.model, kind=kind, block=block,

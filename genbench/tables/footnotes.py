@@ -67,6 +67,11 @@ REFERENCE_WORDS = {
     "training set)",
     "noise": "noise is the ceiling",
     "copies": "copies are training images, what a model that copies would score",
+    "original": "original is the image that a condition was made of",
+    "posterior": "posterior are draws from the exact distribution, whose energy score no model can beat",
+    "mean": "mean is the mean of what is possible, or of the nearest training images",
+    "neighbour": "neighbour are the training images that are nearest in what is shown",
+    "shuffled": "shuffled are images of other conditions",
 }
 
 

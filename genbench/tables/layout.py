@@ -14,7 +14,9 @@ from genbench.tables.intervals import Interval
 from genbench.tables.ranking import Pair
 
 Relation = Literal["", "<=", "~"]
-Kind = Literal["model", "real", "copies", "noise", "published"]
+Kind = Literal[
+    "model", "real", "copies", "noise", "original", "shuffled", "neighbour", "mean", "posterior", "published"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,10 @@ class Table:
 
     @property
     def blocks(self) -> list[tuple[str, list[Row]]]:
-        """The rows by block, in order; each reference makes a block without a heading."""
+        """The rows by block, in order; each reference of no block makes one without a heading."""
 
         def place(row: Row) -> tuple[str, str]:
-            return row.block, row.kind if row.is_reference else ""
+            return row.block, "" if row.block else row.kind
 
         return [(block, list(rows)) for (block, _), rows in groupby(self.rows, key=place)]
 

@@ -1,0 +1,123 @@
+"""What samples of a condition that shows a part of an image, or a small one, have to do with that image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from genbench.condition import EACH, SHOWING
+from genbench.data.dataset import Dataset, Part
+from genbench.data.posterior import Posterior, seen_small, seen_through
+from genbench.evaluate.parts import once
+from genbench.metrics import metric_named
+from genbench.metrics.answers import CONSISTENCY, ENERGY, KNOWN, PSNR, Answers, consistency
+from genbench.metrics.value import Value
+from genbench.records.job import Job
+from genbench.records.protocol import versions
+from genbench.records.record import Measurement
+from genbench.records.samples import Samples
+from genbench.support.digests import array_digest
+from genbench.support.seeds import derive_seed
+
+
+def answer_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measurement]:
+    """Distances from the originals and between samples; none for a job of another kind."""
+    kind = job.kind
+    if kind not in SHOWING or samples.conditions is None or len(samples) < EACH:
+        return []
+    settings = {
+        "family": "answers", "metric": "answers", "dataset": data.digest, "split": "test", "samples": len(samples),
+        "each": EACH, "condition": asdict(job.condition) if job.condition else None, "versions": versions(),
+    }  # fmt: skip
+
+    def measured() -> list[Measurement]:
+        values = values_of(samples, data.test, kind, known_spread(job, data))
+        return [
+            Measurement(
+                metric=name, better=metric_named(name).better, count=len(samples), settings=settings, **asdict(value)
+            )
+            for name, value in values.items()
+        ]
+
+    content = {"samples": array_digest(samples.images), "conditions": array_digest(samples.conditions)}
+    return once(job, {**content, "protocol": settings}, measured)
+
+
+def values_of(samples: Samples, test: Part, kind: str, known: float | None) -> Mapping[str, Value]:
+    """The metrics of samples that were drawn EACH in a row; a last condition with fewer is left out."""
+    assert samples.conditions is not None
+    whole = len(samples) // EACH * EACH
+    places = samples.conditions[:whole:EACH]
+    originals = test.images[places].reshape(len(places), -1)
+    hidden = hidden_of(test, kind, places)
+    answers = Answers(samples.images[:whole].reshape(len(places), EACH, -1), originals, hidden)
+    found = {ENERGY: answers.energy_score(), PSNR: answers.psnr(), **answers.spread(known)}
+    if kind == "hole":
+        return {**found, KNOWN: answers.known_error()}
+    given = test.conditions["image"]["image"][samples.conditions]
+    matrix = seen_small(test.images.shape[1:], given.shape[1:])
+    made = samples.images.reshape(len(samples), -1) @ matrix.T
+    return {**found, CONSISTENCY: consistency(made, given.reshape(len(given), -1))}
+
+
+def hidden_of(part: Part, kind: str, places: np.ndarray) -> np.ndarray:
+    """Which values (M, D) of images the conditions do not show as they are."""
+    shape = (len(places), *part.images.shape[1:])
+    if kind != "hole":
+        return np.ones((len(places), math.prod(shape[1:])), bool)
+    return np.broadcast_to(part.conditions["hole"]["hole"][places], shape).reshape(len(places), -1)
+
+
+def shown_images(part: Part, kind: str, places: np.ndarray) -> np.ndarray:
+    """What the conditions show, as levels (M, C, H, W): holes are gray, small images are enlarged."""
+    images = part.images[places]
+    if kind == "hole":
+        return np.where(part.conditions["hole"]["hole"][places], np.uint8(128), images)
+    small = part.conditions["image"]["image"][places]
+    factor = images.shape[2] // small.shape[2]
+    enlarged: np.ndarray = small.repeat(factor, axis=2).repeat(factor, axis=3)
+    return enlarged
+
+
+def posterior_draws(data: Dataset, kind: str, places: np.ndarray, seed: int, mean: bool = False) -> np.ndarray:
+    """Levels (N, C, H, W) from the exact distribution of images given these test conditions, or its means."""
+    assert data.law is not None
+    test, random = data.test, np.random.default_rng(derive_seed(seed, "posterior"))
+    flat = test.images[places].reshape(len(places), -1).astype(np.float64)
+    found = np.empty_like(flat)
+    if kind == "hole":
+        hidden = hidden_of(test, kind, places)
+        groups = [(mine, seen, flat[mine] @ seen.T) for mine, seen in seen_through(hidden)]
+    else:
+        given = test.conditions["image"]["image"][places].reshape(len(places), -1).astype(np.float64)
+        groups = [(np.arange(len(places)), seen_small(data.shape, test.conditions["image"]["image"].shape[1:]), given)]
+    for mine, seen, values in groups:
+        posterior = Posterior(data.law, seen)
+        found[mine] = posterior.mean(values) if mean else posterior.draw(values, random)
+    levels: np.ndarray = np.rint(found).clip(0, 255).astype(np.uint8)
+    if kind == "hole":
+        levels = np.where(hidden, levels, flat.astype(np.uint8))
+    return levels.reshape(len(places), *data.shape)
+
+
+KNOWN_FROM = 500
+"""Conditions that the known spread is measured on."""
+
+
+def known_spread(job: Job, data: Dataset) -> float | None:
+    """The root mean square distance, levels, of two images from the exact distribution; None if that is unknown."""
+    if data.law is None or job.kind is None:
+        return None
+    places = np.arange(min(KNOWN_FROM, len(data.test)))
+    first, second = (
+        posterior_draws(data, job.kind, places, derive_seed(job.evaluation.seed, "spread", side)).reshape(
+            len(places), -1
+        )
+        for side in (0, 1)
+    )
+    hidden = hidden_of(data.test, job.kind, places)
+    squares = np.square(first.astype(np.float64) - second)
+    return math.sqrt(float((np.where(hidden, squares, 0).sum(1) / hidden.sum(1)).mean()))

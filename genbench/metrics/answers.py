@@ -1,0 +1,125 @@
+"""How samples answer what they were given: beside the image that it was made of, and beside each other.
+
+Measured by `genbench.evaluate.answers`. Distances are root mean squares over the values that were not shown, in levels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from genbench.metrics.metric import Metric
+from genbench.metrics.value import Value, with_error
+
+ENERGY, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, CONSISTENCY = (
+    "energy_score", "answer_psnr", "spread", "dispersion", "spread_ratio", "known_error", "consistency",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answers:
+    """K samples of each of M conditions, (M, K, D), the images that these were made of, (M, D), and what is hidden.
+
+    `hidden`, bool (M, D), are the values that were not shown; where nothing was shown as it is, all of them.
+    """
+
+    samples: np.ndarray
+    originals: np.ndarray
+    hidden: np.ndarray
+
+    def distances(self, here: np.ndarray, there: np.ndarray, where: np.ndarray) -> np.ndarray:
+        """The root mean square difference (M,) of two images (M, D) of each condition, over the values `where`."""
+        squares = np.where(where, np.square(here.astype(np.float64) - there), 0).sum(1)
+        found: np.ndarray = np.sqrt(squares / np.maximum(where.sum(1), 1))
+        return found
+
+    @cached_property
+    def errors(self) -> np.ndarray:
+        """The distance of each sample from the original, (M, K)."""
+        return self.to_originals(self.hidden)
+
+    def to_originals(self, where: np.ndarray) -> np.ndarray:
+        """The distance of each sample from the original over the values `where`, (M, K)."""
+        each = range(self.samples.shape[1])
+        return np.stack([self.distances(self.samples[:, k], self.originals, where) for k in each], axis=1)
+
+    @cached_property
+    def apart(self) -> np.ndarray:
+        """The distance of each pair of samples, (M, K (K - 1) / 2)."""
+        pairs = combinations(range(self.samples.shape[1]), 2)
+        found = [self.distances(self.samples[:, i], self.samples[:, j], self.hidden) for i, j in pairs]
+        return np.stack(found, axis=1) if found else np.empty((len(self.samples), 0))
+
+    def psnr(self) -> Value:
+        """10 log10(255^2 / MSE), dB, of the mean squared error over all conditions."""
+        squares = np.square(self.errors).mean(1)
+        if not squares.any():
+            return Value(None, "the samples are the originals: infinite", status="not_applicable")
+        value = Value(10 * math.log10(255**2 / squares.mean()))
+        return _with_error(value, squares * (10 / math.log(10) / squares.mean()))
+
+    def energy_score(self) -> Value:
+        """E |X - y| - E |X - X'| / 2, with the pairs of different samples: lowest if X is distributed as y is.
+
+        Source: Gneiting & Raftery 2007, equation 21, beta = 1.
+        """
+        if not self.apart.size:
+            return Value(None, "one sample of each condition", status="not_applicable")
+        return _mean(self.errors.mean(1) - self.apart.mean(1) / 2)
+
+    def spread(self, known: float | None = None) -> dict[str, Value]:
+        """The root mean square distance of two samples of a condition, levels; over that of the original, and `known`.
+
+        Samples that are distributed as the original is are as far from each other as from it: the ratio is 1, below 1
+        if they differ too little, and 0 if there is one answer.
+        """
+        if not self.apart.size:
+            few = Value(None, "one sample of each condition", status="not_applicable")
+            return {SPREAD: few, DISPERSION: few}
+        squares, errors = np.square(self.apart).mean(1), np.square(self.errors).mean(1)
+        root, error = math.sqrt(squares.mean()), math.sqrt(errors.mean())
+        change = squares / (2 * root) if root else squares
+        found = {SPREAD: _with_error(Value(root), change)}
+        if error:
+            found[DISPERSION] = _with_error(Value(root / error), change / error - root * errors / (2 * error**3))
+        if known:
+            found[SPREAD_RATIO] = _with_error(Value(root / known), change / known)
+        return found
+
+    def known_error(self) -> Value:
+        """The distance from the original over the values that were shown, levels: 0 if they were kept."""
+        return _mean(self.to_originals(~self.hidden).mean(1))
+
+
+def consistency(made: np.ndarray, given: np.ndarray) -> Value:
+    """The root mean square difference, levels, of what samples are made small to, (N, M), from what was given."""
+    return _mean(np.sqrt(np.square(made.astype(np.float64) - given).mean(1)))
+
+
+def _mean(values: np.ndarray) -> Value:
+    return _with_error(Value(float(values.mean())), values)
+
+
+def _with_error(value: Value, values: np.ndarray) -> Value:
+    """The value with the error over conditions of the mean of these values, (M,)."""
+    count = len(values)
+    return with_error(value, float(values.std(ddof=1)) / math.sqrt(count), count - 1) if count > 1 else value
+
+
+METRICS = (
+    Metric(ENERGY, "energy score", style="score", split="test", family="answers", places={"condition": 1, "full": 60}),
+    Metric(PSNR, "answer PSNR, dB", "higher", "score", "test", "answers", ranked=False,
+           places={"condition": 2, "full": 61}),
+    Metric(SPREAD, "spread", "higher", "score", "test", "answers", ranked=False, places={"condition": 3, "full": 62}),
+    Metric(DISPERSION, "spread / error", "higher", "share", "test", "answers", ranked=False,
+           places={"condition": 4, "full": 63}),
+    Metric(SPREAD_RATIO, "spread / known", "higher", "share", "test", "answers", ranked=False,
+           places={"condition": 5, "full": 64}),
+    Metric(KNOWN, "known error", style="score", split="test", family="answers", places={"condition": 6, "full": 65}),
+    Metric(CONSISTENCY, "consistency", style="score", split="test", family="answers",
+           places={"condition": 7, "full": 66}),
+)  # fmt: skip

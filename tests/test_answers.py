@@ -1,0 +1,180 @@
+"""How samples answer a condition: the metrics by hand, the exact posterior against Bayes, the order of rows."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from genbench.data.condition_plan import ConditionPlan
+from genbench.data.entries import known_datasets
+from genbench.data.folders import data_root
+from genbench.data.mixture import Mixture
+from genbench.data.posterior import ROUNDING, Posterior, seen_small, seen_through
+from genbench.data.preparation import prepare
+from genbench.evaluate.answers import known_spread, values_of
+from genbench.metrics.answers import (
+    CONSISTENCY,
+    DISPERSION,
+    ENERGY,
+    KNOWN,
+    PSNR,
+    SPREAD,
+    SPREAD_RATIO,
+    Answers,
+    consistency,
+)
+from genbench.records.samples import Samples
+from genbench.records.slots import Slot
+from genbench.running.answers import ANSWERS, answers_of, nearest
+from genbench.tables.layout import Cell, Column, Row
+from genbench.tables.layouts.condition import LAYOUT
+
+KINDS = ("calibration-hole", "calibration-4x")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def task(request, session_cache):
+    return prepare(known_datasets()[request.param], data_root(None), offline=True)
+
+
+def kind_of(data):
+    return data.conditions[0].kind
+
+
+def answered(data, name, count=2000):
+    """The metrics of a row without a model."""
+    kind = kind_of(data)
+    places = ConditionPlan.of(data, kind, count).numbers
+    samples = Samples(ANSWERS[name](data, kind, places, 0), conditions=places)
+    return {metric: value.value for metric, value in values_of(samples, data.test, kind, None).items()}
+
+
+# By hand
+
+
+def test_the_metrics_of_two_samples_by_hand():
+    """Hidden are the last two of three values; distances are root mean squares over them."""
+    samples, originals = np.array([[[9, 3, 4], [5, 0, 0]]], np.uint8), np.array([[5, 0, 0]], np.uint8)
+    hidden = np.array([[False, True, True]])
+    answers = Answers(samples, originals, hidden)
+    rms = 5 / math.sqrt(2)
+    assert answers.errors == pytest.approx(np.array([[rms, 0.0]])) and answers.apart == pytest.approx(np.array([[rms]]))
+    assert answers.energy_score().value == pytest.approx(rms / 2 - rms / 2)
+    assert answers.psnr().value == pytest.approx(10 * math.log10(255**2 / (rms**2 / 2)))
+    found = answers.spread(known=2 * rms)
+    assert found[SPREAD].value == pytest.approx(rms) and found[SPREAD_RATIO].value == pytest.approx(0.5)
+    assert found[DISPERSION].value == pytest.approx(math.sqrt(2))
+    assert answers.known_error().value == pytest.approx(2.0)
+    assert consistency(np.array([[3.0, 4.0]]), np.array([[0, 0]])).value == pytest.approx(rms)
+
+
+def test_one_sample_has_no_spread_and_the_original_no_psnr():
+    one = Answers(np.zeros((3, 1, 4)), np.zeros((3, 4)), np.ones((3, 4), bool))
+    assert one.spread()[SPREAD].status == one.energy_score().status == one.psnr().status == "not_applicable"
+
+
+def test_samples_distributed_as_the_original_are_as_far_from_each_other_and_score_best():
+    random = np.random.default_rng(0)
+    originals, hidden = random.normal(128, 20, (4000, 16)), np.ones((4000, 16), bool)
+    scores, ratios = {}, {}
+    for name, width in (("narrow", 10), ("right", 20), ("wide", 40)):
+        answers = Answers(random.normal(128, width, (4000, 4, 16)), originals, hidden)
+        scores[name], ratios[name] = answers.energy_score().value, answers.spread()[DISPERSION].value
+    assert min(scores, key=scores.get) == "right"
+    assert ratios["narrow"] < 0.7 and ratios["right"] == pytest.approx(1, abs=0.01) and ratios["wide"] > 1.2
+
+
+def test_errors_are_those_of_other_conditions():
+    random, found = np.random.default_rng(0), {PSNR: [], ENERGY: [], SPREAD: [], DISPERSION: []}
+    for _ in range(60):
+        originals = random.normal(128, 20, (100, 8)) * random.uniform(0.5, 1.5, (100, 1))
+        answers = Answers(random.normal(128, 20, (100, 4, 8)), originals, np.ones((100, 8), bool))
+        for name, value in {PSNR: answers.psnr(), ENERGY: answers.energy_score(), **answers.spread()}.items():
+            found[name].append((value.value, value.stderr))
+    for name, pairs in found.items():
+        values, errors = np.array(pairs).T
+        assert errors.mean() == pytest.approx(values.std(ddof=1), rel=0.3), name
+
+
+# The exact posterior
+
+
+def test_the_posterior_is_that_of_bayes_on_a_grid():
+    means, modes = np.array([[100.0, 120.0], [140.0, 90.0]]), np.array([[[8.0], [12.0]], [[10.0], [-6.0]]])
+    mixture, seen = Mixture(means, modes, 7.0), np.array([[1.0, 0.0]])
+    posterior, value = Posterior(mixture, seen), 121.0
+    grid = np.linspace(0, 255, 20001)
+    density = 0
+    for mean, covariance in zip(mixture.means, mixture.covariances):
+        covariance = covariance + np.diag([ROUNDING, 0])
+        density = density + multivariate_normal(mean, covariance).pdf(np.stack([np.full_like(grid, value), grid], 1))
+    density = density / density.sum()
+    mean, square = (density * grid).sum(), (density * grid**2).sum()
+    values = np.full((40000, 1), value)
+    assert posterior.mean(values[:1])[0, 1] == pytest.approx(mean, abs=1e-3)
+    drawn = posterior.draw(values, np.random.default_rng(0))
+    assert drawn[:, 1].mean() == pytest.approx(mean, abs=5 * drawn[:, 1].std() / 200)
+    assert drawn[:, 1].std() == pytest.approx(math.sqrt(square - mean**2), rel=0.03)
+    assert np.abs(drawn[:, 0] - value).max() < 6 * math.sqrt(ROUNDING)
+
+
+def test_what_is_seen_as_matrices():
+    holes = np.array([[True, False, False], [False, True, True], [True, False, False]])
+    found = {tuple(mine): matrix.tolist() for mine, matrix in seen_through(holes)}
+    assert found == {(0, 2): [[0, 1, 0], [0, 0, 1]], (1,): [[1, 0, 0]]}
+    image = np.arange(16.0).reshape(1, 4, 4)
+    assert (seen_small((1, 4, 4), (1, 2, 2)) @ image.ravel()).tolist() == [2.5, 4.5, 10.5, 12.5]
+
+
+def test_the_known_limits(task):
+    """The PSNR of the best answer and of an honest one, which is 3 dB lower: it has twice the error."""
+    limits = {"calibration-hole": (32.2, 29.2, 16.7), "calibration-4x": (30.7, 27.3, 16.4)}[task.name]
+    found = [answered(task, name)[PSNR] for name in ("mean", "posterior", "shuffled")]
+    assert found == pytest.approx(limits, abs=0.25)
+
+
+def test_rows_that_need_no_model_stand_in_the_order_of_what_they_know(task):
+    found = {name: answered(task, name) for name in answers_of(task, kind_of(task))}
+    energy = {name: values[ENERGY] for name, values in found.items()}
+    assert energy["posterior"] < energy["neighbour"] < energy["shuffled"] and energy["posterior"] < energy["mean"]
+    assert found["posterior"][DISPERSION] == pytest.approx(1, abs=0.02) and found["mean"][SPREAD] == 0
+    assert found["original"][PSNR] is None and found["original"][SPREAD] == 0
+    if kind_of(task) == "hole":
+        assert found["posterior"][KNOWN] == found["original"][KNOWN] == 0 < found["neighbour"][KNOWN]
+    else:
+        assert found["posterior"][CONSISTENCY] < 0.5 < found["neighbour"][CONSISTENCY] < found["shuffled"][CONSISTENCY]
+
+
+def test_the_known_spread_is_that_of_the_posterior(task, tmp_path):
+    from toys import toy_job
+
+    job = toy_job(tmp_path, conditional=True, condition=task.conditions[0])
+    assert known_spread(job, task) == pytest.approx(answered(task, "posterior")[SPREAD], rel=0.03)
+
+
+def test_neighbours_are_nearest_in_what_is_shown(task):
+    kind, places = kind_of(task), np.arange(20)
+    found = nearest(task, kind, places, 3)
+    if kind == "hole":
+        shown = ~task.test.conditions["hole"]["hole"][0, 0]
+        seen = [part.images[..., shown] for part in (task.test, task.train)]
+    else:
+        seen = [part.conditions["image"]["image"] for part in (task.test, task.train)]
+    here, there = (values.reshape(len(values), -1).astype(float) for values in seen)
+    for place, three in zip(places, found):
+        distance = np.square(there - here[place]).sum(1)
+        assert sorted(distance)[:3] == distance[three].tolist()
+
+
+def test_a_model_nearer_to_the_images_than_the_exact_answers_is_marked():
+    """By its PSNR; one below it, or without the exact rows, is not."""
+    column = Column((Slot(PSNR),), "PSNR", ("score",), metric=PSNR)
+
+    def row(name, kind, value):
+        return Row(name, name, name, kind, "", {column.key: Cell(value=value)})
+
+    rows = [row("posterior", "posterior", 29.2), row("sharp", "model", 28.0), row("timid", "model", 30.1)]
+    (told,) = LAYOUT.told(rows, [column])
+    assert told.startswith("timid has a PSNR above") and "under-dispersed" in told and "sharp" not in told
+    assert not LAYOUT.told(rows[1:], [column]) and not LAYOUT.told(rows[:2], [column]) and not LAYOUT.told(rows, [])
