@@ -265,7 +265,8 @@ def test_a_second_kind_goes_from_a_source_to_stored_samples(painted, tmp_path):
 
 def test_a_model_that_does_not_take_the_kind_is_refused(painted):
     result = painted("plan", *WORDS, "-m", "gan", "--condition", "vector")
-    assert result.code == 2 and "model 'gan' takes class; the condition asked for is vector" in result.err
+    told = "model 'gan' takes class and hole and image; the condition asked for is vector"
+    assert result.code == 2 and told in result.err
 
 
 def test_a_kind_that_the_images_lack_is_refused(painted):

@@ -252,7 +252,7 @@ def test_guidance_by_one_is_plain_and_others_extrapolate_from_the_null_class():
 def test_guidance_needs_dropout_and_labels():
     with pytest.raises(ValidationError, match="guidance: 2 needs a model trained with label_dropout"):
         built(classes=CLASSES, guidance=2.0)
-    with pytest.raises(ValueError, match="guidance: 2 needs labels, and this job is not conditional"):
+    with pytest.raises(ValueError, match="guidance: 2 needs a condition, and this job is not conditional"):
         built(guidance=2.0, label_dropout=0.1)
 
 

@@ -153,7 +153,7 @@ def test_without_dropout_there_is_no_null_class_and_no_other_draw(model):
 def test_guidance_needs_dropout_and_labels(model, digits, tmp_path):
     with pytest.raises(ValidationError, match="guidance: 2 needs a model trained with label_dropout"):
         tiny(model, guidance=2.0, label_dropout=0.0)
-    with pytest.raises(ValueError, match="guidance: 2 needs labels, and this job is not conditional"):
+    with pytest.raises(ValueError, match="guidance: 2 needs a condition, and this job is not conditional"):
         tiny(model, num_classes=0, guidance=2.0)
     with pytest.raises(ValueError, match="context: 4 needs labels"):
         tiny(model, num_classes=0, context=4)
@@ -166,5 +166,5 @@ def test_guidance_needs_dropout_and_labels(model, digits, tmp_path):
             check_models(jobs, plugins, datasets)
             assert jobs[0].sample_config["guidance"] == 2.0
         else:
-            with pytest.raises(BadInput, match=f"model '{model.name}' .*'digits': guidance: 2 needs labels"):
+            with pytest.raises(BadInput, match=f"model '{model.name}' .*'digits': guidance: 2 needs a condition"):
                 check_models(jobs, plugins, datasets)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from genbench.condition import Kind
+from genbench.data.condition_files import read_condition
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.devices import use_threads
 from genbench.executors.local import threads_for
@@ -38,10 +40,13 @@ def draw_from_run(
     out: Path,
     plugins: tuple[str, ...],
     seed: int | None = None,
+    hole: Path | None = None,
+    image: Path | None = None,
 ) -> Path:
     """Write `count` images of a run to a .png sheet or .npy array. Raises BadInput if the run cannot draw them.
 
-    They follow the run's own samples in the stream of its seed, or of another `seed`.
+    They follow the run's own samples in the stream of its seed, or of another `seed`. `hole` and `image` are files with
+    what to condition on.
     """
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
@@ -52,9 +57,8 @@ def draw_from_run(
     here = {"runtime": job.runtime.model_copy(update={"device": "cpu"})}
     job = job.model_copy(update=here | ({} if seed is None else {"seed": seed}))
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
-    conditions = conditions_of(job.kind)
     first = record.samples.count
-    plan = ConditionPlan(conditions, conditions.asked(labels, count, record), first=first)
+    plan = asked(job, record, count, labels, {"hole": hole, "image": image})
     use_threads(threads_for(1))
     blocks = []
     for start in range(first, first + count, BLOCK):
@@ -65,6 +69,22 @@ def draw_from_run(
     else:
         write_sheet(images, out)
     return out
+
+
+def asked(job: Job, record: Record, count: int, labels: str | None, files: dict[Kind, Path | None]) -> ConditionPlan:
+    """The conditions of further samples: of labels, or all of a file."""
+    conditions, first = conditions_of(job.kind), record.samples.count
+    for kind, file in files.items():
+        if file is not None and kind != job.kind:
+            raise BadInput(
+                f"--{kind} {file}: {job.id} does not condition on that", f"it conditions on {job.kind or 'nothing'}"
+            )
+    file = files.get(job.kind) if job.kind else None
+    if file is None:
+        return ConditionPlan(conditions, conditions.asked(labels, count, record), first=first)
+    assert job.condition is not None
+    part = read_condition(file, job.condition, record.dataset.shape)
+    return ConditionPlan(conditions, np.zeros(count, np.int64), part, first)
 
 
 def load_model(record: Record, job: Job, folder: Path, overrides: dict[str, Any], plugins: tuple[str, ...]) -> Model:

@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from genbench.capabilities import Classifier, Likelihood, Reconstruction, defines
-from genbench.condition import Kind
+from genbench.condition import SHOWING, Kind
 from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
+from genbench.data.observations import HoleObservation, Observation, SmallObservation
 from genbench.metering.meter import Meter
 from genbench.model import Batch, Config, DataSpec, Model
 from genbench.records.budget import Budget
@@ -44,6 +45,10 @@ MORE = 24
 """Images over which a likelihood is averaged."""
 NOISE_IMAGES = 256
 CLASSES = 3
+SHOWN = (HoleObservation(kind="hole", shape="half"), SmallObservation(kind="image", factor=2))
+"""What the images show of themselves."""
+SMALLEST = 4
+"""The smallest side of images that show anything."""
 SIDES = {1: (8, 16, 32, 64), 3: (16, 32, 64)}
 """Sides of gray and of colour images to try: the first that the model accepts is used."""
 
@@ -63,13 +68,23 @@ def entropy(shape: tuple[int, int, int], kind: Kind | None) -> Entropy:
 def drawn_images(shape: tuple[int, int, int], seed: int) -> Part:
     """48 images drawn from `mixture`."""
     ((levels, labels),) = mixture(shape).draw(48, seed)
-    return Part(levels.reshape(-1, *shape), labels.astype(np.int64))
+    return part_of(levels.reshape(-1, *shape), labels.astype(np.int64))
 
 
 def noise_images(shape: tuple[int, int, int], seed: int) -> Part:
     """NOISE_IMAGES images of which every level is as likely."""
     levels = np.random.default_rng(seed).integers(0, 256, (NOISE_IMAGES, *shape), dtype=np.uint8)
-    return Part(levels, np.arange(NOISE_IMAGES) % CLASSES)
+    return part_of(levels, np.arange(NOISE_IMAGES) % CLASSES)
+
+
+def part_of(images: np.ndarray, labels: np.ndarray) -> Part:
+    """A split of images with all that a model may be conditioned on."""
+    return Part(images, labels, {seen.kind: seen.of(images, "kit") for seen in shown(images.shape[1:])})
+
+
+def shown(shape: tuple[int, ...]) -> list[Observation]:
+    """What images of this shape can show of themselves."""
+    return [seen for seen in SHOWN if min(shape[1:]) >= SMALLEST]
 
 
 @dataclass(frozen=True)
@@ -92,7 +107,10 @@ class Case:
         """48 training and 48 test images, whose appearance depends on the class."""
         draw = noise_images if self.noise else drawn_images
         train, test = (draw(self.shape, seed) for seed in (0, 1))
-        return Dataset("kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test)
+        conditions = tuple(seen.spec(self.shape) for seen in shown(self.shape))
+        return Dataset(
+            "kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test, conditions=conditions
+        )  # fmt: skip
 
     @property
     def draws(self) -> bool:
@@ -276,7 +294,7 @@ class Case:
 
 
 def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **options: Any) -> Iterator[Case]:
-    """Gray and colour images, and those with labels if the model can use them; by default in the preset `tiny`, if any.
+    """Gray and colour images, and those with what the model can use; by default in the preset `tiny`, if there is one.
 
     `options` are the model's own, on top of the preset. Sizes are the smallest that `Config.check` accepts.
     """
@@ -287,6 +305,7 @@ def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **
     config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
     wanted: list[tuple[int, Kind | None]] = [(1, None), (3, None)]
     wanted += [(1, "class")] if "class" in model.kinds() else []
+    wanted += [(1, kind) for kind in SHOWING if kind in model.kinds()][:1]  # a model takes them alike, as maps
     shapes = [_smallest(config, channels, kind) for channels, kind in wanted]
     if not any(shapes):
         shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # refused, with the model's own reason
@@ -300,7 +319,8 @@ def _smallest(config: Config, channels: int, kind: Kind | None) -> tuple[int, in
     for side in SIDES[channels]:
         shape = (channels, side, side)
         try:
-            config.check(DataSpec("kit", shape, CLASSES if kind else 0))
+            seen = next((seen.spec(shape) for seen in shown(shape) if seen.kind == kind), None)
+            config.check(DataSpec("kit", shape, CLASSES if kind == "class" else 0, seen))
         except ValueError:
             continue
         return shape

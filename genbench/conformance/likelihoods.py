@@ -10,11 +10,22 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import BoundTerms, Likelihood
-from genbench.conformance.case import CLASSES, COUNT, MORE, NOISE_IMAGES, STEPS, Case, entropy, mixture, noise_images
+from genbench.condition import SHOWING
+from genbench.conformance.case import (
+    CLASSES,
+    COUNT,
+    MORE,
+    NOISE_IMAGES,
+    STEPS,
+    Case,
+    entropy,
+    mixture,
+    noise_images,
+    part_of,
+)
 from genbench.conformance.promise import NotApplicable, promise, require, require_no_gradients
 from genbench.conformance.training import trains
 from genbench.data.condition_plan import conditions_of
-from genbench.data.dataset import Part
 from genbench.evaluate.consistency import MANY, dependence
 from genbench.evaluate.evidence import Generator, Law, PixelByPixel, Uniform, excess_mass, log_prob_of_levels
 from genbench.images import bits_per_dim, to_uint8
@@ -50,7 +61,7 @@ def likelihood_alone(case: Case) -> None:
     drawn, count = case.data.test, MANY + 1 if case.first else MORE
     indices = np.resize(np.arange(len(drawn)), count)
     assert drawn.labels is not None
-    batch = case.as_batch(Part(drawn.images[indices], drawn.labels[indices]))
+    batch = case.as_batch(part_of(drawn.images[indices], drawn.labels[indices]))
     model = case.trained.eval()
     assert isinstance(model, Likelihood)
 
@@ -80,6 +91,7 @@ def bound_parts(case: Case) -> str:
 @promise("images of pure noise cost 8 bits/dim or more", "log_prob", likelihood)
 def noise_costs(case: Case) -> str:
     """By Gibbs' inequality, no normalised density averages less on uniform images, not even one trained on them."""
+    _require_unseen(case)
     batch = case.as_batch(noise_images(case.shape, 3), NOISE_IMAGES if case.first else MORE)
     return _costs(case, case.trained_on_noise, batch, 8.0, 1e-3, "uniform images have an entropy of")
 
@@ -87,6 +99,7 @@ def noise_costs(case: Case) -> str:
 @promise("images of known entropy cost no less than it", "log_prob", likelihood)
 def known_entropy_costs(case: Case) -> str:
     """By Gibbs' inequality, on test images from the training distribution."""
+    _require_unseen(case)
     limit = entropy(case.shape, case.kind)
     return _costs(case, case.trained, case.test, limit.bits_per_dim, limit.error, "their entropy is")
 
@@ -113,6 +126,7 @@ def two_pixels(case: Case) -> str:
 @promise("no draws of a known distribution are evidence of more mass", "log_prob", noise_costs, known_entropy_costs)
 def mass(case: Case) -> None:
     _require_exact(case)
+    _require_unseen(case)
     source = Generator(mixture(case.shape), case.shape, case.kind == "class")
     for model, law in ((case.trained, source), (case.trained_on_noise, Uniform(case.shape))):
         laws: list[Law] = [law]
@@ -121,6 +135,12 @@ def mass(case: Case) -> None:
             laws.append(PixelByPixel.of(to_uint8(drawn).cpu().numpy()))
         told = excess_mass(partial(_log_prob, case, model), laws, seed=4)
         require(not told, told)
+
+
+def _require_unseen(case: Case) -> None:
+    """Raise NotApplicable for the likelihood of images given a part of themselves, which costs nothing."""
+    if case.kind in SHOWING:
+        raise NotApplicable("a part of each image is given")
 
 
 def _require_exact(case: Case) -> None:
@@ -132,7 +152,7 @@ def _require_exact(case: Case) -> None:
 def _log_prob(case: Case, model: Model, levels: np.ndarray, labels: np.ndarray | None) -> Tensor:
     """log P, nats (B,), of levels given their labels, or the classes in turn."""
     indices = np.arange(len(levels))
-    part = Part(levels, indices % CLASSES if labels is None else labels)
+    part = part_of(levels, indices % CLASSES if labels is None else labels)
     given = conditions_of(case.kind).given(part, indices, case.device)
     with torch.no_grad():
         return log_prob_of_levels(model.eval(), torch.from_numpy(levels).to(case.device), given, 0)

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.capabilities import SumOfTerms
+from genbench.condition import Given
 from genbench.hookspecs import Calibration
 from genbench_ddpm.calibration import gaussian_bounds
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
-from genbench_ddpm.network import NETWORK, with_waves
+from genbench_ddpm.network import NETWORK, beside, with_waves
 from genbench_ddpm.original import Original, OriginalConfig
 from genbench_ddpm.presets import PRESETS
 
@@ -48,8 +49,8 @@ class DDPMConfig(GuidedConfig, OriginalConfig):
 
     def check(self, data: DataSpec) -> None:
         super().check(data)
-        if self.network == "original" and data.num_classes:
-            raise ValueError("network: original takes no labels, and this job is conditional")
+        if self.network == "original" and data.kind:
+            raise ValueError("network: original takes no condition, and this job is conditional")
 
 
 class DDPM(SumOfTerms, Model):
@@ -60,6 +61,7 @@ class DDPM(SumOfTerms, Model):
     config: DDPMConfig
     presets = PRESETS
     conditional = True
+    conditions = ("hole", "image")
     discrete = True
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
 
@@ -71,7 +73,8 @@ class DDPM(SumOfTerms, Model):
         if config.network == "original":
             self.net = Original(config, data.shape, config.outputs(channels), config.timesteps)
         else:
-            self.net = config.unet(channels, config.outputs(channels), data.num_classes, config.fourier)
+            outputs = config.outputs(channels)
+            self.net = config.unet(channels, outputs, data.num_classes, config.fourier, data.shown)
         self.classifier = config.noisy_classifier(data)
         self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier)
 
@@ -86,36 +89,37 @@ class DDPM(SumOfTerms, Model):
     def phases(self) -> list[Phase]:
         return self.config.stages("train", self.net, self.classifier)
 
-    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+    def predict(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
         """What the network predicts; a U-Net sees t on a scale of 0 to 1,000 whatever T is."""
         if self.config.network == "original":
             out: Tensor = self.net(x_t, t)
         else:
             noise = self.diffusion.at(self.diffusion.noise, t, x_t)
-            out = self.net(with_waves(x_t, noise, self.config.fourier), self.diffusion.per_mille(t), labels)
+            seen, labels = beside(with_waves(x_t, noise, self.config.fourier), given, self.data.shape[1:])
+            out = self.net(seen, self.diffusion.per_mille(t), labels)
         return out
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
         if phase == "classifier":
             return self.diffuser.classifier_loss(batch.images, batch.labels)
-        return self.diffuser.loss(batch.images, batch.labels)
+        return self.diffuser.loss(batch.images, batch.given)
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.diffuser.sample(n, labels)
+    def sample(self, n: int, given: Given = None) -> Tensor:
+        return self.diffuser.sample(n, given)
 
-    def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def bound_terms(self, images: Tensor, given: Given = None) -> dict[str, Tensor]:
         """The parts of -log_prob, nats per image (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
-        return self.diffuser.bound(images, labels)
+        return self.diffuser.bound(images, given)
 
-    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def bound_over_time(self, images: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """L_{t-1}, nats per image (T, B), at about 60 values of t."""
-        return self.diffuser.bound_over_time(images, labels)
+        return self.diffuser.bound_over_time(images, given)
 
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return self.diffuser.forward_chain(images, count)
 
-    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self.diffuser.reverse_chain(n, count, labels)
+    def reverse_chain(self, n: int, count: int, given: Given = None) -> tuple[Tensor, Tensor]:
+        return self.diffuser.reverse_chain(n, count, given)
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.diffuser.interpolate(first, second, weights, labels)
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
+        return self.diffuser.interpolate(first, second, weights, given)

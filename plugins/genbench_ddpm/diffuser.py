@@ -7,15 +7,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genbench import DataSpec
+from genbench.condition import Given
 from genbench.walks import Walk, end_of, reverse_chain
 from genbench_ddpm.chains import between, forward_chain
 from genbench_ddpm.classifier import UNetClassifier
 from genbench_ddpm.diffusion import Denoiser, Diffusion, Network
 from genbench_ddpm.guidance import Guide, class_guide, steered
 from genbench_ddpm.guided import GuidedConfig
+from genbench_ddpm.network import null
 
-Predict = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(x_t, t, labels) -> what the network predicts."""
+Predict = Callable[[Tensor, Tensor, Given], Tensor]
+"""(x_t, t, given) -> what the network predicts."""
 
 
 class Diffuser:
@@ -45,13 +47,13 @@ class Diffuser:
         guided = self.config.guidance != 1 or self.config.classifier_scale
         return f"variational bound over all {self.diffusion.steps} steps{', without guidance' if guided else ''}"
 
-    def network(self, labels: Tensor | None) -> Network:
-        """The prediction given labels (B,), as a function of x_t and t alone."""
-        return lambda x_t, t: self.predict(x_t, t, labels)
+    def network(self, given: Given) -> Network:
+        """The prediction under conditions (B,), as a function of x_t and t alone."""
+        return lambda x_t, t: self.predict(x_t, t, given)
 
-    def denoiser(self, labels: Tensor | None) -> Denoiser:
+    def denoiser(self, given: Given) -> Denoiser:
         """The network's estimates of x_0 and of the variance, without guidance."""
-        return self.diffusion.denoiser(self.network(labels), clip=self.discrete)
+        return self.diffusion.denoiser(self.network(given), clip=self.discrete)
 
     def class_logits(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the classifier takes x_t at times (B,) to be, (B, classes)."""
@@ -59,9 +61,9 @@ class Diffuser:
         logits: Tensor = self.classifier(x_t, self.diffusion.per_mille(t))
         return logits
 
-    def loss(self, x0: Tensor, labels: Tensor | None) -> Tensor:
-        """The chosen objective, with some of the labels replaced by the null class if there is one."""
-        network = self.network(self.config.kept(labels, self.data.num_classes))
+    def loss(self, x0: Tensor, given: Given) -> Tensor:
+        """The chosen objective, some of the conditions left out if guidance is to be possible."""
+        network = self.network(self.config.kept(given, self.data.num_classes))
         objective = self.config.objective
         if objective == "simple":
             return self.diffusion.simple_loss(network, x0)
@@ -80,12 +82,12 @@ class Diffuser:
         """x_T, (n, ...)."""
         return torch.randn(n, *self.data.shape, device=self.diffusion.beta.device)
 
-    def guided(self, labels: Tensor | None) -> Network:
-        """The network that samples of these labels (B,) are drawn with."""
-        if self.config.guidance == 1 or labels is None:
-            return self.network(labels)
-        unconditional = self.network(torch.full_like(labels, self.data.num_classes))
-        return self.diffusion.guided(self.network(labels), unconditional, self.config.guidance)
+    def guided(self, given: Given) -> Network:
+        """The network that samples under these conditions (B,) are drawn with."""
+        if self.config.guidance == 1 or given is None:
+            return self.network(given)
+        unconditional = self.network(null(given, self.data.num_classes))
+        return self.diffusion.guided(self.network(given), unconditional, self.config.guidance)
 
     def guide(self, labels: Tensor | None) -> Guide | None:
         """Where the classifier leads samples of these labels (B,), if it does."""
@@ -93,38 +95,38 @@ class Diffuser:
             return None
         return class_guide(self.class_logits, labels, self.config.classifier_scale)
 
-    def walk(self, noise: Tensor, labels: Tensor | None, start: int | None = None) -> Walk:
-        """The chosen sampler's way from noise, x_T or x_start, to samples of these labels (B,)."""
-        denoise = self.diffusion.denoiser(self.guided(labels), clip=self.discrete)
+    def walk(self, noise: Tensor, given: Given, start: int | None = None) -> Walk:
+        """The chosen sampler's way from noise, x_T or x_start, to samples under these conditions (B,)."""
+        denoise = self.diffusion.denoiser(self.guided(given), clip=self.discrete)
         chosen, options = self.config.chosen, self.config.sampler_options
-        if (guide := self.guide(labels)) is not None:
+        if (guide := self.guide(given)) is not None:
             if chosen.moves_means:
                 options["guide"] = guide
             else:
                 denoise = steered(self.diffusion, denoise, guide, clip=self.discrete)
         return chosen.walk(self.diffusion, denoise, noise, start=start, **options)
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: Given = None) -> Tensor:
         """x_0, (n, ...)."""
-        return end_of(self.walk(self.noise(n), labels))
+        return end_of(self.walk(self.noise(n), given))
 
     def forward_chain(self, x0: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """See `chains.forward_chain`."""
         return forward_chain(self.diffusion, x0, count)
 
-    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def reverse_chain(self, n: int, count: int, given: Given = None) -> tuple[Tensor, Tensor]:
         """See `walks.reverse_chain`, from fresh noise."""
-        return reverse_chain(self.walk(self.noise(n), labels), self.diffusion.steps, count)
+        return reverse_chain(self.walk(self.noise(n), given), self.diffusion.steps, count)
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
-        """See `chains.between`; `labels` (B,) are those of both."""
-        return between(self.diffusion, lambda x, t: self.walk(x, labels, t), first, second, weights)
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
+        """See `chains.between`; the conditions (B,) are those of both."""
+        return between(self.diffusion, lambda x, t: self.walk(x, given, t), first, second, weights)
 
-    def bound(self, x0: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def bound(self, x0: Tensor, given: Given = None) -> dict[str, Tensor]:
         """The parts of the bound on -log p(x_0), nats (B,): L_T, L_t (the sum over t = 2..T) and L_0."""
         c = self.config
-        return self.diffusion.bound(self.denoiser(labels), x0, c.bound_exact, c.bound_strata, self.discrete)
+        return self.diffusion.bound(self.denoiser(given), x0, c.bound_exact, c.bound_strata, self.discrete)
 
-    def bound_over_time(self, x0: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def bound_over_time(self, x0: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """About 60 times, int64 (times,), and the term L_{t-1} of each, nats (times, B)."""
-        return self.diffusion.bound_over_time(self.denoiser(labels), x0, self.discrete)
+        return self.diffusion.bound_over_time(self.denoiser(given), x0, self.discrete)

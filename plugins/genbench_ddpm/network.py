@@ -8,8 +8,9 @@ import torch
 from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
-from genbench import DataSpec, field
-from genbench.nets import UNet, UNetSpec
+from genbench import Condition, DataSpec, field
+from genbench.condition import Given
+from genbench.nets import UNet, UNetSpec, folded
 from genbench.optimization import OptimizerConfig
 
 NETWORK = (
@@ -44,13 +45,33 @@ def with_waves(x: Tensor, noise: Tensor, exponents: Sequence[int]) -> Tensor:
     return torch.cat(channels, dim=1)
 
 
+def dropped(given: Given, chosen: Tensor, num_classes: int) -> Given:
+    """Labels (B,) or a condition, replaced where `chosen`, bool (B,), by the null condition; of labels, the class K."""
+    return given.dropped(chosen) if isinstance(given, Condition) else given.masked_fill(chosen, num_classes)
+
+
+def null(given: Given, num_classes: int) -> Given:
+    """As many null conditions."""
+    return dropped(given, torch.ones(len(given), dtype=torch.bool, device=given.device), num_classes)
+
+
+def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tuple[Tensor, Tensor | None]:
+    """What a U-Net gets of x (B, C, h, w) and what is given: the maps of a condition as channels, and labels.
+
+    x are images of `size`, or latents of a `factor` less, to which squares of pixels of the maps are folded.
+    """
+    if not isinstance(given, Condition):
+        return x, given
+    return torch.cat([x, folded(given.maps(size), factor).to(x.dtype)], 1), None
+
+
 class UNetConfig(OptimizerConfig):
     """The settings of a U-Net of noisy images, of its optimizer, and of guidance by the labels it has dropped."""
 
     batch_size: int = field(64, "train", "images per update", ge=1)
 
     label_dropout: float = field(
-        0.0, "train", "share of labels replaced by a null class in training, for guidance", ge=0, lt=1
+        0.0, "train", "share of the conditions, such as labels, that training leaves out, for guidance", ge=0, lt=1
     )
 
     widths: tuple[PositiveInt, ...] = field(
@@ -86,20 +107,20 @@ class UNetConfig(OptimizerConfig):
         return self
 
     def check(self, data: DataSpec) -> None:
-        if data.num_classes:
-            return
-        if self.guidance != 1:
-            raise ValueError(f"guidance: {self.guidance:g} needs labels, and this job is not conditional")
-        if self.context:
-            raise ValueError(f"context: {self.context} needs labels, and this job is not conditional")
+        if self.guidance != 1 and data.kind is None:
+            raise ValueError(f"guidance: {self.guidance:g} needs a condition, and this job is not conditional")
+        if self.context and not data.num_classes:
+            raise ValueError(f"context: {self.context} needs labels, which this job is not given")
 
-    def unet(self, in_channels: int, out_channels: int, num_classes: int, waves: Sequence[int] = ()) -> UNet:
-        """The network that these settings describe, whose input may come `with_waves`; they enter as far as they help.
+    def unet(
+        self, in_channels: int, out_channels: int, num_classes: int, waves: Sequence[int] = (), shown: int = 0
+    ) -> UNet:
+        """The network that these settings describe; the null class, if there is one, is the last.
 
-        The null class, if there is one, is the last.
+        Its input may come `with_waves`, and with `shown` channels of a condition; both enter as far as they help.
         """
         spec = UNetSpec(
-            in_channels=in_channels * (1 + 2 * len(waves)),
+            in_channels=in_channels * (1 + 2 * len(waves)) + shown,
             out_channels=out_channels,
             num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
             **{name: getattr(self, name) for name in NETWORK},
@@ -109,12 +130,11 @@ class UNetConfig(OptimizerConfig):
             net.stem.weight[:, in_channels * self.patch**2 :] = 0
         return net
 
-    def kept(self, labels: Tensor | None, num_classes: int) -> Tensor | None:
-        """The labels (B,) for training: each replaced by the null class with probability `label_dropout`."""
-        if labels is None or not self.label_dropout:
-            return labels
-        dropped = torch.rand(len(labels), device=labels.device) < self.label_dropout
-        return labels.masked_fill(dropped, num_classes)
+    def kept(self, given: Given, num_classes: int) -> Given:
+        """The conditions for training: each replaced by the null condition with probability `label_dropout`."""
+        if given is None or not self.label_dropout:
+            return given
+        return dropped(given, torch.rand(len(given), device=given.device) < self.label_dropout, num_classes)
 
     def calls(self, evaluations: int) -> int:
         """The network calls of so many evaluations: guidance asks twice."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, adamw, hookimpl
+from genbench.condition import Given
 from genbench.hookspecs import Calibration
 from genbench.images import bits_per_dim, to_float, to_uint8
 from genbench.schedules import annealed
@@ -49,6 +50,7 @@ class Flow(Model):
     Config = FlowConfig
     config: FlowConfig
     conditional = True
+    conditions = ("hole", "image")
     bf16 = True  # under autocast only the networks compute in bfloat16; transforms and determinants stay in float32
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"levels": 2, "steps": 2, "width": 16, "blocks": 1},
@@ -92,7 +94,7 @@ class Flow(Model):
     def transform(self) -> Affine | Spline:
         return Spline(self.config.bins, self.front.bound) if self.config.coupling == "spline" else Affine()
 
-    def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+    def encode(self, images: Tensor, given: Given = None) -> tuple[list[Tensor], Tensor]:
         """The latents of every level, finest first, and log |det dz/dx| in nats per image (B,).
 
         Computed in the precision of `images`, except for the networks: `decode` inverts it up to rounding for float64
@@ -101,16 +103,16 @@ class Flow(Model):
         x, log_det = self.front(images)
         latents = []
         for level in self.levels:
-            x, z, change = level(x, labels)
+            x, z, change = level(x, given)
             latents.append(z)
             log_det = log_det + change
         return latents, log_det
 
-    def decode(self, latents: list[Tensor], labels: Tensor | None = None) -> Tensor:
+    def decode(self, latents: list[Tensor], given: Given = None) -> Tensor:
         """The images that `encode` maps to these latents."""
         x = latents[-1][:, :0]
         for level, z in zip(reversed(self.levels), reversed(latents)):
-            x = level.inverse(x, z, labels)
+            x = level.inverse(x, z, given)
         return self.front.inverse(x)
 
     def base_log_prob(self, z: Tensor) -> Tensor:
@@ -139,39 +141,39 @@ class Flow(Model):
         z: Tensor = self.front(torch.rand(shape, device=device) * 2 - 1)[0]
         return z
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(self, images: Tensor, given: Given = None) -> Tensor:
         """log p(x) of dequantised images, nats per image (B,), or one draw of its bound given their levels."""
         if self.dequantizer is None:
-            return self.log_density(images, labels)
+            return self.log_density(images, given)
         centres = to_float(to_uint8(images)).to(images.dtype)
-        dequantized, minus_log_q = self.dequantizer(centres, labels)
-        bound: Tensor = self.log_density(dequantized, labels) + minus_log_q
+        dequantized, minus_log_q = self.dequantizer(centres, given)
+        bound: Tensor = self.log_density(dequantized, given) + minus_log_q
         return bound
 
-    def log_density(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_density(self, images: Tensor, given: Given = None) -> Tensor:
         """log p(x), nats per image (B,)."""
-        latents, log_det = self.encode(images, labels)
+        latents, log_det = self.encode(images, given)
         return log_det + torch.stack([self.base_log_prob(z) for z in latents]).sum(0)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
-        log_prob = self.log_prob(batch.images, batch.labels)
+        log_prob = self.log_prob(batch.images, batch.given)
         return bits_per_dim(log_prob, self.data.dims, discrete=False).mean()
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.decode(self.base_sample(n), labels).clamp(-1, 1)
+    def sample(self, n: int, given: Given = None) -> Tensor:
+        return self.decode(self.base_sample(n), given).clamp(-1, 1)
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
         """Straight between the latents of both images; a weight of 0 or 1 gives back the image itself."""
-        here, there = (self.encode(images, labels)[0] for images in (first, second))
+        here, there = (self.encode(images, given)[0] for images in (first, second))
         between = [[torch.lerp(a, b, weight) for a, b in zip(here, there)] for weight in weights]
-        return torch.stack([self.decode(latents, labels).clamp(-1, 1) for latents in between])
+        return torch.stack([self.decode(latents, given).clamp(-1, 1) for latents in between])
 
     @torch.no_grad()
     def prepare(self, phase: str, batch: Batch) -> None:
         for module in self.modules():
             if isinstance(module, ActNorm):
                 module.pending = True
-        self.log_prob(batch.images, batch.labels)
+        self.log_prob(batch.images, batch.given)
 
     def phases(self) -> list[Phase]:
         c = self.config

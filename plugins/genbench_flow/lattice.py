@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genbench import DataSpec
+from genbench.condition import Given
 from genbench_flow.layers import ActNorm, Coupling, Level, Network
 from genbench_flow.masked import Autoregression, Reversal
 from genbench_flow.settings import FlowConfig
@@ -65,7 +66,7 @@ class HalfCoupling(Coupling):
         context = super().seen(x)
         return torch.cat([context, (x.index_select(1, self.first_half) * self.even).to(context.dtype)], 1)
 
-    def parts(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def parts(self, x: Tensor, labels: Given) -> tuple[Tensor, Tensor]:
         """The N pixels of the target (B, T, N) and their parameters (B, T, N, P), in the precision of x."""
         target = x.index_select(1, self.target).flatten(2).index_select(2, self.pixels)
         parameters = self.network.at(self.pixels, self.seen(x), labels).to(x.dtype)
@@ -86,7 +87,8 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
         more = 2 if level else 1
 
         def network(channels: int, outputs: int, more: int = more, size: tuple[int, int] = (h, w)) -> Network:
-            return Network(channels, outputs, config.width * more, config.blocks * more, size, 3, data.num_classes)
+            width, blocks, factor = config.width * more, config.blocks * more, data.shape[1] // size[0]
+            return Network(channels, outputs, width, blocks, size, 3, data.num_classes, data.shown, factor)
 
         layers: list[nn.Module] = [
             _coupling(group, colour, c, network, transform())
@@ -94,7 +96,7 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
             for colour in reversed(range(c))
         ]
         levels.append(Level((2, 2), 4 * c, range(0, 4 * c, 4), layers))
-    levels.append(_coarsest((c, h, w), config, data.num_classes, transform))
+    levels.append(_coarsest((c, h, w), data, config, transform))
     if config.coupling == "affine":
         first = levels[0]
         first.layers.insert(0, ActNorm(len(first.keep) + len(first.leave)))
@@ -123,10 +125,12 @@ def _coupling(
     )
 
 
-def _coarsest(shape: tuple[int, int, int], config: FlowConfig, num_classes: int, transform: Transform) -> Level:
+def _coarsest(shape: tuple[int, int, int], data: DataSpec, config: FlowConfig, transform: Transform) -> Level:
     """`steps` autoregressions over all pixels, every other one from the last pixel to the first."""
     (c, h, w), layers = shape, []
     dims = c * h * w
     for step in range(config.steps):
-        layers += [Reversal()] * (step > 0) + [Autoregression(dims, 16 * config.width, transform(), num_classes)]
+        width, classes, size = 16 * config.width, data.num_classes, data.shape[1:]
+        autoregression = Autoregression(dims, width, transform(), classes, data.shown, size)
+        layers += [*[Reversal()] * (step > 0), autoregression]
     return Level((h, w), dims, [], layers)

@@ -9,20 +9,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genbench import Condition
+from genbench.condition import Given
+from genbench.nets import folded
 from genbench_flow.transforms import Affine, Spline
 
 
 class Network(nn.Module):
     """A small residual network: `channels` (B, c, H, W) to `outputs` (B, o, H, W), which start at zero.
 
-    It knows its position (a learned bias for every pixel) and, with `num_classes` > 0, the class.
+    It knows its position (a learned bias for every pixel) and, with `num_classes` > 0, the class. With `shown` it sees
+    so many channels of a condition's maps, whose pixels it takes in squares of `factor`.
     """
 
     def __init__(
-        self, channels: int, outputs: int, width: int, blocks: int, size: tuple[int, int], kernel: int, num_classes: int
+        self,
+        channels: int,
+        outputs: int,
+        width: int,
+        blocks: int,
+        size: tuple[int, int],
+        kernel: int,
+        num_classes: int,
+        shown: int = 0,
+        factor: int = 1,
     ) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, width, kernel, padding="same")
+        self.factor = factor
+        self.first = nn.Conv2d(channels + shown * factor**2, width, kernel, padding="same")
         self.place = nn.Parameter(torch.zeros(width, *size))
         self.labels = nn.Embedding(num_classes, width) if num_classes else None
         self.blocks = nn.ModuleList(nn.Conv2d(width, width, kernel, padding="same") for _ in range(blocks))
@@ -31,20 +45,24 @@ class Network(nn.Module):
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         self.to(memory_format=torch.channels_last)
 
-    def features(self, context: Tensor, labels: Tensor | None) -> Tensor:
+    def features(self, context: Tensor, given: Given) -> Tensor:
         """What the residual blocks leave, (B, width, H, W)."""
-        h: Tensor = self.first(context * 0.3) + self.place
+        context = context * 0.3
+        if isinstance(given, Condition):
+            maps = given.maps([side * self.factor for side in context.shape[2:]])
+            context = torch.cat([context, folded(maps, self.factor).to(context.dtype)], 1)
+        h: Tensor = self.first(context) + self.place
         if self.labels is not None:
-            h = h + self.labels(labels)[:, :, None, None]
+            h = h + self.labels(given)[:, :, None, None]
         for block in self.blocks:
             h = h + block(F.silu(h))
         return h
 
-    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(self, context: Tensor, labels: Given) -> Tensor:
         outputs: Tensor = self.last(F.silu(self.features(context, labels)))
         return outputs
 
-    def at(self, pixels: Tensor, context: Tensor, labels: Tensor | None) -> Tensor:
+    def at(self, pixels: Tensor, context: Tensor, labels: Given) -> Tensor:
         """The outputs (B, N, o) of N pixels, by their places in a row of all."""
         rows = self.features(context, labels).permute(0, 2, 3, 1).flatten(1, 2).index_select(1, pixels)
         return F.linear(F.silu(rows), self.last.weight.flatten(1), self.last.bias)
@@ -57,8 +75,8 @@ class Constant(nn.Module):
         super().__init__()
         self.value = nn.Parameter(torch.zeros(max(num_classes, 1), outputs))
 
-    def forward(self, context: Tensor, labels: Tensor | None) -> Tensor:
-        value = self.value.expand(len(context), -1) if labels is None else self.value[labels]
+    def forward(self, context: Tensor, labels: Given) -> Tensor:
+        value = self.value[labels] if isinstance(labels, Tensor) else self.value.expand(len(context), -1)
         return value[:, :, None, None].expand(-1, -1, *context.shape[2:])
 
 
@@ -81,14 +99,14 @@ class ActNorm(nn.Module):
         self.log_scale.data = -deviation[0].clamp_min(1e-3).log()
         self.pending = False
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor]:
         """x (B, C, H, W) to y of the same shape, and log |det dy/dx| (B,), the same for every image."""
         if self.pending:
             self.fit(x)
         log_det = self.log_scale.sum() * (x.shape[2] * x.shape[3])
         return (x + self.bias) * self.log_scale.exp(), log_det.expand(len(x))
 
-    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+    def inverse(self, y: Tensor, labels: Given = None) -> Tensor:
         """The x (B, C, H, W) that `forward` maps to y."""
         return y * (-self.log_scale).exp() - self.bias
 
@@ -116,7 +134,7 @@ class Coupling(nn.Module):
         """What the network sees of x (B, C, H, W), in the network's precision."""
         return x.index_select(1, self.context).to(next(self.network.parameters()).dtype)
 
-    def parts(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def parts(self, x: Tensor, labels: Given) -> tuple[Tensor, Tensor]:
         """The target (B, H, W, T) and its parameters (B, H, W, T, P), in the precision of x.
 
         Only the network computes in its own precision, or in that of autocast.
@@ -129,12 +147,12 @@ class Coupling(nn.Module):
         """x (B, C, H, W) with the target channels replaced by `target` (B, H, W, T)."""
         return x.index_copy(1, self.target, target.permute(0, 3, 1, 2))
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor]:
         """x (B, C, H, W) to y of the same shape, and log |det dy/dx| (B,)."""
         y, log_slope = self.transform(*self.parts(x, labels))
         return self.put(x, y), log_slope.flatten(1).sum(1)
 
-    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+    def inverse(self, y: Tensor, labels: Given = None) -> Tensor:
         """The x (B, C, H, W) that `forward` maps to y: the context is the same in both, and so are the parameters."""
         return self.put(y, self.transform.inverse(*self.parts(y, labels)))
 
@@ -154,7 +172,7 @@ class Level(nn.Module):
         self.register_buffer("leave", torch.tensor(leave), persistent=False)
         self.factor, self.layers = factor, nn.ModuleList(layers)
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor, Tensor]:
         """x (B, C, H, W) to what goes on (B, K, H/f, W/g), the latents (B, L, H/f, W/g) and log |det| (B,)."""
         x, log_det = squeeze(x, self.factor), x.new_zeros(len(x))
         for layer in self.layers:
@@ -162,7 +180,7 @@ class Level(nn.Module):
             log_det = log_det + change
         return x[:, self.keep], x[:, self.leave], log_det
 
-    def inverse(self, kept: Tensor, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+    def inverse(self, kept: Tensor, latents: Tensor, labels: Given = None) -> Tensor:
         """The x (B, C, H, W) that `forward` maps to these two."""
         channels = len(self.keep) + len(self.leave)
         y = latents.new_empty(len(latents), channels, *latents.shape[2:])

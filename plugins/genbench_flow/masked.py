@@ -1,9 +1,12 @@
 """Autoregression in one pass: a value's density given those before it, from a masked network (Germain et al. 2015)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genbench.condition import Given
 from genbench_flow.layers import Constant
 from genbench_flow.transforms import Affine, Spline
 
@@ -25,10 +28,19 @@ class Autoregression(nn.Module):
     """Transforms x_1 ... x_D elementwise, x_i with parameters from the label and a masked network of x_1 ... x_(i-1).
 
     One pass forward, D passes back (Papamakarios et al. 2017, section 3). The hidden units have degrees 1 to D - 1: one
-    of degree k sees x_1 ... x_k. x_1 has only a learned marginal, per class if there are classes.
+    of degree k sees x_1 ... x_k. x_1 has only a learned marginal, per class if there are classes, and moved by what is
+    seen of the `shown` maps, of `size`, of a condition.
     """
 
-    def __init__(self, dims: int, width: int, transform: Affine | Spline, num_classes: int) -> None:
+    def __init__(
+        self,
+        dims: int,
+        width: int,
+        transform: Affine | Spline,
+        num_classes: int,
+        shown: int = 0,
+        size: tuple[int, int] = (1, 1),
+    ) -> None:
         super().__init__()
         place, degree = torch.arange(1, dims + 1), 1 + torch.arange(width) % max(dims - 1, 1)
         each = transform.parameters_each
@@ -39,21 +51,30 @@ class Autoregression(nn.Module):
         self.last = MaskedLinear(degree, (place - 1).repeat_interleave(each), bias=False)
         nn.init.zeros_(self.last.weight)
         self.marginal = Constant(dims * each, num_classes)
+        self.size = size
+        self.shown = nn.Linear(shown * math.prod(size), width) if shown else None
+        self.of_shown = nn.Linear(width, dims * each, bias=False) if shown else None
+        if self.of_shown is not None:
+            nn.init.zeros_(self.of_shown.weight)
 
-    def parameters_of(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def parameters_of(self, x: Tensor, given: Given) -> Tensor:
         """Parameters (B, D, P) of the transforms of x (B, D, 1, 1), in the precision of x."""
         h: Tensor = self.first(x.flatten(1).to(self.first.weight.dtype) * 0.3)
+        marginal = self.marginal(x, given).flatten(1)
         if self.labels is not None:
-            h = h + self.labels(labels)
-        raw = self.last(F.silu(h + self.block(F.silu(h)))) + self.marginal(x, labels).flatten(1)
+            h = h + self.labels(given)
+        if self.shown is not None and self.of_shown is not None:
+            seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype))
+            h, marginal = h + seen, marginal + self.of_shown(F.silu(seen))
+        raw = self.last(F.silu(h + self.block(F.silu(h)))) + marginal
         parameters: Tensor = raw.to(x.dtype).view(*x.shape[:2], self.transform.parameters_each)
         return parameters
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor]:
         y, log_slope = self.transform(x.flatten(1), self.parameters_of(x, labels))
         return y.view_as(x), log_slope.sum(1)
 
-    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+    def inverse(self, y: Tensor, labels: Given = None) -> Tensor:
         x = torch.zeros_like(y)
         for place in torch.arange(y.shape[1], device=y.device)[:, None]:
             known = self.parameters_of(x, labels)[:, place]
@@ -64,8 +85,8 @@ class Autoregression(nn.Module):
 class Reversal(nn.Module):
     """Reverses the channels (B, D, 1, 1), so that the next autoregression begins where the last one ended."""
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor]:
         return x.flip(1), x.new_zeros(len(x))
 
-    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+    def inverse(self, y: Tensor, labels: Given = None) -> Tensor:
         return y.flip(1)

@@ -46,6 +46,10 @@ class FlowConfig(Config):
         1.0, "sample", "scale of the latents drawn, on the lattice the finer pixels' only; 1 is the density", gt=0
     )
 
+    def check(self, data: DataSpec) -> None:
+        if data.condition and (self.mixing, self.dequantization) != ("lattice", "uniform"):
+            raise ValueError(f"conditions of kind {data.kind} need mixing = lattice and dequantization = uniform")
+
     def logit_of(self, data: DataSpec) -> bool:
         """Whether the front is a logit."""
         return data.shape[0] == 1 if self.front == "auto" else self.front == "logit"

@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
+from genbench.condition import Given
 from genbench.distributions import evenly_spread, normal_log_prob
 from genbench.walks import Walk, end_of, reported, reverse_chain
-from genbench_ddpm.network import UNetConfig, with_waves
+from genbench_ddpm.network import UNetConfig, beside, null, with_waves
 from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
 from genbench_flow_matching.presets import PRESETS
 
@@ -60,12 +61,13 @@ class FlowMatching(Model):
     config: FlowMatchingConfig
     presets = PRESETS
     conditional = True
+    conditions = ("hole", "image")
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "estimate"
 
     def __init__(self, data: DataSpec, config: FlowMatchingConfig) -> None:
         super().__init__(data, config)
         self.solver = SOLVERS[config.solver]
-        self.net = config.unet(data.shape[0], data.shape[0], data.num_classes, config.fourier)
+        self.net = config.unet(data.shape[0], data.shape[0], data.num_classes, config.fourier, data.shown)
 
     @property
     def nfe(self) -> int:
@@ -81,9 +83,9 @@ class FlowMatching(Model):
     def phases(self) -> list[Phase]:
         return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
 
-    def v(self, x: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+    def v(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
         """The velocity at times (B,). The network is told the noise, 1 - t, on a scale of 0 to 1,000."""
-        seen = with_waves(x, (1 - t).view(-1, 1, 1, 1), self.config.fourier)
+        seen, labels = beside(with_waves(x, (1 - t).view(-1, 1, 1, 1), self.config.fourier), given, self.data.shape[1:])
         out: Tensor = self.net(seen, 1000 * (1 - t), labels)
         return out.to(x.dtype)
 
@@ -97,37 +99,37 @@ class FlowMatching(Model):
         if self.config.times == "logit_normal":
             t = torch.special.ndtri(t).sigmoid()
         x_t = torch.lerp(x0, x1, t.view(-1, 1, 1, 1))
-        return F.mse_loss(self.v(x_t, t, self.config.kept(batch.labels, self.data.num_classes)).float(), x1 - x0)
+        return F.mse_loss(self.v(x_t, t, self.config.kept(batch.given, self.data.num_classes)).float(), x1 - x0)
 
-    def velocity(self, labels: Tensor | None, guidance: float = 1.0) -> Velocity:
-        """v given labels (B,), pushed away from the unconditional one as in Ho & Salimans 2022, equation 6."""
+    def velocity(self, given: Given, guidance: float = 1.0) -> Velocity:
+        """v under conditions (B,), pushed away from the unconditional one as in Ho & Salimans 2022, equation 6."""
 
-        def given(labels: Tensor | None) -> Velocity:
-            return lambda x, t: self.v(x, x.new_full((len(x),), t), labels)
+        def under(given: Given) -> Velocity:
+            return lambda x, t: self.v(x, x.new_full((len(x),), t), given)
 
-        if guidance == 1 or labels is None:
-            return given(labels)
-        conditional, null = given(labels), given(torch.full_like(labels, self.data.num_classes))
-        return lambda x, t: torch.lerp(null(x, t), conditional(x, t), guidance)
+        if guidance == 1 or given is None:
+            return under(given)
+        conditional, unconditional = under(given), under(null(given, self.data.num_classes))
+        return lambda x, t: torch.lerp(unconditional(x, t), conditional(x, t), guidance)
 
-    def walk(self, noise: Tensor, labels: Tensor | None, back: bool = False) -> Walk:
+    def walk(self, noise: Tensor, given: Given, back: bool = False) -> Walk:
         """From noise to images, or `back`, at times that count the steps which are still to go."""
         n = self.config.steps
         times = [k / n for k in range(n + 1)]
-        states = solve(self.solver, self.velocity(labels, self.config.guidance), noise, times[:: -1 if back else 1])
+        states = solve(self.solver, self.velocity(given, self.config.guidance), noise, times[:: -1 if back else 1])
         return zip(range(n, -1, -1), reported(states, n + 1, self.report))
 
     def noise(self, n: int) -> Tensor:
         """x_0, (n, C, H, W)."""
         return torch.randn(n, *self.data.shape, device=self.net.head.weight.device)
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return end_of(self.walk(self.noise(n), labels)).clamp(-1, 1)
+    def sample(self, n: int, given: Given = None) -> Tensor:
+        return end_of(self.walk(self.noise(n), given)).clamp(-1, 1)
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(self, images: Tensor, given: Given = None) -> Tensor:
         """log p(x) of dequantised images, nats per image (B,), as the solver and the divergence's estimate have it."""
         times, along = likelihood_times(self.config.likelihood_steps), directions(images, self.config.probes)
-        noise, change = change_of_density(SOLVERS[LIKELIHOOD_SOLVER], self.velocity(labels), images, times, along)
+        noise, change = change_of_density(SOLVERS[LIKELIHOOD_SOLVER], self.velocity(given), images, times, along)
         zero = noise.new_zeros(())
         return normal_log_prob(noise, zero, zero).flatten(1).sum(1) + change
 
@@ -137,12 +139,12 @@ class FlowMatching(Model):
         noise = torch.randn_like(images)
         return times, torch.stack([torch.lerp(images, noise, float(t) / self.config.steps) for t in times])
 
-    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return reverse_chain(self.walk(self.noise(n), labels), self.config.steps, count)
+    def reverse_chain(self, n: int, count: int, given: Given = None) -> tuple[Tensor, Tensor]:
+        return reverse_chain(self.walk(self.noise(n), given), self.config.steps, count)
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
-        """On an arc between the noises that the ODE carries to both images; `labels` (B,) are those of both."""
-        here, there = (end_of(self.walk(images, labels, back=True)) for images in (first, second))
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
+        """On an arc between the noises that the ODE carries to both images; the conditions (B,) are those of both."""
+        here, there = (end_of(self.walk(images, given, back=True)) for images in (first, second))
         angles = weights * (math.pi / 2)
         between = [torch.cos(angle) * here + torch.sin(angle) * there for angle in angles]
-        return torch.stack([end_of(self.walk(noise, labels)).clamp(-1, 1) for noise in between])
+        return torch.stack([end_of(self.walk(noise, given)).clamp(-1, 1) for noise in between])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, hookimpl, warmup_constant, warmup_linear
 from genbench.adversarial import critic_loss, generator_loss
+from genbench.condition import Given
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
 from genbench_gan.augment import AdaptiveAugmentation
 from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
@@ -36,9 +37,9 @@ NETWORKS: Mapping[str, tuple[Any, Any]] = {
 }
 
 
-def some(labels: Tensor | None, n: int) -> Tensor | None:
-    """n of the labels, drawn at random, if there are any."""
-    return None if labels is None else labels[torch.randint(len(labels), (n,), device=labels.device)]
+def some(given: Given, n: int) -> Given:
+    """n of the labels or conditions, drawn at random, if there are any."""
+    return None if given is None else given[torch.randint(len(given), (n,), device=given.device)]
 
 
 def adaptive(data: DataSpec, config: GANConfig) -> AdaptiveAugmentation | None:
@@ -59,6 +60,7 @@ class GAN(Model):
     Config = GANConfig
     config: GANConfig
     conditional = True
+    conditions = ("hole", "image")
     presets = PRESETS
     calibration: Tensor
 
@@ -117,21 +119,21 @@ class GAN(Model):
         return losses[phase](batch)
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        score = self.score(self.fakes(len(batch), batch.labels), batch.labels)
+        score = self.score(self.fakes(len(batch), batch.given), batch.given)
         loss = generator_loss(self.config.loss, score)
         if self.config.orthogonal and not self.config.unused("orthogonal"):
             loss = loss + self.config.orthogonal * orthogonal_penalty(self.generator)
         return {"loss": loss}
 
     def critic_loss(self, batch: Batch) -> dict[str, Tensor]:
-        """Real and generated images of the same labels, scored in one pass of the critic."""
+        """Real and generated images under the same conditions, scored in one pass of the critic."""
         with torch.no_grad():
-            fake_images = self.fakes(len(batch), batch.labels)
-        labels = None if batch.labels is None else batch.labels.repeat(2)
-        real, fake = self.score(torch.cat([batch.images, fake_images]), labels).chunk(2)
+            fake_images = self.fakes(len(batch), batch.given)
+        given = None if batch.given is None else batch.given.repeat(2)
+        real, fake = self.score(torch.cat([batch.images, fake_images]), given).chunk(2)
         loss = critic_loss(self.config.loss, real, fake)
         if self.config.loss == "wasserstein":
-            penalty = gradient_penalty(lambda images: self.critic(images, batch.labels), batch.images, fake_images)
+            penalty = gradient_penalty(lambda images: self.critic(images, batch.given), batch.images, fake_images)
             loss = loss + self.config.gradient_penalty * penalty
         losses = {"loss": loss, "real_score": real.mean(), "fake_score": fake.mean()}
         if self.augment is not None:
@@ -142,57 +144,57 @@ class GAN(Model):
 
     def r1_loss(self, batch: Batch) -> dict[str, Tensor]:
         """At the images as they are: their gradient passes the augmentation, if there is one."""
-        penalty = r1_penalty(lambda images: self.score(images, batch.labels), batch.images)
+        penalty = r1_penalty(lambda images: self.score(images, batch.given), batch.images)
         return {"loss": self.config.r1_every * self.config.r1 / 2 * penalty, "penalty": penalty}
 
     def path_length_loss(self, batch: Batch) -> dict[str, Tensor]:
         """On half of a batch, as published."""
         assert self.path_length is not None
         batch = batch[: -(-len(batch) // 2)]
-        w = self.generator.mapping(self.latents(len(batch)), batch.labels)
+        w = self.generator.mapping(self.latents(len(batch)), batch.given)
         penalty, length = self.path_length(self.generator.of(w), w)
         loss = self.config.path_every * self.config.path_length * penalty
         return {"loss": loss, "penalty": penalty, "length": length}
 
-    def score(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def score(self, images: Tensor, given: Given) -> Tensor:
         """The critic's scores (B,) of images, augmented if that is asked for."""
-        scores: Tensor = self.critic(images if self.augment is None else self.augment(images), labels)
+        scores: Tensor = self.critic(images if self.augment is None else self.augment(images), given)
         return scores
 
     def latents(self, n: int) -> Tensor:
         """From the prior, (n, latent)."""
         return torch.randn(n, self.config.latent, device=self.calibration.device)
 
-    def fakes(self, n: int, labels: Tensor | None) -> Tensor:
+    def fakes(self, n: int, given: Given) -> Tensor:
         """Generated images (n, C, H, W) as the critic sees them in training; they need not be within [-1, 1]."""
-        images: Tensor = self.generator(self.latents(n), labels)
+        images: Tensor = self.generator(self.latents(n), given)
         return images
 
     def settle(self, batch: Batch) -> None:
         """The statistics of averaged weights, and the critic's calibration on real and as many generated images."""
         size, _ = self.config.pieces
         if self.config.norm == "batch" and self.config.ema_decay > 0:
-            standing_statistics(self.generator, lambda: self.fakes(size, some(batch.labels, size)))
+            standing_statistics(self.generator, lambda: self.fakes(size, some(batch.given, size)))
         if not self.critic.separate:
             return
         scores = []
         for part in (batch[start : start + size] for start in range(0, len(batch), size)):
-            fakes = self.fakes(len(part), part.labels)
-            scores.append(torch.stack([self.critic(images, part.labels) for images in (part.images, fakes)]))
+            fakes = self.fakes(len(part), part.given)
+            scores.append(torch.stack([self.critic(images, part.given) for images in (part.images, fakes)]))
         self.calibration.copy_(calibration(*torch.cat(scores, 1)))
 
-    def log_ratio(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_ratio(self, images: Tensor, given: Given = None) -> Tensor:
         """The calibrated critic's log p_real(x) / p_fake(x), (B,)."""
         scale, offset = self.calibration
-        ratio: Tensor = scale * self.critic(images, labels) + offset
+        ratio: Tensor = scale * self.critic(images, given) + offset
         return ratio
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: Given = None) -> Tensor:
         c = self.config
         z = self.latents(n)
         if c.sampler == "latent_langevin":
-            z = latent_langevin(z, lambda z: self.log_ratio(self.generator(z, labels), labels), c, self.report)
+            z = latent_langevin(z, lambda z: self.log_ratio(self.generator(z, given), given), c, self.report)
         elif c.truncation:
             z = truncated_normal(n, c.latent, c.truncation, z.device)
-        images: Tensor = self.generator(z, labels)
+        images: Tensor = self.generator(z, given)
         return images.clamp(-1, 1)

@@ -3,17 +3,21 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from genbench import DataSpec
-from genbench.nets import Upsample, folded, group_norm, unfolded
+from genbench import Condition, DataSpec
+from genbench.condition import Given
+from genbench.nets import Upsample, folded, group_norm, unfolded, zeroed
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
+STEERING = 32
+"""Channels between the maps of a condition and the scales and shifts that they decide."""
 Normed = Callable[[nn.Module], nn.Module]
 """What is done to a layer's weights: division by their spectral norm, or nothing."""
 unchanged: Normed = nn.Identity()
@@ -60,10 +64,28 @@ class NormReLU(nn.Module):
         return F.relu(x)
 
 
+class SpatialNormReLU(NormReLU):
+    """A `NormReLU` whose scales and shifts the maps of a condition decide, at each place; all are zero at first.
+
+    Source: spatially adaptive normalisation, Park et al. 2019, equation 1.
+    """
+
+    def __init__(self, channels: int, shown: int, norm: str = "group") -> None:
+        super().__init__(channels, None, norm)
+        last = zeroed(nn.Conv2d(STEERING, 2 * channels, 3, padding=1))
+        self.maps = nn.Sequential(nn.Conv2d(shown, STEERING, 3, padding=1), nn.ReLU(), last)
+
+    def forward(self, x: Tensor, condition: Any) -> Tensor:
+        scale, shift = self.maps(condition.maps(x.shape[2:])).chunk(2, dim=1)
+        return F.relu(self.norm(x) * (1 + scale) + shift)
+
+
 def class_norms(data: DataSpec, config: GANConfig) -> Callable[[int], NormReLU]:
     """Makes the `NormReLU` of some channels; with classes, each has a table of scales and shifts, all zero at first."""
 
     def norm(channels: int) -> NormReLU:
+        if data.shown:
+            return SpatialNormReLU(channels, data.shown, config.norm)
         if not data.num_classes:
             return NormReLU(channels, None, config.norm)
         table = nn.Embedding(data.num_classes, 2 * channels)
@@ -71,6 +93,22 @@ def class_norms(data: DataSpec, config: GANConfig) -> Callable[[int], NormReLU]:
         return NormReLU(channels, table, config.norm)
 
     return norm
+
+
+class Pixels(nn.Module):
+    """Feature maps of patches to maps at full resolution, beside those of a condition, if it shows images."""
+
+    def __init__(self, in_channels: int, detail: int, patch: int, size: Size) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, detail * patch**2, 3, padding=1)
+        self.patch, self.size = patch, size
+
+    def forward(self, x: Tensor, given: Given = None) -> Tensor:
+        x = F.leaky_relu(F.pixel_shuffle(self.conv(x), self.patch), 0.1)
+        if not isinstance(given, Condition):
+            return x
+        (height, width), (tall, wide) = self.size, x.shape[2:]
+        return torch.cat([x, F.pad(given.maps(self.size), (0, wide - width, 0, tall - height), mode="replicate")], 1)
 
 
 class Conv(nn.Conv2d):
@@ -133,13 +171,12 @@ class ConvGenerator(Generator):
             for _ in range(config.depth - 1):
                 self.layers += [norm(wide), Conv(wide, wide, 3, padding=1)]
             self.layers.append(norm(wide))
-        patches = nn.Conv2d(config.width, (config.detail or data.shape[0]) * config.patch**2, 3, padding=1)
         if config.detail:
-            last = nn.Conv2d(config.detail, data.shape[0], 3, padding=1)
-            self.head = nn.Sequential(patches, nn.PixelShuffle(self.patch), nn.LeakyReLU(0.1), last)
+            self.layers.append(Pixels(config.width, config.detail, config.patch, data.shape[1:]))
+            self.head = nn.Conv2d(config.detail + data.shown, data.shape[0], 3, padding=1)
             self.patch = 1
         else:
-            self.head = patches
+            self.head = nn.Conv2d(config.width, data.shape[0] * config.patch**2, 3, padding=1)
 
     def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
         for layer in self.layers:
@@ -153,11 +190,11 @@ def normalised(config: GANConfig) -> Normed:
 
 
 class Critic(nn.Module, ABC):
-    """Images (B, C, H, W), with labels (B,) if there are classes, to scores (B,).
+    """Images (B, C, H, W), with what they are given, to scores (B,).
 
-    The head scores `inputs` numbers of what `features` makes of the patches, (B, `channels`, h, w). The class enters by
-    `projection` of the features, summed over all positions. The score of an image depends on no other image of the
-    batch if it is `separate`.
+    Maps of a condition stand beside the images. The head scores `inputs` numbers of what `features` makes of the
+    patches, (B, `channels`, h, w). The class enters by `projection` of the features, summed over all positions. The
+    score of an image depends on no other image of the batch if it is `separate`.
     """
 
     separate: ClassVar[bool] = True
@@ -176,7 +213,9 @@ class Critic(nn.Module, ABC):
     def scored(self, features: Tensor, pooled: Tensor) -> Tensor:
         """What the head sees, (B, inputs), of the features and of their sums over all positions, (B, channels)."""
 
-    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Given = None) -> Tensor:
+        if isinstance(labels, Condition):
+            images, labels = torch.cat([images, labels.maps(images.shape[2:])], 1), None
         features = self.features(folded(images, self.patch))
         pooled = features.float().sum((2, 3))
         scores: Tensor = self.head(self.scored(features, pooled)).squeeze(1).float()
@@ -193,7 +232,7 @@ class ConvCritic(Critic):
         normed = normalised(config)
         sizes = pyramid(data.shape[1:], config.patch, config.base)
         layers: list[nn.Module] = []
-        wide = data.shape[0] * config.patch**2
+        wide = (data.shape[0] + data.shown) * config.patch**2
         for level in range(len(sizes)):
             if level:
                 layers += [normed(nn.Conv2d(wide, wide, 4, 2, 1)), nn.LeakyReLU(0.1)]

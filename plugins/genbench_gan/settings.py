@@ -167,6 +167,8 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         return self
 
     def check(self, data: DataSpec) -> None:
+        if data.condition and (self.network != "conv" or self.augment != "none"):
+            raise ValueError(f"conditions of kind {data.kind} need network = conv, without augment")
         if self.network not in BIGGAN["network"]:
             return
         if data.num_classes and self.hierarchical and not self.embedding:

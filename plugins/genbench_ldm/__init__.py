@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.capabilities import SumOfTerms, without
+from genbench.condition import Given
 from genbench.distributions import discretized_logistic_log_prob
 from genbench.nets import latent_size
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
+from genbench_ddpm.network import beside
 from genbench_ddpm.samplers import reading
 from genbench_ldm.first_stage import Autoencoder, FirstStage, KLConfig, draw
 from genbench_ldm.presets import PRESETS
@@ -89,6 +91,7 @@ class LatentDiffusion(SumOfTerms, Model):
     scale: Tensor
     presets = PRESETS
     conditional = True
+    conditions = ("hole", "image")
     discrete = True
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
 
@@ -99,7 +102,8 @@ class LatentDiffusion(SumOfTerms, Model):
             Autoencoder(data.shape, config) if config.first_stage == "kl" else QuantisedStage(data.shape, config)
         )
         self.diffusion = config.process()
-        self.net = config.unet(config.latent_channels, config.outputs(config.latent_channels), data.num_classes)
+        outputs, shown = config.outputs(config.latent_channels), data.shown * config.factor**2
+        self.net = config.unet(config.latent_channels, outputs, data.num_classes, shown=shown)
         self.register_buffer("scale", torch.ones(()))
         latents = replace(data, shape=self.latent_shape)
         self.classifier = config.noisy_classifier(latents)
@@ -151,22 +155,23 @@ class LatentDiffusion(SumOfTerms, Model):
             latents = self.scale * self.autoencoder.draw(batch.images)
         if phase == "classifier":
             return self.diffuser.classifier_loss(latents, batch.labels)
-        return self.diffuser.loss(latents, batch.labels)
+        return self.diffuser.loss(latents, batch.given)
 
-    def predict(self, z_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+    def predict(self, z_t: Tensor, t: Tensor, given: Given) -> Tensor:
         """What the U-Net predicts; it sees t on a scale of 0 to 1,000 whatever T is."""
-        out: Tensor = self.net(z_t, self.diffusion.per_mille(t), labels)
+        seen, labels = beside(z_t, given, self.data.shape[1:], self.config.factor)
+        out: Tensor = self.net(seen, self.diffusion.per_mille(t), labels)
         return out
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        return self.decode(self.diffuser.sample(n, labels))
+    def sample(self, n: int, given: Given = None) -> Tensor:
+        return self.decode(self.diffuser.sample(n, given))
 
     def decode(self, latents: Tensor) -> Tensor:
         """The images (..., C, H, W) of scaled latents (..., c, h, w)."""
         images = self.autoencoder.decode(latents.flatten(0, -4) / self.scale).clamp(-1, 1)
         return images.view(*latents.shape[:-3], *self.data.shape)
 
-    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, given: Given = None) -> Tensor:
         """What the first stage makes of images, at the mean of q(z|x) if that is a distribution."""
         return self.decode(self.mean_latents(images))
 
@@ -174,13 +179,13 @@ class LatentDiffusion(SumOfTerms, Model):
         times, latents = self.diffuser.forward_chain(self.mean_latents(images), count)
         return times, self.decode(latents)
 
-    def reverse_chain(self, n: int, count: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        times, latents = self.diffuser.reverse_chain(n, count, labels)
+    def reverse_chain(self, n: int, count: int, given: Given = None) -> tuple[Tensor, Tensor]:
+        times, latents = self.diffuser.reverse_chain(n, count, given)
         return times, self.decode(latents)
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
         ends = self.mean_latents(first), self.mean_latents(second)
-        return self.decode(self.diffuser.interpolate(*ends, weights, labels))
+        return self.decode(self.diffuser.interpolate(*ends, weights, given))
 
     def mean_latents(self, images: Tensor) -> Tensor:
         """Scaled latents that stand for images best: means of q(z|x), where that is a distribution."""
@@ -191,7 +196,7 @@ class LatentDiffusion(SumOfTerms, Model):
         """The first stage, where it has a distribution over latents given images."""
         return cast(Autoencoder, self.autoencoder)
 
-    def bound_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def bound_terms(self, images: Tensor, given: Given = None) -> dict[str, Tensor]:
         """The parts of -log_prob, nats per image (B,), from one draw of the scaled latents u = scale * z, z ~ q(z|x).
 
         log P(x) >= E_q[log P(x|z) - log q(u|x) + log p(u)]: the reconstruction, minus the entropy of q(u|x), which is
@@ -204,9 +209,9 @@ class LatentDiffusion(SumOfTerms, Model):
         log_std = log_std + self.scale.log()
         entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).double().flatten(1).sum(1)
         own = {"reconstruction": -pixels.double().flatten(1).sum(1), "log q(u|x)": -entropy}
-        return own | self.diffuser.bound(self.scale * latents, labels)
+        return own | self.diffuser.bound(self.scale * latents, given)
 
-    def bound_over_time(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def bound_over_time(self, images: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """The diffusion's L_{t-1}, nats per image (T, B), at about 60 values of t."""
         latents = self.scale * draw(*self.posterior.encode(images))
-        return self.diffuser.bound_over_time(latents, labels)
+        return self.diffuser.bound_over_time(latents, given)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from genbench import Batch, Config, DataSpec, Model, field, hookimpl
+from genbench import Batch, Condition, Config, DataSpec, Model, field, hookimpl
 from genbench.autoencoder import AutoencoderSpec, Decoder, Encoder
+from genbench.condition import Given
 from genbench.distributions import (
     discretized_gaussian,
     discretized_logistic_log_prob,
@@ -59,6 +60,11 @@ class VAEConfig(Config):
     draw: bool = field(False, "sample", "sample from the pixels' distribution instead of taking its mean")
 
 
+def labels_of(given: Given) -> Tensor | None:
+    """The labels, which the prior depends on; it does on no other condition, which the decoder is given."""
+    return None if isinstance(given, Condition) else given
+
+
 class VAE(Model):
     """log P(y) >= E_q[log P(y|z)] - KL(q(z|y) || p(z)), with a latent vector z and a prior p(z) that is learned."""
 
@@ -66,6 +72,7 @@ class VAE(Model):
     Config = VAEConfig
     config: VAEConfig
     conditional = True
+    conditions = ("hole", "image")
     discrete = True
     likelihood = "bound"
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -79,91 +86,102 @@ class VAE(Model):
         (channels, height, side), k = data.shape, data.num_classes
         widths = tuple(config.width * 2**level for level in range(_levels(max(height, side))))
         spec = AutoencoderSpec(widths, config.blocks, num_classes=k)
-        self.encoder = Encoder(channels, widths[-1], spec)
+        self.encoder = Encoder(channels + data.shown, widths[-1], spec)
         self.decoder = Decoder(widths[-1], 2 * channels, (height, side), spec)
         self.map_shape = (widths[-1], *latent_size((height, side), spec.factor))
         self.to_latent = nn.Linear(math.prod(self.map_shape), 2 * self.latent)
         self.from_latent = nn.Linear(self.latent, math.prod(self.map_shape))
         self.prior = Prior(self.latent, config.couplings, config.prior_width or max(2 * self.latent, 128), k)
 
+        if data.shown:
+            self.shown = Encoder(data.shown, widths[-1], spec)
+            self.last = nn.Conv2d(2 * channels + data.shown, 2 * channels, 3, padding=1)
+
     @property
     def likelihood_note(self) -> str:
         return f"IWAE-{self.config.iwae}"
 
-    def encode(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation, (B, latent) each, of q(z|y)."""
-        mean, log_std = self.to_latent(self.encoder(images, labels).flatten(1)).float().chunk(2, dim=1)
+    def encode(self, images: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation, (B, latent) each, of q(z|y); maps of a condition stand beside the images."""
+        if isinstance(given, Condition):
+            images, given = torch.cat([images, given.maps(images.shape[2:])], 1), None
+        mean, log_std = self.to_latent(self.encoder(images, given).flatten(1)).float().chunk(2, dim=1)
         return mean, log_std.clamp(-7, 3)
 
-    def decode(self, z: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def decode(self, z: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """Locations and log scales, (B, C, H, W) each, of the pixels' distributions."""
-        maps: Tensor = self.decoder(self.from_latent(z).unflatten(1, self.map_shape), labels)
+        coarsest = self.from_latent(z).unflatten(1, self.map_shape)
+        if isinstance(given, Condition):
+            shown = given.maps(self.data.shape[1:])
+            maps: Tensor = self.last(torch.cat([self.decoder(coarsest + self.shown(shown)), shown], 1))
+        else:
+            maps = self.decoder(coarsest, given)
         mean, log_scale = maps.float().chunk(2, dim=1)
         return mean, (log_scale - 2).clamp(-7, 2)
 
-    def log_likelihood(self, images: Tensor, z: Tensor, labels: Tensor | None) -> Tensor:
+    def log_likelihood(self, images: Tensor, z: Tensor, given: Given) -> Tensor:
         """log P(y|z), nats per image (B,)."""
-        mean, log_scale = self.decode(z, labels)
+        mean, log_scale = self.decode(z, given)
         if self.config.likelihood == "gaussian":
             log_prob = discretized_gaussian(images, mean, log_scale.exp())
         else:
             log_prob = discretized_logistic_log_prob(images, mean, log_scale)
         return log_prob.flatten(1).sum(1).float()
 
-    def elbo(self, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def elbo(self, images: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """The two terms, nats per image (B,): log P(y|z) at one draw of z, and KL(q || p); the ELBO is the difference.
 
         The second is exact under a standard normal prior; otherwise it is log q(z|y) - log p(z) at that draw.
         """
-        mean, log_std = self.encode(images, labels)
+        mean, log_std = self.encode(images, given)
         z = mean + log_std.exp() * torch.randn_like(mean)
         if self.config.couplings:
-            rate = normal_log_prob(z, mean, log_std).sum(1) - self.prior.log_prob(z, labels)
+            rate = normal_log_prob(z, mean, log_std).sum(1) - self.prior.log_prob(z, labels_of(given))
         else:
             rate = standard_normal_kl(mean, log_std).sum(1)
-        return self.log_likelihood(images, z, labels), rate
+        return self.log_likelihood(images, z, given), rate
 
     def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
-        reconstruction, kl = (term.mean() / self.data.dims for term in self.elbo(batch.images, batch.labels))
+        reconstruction, kl = (term.mean() / self.data.dims for term in self.elbo(batch.images, batch.given))
         return {"loss": self.config.beta * kl - reconstruction, "reconstruction": reconstruction, "kl": kl}
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def log_prob(self, images: Tensor, given: Given = None) -> Tensor:
         """IWAE-k, a lower bound on log P(y) in nats per image (B,) (Burda et al. 2016, equation 8)."""
         starts = range(0, len(images), CHUNK)
-        parts = [(images[i : i + CHUNK], None if labels is None else labels[i : i + CHUNK]) for i in starts]
+        parts = [(images[i : i + CHUNK], None if given is None else given[i : i + CHUNK]) for i in starts]
         return torch.cat([self.bound(*part) for part in parts])
 
-    def elbo_terms(self, images: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
+    def elbo_terms(self, images: Tensor, given: Given = None) -> dict[str, Tensor]:
         """The parts of -ELBO, nats per image (B,): -log P(y|z) at one draw of z, and the rate KL(q || p)."""
-        reconstruction, rate = self.elbo(images, labels)
+        reconstruction, rate = self.elbo(images, given)
         return {"reconstruction": -reconstruction, "rate": rate}
 
-    def bound(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def bound(self, images: Tensor, given: Given) -> Tensor:
         """IWAE-k, nats per image (B,), of images that fit into memory together."""
-        mean, log_std = self.encode(images, labels)
+        mean, log_std = self.encode(images, given)
 
         def log_weight() -> Tensor:
             z = mean + log_std.exp() * torch.randn_like(mean)
-            log_ratio = self.prior.log_prob(z, labels) - normal_log_prob(z, mean, log_std).sum(1)
-            return self.log_likelihood(images, z, labels) + log_ratio
+            log_ratio = self.prior.log_prob(z, labels_of(given)) - normal_log_prob(z, mean, log_std).sum(1)
+            return self.log_likelihood(images, z, given) + log_ratio
 
         return importance_bound(log_weight, self.config.iwae)
 
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
-        z = self.prior.draw(torch.randn(n, self.latent, device=self.from_latent.weight.device), labels)
-        mean, log_scale = self.decode(z, labels)
+    def sample(self, n: int, given: Given = None) -> Tensor:
+        z = self.prior.draw(torch.randn(n, self.latent, device=self.from_latent.weight.device), labels_of(given))
+        mean, log_scale = self.decode(z, given)
         if not self.config.draw:
             return mean.clamp(-1, 1)
         return (normal_draw if self.config.likelihood == "gaussian" else logistic_draw)(mean, log_scale)
 
-    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, given: Given = None) -> Tensor:
         """The mean of p(y|z) at the mean of q(z|y)."""
-        return self.decode(self.encode(images, labels)[0], labels)[0].clamp(-1, 1)
+        return self.decode(self.encode(images, given)[0], given)[0].clamp(-1, 1)
 
-    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, labels: Tensor | None = None) -> Tensor:
+    def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
         """The means of p(y|z) on the line between the means of both images' posteriors."""
-        here, there = (self.encode(images, labels)[0] for images in (first, second))
-        return torch.stack([self.decode(torch.lerp(here, there, weight), labels)[0].clamp(-1, 1) for weight in weights])
+        here, there = (self.encode(images, given)[0] for images in (first, second))
+        return torch.stack([self.decode(torch.lerp(here, there, weight), given)[0].clamp(-1, 1) for weight in weights])
 
 
 def _levels(side: int, patch: int = 2, base: int = 8) -> int:
