@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from PIL import Image
 from rights import unprivileged
 
 from genbench.cli.main import cli
@@ -24,7 +25,7 @@ GOOD = {
     "suite": "suite.toml", "plugins": "mine.py", "plugin": "mine.py", "datasets": "own.toml", "data_root": "data",
     "weights": "weights", "runs": "runs", "run_folder": "runs/model",
     "target": "theirs.npy", "labels": "labels.npy", "v100": "factor.json", "out": "new", "report_to": "new",
-    "name": "fresh", "about": "about.md",
+    "name": "fresh", "about": "about.md", "hole": "given.png", "image": "given.png",
 }  # fmt: skip
 """What to give for a parameter of this name: a file of `home`, unless it is to be written, or a word."""
 SMALL = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood-images", "10", "--device", "cpu"]
@@ -111,6 +112,7 @@ def home(prepared, tmp_path_factory, gaussian_plugin):
     (home / "suite.toml").write_text('datasets = ["digits"]\n[[models]]\nname = "gaussian"\n')
     (home / "own.toml").write_text('[own]\nsource = "folder"\npath = "images"\nshape = [1, 8, 8]\n')
     (home / "about.md").write_text("# About")
+    Image.new("LA", (8, 8)).save(home / "given.png")
     (home / "factor.json").write_text('{"factor": 1.0, "basis": "given"}')
     return home
 

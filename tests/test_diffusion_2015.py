@@ -188,7 +188,7 @@ def test_what_makes_no_sense_is_refused(change, message):
 def test_it_takes_no_labels():
     config = DDPM.Config(**SMALL)
     config.check(DataSpec("toy", (1, 8, 8)))
-    with pytest.raises(ValueError, match="network: original takes no labels"):
+    with pytest.raises(ValueError, match="network: original takes no condition"):
         config.check(DataSpec("toy", (1, 8, 8), num_classes=3))
 
 

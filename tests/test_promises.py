@@ -447,6 +447,14 @@ class IgnoresLabels(Toy):
         return super().sample(n)
 
 
+@breaks("another condition gives other samples")
+class IgnoresHoles(Toy):
+    conditions = ("hole",)
+
+    def sample(self, n, given=None):  # look
+        return super().sample(n)
+
+
 # Pictures
 
 

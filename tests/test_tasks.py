@@ -26,7 +26,7 @@ condition = { CONDITION }
 """
 
 
-@pytest.fixture(scope="module", params=["hole", pytest.param("image", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.slow) for kind in TASKS])
 def kind(request):
     return request.param
 

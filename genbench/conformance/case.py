@@ -305,7 +305,8 @@ def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **
     config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
     wanted: list[tuple[int, Kind | None]] = [(1, None), (3, None)]
     wanted += [(1, "class")] if "class" in model.kinds() else []
-    wanted += [(1, kind) for kind in SHOWING if kind in model.kinds()][:1]  # a model takes them alike, as maps
+    if preset is None and not options:  # a model takes what is shown alike in all of these, holes as small images
+        wanted += [(1, kind) for kind in SHOWING if kind in model.kinds()][:1]
     shapes = [_smallest(config, channels, kind) for channels, kind in wanted]
     if not any(shapes):
         shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # refused, with the model's own reason

@@ -11,6 +11,7 @@ from genbench.condition import ConditionSpec
 from genbench.data.dataset import Part
 from genbench.data.picture import as_levels, decoding, open_picture
 from genbench.data.refusals import Unfit
+from genbench.support.denials import look
 from genbench.support.errors import BadInput
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ Shape = tuple[int, int, int]
 
 def read_condition(file: Path, spec: ConditionSpec, shape: Shape) -> Part:
     """A split of one image, (C, H, W), with the condition that the file holds. Raises BadInput, naming the file."""
-    if not file.exists():
-        raise BadInput(f"{file}: no such file", "give an image file")
+    option = f"--{spec.kind}"
+    if not look(file, option).exists():
+        raise BadInput(f"{option} {file}: no such file", "give an image file")
     try:
         picture = open_picture(file)
         return _with_hole(picture, shape) if spec.kind == "hole" else _small(picture, spec, shape)

@@ -19,6 +19,9 @@ ENERGY, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, CONSISTENCY = (
     "energy_score", "answer_psnr", "spread", "dispersion", "spread_ratio", "known_error", "consistency",
 )  # fmt: skip
 
+PIECE = 2**22
+"""Values of images that are compared at a time."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -33,8 +36,10 @@ class Answers:
 
     def distances(self, here: np.ndarray, there: np.ndarray, where: np.ndarray) -> np.ndarray:
         """The root mean square difference (M,) of two images (M, D) of each condition, over the values `where`."""
-        squares = np.where(where, np.square(here.astype(np.float64) - there), 0).sum(1)
-        found: np.ndarray = np.sqrt(squares / np.maximum(where.sum(1), 1))
+        step = max(1, PIECE // here.shape[1])
+        pieces = [slice(start, start + step) for start in range(0, len(here), step)]
+        squares = [np.where(where[p], np.square(here[p].astype(np.float64) - there[p]), 0).sum(1) for p in pieces]
+        found: np.ndarray = np.sqrt(np.concatenate(squares) / np.maximum(where.sum(1), 1))
         return found
 
     @cached_property

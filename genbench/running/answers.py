@@ -12,14 +12,17 @@ import numpy as np
 
 from genbench.condition import EACH, Kind
 from genbench.data.condition_plan import ConditionPlan
-from genbench.data.dataset import Dataset
+from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.answers import hidden_of, posterior_draws
 from genbench.records.job import Job
 from genbench.records.samples import Samples
 from genbench.support.seeds import derive_seed
+from genbench.support.store import release
 
 NEAREST = 16
 """Training images whose mean is the answer `mean` where the distribution of images is unknown."""
+BLOCK = 2048
+"""Training images compared at a time."""
 Answer = Callable[[Dataset, Kind, np.ndarray, int], np.ndarray]
 """(data, kind, places of test images, seed) -> levels (N, C, H, W)."""
 
@@ -55,8 +58,8 @@ def neighbour(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.nd
 def mean(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.ndarray:
     if data.law is not None:
         return posterior_draws(data, kind, places, seed, mean=True)
-    found = data.train.images[nearest(data, kind, places, NEAREST)].mean(1, dtype=np.float64)
-    levels: np.ndarray = np.rint(found).astype(np.uint8)
+    means = [data.train.images[found].mean(0, dtype=np.float64) for found in nearest(data, kind, places, NEAREST)]
+    levels: np.ndarray = np.rint(np.stack(means)).astype(np.uint8)
     return levels
 
 
@@ -71,26 +74,23 @@ ANSWERS: dict[str, Answer] = {
 
 def nearest(data: Dataset, kind: Kind, places: np.ndarray, count: int) -> np.ndarray:
     """The training images (N, count) whose shown values are nearest to those of test images, the nearest first."""
-    from scipy.spatial.distance import cdist
+    different, back = np.unique(places, return_inverse=True)
+    wanted = shown(data.test, kind, different)
+    weights = ~hidden_of(data.test, kind, different) if kind == "hole" else np.ones(wanted.shape, bool)
+    best, found = np.empty((len(different), 0)), np.empty((len(different), 0), np.int64)
+    for start in range(0, len(data.train), BLOCK):
+        block = np.arange(start, min(start + BLOCK, len(data.train)))
+        values = shown(data.train, kind, block)
+        distance = weights @ np.square(values).T - 2 * (weights * wanted) @ values.T  # less what all have in common
+        best = np.concatenate([best, distance], 1)
+        found = np.concatenate([found, np.broadcast_to(block, distance.shape)], 1)
+        order = np.argsort(best, axis=1, kind="stable")[:, :count]
+        best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
+        release(data.train.images)
+    return found[back.ravel()]
 
-    found = np.empty((len(places), count), np.int64)
-    for mine, here, there in shown(data, kind, places):
-        found[mine] = np.argpartition(cdist(here, there, "sqeuclidean"), np.arange(count), axis=1)[:, :count]
-    return found
 
-
-def shown(data: Dataset, kind: Kind, places: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Groups of test images, what is shown of each, and the same of all training images."""
-    test, train = data.test, data.train
-    if kind != "hole":
-        given, others = (part.conditions["image"]["image"].reshape(len(part), -1) for part in (test, train))
-        return [(np.arange(len(places)), given[places].astype(np.float32), others.astype(np.float32))]
-    hidden = hidden_of(test, kind, places)
-    different, which = np.unique(hidden, axis=0, return_inverse=True)
-    flat = test.images[places].reshape(len(places), -1).astype(np.float32)
-    everything = train.images.reshape(len(train), -1)
-    groups = []
-    for index, hole in enumerate(different):
-        mine = np.flatnonzero(which.ravel() == index)
-        groups.append((mine, flat[mine][:, ~hole], everything[:, ~hole].astype(np.float32)))
-    return groups
+def shown(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
+    """The values (M, D) of images that are to be filled, or of small ones."""
+    images = part.images if kind == "hole" else part.conditions["image"]["image"]
+    return np.asarray(images[places]).reshape(len(places), -1).astype(np.float64)
