@@ -201,8 +201,3 @@ def test_a_condition_that_cannot_be_made_is_refused(genbench, tmp_path, conditio
 def test_a_dataset_without_the_kind_is_refused(genbench):
     result = genbench("plan", "-m", "ddpm", "-d", "digits", "--condition", "hole")
     assert result.code == 2 and "dataset 'digits' has no conditions of kind 'hole'" in result.err
-
-
-def test_the_layout_of_runs_without_conditions_has_no_rows(genbench, runs, finished_runs):
-    result = genbench("table", finished_runs, "--layout", "condition")
-    assert result.code == 0 and "energy score" not in " ".join(result.out.split())
