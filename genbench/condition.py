@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -60,19 +60,18 @@ class Condition:
     def __getitem__(self, key: slice | Tensor) -> Condition: ...
     def __getitem__(self, key: str | slice | Tensor) -> Tensor | Condition:
         """The tensor of a name, or a part of the batch."""
-        if isinstance(key, str):
-            return self.tensors[key]
-        return Condition({name: tensor[key] for name, tensor in self.tensors.items()})
+        return self.tensors[key] if isinstance(key, str) else self._each(lambda tensor: tensor[key])
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on a device."""
-        return Condition({name: tensor.to(device) for name, tensor in self.tensors.items()})
+        return self._each(lambda tensor: tensor.to(device))
 
     def repeat(self, times: int) -> Condition:
         """The whole batch so many times."""
-        return Condition(
-            {name: tensor.repeat(times, *[1] * (tensor.dim() - 1)) for name, tensor in self.tensors.items()}
-        )
+        return self._each(lambda tensor: tensor.repeat(times, *[1] * (tensor.dim() - 1)))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        return Condition({name: change(tensor) for name, tensor in self.tensors.items()})
 
     @property
     def device(self) -> torch.device:
@@ -107,6 +106,20 @@ class Condition:
         image, (height, width) = self["image"], size
         hole = self.tensors.get("hole", image.new_zeros(1)).to(image.dtype).expand(len(image), 1, *image.shape[2:])
         return resized(torch.cat([image, hole], 1), (height, width))
+
+
+def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tuple[Tensor, Tensor | None]:
+    """What a network gets of x (B, C, h, w) and what is given: the maps of a condition as channels, and labels.
+
+    x are images of `size`, or of a `factor` less, such as latents, to which squares of pixels of the maps are folded.
+    """
+    import torch
+
+    from genbench.nets import folded
+
+    if not isinstance(given, Condition):
+        return x, given
+    return torch.cat([x, folded(given.maps(size), factor).to(x.dtype)], 1), None
 
 
 def as_kind(asked: Kind | bool | None) -> Kind | None:

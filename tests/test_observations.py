@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from genbench import Condition, ConditionSpec, DataSpec
-from genbench.condition import EACH
+from genbench.condition import EACH, beside
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
@@ -14,7 +14,7 @@ from genbench.data.preparation import prepare
 from genbench.data.tuning import prepare_tuning
 from genbench.images import to_float
 from genbench.training.feeder import Feeder
-from genbench_ddpm.network import beside, dropped, null
+from genbench_ddpm.network import dropped, null
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 12), dtype=np.uint8)
 

@@ -115,7 +115,7 @@ def test_channels_and_images_are_averaged(monkeypatch):
     each = [ssim(a[None, None], b[None, None]).value for x, y in zip(images, others) for a, b in zip(x, y)]
     assert ssim(images, others).value == pytest.approx(np.mean(each))
     assert ssim(images, others).stderr == pytest.approx(np.reshape(each, (7, 2)).mean(1).std(ddof=1) / 7**0.5)
-    monkeypatch.setattr("genbench.metrics.reconstruction.PIECE", 3 * images[0].size)
+    monkeypatch.setattr("genbench.metrics.pieces.PIECE", 3 * images[0].size)
     assert ssim(images, others).value == pytest.approx(np.mean(each)), "in pieces too"
 
 

@@ -15,6 +15,7 @@ from genbench.model import DataSpec
 from genbench.records.record import Record
 from genbench.support.errors import BadInput
 from genbench.support.seeds import derive_seed
+from genbench.support.store import release
 
 PLAN_SEED = 2020
 
@@ -121,6 +122,7 @@ class Holes(Observations):
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
         hole = torch.from_numpy(part.conditions["hole"]["hole"][indices]).to(device)
         image = to_float(torch.from_numpy(part.images[indices]).to(device))
+        release(part.images)
         return Condition({"hole": hole, "image": image.masked_fill(hole, 0)})
 
     def example(self, spec: DataSpec, count: int, device: torch.device | str) -> Given:

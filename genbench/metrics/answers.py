@@ -13,14 +13,12 @@ from itertools import combinations
 import numpy as np
 
 from genbench.metrics.metric import Metric
-from genbench.metrics.value import Value, with_error
+from genbench.metrics.pieces import in_pieces
+from genbench.metrics.value import Value, mean_of, with_error_of
 
 ENERGY, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, CONSISTENCY = (
     "energy_score", "answer_psnr", "spread", "dispersion", "spread_ratio", "known_error", "consistency",
 )  # fmt: skip
-
-PIECE = 2**22
-"""Values of images that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,8 @@ class Answers:
 
     def distances(self, here: np.ndarray, there: np.ndarray, where: np.ndarray) -> np.ndarray:
         """The root mean square difference (M,) of two images (M, D) of each condition, over the values `where`."""
-        step = max(1, PIECE // here.shape[1])
-        pieces = [slice(start, start + step) for start in range(0, len(here), step)]
-        squares = [np.where(where[p], np.square(here[p].astype(np.float64) - there[p]), 0).sum(1) for p in pieces]
-        found: np.ndarray = np.sqrt(np.concatenate(squares) / np.maximum(where.sum(1), 1))
+        squares = in_pieces(lambda x, y, seen: (seen * np.square(x - y)).sum(1), here, there, where)
+        found: np.ndarray = np.sqrt(squares / np.maximum(where.sum(1), 1))
         return found
 
     @cached_property
@@ -65,7 +61,7 @@ class Answers:
         if not squares.any():
             return Value(None, "the samples are the originals: infinite", status="not_applicable")
         value = Value(10 * math.log10(255**2 / squares.mean()))
-        return _with_error(value, squares * (10 / math.log(10) / squares.mean()))
+        return with_error_of(value, squares * (10 / math.log(10) / squares.mean()))
 
     def energy_score(self) -> Value:
         """E |X - y| - E |X - X'| / 2, with the pairs of different samples: lowest if X is distributed as y is.
@@ -74,7 +70,7 @@ class Answers:
         """
         if not self.apart.size:
             return Value(None, "one sample of each condition", status="not_applicable")
-        return _mean(self.errors.mean(1) - self.apart.mean(1) / 2)
+        return mean_of(self.errors.mean(1) - self.apart.mean(1) / 2)
 
     def spread(self, known: float | None = None) -> dict[str, Value]:
         """The root mean square distance of two samples of a condition, levels; over that of the original, and `known`.
@@ -88,31 +84,21 @@ class Answers:
         squares, errors = np.square(self.apart).mean(1), np.square(self.errors).mean(1)
         root, error = math.sqrt(squares.mean()), math.sqrt(errors.mean())
         change = squares / (2 * root) if root else squares
-        found = {SPREAD: _with_error(Value(root), change)}
+        found = {SPREAD: with_error_of(Value(root), change)}
         if error:
-            found[DISPERSION] = _with_error(Value(root / error), change / error - root * errors / (2 * error**3))
+            found[DISPERSION] = with_error_of(Value(root / error), change / error - root * errors / (2 * error**3))
         if known:
-            found[SPREAD_RATIO] = _with_error(Value(root / known), change / known)
+            found[SPREAD_RATIO] = with_error_of(Value(root / known), change / known)
         return found
 
     def known_error(self) -> Value:
         """The distance from the original over the values that were shown, levels: 0 if they were kept."""
-        return _mean(self.to_originals(~self.hidden).mean(1))
+        return mean_of(self.to_originals(~self.hidden).mean(1))
 
 
 def consistency(made: np.ndarray, given: np.ndarray) -> Value:
     """The root mean square difference, levels, of what samples are made small to, (N, M), from what was given."""
-    return _mean(np.sqrt(np.square(made.astype(np.float64) - given).mean(1)))
-
-
-def _mean(values: np.ndarray) -> Value:
-    return _with_error(Value(float(values.mean())), values)
-
-
-def _with_error(value: Value, values: np.ndarray) -> Value:
-    """The value with the error over conditions of the mean of these values, (M,)."""
-    count = len(values)
-    return with_error(value, float(values.std(ddof=1)) / math.sqrt(count), count - 1) if count > 1 else value
+    return mean_of(np.sqrt(np.square(made.astype(np.float64) - given).mean(1)))
 
 
 METRICS = (

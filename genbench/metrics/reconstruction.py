@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from genbench.metrics.jackknife import jackknife_error, members
 from genbench.metrics.metric import Metric
-from genbench.metrics.value import Value, with_error, with_notes
+from genbench.metrics.pieces import in_pieces
+from genbench.metrics.value import Value, mean_of, with_error, with_notes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
-    Pairwise = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
 RFID, PSNR, SSIM, CODE_USE, PERPLEXITY = "rfid", "psnr", "ssim", "code_use", "code_perplexity"
-PIECE = 2**22
-"""Values of images that are compared at a time."""
 SSIM_WINDOW, SSIM_DEVIATION = 11, 1.5
 """Pixels a side, and of the Gaussian within."""
 
@@ -30,11 +24,11 @@ def psnr(images: np.ndarray, reconstructions: np.ndarray) -> Value:
     """
     import numpy as np
 
-    errors = _of_pairs(lambda x, y: np.square(y - x).mean(axis=(1, 2, 3)), images, reconstructions)
+    errors = in_pieces(lambda x, y: np.square(y - x).mean(axis=(1, 2, 3)), images, reconstructions)
     if exact := int((errors == 0).sum()):
         told = f"{exact} of {len(errors)} images are reconstructed exactly, their PSNR is infinite"
         return Value(None, told, status="not_applicable")
-    return _mean(10 * np.log10(255**2 / errors))
+    return mean_of(10 * np.log10(255**2 / errors))
 
 
 def ssim(images: np.ndarray, reconstructions: np.ndarray) -> Value:
@@ -65,23 +59,7 @@ def ssim(images: np.ndarray, reconstructions: np.ndarray) -> Value:
         found: np.ndarray = index.mean(axis=(1, 2, 3))
         return found
 
-    return _mean(_of_pairs(similarity, images, reconstructions))
-
-
-def _of_pairs(measure: Pairwise, images: np.ndarray, reconstructions: np.ndarray) -> np.ndarray:
-    """A measure of float64 images and their reconstructions (B, C, H, W), (N,)."""
-    import numpy as np
-
-    step = max(1, PIECE // images[0].size)
-    pieces = (slice(start, start + step) for start in range(0, len(images), step))
-    sides = ([side[piece].astype(np.float64) for side in (images, reconstructions)] for piece in pieces)
-    return np.concatenate([measure(*pair) for pair in sides])
-
-
-def _mean(values: np.ndarray) -> Value:
-    """The mean over images, with its error if there are several."""
-    value, count = Value(float(values.mean())), len(values)
-    return with_error(value, float(values.std(ddof=1)) / math.sqrt(count), count - 1) if count > 1 else value
+    return mean_of(in_pieces(similarity, images, reconstructions))
 
 
 def codebook_metrics(codes: np.ndarray, size: int, error_splits: int = 0, seed: int = 2020) -> dict[str, Value]:

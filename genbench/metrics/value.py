@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from genbench.records.record import Measurement, ValueStatus
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ def with_error(
         return value
     reach = float(stdtrit(degrees, 0.975)) * stderr
     return replace(value, stderr=stderr, interval=(max(low, value.value - reach), min(high, value.value + reach)))
+
+
+def with_error_of(value: Value, values: np.ndarray) -> Value:
+    """The value with the error of the mean of independent values (N,), if there are several."""
+    count = len(values)
+    return with_error(value, float(values.std(ddof=1)) / math.sqrt(count), count - 1) if count > 1 else value
+
+
+def mean_of(values: np.ndarray) -> Value:
+    """The mean of independent values (N,), with its error if there are several."""
+    return with_error_of(Value(float(values.mean())), values)
 
 
 def share(count: int, total: int) -> Value:

@@ -91,6 +91,6 @@ def nearest(data: Dataset, kind: Kind, places: np.ndarray, count: int) -> np.nda
 
 
 def shown(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
-    """The values (M, D) of images that are to be filled, or of small ones."""
+    """The values (M, D) of images, or of the small ones that are shown."""
     images = part.images if kind == "hole" else part.conditions["image"]["image"]
     return np.asarray(images[places]).reshape(len(places), -1).astype(np.float64)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.capabilities import SumOfTerms
-from genbench.condition import Given
+from genbench.condition import Given, beside
 from genbench.hookspecs import Calibration
 from genbench_ddpm.calibration import gaussian_bounds
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
-from genbench_ddpm.network import NETWORK, beside, with_waves
+from genbench_ddpm.network import NETWORK, with_waves
 from genbench_ddpm.original import Original, OriginalConfig
 from genbench_ddpm.presets import PRESETS
 

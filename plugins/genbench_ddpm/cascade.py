@@ -24,7 +24,7 @@ from genbench.nets import latent_size, pad_to_multiple
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
 from genbench_ddpm.presets import ADM, ADM_64, ADM_128, ADM_G_128, SMALL_ADM, TINY
-from genbench_ddpm.samplers import reading
+from genbench_ddpm.samplers import steps_of
 from genbench_ddpm.settings import DiffusionConfig, Schedule
 
 
@@ -79,13 +79,7 @@ class CascadeConfig(GuidedConfig):
     )
     base_patch: int = field(2, "train", "side of the squares of pixels that the base folds into channels", ge=1)
     base_dropout: float = field(0.0, "train", "dropout in the base's residual blocks", ge=0, lt=1)
-    base_steps: int = field(
-        12,
-        "sample",
-        "the base's steps, fewer than there are noise levels",
-        ge=1,
-        only_with={"sampler": reading("steps")},
-    )
+    base_steps: int = steps_of(12, "the base's ")
 
     @property
     def base(self) -> Self:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genbench import Condition, DataSpec, field
 from genbench.condition import Given
-from genbench.nets import UNet, UNetSpec, folded
+from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
 
 NETWORK = (
@@ -53,16 +53,6 @@ def dropped(given: Given, chosen: Tensor, num_classes: int) -> Given:
 def null(given: Given, num_classes: int) -> Given:
     """As many null conditions."""
     return dropped(given, torch.ones(len(given), dtype=torch.bool, device=given.device), num_classes)
-
-
-def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tuple[Tensor, Tensor | None]:
-    """What a U-Net gets of x (B, C, h, w) and what is given: the maps of a condition as channels, and labels.
-
-    x are images of `size`, or latents of a `factor` less, to which squares of pixels of the maps are folded.
-    """
-    if not isinstance(given, Condition):
-        return x, given
-    return torch.cat([x, folded(given.maps(size), factor).to(x.dtype)], 1), None
 
 
 class UNetConfig(OptimizerConfig):

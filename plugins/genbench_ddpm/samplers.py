@@ -247,13 +247,17 @@ def reading(option: str) -> list[str]:
 ABOUT_TIMES = f"{ABOUT_GRIDS}; {OWN}, " + ", ".join(f"{SAMPLERS[name].grid} for {name}" for name in reading("grid"))
 
 
+def steps_of(default: int, whose: str = "") -> Any:
+    """The field of how many steps a sampler takes, in all or in one stage."""
+    told = f"{whose}steps, fewer than there are noise levels"
+    return field(default, "sample", told, ge=1, only_with={"sampler": reading("steps")})
+
+
 class SamplerConfig(Config):
     """How samples are drawn."""
 
     sampler: Name = field("dpm_solver", "sample", ABOUT)
-    steps: int = field(
-        12, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
-    )
+    steps: int = steps_of(12)
     grid: GridChoice = field(OWN, "sample", ABOUT_TIMES, only_with={"sampler": reading("grid")})
     eta: float = field(
         1.0, "sample", "noise, 0 for none, 1 for the posterior's variance", ge=0, le=1,

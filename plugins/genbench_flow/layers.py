@@ -9,9 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench import Condition
-from genbench.condition import Given
-from genbench.nets import folded
+from genbench.condition import Given, beside
 from genbench_flow.transforms import Affine, Spline
 
 
@@ -47,13 +45,11 @@ class Network(nn.Module):
 
     def features(self, context: Tensor, given: Given) -> Tensor:
         """What the residual blocks leave, (B, width, H, W)."""
-        context = context * 0.3
-        if isinstance(given, Condition):
-            maps = given.maps([side * self.factor for side in context.shape[2:]])
-            context = torch.cat([context, folded(maps, self.factor).to(context.dtype)], 1)
+        size = [side * self.factor for side in context.shape[2:]]
+        context, labels = beside(context * 0.3, given, size, self.factor)
         h: Tensor = self.first(context) + self.place
         if self.labels is not None:
-            h = h + self.labels(given)[:, :, None, None]
+            h = h + self.labels(labels)[:, :, None, None]
         for block in self.blocks:
             h = h + block(F.silu(h))
         return h

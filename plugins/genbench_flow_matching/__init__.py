@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
-from genbench.condition import Given
+from genbench.condition import Given, beside
 from genbench.distributions import evenly_spread, normal_log_prob
 from genbench.walks import Walk, end_of, reported, reverse_chain
-from genbench_ddpm.network import UNetConfig, beside, null, with_waves
+from genbench_ddpm.network import UNetConfig, null, with_waves
 from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
 from genbench_flow_matching.presets import PRESETS
 

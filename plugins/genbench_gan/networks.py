@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import Condition, DataSpec
-from genbench.condition import Given
+from genbench.condition import Given, beside
 from genbench.nets import Upsample, folded, group_norm, unfolded, zeroed
 from genbench_gan.settings import GANConfig
 
@@ -75,7 +75,7 @@ class SpatialNormReLU(NormReLU):
         last = zeroed(nn.Conv2d(STEERING, 2 * channels, 3, padding=1))
         self.maps = nn.Sequential(nn.Conv2d(shown, STEERING, 3, padding=1), nn.ReLU(), last)
 
-    def forward(self, x: Tensor, condition: Any) -> Tensor:
+    def forward(self, x: Tensor, condition: Given) -> Tensor:
         scale, shift = self.maps(condition.maps(x.shape[2:])).chunk(2, dim=1)
         return F.relu(self.norm(x) * (1 + scale) + shift)
 
@@ -213,9 +213,8 @@ class Critic(nn.Module, ABC):
     def scored(self, features: Tensor, pooled: Tensor) -> Tensor:
         """What the head sees, (B, inputs), of the features and of their sums over all positions, (B, channels)."""
 
-    def forward(self, images: Tensor, labels: Given = None) -> Tensor:
-        if isinstance(labels, Condition):
-            images, labels = torch.cat([images, labels.maps(images.shape[2:])], 1), None
+    def forward(self, images: Tensor, given: Given = None) -> Tensor:
+        images, labels = beside(images, given, images.shape[2:])
         features = self.features(folded(images, self.patch))
         pooled = features.float().sum((2, 3))
         scores: Tensor = self.head(self.scored(features, pooled)).squeeze(1).float()

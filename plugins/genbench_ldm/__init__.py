@@ -17,13 +17,12 @@ from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.capabilities import SumOfTerms, without
-from genbench.condition import Given
+from genbench.condition import Given, beside
 from genbench.distributions import discretized_logistic_log_prob
 from genbench.nets import latent_size
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
-from genbench_ddpm.network import beside
-from genbench_ddpm.samplers import reading
+from genbench_ddpm.samplers import steps_of
 from genbench_ldm.first_stage import Autoencoder, FirstStage, KLConfig, draw
 from genbench_ldm.presets import PRESETS
 from genbench_ldm.quantised import OPTIONS, CodebookConfig, QuantisedStage
@@ -43,9 +42,7 @@ class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
     widths: tuple[PositiveInt, ...] = field(
         (64, 64), "train", "channels of each resolution, finest first", min_length=1
     )
-    steps: int = field(
-        14, "sample", "steps, fewer than there are noise levels", ge=1, only_with={"sampler": reading("steps")}
-    )
+    steps: int = steps_of(14)
     patch: int = field(1, "train", "side of the squares of latent pixels that are folded into channels", ge=1)
 
     first_stage: Literal["kl", "vq"] = field(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genbench import Batch, Condition, Config, DataSpec, Model, field, hookimpl
 from genbench.autoencoder import AutoencoderSpec, Decoder, Encoder
-from genbench.condition import Given
+from genbench.condition import Given, beside
 from genbench.distributions import (
     discretized_gaussian,
     discretized_logistic_log_prob,
@@ -103,9 +103,8 @@ class VAE(Model):
 
     def encode(self, images: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation, (B, latent) each, of q(z|y); maps of a condition stand beside the images."""
-        if isinstance(given, Condition):
-            images, given = torch.cat([images, given.maps(images.shape[2:])], 1), None
-        mean, log_std = self.to_latent(self.encoder(images, given).flatten(1)).float().chunk(2, dim=1)
+        maps = self.encoder(*beside(images, given, images.shape[2:]))
+        mean, log_std = self.to_latent(maps.flatten(1)).float().chunk(2, dim=1)
         return mean, log_std.clamp(-7, 3)
 
     def decode(self, z: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
