@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 if TYPE_CHECKING:
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 Kind = Literal["class", "text", "map", "hole", "image", "vector"]
 SHOWING: tuple[Kind, ...] = ("hole", "image")
 """The kinds that show a part of an image, or a small one: one of many answers is the image itself."""
+OPEN: tuple[Kind, ...] = ("text", "map", *SHOWING)
+"""The kinds that leave an image open: of each condition several samples are drawn."""
 EACH = 4
-"""Samples of a condition that shows a part of an image: what they share can be told from what they are free in."""
+"""Samples of a condition of these kinds: what they share can be told from what they are free in."""
 PLACED = ("map", "hole", "image")
 """The tensors of conditions that have height and width as their last dimensions."""
 Given: TypeAlias = Any
@@ -26,8 +28,9 @@ class ConditionSpec:
     """What a job conditions on, by any kind but "class", of which `DataSpec.num_classes` says all there is to say.
 
     `shape` is that of one condition's main tensor, which has the kind's name: (D,) of a vector, (C, h, w) of an image,
-    (L,) of text. `size` is the number of classes of a map or of words of a vocabulary, 0 if its values are continuous.
-    `encoder` is the name and digest of a frozen encoder, "" without one.
+    (L,) of text. `size` is the number of classes of a map, or of numbers that words of a vocabulary have at most
+    (`genbench.data.words`), 0 if its values are continuous. `encoder` is the name and digest of a frozen encoder of
+    text, whose conditions are (L, D), "" without one.
     """
 
     kind: Kind
@@ -36,15 +39,23 @@ class ConditionSpec:
     encoder: str = ""
 
     def channels(self, colours: int) -> int:
-        """The channels of `Condition.maps` for images of so many colours; 0 if the kind shows none."""
+        """The channels of `Condition.maps` for images of so many colours; 0 if the kind has no places."""
+        if self.kind == "map":
+            return self.size + 1
         return colours + 1 if self.kind in SHOWING else 0
 
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """The conditions of a batch: tensors by name, each with B first, which the harness slices and moves together."""
+    """The conditions of a batch: tensors by name, each with B first, which the harness slices and moves together.
+
+    By kind: `text` int64 (B, L), numbers of words and 0 behind the last, or float (B, L, D), encoded, and zeros behind
+    it; `map` int64 (B, h, w), of `size` classes, where `size` itself means that nothing is known; `image` float
+    (B, C, h, w), and with it `hole` bool (B, 1, H, W), True where to fill; `vector` float (B, D).
+    """
 
     tensors: Mapping[str, Tensor]
+    size: int = 0
 
     def __post_init__(self) -> None:
         lengths = {name: len(tensor) for name, tensor in self.tensors.items()}
@@ -71,7 +82,7 @@ class Condition:
         return self._each(lambda tensor: tensor.repeat(times, *[1] * (tensor.dim() - 1)))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        return Condition({name: change(tensor) for name, tensor in self.tensors.items()})
+        return replace(self, tensors={name: change(tensor) for name, tensor in self.tensors.items()})
 
     @property
     def device(self) -> torch.device:
@@ -84,32 +95,45 @@ class Condition:
             for name, tensor in self.tensors.items()
             if name in PLACED
         }
-        return Condition({**self.tensors, **mirrored})
+        return replace(self, tensors={**self.tensors, **mirrored})
 
     def dropped(self, chosen: Tensor) -> Condition:
-        """The same where nothing is shown if `chosen`, bool (B,), is true: the null condition of guidance."""
+        """The same where nothing is shown or told if `chosen`, bool (B,), is true: the null condition of guidance.
+
+        That is a text without words, a map of which nothing is known, an image that is all hole, a vector of zeros.
+        """
         if "image" not in self.tensors:
-            raise ValueError(f"conditions of {', '.join(self.tensors)} cannot be dropped")
+            return self._each(lambda x: x.masked_fill(chosen.view(-1, *[1] * (x.dim() - 1)), self.size))
         image, chosen = self["image"], chosen.view(-1, 1, 1, 1)
         hole = self.tensors.get("hole", image.new_zeros(1).bool()).logical_or(chosen)
         return Condition({"image": image.masked_fill(chosen, 0), "hole": hole.expand(-1, 1, *image.shape[2:])})
 
-    def maps(self, size: Sequence[int]) -> Tensor:
-        """What is shown of images, float (B, C + 1, H, W) of `size`: its colours, and where nothing is shown.
+    @property
+    def placed(self) -> bool:
+        """Whether it has height and width, and so `maps`."""
+        return any(name in PLACED for name in self.tensors)
 
-        Maps are enlarged by repetition and made smaller by averaging.
+    def maps(self, size: Sequence[int]) -> Tensor:
+        """What is shown of images of `size`, as channels, float (B, channels, H, W).
+
+        Of a map they are its classes and the unknown, 1 where they are; of an image its colours, and where nothing is
+        shown. They are enlarged by repetition and made smaller by averaging.
         """
         import torch
 
         from genbench.nets import resized
 
-        image, (height, width) = self["image"], size
+        height, width = size
+        if "map" in self.tensors:
+            classes = torch.nn.functional.one_hot(self["map"], self.size + 1)
+            return resized(classes.movedim(3, 1).float(), (height, width))
+        image = self["image"]
         hole = self.tensors.get("hole", image.new_zeros(1)).to(image.dtype).expand(len(image), 1, *image.shape[2:])
         return resized(torch.cat([image, hole], 1), (height, width))
 
 
 def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tuple[Tensor, Tensor | None]:
-    """What a network gets of x (B, C, h, w) and what is given: the maps of a condition as channels, and labels.
+    """What a network gets of x (B, C, h, w) and what is given: maps as channels, or else labels, text or a vector.
 
     x are images of `size`, or of a `factor` less, such as latents, to which squares of pixels of the maps are folded.
     """
@@ -119,6 +143,9 @@ def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tup
 
     if not isinstance(given, Condition):
         return x, given
+    if not given.placed:
+        (tensor,) = given.tensors.values()
+        return x, tensor
     return torch.cat([x, folded(given.maps(size), factor).to(x.dtype)], 1), None
 
 

@@ -14,10 +14,11 @@ from torch.nn import functional as F
 
 from genbench.devices import for_attention
 from genbench.embeddings import LabelEmbedding, TimeEmbedding
-from genbench.transformer import TransformerBlock
+from genbench.transformer import Context, TransformerBlock, Words
 
 Size = tuple[int, int]
 Maybe = Tensor | None
+Seen = Context | None
 
 
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
@@ -63,17 +64,17 @@ class Layer(nn.Module):
     """What the networks here are made of: feature maps (B, C, H, W) in, feature maps out; on its own, the identity.
 
     Every layer takes the same arguments and ignores those it does not use: `embedding` (B, E) of time and label, which
-    steers residual blocks; `context` (B, M, D), which attention sees; `size`, the height and width to resize to.
+    steers residual blocks; `context`, which attention sees; `size`, the height and width to resize to.
     """
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         return x
 
 
 class Conv(nn.Conv2d):
     """A convolution as a `Layer`."""
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         return super().forward(x)
 
 
@@ -89,7 +90,7 @@ class Upsample(Layer):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         size = size or (2 * x.shape[-2], 2 * x.shape[-1])
         out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
         return out
@@ -116,7 +117,7 @@ class ResBlock(Layer):
         self.conv2 = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         h = F.silu(self.norm1(x))
         if size is not None:
             x, h = resized(x, size), resized(h, size)
@@ -142,7 +143,7 @@ class Attention(Layer):
         self.qkv = nn.Conv2d(channels, 3 * channels, 1)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         b, c, h, w = x.shape
         qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(3, 4)
         query, key, value = for_attention(qkv).unbind(1)
@@ -152,7 +153,7 @@ class Attention(Layer):
 
 
 class SpatialTransformer(Layer):
-    """A transformer block over all positions of a feature map and a context (B, M, `context`).
+    """A transformer block over all positions of a feature map and a context of `context` channels.
 
     Source: Rombach et al. 2022, appendix E.2.1. The last projection starts at zero.
     """
@@ -164,7 +165,7 @@ class SpatialTransformer(Layer):
         self.block = TransformerBlock(channels, context, heads)
         self.out = zeroed(nn.Conv2d(channels, channels, 1))
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         tokens = self.tokens(self.norm(x)).flatten(2).transpose(1, 2)
         out: Tensor = x + self.out(self.block(tokens, context).transpose(1, 2).unflatten(2, x.shape[2:]))
         return out
@@ -178,21 +179,22 @@ class Block(Layer):
         self.res = res
         self.attention = Layer() if attention is None else attention
 
-    def forward(self, x: Tensor, embedding: Maybe = None, context: Maybe = None, size: Size | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Maybe = None, context: Seen = None, size: Size | None = None) -> Tensor:
         out: Tensor = self.attention(self.res(x, embedding), embedding, context)
         return out
 
 
 @dataclass(frozen=True)
 class UNetSpec:
-    """The settings of a `UNet`. Raises ValueError for a context without classes.
+    """The settings of a `UNet`. Raises ValueError for a context without classes or text.
 
     One entry of `widths` is one resolution, with `blocks` residual blocks on the way down and one more on the way up.
     `attention` lists the levels (0 is the finest) that have it, apart from the middle. `patch` first folds squares of
     that side into channels: `patch=2` takes a quarter of the work. `head_channels` fixes the size of the attention
     heads instead of their number, `heads`. With `context` the class is a token of that many channels that attention
-    sees; otherwise it is added to the time. `resample` halves and doubles the sides in residual blocks instead of
-    convolutions.
+    sees, or each word of a text is one; otherwise the class, or the text as a whole, is added to the time, as a vector
+    is. A text has numbers below `words`, or is `encoded` in so many channels, and at most `length` words. `resample`
+    halves and doubles the sides in residual blocks instead of convolutions.
     """
 
     in_channels: int
@@ -208,10 +210,14 @@ class UNetSpec:
     dropout: float = 0.0
     scale_shift: bool = True
     resample: bool = False
+    words: int = 0
+    length: int = 0
+    encoded: int = 0
+    vector: int = 0
 
     def __post_init__(self) -> None:
-        if self.context and not self.num_classes:
-            raise ValueError(f"a context of {self.context} channels needs classes")
+        if self.context and not (self.num_classes or self.length):
+            raise ValueError(f"a context of {self.context} channels needs classes or text")
 
     @property
     def embedding(self) -> int:
@@ -234,13 +240,16 @@ class UNetSpec:
 
 
 class Descent(nn.Module):
-    """The way down of a `UNet`: images (B, in_channels, H, W) at times (B,), with labels (B,) if it has classes."""
+    """The way down of a `UNet`: images (B, in_channels, H, W) at times (B,), under labels (B,), a text or a vector."""
 
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         self.patch, self.context = spec.patch, spec.context
         self.time = TimeEmbedding(spec.embedding, spec.widths[0])
         self.label = LabelEmbedding(spec.num_classes, spec.context or spec.embedding)
+        channels = spec.context or spec.embedding
+        self.words = Words(spec.words, spec.length, channels, spec.encoded) if spec.length else None
+        self.vector = nn.Linear(spec.vector, spec.embedding) if spec.vector else None
         width = spec.widths[0]
         self.stem = nn.Conv2d(spec.in_channels * spec.patch**2, width, 3, padding=1)
         self.channels = [width]
@@ -255,11 +264,20 @@ class Descent(nn.Module):
                 self.channels.append(width)
         self.middle = nn.ModuleList([spec.block(width, width, True), spec.block(width, width, False)])
 
-    def descend(self, images: Tensor, time: Tensor, labels: Maybe = None) -> tuple[list[Tensor], Tensor, Maybe]:
+    def steering(self, time: Tensor, given: Maybe) -> tuple[Tensor, Seen]:
+        """The embedding (B, E) of time and what is given, and the context that attention sees, if any."""
+        embedding: Tensor = self.time(time)
+        if self.vector is not None:
+            return embedding + self.vector(given), None
+        if self.words is not None:
+            text: Context = self.words(given)
+            return (embedding, text) if self.context else (embedding + text.tokens[:, 0], None)
+        label = self.label(embedding, given)
+        return (embedding, Context(label[:, None])) if self.context else (embedding + label, None)
+
+    def descend(self, images: Tensor, time: Tensor, given: Maybe = None) -> tuple[list[Tensor], Tensor, Seen]:
         """The maps of the stem, of each layer down and of the two in the middle; then embedding and context."""
-        embedding = self.time(time)
-        label = self.label(embedding, labels)
-        embedding, context = (embedding, label[:, None]) if self.context else (embedding + label, None)
+        embedding, context = self.steering(time, given)
         maps = [self.stem(folded(images, self.patch))]
         for layer in (*self.down, *self.middle):
             maps.append(layer(maps[-1], embedding, context, latent_size(maps[-1].shape[-2:], 2)))
@@ -267,7 +285,7 @@ class Descent(nn.Module):
 
 
 class UNet(Descent):
-    """Images (B, in_channels, H, W) at times (B,), with labels (B,) if it has classes, to (B, out_channels, H, W).
+    """Images (B, in_channels, H, W) at times (B,), under labels (B,), a text or a vector, to (B, out_channels, H, W).
 
     The output starts at zero. Source: Ho et al. 2020, appendix B, which is `patch=1, widths=(128, 256, 256, 256),
     attention=(1,), dropout=.1, scale_shift=False`; context: Rombach et al. 2022, section 3.3.
@@ -288,8 +306,8 @@ class UNet(Descent):
         self.norm = group_norm(width)
         self.head = zeroed(nn.Conv2d(width, spec.out_channels * spec.patch**2, 3, padding=1))
 
-    def forward(self, images: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
-        (*skips, _, x), embedding, context = self.descend(images, time, labels)
+    def forward(self, images: Tensor, time: Tensor, given: Tensor | None = None) -> Tensor:
+        (*skips, _, x), embedding, context = self.descend(images, time, given)
         for layer, joins in zip(self.up, self.joins):
             skip = skips.pop() if joins else skips[-1]
             x = layer(torch.cat([x, skip], dim=1) if joins else x, embedding, context, skip.shape[-2:])

@@ -25,7 +25,7 @@ GOOD = {
     "suite": "suite.toml", "plugins": "mine.py", "plugin": "mine.py", "datasets": "own.toml", "data_root": "data",
     "weights": "weights", "runs": "runs", "run_folder": "runs/model",
     "target": "theirs.npy", "labels": "labels.npy", "v100": "factor.json", "out": "new", "report_to": "new",
-    "name": "fresh", "about": "about.md", "hole": "given.png", "image": "given.png",
+    "name": "fresh", "about": "about.md", "hole": "given.png", "image": "given.png", "map": "given.png",
 }  # fmt: skip
 """What to give for a parameter of this name: a file of `home`, unless it is to be written, or a word."""
 SMALL = ["-d", "digits", "--budget", "5steps", "--samples", "100", "--likelihood-images", "10", "--device", "cpu"]

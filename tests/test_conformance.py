@@ -121,8 +121,8 @@ VARIANTS = {
 }
 
 
-LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade")
-"""Models that draw one sub-pixel after another, or in two stages: their kit takes long; the quick look has it once."""
+LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade", "flow_matching", "flow", "score", "ldm")
+"""Models that draw one sub-pixel after another, in two stages, or in many steps: their kit takes long."""
 
 
 def variants(first):

@@ -76,7 +76,7 @@ def misplaced(kind, config, spec):
 
 
 SHIPPED = [
-    (name, preset)
+    pytest.param(name, preset, marks=[] if preset == "tiny" else [pytest.mark.slow], id=f"{name}-{preset}")
     for name in ENTRIES
     for preset in load_plugins().model(name)[0].presets
     if not preset.startswith("paper")
@@ -118,7 +118,7 @@ def test_a_tensor_on_another_device_is_found():
     assert sorted(found) == ["loss(train)", "sample"]
 
 
-@pytest.mark.parametrize("suite", ["peers", "peers-colour"])
+@pytest.mark.parametrize("suite", ["peers", pytest.param("peers-colour", marks=pytest.mark.slow)])
 def test_a_peer_stays_on_its_device(suite):
     for package in PEERS:
         pytest.importorskip(package)

@@ -118,6 +118,8 @@ def compare(runs: tuple[Path, ...], labels: tuple[str, str] | None, format: str,
 @click.option(
     "--labels", metavar="CLASS,...", help="Classes to cycle through, by name or number; for a conditional run."
 )
+@click.option("--text", metavar="WORDS", help="A caption, in words that the run's captions have.")
+@click.option("--map", type=PATH, metavar="FILE", help="An image whose levels are the classes of its pixels.")
 @click.option("--hole", type=PATH, metavar="FILE", help="An image whose transparent pixels are to be filled.")
 @click.option("--image", type=PATH, metavar="FILE", help="A small image to be enlarged.")
 @click.option("--steps", type=click.IntRange(1), help="Sampling steps, for a model that has them.")
@@ -128,8 +130,8 @@ def compare(runs: tuple[Path, ...], labels: tuple[str, str] | None, format: str,
 def sample(run_folder: Path, **words: Any) -> None:
     """Draw further images from a finished run: other than those that it has, and the same ones whenever it is asked.
 
-    With --seed they come from another stream, with --labels from the classes that it names. A run that fills holes or
-    enlarges images takes what is shown from a file, by --hole or --image.
+    With --seed they come from another stream, with --labels from the classes that it names. A run that conditions on
+    text, maps, holes or small images takes one by --text, --map, --hole or --image.
     """
     from genbench.commands.sample import draw_from_run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from genbench.condition import Kind
-from genbench.data.condition_files import read_condition
+from genbench.data.condition_files import read_condition, read_text
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.devices import use_threads
 from genbench.executors.local import threads_for
@@ -40,13 +40,12 @@ def draw_from_run(
     out: Path,
     plugins: tuple[str, ...],
     seed: int | None = None,
-    hole: Path | None = None,
-    image: Path | None = None,
+    **given: str | Path | None,
 ) -> Path:
     """Write `count` images of a run to a .png sheet or .npy array. Raises BadInput if the run cannot draw them.
 
-    They follow the run's own samples in the stream of its seed, or of another `seed`. `hole` and `image` are files with
-    what to condition on.
+    They follow the run's own samples in the stream of its seed, or of another `seed`. `given` is what to condition on
+    by kind: `text`, or a file with a `map`, a `hole` or an `image`.
     """
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
@@ -58,7 +57,7 @@ def draw_from_run(
     job = job.model_copy(update=here | ({} if seed is None else {"seed": seed}))
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
     first = record.samples.count
-    plan = asked(job, record, count, labels, {"hole": hole, "image": image})
+    plan = asked(job, record, count, labels, given)
     use_threads(threads_for(1))
     blocks = []
     for start in range(first, first + count, BLOCK):
@@ -71,19 +70,24 @@ def draw_from_run(
     return out
 
 
-def asked(job: Job, record: Record, count: int, labels: str | None, files: dict[Kind, Path | None]) -> ConditionPlan:
-    """The conditions of further samples: of labels, or all of a file."""
+def asked(
+    job: Job, record: Record, count: int, labels: str | None, given: Mapping[str, str | Path | None]
+) -> ConditionPlan:  # fmt: skip
+    """The conditions of further samples: of labels, or all of one text or file."""
     conditions, first = conditions_of(job.kind), record.samples.count
-    for kind, file in files.items():
-        if file is not None and kind != job.kind:
+    for kind, what in given.items():
+        if what is not None and kind != job.kind:
             raise BadInput(
-                f"--{kind} {file}: {job.id} does not condition on that", f"it conditions on {job.kind or 'nothing'}"
+                f"--{kind} {what}: {job.id} does not condition on that", f"it conditions on {job.kind or 'nothing'}"
             )
-    file = files.get(job.kind) if job.kind else None
-    if file is None:
+    what = given.get(job.kind) if job.kind else None
+    if what is None:
         return ConditionPlan(conditions, conditions.asked(labels, count, record), first=first)
     assert job.condition is not None
-    part = read_condition(file, job.condition, record.dataset.shape)
+    if job.kind == "text":
+        part = read_text(str(what), job.condition, record.dataset)
+    else:
+        part = read_condition(Path(what), job.condition, record.dataset.shape)
     return ConditionPlan(conditions, np.zeros(count, np.int64), part, first)
 
 

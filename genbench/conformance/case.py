@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from genbench.capabilities import Classifier, Likelihood, Reconstruction, defines
-from genbench.condition import SHOWING, Kind
+from genbench.condition import Kind
+from genbench.conformance.conditions import ALIKE, CLASSES, TOLD, told
 from genbench.conformance.places import SourceLine, innermost, own_sources
 from genbench.conformance.process_state import shared_state
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
 from genbench.data.mixture import Mixture, make_mixture
-from genbench.data.observations import HoleObservation, Observation, SmallObservation
 from genbench.metering.meter import Meter
 from genbench.model import Batch, Config, DataSpec, Model
 from genbench.records.budget import Budget
@@ -44,11 +44,6 @@ PROGRESSES = (0.0, 0.9)
 MORE = 24
 """Images over which a likelihood is averaged."""
 NOISE_IMAGES = 256
-CLASSES = 3
-SHOWN = (HoleObservation(kind="hole", shape="half"), SmallObservation(kind="image", factor=2))
-"""What the images show of themselves."""
-SMALLEST = 4
-"""The smallest side of images that show anything."""
 SIDES = {1: (8, 16, 32, 64), 3: (16, 32, 64)}
 """Sides of gray and of colour images to try: the first that the model accepts is used."""
 
@@ -79,12 +74,9 @@ def noise_images(shape: tuple[int, int, int], seed: int) -> Part:
 
 def part_of(images: np.ndarray, labels: np.ndarray) -> Part:
     """A split of images with all that a model may be conditioned on."""
-    return Part(images, labels, {seen.kind: seen.of(images, "kit") for seen in shown(images.shape[1:])})
-
-
-def shown(shape: tuple[int, ...]) -> list[Observation]:
-    """What images of this shape can show of themselves."""
-    return [seen for seen in SHOWN if min(shape[1:]) >= SMALLEST]
+    own = told(images.shape[1:])
+    sizes = {kind: each.spec(images.shape[1:]).size for kind, each in own.items()}
+    return Part(images, labels, {kind: each.of(images, labels) for kind, each in own.items()}, sizes)
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ class Case:
         """48 training and 48 test images, whose appearance depends on the class."""
         draw = noise_images if self.noise else drawn_images
         train, test = (draw(self.shape, seed) for seed in (0, 1))
-        conditions = tuple(seen.spec(self.shape) for seen in shown(self.shape))
+        conditions = tuple(each.spec(self.shape) for each in told(self.shape).values())
         return Dataset(
             "kit", "", "0" * 64, self.shape, CLASSES, (), 0, Path(), train, test, conditions=conditions
         )  # fmt: skip
@@ -305,8 +297,9 @@ def cases(model: type[Model], preset: str | None = None, device: str = "cpu", **
     config = config.model_copy(update={"batch_size": 8, "micro_batch": 0})
     wanted: list[tuple[int, Kind | None]] = [(1, None), (3, None)]
     wanted += [(1, "class")] if "class" in model.kinds() else []
-    if preset is None and not options:  # a model takes what is shown alike in all of these, holes as small images
-        wanted += [(1, kind) for kind in SHOWING if kind in model.kinds()][:1]
+    if preset is None and not options:
+        listed = [[kind for kind in alike if kind in model.kinds()][:1] for alike in ALIKE]
+        wanted += [(1, kind) for first in listed for kind in first]
     shapes = [_smallest(config, channels, kind) for channels, kind in wanted]
     if not any(shapes):
         shapes[0] = (1, SIDES[1][0], SIDES[1][0])  # refused, with the model's own reason
@@ -320,8 +313,8 @@ def _smallest(config: Config, channels: int, kind: Kind | None) -> tuple[int, in
     for side in SIDES[channels]:
         shape = (channels, side, side)
         try:
-            seen = next((seen.spec(shape) for seen in shown(shape) if seen.kind == kind), None)
-            config.check(DataSpec("kit", shape, CLASSES if kind == "class" else 0, seen))
+            condition = TOLD[kind].spec(shape) if kind in TOLD else None
+            config.check(DataSpec("kit", shape, CLASSES if kind == "class" else 0, condition))
         except ValueError:
             continue
         return shape

@@ -1,4 +1,4 @@
-"""One condition from a file of the user's: an image with a transparent hole, or a small image."""
+"""One condition of the user's: a caption, or a file with a map, an image with a transparent hole, or a small image."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from genbench.condition import ConditionSpec
 from genbench.data.dataset import Part
 from genbench.data.picture import as_levels, decoding, open_picture
 from genbench.data.refusals import Unfit
+from genbench.data.words import Vocabulary, words_of
+from genbench.records.record import DatasetStamp
 from genbench.support.denials import look
-from genbench.support.errors import BadInput
+from genbench.support.errors import BadInput, did_you_mean
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,9 +29,39 @@ def read_condition(file: Path, spec: ConditionSpec, shape: Shape) -> Part:
         raise BadInput(f"{option} {file}: no such file", "give an image file")
     try:
         picture = open_picture(file)
+        if spec.kind == "map":
+            return _map(picture, spec, shape)
         return _with_hole(picture, shape) if spec.kind == "hole" else _small(picture, spec, shape)
     except Unfit as why:
         raise BadInput(f"{file}: {why}", why.hint) from why
+
+
+def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp) -> Part:
+    """A split of one image, which is black, under a caption. Raises BadInput for words that training has not seen."""
+    vocabulary, length = Vocabulary(dataset.words), spec.shape[0]
+    if unknown := vocabulary.unknown(text):
+        raise BadInput(
+            f"--text {text!r}: no caption of {dataset.name} has the word {unknown[0]!r}",
+            did_you_mean(unknown[0], vocabulary.words),
+        )
+    if not 0 < len(words_of(text)) <= length:
+        raise BadInput(f"--text {text!r}: {len(words_of(text))} words", f"give 1 to {length}")
+    black = np.zeros((1, *dataset.shape), np.uint8)
+    return Part(black, None, {"text": {"text": vocabulary.encode([text], length)}})
+
+
+def _map(picture: Image, spec: ConditionSpec, shape: Shape) -> Part:
+    """The levels are classes; the number of classes itself means that nothing is known."""
+    _check_size(picture, (1, *spec.shape[:2]))
+    if picture.mode not in ("L", "P", "1"):
+        raise Unfit("colours", f"of mode {picture.mode}", "give one level a pixel: the number of its class")
+    with decoding():
+        levels = np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.int64)
+    if levels.max() > spec.size:
+        told = f"class {levels.max()}, but the run has {spec.size}, from 0, and {spec.size} for what is unknown"
+        raise Unfit("other classes", told, "give the numbers that the dataset has")
+    black = np.zeros((1, *shape), np.uint8)
+    return Part(black, None, {"map": {"map": levels[None]}}, {"map": spec.size})
 
 
 def _with_hole(picture: Image, shape: Shape) -> Part:

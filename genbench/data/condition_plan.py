@@ -9,12 +9,14 @@ import torch
 
 from genbench.condition import Given, Kind
 from genbench.data.class_labels import ClassLabels
-from genbench.data.conditions import Conditions, Holes, OfImages, SmallImages, Unconditional
+from genbench.data.conditions import Conditions, Holes, Maps, OfImages, SmallImages, Texts, Unconditional
 from genbench.data.dataset import Dataset, Part
 
 OWN_WAYS: dict[Kind | None, Conditions] = {
     None: Unconditional(None),
     "class": ClassLabels("class"),
+    "text": Texts("text"),
+    "map": Maps("map"),
     "hole": Holes("hole"),
     "image": SmallImages("image"),
 }

@@ -105,18 +105,38 @@ class OfImages(Conditions):
         return Condition({self.kind: torch.zeros(count, *spec.condition.shape, dtype=dtype, device=device)})
 
 
-class Observations(OfImages):
-    """What is shown of an image, which leaves others possible: several samples in a row are of one test image."""
+class Open(OfImages):
+    """What leaves several images possible: several samples in a row are of one test image's condition."""
 
     def asked(self, text: str | None, count: int, record: Record) -> np.ndarray | None:
-        raise BadInput(f"{record.job.id}: it conditions on {self.kind}s", f"give one by --{self.kind} FILE")
+        raise BadInput(f"{record.job.id}: it conditions on a {self.kind}", f"give one by --{self.kind}")
 
     def plan(self, train: Part, test: Part, count: int) -> np.ndarray:
         places = super().plan(train, test, -(-count // EACH))
         return np.repeat(places, EACH)[:count]
 
 
-class Holes(Observations):
+class Texts(Open):
+    """The tensor `text`: the numbers of the words of captions (B, L)."""
+
+    def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
+        return Condition({"text": torch.from_numpy(part.conditions["text"]["text"][indices]).to(device)})
+
+
+class Maps(Open):
+    """The tensor `map`: the class of each pixel, int64 (B, h, w)."""
+
+    def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
+        levels = torch.from_numpy(part.conditions["map"]["map"][indices].astype(np.int64))
+        return Condition({"map": levels.to(device)}, part.sizes["map"])
+
+    def example(self, spec: DataSpec, count: int, device: torch.device | str) -> Given:
+        assert spec.condition is not None
+        unknown = torch.full((count, *spec.condition.shape), spec.condition.size, device=device)
+        return Condition({"map": unknown}, spec.condition.size)
+
+
+class Holes(Open):
     """The tensors `hole`, bool (B, 1, H, W), True where to fill, and `image`, (B, C, H, W), which is 0 there."""
 
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
@@ -130,7 +150,7 @@ class Holes(Observations):
         return Condition({"hole": hole, "image": torch.zeros(count, *spec.shape, device=device)})
 
 
-class SmallImages(Observations):
+class SmallImages(Open):
     """The tensor `image`, (B, C, h, w): bin centres, as images are."""
 
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 class Part:
     """One split: uint8 images (N, C, H, W), memory-mapped, and int64 labels (N,), or None.
 
-    `conditions` are those of other kinds: of each kind its arrays by name, each with N first.
+    `conditions` are those of other kinds: of each kind its arrays by name, each with N first. `sizes` are those of
+    their `ConditionSpec`.
     """
 
     images: np.ndarray
     labels: np.ndarray | None
     conditions: Mapping[Kind, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    sizes: Mapping[Kind, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,6 +68,10 @@ class Dataset:
     """The distribution that the images were drawn from, one component per class; None if unknown."""
     classes: tuple[str, ...] = ()
     """The names of the classes by label, () if they have none."""
+    words: tuple[str, ...] = ()
+    """The vocabulary of its captions, if they are what it conditions on."""
+    judge: str = ""
+    """See `Source.judge`."""
     noted: tuple[str, ...] = ()
     """Remarks of its preparation."""
     tuning: bool = False
@@ -118,7 +124,7 @@ class Dataset:
             name=tuning_name(self.name) if self.tuning else self.name, tuning=self.tuning, digest=self.digest,
             shape=self.shape, num_classes=self.num_classes,
             counts={"train": len(self.train), "test": len(self.test)}, entropy=entropies.get(as_kind(kind)),
-            classes=self.classes,
+            classes=self.classes, words=self.words if as_kind(kind) == "text" else (),
         )  # fmt: skip
 
     def spec(self, kind: Kind | bool | None) -> DataSpec:
@@ -146,7 +152,7 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
 
 
-def read_parts(folder: Path, num_classes: int, conditions: Iterable[ConditionSpec]) -> dict[str, Part]:
+def read_parts(folder: Path, num_classes: int, conditions: Sequence[ConditionSpec]) -> dict[str, Part]:
     """The prepared splits of a folder, memory-mapped."""
     parts = {}
     for name in ("train", "test"):
@@ -155,5 +161,6 @@ def read_parts(folder: Path, num_classes: int, conditions: Iterable[ConditionSpe
             kind: {file.stem.removeprefix(prefix): store.read_array(file) for file in folder.glob(f"{prefix}*.npy")}
             for kind, prefix in ((condition.kind, f"{name}_{condition.kind}_") for condition in conditions)
         }
-        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels, others)
+        sizes = {condition.kind: condition.size for condition in conditions}
+        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels, others, sizes)
     return parts

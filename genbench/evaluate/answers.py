@@ -72,13 +72,28 @@ def hidden_of(part: Part, kind: str, places: np.ndarray) -> np.ndarray:
 
 
 def shown_images(part: Part, kind: str, places: np.ndarray) -> np.ndarray:
-    """What the conditions show, as levels (M, C, H, W): holes are gray, small images are enlarged."""
+    """What the conditions show, as levels (M, C, H, W): holes are gray, small images and maps are enlarged."""
     images = part.images[places]
+    if kind == "map":
+        return coloured(np.asarray(part.conditions["map"]["map"][places]), part.sizes["map"], images.shape[1:])
     if kind == "hole":
         return np.where(part.conditions["hole"]["hole"][places], np.uint8(128), images)
     small = part.conditions["image"]["image"][places]
     factor = images.shape[2] // small.shape[2]
     enlarged: np.ndarray = small.repeat(factor, axis=2).repeat(factor, axis=3)
+    return enlarged
+
+
+def coloured(maps: np.ndarray, size: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Maps (M, h, w) of `size` classes as images (M, C, H, W): a colour or level a class, black for the unknown."""
+    turns = np.arange(size) / size
+    if shape[0] == 1:
+        palette = (64 + 191 * turns)[:, None]
+    else:
+        palette = 127.5 * (1 + np.cos(2 * np.pi * (turns[:, None] - np.arange(3) / 3)))
+    palette = np.concatenate([palette, np.zeros((1, shape[0]))]).astype(np.uint8)
+    levels = np.moveaxis(palette[maps], 3, 1)
+    enlarged: np.ndarray = levels.repeat(shape[1] // maps.shape[1], axis=2).repeat(shape[2] // maps.shape[2], axis=3)
     return enlarged
 
 

@@ -102,7 +102,7 @@ def consistency(made: np.ndarray, given: np.ndarray) -> Value:
 
 
 METRICS = (
-    Metric(ENERGY, "energy score", style="score", split="test", family="answers", places={"condition": 1, "full": 60}),
+    Metric(ENERGY, "energy score", style="score", split="test", family="answers", places={"headline": 1, "condition": 1, "full": 60}),
     Metric(PSNR, "answer PSNR, dB", "higher", "score", "test", "answers", ranked=False,
            places={"condition": 2, "full": 61}),
     Metric(SPREAD, "spread", "higher", "score", "test", "answers", ranked=False, places={"condition": 3, "full": 62}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from genbench.condition import SHOWING, Kind
+from genbench.condition import OPEN, Kind
 from genbench.data.dataset import Dataset
 from genbench.evaluate.extractors import extractor_names, extractor_stamps
 from genbench.extension.registry import PluginInfo, Plugins
@@ -16,7 +16,7 @@ from genbench.records.record import ALWAYS, REFERENCES, PluginStamp
 from genbench.support.errors import BadInput
 
 if TYPE_CHECKING:
-    from genbench.model import Model
+    from genbench.model import Config, Model
 
 
 def default_samples(dataset: Dataset) -> int:
@@ -74,7 +74,7 @@ def answered_jobs(experiment: Experiment, dataset: Dataset, reference: Job) -> l
     return [
         Job(**dict(reference) | {"model": name, "label": name, "conditional": True, "condition": condition})
         for kind in experiment.kinds
-        if kind in SHOWING and (condition := dataset.condition(kind)) is not None
+        if kind in OPEN and (condition := dataset.condition(kind)) is not None
         for name in answers_of(dataset, kind)
     ]
 
@@ -93,6 +93,7 @@ def model_job(
     draws = _check_methods(choice, model, info, plugins)
     config, runtime = configure(model, choice), reference.runtime
     kind = _kind(choice, model, experiment.kind_of(choice))
+    _check_flip(choice, config, kind, dataset)
     own = {
         "model": choice.name, "label": choice.label, "seed": seed, "config": config.model_dump(mode="json"),
         "train_config": config.of_role("train"), "sample_config": config.of_role("sample"),
@@ -103,6 +104,18 @@ def model_job(
         "samples": reference.samples if draws else 0,
     }  # fmt: skip
     return Job(**dict(reference) | own)
+
+
+SIDES = frozenset({"left", "right"})
+
+
+def _check_flip(choice: ModelChoice, config: Config, kind: Kind | None, dataset: Dataset) -> None:
+    """Raise BadInput if images were mirrored whose captions say what is left and what is right."""
+    if config.flip and kind == "text" and (said := SIDES.intersection(dataset.words)):
+        raise BadInput(
+            f"model {choice.label!r}: flip mirrors images, but captions of {dataset.name} say {min(said)!r}",
+            "set flip to false",
+        )
 
 
 def _check_methods(choice: ModelChoice, model: type[Model], info: PluginInfo, plugins: Plugins) -> bool:

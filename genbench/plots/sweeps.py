@@ -19,12 +19,15 @@ if TYPE_CHECKING:
 
 SIZE, LONGEST = (3.7, 2.8), 42
 """Inches of a panel, and letters of its title."""
-METRICS = ("inception_score", "fid_test", "precision", "recall", "class_accuracy")
+METRICS = (
+    "inception_score", "fid_test", "precision", "recall", "class_accuracy", "aligned", "all_right_new",
+    "free_place_tv", "energy_score", "dispersion",
+)  # fmt: skip
 """What a panel each is of."""
 
 
 def sampling_options(tables: Iterable[Table], looks: Looks | None = None) -> Figure:
-    """IS, FID, precision, recall and class accuracy over each option of sampling that varies, a line a training."""
+    """Quality, and how samples answer conditions, over each option of sampling that varies, a line a training."""
     tables = list(tables)
     looks = looks or palette(tables)
     with styled():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from genbench.condition import EACH, SHOWING
+from genbench.condition import EACH, OPEN
 from genbench.records.code import CodeStamp
 from genbench.records.cost import Cost, EvaluateCost, SampleCost, TrainCost
 from genbench.records.job import Job
@@ -113,6 +113,6 @@ def samples_stamp(job: Job, samples: Samples | None) -> SamplesStamp:
     if samples.labels is not None:
         stamp.labels = "as given" if job.foreign else "training proportions"
     if samples.conditions is not None:
-        each = f", {EACH} samples each" if job.kind in SHOWING else ""
+        each = f", {EACH} samples each" if job.kind in OPEN else ""
         stamp.conditions = f"test conditions in a seeded order{each}"
     return stamp

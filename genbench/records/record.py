@@ -171,6 +171,8 @@ def tuning_name(dataset: str) -> str:
 class DatasetStamp(Stored):
     """The images of a run; `entropy` only if their distribution is known; `classes` are the classes' names by label.
 
+    `words` is the vocabulary of captions, if the run conditions on them.
+
     With `tuning`, which its name says too, the `test` images are training images that were held out.
     """
 
@@ -181,6 +183,7 @@ class DatasetStamp(Stored):
     counts: dict[str, int]
     entropy: Entropy | None = None
     classes: tuple[str, ...] = Field((), exclude_if=lambda names: not names)
+    words: tuple[str, ...] = Field((), exclude_if=lambda words: not words)
     tuning: bool = Field(False, exclude_if=lambda tuning: not tuning)
 
 

@@ -17,12 +17,14 @@ from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.run_folder import vouched
 from genbench.records.samples import redraw
 from genbench.support.errors import CorruptData, removal
+from genbench.support.text import shortened
 from genbench.support.store import put, read_array, read_json
 
 if TYPE_CHECKING:
     import numpy as np
 
 INDEX = "pictures.json"
+LONGEST_CAPTION = 80
 A_CLASS = 8
 """Samples of a class that are shown."""
 MOST_COLUMNS, MOST_PIXELS = 16, 2**19
@@ -47,11 +49,15 @@ class Picture:
 
 
 class Drawn(BaseModel):
-    """What pictures.json says: for each picture a number for each of its columns, and why others were not drawn."""
+    """What pictures.json says: for each picture a number for each of its columns, and why others were not drawn.
+
+    `rows` are the captions of the rows of some.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
     columns: dict[str, list[FiniteFloat]] = {}
+    rows: dict[str, list[str]] = {}
     failed: dict[str, str] = {}
 
 
@@ -167,6 +173,9 @@ def _drawn(record: Record, slug: str, folder: Path) -> Iterator[Picture]:
         page = sheet(images.reshape(-1, *images.shape[2:]), columns)
         path = _write(page, images.shape[2], folder, f"samples/{slug}-{name}.png")
         text = sentence.format(numbers, rows=rows)
+        if captions := drawn.rows.get(name):
+            told = "; ".join(shortened(caption, LONGEST_CAPTION) for caption in captions)
+            text = f"In each row a test image, and samples under its caption: {told}."
         yield Picture(name, title, text, f"{title}, {record.job.label}: {rows} rows of {columns} images", path)
 
 

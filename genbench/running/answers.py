@@ -1,7 +1,8 @@
-"""The reference rows of a task that shows a part of an image, or a small one: answers that need no model.
+"""The reference rows of a task that leaves an image open: answers to a condition that need no model.
 
 `original` is the image that a condition was made of, `shuffled` that of another condition, `neighbour` the training
-images whose shown part is nearest, `mean` the mean of what is possible, `posterior` draws from the exact distribution.
+images whose conditions are nearest. Where a part of an image is shown, or a small one, `mean` is the mean of what is
+possible; where the distribution is known, `posterior` are draws from it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from genbench.condition import EACH, Kind
+from genbench.condition import EACH, SHOWING, Kind
 from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.answers import hidden_of, posterior_draws
@@ -36,7 +37,8 @@ def answered(job: Job, data: Dataset) -> Samples:
 
 def answers_of(data: Dataset, kind: Kind) -> list[str]:
     """The names of the rows that a dataset can have."""
-    return [name for name in ANSWERS if name != "posterior" or data.law is not None]
+    left_out = {"mean": kind not in SHOWING, "posterior": kind not in SHOWING or data.law is None}
+    return [name for name in ANSWERS if not left_out.get(name)]
 
 
 def original(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.ndarray:
@@ -73,14 +75,14 @@ ANSWERS: dict[str, Answer] = {
 
 
 def nearest(data: Dataset, kind: Kind, places: np.ndarray, count: int) -> np.ndarray:
-    """The training images (N, count) whose shown values are nearest to those of test images, the nearest first."""
+    """The training images (N, count) whose conditions are nearest to those of test images, the nearest first."""
     different, back = np.unique(places, return_inverse=True)
-    wanted = shown(data.test, kind, different)
+    wanted = described(data.test, kind, different)
     weights = ~hidden_of(data.test, kind, different) if kind == "hole" else np.ones(wanted.shape, bool)
     best, found = np.empty((len(different), 0)), np.empty((len(different), 0), np.int64)
     for start in range(0, len(data.train), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(data.train)))
-        values = shown(data.train, kind, block)
+        values = described(data.train, kind, block)
         distance = weights @ np.square(values).T - 2 * (weights * wanted) @ values.T  # less what all have in common
         best = np.concatenate([best, distance], 1)
         found = np.concatenate([found, np.broadcast_to(block, distance.shape)], 1)
@@ -90,7 +92,30 @@ def nearest(data: Dataset, kind: Kind, places: np.ndarray, count: int) -> np.nda
     return found[back.ravel()]
 
 
-def shown(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
-    """The values (M, D) of images, or of the small ones that are shown."""
+def described(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
+    """Conditions as vectors (M, D) whose distances say how alike they are.
+
+    They are the levels of images, or of the small ones that are shown; of a map which class each pixel is; of a text
+    which words it has, and which follow one another.
+    """
+    if kind == "text":
+        return followings(part.conditions["text"]["text"][places])
+    if kind == "map":
+        classes = np.asarray(part.conditions["map"]["map"][places]).reshape(len(places), -1)
+        return np.eye(part.sizes["map"] + 1)[classes].reshape(len(places), -1)
     images = part.images if kind == "hole" else part.conditions["image"]["image"]
     return np.asarray(images[places]).reshape(len(places), -1).astype(np.float64)
+
+
+FEATURES = 4096
+"""Counters that words and pairs of words share."""
+
+
+def followings(text: np.ndarray) -> np.ndarray:
+    """How often each word, and each pair of words in a row, is in a text (M, L), as unit vectors (M, FEATURES)."""
+    pairs = (text[:, :-1].astype(np.int64) * 1_000_003 + text[:, 1:]) % (FEATURES // 2) + FEATURES // 2
+    counted = np.zeros((len(text), FEATURES))
+    for found in (text % (FEATURES // 2), pairs):
+        np.add.at(counted, (np.arange(len(text))[:, None], found), 1.0)
+    unit: np.ndarray = counted / np.linalg.norm(counted, axis=1, keepdims=True)
+    return unit

@@ -43,6 +43,7 @@ class Defaults:
         from genbench.evaluate.answers import answer_measurements
         from genbench.evaluate.classification import classification_measurements
         from genbench.evaluate.copies import copy_measurements
+        from genbench.evaluate.judges import alignment_measurements
         from genbench.evaluate.likelihood import likelihood_measurements
         from genbench.evaluate.reconstruction import reconstruction_measurements
         from genbench.evaluate.samples import sample_measurements
@@ -52,6 +53,7 @@ class Defaults:
         found = [] if samples is None else measure(job, samples, data, self.plugins)
         if samples is not None:
             found += answer_measurements(job, samples, data)
+            found += alignment_measurements(job, samples, data)
             found += copy_measurements(job, compared_images(job, samples, data), data)
         if model is not None:
             found += likelihood_measurements(job, model, data, samples)

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import Chains, Interpolation, Reconstruction
-from genbench.condition import EACH, SHOWING
+from genbench.condition import EACH, OPEN
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.dataset import Dataset, Part
+from genbench.data.words import read as captions_of
 from genbench.devices import autocast
 from genbench.evaluate.answers import shown_images
 from genbench.evaluate.copies import nearest
@@ -86,7 +87,8 @@ def keep_pictures(
             images, drawn[name] = found
             store.write_array(job.folder / FOLDER / f"{name}.npy", images)
     files = {name: digests.file_digest(job.folder / FOLDER / f"{name}.npy") for name in drawn}
-    write_sealed(index, {"of": of, "columns": drawn, "failed": failed, "files": files})
+    rows = {"answers": captions} if (captions := _captions(job, data, samples)) and "answers" in drawn else {}
+    write_sealed(index, {"of": of, "columns": drawn, "rows": rows, "failed": failed, "files": files})
 
 
 def _are_drawn(index: Path, of: Mapping[str, Any]) -> bool:
@@ -115,14 +117,24 @@ def _copies(
 
 
 def _answers(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:
-    """What is shown of the first conditions' images, the images themselves, and the samples."""
-    if samples is None or samples.conditions is None or job.kind not in SHOWING:
+    """What is shown of the first conditions, if that is an image, the images that have them, and the samples."""
+    if samples is None or samples.conditions is None or job.kind not in OPEN:
         return None
     firsts = range(0, min(2 * ROWS, len(samples) // EACH) * EACH, EACH)
     places = samples.conditions[firsts]
-    pairs = zip(shown_images(data.test, job.kind, places), data.test.images[places])
-    rows = [np.stack([*pair, *samples.images[start : start + EACH]]) for start, pair in zip(firsts, pairs)]
-    return np.stack(rows), [float(column) for column in range(EACH + 2)]
+    columns = [data.test.images[places], *(samples.images[np.array(firsts) + k] for k in range(EACH))]
+    if job.kind != "text":
+        columns.insert(0, shown_images(data.test, job.kind, places))
+    return np.stack(columns, axis=1), [float(column) for column in range(len(columns))]
+
+
+def _captions(job: Job, data: Dataset, samples: Samples | None) -> list[str]:
+    """The captions of the rows of `_answers`."""
+    if job.kind != "text" or samples is None or samples.conditions is None:
+        return []
+    texts = data.test.conditions["text"].get("captions")
+    places = samples.conditions[::EACH][: 2 * ROWS]
+    return [] if texts is None else captions_of(texts[places])
 
 
 def _neighbours(job: Job, model: Model | None, data: Dataset, samples: Samples | None) -> Grid | None:

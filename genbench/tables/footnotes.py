@@ -70,7 +70,7 @@ REFERENCE_WORDS = {
     "original": "original is the image that a condition was made of",
     "posterior": "posterior are draws from the exact distribution, whose energy score no model can beat",
     "mean": "mean is the mean of what is possible, or of the nearest training images",
-    "neighbour": "neighbour are the training images that are nearest in what is shown",
+    "neighbour": "neighbour are the training images whose conditions are nearest",
     "shuffled": "shuffled are images of other conditions",
 }
 

@@ -61,7 +61,7 @@ class DDPM(SumOfTerms, Model):
     config: DDPMConfig
     presets = PRESETS
     conditional = True
-    conditions = ("hole", "image")
+    conditions = ("text", "map", "hole", "image", "vector")
     discrete = True
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
 
@@ -74,7 +74,7 @@ class DDPM(SumOfTerms, Model):
             self.net = Original(config, data.shape, config.outputs(channels), config.timesteps)
         else:
             outputs = config.outputs(channels)
-            self.net = config.unet(channels, outputs, data.num_classes, config.fourier, data.shown)
+            self.net = config.unet(channels, outputs, data, config.fourier)
         self.classifier = config.noisy_classifier(data)
         self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier)
 
@@ -95,8 +95,8 @@ class DDPM(SumOfTerms, Model):
             out: Tensor = self.net(x_t, t)
         else:
             noise = self.diffusion.at(self.diffusion.noise, t, x_t)
-            seen, labels = beside(with_waves(x_t, noise, self.config.fourier), given, self.data.shape[1:])
-            out = self.net(seen, self.diffusion.per_mille(t), labels)
+            seen, told = beside(with_waves(x_t, noise, self.config.fourier), given, self.data.shape[1:])
+            out = self.net(seen, self.diffusion.per_mille(t), told)
         return out
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:

@@ -207,8 +207,8 @@ class Cascade(SumOfTerms, Model):
         small = replace(data, shape=(channels, *latent_size((size[0], size[1]), config.factor)))
         told = int(config.augmentation > 0)  # the channel that says how much noise there is
         self.base_process, self.process = base.process(), config.process()
-        self.base = base.unet(channels, base.outputs(channels), data.num_classes)
-        self.upsampler = config.unet(2 * channels + told, config.outputs(channels), data.num_classes)
+        self.base = base.unet(channels, base.outputs(channels), data)
+        self.upsampler = config.unet(2 * channels + told, config.outputs(channels), data)
         self.classifier = base.noisy_classifier(small)
         self.base_diffuser = Diffuser(
             self.predict_small, self.base_process, base, small, discrete=True, classifier=self.classifier

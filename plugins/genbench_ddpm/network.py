@@ -9,7 +9,7 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from genbench import Condition, DataSpec, field
-from genbench.condition import Given
+from genbench.condition import ConditionSpec, Given
 from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
 
@@ -55,6 +55,16 @@ def null(given: Given, num_classes: int) -> Given:
     return dropped(given, torch.ones(len(given), dtype=torch.bool, device=given.device), num_classes)
 
 
+def told(condition: ConditionSpec | None) -> dict[str, int]:
+    """What a `UNetSpec` is told of text, or of a vector, that it is conditioned on."""
+    if condition is None:
+        return {}
+    if condition.kind == "text":
+        length, *encoded = condition.shape
+        return {"words": condition.size, "length": length, "encoded": encoded[0] if encoded else 0}
+    return {"vector": condition.shape[0]} if condition.kind == "vector" else {}
+
+
 class UNetConfig(OptimizerConfig):
     """The settings of a U-Net of noisy images, of its optimizer, and of guidance by the labels it has dropped."""
 
@@ -72,7 +82,7 @@ class UNetConfig(OptimizerConfig):
     heads: int = field(1, "train", "number of attention heads", ge=1, only_with={"head_channels": [0]})
     head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
-        0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
+        0, "train", "channels of the class, or of words, as tokens that attention sees; 0: added to the time", ge=0
     )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
@@ -99,21 +109,23 @@ class UNetConfig(OptimizerConfig):
     def check(self, data: DataSpec) -> None:
         if self.guidance != 1 and data.kind is None:
             raise ValueError(f"guidance: {self.guidance:g} needs a condition, and this job is not conditional")
-        if self.context and not data.num_classes:
-            raise ValueError(f"context: {self.context} needs labels, which this job is not given")
+        if self.context and data.kind not in ("class", "text"):
+            raise ValueError(f"context: {self.context} needs labels or text, which this job is not given")
 
     def unet(
-        self, in_channels: int, out_channels: int, num_classes: int, waves: Sequence[int] = (), shown: int = 0
+        self, in_channels: int, out_channels: int, data: DataSpec, waves: Sequence[int] = (), factor: int = 1
     ) -> UNet:
-        """The network that these settings describe; the null class, if there is one, is the last.
+        """The network that these settings describe, under the conditions of `data`; the null class is the last.
 
-        Its input may come `with_waves`, and with `shown` channels of a condition; both enter as far as they help.
+        Its input may come `with_waves`, and with what `beside` puts there for images that are `factor` larger; both
+        enter as far as they help.
         """
         spec = UNetSpec(
-            in_channels=in_channels * (1 + 2 * len(waves)) + shown,
+            in_channels=in_channels * (1 + 2 * len(waves)) + data.shown * factor**2,
             out_channels=out_channels,
-            num_classes=num_classes + 1 if num_classes and self.label_dropout else num_classes,
+            num_classes=data.num_classes + 1 if data.num_classes and self.label_dropout else data.num_classes,
             **{name: getattr(self, name) for name in NETWORK},
+            **told(data.condition),
         )
         net = UNet(spec)
         with torch.no_grad():

@@ -61,13 +61,13 @@ class FlowMatching(Model):
     config: FlowMatchingConfig
     presets = PRESETS
     conditional = True
-    conditions = ("hole", "image")
+    conditions = ("text", "map", "hole", "image", "vector")
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "estimate"
 
     def __init__(self, data: DataSpec, config: FlowMatchingConfig) -> None:
         super().__init__(data, config)
         self.solver = SOLVERS[config.solver]
-        self.net = config.unet(data.shape[0], data.shape[0], data.num_classes, config.fourier, data.shown)
+        self.net = config.unet(data.shape[0], data.shape[0], data, config.fourier)
 
     @property
     def nfe(self) -> int:
@@ -85,8 +85,8 @@ class FlowMatching(Model):
 
     def v(self, x: Tensor, t: Tensor, given: Given) -> Tensor:
         """The velocity at times (B,). The network is told the noise, 1 - t, on a scale of 0 to 1,000."""
-        seen, labels = beside(with_waves(x, (1 - t).view(-1, 1, 1, 1), self.config.fourier), given, self.data.shape[1:])
-        out: Tensor = self.net(seen, 1000 * (1 - t), labels)
+        seen, told = beside(with_waves(x, (1 - t).view(-1, 1, 1, 1), self.config.fourier), given, self.data.shape[1:])
+        out: Tensor = self.net(seen, 1000 * (1 - t), told)
         return out.to(x.dtype)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:

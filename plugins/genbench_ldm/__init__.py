@@ -88,7 +88,7 @@ class LatentDiffusion(SumOfTerms, Model):
     scale: Tensor
     presets = PRESETS
     conditional = True
-    conditions = ("hole", "image")
+    conditions = ("text", "map", "hole", "image", "vector")
     discrete = True
     likelihood: ClassVar[Literal["exact", "bound", "estimate"]] = "bound"
 
@@ -99,8 +99,8 @@ class LatentDiffusion(SumOfTerms, Model):
             Autoencoder(data.shape, config) if config.first_stage == "kl" else QuantisedStage(data.shape, config)
         )
         self.diffusion = config.process()
-        outputs, shown = config.outputs(config.latent_channels), data.shown * config.factor**2
-        self.net = config.unet(config.latent_channels, outputs, data.num_classes, shown=shown)
+        outputs = config.outputs(config.latent_channels)
+        self.net = config.unet(config.latent_channels, outputs, data, factor=config.factor)
         self.register_buffer("scale", torch.ones(()))
         latents = replace(data, shape=self.latent_shape)
         self.classifier = config.noisy_classifier(latents)
@@ -156,8 +156,8 @@ class LatentDiffusion(SumOfTerms, Model):
 
     def predict(self, z_t: Tensor, t: Tensor, given: Given) -> Tensor:
         """What the U-Net predicts; it sees t on a scale of 0 to 1,000 whatever T is."""
-        seen, labels = beside(z_t, given, self.data.shape[1:], self.config.factor)
-        out: Tensor = self.net(seen, self.diffusion.per_mille(t), labels)
+        seen, told = beside(z_t, given, self.data.shape[1:], self.config.factor)
+        out: Tensor = self.net(seen, self.diffusion.per_mille(t), told)
         return out
 
     def sample(self, n: int, given: Given = None) -> Tensor:

@@ -1,13 +1,18 @@
-"""How samples answer the part of an image, or the small image, that they were given, beside answers of no model."""
+"""How samples answer the text, map, part of an image or small image that they were given, beside those of no model."""
 
 from __future__ import annotations
 
 from genbench.metrics import metrics_in
+from genbench.metrics.alignment import ALIGNED
 from genbench.metrics.answers import ENERGY, PSNR
 from genbench.support.text import list_words
 from genbench.tables.columns import slot_columns
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column, Layout, Row, Table
+
+
+ORDERING = (ENERGY, ALIGNED)
+"""What a row that answers a condition has one of, by the kind of condition."""
 
 
 def columns(group: Group) -> list[Column]:
@@ -16,8 +21,8 @@ def columns(group: Group) -> list[Column]:
 
 def finish(rows: list[Row], group: Group) -> list[Row]:
     """Those that answer a condition."""
-    energy = [column.key for column in columns(group) if column.metric == ENERGY]
-    return [row for row in rows if any(row.cells[key].value is not None for key in energy)]
+    keys = [column.key for column in columns(group) if column.metric in ORDERING]
+    return [row for row in rows if any(row.cells[key].value is not None for key in keys)]
 
 
 def told(rows: list[Row], columns: list[Column]) -> list[str]:
@@ -36,8 +41,8 @@ def told(rows: list[Row], columns: list[Column]) -> list[str]:
 
 def has_values(table: Table) -> bool:
     """Whether any row answers a condition."""
-    energy = [column.key for column in table.columns if column.metric == ENERGY]
-    return any(row.cells[key].value is not None for row in table.rows for key in energy)
+    keys = [column.key for column in table.columns if column.metric in ORDERING]
+    return any(row.cells[key].value is not None for row in table.rows for key in keys)
 
 
 LAYOUT = Layout("Answers to a condition", 25, columns, order=ENERGY, finish=finish, is_shown=has_values, told=told)

@@ -1,0 +1,84 @@
+"""Reads generated scenes cell by cell, and compares what is there with what captions say (`genbench.data.scenes`).
+
+A cell is lit if its mean level is above a third of what the faintest digit has; its colour is the one that its light is
+nearest to, and its digit what the classifier that ships for digits of this size makes of its levels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from genbench.data.bundled import DIGITS
+from genbench.data.dataset import Part
+from genbench.data.scenes import CELLS, COLOURS, EMPTY, Meaning, meaning
+from genbench.data.words import read as captions_of
+from genbench.evaluate.classifier import load_classifier
+from genbench.evaluate.extractors import SHIPPED_FOLDER
+from genbench.metrics.alignment import COLOUR, COUNT, DIGIT, NEW, PLACE, RIGHT, SWAPPED, TAKEN
+
+LIT = 8.0
+"""The least mean level of a cell that holds a digit; real ones have 25 and more."""
+BLOCK = 1000
+
+
+def marks(images: np.ndarray, part: Part, places: np.ndarray) -> dict[str, np.ndarray]:
+    """Of scenes (N, 3, H, W) under the captions of test images, marks (N,) by metric, NaN where none is given."""
+    captions = captions_of(part.conditions["text"]["captions"][places])
+    given = [_marks(scene, meaning(caption)) for scene, caption in zip(read(images), captions)]
+    return {name: np.array([each.get(name, np.nan) for each in given], np.float64) for name in given[0]}
+
+
+def _marks(scene: np.ndarray, said: Meaning) -> dict[str, float]:
+    """The marks of one scene (CELLS,)."""
+    there, lit = scene[scene != EMPTY], scene != EMPTY
+    right = bool((said.scenes == scene).all(1).any())
+    digits, colours = (_share_found(there % 10, [t % 10 for t in said.things]),
+                       _share_found(there // 10, [t // 10 for t in said.things]))  # fmt: skip
+    found = {
+        RIGHT: np.nan if said.is_new else float(right),
+        NEW: float(right) if said.is_new else np.nan,
+        COUNT: float(len(there) == len(said.things)),
+        DIGIT: digits,
+        COLOUR: colours,
+        PLACE: float(((said.scenes != EMPTY) == lit).all(1).any()),
+        SWAPPED: np.nan,
+        TAKEN: np.nan,
+    }
+    if len({thing % 10 for thing in said.things}) == 2 and len({thing // 10 for thing in said.things}) == 2:
+        parts = len(there) == 2 and digits == colours == 1
+        found[SWAPPED] = float(parts and Counter(there.tolist()) != Counter(said.things))
+    if right and len(said.places) == CELLS:
+        found[TAKEN] = float(np.flatnonzero(lit)[0])
+    return found
+
+
+def _share_found(there: np.ndarray, said: Sequence[int]) -> float:
+    """How many of the things that are said are there, as a share."""
+    return sum((Counter(said) & Counter(there.tolist())).values()) / len(said)
+
+
+def read(images: np.ndarray) -> np.ndarray:
+    """What the cells of scenes (N, 3, H, W) hold, int64 (N, CELLS)."""
+    side = images.shape[2] // 2
+    classifier, _ = load_classifier(SHIPPED_FOLDER / f"{DIGITS[side].classifier}.json")
+    colours = np.array(list(COLOURS.values()), np.float64)
+    colours /= np.linalg.norm(colours, axis=1, keepdims=True)
+    found = np.full((len(images), CELLS), EMPTY)
+    for start in range(0, len(images), BLOCK):
+        block = images[start : start + BLOCK]
+        for cell in range(CELLS):
+            row, column = divmod(cell, 2)
+            seen = block[:, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
+            levels = seen.max(axis=1, keepdims=True)
+            lit = levels.mean(axis=(1, 2, 3)) > LIT
+            if not lit.any():
+                continue
+            colour = (seen.sum(axis=(2, 3), dtype=np.float64) @ colours.T).argmax(1)
+            with torch.no_grad():
+                digit = classifier(torch.from_numpy(levels[lit]))[1].argmax(1).numpy()
+            found[start : start + BLOCK, cell][lit] = 10 * colour[lit] + digit
+    return found

@@ -1,0 +1,70 @@
+"""Whether samples are what their conditions say, by what can read them: scenes of digits, and maps of regions.
+
+Measured by `genbench.evaluate.judges`; each is a mean over conditions of the mean over the samples of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from genbench.metrics.classes import total_variation
+from genbench.metrics.metric import Metric
+from genbench.metrics.value import Value, mean_of, with_error
+
+ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, SWAPPED, TAKEN = (
+    "aligned", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right", "swapped",
+    "free_place_tv",
+)  # fmt: skip
+DRAWS = 1000
+
+
+def share_of(marks: np.ndarray) -> Value:
+    """The mean over conditions of marks (M, K), of which those that are NaN are not given."""
+    given = ~np.isnan(marks).all(1)
+    if not given.any():
+        return Value(None, "no condition asks for it", status="not_applicable")
+    value = mean_of(np.nanmean(marks[given], axis=1))
+    assert value.value is not None
+    return replace(value, interval=value.interval and (max(0.0, value.interval[0]), min(1.0, value.interval[1])))
+
+
+def normalised(value: Value, floor: float, ceiling: float) -> Value:
+    """Where a share stands between that of images of other conditions, 0, and that of real images, 1."""
+    if value.value is None or ceiling <= floor:
+        return Value(None, value.note or "real images are not told from others", status="not_applicable")
+    found = Value((value.value - floor) / (ceiling - floor))
+    found = found if value.stderr is None else with_error(found, value.stderr / (ceiling - floor))
+    return found.with_parts(floor=floor, ceiling=ceiling)
+
+
+def uneven(taken: np.ndarray, choices: int, seed: int = 2020) -> Value:
+    """The total variation from uniform of which of so many choices were taken, NaN where none was; 0 is best.
+
+    The error is bootstrapped over samples.
+    """
+    taken = taken[~np.isnan(taken)].astype(np.int64)
+    if not len(taken):
+        return Value(None, "no sample is right where the place is free", status="not_applicable")
+    shares, uniform = np.bincount(taken, minlength=choices) / len(taken), np.full(choices, 1 / choices)
+    draws = np.random.default_rng(seed).multinomial(len(taken), shares, size=DRAWS) / len(taken)
+    value = Value(float(total_variation(shares, uniform)))
+    return with_error(value, float(total_variation(draws, uniform).std()), low=0.0, high=1.0)
+
+
+METRICS = (
+    Metric(ALIGNED, "aligned", "higher", "share", "test", "answers", places={"headline": 2, "condition": 10, "full": 67}),
+    Metric(RIGHT, "all right", "higher", "share", "test", "answers", ranked=False,
+           places={"condition": 11, "full": 68}),
+    Metric(NEW, "all right, new pairs", "higher", "share", "test", "answers", ranked=False,
+           places={"condition": 12, "full": 69}),
+    Metric(COUNT, "count", "higher", "share", "test", "answers", ranked=False, places={"condition": 13, "full": 70}),
+    Metric(DIGIT, "digit", "higher", "share", "test", "answers", ranked=False, places={"condition": 14, "full": 71}),
+    Metric(COLOUR, "colour", "higher", "share", "test", "answers", ranked=False, places={"condition": 15, "full": 72}),
+    Metric(PLACE, "place", "higher", "share", "test", "answers", ranked=False, places={"condition": 16, "full": 73}),
+    Metric(SWAPPED, "swapped", style="share", split="test", family="answers", ranked=False,
+           places={"condition": 17, "full": 74}),
+    Metric(TAKEN, "free place TV", style="share", split="test", family="answers", ranked=False,
+           places={"condition": 18, "full": 75}),
+)  # fmt: skip
