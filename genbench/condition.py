@@ -17,6 +17,8 @@ OPEN: tuple[Kind, ...] = ("text", "map", *SHOWING)
 """The kinds that leave an image open: of each condition several samples are drawn."""
 EACH = 4
 """Samples of a condition of these kinds: what they share can be told from what they are free in."""
+OF_DATASET: Literal["own"] = "own"
+"""What stands for the kind that a dataset is made for: the first that it has beside the class."""
 PLACED = ("map", "hole", "image")
 """The tensors of conditions that have height and width as their last dimensions."""
 Given: TypeAlias = Any

@@ -275,6 +275,11 @@ class Model(nn.Module):
         """How `log_prob` is computed, in a few words printed beside the number."""
         return ""
 
+    @property
+    def remark(self) -> str:
+        """What a reader of its numbers must know, such as that it was not trained for the task; printed with them."""
+        return ""
+
     def register_memory(self, name: str, tensor: Tensor) -> None:
         """Keep a tensor that belongs to training, such as a replay buffer, as the attribute `name`.
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.devices import for_attention
-from genbench.embeddings import LabelEmbedding, TimeEmbedding
-from genbench.transformer import Context, TransformerBlock, Words
+from genbench.embeddings import LabelEmbedding, TimeEmbedding, Words
+from genbench.transformer import Context, TransformerBlock
 
 Size = tuple[int, int]
 Maybe = Tensor | None
@@ -192,9 +192,9 @@ class UNetSpec:
     `attention` lists the levels (0 is the finest) that have it, apart from the middle. `patch` first folds squares of
     that side into channels: `patch=2` takes a quarter of the work. `head_channels` fixes the size of the attention
     heads instead of their number, `heads`. With `context` the class is a token of that many channels that attention
-    sees, or each word of a text is one; otherwise the class, or the text as a whole, is added to the time, as a vector
-    is. A text has numbers below `words`, or is `encoded` in so many channels, and at most `length` words. `resample`
-    halves and doubles the sides in residual blocks instead of convolutions.
+    sees; otherwise it is added to the time. A vector is added to the time, and so is a text as a whole, whose words
+    are tokens too if there is a context (Saharia et al. 2022, section 2.3). A text has numbers below `words`, or is
+    `encoded` in so many channels. `resample` halves and doubles the sides in residual blocks instead of convolutions.
     """
 
     in_channels: int
@@ -211,13 +211,17 @@ class UNetSpec:
     scale_shift: bool = True
     resample: bool = False
     words: int = 0
-    length: int = 0
     encoded: int = 0
     vector: int = 0
 
     def __post_init__(self) -> None:
-        if self.context and not (self.num_classes or self.length):
+        if self.context and not (self.num_classes or self.has_text):
             raise ValueError(f"a context of {self.context} channels needs classes or text")
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the network is steered by text."""
+        return bool(self.words or self.encoded)
 
     @property
     def embedding(self) -> int:
@@ -248,7 +252,8 @@ class Descent(nn.Module):
         self.time = TimeEmbedding(spec.embedding, spec.widths[0])
         self.label = LabelEmbedding(spec.num_classes, spec.context or spec.embedding)
         channels = spec.context or spec.embedding
-        self.words = Words(spec.words, spec.length, channels, spec.encoded) if spec.length else None
+        self.words = Words(spec.words, channels, spec.encoded) if spec.has_text else None
+        self.whole = nn.Linear(channels, spec.embedding) if spec.has_text else None
         self.vector = nn.Linear(spec.vector, spec.embedding) if spec.vector else None
         width = spec.widths[0]
         self.stem = nn.Conv2d(spec.in_channels * spec.patch**2, width, 3, padding=1)
@@ -269,9 +274,9 @@ class Descent(nn.Module):
         embedding: Tensor = self.time(time)
         if self.vector is not None:
             return embedding + self.vector(given), None
-        if self.words is not None:
+        if self.words is not None and self.whole is not None:
             text: Context = self.words(given)
-            return (embedding, text) if self.context else (embedding + text.tokens[:, 0], None)
+            return embedding + self.whole(text.tokens[:, 0]), text if self.context else None
         label = self.label(embedding, given)
         return (embedding, Context(label[:, None])) if self.context else (embedding + label, None)
 

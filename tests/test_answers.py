@@ -17,12 +17,14 @@ from genbench.metrics.answers import (
     CONSISTENCY,
     DISPERSION,
     ENERGY,
+    HOLE_PSNR,
     KNOWN,
     PSNR,
     SPREAD,
     SPREAD_RATIO,
     Answers,
     consistency,
+    seam,
 )
 from genbench.records.samples import Samples
 from genbench.records.slots import Slot
@@ -40,6 +42,10 @@ def task(request, session_cache):
 
 def kind_of(data):
     return data.conditions[0].kind
+
+
+def psnr_of(data):
+    return HOLE_PSNR if kind_of(data) == "hole" else PSNR
 
 
 def answered(data, name, count=2000):
@@ -65,7 +71,7 @@ def test_the_metrics_of_two_samples_by_hand():
     found = answers.spread(known=2 * rms)
     assert found[SPREAD].value == pytest.approx(rms) and found[SPREAD_RATIO].value == pytest.approx(0.5)
     assert found[DISPERSION].value == pytest.approx(math.sqrt(2))
-    assert answers.known_error().value == pytest.approx(2.0)
+    assert answers.known_pixel_error().value == pytest.approx(2.0)
     assert consistency(np.array([[3.0, 4.0]]), np.array([[0, 0]])).value == pytest.approx(rms)
 
 
@@ -130,7 +136,7 @@ def test_what_is_seen_as_matrices():
 def test_the_known_limits(task):
     """The PSNR of the best answer and of an honest one, which is 3 dB lower: it has twice the error."""
     limits = {"calibration-hole": (32.2, 29.2, 16.7), "calibration-4x": (30.7, 27.3, 16.4)}[task.name]
-    found = [answered(task, name)[PSNR] for name in ("mean", "posterior", "shuffled")]
+    found = [answered(task, name)[psnr_of(task)] for name in ("mean", "posterior", "shuffled")]
     assert found == pytest.approx(limits, abs=0.25)
 
 
@@ -139,7 +145,7 @@ def test_rows_that_need_no_model_stand_in_the_order_of_what_they_know(task):
     energy = {name: values[ENERGY] for name, values in found.items()}
     assert energy["posterior"] < energy["neighbour"] < energy["shuffled"] and energy["posterior"] < energy["mean"]
     assert found["posterior"][DISPERSION] == pytest.approx(1, abs=0.02) and found["mean"][SPREAD] == 0
-    assert found["original"][PSNR] is None and found["original"][SPREAD] == 0
+    assert found["original"][psnr_of(task)] is None and found["original"][SPREAD] == 0
     if kind_of(task) == "hole":
         assert found["posterior"][KNOWN] == found["original"][KNOWN] == 0 < found["neighbour"][KNOWN]
     else:
@@ -178,3 +184,17 @@ def test_a_model_nearer_to_the_images_than_the_exact_answers_is_marked():
     (told,) = LAYOUT.told(rows, [column])
     assert told.startswith("timid has a PSNR above") and "under-dispersed" in told and "sharp" not in told
     assert not LAYOUT.told(rows[1:], [column]) and not LAYOUT.told(rows[:2], [column]) and not LAYOUT.told(rows, [])
+
+
+def test_a_seam_is_seen_where_samples_do_not_go_on():
+    """The edge is between the second and the third column; differences of the originals across it are 10."""
+    originals = np.tile(np.array([0, 10, 20, 30], np.uint8), (2, 1, 3, 1))
+    hidden = np.zeros(originals.shape, bool)
+    hidden[..., 2:] = True
+    same, far = originals[:, None].copy(), originals[:, None].copy()
+    far[..., 2:] += 20
+    assert seam(same, originals, hidden).value == 1
+    assert seam(far, originals, hidden).value == pytest.approx(3)
+    far[..., :2] = 99  # what was shown is pasted
+    assert seam(far, originals, hidden).value == pytest.approx(3)
+    assert seam(same, np.zeros_like(originals), hidden).status == "not_applicable"

@@ -15,7 +15,18 @@ from genbench.data.words import read as captions_of
 from genbench.evaluate.judges import values_of
 from genbench.evaluate.scenes import marks, read
 from genbench.metrics.alignment import (
-    ALIGNED, COLOUR, COUNT, DIGIT, NEW, PLACE, RIGHT, SWAPPED, TAKEN, normalised, share_of, uneven,
+    ALIGNED,
+    BINDING,
+    COLOUR,
+    COUNT,
+    DIGIT,
+    NEW,
+    PLACE,
+    RIGHT,
+    TAKEN,
+    normalised,
+    share_of,
+    uneven,
 )  # fmt: skip
 from genbench.metrics.value import Value
 from genbench.records.samples import Samples
@@ -76,7 +87,9 @@ def test_every_form_is_read_as_it_was_written():
 
 def test_training_has_no_pair_that_is_held_out_and_test_has_all(scenes):
     seen = {
-        name: {thing for caption in captions_of(part.conditions["text"]["captions"]) for thing in meaning(caption).things}
+        name: {
+            thing for caption in captions_of(part.conditions["text"]["captions"]) for thing in meaning(caption).things
+        }
         for name, part in (("train", scenes.train), ("test", scenes.test))
     }
     assert not seen["train"] & set(HELD_OUT)
@@ -109,20 +122,22 @@ def test_a_dark_scene_is_empty_and_a_colour_is_told_from_others(scenes):
     assert (read(red)[0, 1:] == EMPTY).all() and read(red)[0, 0] // 10 == list(COLOURS).index("red")
 
 
-def test_swapped_colours_are_told_from_wrong_ones(scenes):
+def test_swapped_colours_are_right_parts_that_are_bound_wrongly(scenes):
     captions = captions_of(scenes.test.conditions["text"]["captions"])
     place = next(i for i, caption in enumerate(captions) if _two_apart(meaning(caption)))
     image = scenes.test.images[place : place + 1].copy()
     first, second = meaning(captions[place]).things
     swapped = _repainted(image, {first: 10 * (second // 10) + first % 10, second: 10 * (first // 10) + second % 10})
     found = {name: float(values[0]) for name, values in marks(swapped, scenes.test, np.array([place])).items()}
-    assert found[SWAPPED] == 1 and found[COLOUR] == 1 and found[COUNT] == 1
-    assert marks(image, scenes.test, np.array([place]))[SWAPPED][0] == 0
+    assert found[BINDING] == 0 and found[COLOUR] == found[DIGIT] == 1 and found[COUNT] == 1
+    assert marks(image, scenes.test, np.array([place]))[BINDING][0] == 1
 
 
 def _two_apart(said):
     """Whether two things differ in digit and colour, none of them new, and the digits are read easily."""
-    return len(said.things) == 2 and len({t // 10 for t in said.things}) == 2 and {t % 10 for t in said.things} == {0, 6}
+    return (
+        len(said.things) == 2 and len({t // 10 for t in said.things}) == 2 and {t % 10 for t in said.things} == {0, 6}
+    )
 
 
 def _repainted(image, things):
@@ -198,7 +213,7 @@ def run(session_cache, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_is_marked_and_its_page_has_the_captions(run):
     record = json.loads((run / "record.json").read_text())
-    assert {ALIGNED, RIGHT, NEW, SWAPPED} <= {m["metric"] for m in record["measurements"]}
+    assert {ALIGNED, RIGHT, NEW, BINDING} <= {m["metric"] for m in record["measurements"]}
     (page,) = run.parent.parent.glob(f"report/**/{run.name}*.html")
     assert "samples under its caption: a" in page.read_text()
 

@@ -8,8 +8,8 @@ from genbench import Condition, ConditionSpec, DataSpec
 from genbench.condition import beside
 from genbench.data.source import Split
 from genbench.data.words import END, FIRST, UNKNOWN, Vocabulary, read, with_texts, words_of
+from genbench.embeddings import Words
 from genbench.nets import UNet, UNetSpec
-from genbench.transformer import Words
 from genbench_ddpm import DDPM
 from genbench_flow_matching import FlowMatching
 from genbench_ldm import LatentDiffusion
@@ -50,7 +50,7 @@ def test_the_vocabulary_is_of_training_captions_and_what_is_not_read_is_told():
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return Words(50, 12, 32).eval()
+    return Words(50, 32).eval()
 
 
 def test_what_stands_behind_the_end_changes_nothing(encoder):
@@ -71,7 +71,7 @@ def test_an_empty_text_is_a_token_of_its_own(encoder):
 
 
 def test_encoded_text_is_taken_as_it_comes():
-    encoder = Words(0, 12, 32, encoded=8).eval()
+    encoder = Words(0, 32, encoded=8).eval()
     text = torch.zeros(1, 12, 8)
     text[:, :3] = torch.randn(3, 8)
     assert encoder(text).real.sum() == 4
@@ -83,7 +83,7 @@ def test_encoded_text_is_taken_as_it_comes():
 @pytest.mark.parametrize("context", [0, 16])
 def test_a_network_reads_the_text_and_nothing_behind_its_end(context):
     torch.manual_seed(0)
-    spec = UNetSpec(1, 1, widths=(16, 16), context=context, words=50, length=12)
+    spec = UNetSpec(1, 1, widths=(16, 16), context=context, words=50)
     net = UNet(spec).eval()
     torch.nn.init.normal_(net.head.weight)
     for module in net.modules():

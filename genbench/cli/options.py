@@ -96,7 +96,11 @@ EXPERIMENT = (
         default=None,
         help="Condition every model that supports it on the labels, except where a suite's row says otherwise.",
     ),
-    click.option("--condition", metavar="KIND", help="Condition on this kind; class is --conditional."),
+    click.option(
+        "--condition",
+        metavar="KIND",
+        help="Condition on this kind, or, if own, on what each dataset is made for; class is --conditional.",
+    ),
     click.option(
         "--jobs",
         type=click.IntRange(1, 256),

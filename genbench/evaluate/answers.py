@@ -13,7 +13,7 @@ from genbench.data.dataset import Dataset, Part
 from genbench.data.posterior import Posterior, seen_small, seen_through
 from genbench.evaluate.parts import once
 from genbench.metrics import metric_named
-from genbench.metrics.answers import CONSISTENCY, ENERGY, KNOWN, PSNR, Answers, consistency
+from genbench.metrics.answers import CONSISTENCY, ENERGY, HOLE_PSNR, KNOWN, PSNR, SEAM, Answers, consistency, seam
 from genbench.metrics.value import Value
 from genbench.records.job import Job
 from genbench.records.protocol import versions
@@ -54,9 +54,14 @@ def values_of(samples: Samples, test: Part, kind: str, known: float | None) -> M
     originals = test.images[places].reshape(len(places), -1)
     hidden = hidden_of(test, kind, places)
     answers = Answers(samples.images[:whole].reshape(len(places), EACH, -1), originals, hidden)
-    found = {ENERGY: answers.energy_score(), PSNR: answers.psnr(), **answers.spread(known)}
+    psnr = HOLE_PSNR if kind == "hole" else PSNR
+    found = {ENERGY: answers.energy_score(), psnr: answers.psnr(), **answers.spread(known)}
     if kind == "hole":
-        return {**found, KNOWN: answers.known_error()}
+        shape = (len(places), EACH, *samples.images.shape[1:])
+        edges = seam(
+            samples.images[:whole].reshape(shape), test.images[places], hidden.reshape(len(places), *shape[2:])
+        )
+        return {**found, KNOWN: answers.known_pixel_error(), SEAM: edges}
     given = test.conditions["image"]["image"][samples.conditions]
     matrix = seen_small(test.images.shape[1:], given.shape[1:])
     made = samples.images.reshape(len(samples), -1) @ matrix.T

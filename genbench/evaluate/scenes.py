@@ -18,7 +18,7 @@ from genbench.data.scenes import CELLS, COLOURS, EMPTY, Meaning, meaning
 from genbench.data.words import read as captions_of
 from genbench.evaluate.classifier import load_classifier
 from genbench.evaluate.extractors import SHIPPED_FOLDER
-from genbench.metrics.alignment import COLOUR, COUNT, DIGIT, NEW, PLACE, RIGHT, SWAPPED, TAKEN
+from genbench.metrics.alignment import BINDING, COLOUR, COUNT, DIGIT, NEW, PLACE, RIGHT, TAKEN
 
 LIT = 8.0
 """The least mean level of a cell that holds a digit; real ones have 25 and more."""
@@ -45,12 +45,12 @@ def _marks(scene: np.ndarray, said: Meaning) -> dict[str, float]:
         DIGIT: digits,
         COLOUR: colours,
         PLACE: float(((said.scenes != EMPTY) == lit).all(1).any()),
-        SWAPPED: np.nan,
+        BINDING: np.nan,
         TAKEN: np.nan,
     }
-    if len({thing % 10 for thing in said.things}) == 2 and len({thing // 10 for thing in said.things}) == 2:
-        parts = len(there) == 2 and digits == colours == 1
-        found[SWAPPED] = float(parts and Counter(there.tolist()) != Counter(said.things))
+    differ = len({thing % 10 for thing in said.things}) == len({thing // 10 for thing in said.things}) == 2
+    if differ and len(there) == 2 and digits == colours == 1:
+        found[BINDING] = float(Counter(there.tolist()) == Counter(said.things))
     if right and len(said.places) == CELLS:
         found[TAKEN] = float(np.flatnonzero(lit)[0])
     return found

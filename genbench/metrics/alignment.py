@@ -13,9 +13,9 @@ from genbench.metrics.classes import total_variation
 from genbench.metrics.metric import Metric
 from genbench.metrics.value import Value, mean_of, with_error
 
-ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, SWAPPED, TAKEN = (
-    "aligned", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right", "swapped",
-    "free_place_tv",
+ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, BINDING, TAKEN = (
+    "aligned_share", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right",
+    "binding", "free_place_tv",
 )  # fmt: skip
 DRAWS = 1000
 
@@ -54,7 +54,8 @@ def uneven(taken: np.ndarray, choices: int, seed: int = 2020) -> Value:
 
 
 METRICS = (
-    Metric(ALIGNED, "aligned", "higher", "share", "test", "answers", places={"headline": 2, "condition": 10, "full": 67}),
+    Metric(ALIGNED, "aligned", "higher", "share", "test", "answers",
+           places={"headline": 2, "condition": 10, "full": 67}),
     Metric(RIGHT, "all right", "higher", "share", "test", "answers", ranked=False,
            places={"condition": 11, "full": 68}),
     Metric(NEW, "all right, new pairs", "higher", "share", "test", "answers", ranked=False,
@@ -63,7 +64,7 @@ METRICS = (
     Metric(DIGIT, "digit", "higher", "share", "test", "answers", ranked=False, places={"condition": 14, "full": 71}),
     Metric(COLOUR, "colour", "higher", "share", "test", "answers", ranked=False, places={"condition": 15, "full": 72}),
     Metric(PLACE, "place", "higher", "share", "test", "answers", ranked=False, places={"condition": 16, "full": 73}),
-    Metric(SWAPPED, "swapped", style="share", split="test", family="answers", ranked=False,
+    Metric(BINDING, "binding", "higher", "share", "test", "answers", ranked=False,
            places={"condition": 17, "full": 74}),
     Metric(TAKEN, "free place TV", style="share", split="test", family="answers", ranked=False,
            places={"condition": 18, "full": 75}),

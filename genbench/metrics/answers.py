@@ -16,8 +16,9 @@ from genbench.metrics.metric import Metric
 from genbench.metrics.pieces import in_pieces
 from genbench.metrics.value import Value, mean_of, with_error_of
 
-ENERGY, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, CONSISTENCY = (
-    "energy_score", "answer_psnr", "spread", "dispersion", "spread_ratio", "known_error", "consistency",
+ENERGY, HOLE_PSNR, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, SEAM, CONSISTENCY = (
+    "energy_score", "hole_psnr", "answer_psnr", "spread", "dispersion", "spread_ratio", "known_pixel_error", "seam",
+    "consistency",
 )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ class Answers:
             found[SPREAD_RATIO] = with_error_of(Value(root / known), change / known)
         return found
 
-    def known_error(self) -> Value:
+    def known_pixel_error(self) -> Value:
         """The distance from the original over the values that were shown, levels: 0 if they were kept."""
         return mean_of(self.to_originals(~self.hidden).mean(1))
 
@@ -101,8 +102,30 @@ def consistency(made: np.ndarray, given: np.ndarray) -> Value:
     return mean_of(np.sqrt(np.square(made.astype(np.float64) - given).mean(1)))
 
 
+def seam(samples: np.ndarray, originals: np.ndarray, hidden: np.ndarray) -> Value:
+    """How much larger differences across the edge of a hole are than those of the originals, once these are pasted.
+
+    It is the ratio of root mean squares over neighbouring pixels of which one is hidden: 1 if samples (M, K, C, H, W)
+    go on as the originals (M, C, H, W) do, more if one sees where the hole, bool (M, C, H, W), was.
+    """
+    pasted = np.where(hidden[:, None], samples, originals[:, None]).astype(np.float64)
+    squares, real = np.zeros(len(samples)), np.zeros(len(samples))
+    for axis in (-1, -2):
+        edge = np.diff(hidden, axis=axis)
+        squares += (np.square(np.diff(pasted, axis=axis)) * edge[:, None]).mean(1).sum((1, 2, 3))
+        real += (np.square(np.diff(originals.astype(np.float64), axis=axis)) * edge).sum((1, 2, 3))
+    if not real.any():
+        return Value(None, "no differences across the edges of holes", status="not_applicable")
+    ratio = math.sqrt(squares.mean() / real.mean())
+    change = squares / (2 * ratio * real.mean()) - ratio * real / (2 * real.mean()) if ratio else squares
+    return with_error_of(Value(ratio), change)
+
+
 METRICS = (
-    Metric(ENERGY, "energy score", style="score", split="test", family="answers", places={"headline": 1, "condition": 1, "full": 60}),
+    Metric(ENERGY, "energy score", style="score", split="test", family="answers",
+           places={"headline": 1, "condition": 1, "full": 60}),
+    Metric(HOLE_PSNR, "PSNR in the hole, dB", "higher", "score", "test", "answers", ranked=False,
+           places={"condition": 2, "full": 61}),
     Metric(PSNR, "answer PSNR, dB", "higher", "score", "test", "answers", ranked=False,
            places={"condition": 2, "full": 61}),
     Metric(SPREAD, "spread", "higher", "score", "test", "answers", ranked=False, places={"condition": 3, "full": 62}),
@@ -111,6 +134,8 @@ METRICS = (
     Metric(SPREAD_RATIO, "spread / known", "higher", "share", "test", "answers", ranked=False,
            places={"condition": 5, "full": 64}),
     Metric(KNOWN, "known error", style="score", split="test", family="answers", places={"condition": 6, "full": 65}),
-    Metric(CONSISTENCY, "consistency", style="score", split="test", family="answers",
+    Metric(SEAM, "seam / real", style="share", split="test", family="answers", ranked=False,
            places={"condition": 7, "full": 66}),
+    Metric(CONSISTENCY, "consistency", style="score", split="test", family="answers",
+           places={"condition": 8, "full": 66}),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from genbench.condition import OF_DATASET
 from genbench.planning.config import Experiment, ModelChoice, parse_setting
 from genbench.records.job import Job
 from genbench.support.text import redacted
@@ -26,7 +27,7 @@ def with_command(job: Job, experiment: Experiment, files: Iterable[Path], observ
     if not job.is_trained:
         return job
     rows = [choice for choice in experiment.models if choice.label == job.label]
-    choice = next((row for row in rows if experiment.kind_of(row) == job.kind), rows[0])
+    choice = next((row for row in rows if experiment.kind_of(row) in (job.kind, OF_DATASET)), rows[0])
     needed = [plugin for plugin in job.runtime.plugins if plugin not in observers]
     words = ("genbench", "run", *_of_job(job, choice), *_of_experiment(experiment), *_of_files(needed, files))
     return job.model_copy(update={"command": tuple(map(redacted, words))})

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from genbench.condition import Kind, as_kind
+from genbench.condition import OF_DATASET, ConditionSpec, Kind, as_kind
 from genbench.planning.suites import suite_file
 from genbench.records.budget import Budget
 from genbench.support.denials import look
@@ -116,8 +116,8 @@ class Experiment(BaseModel):
     budget: Budget = Budget(unit="seconds", amount=60)
     samples: int | None = Field(None, ge=2, le=10_000_000)
     conditional: bool = False
-    condition: Kind | None = None
-    """The kind to condition on; `conditional` alone means the class."""
+    condition: Kind | Literal["own"] | None = None
+    """The kind to condition on, or OF_DATASET; `conditional` alone means the class."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
     extractors: tuple[str, ...] = ()
@@ -129,7 +129,13 @@ class Experiment(BaseModel):
     tune: bool = False
     """Score on training images that are held out, so that options need not be chosen on the test images."""
 
-    def kind_of(self, choice: ModelChoice) -> Kind | None:
+    def on(self, conditions: Sequence[ConditionSpec]) -> Experiment:
+        """The experiment on a dataset that has these conditions."""
+        if self.condition != OF_DATASET:
+            return self
+        return self.model_copy(update={"condition": conditions[0].kind})
+
+    def kind_of(self, choice: ModelChoice) -> Kind | Any:
         """The kind of condition that a row asks for: its own or, if it says nothing, that of the suite."""
         own = choice.condition is not None or choice.conditional is not None
         said = choice if own else self

@@ -24,10 +24,11 @@ def default_samples(dataset: Dataset) -> int:
     return min(10_000, len(dataset.test))
 
 
-def make_jobs(experiment: Experiment, plugins: Plugins, datasets: Iterable[Dataset], runtime: Runtime) -> list[Job]:
+def make_jobs(everywhere: Experiment, plugins: Plugins, datasets: Iterable[Dataset], runtime: Runtime) -> list[Job]:
     """The jobs of an experiment, reference rows last. Raises BadInput for what cannot run, before anything does."""
     jobs: list[Job] = []
     for dataset in datasets:
+        experiment = everywhere.on(dataset.conditions)
         references = reference_jobs(experiment, plugins, dataset, runtime)
         for choice in experiment.models:
             jobs += [model_job(choice, seed, experiment, plugins, dataset, references[0]) for seed in experiment.seeds]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from genbench.condition import Kind
+from genbench.condition import OF_DATASET, Kind
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
 from genbench.data.entries import known_datasets
@@ -181,7 +181,9 @@ def open_datasets(
             raise BadInput(f"unknown dataset {name!r}", f"{did_you_mean(name, set(known))}; see `genbench datasets`")
         kinds = known[name].source.kinds()
         for kind, hint in wanted.items():
-            if kind not in kinds:
+            if kind == OF_DATASET and set(kinds) <= {"class"}:
+                raise BadInput(f"dataset {name!r} has nothing to condition on but the class", "use --conditional")
+            if kind != OF_DATASET and kind not in kinds:
                 words = f"dataset {name!r} has no {conditions_of(kind).words} to condition on"
                 raise BadInput(words, f"it has {', '.join(kinds)}" if kinds else hint)
     found, opened = {}, prepare_tuning if tune else prepare

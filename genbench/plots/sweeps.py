@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIZE, LONGEST = (3.7, 2.8), 42
 """Inches of a panel, and letters of its title."""
 METRICS = (
-    "inception_score", "fid_test", "precision", "recall", "class_accuracy", "aligned", "all_right_new",
+    "inception_score", "fid_test", "precision", "recall", "class_accuracy", "aligned_share", "all_right_new",
     "free_place_tv", "energy_score", "dispersion",
 )  # fmt: skip
 """What a panel each is of."""

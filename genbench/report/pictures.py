@@ -17,8 +17,8 @@ from genbench.records.record import JOB_AGAIN, Record
 from genbench.records.run_folder import vouched
 from genbench.records.samples import redraw
 from genbench.support.errors import CorruptData, removal
-from genbench.support.text import shortened
 from genbench.support.store import put, read_array, read_json
+from genbench.support.text import shortened
 
 if TYPE_CHECKING:
     import numpy as np

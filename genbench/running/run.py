@@ -258,6 +258,7 @@ class Run:
         known.sample = meter.sample_cost(samples, self.throughput) if samples else None
         known.warnings = [*known.warnings, *remarks(known.train, known.sample)]
         if model is not None:
+            known.warnings += [model.remark] * bool(model.remark)
             known.external_data = tuple(map(redacted, model.external_data))
             known.seen_extractors = tuple(model.seen_extractors)
             known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.kinds() else [])]

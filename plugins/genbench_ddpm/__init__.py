@@ -7,6 +7,7 @@ DPM-Solver++ (Lu et al. 2022) with the posterior's noise.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from genbench_ddpm.guided import GuidedConfig
 from genbench_ddpm.network import NETWORK, with_waves
 from genbench_ddpm.original import Original, OriginalConfig
 from genbench_ddpm.presets import PRESETS
+from genbench_ddpm.repaint import calls_of
 
 
 @hookimpl
@@ -42,6 +44,22 @@ class DDPMConfig(GuidedConfig, OriginalConfig):
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that make small changes of a pixel visible to the network"
     )
+    holes: Literal["trained", "repaint"] = field(
+        "trained", "train", "how holes are filled: by a network that is trained under them, or by RePaint without that"
+    )
+    repeats: int = field(
+        10,
+        "sample",
+        "times that RePaint takes each step, going back in between",
+        ge=1,
+        only_with={"holes": ["repaint"]},
+    )
+
+    @property
+    def network_calls(self) -> int:
+        if self.holes == "repaint":
+            return calls_of(self.sampler_steps, self.repeats)
+        return super().network_calls
 
     def unused(self, name: str) -> str:
         is_of_unet = name in NETWORK or name == "fourier"
@@ -51,6 +69,10 @@ class DDPMConfig(GuidedConfig, OriginalConfig):
         super().check(data)
         if self.network == "original" and data.kind:
             raise ValueError("network: original takes no condition, and this job is conditional")
+        if self.holes == "repaint" and data.kind != "hole":
+            raise ValueError("holes: repaint fills holes, which this job is not given")
+        if self.holes == "repaint" and (self.guidance != 1 or self.label_dropout or "grid" not in self.chosen.options):
+            raise ValueError("holes: repaint takes a sampler with a grid, and neither guidance nor label_dropout")
 
 
 class DDPM(SumOfTerms, Model):
@@ -74,9 +96,11 @@ class DDPM(SumOfTerms, Model):
             self.net = Original(config, data.shape, config.outputs(channels), config.timesteps)
         else:
             outputs = config.outputs(channels)
-            self.net = config.unet(channels, outputs, data, config.fourier)
+            seen = replace(data, condition=None) if config.holes == "repaint" else data
+            self.net = config.unet(channels, outputs, seen, config.fourier)
         self.classifier = config.noisy_classifier(data)
         self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier)
+        self.diffuser.repeats = config.repeats if config.holes == "repaint" else 0
 
     @property
     def nfe(self) -> int:
@@ -86,11 +110,19 @@ class DDPM(SumOfTerms, Model):
     def likelihood_note(self) -> str:
         return self.diffuser.bound_note
 
+    @property
+    def remark(self) -> str:
+        if self.config.holes == "repaint":
+            return f"it was not trained to fill holes: RePaint, each step {self.config.repeats} times"
+        return super().remark
+
     def phases(self) -> list[Phase]:
         return self.config.stages("train", self.net, self.classifier)
 
     def predict(self, x_t: Tensor, t: Tensor, given: Given) -> Tensor:
         """What the network predicts; a U-Net sees t on a scale of 0 to 1,000 whatever T is."""
+        if self.config.holes == "repaint":
+            given = None
         if self.config.network == "original":
             out: Tensor = self.net(x_t, t)
         else:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genbench import DataSpec
+from genbench import Condition, DataSpec
 from genbench.condition import Given
 from genbench.walks import Walk, end_of, reverse_chain
 from genbench_ddpm.chains import between, forward_chain
@@ -15,6 +15,7 @@ from genbench_ddpm.diffusion import Denoiser, Diffusion, Network
 from genbench_ddpm.guidance import Guide, class_guide, steered
 from genbench_ddpm.guided import GuidedConfig
 from genbench_ddpm.network import null
+from genbench_ddpm.repaint import repaint
 
 Predict = Callable[[Tensor, Tensor, Given], Tensor]
 """(x_t, t, given) -> what the network predicts."""
@@ -40,6 +41,8 @@ class Diffuser:
         self.predict, self.diffusion, self.config = predict, diffusion, config
         self.data, self.discrete = data, discrete
         self.classifier = classifier
+        self.repeats = 0
+        """Times that each step is taken if holes are filled without training (`repaint`); 0 if they are not."""
 
     @property
     def bound_note(self) -> str:
@@ -99,6 +102,9 @@ class Diffuser:
         """The chosen sampler's way from noise, x_T or x_start, to samples under these conditions (B,)."""
         denoise = self.diffusion.denoiser(self.guided(given), clip=self.discrete)
         chosen, options = self.config.chosen, self.config.sampler_options
+        if self.repeats and isinstance(given, Condition):
+            steps, grid = options["steps"], options["grid"]
+            return repaint(self.diffusion, denoise, noise, given, steps, grid, self.repeats, start)
         if (guide := self.guide(given)) is not None:
             if chosen.moves_means:
                 options["guide"] = guide

@@ -60,8 +60,8 @@ def told(condition: ConditionSpec | None) -> dict[str, int]:
     if condition is None:
         return {}
     if condition.kind == "text":
-        length, *encoded = condition.shape
-        return {"words": condition.size, "length": length, "encoded": encoded[0] if encoded else 0}
+        _, *encoded = condition.shape
+        return {"words": condition.size, "encoded": encoded[0] if encoded else 0}
     return {"vector": condition.shape[0]} if condition.kind == "vector" else {}
 
 
@@ -82,7 +82,10 @@ class UNetConfig(OptimizerConfig):
     heads: int = field(1, "train", "number of attention heads", ge=1, only_with={"head_channels": [0]})
     head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
-        0, "train", "channels of the class, or of words, as tokens that attention sees; 0: added to the time", ge=0
+        0,
+        "train",
+        "channels of the class, or of words, as tokens that attention sees; 0: the class is added to the time",
+        ge=0,
     )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from genbench.metrics import metrics_in
 from genbench.metrics.alignment import ALIGNED
-from genbench.metrics.answers import ENERGY, PSNR
+from genbench.metrics.answers import ENERGY, HOLE_PSNR, PSNR
 from genbench.support.text import list_words
 from genbench.tables.columns import slot_columns
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column, Layout, Row, Table
-
 
 ORDERING = (ENERGY, ALIGNED)
 """What a row that answers a condition has one of, by the kind of condition."""
@@ -27,7 +26,7 @@ def finish(rows: list[Row], group: Group) -> list[Row]:
 
 def told(rows: list[Row], columns: list[Column]) -> list[str]:
     """Which models are nearer to the images than draws from the exact distribution are, on average."""
-    values = {row.name: row.cells[c.key].value for c in columns if c.metric == PSNR for row in rows}
+    values = {row.name: row.cells[c.key].value for c in columns if c.metric in (HOLE_PSNR, PSNR) for row in rows}
     limit = next((values[row.name] for row in rows if row.kind == "posterior" and row.name in values), None)
     models = {row.name: values.get(row.name) for row in rows if row.kind == "model"}
     above = [name for name, value in models.items() if limit is not None and value is not None and value > limit]
