@@ -19,8 +19,8 @@ EACH = 4
 """Samples of a condition of these kinds: what they share can be told from what they are free in."""
 OF_DATASET: Literal["own"] = "own"
 """What stands for the kind that a dataset is made for: the first that it has beside the class."""
-PLACED = ("map", "hole", "image")
-"""The tensors of conditions that have height and width as their last dimensions."""
+PLACED: tuple[Kind, ...] = ("map", *SHOWING)
+"""The kinds that have places: tensors of these names have height and width as their last dimensions."""
 Given: TypeAlias = Any
 """What a model is handed: labels, int64 (B,), of kind "class", a `Condition` of another, None if unconditional."""
 
@@ -92,7 +92,7 @@ class Condition:
 
     def mirrored(self, chosen: Tensor) -> Condition:
         """The same with all that has places mirrored left to right where `chosen`, bool (B,), is true."""
-        mirrored = {
+        mirrored: dict[str, Tensor] = {
             name: tensor.flip(-1).where(chosen.view(-1, *[1] * (tensor.dim() - 1)), tensor)
             for name, tensor in self.tensors.items()
             if name in PLACED

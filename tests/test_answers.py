@@ -109,7 +109,7 @@ def test_errors_are_those_of_other_conditions():
 def test_the_posterior_is_that_of_bayes_on_a_grid():
     means, modes = np.array([[100.0, 120.0], [140.0, 90.0]]), np.array([[[8.0], [12.0]], [[10.0], [-6.0]]])
     mixture, seen = Mixture(means, modes, 7.0), np.array([[1.0, 0.0]])
-    posterior, value = Posterior(mixture, seen), 121.0
+    posterior, value = Posterior(mixture.means, mixture.covariances, seen), 121.0
     grid = np.linspace(0, 255, 20001)
     density = 0
     for mean, covariance in zip(mixture.means, mixture.covariances):

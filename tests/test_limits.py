@@ -17,7 +17,7 @@ from records_factory import (
 
 from genbench.report import build_report
 from genbench.tables.build import make_tables
-from genbench.tables.limits import GAP, PARTS, TEST, TRAIN
+from genbench.tables.limits import GAP, LIMIT, PARTS, TEST, TRAIN
 
 
 def known(bits=1.40, error=0.005):
@@ -183,3 +183,12 @@ def test_the_page_shows_likelihoods_where_there_are_any(tmp_path, monkeypatch):
     without = build_report([make_record("gan", bits=None)], tmp_path / "without").parent
     assert 'id="likelihood"' not in (without / "datasets" / "mnist5k.html").read_text()
     assert not (without / "tables" / "likelihood.csv").exists()
+
+
+def test_each_row_has_the_limit_of_what_it_was_given():
+    """A model that is given more may cost less than the images do, and is not doubted for it."""
+    free, told = with_entropy(make_record("flow", bits=1.45), 1.40, 0.01), make_record("vae", bits=1.35)
+    told = with_entropy(told, 1.30, 0.001)
+    cells = cells_of([free, told, make_record("gan", bits=1.36)])
+    assert (cells["flow"][LIMIT].value, cells["vae"][LIMIT].value, cells["gan"][LIMIT].value) == (1.40, 1.30, None)
+    assert not any(row[TEST].flag for row in cells.values())

@@ -69,7 +69,7 @@ def test_another_seed_gives_other_images(calibration, tmp_path):
     file.write_text(SMALL)
     mine = prepare(known_datasets([file])["mine"], data_root(None))
     assert mine.train.images.shape == (200, 3, 16, 12) and set(mine.train.labels) == set(range(4))
-    assert mine.entropy.bits_per_dim != calibration.entropy.bits_per_dim
+    assert mine.entropies[None].bits_per_dim != calibration.entropies[None].bits_per_dim
 
 
 def test_images_are_smooth_distinct_and_hardly_ever_clipped(calibration):
@@ -94,8 +94,8 @@ def test_the_entropy_is_the_mean_surprise_of_the_images(calibration, mixture, sp
     log_p = log_density(mixture, getattr(calibration, split).images)
     labels = getattr(calibration, split).labels
     for bits, entropy in [
-        (-(logsumexp(log_p, axis=1) - math.log(10)) / BITS, calibration.entropy),
-        (-log_p[np.arange(len(labels)), labels] / BITS, calibration.entropy_given_label),
+        (-(logsumexp(log_p, axis=1) - math.log(10)) / BITS, calibration.entropies[None]),
+        (-log_p[np.arange(len(labels)), labels] / BITS, calibration.entropies["class"]),
     ]:
         error = bits.std() / math.sqrt(len(bits))
         assert error < 0.002 and entropy.error < 0.001
@@ -103,7 +103,7 @@ def test_the_entropy_is_the_mean_surprise_of_the_images(calibration, mixture, sp
 
 
 def test_knowing_the_label_is_worth_its_information(calibration):
-    gain = calibration.entropy.bits_per_dim - calibration.entropy_given_label.bits_per_dim
+    gain = calibration.entropies[None].bits_per_dim - calibration.entropies["class"].bits_per_dim
     assert gain == pytest.approx(math.log2(10) / 64, abs=1e-6)
 
 
@@ -152,8 +152,9 @@ def test_overlap_bounds_the_uncertainty_of_the_component():
 
 
 def test_an_entropy_says_how_it_was_found(calibration):
-    assert "10 Gaussians in 64 dimensions" in calibration.entropy.note and "clipping" in calibration.entropy.note
-    assert "given the component" in calibration.entropy_given_label.note
+    told = calibration.entropies[None].note
+    assert "10 Gaussians in 64 dimensions" in told and "clipping" in told
+    assert "given the component" in calibration.entropies["class"].note
 
 
 @pytest.mark.slow
@@ -170,7 +171,7 @@ def test_an_exact_likelihood_comes_near_the_true_one_and_not_above_it(tmp_path, 
 
 
 def test_other_datasets_have_no_entropy(digits):
-    assert digits.entropy is None and digits.entropy_given_label is None
+    assert digits.entropies == {}
 
 
 def test_records_keep_the_entropy(genbench, tmp_path):
@@ -180,13 +181,13 @@ def test_records_keep_the_entropy(genbench, tmp_path):
     options += ["--budget", "3steps", "--samples", "100", "--likelihood-images", "40", "--out", "runs", "--jobs", "2"]
     assert genbench("run", "-m", "gaussian", "-m", "vae", "--conditional", *options).code == 0
     kept = {record.job.model: record.dataset.entropy for record in load_records([tmp_path / "runs"])}
-    assert kept["gaussian"] == kept["real"] == wanted.entropy
-    assert kept["vae"] == wanted.entropy_given_label
+    assert kept["gaussian"] == kept["real"] == wanted.entropies[None]
+    assert kept["vae"] == wanted.entropies["class"]
 
 
 def test_the_list_of_datasets_says_the_entropy_and_its_error(genbench, calibration):
     row = next(row for row in genbench("datasets", "--json").json if row["name"] == "calibration")
-    assert row["entropy"] == calibration.entropy.model_dump() and "(4.7780 ± 0.0010 bits/dim)" in row["title"]
+    assert row["entropy"] == calibration.entropies[None].model_dump() and "(4.7780 ± 0.0010 bits/dim)" in row["title"]
     assert row["title"] in genbench("datasets").out
 
 

@@ -12,7 +12,7 @@ from genbench.data.folders import data_root
 from genbench.data.preparation import prepare
 from genbench.data.scenes import CELLS, COLOURS, EMPTY, FORMS, HELD_OUT, LENGTH, WORDS, meaning, name_of
 from genbench.data.words import read as captions_of
-from genbench.evaluate.judges import values_of
+from genbench.evaluate.judges import JUDGES, values_of
 from genbench.evaluate.scenes import marks, read
 from genbench.metrics.alignment import (
     ALIGNED,
@@ -27,7 +27,7 @@ from genbench.metrics.alignment import (
     normalised,
     share_of,
     uneven,
-)  # fmt: skip
+)
 from genbench.metrics.value import Value
 from genbench.records.samples import Samples
 from genbench.running.answers import ANSWERS, answers_of
@@ -142,7 +142,7 @@ def _two_apart(said):
 
 def _repainted(image, things):
     """The scene with each thing in the colour of what it is to be."""
-    (there,), side = read(image), image.shape[2] // 2
+    (there,), side, image = read(image), image.shape[2] // 2, image.copy()
     for cell in np.flatnonzero(there != EMPTY):
         row, column = divmod(int(cell), 2)
         part = np.s_[0, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
@@ -174,7 +174,9 @@ def test_rows_are_in_their_order_and_controls_at_their_ends(scenes):
     numbers = ConditionPlan.of(scenes, "text", 2000).numbers
     assert answers_of(scenes, "text") == ["original", "shuffled", "neighbour"]
     found = {
-        name: values_of(Samples(ANSWERS[name](scenes, "text", numbers, 0), conditions=numbers), scenes.test, marks)
+        name: values_of(
+            Samples(ANSWERS[name](scenes, "text", numbers, 0), conditions=numbers), scenes, JUDGES["scenes"]
+        )
         for name in answers_of(scenes, "text")
     }
     aligned = {name: values[ALIGNED] for name, values in found.items()}
@@ -196,10 +198,29 @@ def _true_of_others(scenes, place):
 # From the command line
 
 WORDS_OF_RUN = (
-    "-m", "ddpm", "-d", "scenes16", "--condition", "text", "--budget", "10steps", "--samples", "100",
-    "--likelihood-images", "10", "--device", "cpu", "--set", "ddpm.preset=tiny", "--set", "ddpm.context=16",
-    "--set", "ddpm.label_dropout=0.1", "--set", "ddpm.guidance=2",
-)  # fmt: skip
+    "-m",
+    "ddpm",
+    "-d",
+    "scenes16",
+    "--condition",
+    "text",
+    "--budget",
+    "10steps",
+    "--samples",
+    "100",
+    "--likelihood-images",
+    "10",
+    "--device",
+    "cpu",
+    "--set",
+    "ddpm.preset=tiny",
+    "--set",
+    "ddpm.context=16",
+    "--set",
+    "ddpm.label_dropout=0.1",
+    "--set",
+    "ddpm.guidance=2",
+)
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from genbench.condition import ConditionSpec, Kind, as_kind
-from genbench.data.mixture import Mixture
 from genbench.records.class_names import listed
 from genbench.records.record import DatasetStamp, Entropy, tuning_name
 from genbench.support import store
@@ -38,12 +38,32 @@ class Part:
         return len(self.images)
 
 
+class KnownLaw(ABC):
+    """A known distribution that images were drawn from, and what conditions of some kinds leave open of them."""
+
+    kinds: ClassVar[tuple[Kind, ...]]
+    """The kinds of these conditions."""
+
+    @abstractmethod
+    def answers(
+        self, kind: Kind, part: Part, places: np.ndarray, random: np.random.Generator | None = None
+    ) -> np.ndarray:  # fmt: skip
+        """Levels, not rounded, (N, D): an image drawn given each condition of a split at `places` (N,).
+
+        Without `random` they are the means of all such images.
+        """
+
+    def entropies(self, test: Part) -> Mapping[Kind | None, Entropy]:
+        """By kind that of an image given its condition, as a mean over those of the test images, where it is known."""
+        return {}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A prepared dataset; `digest` is the SHA-256 of its pixels and labels, whatever its name or source.
 
-    `overlap` counts the test images that are training images too. `entropy` is that of the distribution the images were
-    drawn from, and `entropy_given_label` that of an image given its label; both are None if it is unknown.
+    `overlap` counts the test images that are training images too. `entropies` are those of the distribution the images
+    were drawn from (None), and of an image given its label ("class") or a condition, by kind, as far as they are known.
     """
 
     name: str
@@ -56,16 +76,15 @@ class Dataset:
     folder: Path
     train: Part
     test: Part
-    entropy: Entropy | None = None
-    entropy_given_label: Entropy | None = None
+    entropies: Mapping[Kind | None, Entropy] = field(default_factory=dict)
     distinct: int | None = None
     """Distinct training images; None if they were not counted."""
     turned: int = 0
     """Images rotated or mirrored to match their EXIF orientation."""
     conditions: tuple[ConditionSpec, ...] = ()
     """What the images have to be conditioned on, beside their labels."""
-    law: Mixture | None = None
-    """The distribution that the images were drawn from, one component per class; None if unknown."""
+    law: KnownLaw | None = None
+    """The distribution that the images were drawn from; None if unknown."""
     classes: tuple[str, ...] = ()
     """The names of the classes by label, () if they have none."""
     words: tuple[str, ...] = ()
@@ -117,13 +136,16 @@ class Dataset:
         """What a job of this kind is conditioned on; None too for the class, which needs no more than its number."""
         return next((condition for condition in self.conditions if condition.kind == kind), None)
 
+    def law_given(self, kind: Kind | None) -> KnownLaw | None:
+        """The distribution of images, if it is known what conditions of this kind leave open of them."""
+        return self.law if self.law is not None and kind in self.law.kinds else None
+
     def stamp(self, kind: Kind | bool | None) -> DatasetStamp:
         """What the record of a job that conditions on this kind (True: the class) keeps of the dataset."""
-        entropies: dict[Kind | None, Entropy | None] = {None: self.entropy, "class": self.entropy_given_label}
         return DatasetStamp(
             name=tuning_name(self.name) if self.tuning else self.name, tuning=self.tuning, digest=self.digest,
             shape=self.shape, num_classes=self.num_classes,
-            counts={"train": len(self.train), "test": len(self.test)}, entropy=entropies.get(as_kind(kind)),
+            counts={"train": len(self.train), "test": len(self.test)}, entropy=self.entropies.get(as_kind(kind)),
             classes=self.classes, words=self.words if as_kind(kind) == "text" else (),
         )  # fmt: skip
 

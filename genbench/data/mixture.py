@@ -15,6 +15,9 @@ from functools import cached_property
 
 import numpy as np
 
+from genbench.condition import SHOWING, Kind
+from genbench.data.dataset import KnownLaw, Part
+from genbench.data.posterior import Posterior, shown
 from genbench.records.record import Entropy
 from genbench.support.seeds import derive_seed
 
@@ -31,10 +34,18 @@ def make_mixture(shape: tuple[int, int, int], components: int, rank: int, noise:
     stream = np.random.RandomState(derive_seed("mixture", seed) % 2**32)
     means = smooth_patterns(stream.standard_normal((components, shape[0], FREQUENCIES, FREQUENCIES)), shape)
     means *= CONTRAST / np.abs(means).max(axis=1, keepdims=True)
-    modes = smooth_patterns(stream.standard_normal((components * rank, shape[0], FREQUENCIES, FREQUENCIES)), shape)
-    modes = modes.reshape(components, rank, -1).swapaxes(1, 2)
-    modes *= VARIATION / np.sqrt((modes**2).sum(axis=2).max(axis=1))[:, None, None]
-    return Mixture(MIDDLE + means, modes, noise)
+    return Mixture(MIDDLE + means, smooth_modes(stream, (components, rank), shape, VARIATION), noise)
+
+
+def smooth_modes(
+    stream: np.random.RandomState, counts: tuple[int, int], shape: tuple[int, int, int], deviation: float
+) -> np.ndarray:
+    """Patterns (K, D, rank) of `counts`, whose sums weighted by N(0, I) deviate by so much where they do so most."""
+    count, rank = counts
+    modes = smooth_patterns(stream.standard_normal((count * rank, shape[0], FREQUENCIES, FREQUENCIES)), shape)
+    modes = modes.reshape(count, rank, -1).swapaxes(1, 2)
+    modes *= deviation / np.sqrt((modes**2).sum(axis=2).max(axis=1))[:, None, None]
+    return modes
 
 
 def smooth_patterns(weights: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -49,12 +60,13 @@ def smooth_patterns(weights: np.ndarray, shape: tuple[int, int, int]) -> np.ndar
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(KnownLaw):
     """Equally likely Gaussians: means (K, D), modes (K, D, rank), and the standard deviation of isotropic noise."""
 
     means: np.ndarray
     modes: np.ndarray
     noise: float
+    kinds = SHOWING
 
     @cached_property
     def covariances(self) -> np.ndarray:
@@ -93,6 +105,15 @@ class Mixture:
             return own
         total: np.ndarray = logsumexp(found, axis=1) - math.log(len(self.means))
         return total
+
+    def answers(
+        self, kind: Kind, part: Part, places: np.ndarray, random: np.random.Generator | None = None
+    ) -> np.ndarray:  # fmt: skip
+        found = np.empty((len(places), self.means.shape[1]))
+        for mine, seen, values in shown(kind, part, places):
+            posterior = Posterior(self.means, self.covariances, seen)
+            found[mine] = posterior.mean(values) if random is None else posterior.draw(values, random)
+        return found
 
     def entropy(self, conditional: bool = False) -> Entropy:
         """The entropy of the 256 levels, or of the levels given the component: the midpoint of two bounds.
@@ -139,20 +160,23 @@ class Mixture:
     def clipping(self) -> float:
         """Upper bound on the entropy that clipping removes: that of the levels beyond 0 and 255, pixel by pixel."""
         std = np.sqrt(np.diagonal(self.covariances, axis1=1, axis2=2))
-        dark = _entropy_beyond((self.means - 0.5) / std, 1 / std)
-        return dark + _entropy_beyond((254.5 - self.means) / std, 1 / std)
+        dark = entropy_beyond((self.means - 0.5) / std, 1 / std)
+        return float((dark + entropy_beyond((254.5 - self.means) / std, 1 / std)).sum())
 
 
-def _entropy_beyond(edge: np.ndarray, level: np.ndarray, count: int = 60) -> float:
-    """Sum over pixels of P(beyond) H(level | beyond); `edge` and `level` (K, D) are in standard deviations."""
+def entropy_beyond(edge: np.ndarray, level: np.ndarray, count: int = 60) -> np.ndarray:
+    """P(beyond) H(level | beyond) of pixels (...,) of a mixture; `edge` and `level` (K, ...) in standard deviations."""
     tails = np.stack([_normal_tail(edge + step * level).mean(axis=0) for step in range(count)])
     shares = np.maximum(tails[:-1] - tails[1:], 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         surprise = shares * np.log(tails[0] / shares)
-    return float(np.nansum(surprise))
+    total: np.ndarray = np.nansum(surprise, axis=0)
+    return total
 
 
 def _normal_tail(z: np.ndarray) -> np.ndarray:
     """P(N(0, 1) > z), elementwise."""
-    tail: np.ndarray = np.vectorize(math.erfc)(z / math.sqrt(2)) / 2
+    from scipy.special import ndtr
+
+    tail: np.ndarray = ndtr(-z)
     return tail

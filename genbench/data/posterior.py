@@ -8,13 +8,15 @@ Each component is Gaussian and what is seen is linear in the image, so that give
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from genbench.data.mixture import Mixture
+from genbench.condition import Kind
+from genbench.data.dataset import Part
 
 ROUNDING = 1 / 12
 """The variance of the error that rounding to levels makes."""
@@ -22,16 +24,20 @@ ROUNDING = 1 / 12
 
 @dataclass(frozen=True)
 class Posterior:
-    """The distribution of images (D,) of a mixture given `seen` (M, D) times the image, rounded to levels."""
+    """The distribution of images (D,) given `seen` (M, D) times the image, rounded to levels.
 
-    mixture: Mixture
+    Images are from equally likely Gaussians with means (K, D) and covariances (K, D, D).
+    """
+
+    gaussian_means: np.ndarray
+    covariances: np.ndarray
     seen: np.ndarray
 
     @cached_property
     def _components(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
         """Of each component the gain (D, M), and of what is seen the inverse covariance (M, M) and log |.|."""
         found = []
-        for covariance in self.mixture.covariances:
+        for covariance in self.covariances:
             both = covariance @ self.seen.T
             inner = self.seen @ both + ROUNDING * np.eye(len(self.seen))
             inverse = np.linalg.inv(inner)
@@ -43,8 +49,8 @@ class Posterior:
         """p(k | y), (B, K), of what is seen, (B, M)."""
         from scipy.special import softmax
 
-        log_prob = np.empty((len(values), len(self.mixture.means)))
-        for k, (mean, (_, inverse, _, log_det)) in enumerate(zip(self.mixture.means, self._components)):
+        log_prob = np.empty((len(values), len(self.gaussian_means)))
+        for k, (mean, (_, inverse, _, log_det)) in enumerate(zip(self.gaussian_means, self._components)):
             apart = values - self.seen @ mean
             log_prob[:, k] = -(np.einsum("bm,mn,bn->b", apart, inverse, apart) + log_det) / 2
         found: np.ndarray = softmax(log_prob, axis=1)
@@ -55,7 +61,7 @@ class Posterior:
         found: np.ndarray = np.stack(
             [
                 mean + (values - self.seen @ mean) @ gain.T
-                for mean, (gain, *_) in zip(self.mixture.means, self._components)
+                for mean, (gain, *_) in zip(self.gaussian_means, self._components)
             ],
             axis=1,
         )
@@ -69,7 +75,7 @@ class Posterior:
     def draw(self, values: np.ndarray, random: np.random.Generator) -> np.ndarray:
         """An x for each y, (B, D)."""
         chosen = (self.shares(values).cumsum(1) < random.random((len(values), 1))).sum(1)
-        chosen = np.minimum(chosen, len(self.mixture.means) - 1)
+        chosen = np.minimum(chosen, len(self.gaussian_means) - 1)
         drawn: np.ndarray = self.means(values)[np.arange(len(values)), chosen]
         for k, (_, _, covariance, _) in enumerate(self._components):
             mine = chosen == k
@@ -85,6 +91,26 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return root
 
 
+def hidden_of(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
+    """Which values (M, D) of images the conditions do not show as they are."""
+    shape = (len(places), *part.images.shape[1:])
+    if kind != "hole":
+        return np.ones((len(places), math.prod(shape[1:])), bool)
+    return np.broadcast_to(part.conditions["hole"]["hole"][places], shape).reshape(len(places), -1)
+
+
+def shown(kind: Kind, part: Part, places: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What holes and small images show: which of `places` (N,), by which matrix (M, D), and the values (n, M)."""
+    if kind == "hole":
+        flat = part.images[places].reshape(len(places), -1).astype(np.float64)
+        for mine, seen in seen_through(hidden_of(part, kind, places)):
+            yield mine, seen, flat[mine] @ seen.T
+        return
+    small = part.conditions["image"]["image"]
+    values = small[places].reshape(len(places), -1).astype(np.float64)
+    yield np.arange(len(places)), seen_small(part.images.shape[1:], small.shape[1:]), values
+
+
 def seen_through(holes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each different hole of (N, D) the images (n,) that have it, and the matrix (M, D) that shows the others."""
     different, which = np.unique(holes, axis=0, return_inverse=True)
@@ -92,7 +118,7 @@ def seen_through(holes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield np.flatnonzero(which.ravel() == index), np.eye(holes.shape[1])[~hole]
 
 
-def seen_small(shape: tuple[int, int, int], small: tuple[int, int, int]) -> np.ndarray:
+def seen_small(shape: tuple[int, ...], small: tuple[int, ...]) -> np.ndarray:
     """The matrix (M, D) of the means of squares that make images of one shape ones of a smaller one."""
     from genbench.data.observations import reduced
 

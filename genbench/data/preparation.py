@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from genbench.condition import Kind
-from genbench.data.dataset import Dataset, Part, read_parts
+from genbench.data.dataset import Dataset, KnownLaw, Part, read_parts
 from genbench.data.entries import Entry
 from genbench.data.folders import cache_root
 from genbench.data.prepared_files import ABOUT, checked, remedy, seal
@@ -21,6 +21,7 @@ from genbench.data.refusals import Refusal, Refusals, Unfit
 from genbench.data.source import Place, Source, Split
 from genbench.data.words import with_texts
 from genbench.records.class_names import listed
+from genbench.records.record import Entropy
 from genbench.support import digests, store
 from genbench.support.errors import BadInput, CorruptData, GenbenchError, describe, line_of
 from genbench.support.text import shortened
@@ -258,11 +259,19 @@ def open_prepared(entry: Entry, folder: Path) -> Dataset:
     for name, part in parts.items():
         if part.images.shape[1:] != entry.source.shape or part.images.dtype != np.uint8:
             raise CorruptData(f"{folder / f'{name}_images.npy'}: images of another shape or type", remedy(folder))
-    source = entry.source
+    source, law = entry.source, entry.source.law()
     return Dataset(
         entry.name, source.title, about["digest"], source.shape, source.num_classes, source.extractors,
-        about["overlap"], folder, parts["train"], parts["test"], source.entropy(False), source.entropy(True),
-        about.get("distinct"), about.get("turned", 0), source.conditions(), source.law(),
+        about["overlap"], folder, parts["train"], parts["test"], _entropies(source, law, parts["test"]),
+        about.get("distinct"), about.get("turned", 0), source.conditions(), law,
         tuple(about.get("classes", ())), tuple(about.get("words", ())), source.judge(),
         tuple(about.get("remarks", ())),
     )  # fmt: skip
+
+
+def _entropies(source: Source, law: KnownLaw | None, test: Part) -> dict[Kind | None, Entropy]:
+    """`Dataset.entropies`."""
+    known: dict[Kind | None, Entropy | None] = {None: source.entropy(False), "class": source.entropy(True)}
+    if law is not None:
+        known |= law.entropies(test)
+    return {kind: entropy for kind, entropy in known.items() if entropy is not None}

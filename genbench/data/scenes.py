@@ -12,19 +12,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations, permutations
-from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
 
 from genbench.condition import ConditionSpec
-from genbench.data.bundled import DIGITS
-from genbench.data.source import Place, Source, Split
+from genbench.data.bundled import Images
+from genbench.data.cells import CELLS, Cells, cell_at
+from genbench.data.source import Split
 from genbench.support.seeds import derive_seed
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0)}
-CELLS = 4
-"""In reading order: top left, top right, bottom left, bottom right."""
 EMPTY = -1
 """What a cell without a digit holds; the others hold 10 times the colour's index, plus the digit."""
 HELD_OUT = tuple(10 * (digit % 4) + digit for digit in range(8))
@@ -115,25 +112,8 @@ def meaning(caption: str) -> Meaning:
     raise ValueError(f"{caption!r} is no caption of the grammar, such as 'a red 3 above a blue 7'")
 
 
-class Scenes(Source):
-    """Scenes of bundled digits: training scenes of training digits, test scenes of test digits and of all pairs.
-
-    The label is the digit of the first cell, in reading order, that has one.
-    """
-
-    shape: tuple[Literal[3], int, int] = (3, 16, 16)
-    num_classes: int = 10
-    seed: int = Field(0, ge=0)
-    train_images: int = Field(20_000, ge=2)
-    test_images: int = Field(2_000, ge=2)
-
-    @model_validator(mode="after")
-    def cells_have_digits(self) -> Scenes:
-        sides = {2 * side: (2 * side, 2 * side) for side in DIGITS}
-        if self.shape[1:] not in sides.values():
-            told = " or ".join(f"[3, {side}, {side}]" for side in sides)
-            raise ValueError(f"shape: there are digits for scenes of {told}, not of {list(self.shape)}")
-        return self
+class Scenes(Cells):
+    """Scenes of bundled digits: training scenes of training digits, test scenes of test digits and of all pairs."""
 
     def conditions(self) -> tuple[ConditionSpec, ...]:
         return (ConditionSpec("text", (LENGTH,), WORDS),)
@@ -141,21 +121,8 @@ class Scenes(Source):
     def judge(self) -> str:
         return "scenes"
 
-    def state(self, place: Place) -> list[Any]:
-        """The package whose digits they are."""
-        return DIGITS[self.shape[1] // 2].state()
-
-    def splits(self, place: Place) -> tuple[Split, Split]:
-        train, test = DIGITS[self.shape[1] // 2].parts()
-        everything = (*PAIRS, *HELD_OUT)
-        return (
-            self._split("train", self.train_images, train, PAIRS),
-            self._split("test", self.test_images, test, everything),
-        )
-
-    def _split(
-        self, name: str, count: int, digits: tuple[np.ndarray, np.ndarray], pairs: tuple[int, ...]
-    ) -> Split:  # fmt: skip
+    def split(self, name: str, count: int, digits: Images) -> Split:
+        pairs = PAIRS if name == "train" else (*PAIRS, *HELD_OUT)
         random = np.random.default_rng(derive_seed("scenes", self.seed, name))
         captions, scenes = zip(*(_drawn(random, pairs) for _ in range(count)))
         items = _painted(np.stack(scenes), digits, derive_seed("digits", self.seed, name))
@@ -172,9 +139,7 @@ def _drawn(random: np.random.Generator, pairs: tuple[int, ...]) -> tuple[str, np
     return caption, scenes[random.integers(len(scenes))]
 
 
-def _painted(
-    scenes: np.ndarray, digits: tuple[np.ndarray, np.ndarray], seed: int
-) -> Iterator[tuple[np.ndarray, int]]:  # fmt: skip
+def _painted(scenes: np.ndarray, digits: Images, seed: int) -> Iterator[tuple[np.ndarray, int]]:
     """Images, uint8 (3, H, W), of scenes (N, CELLS), and their labels; `digits` are (M, 1, h, w) and their labels."""
     images, labels = digits
     of_digit = [np.flatnonzero(labels == digit) for digit in range(10)]
@@ -185,6 +150,5 @@ def _painted(
         for cell in np.flatnonzero(scene != EMPTY):
             colour, digit = divmod(int(scene[cell]), 10)
             drawn = images[random.choice(of_digit[digit])].astype(int) * palette[colour][:, None, None] // 255
-            row, column = divmod(int(cell), 2)
-            image[:, row * side : (row + 1) * side, column * side : (column + 1) * side] = drawn
+            image[:, *cell_at(int(cell), side)] = drawn
         yield image, int(scene[scene != EMPTY][0]) % 10

@@ -24,7 +24,7 @@ from genbench.support.store import release
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from genbench.data.mixture import Mixture
+    from genbench.data.dataset import KnownLaw
 
 SIDES = (8, 512)
 UNUSED = "not used, since num_classes is not set"
@@ -132,7 +132,7 @@ class Source(BaseModel):
         """The entropy of the images' distribution, or of an image given its label; None if unknown."""
         return None
 
-    def law(self) -> Mixture | None:
+    def law(self) -> KnownLaw | None:
         """The distribution that the images were drawn from; None if unknown."""
         return None
 

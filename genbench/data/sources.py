@@ -8,6 +8,7 @@ from pydantic import Field
 
 from genbench.data.bundled import DIGITS, Digits
 from genbench.data.hugging_face import HuggingFace
+from genbench.data.maps import Maps
 from genbench.data.mixture import FREQUENCIES, Mixture, make_mixture
 from genbench.data.own_files import Array, Folder
 from genbench.data.scenes import Scenes
@@ -72,6 +73,7 @@ SOURCES: dict[str, type[Source]] = {
     "huggingface": HuggingFace,
     "mixture": Generated,
     "scenes": Scenes,
+    "maps": Maps,
 }
 """Every kind of source by the name that datasets files call it; plugins register further ones."""
 

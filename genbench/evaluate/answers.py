@@ -1,4 +1,4 @@
-"""What samples of a condition that shows a part of an image, or a small one, have to do with that image."""
+"""What samples of a condition that has places, such as a map or a hole, have to do with the image it was made of."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from genbench.condition import EACH, SHOWING
+from genbench.condition import EACH, PLACED, Kind
 from genbench.data.dataset import Dataset, Part
-from genbench.data.posterior import Posterior, seen_small, seen_through
+from genbench.data.posterior import hidden_of, seen_small
 from genbench.evaluate.parts import once
 from genbench.metrics import metric_named
 from genbench.metrics.answers import CONSISTENCY, ENERGY, HOLE_PSNR, KNOWN, PSNR, SEAM, Answers, consistency, seam
@@ -26,7 +26,7 @@ from genbench.support.seeds import derive_seed
 def answer_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measurement]:
     """Distances from the originals and between samples; none for a job of another kind."""
     kind = job.kind
-    if kind not in SHOWING or samples.conditions is None or len(samples) < EACH:
+    if kind is None or kind not in PLACED or samples.conditions is None or len(samples) < EACH:
         return []
     settings = {
         "family": "answers", "metric": "answers", "dataset": data.digest, "split": "test", "samples": len(samples),
@@ -46,7 +46,7 @@ def answer_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measu
     return once(job, {**content, "protocol": settings}, measured)
 
 
-def values_of(samples: Samples, test: Part, kind: str, known: float | None) -> Mapping[str, Value]:
+def values_of(samples: Samples, test: Part, kind: Kind, known: float | None) -> Mapping[str, Value]:
     """The metrics of samples that were drawn EACH in a row; a last condition with fewer is left out."""
     assert samples.conditions is not None
     whole = len(samples) // EACH * EACH
@@ -62,21 +62,15 @@ def values_of(samples: Samples, test: Part, kind: str, known: float | None) -> M
             samples.images[:whole].reshape(shape), test.images[places], hidden.reshape(len(places), *shape[2:])
         )
         return {**found, KNOWN: answers.known_pixel_error(), SEAM: edges}
+    if kind == "map":
+        return found
     given = test.conditions["image"]["image"][samples.conditions]
     matrix = seen_small(test.images.shape[1:], given.shape[1:])
     made = samples.images.reshape(len(samples), -1) @ matrix.T
     return {**found, CONSISTENCY: consistency(made, given.reshape(len(given), -1))}
 
 
-def hidden_of(part: Part, kind: str, places: np.ndarray) -> np.ndarray:
-    """Which values (M, D) of images the conditions do not show as they are."""
-    shape = (len(places), *part.images.shape[1:])
-    if kind != "hole":
-        return np.ones((len(places), math.prod(shape[1:])), bool)
-    return np.broadcast_to(part.conditions["hole"]["hole"][places], shape).reshape(len(places), -1)
-
-
-def shown_images(part: Part, kind: str, places: np.ndarray) -> np.ndarray:
+def shown_images(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
     """What the conditions show, as levels (M, C, H, W): holes are gray, small images and maps are enlarged."""
     images = part.images[places]
     if kind == "map":
@@ -102,24 +96,14 @@ def coloured(maps: np.ndarray, size: int, shape: tuple[int, ...]) -> np.ndarray:
     return enlarged
 
 
-def posterior_draws(data: Dataset, kind: str, places: np.ndarray, seed: int, mean: bool = False) -> np.ndarray:
+def posterior_draws(data: Dataset, kind: Kind, places: np.ndarray, seed: int, mean: bool = False) -> np.ndarray:
     """Levels (N, C, H, W) from the exact distribution of images given these test conditions, or its means."""
-    assert data.law is not None
-    test, random = data.test, np.random.default_rng(derive_seed(seed, "posterior"))
-    flat = test.images[places].reshape(len(places), -1).astype(np.float64)
-    found = np.empty_like(flat)
-    if kind == "hole":
-        hidden = hidden_of(test, kind, places)
-        groups = [(mine, seen, flat[mine] @ seen.T) for mine, seen in seen_through(hidden)]
-    else:
-        given = test.conditions["image"]["image"][places].reshape(len(places), -1).astype(np.float64)
-        groups = [(np.arange(len(places)), seen_small(data.shape, test.conditions["image"]["image"].shape[1:]), given)]
-    for mine, seen, values in groups:
-        posterior = Posterior(data.law, seen)
-        found[mine] = posterior.mean(values) if mean else posterior.draw(values, random)
-    levels: np.ndarray = np.rint(found).clip(0, 255).astype(np.uint8)
-    if kind == "hole":
-        levels = np.where(hidden, levels, flat.astype(np.uint8))
+    law = data.law_given(kind)
+    assert law is not None
+    random = None if mean else np.random.default_rng(derive_seed(seed, "posterior"))
+    found = np.rint(law.answers(kind, data.test, places, random)).clip(0, 255).astype(np.uint8)
+    originals = data.test.images[places].reshape(len(places), -1)
+    levels: np.ndarray = np.where(hidden_of(data.test, kind, places), found, originals)
     return levels.reshape(len(places), *data.shape)
 
 
@@ -129,7 +113,7 @@ KNOWN_FROM = 500
 
 def known_spread(job: Job, data: Dataset) -> float | None:
     """The root mean square distance, levels, of two images from the exact distribution; None if that is unknown."""
-    if data.law is None or job.kind is None:
+    if job.kind is None or data.law_given(job.kind) is None:
         return None
     places = np.arange(min(KNOWN_FROM, len(data.test)))
     first, second = (

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from genbench.condition import PLACED
 from genbench.data.dataset import Dataset, Part
 from genbench.evaluate.parts import once
 from genbench.metrics import metric_named
@@ -37,6 +38,10 @@ MOST = 2**24
 """Numbers in memory at a time beside them."""
 REAL = 500
 """Images of the other split that tell how near real images come."""
+ANSWERS = Value(
+    None, "answers to conditions of test images, which are near these images if they are good", status="not_applicable"
+)
+"""In the place of a share of copies."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,8 @@ class Nearest:
 def copy_measurements(job: Job, compared: Mapping[str, np.ndarray], data: Dataset) -> list[Measurement]:
     """`copied_share` of the images to compare with training images, and `copied_test_share` of those with test images.
 
-    Both are uint8 (N, C, H, W), by split. How near real images come is told by images of the other split.
+    Both are uint8 (N, C, H, W), by split. How near real images come is told by images of the other split. What is drawn
+    under maps, holes or small versions of test images is not held against these.
     """
     return [
         *_shares(job, COPIED, "train", compared["train"], data.train, data.test, data.digest),
@@ -76,8 +82,10 @@ def _shares(
     }  # fmt: skip
 
     def measured() -> list[Measurement]:
-        value, better = asdict(_copied(images, own, other.images[real])), metric_named(name).better
-        return [Measurement(metric=name, better=better, count=len(images), settings=settings, **value)]
+        answers = split == "test" and job.kind in PLACED
+        value = ANSWERS if answers else _copied(images, own, other.images[real])
+        better = metric_named(name).better
+        return [Measurement(metric=name, better=better, count=len(images), settings=settings, **asdict(value))]
 
     return once(job, {"protocol": settings, "samples": array_digest(images)}, measured)
 

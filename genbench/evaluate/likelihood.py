@@ -15,6 +15,7 @@ from genbench.capabilities import BoundTerms, EvidenceBound, Likelihood
 from genbench.condition import Given
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset, Part
+from genbench.data.mixture import Mixture
 from genbench.evaluate.consistency import dependence
 from genbench.evaluate.evidence import Generator, Law, PixelByPixel, excess_mass, log_prob_of_levels
 from genbench.evaluate.parts import once
@@ -209,7 +210,7 @@ class Doubts:
         job, data, shape = self.job, self.data, self.data.shape
         if self.model.likelihood != "exact":
             return ""
-        laws: list[Law] = [] if data.law is None else [Generator(data.law, shape, job.kind == "class")]
+        laws: list[Law] = [Generator(data.law, shape, job.kind == "class")] if isinstance(data.law, Mixture) else []
         laws += [] if self.samples is None else [PixelByPixel.of(self.samples.images)]
         return excess_mass(self.log_prob, laws, job.evaluation.seed)
 

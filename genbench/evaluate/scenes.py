@@ -12,17 +12,40 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from genbench.condition import EACH
 from genbench.data.bundled import DIGITS
-from genbench.data.dataset import Part
-from genbench.data.scenes import CELLS, COLOURS, EMPTY, Meaning, meaning
+from genbench.data.cells import CELLS, cell_at
+from genbench.data.dataset import Dataset, Part
+from genbench.data.scenes import COLOURS, EMPTY, Meaning, meaning
 from genbench.data.words import read as captions_of
 from genbench.evaluate.classifier import load_classifier
 from genbench.evaluate.extractors import SHIPPED_FOLDER
-from genbench.metrics.alignment import BINDING, COLOUR, COUNT, DIGIT, NEW, PLACE, RIGHT, TAKEN
+from genbench.metrics.alignment import (
+    BINDING,
+    COLOUR,
+    COUNT,
+    DIGIT,
+    NEW,
+    PLACE,
+    RIGHT,
+    TAKEN,
+    share_of,
+    uneven,
+)
+from genbench.metrics.value import Value
 
 LIT = 8.0
 """The least mean level of a cell that holds a digit; real ones have 25 and more."""
 BLOCK = 1000
+
+
+def values(images: np.ndarray, data: Dataset, places: np.ndarray) -> dict[str, Value]:
+    """The metrics of scenes (N, 3, H, W), EACH in a row under the caption of a test image."""
+    found = marks(images, data.test, places)
+    return {
+        name: uneven(marked, CELLS) if name == TAKEN else share_of(marked.reshape(-1, EACH))
+        for name, marked in found.items()
+    }
 
 
 def marks(images: np.ndarray, part: Part, places: np.ndarray) -> dict[str, np.ndarray]:
@@ -71,8 +94,7 @@ def read(images: np.ndarray) -> np.ndarray:
     for start in range(0, len(images), BLOCK):
         block = images[start : start + BLOCK]
         for cell in range(CELLS):
-            row, column = divmod(cell, 2)
-            seen = block[:, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
+            seen = block[:, :, *cell_at(cell, side)]
             levels = seen.max(axis=1, keepdims=True)
             lit = levels.mean(axis=(1, 2, 3)) > LIT
             if not lit.any():

@@ -1,10 +1,13 @@
 """Whether samples are what their conditions say, by what can read them: scenes of digits, and maps of regions.
 
-Measured by `genbench.evaluate.judges`; each is a mean over conditions of the mean over the samples of one.
+Measured by `genbench.evaluate.judges`. What is read off scenes is a mean over conditions of the mean over the samples
+of one; what is read off maps is counted over all their pixels together.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +20,7 @@ ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, BINDING, TAKEN = (
     "aligned_share", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right",
     "binding", "free_place_tv",
 )  # fmt: skip
+MIOU, PIXELS = "mean_iou", "pixel_accuracy"
 DRAWS = 1000
 
 
@@ -30,8 +34,50 @@ def share_of(marks: np.ndarray) -> Value:
     return replace(value, interval=value.interval and (max(0.0, value.interval[0]), min(1.0, value.interval[1])))
 
 
+def agreement(confusion: np.ndarray) -> dict[str, Value]:
+    """The mean IoU, and the share of pixels that have their class, by how many of a class were read as which one.
+
+    Those are counts (M, K, K) over the pixels of each of M conditions. Errors are of a jackknife over conditions.
+    """
+    whole = confusion.sum(0)
+    if not whole.any():
+        none = Value(None, "no class is given", status="not_applicable")
+        return {MIOU: none, PIXELS: none}
+    return {name: _over_conditions(measure, confusion, whole) for name, measure in COUNTED.items()}
+
+
+def _over_conditions(measure: Callable[[np.ndarray], np.ndarray], confusion: np.ndarray, whole: np.ndarray) -> Value:
+    """A statistic of all counts, with the error by leaving out those of each condition in turn."""
+    value, count = Value(float(measure(whole))), len(confusion)
+    others = whole - confusion
+    if count < 2 or not others.any((1, 2)).all():
+        return value
+    return with_error(value, math.sqrt((count - 1) * float(measure(others).var())), count - 1, low=0.0, high=1.0)
+
+
+def mean_iou(confusion: np.ndarray) -> np.ndarray:
+    """The mean over classes of right pixels / (given or read as such), of counts (..., K, K), given by read.
+
+    Classes that are nowhere given are left out; what is read as one of them is an error of those that are.
+    """
+    right, given = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1)
+    either = given + confusion.sum(-2) - right
+    shares = np.where(given > 0, right / np.maximum(either, 1), 0.0)
+    found: np.ndarray = shares.sum(-1) / (given > 0).sum(-1)
+    return found
+
+
+def pixel_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """The share of pixels that are read as what is given, of counts (..., K, K)."""
+    found: np.ndarray = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum((-2, -1))
+    return found
+
+
+COUNTED = {MIOU: mean_iou, PIXELS: pixel_accuracy}
+
+
 def normalised(value: Value, floor: float, ceiling: float) -> Value:
-    """Where a share stands between that of images of other conditions, 0, and that of real images, 1."""
+    """Where a value stands between that of images of other conditions, 0, and that of real images, 1."""
     if value.value is None or ceiling <= floor:
         return Value(None, value.note or "real images are not told from others", status="not_applicable")
     found = Value((value.value - floor) / (ceiling - floor))
@@ -68,4 +114,6 @@ METRICS = (
            places={"condition": 17, "full": 74}),
     Metric(TAKEN, "free place TV", style="share", split="test", family="answers", ranked=False,
            places={"condition": 18, "full": 75}),
+    Metric(MIOU, "mIoU", "higher", "share", "test", "answers", ranked=False, places={"condition": 19, "full": 76}),
+    Metric(PIXELS, "pixels", "higher", "share", "test", "answers", ranked=False, places={"condition": 20, "full": 77}),
 )  # fmt: skip

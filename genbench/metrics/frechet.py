@@ -285,7 +285,7 @@ def _measured(case: Case, split: Split) -> Measured:
 METRICS = (
     Metric(
         "fid_test", "FID test", "lower", "fid", "test", sees="everything", measure=measure_test,
-        places={"headline": 10, "quality": 20, "cost": 10, "condition": 20, "full": 20, "record": 20},
+        places={"headline": 10, "quality": 20, "cost": 10, "condition": 30, "full": 20, "record": 20},
     ),
     Metric(
         "fid_train", "FID train", "lower", "fid", "train", judged_as="fid_test", measure=measure_train,

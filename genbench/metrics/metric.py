@@ -36,10 +36,10 @@ class Metric:
     metric. `measure` gives values by metric, and is called once for all metrics that share it; a metric without one is
     measured elsewhere. `needs` is the ability that a model must have, a key of
     `genbench.capabilities.CAPABILITIES`; those of the families `fidelity`, `copying` and `answers` need samples, the
-    last of a condition that shows images, and one that is `labelled` those that were drawn under labels. The place
-    `headline` is that among the metrics by which a winner may be named: the first that may rank is taken. One that is
-    not `ranked` has no better direction in tables. `sees` is what it is tried on before it may rank, unless it is
-    `judged_as` another.
+    last of a condition that leaves an image open, and one that is `labelled` those that were drawn under labels. The
+    place `headline` is that among the metrics by which a winner may be named: the first that may rank is taken. One
+    that is not `ranked` has no better direction in tables. `sees` is what it is tried on before it may rank, unless it
+    is `judged_as` another.
     """
 
     name: str

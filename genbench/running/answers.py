@@ -1,8 +1,8 @@
 """The reference rows of a task that leaves an image open: answers to a condition that need no model.
 
 `original` is the image that a condition was made of, `shuffled` that of another condition, `neighbour` the training
-images whose conditions are nearest. Where a part of an image is shown, or a small one, `mean` is the mean of what is
-possible; where the distribution is known, `posterior` are draws from it.
+images whose conditions are nearest. Of conditions that have places, such as maps and holes, `mean` is the mean of what
+is possible; where the distribution is known, `posterior` are draws from it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from genbench.condition import EACH, SHOWING, Kind
+from genbench.condition import EACH, PLACED, Kind
 from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
-from genbench.evaluate.answers import hidden_of, posterior_draws
+from genbench.data.posterior import hidden_of
+from genbench.evaluate.answers import posterior_draws
 from genbench.records.job import Job
 from genbench.records.samples import Samples
 from genbench.support.seeds import derive_seed
@@ -37,7 +38,7 @@ def answered(job: Job, data: Dataset) -> Samples:
 
 def answers_of(data: Dataset, kind: Kind) -> list[str]:
     """The names of the rows that a dataset can have."""
-    left_out = {"mean": kind not in SHOWING, "posterior": kind not in SHOWING or data.law is None}
+    left_out = {"mean": kind not in PLACED, "posterior": data.law_given(kind) is None}
     return [name for name in ANSWERS if not left_out.get(name)]
 
 
@@ -58,7 +59,7 @@ def neighbour(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.nd
 
 
 def mean(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.ndarray:
-    if data.law is not None:
+    if data.law_given(kind) is not None:
         return posterior_draws(data, kind, places, seed, mean=True)
     means = [data.train.images[found].mean(0, dtype=np.float64) for found in nearest(data, kind, places, NEAREST)]
     levels: np.ndarray = np.rint(np.stack(means)).astype(np.uint8)

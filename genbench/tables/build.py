@@ -22,7 +22,7 @@ from genbench.tables.footnotes import caveats
 from genbench.tables.groups import Group, View, comparable, identity, is_reference, unique, variant
 from genbench.tables.layout import Cell, Column, Kind, Layout, Row, Table
 from genbench.tables.layouts import CHOSEN, FULL, layouts
-from genbench.tables.limits import doubted, entropy_of
+from genbench.tables.limits import doubted
 from genbench.tables.published import published_tables
 from genbench.tables.standings import ranked
 from genbench.tables.unequal import unequal
@@ -63,9 +63,8 @@ def _tables(groups: list[Group], layout: Layout, name: str, spare: list[Record])
 
 
 def _table(group: Group, layout: Layout, name: str, index: int, total: int, spare: list[Record]) -> Table:
-    entropy = entropy_of(group)
     columns = [in_words_of(group, judged(column, group)) for column in layout.columns(group)]
-    rows = layout.finish([doubted(row, entropy) for row in _rows(group, columns)], group)
+    rows = layout.finish([doubted(row) for row in _rows(group, columns)], group)
     shown = rows if name == FULL else without_copies(rows, columns)
     rows, pairs = ranked(shown if layout.paired else _ordered(shown, _order(layout, columns)), columns)
     members = {view.identity for view in group.views}

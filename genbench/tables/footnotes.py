@@ -12,7 +12,7 @@ from genbench.support.text import list_words
 from genbench.tables.cost_notes import of_cost, of_training
 from genbench.tables.groups import Group, variant
 from genbench.tables.layout import Cell, Column, Row
-from genbench.tables.limits import KIND, LIMIT, entropy_of
+from genbench.tables.limits import KIND, LIMIT, entropies_of
 from genbench.tables.pressing import (
     bare,
     behind,
@@ -191,9 +191,10 @@ def _likelihood(columns: list[Column], rows: list[Row]) -> Iterator[str]:
 def _limit(group: Group, columns: list[Column]) -> Iterator[str]:
     """What the limit is, or that there is none."""
     keys = {key for column in columns for key in column.keys}
-    entropy = entropy_of(group)
-    if LIMIT in keys and entropy:
-        how = f" ({entropy.note.rstrip('.')})" if entropy.note else ""
+    entropies = entropies_of(group.records)
+    if LIMIT in keys and entropies:
+        notes = "; or ".join(dict.fromkeys(entropy.note.rstrip(".") for entropy in entropies if entropy.note))
+        how = f" ({notes})" if notes else ""
         yield (
             f"limit: the entropy of the distribution that the images were drawn from{how}, ± its largest possible "
             "error: no model's NLL on test images can be below it."

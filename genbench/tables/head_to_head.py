@@ -20,7 +20,7 @@ from genbench.tables.groups import Group, View, is_reference
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.layouts import FULL, layouts
-from genbench.tables.limits import doubted, entropy_of
+from genbench.tables.limits import doubted
 from genbench.tables.pressing import tuning
 from genbench.tables.ranking import LEAST_SEEDS, Entrant, Pair, difference
 from genbench.tables.standings import entrant_of, of_samples, ranked
@@ -225,8 +225,7 @@ def _ranked(a: Side, b: Side, group: Group) -> tuple[list[Row], list[Column], di
     keys = [key for column in columns for key in column.keys]
     split = [group.views[: len(a.records)], group.views[len(a.records) :]]
     rows = [row_of(side.name, sorted(own, key=_seed), keys) for side, own in zip((a, b), split)]
-    entropy = entropy_of(group)
-    rows, tests = ranked([doubted(row, entropy) for row in rows], columns)
+    rows, tests = ranked([doubted(row) for row in rows], columns)
     told = telling(group, [column.metric for column in columns if column.metric])
     return rows, [column for column in columns if column.metric in told], {slot: pair for slot, _, pair in tests}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from genbench.metrics import likelihood
-from genbench.records.record import Entropy
+from genbench.records.record import Entropy, Record
 from genbench.records.slots import Slot
-from genbench.tables.groups import Group
+from genbench.tables.groups import is_reference
 from genbench.tables.intervals import Interval
 from genbench.tables.layout import Cell, Row
 
@@ -17,18 +18,24 @@ LIMIT, GAP, KIND, PARTS = map(Slot, ("limit", "limit_gap", "likelihood_kind", "l
 """Cells that only the likelihood layout has."""
 
 
-def entropy_of(group: Group) -> Entropy | None:
-    """The entropy of the group's dataset, bits/dim; of several about one digest the least certain."""
-    told = [record.dataset.entropy for record in group.records if record.dataset.entropy is not None]
-    return max(told, key=lambda entropy: entropy.error, default=None)
+def entropies_of(records: Iterable[Record]) -> list[Entropy]:
+    """The entropies of the images of models' records, given what these condition on, bits/dim, each once."""
+    told = [record.dataset.entropy for record in records if not is_reference(record)]
+    return [entropy for i, entropy in enumerate(told) if entropy is not None and entropy not in told[:i]]
 
 
-def doubted(row: Row, entropy: Entropy | None) -> Row:
+def entropy_of(row: Row) -> Entropy | None:
+    """That of the images of a row's runs; of several the least certain."""
+    return max(entropies_of(row.records), key=lambda entropy: entropy.error, default=None)
+
+
+def doubted(row: Row) -> Row:
     """The row, with likelihoods flagged that are below what is possible by more than all known error.
 
     On test images that is the entropy, if it is known. On training images, which a model can know by heart, and if it
     is unknown, it is 0: levels have a probability, which is at most 1.
     """
+    entropy = entropy_of(row)
     limits = {TEST: entropy, ELBO: entropy, TRAIN: None}
     flags = {key: _doubt(row.name, row.cells[key], limit) for key, limit in limits.items() if key in row.cells}
     return replace(row, cells=row.cells | {key: replace(row.cells[key], flag=flag) for key, flag in flags.items()})
@@ -62,8 +69,9 @@ def _own(cell: Cell) -> list[tuple[float, Interval]]:
     return [(value, own) for value, own in zip(cell.values, cell.ranges) if value is not None and own is not None]
 
 
-def with_limit(row: Row, entropy: Entropy | None) -> Row:
+def with_limit(row: Row) -> Row:
     """The row with the likelihood layout's own cells: limit, gap, kind and parts."""
+    entropy = entropy_of(row)
     test, elbo = row.cells[TEST], row.cells.get(ELBO, Cell())
     prefix, parts = ("", test.parts) if test.parts else ("ELBO: ", elbo.parts)
     own = {

@@ -6,12 +6,12 @@ from genbench.records.slots import Slot
 from genbench.tables.columns import likelihood_column, slot_columns
 from genbench.tables.groups import Group
 from genbench.tables.layout import Column, Layout, Row, Table
-from genbench.tables.limits import ELBO, GAP, KIND, LIMIT, PARTS, TEST, entropy_of, with_limit
+from genbench.tables.limits import ELBO, GAP, KIND, LIMIT, PARTS, TEST, entropies_of, with_limit
 
 
 def columns(group: Group) -> list[Column]:
     """Limit and gap if the entropy is known, the looser bound and parts if any model has them."""
-    known = entropy_of(group) is not None
+    known = bool(entropies_of(group.records))
     parts = any(m.parts for view in group.views for slot, m in view.slots.items() if slot in (TEST, ELBO))
     return [
         *_own(LIMIT, "limit, bits/dim", "bits", known),
@@ -30,8 +30,7 @@ def _own(slot: Slot, heading: str, style: str, shown: bool = True) -> list[Colum
 
 def finish(rows: list[Row], group: Group) -> list[Row]:
     """The models, which alone have a likelihood, with the cells that are this layout's own."""
-    entropy = entropy_of(group)
-    return [with_limit(row, entropy) for row in rows if row.kind == "model"]
+    return [with_limit(row) for row in rows if row.kind == "model"]
 
 
 def has_values(table: Table) -> bool:
