@@ -9,7 +9,7 @@ import numpy as np
 
 from genbench.condition import ConditionSpec
 from genbench.data.dataset import Part
-from genbench.data.picture import as_levels, decoding, open_picture
+from genbench.data.picture import as_levels, decoding, numbers, open_picture
 from genbench.data.refusals import Unfit
 from genbench.data.words import Vocabulary, words_of
 from genbench.records.record import DatasetStamp
@@ -53,10 +53,7 @@ def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp) -> Part:
 def _map(picture: Image, spec: ConditionSpec, shape: Shape) -> Part:
     """The levels are classes; the number of classes itself means that nothing is known."""
     _check_size(picture, (1, *spec.shape[:2]))
-    if picture.mode not in ("L", "P", "1"):
-        raise Unfit("colours", f"of mode {picture.mode}", "give one level a pixel: the number of its class")
-    with decoding():
-        levels = np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.int64)
+    levels = numbers(picture)
     if levels.max() > spec.size:
         told = f"class {levels.max()}, but the run has {spec.size}, from 0, and {spec.size} for what is unknown"
         raise Unfit("other classes", told, "give the numbers that the dataset has")

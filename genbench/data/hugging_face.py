@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
+from pydantic import Field
+
+from genbench.condition import Kind
+from genbench.data.conditioning import Conditioning, OfHole, OfMap, OfPicture, OfSmall, OfText
 from genbench.data.picture import open_picture
-from genbench.data.refusals import Unfit
-from genbench.data.source import UNUSED, Place, Source, Split, stamps
+from genbench.data.refusals import Refusal, Unfit
+from genbench.data.source import MADE, UNUSED, Paired, Place, Source, Split, absent, stamps
 from genbench.records.class_names import listed
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, first_line
 from genbench.support.text import shortened
+from genbench.support.validation import OneOf
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+class Column(Conditioning):
+    """A condition in a column of the table."""
+
+    column: str
+
+
+class TextColumn(OfText, Column):
+    """Captions: a text, or a list of them."""
+
+
+class MapColumn(OfMap, Column):
+    """Maps, as pictures."""
+
+
+class HoleColumn(OfHole, Column):
+    """Masks, as pictures."""
+
+
+class SmallColumn(OfSmall, Column):
+    """Small images."""
 
 
 class HuggingFace(Source):
@@ -28,6 +57,9 @@ class HuggingFace(Source):
     test_split: str = "test"
     image_column: str = "image"
     label_column: str = "label"
+    condition: Annotated[
+        Conditioning | None, OneOf(*MADE, TextColumn, MapColumn, HoleColumn, SmallColumn)
+    ] = Field(None, exclude_if=absent)  # fmt: skip
 
     def state(self, place: Place) -> list[Any]:
         """The files of a local folder; those of the hub are identified by `revision` alone."""
@@ -70,7 +102,8 @@ class HuggingFace(Source):
             raise EnvironmentProblem(told, "check path, split and network") from error
 
     def _split(self, split: str, rows: Any) -> Split:
-        wanted = [self.image_column] + ([self.label_column] if self.num_classes else [])
+        column = self.condition.column if isinstance(self.condition, Column) else None
+        wanted = [self.image_column] + ([self.label_column] if self.num_classes else []) + ([column] if column else [])
         for column in wanted:
             if column not in rows.column_names:
                 raise BadInput(f"{self.path}: no column {column!r}", f"it has {', '.join(rows.column_names)}")
@@ -80,29 +113,47 @@ class HuggingFace(Source):
         if names and len(names) != self.num_classes:
             many = f"column {self.label_column!r} has {len(names)} classes, but num_classes = {self.num_classes}"
             raise BadInput(f"{self.path}: {many}", f"set num_classes = {len(names)}: {listed(names)}")
-        rows = self._pictures(rows.select_columns(wanted))
-        pairs = (
-            (
-                self.taken(f"{self.path} ({split}), row {index}", partial(_opened, row[self.image_column])),
-                row.get(self.label_column),
-            )
-            for index, row in enumerate(rows)
+        texts: dict[Kind, dict[str, np.ndarray]] = {}
+        faults: list[Refusal | None] = [None] * len(rows)
+        if isinstance(self.condition, TextColumn):
+            told = list(self._captions(split, rows.select_columns([column])))
+            texts = {"text": {"captions": np.array([each.encode() if isinstance(each, str) else b"" for each in told])}}
+            faults = [each if isinstance(each, Refusal) else None for each in told]
+        rows = self._pictures(rows.select_columns(wanted), self.image_column, "image_column")
+        if isinstance(self.condition, OfPicture) and column:
+            rows = self._pictures(rows, column, "`column` of the condition")
+        items = (
+            (fault or self._item(f"{self.path} ({split}), row {index}", row, column), row.get(self.label_column))
+            for index, (row, fault) in enumerate(zip(rows, faults))
         )
-        return Split(len(rows), pairs, classes=names, remarks=remarks)
+        return Split(len(rows), items, texts, names, remarks)
 
-    def _pictures(self, rows: Any) -> Any:
-        """The rows with the images still to be decoded. Raises BadInput if the column can hold none."""
+    def _captions(self, split: str, rows: Any) -> Iterator[str | Refusal]:
+        assert isinstance(self.condition, TextColumn)
+        for index, row in enumerate(rows):
+            try:
+                yield self.condition.caption(row[self.condition.column], f"{split} {index}")
+            except Unfit as why:
+                yield Refusal.of(f"{self.path} ({split}), row {index}", why)
+
+    def _item(self, where: str, row: Any, column: str | None) -> np.ndarray | Paired | Refusal:
+        read = partial(_opened, row[self.image_column])
+        if not isinstance(self.condition, OfPicture) or not column:
+            return self.taken(where, read)
+        return self.paired(where, read, f"{where}, {column}", partial(_opened, row[column]))
+
+    def _pictures(self, rows: Any, column: str, key: str) -> Any:
+        """The rows with a column's images still to be decoded. Raises BadInput if the column can hold none."""
         from datasets import Image
 
         try:
-            return rows.cast_column(self.image_column, Image(decode=False))
+            return rows.cast_column(column, Image(decode=False))
         except GenbenchError:
             raise
         except Exception as error:
-            kind = shortened(str(rows.features[self.image_column]), 80)
+            kind = shortened(str(rows.features[column]), 80)
             raise BadInput(
-                f"{self.path}: column {self.image_column!r} has no images, but {kind}",
-                "name the column by image_column",
+                f"{self.path}: column {column!r} has no images, but {kind}", f"name the column by {key}"
             ) from error
 
 

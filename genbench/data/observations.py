@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from genbench.condition import ConditionSpec, Kind
+from genbench.condition import ConditionSpec
+from genbench.data.conditioning import Conditioning, Shape, small_spec
 from genbench.support.seeds import derive_seed
 
-Shape = tuple[int, int, int]
-FEWEST_PIXELS = 2
-"""The smallest side of a small image."""
 
-
-class Observation(BaseModel):
-    """The key `condition` of an entry of a datasets file: a kind of condition, and how it is made of an image."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Kind
-
-    @abstractmethod
-    def spec(self, shape: Shape) -> ConditionSpec:
-        """The condition of images (C, H, W). Raises ValueError, naming the key, if it does not suit their shape."""
+class Observation(Conditioning):
+    """A condition that is made of the image."""
 
     @abstractmethod
     def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
@@ -106,11 +95,7 @@ class SmallObservation(Observation):
     factor: int = Field(ge=2)
 
     def spec(self, shape: Shape) -> ConditionSpec:
-        colours, height, width = shape
-        if height % self.factor or width % self.factor or min(height, width) < FEWEST_PIXELS * self.factor:
-            told = f"factor: {self.factor} does not divide the sides of {height}x{width} pixels"
-            raise ValueError(f"{told} into at least {FEWEST_PIXELS}")
-        return ConditionSpec("image", (colours, height // self.factor, width // self.factor))
+        return small_spec(shape, self.factor)
 
     def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
         """`image`, uint8 (N, C, H/f, W/f)."""
@@ -123,6 +108,3 @@ def reduced(images: np.ndarray, factor: int) -> np.ndarray:
     squares = images.reshape(count, colours, height // factor, factor, width // factor, factor)
     means: np.ndarray = squares.mean((3, 5), dtype=np.float64)
     return means
-
-
-Observed = Annotated[HoleObservation | SmallObservation, Field(discriminator="kind")]

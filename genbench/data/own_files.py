@@ -1,24 +1,30 @@
-"""Images of your own: a folder of image files, or an array."""
+"""Images of your own: a folder of image files, with what lies beside them, or an array."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from genbench.condition import Kind
 from genbench.data.array_file import agreed, read_arrays
+from genbench.data.captions import CaptionFile, Sidecars
+from genbench.data.conditioning import Conditioning
 from genbench.data.image_files import Files, class_files, class_folders, flat_files
+from genbench.data.paired_files import Beside, HoleFiles, InFiles, MapFiles, SmallFiles
 from genbench.data.picture import open_picture
 from genbench.data.refusals import Refusal
-from genbench.data.source import UNUSED, Place, Source, Split, rank_in_class, split_of, stamp
+from genbench.data.source import MADE, UNUSED, Paired, Place, Source, Split, absent, rank_in_class, split_of, stamp
 from genbench.records.class_names import listed
 from genbench.support.errors import BadInput, GenbenchError
+from genbench.support.validation import OneOf
 
 IMAGE_SHAPES = "give N x C x H x W, N x H x W x C or N x H x W"
 
@@ -30,16 +36,24 @@ class Folder(Source):
     test_path: str | None = None
     test_fraction: float = Field(0.1, gt=0, lt=1)
     layout: Literal["flat", "classes"] = "flat"
+    condition: Annotated[
+        Conditioning | None, OneOf(*MADE, CaptionFile, Sidecars, MapFiles, HoleFiles, SmallFiles)
+    ] = Field(None, exclude_if=absent)  # fmt: skip
 
     def splits(self, place: Place) -> tuple[Split, Split]:
-        files, *others = self._folders(place)
+        folders = self._folders(place)
+        files, *others = folders
+        beside = self.condition.beside(place, folders) if isinstance(self.condition, InFiles) else [Beside(())] * 2
         if others:
-            return self._split(files), self._split(others[0])
+            return self._split(files, beside[0]), self._split(others[0], beside[1])
         test = rank_in_class(files.labels) >= 1 - self.test_fraction
-        return self._split(files, ~test), self._split(files, test)
+        return self._split(files, beside[0], ~test), self._split(files, beside[0], test)
 
     def state(self, place: Place) -> list[Any]:
-        """A digest of every file's name, class, size, mtime and ctime, and of the names of classes and other files."""
+        """A digest of every file's name, class, size, mtime and ctime, and of the names of classes and other files.
+
+        The files of a condition have their own.
+        """
         content = hashlib.sha256()
         folders = self._folders(place)
         for files in folders:
@@ -49,7 +63,8 @@ class Folder(Source):
                 content.update(os.fsencode(name) + b"\0")
             content.update(b"\0")
         content.update(b"\0" * (2 - len(folders)))
-        return [content.hexdigest()]
+        beside = self.condition.state(place, folders) if isinstance(self.condition, InFiles) else []
+        return [content.hexdigest(), *beside]
 
     def names_of_classes(self, place: Place) -> tuple[str, ...]:
         try:
@@ -72,22 +87,40 @@ class Folder(Source):
         if not folder.is_dir():
             raise BadInput(f"{folder}: not a folder", "give a folder of images")
         if self.layout == "flat":
-            return flat_files(folder)
+            return self._images_of(flat_files(folder))
         named = class_folders(folder)
         files = class_files(folder, list(enumerate(named.values())), tuple(named))
         if not files.names:
             raise BadInput(f"{folder}: no images, and no class folders", "make a folder for each class")
-        return files
+        return self._images_of(files)
 
-    def _split(self, files: Files, chosen: np.ndarray | None = None) -> Split:
+    def _images_of(self, files: Files) -> Files:
+        return self.condition.images_of(files) if isinstance(self.condition, InFiles) else files
+
+    def _split(self, files: Files, beside: Beside, chosen: np.ndarray | None = None) -> Split:
         """All files, or those for which `chosen` (N,) is true."""
         indices = np.arange(len(files.names)) if chosen is None else np.flatnonzero(chosen)
-        pairs = ((self._read(files.folder / files.names[i]), int(files.labels[i])) for i in indices)
+        given = [beside.given[int(i)] for i in indices] if beside.given else [None] * len(indices)
+        items = self._items([files.folder / files.names[i] for i in indices], files.labels[indices], given)
+        texts: dict[Kind, dict[str, np.ndarray]] = {}
+        if isinstance(self.condition, CaptionFile | Sidecars):
+            captions = np.array([each.encode() if isinstance(each, str) else b"" for each in given])
+            texts = {"text": {"captions": captions}}
+        left = replace(files, others=tuple(name for name in files.others if name not in beside.used))
         unused = (f"{len(files.classes)} class folders are {UNUSED}",) if files.classes and not self.num_classes else ()
-        return Split(len(indices), pairs, classes=files.classes, remarks=(*files.remarks, *unused))
+        return Split(len(indices), items, texts, files.classes, (*left.remarks, *beside.remarks, *unused))
 
-    def _read(self, file: Path) -> np.ndarray | Refusal:
-        return self.taken(str(file), partial(open_picture, file))
+    def _items(
+        self, files: Sequence[Path], labels: np.ndarray, given: Sequence[str | Path | Refusal | None]
+    ) -> Iterator[tuple[np.ndarray | Paired | Refusal, int]]:  # fmt: skip
+        for file, label, beside in zip(files, labels, given):
+            where, read = str(file), partial(open_picture, file)
+            if isinstance(beside, Refusal):
+                yield beside, int(label)
+            elif isinstance(beside, Path):
+                yield self.paired(where, read, str(beside), partial(open_picture, beside)), int(label)
+            else:
+                yield self.taken(where, read), int(label)
 
 
 class Array(Source):

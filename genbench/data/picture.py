@@ -26,6 +26,10 @@ NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, e
 UNREADABLE = "not a readable image"
 REPLACE = "replace or remove it"
 CONVERT = "convert to 8-bit gray or RGB without transparency first"
+LOSSY = ("JPEG", "MPO", "WEBP", "AVIF")
+"""Formats in which a level may be another than the one that was saved."""
+WIDENED = {"L;2": 85, "L;4": 17}
+"""What PIL multiplies the levels of a gray picture with 2 or 4 bits by, so that the highest is 255."""
 
 
 def open_picture(source: Path | BinaryIO, opener: Callable[..., Image] | None = None) -> Image:
@@ -47,31 +51,71 @@ def open_picture(source: Path | BinaryIO, opener: Callable[..., Image] | None = 
     return image
 
 
-def as_levels(image: Any, shape: tuple[int, int, int], crop: int | None = None) -> tuple[np.ndarray, bool]:
+def as_levels(
+    image: Any, shape: tuple[int, int, int], crop: int | None = None, step: int = 1
+) -> tuple[np.ndarray, bool]:  # fmt: skip
     """A picture as uint8 levels (C, H, W): upright, cropped, resized with antialiasing; and whether it was turned.
 
-    `crop` is the side of the centre square that is kept. Raises Unfit if levels cannot hold it.
+    `crop` and `step` are those of `framed`. Raises Unfit if levels cannot hold it.
     """
-    from PIL import ExifTags, ImageOps
     from PIL import Image as PIL
+    from PIL import ImageOps
 
     if not isinstance(image, PIL.Image):
         raise Unfit("no image", type(image).__name__, "give pictures")
     channels, height, width = shape
     image = plain(image)
     with decoding():
-        turned = image.getexif().get(ExifTags.Base.Orientation) in TURNED
+        turned = is_turned(image)
         image = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
-    if crop and crop > min(image.size):
-        size = f"crop = {crop} of an image of {image.width}x{image.height}"
-        raise Unfit("smaller than the crop", size, "make `crop` smaller, or remove small images")
-    if crop:
-        left, top = (image.width - crop) // 2, (image.height - crop) // 2
-        image = image.crop((left, top, left + crop, top + crop))
-    if image.size != (width, height):
-        image = ImageOps.fit(image, (width, height), PIL.Resampling.BICUBIC)
-    array = np.asarray(image, dtype=np.uint8)
+    array = np.asarray(framed(image, (width, height), crop, step, PIL.Resampling.BICUBIC), dtype=np.uint8)
     return (array[None] if channels == 1 else array.transpose(2, 0, 1)), turned
+
+
+def framed(image: Image, size: tuple[int, int], crop: int | None, step: int, resampling: Any) -> Image:
+    """A picture cropped and resized to `size` (W, H).
+
+    `crop` is the side of the centre square that is kept, which begins at a multiple of `step` pixels; without it all is
+    kept that has the ratio of the sides. Raises Unfit for a smaller picture.
+    """
+    from PIL import ImageOps
+
+    if crop and crop > min(image.size):
+        told = f"crop = {crop} of an image of {image.width}x{image.height}"
+        raise Unfit("smaller than the crop", told, "make `crop` smaller, or remove small images")
+    if crop:
+        left, top = ((side - crop) // 2 // step * step for side in image.size)
+        image = image.crop((left, top, left + crop, top + crop))
+    return image if image.size == size else ImageOps.fit(image, size, resampling)
+
+
+def is_turned(image: Image) -> bool:
+    """Whether its EXIF orientation says that it is shown rotated or mirrored."""
+    from PIL import ExifTags
+
+    return image.getexif().get(ExifTags.Base.Orientation) in TURNED
+
+
+def numbers(picture: Image) -> np.ndarray:
+    """The number that each pixel of a picture of one level holds, int64 (H, W): of a palette its indices.
+
+    Raises Unfit for colours, and for a format that may have changed a number.
+    """
+    check_lossless(picture)
+    if picture.mode not in ("1", "L", "P", "I") and not picture.mode.startswith("I;16"):
+        raise Unfit("colours", f"of mode {picture.mode}", "give one level a pixel: the number of its class")
+    raw = next((tile[3] for tile in getattr(picture, "tile", ())), "")
+    with decoding():
+        picture.load()
+        levels = np.asarray(picture).astype(np.int64)
+    return levels // WIDENED.get(raw[0] if isinstance(raw, tuple) else raw, 1)
+
+
+def check_lossless(picture: Image) -> None:
+    """Raise Unfit for a picture in one of the LOSSY formats."""
+    if picture.format in LOSSY:
+        edges = f"{picture.format}, whose edges have levels of their own"
+        raise Unfit("a format that changes levels", edges, "save it as PNG")
 
 
 def plain(image: Image) -> Image:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genbench.condition import Kind
+from genbench.condition import ConditionSpec, Kind
+from genbench.data.conditioning import row_type
 from genbench.data.dataset import Dataset, KnownLaw, Part, read_parts
 from genbench.data.entries import Entry
 from genbench.data.folders import cache_root
+from genbench.data.observations import Observation
 from genbench.data.prepared_files import ABOUT, checked, remedy, seal
 from genbench.data.refusals import Refusal, Refusals, Unfit
-from genbench.data.source import Place, Source, Split
+from genbench.data.source import Paired, Place, Source, Split
 from genbench.data.words import with_texts
 from genbench.records.class_names import listed
 from genbench.records.record import Entropy
@@ -30,6 +32,8 @@ PREPARATION = 3
 """Version of the preparation; raise it when the same source gives other pixels, or is refused where it was not."""
 DIGEST_BYTES = 16
 """Per image: two of 10^9 images share a digest with a probability below 10^-20."""
+PIECE = 64
+"""Rows of an array digested at a time."""
 DARK = 15
 """Images without a higher level hold numbers of another range, or hardly show."""
 STAND_IN_IMAGES = (10_000_000, 10_000)
@@ -164,14 +168,20 @@ def _write_split(
 ) -> _Written:  # fmt: skip
     """Stream one split into its files.
 
-    One image at a time is in memory; its label and digest, 24 bytes, are kept.
+    One image at a time is in memory, with its condition; its label and digest, 24 bytes, are kept.
     """
-    shape = (split.count, *entry.source.shape)
+    shape, spec = (split.count, *entry.source.shape), _paired(entry, split)
     labels, written = np.empty(split.count, np.int64), _Written(np.empty(split.count, f"V{DIGEST_BYTES}"))
-    with store.array_pieces(folder / f"{name}_images.npy", np.uint8, shape) as write:
-        for index, (image, label) in enumerate(_checked_items(entry, name, split, refusals)):
+    with ExitStack() as files:
+        write = files.enter_context(store.array_pieces(folder / f"{name}_images.npy", np.uint8, shape))
+        if spec is not None:
+            file = folder / f"{name}_{spec.kind}_{spec.kind}.npy"
+            write_row = files.enter_context(store.array_pieces(file, row_type(spec), (split.count, *spec.shape)))
+        for index, (image, row, label) in enumerate(_checked_items(entry, name, split, refusals)):
             data = image.tobytes()
             write(data)
+            if row is not None:
+                write_row(row.tobytes())
             content.update(data)
             labels[index], written.digests[index] = label, hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
             written.highest = max(written.highest, int(image.max()))
@@ -181,20 +191,45 @@ def _write_split(
     if entry.source.num_classes:
         content.update(labels.tobytes())
         store.write_array(folder / f"{name}_labels.npy", labels)
+    if not refusals.found:
+        _write_conditions(entry, name, split, folder, content)
+    return written
+
+
+def _paired(entry: Entry, split: Split) -> ConditionSpec | None:
+    """What the entry's condition is, if the split has each image `Paired` with it."""
+    condition = entry.source.condition
+    if condition is None or isinstance(condition, Observation) or condition.kind in split.conditions:
+        return None
+    return condition.spec(entry.source.shape)
+
+
+def _write_conditions(entry: Entry, name: str, split: Split, folder: Path, content: Any) -> None:
+    """Write the conditions that the split has, or that are made of its written images; `content` digests all."""
     conditions = dict(_checked_conditions(entry, name, split))
-    if (observed := entry.source.condition) is not None and observed.kind not in conditions:
-        conditions[observed.kind] = observed.of(store.read_array(folder / f"{name}_images.npy"), name)
+    if isinstance(made := entry.source.condition, Observation) and made.kind not in conditions:
+        conditions[made.kind] = made.of(store.read_array(folder / f"{name}_images.npy"), name)
     for kind, arrays in conditions.items():
         for key, array in sorted(arrays.items()):
-            content.update(repr((name, kind, key, array.dtype.str, array.shape)).encode() + array.tobytes())
+            _digest(content, (name, kind, key), array)
             store.write_array(folder / f"{name}_{kind}_{key}.npy", array)
-    return written
+    if (spec := _paired(entry, split)) is not None:
+        written = store.read_array(folder / f"{name}_{spec.kind}_{spec.kind}.npy")
+        _digest(content, (name, spec.kind, spec.kind), written)
+
+
+def _digest(content: Any, where: tuple[str, ...], array: np.ndarray) -> None:
+    """Add an array to the digest of the content; one that is memory-mapped is not held."""
+    content.update(repr((*where, array.dtype.str, array.shape)).encode())
+    for start in range(0, len(array), PIECE):
+        content.update(array[start : start + PIECE].tobytes())
+        store.release(array)
 
 
 def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, Mapping[str, np.ndarray]]:
     """The conditions of a split, apart from labels. Raises BadInput unless they are those that the source declares."""
     declared = {condition.kind: condition for condition in entry.source.conditions()}
-    made = {entry.source.condition.kind} if entry.source.condition else set()
+    made: set[Kind] = {entry.source.condition.kind} if entry.source.condition else set()
     if set(split.conditions) | made != set(declared):
         found, said = (", ".join(sorted(kinds)) or "none" for kinds in (split.conditions, declared))
         raise _fault(entry, f"{name} conditions of kind {found}", f"the source declares {said}")
@@ -209,20 +244,27 @@ def _checked_conditions(entry: Entry, name: str, split: Split) -> Mapping[Kind, 
     return split.conditions
 
 
-def _checked_items(entry: Entry, name: str, split: Split, refusals: Refusals) -> Iterator[tuple[np.ndarray, int]]:
+def _checked_items(
+    entry: Entry, name: str, split: Split, refusals: Refusals
+) -> Iterator[tuple[np.ndarray, np.ndarray | None, int]]:  # fmt: skip
     """The items of a split, without those that are refused, which are noted and not the end of it.
 
-    Raises BadInput if their number is wrong, or the type or shape of an image.
+    Each is an image, the condition that is paired with it, and its label. Raises BadInput if their number is wrong, or
+    the type or shape of an image or condition.
     """
-    source, index = entry.source, -1
+    source, spec, index = entry.source, _paired(entry, split), -1
     with _naming(entry):
-        for index, (image, label) in enumerate(split.items):
+        for index, (item, label) in enumerate(split.items):
             if index == split.count:
                 raise _fault(entry, f"expected {split.count:,} {name} images, got more", "correct the source's count")
             refusals.seen += 1
-            if isinstance(image, Refusal):
-                refusals.add(image)
+            if isinstance(item, Refusal):
+                refusals.add(item)
                 continue
+            image, row = (item.image, item.condition) if isinstance(item, Paired) else (item, None)
+            if (spec and (row_type(spec), spec.shape)) != (None if row is None else (row.dtype, row.shape)):
+                what = "without a condition" if row is None else f"with a {row.dtype} condition of shape {row.shape}"
+                raise _fault(entry, f"{name} image {index} {what}", f"its source declares {spec}")
             if image.dtype != np.uint8 or image.shape != source.shape:
                 raise _fault(
                     entry, f"{name} image {index} is {image.dtype} of shape {image.shape}",
@@ -232,7 +274,7 @@ def _checked_items(entry: Entry, name: str, split: Split, refusals: Refusals) ->
             if isinstance(number, Refusal):
                 refusals.add(number)
                 continue
-            yield image, number
+            yield image, row, number
     if index + 1 != split.count:
         raise _fault(entry, f"expected {split.count:,} {name} images, got {index + 1:,}", "correct the source's count")
 

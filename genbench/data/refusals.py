@@ -37,10 +37,11 @@ class Refusal:
 
 @dataclass
 class Refusals:
-    """The refused among the images that were `seen`; `origin` says whose images these are."""
+    """The refused among the images, or other `things`, that were `seen`; `origin` says whose these are."""
 
     origin: str
     seen: int = 0
+    things: str = "images"
     found: list[Refusal] = field(default_factory=list)
 
     def add(self, refusal: Refusal) -> None:
@@ -55,8 +56,8 @@ class Refusals:
             return
         problems = self._by_reason()
         told = "; ".join(problem.message for problem in problems)
-        told = told.replace(f": {len(self.found):,} images,", ":")  # all are alike, and counted before
-        share = f"{len(self.found):,} of {first}{self.seen:,} images cannot be used"
+        told = told.replace(f": {len(self.found):,} {self.things},", ":")  # all are alike, and counted before
+        share = f"{len(self.found):,} of {first}{self.seen:,} {self.things} cannot be used"
         whole = BadInput(f"{self.origin}: {share}: {told}", "; ".join({problem.hint: "" for problem in problems}))
         whole.problems = list(problems) if len(problems) > 1 else []
         raise whole
@@ -66,12 +67,12 @@ class Refusals:
         groups: dict[tuple[str, str], list[Refusal]] = {}
         for each in self.found:
             groups.setdefault((each.reason, each.hint), []).append(each)
-        return [BadInput(_told(reason, alike), hint) for (reason, hint), alike in groups.items()]
+        return [BadInput(_told(reason, alike, self.things), hint) for (reason, hint), alike in groups.items()]
 
 
-def _told(reason: str, alike: list[Refusal]) -> str:
+def _told(reason: str, alike: list[Refusal], things: str) -> str:
     if len(alike) == 1:
         return f"{alike[0].where}: {reason} ({alike[0].detail})"
     such = "such as " * (len(alike) > NAMED)
     named = ", ".join(f"{each.where} ({each.detail})" for each in alike[:NAMED])
-    return f"{reason}: {len(alike):,} images, {such}{named}"
+    return f"{reason}: {len(alike):,} {things}, {such}{named}"

@@ -7,19 +7,21 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from genbench.condition import ConditionSpec, Kind
-from genbench.data.observations import Observed
+from genbench.data.conditioning import Conditioning, Frame, OfPicture
+from genbench.data.observations import HoleObservation, SmallObservation
 from genbench.data.picture import as_levels, decoding
 from genbench.data.refusals import Refusal, Unfit
 from genbench.records.record import Entropy
 from genbench.support.denials import look
 from genbench.support.errors import BadInput, first_line
 from genbench.support.store import release
+from genbench.support.validation import OneOf
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,16 +36,24 @@ RELEASED = 1024
 
 
 @dataclass(frozen=True)
+class Paired:
+    """A uint8 image (C, H, W) with the main array of its condition, which was read beside it."""
+
+    image: np.ndarray
+    condition: np.ndarray
+
+
+@dataclass(frozen=True)
 class Split:
     """`count` pairs of a uint8 image (C, H, W), or of why there is none, and its label, -1 if it has none.
 
-    `conditions` has what else the images are conditioned on: of each kind its arrays by name, each with `count` first;
-    the main one has the kind's name, but of text they are its `captions`, as strings.
+    `conditions` has what else the images are conditioned on, unless they are `Paired` with it: of each kind its arrays
+    by name, each with `count` first; the main one has the kind's name, but of text they are its `captions`, as strings.
     `classes` are the names of the labels, if these have names; `remarks` say what a user should know, one clause each.
     """
 
     count: int
-    items: Iterable[tuple[np.ndarray | Refusal, Any]]
+    items: Iterable[tuple[np.ndarray | Paired | Refusal, Any]]
     conditions: Mapping[Kind, Mapping[str, np.ndarray]] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -75,6 +85,15 @@ class Place:
         return path
 
 
+MADE = (HoleObservation, SmallObservation)
+"""The conditions that images of any source may have."""
+
+
+def absent(condition: Conditioning | None) -> bool:
+    """Whether an entry has no condition, which is then no part of what the images depend on."""
+    return condition is None
+
+
 class Source(BaseModel):
     """A kind of source, and the keys that every entry of a datasets file has; each kind adds its own as fields.
 
@@ -89,8 +108,8 @@ class Source(BaseModel):
     num_classes: int = Field(0, ge=0, le=100_000)
     extractors: tuple[str, ...] = ()
     crop: int | None = Field(None, ge=1)
-    condition: Observed | None = Field(None, exclude_if=lambda condition: condition is None)
-    """What is shown of the images, for a task that conditions on it."""
+    condition: Annotated[Conditioning | None, OneOf(*MADE)] = Field(None, exclude_if=absent)
+    """What its images are conditioned on, beside their labels."""
     _turned: int = PrivateAttr(0)
 
     def model_post_init(self, context: object) -> None:
@@ -116,7 +135,7 @@ class Source(BaseModel):
     def conditions(self) -> tuple[ConditionSpec, ...]:
         """What its images are conditioned on, apart from the class label, which `num_classes` says.
 
-        A split has in `conditions` all of these but what `condition` makes of the images.
+        A split has all of these in `conditions` but what `condition` makes of the images, or reads beside them.
         """
         return (self.condition.spec(self.shape),) if self.condition else ()
 
@@ -150,7 +169,7 @@ class Source(BaseModel):
 
         Raises Unfit, a ValueError, for one that levels cannot hold.
         """
-        levels, turned = as_levels(image, self.shape, self.crop)
+        levels, turned = as_levels(image, self.shape, self.crop, self.condition.step if self.condition else 1)
         self._turned += turned
         return levels
 
@@ -164,6 +183,27 @@ class Source(BaseModel):
                 return self.convert(read())
         except Unfit as why:
             return Refusal.of(where, why)
+
+    def paired(
+        self, where: str, read: Callable[[], Image], beside: str, other: Callable[[], Image]
+    ) -> Paired | Refusal:  # fmt: skip
+        """As `taken`, with what the entry's condition has of a second picture, `beside`, which `other` returns."""
+        assert isinstance(self.condition, OfPicture)
+        frames: list[Frame] = []
+
+        def opened() -> Image:
+            picture = read()
+            frames.append(Frame.of(picture, self.shape, self.crop))
+            return picture
+
+        image = self.taken(where, opened)
+        if isinstance(image, Refusal):
+            return image
+        try:
+            with decoding(), other() as picture:
+                return Paired(image, self.condition.row(picture, *frames))
+        except Unfit as why:
+            return Refusal.of(beside, why)
 
 
 def stamp(path: Path) -> tuple[int, int, int]:

@@ -13,6 +13,7 @@ from genbench.data.mixture import FREQUENCIES, Mixture, make_mixture
 from genbench.data.own_files import Array, Folder
 from genbench.data.scenes import Scenes
 from genbench.data.source import Place, Source, Split, split_of
+from genbench.data.tar_source import Tar
 from genbench.data.torchvision_source import Torchvision
 from genbench.records.record import Entropy
 from genbench.support.errors import BadInput
@@ -70,6 +71,7 @@ SOURCES: dict[str, type[Source]] = {
     "torchvision": Torchvision,
     "folder": Folder,
     "array": Array,
+    "tar": Tar,
     "huggingface": HuggingFace,
     "mixture": Generated,
     "scenes": Scenes,

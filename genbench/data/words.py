@@ -66,7 +66,8 @@ def with_texts(
     vocabulary, (length, *_) = Vocabulary.of(captions["train"], spec.size), spec.shape
     found = {}
     for name, split in splits.items():
-        text = {"text": vocabulary.encode(captions[name], length), "captions": np.char.encode(captions[name], "utf-8")}
+        texts = np.array([caption.encode() for caption in captions[name]])
+        text = {"text": vocabulary.encode(captions[name], length), "captions": texts}
         remarks = (*split.remarks, *_remarks(name, captions[name], vocabulary, length))
         found[name] = replace(split, conditions={**split.conditions, "text": text}, remarks=remarks)
     return found, vocabulary.words

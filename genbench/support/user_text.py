@@ -10,16 +10,16 @@ from genbench.support.errors import BadInput
 LIMIT_BYTES = 256 * 2**10
 
 
-def read_user_text(path: Path, what: str, kind: str) -> str:
+def read_user_text(path: Path, what: str, kind: str, limit: int = LIMIT_BYTES) -> str:
     """The text of a file, without a byte-order mark; `what` it is and its `kind` are for messages.
 
-    Raises BadInput or EnvironmentProblem naming the file.
+    Raises BadInput or EnvironmentProblem naming the file; BadInput too if it has more than `limit` bytes.
     """
     try:
         with path.open("rb") as file:
-            content = file.read(LIMIT_BYTES + 1)
-        if len(content) > LIMIT_BYTES:
-            raise BadInput(f"{path}: more than {LIMIT_BYTES // 2**10} KiB", f"{what} files are short; check the path")
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise BadInput(f"{path}: more than {limit // 2**10} KiB", f"{what} files are short; check the path")
         return content.decode("utf-8-sig")  # Windows editors put a byte-order mark before it
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(f"{path}: no such {what} file", "correct the path") from None

@@ -4,19 +4,63 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from genbench.support.errors import BadInput, did_you_mean, nearest, together
-from genbench.support.text import HIDDEN, SECRET_NAME, is_secret, shortened
+from genbench.support.text import HIDDEN, SECRET_NAME, is_secret, list_words, shortened
 from genbench.support.toml_file import Keys
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_VALUE = 80
 UNKNOWN = "extra_forbidden"
 """What pydantic calls a key that nobody knows."""
+
+
+class OneOf:
+    """Annotates a field that holds one of several models, each with a literal `kind`, or None.
+
+    Of those of the kind that a table has, it is for the one that knows most of its keys, the first of equals.
+    """
+
+    def __init__(self, *models: type[BaseModel]) -> None:
+        self.models = {model.__name__: model for model in models}
+        self.kinds = list(dict.fromkeys(_kind(model) for model in models))
+
+    def name(self, value: Any) -> str | None:
+        """The name of the model that a table, or an instance, is meant for; None for none."""
+        if isinstance(value, BaseModel):
+            return type(value).__name__
+        if not isinstance(value, Mapping):
+            return None
+        of_kind = [model for model in self.models.values() if _kind(model) == value.get("kind")]
+        return max(of_kind, key=lambda m: len(m.model_fields.keys() & value.keys())).__name__ if of_kind else None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {name: handler.generate_schema(model) for name, model in self.models.items()}
+        said = f"here a condition is a table with kind = {list_words(self.kinds)}"
+        return core_schema.nullable_schema(
+            core_schema.tagged_union_schema(choices, self.name, custom_error_type="kind", custom_error_message=said)
+        )
+
+
+def _kind(model: type[BaseModel]) -> Any:
+    """The value of a model's key `kind`."""
+    (kind,) = get_args(model.model_fields["kind"].annotation)
+    return kind
+
+
+def _choice(model: type[BaseModel], loc: Keys) -> OneOf | None:
+    """What the field in which a place lies may hold, if that is `OneOf` several models."""
+    field = model.model_fields.get(str(loc[0])) if loc else None
+    return next((about for about in field.metadata if isinstance(about, OneOf)), None) if field else None
+
+
+def _written(model: type[BaseModel], loc: Keys) -> Keys:
+    """The keys of a place as they were written: pydantic puts the name of the chosen model among them."""
+    return loc if _choice(model, loc) is None else (loc[0], *loc[2:])
 
 
 def checked(
@@ -41,7 +85,7 @@ def checked(
         others = _causes(error.errors(), list(refused))
         meant = _meant(others)
         faults += [
-            _fault(problem, at, _model_at(model, problem["loc"], inner or {}), hint, meant.get(problem["loc"]))
+            _fault(problem, at, model, inner or {}, hint, meant.get(problem["loc"]))
             for problem in others
             if problem["loc"] not in meant.values()
         ]
@@ -68,6 +112,8 @@ def _model_at(model: type[BaseModel], loc: Keys, inner: Mapping[str, type[BaseMo
     """The model of the table that a place is in."""
     if len(loc) > 2 and loc[0] in inner:
         return inner[str(loc[0])]
+    if len(loc) > 1 and (choice := _choice(model, loc)) is not None:
+        return choice.models[str(loc[1])]
     table = model.model_fields[str(loc[0])].annotation if len(loc) > 1 and loc[0] in model.model_fields else None
     return table if isinstance(table, type) and issubclass(table, BaseModel) else model
 
@@ -89,15 +135,16 @@ def _meant(problems: Iterable[ErrorDetails]) -> dict[Keys, Keys]:
 
 
 def _fault(
-    problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseModel], hint: str, meant: Keys | None
+    problem: ErrorDetails, at: Callable[[Keys], str], model: type[BaseModel], inner: Mapping[str, type[BaseModel]],
+    hint: str, meant: Keys | None,
 ) -> BadInput:  # fmt: skip
     """The mistake in words; `meant` is the place of the missing key that an unknown one must be."""
-    loc = problem["loc"]
+    loc, table = _written(model, problem["loc"]), _model_at(model, problem["loc"], inner)
     key = ".".join(map(str, loc))
     if meant is not None:
         return BadInput(f"{at(loc)}: {key}: unknown key", f"did you mean {str(meant[-1])!r}?")
     if problem["type"] == UNKNOWN:
-        return BadInput(f"{at(loc)}: {key}: unknown key", did_you_mean(str(loc[-1]), set(model.model_fields)))
+        return BadInput(f"{at(loc)}: {key}: unknown key", did_you_mean(str(loc[-1]), set(table.model_fields)))
     said = problem["msg"].removeprefix("Value error, ")
     if not loc:
         return BadInput(f"{at(loc)}: {said}", hint)
