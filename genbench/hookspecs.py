@@ -13,6 +13,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from genbench.data.dataset import Dataset
+    from genbench.data.encoders import Encoder
     from genbench.data.source import Source
     from genbench.metering.meter import Meter
     from genbench.metering.progress_log import ProgressLog
@@ -56,6 +57,15 @@ def register_sources(register: Callable[[str, type[Source]], None]) -> None:
 @hookspec
 def register_extractors(register: Callable[[str, Callable[[], object]], None]) -> None:
     """Call `register(name, build)` for each feature extractor; `build()` makes it. Called by `genbench.evaluate`."""
+
+
+@hookspec
+def register_encoders(register: Callable[[str, Callable[[Path | None], Encoder]], None]) -> None:
+    """Call `register(name, build)` for each frozen encoder of text, which `--encoder NAME=FOLDER` chooses.
+
+    `build(folder)`, None where only a name is given, makes a `genbench.data.encoders.Encoder`: `identity`, `shape` and
+    `encode`. Called by `genbench.planning.session`.
+    """
 
 
 @hookspec

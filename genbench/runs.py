@@ -182,6 +182,7 @@ def run(
     precision: Literal["auto", "fp32", "bf16"] | None = None,
     conditional: bool = False,
     condition: str | None = None,
+    encoder: str | None = None,
     jobs: int = 1,
     executor: str = "local",
     extractors: Names = (),

@@ -4,5 +4,5 @@ import tomllib
 from pathlib import Path
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
-MODELS = sorted(PROJECT["entry-points"]["genbench"])
-"""An entry point has the name of its model."""
+MODELS = sorted(set(PROJECT["entry-points"]["genbench"]) - {"clip"})
+"""An entry point has the name of its model; that of an encoder of text has none."""

@@ -90,7 +90,8 @@ def test_a_file_is_loaded_and_its_model_found(tmp_path):
 def test_every_model_that_ships_has_an_entry_point_of_its_name():
     """So that `-m` knows it before anything is imported."""
     plugins = load_plugins()
-    assert {info.name: list(info.models) for info in plugins.infos} == {name: [name] for name in plugins.model_names}
+    found = {info.name: list(info.models) for info in plugins.infos if info.models}
+    assert found == {name: [name] for name in plugins.model_names}
     loading.check_known(plugins.model_names, [])
 
 

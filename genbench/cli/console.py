@@ -183,9 +183,15 @@ def columns_of(width: int) -> tuple[int, int]:
 class PreparationProgress:
     """A dataset being decoded for the first time: one line that counts on a terminal, else an occasional line."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str = "preparing", items: str = "images") -> None:
+        self.doing, self.items = doing, items
         self.began: dict[str, float] = {}
         self.said = time.monotonic()
+
+    @classmethod
+    def of_captions(cls) -> PreparationProgress:
+        """The same for captions that an encoder is asked for."""
+        return cls("encoding", "captions")
 
     def __call__(self, text: str, done: int, total: int) -> None:
         now = time.monotonic()
@@ -194,8 +200,8 @@ class PreparationProgress:
         if done < total and now - self.said < (TERMINAL_SECONDS if terminal else LINE_SECONDS):
             return
         self.said = now
-        rate = f", {done / (now - began):,.0f} images/s" if now > began else ""
-        line = f"preparing {text}: {done:,}/{total:,} images{rate}"
+        rate = f", {done / (now - began):,.0f} {self.items}/s" if now > began else ""
+        line = f"{self.doing} {text}: {done:,}/{total:,} {self.items}{rate}"
         if not terminal:
             say(line)
             return

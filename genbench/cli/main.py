@@ -57,7 +57,8 @@ def make_request(words: dict[str, Any]) -> Any:
         **{key: words[key] for key in SUITE_OPTIONS},
     }  # fmt: skip
     same = ("suite", "models", "settings", "device", "jobs", "processes", "executor", "plugins", "strict_plugins",
-            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout", "sweeps")  # fmt: skip
+            "datasets", "data_root", "weights", "out", "offline", "timeout", "hang_timeout", "sweeps",
+            "encoder")  # fmt: skip
     return Request(options=given, **{key: words[key] for key in same})
 
 
@@ -79,7 +80,8 @@ def carry_out(words: dict[str, Any], quiet: bool) -> list[Record]:
     from genbench.commands.run import run_session
     from genbench.planning.session import open_session
 
-    session = open_session(make_request(words), None if quiet else PreparationProgress())
+    preparing, encoding = (None, None) if quiet else (PreparationProgress(), PreparationProgress.of_captions())
+    session = open_session(make_request(words), preparing, encoding=encoding)
     if not quiet:
         show_remarks(session.remarks)
     slots = session.at_once * len(session.groups) if words["executor"] == "local" else 0
@@ -148,8 +150,9 @@ def plan(v100_utilisation: float, **words: Any) -> None:
     from genbench.planning.outlook import as_rows, as_text, prospects
     from genbench.planning.session import open_session
 
-    progress = None if words["as_json"] else PreparationProgress()
-    session = open_session(make_request(words), progress, incomplete=True)
+    quiet = words["as_json"]
+    progress, encoding = (None, None) if quiet else (PreparationProgress(), PreparationProgress.of_captions())
+    session = open_session(make_request(words), progress, True, encoding)
     if not words["as_json"]:
         show_remarks(session.remarks)
     found = prospects(session, v100_utilisation)

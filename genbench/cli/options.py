@@ -62,6 +62,10 @@ DATA_ROOT = click.option(
 )
 OUT = click.option("--out", type=PATH, default=Path("runs"), show_default=True, help="The folder of run folders.")
 
+ENCODER = click.option(
+    "--encoder", metavar="NAME=FOLDER", help="Condition on text as this frozen encoder makes it, such as clip=FOLDER."
+)
+
 EXPERIMENT = (
     click.argument("suite", required=False, type=PATH),
     click.option("-m", "--model", "models", multiple=True, metavar="MODEL", help="Compare this model; repeatable."),
@@ -101,6 +105,7 @@ EXPERIMENT = (
         metavar="KIND",
         help="Condition on this kind, or, if own, on what each dataset is made for; class is --conditional.",
     ),
+    ENCODER,
     click.option(
         "--jobs",
         type=click.IntRange(1, 256),

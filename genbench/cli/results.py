@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from genbench.cli.console import show_error, show_json, show_left_out
-from genbench.cli.options import FILE_OR_NAME, FULL, JSON, PATH, PLUGIN, RUNS
+from genbench.cli.options import ENCODER, FILE_OR_NAME, FULL, JSON, PATH, PLUGIN, RUNS
 from genbench.cli.streams import show, terminal_columns
 from genbench.support.errors import BadInput, together
 from genbench.support.seeds import MAX_SEED
@@ -119,6 +119,7 @@ def compare(runs: tuple[Path, ...], labels: tuple[str, str] | None, format: str,
     "--labels", metavar="CLASS,...", help="Classes to cycle through, by name or number; for a conditional run."
 )
 @click.option("--text", metavar="WORDS", help="A caption, in words that the run's captions have.")
+@ENCODER
 @click.option("--map", type=PATH, metavar="FILE", help="An image whose levels are the classes of its pixels.")
 @click.option("--hole", type=PATH, metavar="FILE", help="An image whose transparent pixels are to be filled.")
 @click.option("--image", type=PATH, metavar="FILE", help="A small image to be enlarged.")

@@ -24,8 +24,11 @@ WIDTH, NAMES = 80, 22
 """Columns of a line, and of the names of single things."""
 DOWNLOADED = ("torchvision", "huggingface")
 """Kinds of source whose images are downloaded unless they are there."""
-CACHES = ("datasets", "features", "classifiers", "rulers")
-SECTIONS = {"extractor": "feature extractors", "classifier": "local classifiers in the cache", "plugin": "plugins"}
+CACHES = ("datasets", "features", "classifiers", "rulers", "encoded")
+SECTIONS = {
+    "extractor": "feature extractors", "encoder": "encoders of text", "classifier": "local classifiers in the cache",
+    "plugin": "plugins",
+}  # fmt: skip
 """The heading of each kind of which there are several, which comes before the name of one."""
 
 
@@ -53,7 +56,8 @@ def doctor_rows() -> list[Row]:
     extractors = list(extractor_rows())
     rows.append({"what": "offline", "state": offline_words(extractors)})
     states = [("plugin " + row["name"], f"{row['state']} {row['reason']}".strip()) for row in plugin_rows(())]
-    return [*rows, *extractors, *classifier_rows(), *({"what": what, "state": state} for what, state in states)]
+    plugins: list[Row] = [{"what": what, "state": state} for what, state in states]
+    return [*rows, *extractors, *encoder_rows(), *classifier_rows(), *plugins]
 
 
 def doctor_text(rows: list[Row]) -> str:
@@ -89,6 +93,17 @@ def extractor_rows() -> Iterator[Row]:
             yield row | {"path": found.path, "needs_network": found.downloads, "state": found.words}
 
 
+def encoder_rows() -> Iterator[Row]:
+    """Each frozen encoder of text, and whether it is `ready` or lacks a package."""
+    from genbench.data.encoders import missing_packages
+    from genbench.running.defaults import load_plugins
+
+    for name, (build, origin) in load_plugins(()).registered("register_encoders").items():
+        lacks = missing_packages(build)
+        words = f"absent: it needs {', '.join(lacks)}" if lacks else f"ready: --encoder {name}=FOLDER, a local folder"
+        yield {"what": f"encoder {name}", "kind": origin, "ready": not lacks, "state": words}
+
+
 def offline_words(extractors: list[Row]) -> str:
     """What works without a network, and what would be downloaded."""
     ready = [row["what"].partition(" ")[2] for row in extractors if row["ready"]]
@@ -106,7 +121,7 @@ def cache_rows() -> Iterator[Row]:
         for part in CACHES:
             folder = cache_root() / part
             own = _inside(folder)
-            named = sorted({path.name.rpartition("-")[0] for path in own}) if part == "datasets" else []
+            named = sorted({path.name.rpartition("-")[0] for path in own}) if part in ("datasets", "encoded") else []
             size = sum(_bytes(path) for path in own)
             count = len({path.stem for path in own})
             words = f"{count:,}, {size / 2**20:,.1f} MiB" + (f": {', '.join(named)}" if named else "")

@@ -12,6 +12,8 @@ from PIL import Image
 
 from genbench.data.condition_files import read_condition, read_text
 from genbench.data.condition_plan import ConditionPlan, conditions_of
+from genbench.data.encoders import Chosen, choose
+from genbench.data.folders import cache_root
 from genbench.devices import use_threads
 from genbench.executors.local import threads_for
 from genbench.images import to_uint8
@@ -40,12 +42,13 @@ def draw_from_run(
     out: Path,
     plugins: tuple[str, ...],
     seed: int | None = None,
+    encoder: str | None = None,
     **given: str | Path | None,
 ) -> Path:
     """Write `count` images of a run to a .png sheet or .npy array. Raises BadInput if the run cannot draw them.
 
     They follow the run's own samples in the stream of its seed, or of another `seed`. `given` is what to condition on
-    by kind: `text`, or a file with a `map`, a `hole` or an `image`.
+    by kind: `text`, or a file with a `map`, a `hole` or an `image`. A text is encoded by the run's own `encoder`.
     """
     if out.suffix not in (".png", ".npy"):
         raise BadInput(f"-o {out}: unknown kind of file", "use FILE.png or FILE.npy")
@@ -57,7 +60,8 @@ def draw_from_run(
     job = job.model_copy(update=here | ({} if seed is None else {"seed": seed}))
     model = load_model(record, job, folder, {} if steps is None else {"steps": steps}, plugins)
     first = record.samples.count
-    plan = asked(job, record, count, labels, given)
+    chosen = choose(encoder, load_plugins(plugins).registered("register_encoders"), cache_root()) if encoder else None
+    plan = asked(job, record, count, labels, given, chosen)
     use_threads(threads_for(1))
     blocks = []
     for start in range(first, first + count, BLOCK):
@@ -71,7 +75,8 @@ def draw_from_run(
 
 
 def asked(
-    job: Job, record: Record, count: int, labels: str | None, given: Mapping[str, str | Path | None]
+    job: Job, record: Record, count: int, labels: str | None, given: Mapping[str, str | Path | None],
+    encoder: Chosen | None = None,
 ) -> ConditionPlan:  # fmt: skip
     """The conditions of further samples: of labels, or all of one text or file."""
     conditions, first = conditions_of(job.kind), record.samples.count
@@ -85,7 +90,7 @@ def asked(
         return ConditionPlan(conditions, conditions.asked(labels, count, record), first=first)
     assert job.condition is not None
     if job.kind == "text":
-        part = read_text(str(what), job.condition, record.dataset)
+        part = read_text(str(what), job.condition, record.dataset, encoder)
     else:
         part = read_condition(Path(what), job.condition, record.dataset.shape)
     return ConditionPlan(conditions, np.zeros(count, np.int64), part, first)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench.condition import ConditionSpec
-from genbench.data.dataset import Part
+from genbench.data.dataset import EncodedTexts, Part
+from genbench.data.encoders import Chosen
 from genbench.data.picture import as_levels, decoding, numbers, open_picture
 from genbench.data.refusals import Unfit
 from genbench.data.words import Vocabulary, words_of
@@ -36,8 +37,19 @@ def read_condition(file: Path, spec: ConditionSpec, shape: Shape) -> Part:
         raise BadInput(f"{file}: {why}", why.hint) from why
 
 
-def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp) -> Part:
-    """A split of one image, which is black, under a caption. Raises BadInput for words that training has not seen."""
+def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp, encoder: Chosen | None = None) -> Part:
+    """A split of one image, which is black, under a caption. Raises BadInput for words that training has not seen.
+
+    Where a frozen encoder made the text of the training it must be given, and takes any words.
+    """
+    black = np.zeros((1, *dataset.shape), np.uint8)
+    if spec.encoder or encoder is not None:
+        if encoder is None or encoder.stamp != spec.encoder:
+            given = f"--encoder {encoder.words} is {encoder.stamp}" if encoder else "no --encoder"
+            needed = spec.encoder or "none: it was trained on numbers of words"
+            raise BadInput(f"{given}, but that of the run is {needed}", "give the run's own by --encoder NAME=FOLDER")
+        texts = EncodedTexts(encoder.encoded([text]), np.zeros(1, np.int64))
+        return Part(black, None, encoded=texts)
     vocabulary, length = Vocabulary(dataset.words), spec.shape[0]
     if unknown := vocabulary.unknown(text):
         raise BadInput(
@@ -46,7 +58,6 @@ def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp) -> Part:
         )
     if not 0 < len(words_of(text)) <= length:
         raise BadInput(f"--text {text!r}: {len(words_of(text))} words", f"give 1 to {length}")
-    black = np.zeros((1, *dataset.shape), np.uint8)
     return Part(black, None, {"text": {"text": vocabulary.encode([text], length)}})
 
 

@@ -117,10 +117,11 @@ class Open(OfImages):
 
 
 class Texts(Open):
-    """The tensor `text`: the numbers of the words of captions (B, L)."""
+    """The tensor `text`: numbers of the words of captions (B, L), or what a frozen encoder made of these (B, L, D)."""
 
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
-        return Condition({"text": torch.from_numpy(part.conditions["text"]["text"][indices]).to(device)})
+        text = part.conditions["text"]["text"] if part.encoded is None else part.encoded
+        return Condition({"text": torch.from_numpy(text[indices]).to(device)})
 
 
 class Maps(Open):

@@ -22,6 +22,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class EncodedTexts:
+    """What a frozen encoder made of captions: `texts` float16 (K, L, D), of which each image has that at `places` (N,).
+
+    `texts` may be memory-mapped.
+    """
+
+    texts: np.ndarray
+    places: np.ndarray
+
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """Those of some images, float32 (B, L, D)."""
+        found: np.ndarray = self.texts[self.places[indices]].astype(np.float32)
+        store.release(self.texts)
+        return found
+
+
+@dataclass(frozen=True)
 class Part:
     """One split: uint8 images (N, C, H, W), memory-mapped, and int64 labels (N,), or None.
 
@@ -33,6 +50,8 @@ class Part:
     labels: np.ndarray | None
     conditions: Mapping[Kind, Mapping[str, np.ndarray]] = field(default_factory=dict)
     sizes: Mapping[Kind, int] = field(default_factory=dict)
+    encoded: EncodedTexts | None = None
+    """Its captions as a frozen encoder made them, where a job conditions on these."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -95,6 +114,8 @@ class Dataset:
     """Remarks of its preparation."""
     tuning: bool = False
     """Whether its test images are training images that were held out, so that options can be chosen on them."""
+    encoded: Path | None = None
+    """The folder with its captions as a frozen encoder made them, if that is what it conditions on."""
 
     @property
     def remarks(self) -> list[str]:
@@ -130,7 +151,8 @@ class Dataset:
         return vars(self) | {"train": None, "test": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state | read_parts(state["folder"], state["num_classes"], state["conditions"]))
+        parts = read_parts(state["folder"], state["num_classes"], state["conditions"], state["encoded"])
+        vars(self).update(state | parts)
 
     def condition(self, kind: Kind | None) -> ConditionSpec | None:
         """What a job of this kind is conditioned on; None too for the class, which needs no more than its number."""
@@ -174,8 +196,15 @@ def permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng(derive_seed(seed, "order", epoch)).permutation(count)
 
 
-def read_parts(folder: Path, num_classes: int, conditions: Sequence[ConditionSpec]) -> dict[str, Part]:
-    """The prepared splits of a folder, memory-mapped."""
+def read_encoded(folder: Path, split: str) -> EncodedTexts:
+    """The encoded captions of a split, memory-mapped (`genbench.data.encoders`)."""
+    return EncodedTexts(store.read_array(folder / "texts.npy"), store.read_array(folder / f"{split}.npy"))
+
+
+def read_parts(
+    folder: Path, num_classes: int, conditions: Sequence[ConditionSpec], encoded: Path | None = None
+) -> dict[str, Part]:
+    """The prepared splits of a folder, memory-mapped, with the captions that another folder has encoded."""
     parts = {}
     for name in ("train", "test"):
         labels = store.read_array(folder / f"{name}_labels.npy") if num_classes else None
@@ -184,5 +213,6 @@ def read_parts(folder: Path, num_classes: int, conditions: Sequence[ConditionSpe
             for kind, prefix in ((condition.kind, f"{name}_{condition.kind}_") for condition in conditions)
         }
         sizes = {condition.kind: condition.size for condition in conditions}
-        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels, others, sizes)
+        texts = read_encoded(encoded, name) if encoded else None
+        parts[name] = Part(store.read_array(folder / f"{name}_images.npy"), labels, others, sizes, texts)
     return parts

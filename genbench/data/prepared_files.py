@@ -21,6 +21,8 @@ from genbench.support.errors import CorruptData, EnvironmentProblem, removal
 from genbench.support.sealed import changed, check_digest, read_sealed, write_sealed
 
 ABOUT, MARK = "dataset.json", "checked.json"
+NEEDED = ("digest", "overlap")
+"""What is said of every prepared dataset."""
 CHECKED_NS = 30 * 86_400 * 10**9
 """How long a check is relied upon: bits that rot change no time."""
 TICK_NS = 50 * 10**6
@@ -37,16 +39,16 @@ def seal(folder: Path, facts: Mapping[str, Any]) -> None:
     _mark(folder, about, _states(folder), time.time_ns())
 
 
-def checked(folder: Path) -> dict[str, Any]:
-    """The content of `dataset.json`, once the arrays are known to be those that it describes.
+def checked(folder: Path, needed: tuple[str, ...] = NEEDED) -> dict[str, Any]:
+    """The content of `dataset.json`, with what is `needed`, once the arrays are known to be those that it describes.
 
     They are read whole, which a mark then spares the next process, unless a mark says that this has been done. Of
     processes that train one model together only the first checks. Raises as `read_whole`.
     """
-    said, states, now = read_about(folder), _states(folder), time.time_ns()
+    said, states, now = read_about(folder, needed), _states(folder), time.time_ns()
     if _is_marked(folder, said, states, now):
         return said
-    about = read_whole(folder)
+    about = read_whole(folder, needed)
     with suppress(EnvironmentProblem):  # a cache that only its owner may write
         if about != said:
             write_sealed(folder / ABOUT, about)
@@ -54,13 +56,13 @@ def checked(folder: Path) -> dict[str, Any]:
     return about
 
 
-def read_whole(folder: Path) -> dict[str, Any]:
+def read_whole(folder: Path, needed: tuple[str, ...] = NEEDED) -> dict[str, Any]:
     """The content of `dataset.json`, after all arrays are read and compared with it; writes nothing.
 
     An earlier version's has no digests of files, which are added: the dataset's own then vouches for them. Raises
     CorruptData naming the file.
     """
-    about, fix = read_about(folder), remedy(folder)
+    about, fix = read_about(folder, needed), remedy(folder)
     names = [file.name for file in _arrays(folder)]
     if "files" not in about:
         found = list(_content_digests(folder))
@@ -79,10 +81,10 @@ def remedy(folder: Path) -> str:
     return removal(folder, then="then run again: it is prepared anew from its source")
 
 
-def read_about(folder: Path) -> dict[str, Any]:
+def read_about(folder: Path, needed: tuple[str, ...] = NEEDED) -> dict[str, Any]:
     """The content of `dataset.json`, whatever the arrays hold. Raises CorruptData if it has changed."""
     about = read_sealed(folder / ABOUT, remedy(folder), required=False)
-    if not {"digest", "overlap"} <= about.keys():
+    if not about.keys() >= set(needed):
         raise CorruptData(f"{folder / ABOUT}: not the description of a prepared dataset", remedy(folder))
     return about
 

@@ -101,13 +101,15 @@ def load_into(plugins: Plugins, files: Iterable[str] = ()) -> Plugins:
 
 
 def check_data(plugins: Plugins) -> None:
-    """Mark every plugin with a bad kind of source or a bad dataset as broken; datasets may use any plugin's kind."""
+    """Mark as broken every plugin with a bad encoder, kind of source or dataset; datasets may use any plugin's kind."""
+    from genbench.data.encoders import check_encoder
     from genbench.data.entries import make_entry
     from genbench.data.sources import SOURCES, check_source
 
     def check_dataset(name: str, table: Any) -> None:
         make_entry(name, table, Path.cwd(), "register_datasets", kinds)
 
+    plugins.check_registered("register_encoders", check_encoder)
     plugins.check_registered("register_sources", check_source)
     kinds = SOURCES | {name: kind for name, kind, _ in plugins.nouns["register_sources"]}
     plugins.check_registered("register_datasets", check_dataset)

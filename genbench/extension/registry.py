@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NOUNS = (
     "register_calibrations",
     "register_datasets",
+    "register_encoders",
     "register_executors",
     "register_extractors",
     "register_sources",

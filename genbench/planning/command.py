@@ -19,8 +19,12 @@ OWN = (
 """The keys of an experiment that are written by what the job made of them; all others as they were given."""
 
 
-def with_command(job: Job, experiment: Experiment, files: Iterable[Path], observers: Container[str]) -> Job:
-    """The job with its `command`, given the files of datasets; a reference row, which any model brings, has none.
+def with_command(
+    job: Job, experiment: Experiment, files: Iterable[Path], observers: Container[str], encoder: str | None = None
+) -> Job:
+    """The job with its `command`, given the files of datasets and the words of `--encoder`.
+
+    A reference row, which any model brings, has none.
 
     Plugins that only observe, `observers`, are no part of it.
     """
@@ -30,6 +34,9 @@ def with_command(job: Job, experiment: Experiment, files: Iterable[Path], observ
     choice = next((row for row in rows if experiment.kind_of(row) in (job.kind, OF_DATASET)), rows[0])
     needed = [plugin for plugin in job.runtime.plugins if plugin not in observers]
     words = ("genbench", "run", *_of_job(job, choice), *_of_experiment(experiment), *_of_files(needed, files))
+    if encoder and job.condition and job.condition.encoder:
+        name, given, folder = encoder.partition("=")
+        words += ("--encoder", f"{name}{given}{Path(folder).name}")
     return job.model_copy(update={"command": tuple(map(redacted, words))})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from genbench.condition import OF_DATASET, Kind
 from genbench.data.condition_plan import conditions_of
 from genbench.data.dataset import Dataset
+from genbench.data.encoders import Chosen, choose, described, encode
 from genbench.data.entries import known_datasets
 from genbench.data.folders import cache_root, data_root
 from genbench.data.preparation import Progress, prepare, stand_in
@@ -83,12 +84,17 @@ class Request:
     timeout: float | None = None
     hang_timeout: float | None = None
     sweeps: tuple[str, ...] = ()
+    encoder: str | None = None
+    """`NAME=FOLDER`, the frozen encoder of text; None: numbers of words, whose meaning is trained along."""
 
 
-def open_session(request: Request, progress: Progress | None = None, incomplete: bool = False) -> Session:
+def open_session(
+    request: Request, progress: Progress | None = None, incomplete: bool = False, encoding: Progress | None = None
+) -> Session:
     """Read, check and plan. Raises BadInput or EnvironmentProblem before anything is trained or written.
 
-    An `incomplete` session keeps the jobs of datasets that are not available or lack an extractor's weights.
+    An `incomplete` session keeps the jobs of datasets that are not available or lack an extractor's weights. `progress`
+    is told how far the preparation of a dataset is, `encoding` how many of its captions are encoded.
     """
     experiment = make_experiment(request.suite, request.options, request.models, request.settings, request.sweeps)
     files = plugin_files(experiment, request)
@@ -104,6 +110,7 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     if request.strict_plugins:
         plugins.require_whole()
     check_configs(experiment, plugins)
+    encoder = chosen_encoder(request, experiment, plugins)
     runtime = Runtime(
         device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),
         executor=request.executor, out=request.out, cache=cache_root(), weights=request.weights,
@@ -114,8 +121,10 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
     absent = missing if incomplete else None
     wanted = {kind: without(kind, experiment, request) for kind in experiment.kinds}
     datasets = open_datasets(experiment.datasets, tables, plugins, request, progress, absent, wanted, experiment.tune)
+    if encoder is not None:
+        datasets = {name: described(data, encoder) for name, data in datasets.items()}
     jobs = make_jobs(experiment, plugins, datasets.values(), runtime)
-    jobs = [with_command(job, experiment, tables, plugins.observers()) for job in jobs]
+    jobs = [with_command(job, experiment, tables, plugins.observers(), request.encoder) for job in jobs]
     check_models(jobs, plugins, datasets)
     for dataset in datasets.values():
         try:
@@ -124,6 +133,10 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
             if not incomplete:
                 raise
             missing.setdefault(dataset.name, []).append(problem)
+    if encoder is not None:
+        device = runtime.device if request.executor == "local" else "cpu"
+        here = {name: data for name, data in datasets.items() if data.digest}
+        datasets |= {name: encode(data, encoder, device, encoding) for name, data in here.items()}
     context = Context.of(tables, data_root(request.data_root))
     return Session(experiment, plugins, datasets, jobs, executor, groups, request.jobs, context, missing)
 
@@ -131,6 +144,15 @@ def open_session(request: Request, progress: Progress | None = None, incomplete:
 def plugin_files(experiment: Experiment, request: Request) -> tuple[str, ...]:
     """The plugins of the suite, then those of `--plugin`, each once."""
     return tuple({str(real(Path(name))): name for name in (*experiment.plugins, *request.plugins)}.values())
+
+
+def chosen_encoder(request: Request, experiment: Experiment, plugins: Plugins) -> Chosen | None:
+    """The frozen encoder of text that is asked for; None for none. Raises BadInput if no row conditions on text."""
+    if request.encoder is None:
+        return None
+    if "text" not in experiment.kinds:
+        raise BadInput(f"--encoder {request.encoder}: no row conditions on text", "give --condition text")
+    return choose(request.encoder, plugins.registered("register_encoders"), cache_root())
 
 
 def find_groups(request: Request, experiment: Experiment) -> list[tuple[str, ...]]:

@@ -143,7 +143,9 @@ class Job(BaseModel):
     def id(self) -> str:
         """The run folder's name: a readable part, then the training's digest."""
         if self.is_reference:
-            key = digests.settings_digest({"dataset": self.dataset_digest, "seed": self.seed, "model": self.model})
+            about = {"dataset": self.dataset_digest, "seed": self.seed, "model": self.model}
+            encoder = {"encoder": self.condition.encoder} if self.condition and self.condition.encoder else {}
+            key = digests.settings_digest(about | encoder)
         elif self.foreign:
             key = digests.settings_digest(
                 {"dataset": self.dataset_digest, "samples": self.foreign, "model": self.model}

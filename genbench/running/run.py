@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -259,7 +259,7 @@ class Run:
         known.warnings = [*known.warnings, *remarks(known.train, known.sample)]
         if model is not None:
             known.warnings += [model.remark] * bool(model.remark)
-            known.external_data = tuple(map(redacted, model.external_data))
+            known.external_data = (*map(redacted, model.external_data), *encoder_of(job))
             known.seen_extractors = tuple(model.seen_extractors)
             known.capabilities = [*capabilities(type(model)), *(["conditional"] if model.kinds() else [])]
         stamp = self.data.stamp(job.kind)
@@ -355,6 +355,12 @@ def failure(error: BaseException, run: Run) -> Failure:
         type=type(error).__name__, message=impersonal(message), hook=run.hook,
         step=run.meter.steps if run.hook == "train" else None, plugin=run.job.plugin.name, traceback=TRACEBACK,
     )  # fmt: skip
+
+
+def encoder_of(job: Job) -> Iterator[str]:
+    """What trained the frozen encoder of a job's text, which is more than its dataset; nothing without one."""
+    if job.condition is not None and job.condition.encoder:
+        yield f"text encoder {job.condition.encoder}, trained elsewhere"
 
 
 def parameters_by_phase(model: Model) -> dict[str, int]:
