@@ -15,9 +15,9 @@ from finished import run_here
 from tiny_clip import LENGTH, WIDTH, saved_clip
 
 from genbench.data.encoders import choose
+from genbench.embeddings import Words
 from genbench.extension import loading
 from genbench.support.errors import BadInput, EnvironmentProblem
-from genbench.transformer import Words
 from genbench_clip import ClipText
 from genbench_clip import folder as folders
 
@@ -54,7 +54,7 @@ def test_text_is_encoded_to_its_end_and_padding_changes_nothing(encoder):
     assert torch.allclose(one[0], two[0], atol=1e-5) and not torch.allclose(one[0], two[1], atol=1e-2)
     real = one[0].abs().sum(1) > 0
     assert real.tolist() == [True] * 5 + [False] * (LENGTH - 5), "begin, a, red, 3, end"
-    words = Words(0, LENGTH, 32, encoded=WIDTH).eval()
+    words = Words(0, 32, encoded=WIDTH).eval()
     assert words(two).real.sum(1)[0] == 6
 
 

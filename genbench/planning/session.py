@@ -150,7 +150,7 @@ def chosen_encoder(request: Request, experiment: Experiment, plugins: Plugins) -
     """The frozen encoder of text that is asked for; None for none. Raises BadInput if no row conditions on text."""
     if request.encoder is None:
         return None
-    if "text" not in experiment.kinds:
+    if not {"text", OF_DATASET}.intersection(experiment.kinds):
         raise BadInput(f"--encoder {request.encoder}: no row conditions on text", "give --condition text")
     return choose(request.encoder, plugins.registered("register_encoders"), cache_root())
 
