@@ -201,7 +201,7 @@ def test_without_a_clip_the_score_says_so_before_anything_runs(genbench, monkeyp
 
 RUN = (
     "-m", "ddpm", "-d", "scenes16", "--condition", "text", "--budget", "5steps", "--samples", "40",
-    "--likelihood-images", "10", "--device", "cpu", "--set", "ddpm.preset=tiny", "--set", "ddpm.context=16",
+    "--likelihood-images", "10", "--device", "cpu", "--set", "ddpm.preset=tiny",
 )  # fmt: skip
 
 

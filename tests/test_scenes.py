@@ -215,8 +215,6 @@ WORDS_OF_RUN = (
     "--set",
     "ddpm.preset=tiny",
     "--set",
-    "ddpm.context=16",
-    "--set",
     "ddpm.label_dropout=0.1",
     "--set",
     "ddpm.guidance=2",

@@ -234,3 +234,15 @@ def test_what_is_wrong_in_two_rows_of_one_label_is_said_once():
     with pytest.raises(BadInput) as caught:
         open_session(Request(Path("table1"), {"datasets": ["digits"]}, (), ("EBM.preset=nosuch",)))
     assert str(caught.value).count("nosuch") == 1
+
+
+def test_the_suite_of_conditions_takes_what_each_dataset_is_made_for(session_cache):
+    jobs = planned("conditions", datasets=["calibration-hole", "calibration-4x", "scenes16", "maps"])
+    kinds = {job.dataset: job.kind for job in jobs}
+    assert kinds == {"calibration-hole": "hole", "calibration-4x": "image", "scenes16": "text", "maps": "map"}
+    assert len(jobs) == 12
+
+
+def test_own_is_refused_where_a_dataset_is_made_for_nothing(genbench):
+    result = genbench("plan", "-m", "ddpm", "-d", "digits", "--condition", "own")
+    assert result.code == 2 and "dataset 'digits' has nothing to condition on but the class" in result.err

@@ -59,7 +59,7 @@ def _forms() -> dict[str, Places]:
 FORMS = _forms()
 KINDS: dict[str, tuple[str, ...]] = {
     "one": tuple(form for form, places in FORMS.items() if len(places[0]) == 1),
-    "two": tuple(form for form, places in FORMS.items() if len(places[0]) == 2 and "corner" not in form),
+    "two": tuple(form for form, places in FORMS.items() if len(places[0]) == 2),
 }
 """The forms by the number of things."""
 

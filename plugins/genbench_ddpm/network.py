@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from pydantic import PositiveInt, model_validator
@@ -17,6 +17,8 @@ NETWORK = (
     "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
 )  # fmt: skip
 """The options that a `UNetSpec` takes as they are."""
+WORD_CHANNELS = 64
+"""Channels of the words that attention sees."""
 
 
 def check_attention(
@@ -55,16 +57,6 @@ def null(given: Given, num_classes: int) -> Given:
     return dropped(given, torch.ones(len(given), dtype=torch.bool, device=given.device), num_classes)
 
 
-def told(condition: ConditionSpec | None) -> dict[str, int]:
-    """What a `UNetSpec` is told of text, or of a vector, that it is conditioned on."""
-    if condition is None:
-        return {}
-    if condition.kind == "text":
-        _, *encoded = condition.shape
-        return {"words": condition.size, "encoded": encoded[0] if encoded else 0}
-    return {"vector": condition.shape[0]} if condition.kind == "vector" else {}
-
-
 class UNetConfig(OptimizerConfig):
     """The settings of a U-Net of noisy images, of its optimizer, and of guidance by the labels it has dropped."""
 
@@ -84,8 +76,11 @@ class UNetConfig(OptimizerConfig):
     context: int = field(
         0,
         "train",
-        "channels of the class, or of words, as tokens that attention sees; 0: the class is added to the time",
+        "channels of the class as a token that attention sees; 0: the class is added to the time",
         ge=0,
+    )
+    words: Literal["tokens", "whole"] = field(
+        "tokens", "train", "attention sees the words of a text, or it is added to the time as a whole alone"
     )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)
@@ -112,8 +107,8 @@ class UNetConfig(OptimizerConfig):
     def check(self, data: DataSpec) -> None:
         if self.guidance != 1 and data.kind is None:
             raise ValueError(f"guidance: {self.guidance:g} needs a condition, and this job is not conditional")
-        if self.context and data.kind not in ("class", "text"):
-            raise ValueError(f"context: {self.context} needs labels or text, which this job is not given")
+        if self.context and not data.num_classes:
+            raise ValueError(f"context: {self.context} needs labels, which this job is not given")
 
     def unet(
         self, in_channels: int, out_channels: int, data: DataSpec, waves: Sequence[int] = (), factor: int = 1
@@ -127,13 +122,22 @@ class UNetConfig(OptimizerConfig):
             in_channels=in_channels * (1 + 2 * len(waves)) + data.shown * factor**2,
             out_channels=out_channels,
             num_classes=data.num_classes + 1 if data.num_classes and self.label_dropout else data.num_classes,
-            **{name: getattr(self, name) for name in NETWORK},
-            **told(data.condition),
+            **{name: getattr(self, name) for name in NETWORK} | self.told(data.condition),
         )
         net = UNet(spec)
         with torch.no_grad():
             net.stem.weight[:, in_channels * self.patch**2 :] = 0
         return net
+
+    def told(self, condition: ConditionSpec | None) -> dict[str, int]:
+        """What a `UNetSpec` is told of text, or of a vector, that it is conditioned on."""
+        if condition is None:
+            return {}
+        if condition.kind == "text":
+            _, *encoded = condition.shape
+            context = WORD_CHANNELS if self.words == "tokens" else 0
+            return {"words": condition.size, "encoded": encoded[0] if encoded else 0, "context": context}
+        return {"vector": condition.shape[0]} if condition.kind == "vector" else {}
 
     def kept(self, given: Given, num_classes: int) -> Given:
         """The conditions for training: each replaced by the null condition with probability `label_dropout`."""
