@@ -17,8 +17,10 @@ OPEN: tuple[Kind, ...] = ("text", "map", *SHOWING)
 """The kinds that leave an image open: of each condition several samples are drawn."""
 EACH = 4
 """Samples of a condition of these kinds: what they share can be told from what they are free in."""
-OF_DATASET: Literal["own"] = "own"
+OF_DATASET = "own"
 """What stands for the kind that a dataset is made for: the first that it has beside the class."""
+Asked = Literal["class", "text", "map", "hole", "image", "vector", "own"]
+"""What may be asked for: a kind, or OF_DATASET."""
 PLACED: tuple[Kind, ...] = ("map", *SHOWING)
 """The kinds that have places: tensors of these names have height and width as their last dimensions."""
 Given: TypeAlias = Any

@@ -54,9 +54,9 @@ def test_mnist5k_has_the_first_400_and_last_100_of_each_class():
 
 
 def test_a_second_opening_decodes_nothing(digits, monkeypatch):
-    from genbench.data import sources
+    from genbench.data import bundled
 
-    monkeypatch.setattr(sources, "_scikit_learn", lambda: pytest.fail("decoded again"))
+    monkeypatch.setattr(bundled.Digits, "parts", lambda self: pytest.fail("decoded again"))
     again = prepare(known_datasets()["digits"], data_root(None))
     assert again.digest == digits.digest and isinstance(again.train.images, np.memmap)
 

@@ -132,8 +132,7 @@ def test_the_null_condition_shows_nothing():
         assert (left["image"][1] == image[1]).all() and not left["hole"][1].any()
         assert not left["image"][chosen].any() and left["hole"][chosen].all()
         assert null(given, 0)["hole"].all()
-    with pytest.raises(ValueError, match="vector cannot be dropped"):
-        Condition({"vector": torch.zeros(3, 2)}).dropped(chosen)
+    assert Condition({"vector": torch.ones(3, 2)}).dropped(chosen)["vector"].tolist() == [[0, 0], [1, 1], [0, 0]]
     assert dropped(torch.tensor([0, 1, 2]), chosen, 5).tolist() == [5, 1, 5]
 
 

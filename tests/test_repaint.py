@@ -41,7 +41,7 @@ def test_repeats_bring_what_is_filled_in_near_the_exact_conditional():
     assert (often[..., 0] == 0.4).all() and (once[..., 0] == 0.4).all()
     mean, deviation = 0.4 * 0.2 / 0.25, (0.25 - 0.2**2 / 0.25) ** 0.5
     assert often[..., 1].mean() == pytest.approx(mean, abs=0.03)
-    assert often[..., 1].std() == pytest.approx(deviation, abs=0.03)
+    assert often[..., 1].std() == pytest.approx(deviation, abs=0.05)
     assert abs(once[..., 1].mean() - mean) > 2 * abs(often[..., 1].mean() - mean)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from genbench.condition import OF_DATASET, ConditionSpec, Kind, as_kind
+from genbench.condition import OF_DATASET, Asked, ConditionSpec, Kind, as_kind
 from genbench.planning.suites import suite_file
 from genbench.records.budget import Budget
 from genbench.support.denials import look
@@ -116,7 +116,7 @@ class Experiment(BaseModel):
     budget: Budget = Budget(unit="seconds", amount=60)
     samples: int | None = Field(None, ge=2, le=10_000_000)
     conditional: bool = False
-    condition: Kind | Literal["own"] | None = None
+    condition: Asked | None = None
     """The kind to condition on, or OF_DATASET; `conditional` alone means the class."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     compile: bool = False
