@@ -256,7 +256,7 @@ def test_a_class_that_no_training_map_has_is_never_read(data):
 @pytest.fixture(scope="module")
 def rows(data):
     """The metrics of each row, of both kinds."""
-    places, found = ConditionPlan.of(data, "map", 600).numbers, {}
+    places, found = ConditionPlan.of(data, "map", 1000).numbers, {}
     known = math.sqrt(2 * (data.law.noise**2 + _varies(data)))
     for name in answers_of(data, "map"):
         samples = Samples(ANSWERS[name](data, "map", places, 0), conditions=places)
