@@ -54,8 +54,9 @@ class Condition:
     """The conditions of a batch: tensors by name, each with B first, which the harness slices and moves together.
 
     By kind: `text` int64 (B, L), numbers of words and 0 behind the last, or float (B, L, D), encoded, and zeros behind
-    it; `map` int64 (B, h, w), of `size` classes, where `size` itself means that nothing is known; `image` float
-    (B, C, h, w), and with it `hole` bool (B, 1, H, W), True where to fill; `vector` float (B, D).
+    it, and with it `captions` uint8 (B, W), their UTF-8 and zeros behind, where these are known; `map` int64 (B, h, w),
+    of `size` classes, where `size` itself means that nothing is known; `image` float (B, C, h, w), and with it `hole`
+    bool (B, 1, H, W), True where to fill; `vector` float (B, D).
     """
 
     tensors: Mapping[str, Tensor]
@@ -148,8 +149,7 @@ def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tup
     if not isinstance(given, Condition):
         return x, given
     if not given.placed:
-        (tensor,) = given.tensors.values()
-        return x, tensor
+        return x, next(given.tensors[kind] for kind in ("text", "vector") if kind in given.tensors)
     return torch.cat([x, folded(given.maps(size), factor).to(x.dtype)], 1), None
 
 

@@ -42,14 +42,14 @@ def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp, encoder: Ch
 
     Where a frozen encoder made the text of the training it must be given, and takes any words.
     """
-    black = np.zeros((1, *dataset.shape), np.uint8)
+    black, written = np.zeros((1, *dataset.shape), np.uint8), np.char.encode([text], "utf-8")
     if spec.encoder or encoder is not None:
         if encoder is None or encoder.stamp != spec.encoder:
             given = f"--encoder {encoder.words} is {encoder.stamp}" if encoder else "no --encoder"
             needed = spec.encoder or "none: it was trained on numbers of words"
             raise BadInput(f"{given}, but that of the run is {needed}", "give the run's own by --encoder NAME=FOLDER")
         texts = EncodedTexts(encoder.encoded([text]), np.zeros(1, np.int64))
-        return Part(black, None, encoded=texts)
+        return Part(black, None, {"text": {"captions": written}}, encoded=texts)
     vocabulary, length = Vocabulary(dataset.words), spec.shape[0]
     if unknown := vocabulary.unknown(text):
         raise BadInput(
@@ -58,7 +58,7 @@ def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp, encoder: Ch
         )
     if not 0 < len(words_of(text)) <= length:
         raise BadInput(f"--text {text!r}: {len(words_of(text))} words", f"give 1 to {length}")
-    return Part(black, None, {"text": {"text": vocabulary.encode([text], length)}})
+    return Part(black, None, {"text": {"text": vocabulary.encode([text], length), "captions": written}})
 
 
 def _map(picture: Image, spec: ConditionSpec, shape: Shape) -> Part:

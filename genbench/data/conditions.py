@@ -117,11 +117,22 @@ class Open(OfImages):
 
 
 class Texts(Open):
-    """The tensor `text`: numbers of the words of captions (B, L), or what a frozen encoder made of these (B, L, D)."""
+    """The tensor `text`: numbers of the words of captions (B, L), or what a frozen encoder made of these (B, L, D).
+
+    With it `captions`, uint8 (B, W): their UTF-8, and zeros behind.
+    """
 
     def given(self, part: Part, indices: np.ndarray, device: torch.device | str) -> Given:
-        text = part.conditions["text"]["text"] if part.encoded is None else part.encoded
-        return Condition({"text": torch.from_numpy(text[indices]).to(device)})
+        arrays = part.conditions.get("text", {})
+        tensors = {"text": torch.from_numpy((arrays["text"] if part.encoded is None else part.encoded)[indices])}
+        if "captions" in arrays:
+            written = np.ascontiguousarray(arrays["captions"][indices])
+            tensors["captions"] = torch.from_numpy(written.view(np.uint8).reshape(len(written), -1))
+        return Condition(tensors).to(device)
+
+    def example(self, spec: DataSpec, count: int, device: torch.device | str) -> Given:
+        empty = torch.zeros(count, 1, dtype=torch.uint8, device=device)
+        return Condition({**super().example(spec, count, device).tensors, "captions": empty})
 
 
 class Maps(Open):

@@ -2,11 +2,12 @@
 
     genbench run --plugin genbench_diffusers -m diffusers --set diffusers.pipeline=FOLDER -d cifar10
 
+With --condition text, hole or image it takes pipelines that draw under captions, fill holes or enlarge images.
+
 Nothing is trained here, nothing is downloaded, and no code of the folder is run.
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,11 +18,10 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from genbench import Config, DataSpec, Model, field, hookimpl
+from genbench.condition import Given
 from genbench.metering.meter import Meter
 from genbench.support.digests import file_digest
-
-PIPELINES = ("DDPMPipeline", "DDIMPipeline", "LDMPipeline")
-INDEX = "model_index.json"
+from genbench_diffusers.kinds import call_words, check_kind, drawn_shape, kind_of, left_out
 
 
 @hookimpl
@@ -47,6 +47,9 @@ class PipelineConfig(Config):
     eta: float = field(
         0.0, "sample", "eta of DDIM: 0 without noise, 1 as much as DDPM; DDPMPipeline has none", ge=0, le=1
     )
+    guidance: float = field(7.5, "sample", "guidance_scale of a pipeline with text; 1 for none", ge=1)
+    prompt: str = field("", "sample", "text for all images of a pipeline that fills holes or enlarges")
+    noise_level: int = field(20, "sample", "steps of noise on what a pipeline enlarges", ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -63,13 +66,14 @@ class PipelineConfig(Config):
             raise ValueError("pipeline: give the folder of a pipeline, --set diffusers.pipeline=FOLDER")
         if find_spec("diffusers") is None:
             raise ValueError('pipeline: it needs diffusers: pip install "genbench[diffusers]"')
-        kind_of(Path(self.pipeline))
+        check_kind(kind_of(Path(self.pipeline)), data)
 
 
 class Pipeline(Model):
-    """An unconditional DDPM, DDIM or latent diffusion pipeline with the weights that its folder holds."""
+    """A pipeline with the weights that its folder holds: DDPM, DDIM, latent diffusion, or one of stable diffusion's."""
 
     name = "diffusers"
+    conditions = ("text", "hole", "image")
     Config = PipelineConfig
     config: PipelineConfig
     bf16 = False
@@ -81,13 +85,14 @@ class Pipeline(Model):
         diffusers.utils.logging.disable_progress_bar()
         folder = Path(config.pipeline)
         kind = getattr(diffusers, kind_of(folder))
-        self.pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        without = left_out(kind)
+        self.pipeline = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **without)
         self.pipeline.set_progress_bar_config(disable=True)
         self.parts = nn.ModuleDict({k: v for k, v in self.pipeline.components.items() if isinstance(v, nn.Module)})
         most = self.pipeline.scheduler.config.num_train_timesteps
         if config.steps > most:
             raise ValueError(f"steps: {config.steps}, the pipeline has {most}")
-        shape = self.drawn_shape()
+        shape = drawn_shape(self.pipeline, data)
         if shape != data.shape:
             raise ValueError(f"pipeline: it draws images {shape}, {data.name!r} has {data.shape}")
 
@@ -97,43 +102,22 @@ class Pipeline(Model):
 
     @property
     def nfe(self) -> int:
-        return self.config.steps
+        return self.config.steps * (2 if self.data.kind is not None and self.config.guidance > 1 else 1)
 
-    def drawn_shape(self) -> tuple[int, ...]:
-        """(C, H, W) of what the pipeline draws: that of its latents, through the first stage where there is one."""
-        unet = self.pipeline.unet.config
-        side = unet.sample_size
-        latent = (unet.in_channels, side, side) if isinstance(side, int) else (unet.in_channels, *side)
-        if "vqvae" not in self.parts:
-            return latent
-        stage = self.pipeline.vqvae.config
-        factor = 2 ** (len(stage.block_out_channels) - 1)
-        return stage.out_channels, latent[1] * factor, latent[2] * factor
-
-    def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
+    def sample(self, n: int, given: Given = None) -> Tensor:
         """By the pipeline's own call, which draws from torch's generator; its images are in [0, 1], (n, H, W, C)."""
-        words = {} if type(self.pipeline).__name__ == "DDPMPipeline" else {"eta": self.config.eta}
-        images = self.pipeline(n, num_inference_steps=self.config.steps, output_type="np", **words).images
+        words = {"num_inference_steps": self.config.steps, "output_type": "np"}
+        if type(self.pipeline).__name__ != "DDPMPipeline":
+            words["eta"] = self.config.eta
+        if self.data.kind is None:
+            words["batch_size"] = n
+        else:
+            words |= {"guidance_scale": self.config.guidance, **call_words(self.data, given, self.config.prompt)}
+        if self.data.kind == "image":
+            words["noise_level"] = self.config.noise_level
+        images = self.pipeline(**words).images
         device = next(self.parts.parameters()).device
         return torch.from_numpy(images).permute(0, 3, 1, 2).to(device) * 2 - 1
-
-
-def kind_of(folder: Path) -> str:
-    """The class that the folder's index names. Raises ValueError where that cannot be taken without running code."""
-    file = folder / INDEX
-    try:
-        index = json.loads(file.read_text(encoding="utf-8"))
-    except OSError:
-        raise ValueError(f"pipeline: {file} is not there: give a folder that save_pretrained wrote") from None
-    except ValueError:
-        raise ValueError(f"pipeline: {file} is not JSON") from None
-    name = index.get("_class_name") if isinstance(index, dict) else None
-    if name not in PIPELINES:
-        raise ValueError(f"pipeline: {file} is of {name!r}; what can be taken is {', '.join(PIPELINES)}")
-    foreign = [key for key, part in index.items() if isinstance(part, list) and part[:1] != ["diffusers"]]
-    if foreign:
-        raise ValueError(f"pipeline: {foreign[0]} in {file} is no part of diffusers; foreign code is not run")
-    return str(name)
 
 
 def digest_of(folder: Path) -> str:
