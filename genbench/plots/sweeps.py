@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SIZE, LONGEST = (3.7, 2.8), 42
+SIZE, LONGEST = (3.7, 2.8), 36
 """Inches of a panel, and letters of its title."""
 METRICS = (
     "inception_score", "fid_test", "precision", "recall", "class_accuracy", "aligned_share", "all_right_new",
