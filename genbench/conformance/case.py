@@ -313,7 +313,7 @@ def _smallest(config: Config, channels: int, kind: Kind | None) -> tuple[int, in
     for side in SIDES[channels]:
         shape = (channels, side, side)
         try:
-            condition = TOLD[kind].spec(shape) if kind in TOLD else None
+            condition = TOLD[kind].spec(shape) if kind is not None and kind in TOLD else None
             config.check(DataSpec("kit", shape, CLASSES if kind == "class" else 0, condition))
         except ValueError:
             continue

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import Classifier
-from genbench.conformance.case import CLASSES, Case
+from genbench.conformance.case import Case
+from genbench.conformance.conditions import CLASSES
 from genbench.conformance.promise import NotApplicable, promise, require
 from genbench.conformance.training import trains
 

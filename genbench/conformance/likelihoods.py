@@ -11,7 +11,6 @@ from torch import Tensor
 
 from genbench.capabilities import BoundTerms, Likelihood
 from genbench.conformance.case import (
-    CLASSES,
     COUNT,
     MORE,
     NOISE_IMAGES,
@@ -22,6 +21,7 @@ from genbench.conformance.case import (
     noise_images,
     part_of,
 )
+from genbench.conformance.conditions import CLASSES
 from genbench.conformance.promise import NotApplicable, promise, require, require_no_gradients
 from genbench.conformance.training import trains
 from genbench.data.condition_plan import conditions_of

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from genbench.capabilities import Chains, Codebook, Interpolation, Likelihood, Reconstruction
-from genbench.conformance.case import CLASSES, COUNT, Case
+from genbench.conformance.case import COUNT, Case
+from genbench.conformance.conditions import CLASSES
 from genbench.conformance.process_state import GENERATORS
 from genbench.conformance.promise import (
     Broken,

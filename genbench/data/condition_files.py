@@ -63,7 +63,8 @@ def read_text(text: str, spec: ConditionSpec, dataset: DatasetStamp, encoder: Ch
 
 def _map(picture: Image, spec: ConditionSpec, shape: Shape) -> Part:
     """The levels are classes; the number of classes itself means that nothing is known."""
-    _check_size(picture, (1, *spec.shape[:2]))
+    height, width = spec.shape
+    _check_size(picture, (1, height, width))
     levels = numbers(picture)
     if levels.max() > spec.size:
         told = f"class {levels.max()}, but the run has {spec.size}, from 0, and {spec.size} for what is unknown"

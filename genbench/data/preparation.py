@@ -125,7 +125,7 @@ def _check_classes(entry: Entry, train: Split, test: Split) -> None:
     raise _fault(entry, what, "give both the same classes")
 
 
-def write_prepared(entry: Entry, splits: dict[str, Split], folder: Path, progress: Progress) -> None:
+def write_prepared(entry: Entry, splits: Mapping[str, Split], folder: Path, progress: Progress) -> None:
     """Stream the two splits into a folder of the cache; raises as `prepare`, and leaves nothing half-made."""
     before, refusals = entry.source.turned, Refusals(f"{entry.origin} [{entry.name}]")
     splits, words = with_texts(splits, entry.source.conditions())

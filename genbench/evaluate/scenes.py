@@ -19,7 +19,7 @@ from genbench.data.dataset import Dataset, Part
 from genbench.data.scenes import COLOURS, EMPTY, Meaning, meaning
 from genbench.data.words import read as captions_of
 from genbench.evaluate.classifier import load_classifier
-from genbench.evaluate.extractors import SHIPPED_FOLDER
+from genbench.evaluate.extractor import SHIPPED_FOLDER
 from genbench.metrics.alignment import (
     BINDING,
     COLOUR,

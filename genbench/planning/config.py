@@ -186,7 +186,7 @@ class Experiment(BaseModel):
             _refuse_twice("label", labels)
 
 
-def _refuse_both(conditional: bool, condition: Kind) -> None:
+def _refuse_both(conditional: bool, condition: Asked) -> None:
     """Raise ValueError if `conditional` and `condition` are not the same thing said twice."""
     if not conditional:
         raise ValueError(f"conditional: false, but condition is {condition!r}: give one of them")

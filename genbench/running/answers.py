@@ -7,6 +7,7 @@ is possible; where the distribution is known, `posterior` are draws from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -23,8 +24,8 @@ from genbench.support.store import release
 
 NEAREST = 16
 """Training images whose mean is the answer `mean` where the distribution of images is unknown."""
-BLOCK = 2048
-"""Training images compared at a time."""
+BLOCK, BLOCK_VALUES = 2048, 2**25
+"""Training images compared at a time, or fewer of so many values."""
 Answer = Callable[[Dataset, Kind, np.ndarray, int], np.ndarray]
 """(data, kind, places of test images, seed) -> levels (N, C, H, W)."""
 
@@ -81,8 +82,9 @@ def nearest(data: Dataset, kind: Kind, places: np.ndarray, count: int) -> np.nda
     wanted = described(data.test, kind, different)
     weights = ~hidden_of(data.test, kind, different) if kind == "hole" else np.ones(wanted.shape, bool)
     best, found = np.empty((len(different), 0)), np.empty((len(different), 0), np.int64)
-    for start in range(0, len(data.train), BLOCK):
-        block = np.arange(start, min(start + BLOCK, len(data.train)))
+    size = max(1, min(BLOCK, BLOCK_VALUES // wanted.shape[1]))
+    for start in range(0, len(data.train), size):
+        block = np.arange(start, min(start + size, len(data.train)))
         values = described(data.train, kind, block)
         distance = weights @ np.square(values).T - 2 * (weights * wanted) @ values.T  # less what all have in common
         best = np.concatenate([best, distance], 1)
@@ -102,10 +104,20 @@ def described(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
     if kind == "text":
         return followings(part.conditions["text"]["text"][places])
     if kind == "map":
-        classes = np.asarray(part.conditions["map"]["map"][places]).reshape(len(places), -1)
-        return np.eye(part.sizes["map"] + 1)[classes].reshape(len(places), -1)
+        return classes_of(np.asarray(part.conditions["map"]["map"][places]), part.sizes["map"] + 1)
     images = part.images if kind == "hole" else part.conditions["image"]["image"]
     return np.asarray(images[places]).reshape(len(places), -1).astype(np.float64)
+
+
+VALUES = 2**16
+"""Numbers that say which class each pixel of a map is, at most: of larger maps, pixels of a grid."""
+
+
+def classes_of(maps: np.ndarray, count: int) -> np.ndarray:
+    """For each class of the pixels of maps (M, h, w) whether it is theirs, (M, D)."""
+    step = math.ceil(math.sqrt(maps[0].size * count / VALUES))
+    found: np.ndarray = np.eye(count)[maps[:, ::step, ::step]].reshape(len(maps), -1)
+    return found
 
 
 FEATURES = 4096
