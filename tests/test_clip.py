@@ -244,7 +244,7 @@ def test_the_score_has_its_ends_and_its_warnings(runs):
     assert set(labels) == {"ddpm", "original", "shuffled", "neighbour"}
     assert set(labels["ddpm"]["parts"]) == {"floor", "ceiling"} and -100 <= labels["ddpm"]["value"] <= 100
     assert labels["original"]["value"] == pytest.approx(labels["original"]["parts"]["ceiling"])
-    for words in ("bag of words", "16x16", "same CLIP"):
+    for words in ("bag of words", "16x16", "same CLIP", f"longer than the CLIP reads, {LENGTH} tokens"):
         assert words in labels["ddpm"]["note"]
 
 

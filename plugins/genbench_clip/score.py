@@ -50,14 +50,15 @@ folder()  # before anything runs
 
 
 class Scorer:
-    """A CLIP that compares images with captions."""
+    """A CLIP that compares images with captions, on a device."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, device: str = "cpu") -> None:
         from transformers import CLIPImageProcessor, CLIPModel
 
-        self.model, self.tokenizer = loaded(CLIPModel, place), tokenizer(place)
+        self.model, self.tokenizer = loaded(CLIPModel, place).to(device), tokenizer(place)
         self.processor = CLIPImageProcessor.from_pretrained(place, local_files_only=True)
         self.identity = {**identity(place), "preprocessor": file_digest(place / PREPROCESSOR)}
+        self.most = int(self.model.config.text_config.max_position_embeddings)
 
     @torch.no_grad()
     def of_images(self, images: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ class Scorer:
             shown = self.processor(
                 images=list(torch.from_numpy(colours)), return_tensors="pt", input_data_format="channels_first"
             )
-            states = self.model.vision_model(pixel_values=shown["pixel_values"]).pooler_output
+            states = self.model.vision_model(pixel_values=shown["pixel_values"].to(self.model.device)).pooler_output
             found.append(self.model.visual_projection(states))
         return unit(torch.cat(found))
 
@@ -77,26 +78,31 @@ class Scorer:
     def of_texts(self, texts: list[str]) -> np.ndarray:
         """Unit vectors (N, D) of captions, each of which is read once."""
         different, back = np.unique(np.array(texts), return_inverse=True)
-        most, found = self.model.config.text_config.max_position_embeddings, []
+        found = []
         for start in range(0, len(different), BLOCK):
             some = different[start : start + BLOCK].tolist()
-            tokens = self.tokenizer(some, padding=True, truncation=True, max_length=most, return_tensors="pt")
-            given = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+            tokens = self.tokenizer(some, padding=True, truncation=True, max_length=self.most, return_tensors="pt")
+            given = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
             found.append(self.model.text_projection(self.model.text_model(**given).pooler_output))
         return unit(torch.cat(found))[back.ravel()]
+
+    def too_long(self, texts: list[str]) -> int:
+        """How many different captions have more tokens than it reads."""
+        tokens = self.tokenizer(sorted(set(texts)), verbose=False)["input_ids"]
+        return sum(len(each) > self.most for each in tokens)
 
 
 def unit(vectors: torch.Tensor) -> np.ndarray:
     """Vectors (N, D) of length 1, float64."""
-    wide = vectors.double()
+    wide = vectors.cpu().double()
     found: np.ndarray = (wide / wide.norm(dim=1, keepdim=True)).numpy()
     return found
 
 
 @lru_cache(maxsize=1)
-def scorer(place: Path) -> Scorer:
+def scorer(place: Path, device: str) -> Scorer:
     """The CLIP of a folder, loaded once in a process."""
-    return Scorer(place)
+    return Scorer(place, device)
 
 
 @hookimpl
@@ -108,9 +114,10 @@ def evaluate(job: Any, samples: Any, data: Any) -> list[Measurement]:
     if captions is None:
         return []
     place = folder()
-    own = scorer(place)
+    own = scorer(place, job.runtime.device)
     places = samples.conditions[: len(samples) // EACH * EACH]
-    texts = own.of_texts(read(captions[places]))
+    said = read(captions[places])
+    texts = own.of_texts(said)
     originals = own.of_images(data.test.images[places[::EACH]]).repeat(EACH, axis=0)
     value = mean_of(cosines(own.of_images(samples.images[: len(places)]), texts).reshape(-1, EACH).mean(1))
     ends = {"floor": np.roll(originals, EACH, axis=0), "ceiling": originals}
@@ -123,7 +130,7 @@ def evaluate(job: Any, samples: Any, data: Any) -> list[Measurement]:
         Measurement(
             metric="clip_score", value=value.value, stderr=value.stderr, interval=value.interval, better="higher",
             count=len(places), parts={name: float(cosines(end, texts).mean()) for name, end in ends.items()},
-            settings=settings, note="; ".join(warnings(job, place, data.shape)),
+            settings=settings, note="; ".join([*warnings(job, place, data.shape), *beyond(own, said)]),
         )
     ]  # fmt: skip
 
@@ -132,6 +139,12 @@ def cosines(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
     """100 times the cosines (N,) of unit vectors (N, D)."""
     found: np.ndarray = 100 * (images * texts).sum(1)
     return found
+
+
+def beyond(own: Scorer, said: list[str]) -> list[str]:
+    """What to say of captions that the CLIP does not read to their end."""
+    cut = own.too_long(said)
+    return [f"{cut:,} different captions are longer than the CLIP reads, {own.most} tokens"] if cut else []
 
 
 def warnings(job: Any, place: Path, shape: tuple[int, int, int]) -> list[str]:
