@@ -28,7 +28,7 @@ from genbench.metrics.answers import (
 )
 from genbench.records.samples import Samples
 from genbench.records.slots import Slot
-from genbench.running.answers import ANSWERS, answers_of, nearest
+from genbench.running.answers import ANSWERS, VALUES, answers_of, classes_of, nearest
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.layouts.condition import LAYOUT
 
@@ -198,3 +198,11 @@ def test_a_seam_is_seen_where_samples_do_not_go_on():
     far[..., :2] = 99  # what was shown is pasted
     assert seam(far, originals, hidden).value == pytest.approx(3)
     assert seam(same, np.zeros_like(originals), hidden).status == "not_applicable"
+
+
+def test_large_maps_are_compared_on_a_grid():
+    small, large = classes_of(np.array([[[0, 2]]]), 3), classes_of(np.zeros((2, 300, 200), np.uint8), 20)
+    assert small.tolist() == [[1, 0, 0, 0, 0, 1]]
+    assert (
+        len(large) == 2 and VALUES / 2 < large.shape[1] <= VALUES and large.sum(1).tolist() == [large.shape[1] / 20] * 2
+    )
