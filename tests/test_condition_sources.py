@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 
 import condition_folders as forms
 import image_kinds
@@ -14,8 +13,10 @@ from PIL import Image
 from genbench.condition import ConditionSpec
 from genbench.data.entries import read_entries
 from genbench.data.preparation import prepare
+from genbench.data.source import Place
 from genbench.data.tuning import prepare_tuning
 from genbench.data.words import read
+from genbench.support.errors import BadInput
 
 TRAIN = COUNT - TEST
 
@@ -218,7 +219,7 @@ def test_files_without_an_image_are_told(tmp_path):
 def test_samples_of_tar_files_with_labels_and_columns(tmp_path):
     text = forms.tar(tmp_path).replace('kind = "text"', 'kind = "text", column = "caption"')
     data = prepared(tmp_path, f"{text}num_classes = 2\n".replace("shards/*.tar", "shards"))
-    check_images(data, [0, 2, 1, 3, 4, 5][:0] or [0, 1, 2, 3, 4, 5])
+    check_images(data)
     assert read(both(data, "text", "captions")) == [each.upper() for each in CAPTIONS]
     assert np.concatenate([data.train.labels, data.test.labels]).tolist() == [0, 1, 0, 1, 0, 1]
 
@@ -272,14 +273,8 @@ def test_a_wrong_column_of_the_hub(tmp_path, monkeypatch):
         'kind = "text", column = "other"': "hub: no column 'other'",
         'kind = "map", column = "about", classes = 3': "column 'about' has no images, but string",
     }.items():
-        with pytest.raises(forms_error(), match=told):
+        with pytest.raises(BadInput, match=told):
             prepared(tmp_path, f"{HUB}condition = {{ {keys} }}\n")
-
-
-def forms_error():
-    from genbench.support.errors import BadInput
-
-    return BadInput
 
 
 # Changes, digests and tuning
@@ -310,7 +305,7 @@ def test_a_changed_file_is_prepared_anew_and_the_digest_covers_it(tmp_path, form
         changed[0, 0] = {"low_resolution": 99, "lama": 255}.get(form, 1 if changed[0, 0] != 1 else 2)
         put(file, changed)
     else:
-        file.write_bytes(content.replace(b"cat", b"owl").replace(b"dog", b"owl"))
+        file.write_bytes(content.replace(b"cat", b"owl").replace(b"dog", b"owl").replace(b"same", b"owl"))
     os.utime(file, (1, 1))
     second = prepared(tmp_path, text)
     assert second.digest != first.digest and second.folder != first.folder
@@ -354,8 +349,6 @@ def test_an_entry_without_a_condition_is_prepared_as_before(tmp_path):
     forms.images(tmp_path)
     put(tmp_path / "mine.toml", FOLDER)
     entry = read_entries(tmp_path / "mine.toml")["mine"]
-    from genbench.data.source import Place
-
     assert len(entry.source.state(Place(tmp_path, tmp_path))) == 1
     assert "condition" not in entry.source.model_dump(mode="json")
 
@@ -368,7 +361,7 @@ def test_an_entry_without_a_condition_is_prepared_as_before(tmp_path):
 def test_a_model_is_trained_on_it_from_the_command_line(genbench, tmp_path, form, monkeypatch):
     monkeypatch.setattr(forms, "COUNT", 40)
     monkeypatch.setattr(forms, "TEST", 12)
-    monkeypatch.setattr(forms, "CAPTIONS", CAPTIONS * 7)
+    monkeypatch.setattr(forms, "CAPTIONS", (CAPTIONS * 7)[:40])
     text = many_samples(tmp_path) if form == "tar" else ALL[form](tmp_path)
     put(tmp_path / "mine.toml", f'{text}extractors = ["digits-classifier-v1"]\n')
     kind = {"cityscapes": "map", "lama": "hole"}.get(form, "text")
@@ -382,4 +375,3 @@ def test_a_model_is_trained_on_it_from_the_command_line(genbench, tmp_path, form
     assert record["job"]["condition"]["kind"] == kind
     samples = np.load(run / "samples.npy")
     assert samples.shape == (20, 1, 8, 8) and len(np.unique(samples)) > 1
-    shutil.rmtree(tmp_path / "runs")

@@ -58,7 +58,10 @@ class Frame:
         return cls(picture.size, is_turned(picture), shape, crop)
 
     def check(self, picture: Image, factor: int = 1) -> None:
-        """Raise Unfit for a picture beside the image whose sides are not those of the image divided by `factor`."""
+        """Raise Unfit for a picture beside the image whose sides are not those of the image divided by `factor`.
+
+        The picture is decoded: to look for its orientation may do that too, and takes from it what it was stored as.
+        """
         if self.turned or is_turned(picture):
             told = "rotated or mirrored by its EXIF orientation"
             raise Unfit("a picture or what is beside it is stored turned", told, "store both upright")
@@ -135,8 +138,9 @@ class OfMap(OfPicture):
 
     def row(self, picture: Image, frame: Frame) -> np.ndarray:
         """Classes (H, W), and `classes` where an id is ignored."""
+        ids = numbers(picture)
         frame.check(picture)
-        return frame.nearest(self.classes_of(numbers(picture))).astype(row_type(self.spec(frame.shape)))
+        return frame.nearest(self.classes_of(ids)).astype(row_type(self.spec(frame.shape)))
 
     def classes_of(self, ids: np.ndarray) -> np.ndarray:
         """The classes of ids, and the number of classes where an id is ignored. Raises Unfit for other ids."""
@@ -169,8 +173,9 @@ class OfHole(OfPicture):
     def row(self, picture: Image, frame: Frame) -> np.ndarray:
         """True, bool (1, H, W), where the image is to be filled."""
         check_lossless(picture)
-        frame.check(picture)
-        levels = np.asarray(plain(picture)).astype(np.uint8).reshape(*picture.size[::-1], -1)
+        mask = plain(picture)
+        frame.check(mask)
+        levels = np.asarray(mask).astype(np.uint8).reshape(*mask.size[::-1], -1)
         found = set(np.unique(levels).tolist())
         if (levels != levels[..., :1]).any() or not (found <= {0, 1} or found <= {0, 255}):
             told = "colours" if (levels != levels[..., :1]).any() else f"{len(found)} levels"
@@ -199,13 +204,14 @@ class OfSmall(OfPicture):
 
     def row(self, picture: Image, frame: Frame) -> np.ndarray:
         """Levels, uint8 (C, h, w)."""
-        frame.check(picture, self.factor)
+        small = plain(picture)
+        frame.check(small, self.factor)
         colours, height, width = frame.shape
         if ((frame.crop, frame.crop) if frame.crop else frame.size) != (width, height):
             told = f"{frame.size[1]}x{frame.size[0]} pixels, of which the dataset has {height}x{width}"
             raise Unfit("an image that would be resized", told, "set shape and `crop` so that nothing is resized")
         crop = frame.crop // self.factor if frame.crop else None
-        return as_levels(picture, (colours, height // self.factor, width // self.factor), crop)[0]
+        return as_levels(small, (colours, height // self.factor, width // self.factor), crop)[0]
 
 
 def small_spec(shape: Shape, factor: int) -> ConditionSpec:

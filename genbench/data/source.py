@@ -189,19 +189,18 @@ class Source(BaseModel):
     ) -> Paired | Refusal:  # fmt: skip
         """As `taken`, with what the entry's condition has of a second picture, `beside`, which `other` returns."""
         assert isinstance(self.condition, OfPicture)
-        frames: list[Frame] = []
+        pictures: list[Image] = []
 
         def opened() -> Image:
-            picture = read()
-            frames.append(Frame.of(picture, self.shape, self.crop))
-            return picture
+            pictures.append(read())
+            return pictures[0]
 
         image = self.taken(where, opened)
         if isinstance(image, Refusal):
             return image
         try:
             with decoding(), other() as picture:
-                return Paired(image, self.condition.row(picture, *frames))
+                return Paired(image, self.condition.row(picture, Frame.of(pictures[0], self.shape, self.crop)))
         except Unfit as why:
             return Refusal.of(beside, why)
 
