@@ -129,3 +129,12 @@ def quick_classifier(monkeypatch):
     from genbench.evaluate import classifier_training
 
     monkeypatch.setattr(classifier_training, "UPDATES", 20)
+
+
+@pytest.fixture(scope="session")
+def few_scenes(tmp_path_factory):
+    """A datasets file with a few scenes and maps, whose classifiers are trained in seconds."""
+    file = tmp_path_factory.mktemp("few") / "few.toml"
+    few = "shape = [3, 16, 16]\ntrain_images = 400\ntest_images = 200\n"
+    file.write_text(f'[few]\nsource = "scenes"\n{few}\n[fewmaps]\nsource = "maps"\n{few}')
+    return file

@@ -123,6 +123,7 @@ def table_of(file):
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.slow
 def test_speed_is_measured_of_training_and_of_sampling(tmp_path):
     words = ["-m", "vae", "-m", "gan", "--image", "3x8x8", "--preset", "tiny", "--steps", "2", "--samples", "8"]
     words += ["--csv", str(tmp_path / "speed.csv")]
@@ -139,6 +140,7 @@ def test_speed_is_measured_of_training_and_of_sampling(tmp_path):
     assert (tmp_path / "speed.csv").read_text() == before, "what is measured is not measured again"
 
 
+@pytest.mark.slow
 def test_a_model_whose_speed_cannot_be_measured_says_why(tmp_path):
     words = ["-m", "cascade", "--image", "3x1x1", "--preset", "tiny", "--csv", tmp_path / "speed.csv"]
     done = subprocess.run([sys.executable, SCRIPTS / "speed.py", *words], capture_output=True, text=True)

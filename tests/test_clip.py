@@ -1,7 +1,9 @@
 """CLIP as an encoder of text and as a score: from a tiny folder with random weights, and from folders that are none."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
@@ -11,7 +13,6 @@ import torch
 
 pytest.importorskip("transformers", reason="a CLIP needs the extra clip")
 
-from finished import run_here
 from tiny_clip import LENGTH, WIDTH, saved_clip
 
 from genbench.data.encoders import choose
@@ -153,8 +154,6 @@ def test_the_doctor_lists_it(genbench, tmp_path, monkeypatch):
 
 
 def test_the_plugin_imports_no_transformers(tmp_path):
-    import subprocess
-
     script = "import sys, genbench_clip; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
@@ -200,20 +199,21 @@ def test_without_a_clip_the_score_says_so_before_anything_runs(genbench, monkeyp
 # From the command line
 
 RUN = (
-    "-m", "ddpm", "-d", "scenes16", "--condition", "text", "--budget", "5steps", "--samples", "40",
+    "-m", "ddpm", "-d", "few", "--condition", "text", "--budget", "5steps", "--samples", "40",
     "--likelihood-images", "10", "--device", "cpu", "--set", "ddpm.preset=tiny",
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def runs(session_cache, clip, tmp_path_factory):
+def runs(session_cache, few_scenes, clip, tmp_path_factory):
     """A run that is conditioned on this CLIP and scored by it, and one whose words are its own."""
     out = tmp_path_factory.mktemp("clip runs") / "runs"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GENBENCH_CLIP", str(clip))
-        sys.modules.pop("genbench_clip.score", None)
-        run_here("run", *RUN, "--encoder", f"clip={clip}", "--plugin", "genbench_clip.score", "--out", out)
-        run_here("run", *RUN, "--out", out)
+    words = (*RUN, "--datasets", few_scenes, "--out", out)
+    scored = ("--encoder", f"clip={clip}", "--plugin", "genbench_clip.score")
+    for more in (scored, ()):
+        command = [sys.executable, "-m", "genbench", "run", *map(str, (*words, *more))]
+        done = subprocess.run(command, env={**os.environ, "GENBENCH_CLIP": str(clip)}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     return out
 
 
@@ -249,10 +249,10 @@ def test_the_score_has_its_ends_and_its_warnings(runs):
 
 
 @pytest.mark.slow
-def test_the_same_command_does_nothing_and_loads_no_clip(runs, clip, genbench, monkeypatch):
+def test_the_same_command_does_nothing_and_loads_no_clip(runs, clip, few_scenes, genbench, monkeypatch):
     before = {file: file.stat().st_mtime_ns for file in runs.glob("*/record.json")}
     monkeypatch.setattr(ClipText, "__init__", None)
-    assert genbench("run", *RUN, "--encoder", f"clip={clip}", "--out", runs).code == 0
+    assert genbench("run", *RUN, "--datasets", few_scenes, "--encoder", f"clip={clip}", "--out", runs).code == 0
     assert {file: file.stat().st_mtime_ns for file in runs.glob("*/record.json")} == before
 
 

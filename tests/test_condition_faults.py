@@ -115,7 +115,7 @@ L, T, S, C, M, A, H, X, R = (
     forms.json_lines, forms.table, forms.sidecars, forms.coco, forms.cityscapes, forms.ade, forms.lama,
     forms.low_resolution, forms.tar,
 )  # fmt: skip
-CLASSES = ("test_fraction", "num_classes = 2\ntest_fraction")
+CLASSES = ("test_fraction = 0.34", "num_classes = 2\ntest_fraction = 0.5")
 FAULTS = {
     "an image without a line": Fault(L, lines(lambda found: found[1:]), ("000.png: no caption", LINES)),
     "a line without an image": Fault(
@@ -278,7 +278,7 @@ FAULTS = {
     ),
     "a class beyond the classes": Fault(
         R, samples(lambda name, content: (name, b"2" if name.endswith("cls") else content)),
-        ("test image 1: a label beyond num_classes = 2 (label 2)",), CLASSES,
+        ("a label beyond num_classes = 2 (label 2)",), CLASSES,
     ),
     "no column in a sample's JSON": Fault(
         R, samples(lambda name, content: (name, b'{"x": 1}' if name.endswith("json") else content)),

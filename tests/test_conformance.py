@@ -17,7 +17,14 @@ def shipped():
     return [plugins.model(name)[0] for name in plugins.model_names]
 
 
-@pytest.mark.parametrize("model", shipped(), ids=lambda model: model.name)
+LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade", "flow_matching", "flow", "score", "ldm")
+"""Models that draw one sub-pixel after another, in two stages, or in many steps: their kit takes long."""
+
+
+@pytest.mark.parametrize(
+    "model",
+    [pytest.param(model, marks=[pytest.mark.slow] * (model.name in LONG), id=model.name) for model in shipped()],
+)
 def test_shipped_models(model):
     check_model(model)
 
@@ -119,10 +126,6 @@ VARIANTS = {
     "pixeliqn": [{"patch": 1, "embedding": 0, "waves": 0, "optimizer": "adamw"}, {"quantiles": 1, "tau": "uniform"}],
     "sparse_transformer": [{"attention": ("full",), "optimizer": "adamw"}, {"tokens": "values", "waves": 0}],
 }
-
-
-LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade", "flow_matching", "flow", "score", "ldm")
-"""Models that draw one sub-pixel after another, in two stages, or in many steps: their kit takes long."""
 
 
 def variants(first):

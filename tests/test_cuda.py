@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from finished import essence, numbers, record_of, run_of
+from shipped import MODELS
 from test_compile import losses, trained
-from test_placement import ENTRIES
 from test_resume import weights
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -28,7 +28,7 @@ PRESETS = [
     for preset in load_plugins().model(name)[0].presets
     if preset.startswith("paper")
 ]
-OTHERS = sorted(set(ENTRIES) - set(FAMILIES))
+OTHERS = sorted(set(MODELS) - set(FAMILIES))
 SMALL = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40"]
 
 

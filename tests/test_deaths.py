@@ -138,6 +138,7 @@ def told_busy(command, folder):
 # Signals
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_leave_a_checkpoint_and_the_second_ctrl_c_waits_for_nothing(tmp_path):
     run, _, folder, _ = started(tmp_path, "--set", "loads.batch_size=8")
     run.send_signal(signal.SIGTERM)
@@ -278,6 +279,7 @@ def soak(*words):
     return counts
 
 
+@pytest.mark.slow
 def test_a_killed_and_resumed_run_is_the_undisturbed_one():
     assert soak("--kills", "0", "--points", "train.step:5:kill9", "--work", "jobs")["points"] == 1
 

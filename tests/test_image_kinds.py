@@ -415,7 +415,7 @@ def test_another_version_of_a_bundled_package_is_prepared_anew(tmp_path, monkeyp
     monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path))
     digits = make_entry("digits", {"source": "scikit-learn", "shape": [1, 8, 8], "num_classes": 10}, tmp_path, "d.toml")
     folders = [prepare(digits, tmp_path).folder]
-    monkeypatch.setattr("genbench.data.sources.version", lambda name: "99")
+    monkeypatch.setattr("genbench.data.bundled.version", lambda name: "99")
     folders.append(prepare(digits, tmp_path).folder)
     assert folders[0] != folders[1] and len(set(map(os.path.dirname, folders))) == 1
 

@@ -24,7 +24,7 @@ from genbench.nets import (
     resized,
     unfolded,
 )
-from genbench.transformer import TokenAttention, TransformerBlock
+from genbench.transformer import Context, TokenAttention, TransformerBlock
 
 SIDES = [8, 16, 28, 32, 64, 7]
 
@@ -113,25 +113,25 @@ def test_heads_of_a_given_size_are_as_many_as_fit():
 
 def test_token_attention_is_softmax_attention_to_the_context():
     attention = stirred(TokenAttention(8, 6, heads=2))
-    tokens, context = torch.randn(2, 5, 8), torch.randn(2, 3, 6)
-    q, k, v = attention.query(tokens), attention.key(context), attention.value(context)
+    tokens, seen = torch.randn(2, 5, 8), torch.randn(2, 3, 6)
+    q, k, v = attention.query(tokens), attention.key(seen), attention.value(seen)
     heads = []
     for part in (slice(0, 4), slice(4, 8)):
         weights = torch.softmax(q[..., part] @ k[..., part].mT / math.sqrt(4), dim=-1)
         heads.append(weights @ v[..., part])
-    torch.testing.assert_close(attention(tokens, context), attention.out(torch.cat(heads, dim=2)))
+    torch.testing.assert_close(attention(tokens, Context(seen)), attention.out(torch.cat(heads, dim=2)))
 
 
 def test_a_transformer_starts_as_nothing_and_sees_all_places_and_the_context():
-    x, context = torch.randn(2, 8, 3, 5), torch.randn(2, 1, 6)
-    block = SpatialTransformer(8, 6, heads=2)
+    x, seen = torch.randn(2, 8, 3, 5), torch.randn(2, 1, 6)
+    block, context = SpatialTransformer(8, 6, heads=2), Context(seen)
     assert torch.equal(block(x, context=context), x)
     out, other = stirred(block)(x, context=context), x.clone()
     other[:, :, 2, 4] += 1
     assert out.shape == x.shape
     assert (block(other, context=context) - out)[:, :, 0, 0].abs().min() > 0  # the far corner is seen
-    assert (block(x, context=context + 1) - out).abs().flatten(1).max(1).values.min() > 0
-    alone = block(x[:1], context=context[:1])
+    assert (block(x, context=Context(seen + 1)) - out).abs().flatten(1).max(1).values.min() > 0
+    alone = block(x[:1], context=Context(seen[:1]))
     torch.testing.assert_close(alone, out[:1], rtol=1e-4, atol=1e-5)  # and no other image
 
 
@@ -216,12 +216,13 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_every_layer_takes_what_steers_any_of_them(name):
     layer = stirred(LAYERS[name])
-    x, embedding, context = torch.randn(2, 8, 4, 4), torch.randn(2, 6), torch.randn(2, 3, 5)
+    x, embedding, seen = torch.randn(2, 8, 4, 4), torch.randn(2, 6), torch.randn(2, 3, 5)
+    context = Context(seen)
     size = (2, 2) if name in ("residual", "downsample") else (8, 8)
     out, resizes = layer(x, embedding, context, size), name in ("residual", "upsample", "downsample")
     assert out.shape == (2, 8, *(size if resizes else (4, 4)))
     assert torch.equal(layer(x, embedding + 1, context, size), out) == (name not in ("residual", "block"))
-    assert torch.equal(layer(x, embedding, context + 1, size), out) == (name not in ("transformer", "block"))
+    assert torch.equal(layer(x, embedding, Context(seen + 1), size), out) == (name not in ("transformer", "block"))
     assert torch.equal(out, x) == (name == "identity")
 
 

@@ -130,6 +130,7 @@ def test_earlier_runs_are_better_known_than_trials(napping):
     assert found.whole == 180 and found.earlier == 2 and "as in 2 earlier runs" in found.warning()
 
 
+@pytest.mark.slow
 def test_the_first_lines_of_a_plan_say_how_long_it_takes(genbench, napping):
     words = ["--plugin", napping, "-m", "napping", *SMALL[:2], *SMALL[4:], "--budget", "90s", "--seeds", "3"]
     lines = genbench("plan", *words, "--curve", "3").out.splitlines()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shipped import MODELS
 from torch import nn
 
 from genbench import Model
@@ -31,7 +32,6 @@ from genbench.training.phases import checked_phases
 
 GPU = torch.device("cuda:0")
 ROOT = Path(__file__).parent.parent
-ENTRIES = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["genbench"]
 PEERS = ("pythae", "torchgan", "denoising_diffusion_pytorch", "diffusers", "normflows", "zuko")
 
 
@@ -77,7 +77,7 @@ def misplaced(kind, config, spec):
 
 SHIPPED = [
     pytest.param(name, preset, marks=[] if preset == "tiny" else [pytest.mark.slow], id=f"{name}-{preset}")
-    for name in ENTRIES
+    for name in MODELS
     for preset in load_plugins().model(name)[0].presets
     if not preset.startswith("paper")
 ]

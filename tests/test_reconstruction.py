@@ -381,6 +381,7 @@ def test_what_needs_samples_is_refused_for_a_model_without(genbench, stages, tmp
     assert scored.code == 2 and "draws no samples" in scored.err
 
 
+@pytest.mark.slow
 def test_a_run_without_samples_is_done_once_and_takes_further_extractors(genbench, stages, tmp_path, quick_classifier):
     command = ["run", "--plugin", stages, "-m", "stage", *SMALL]
     assert genbench(*command).code == 0

@@ -201,7 +201,7 @@ WORDS_OF_RUN = (
     "-m",
     "ddpm",
     "-d",
-    "scenes16",
+    "few",
     "--condition",
     "text",
     "--budget",
@@ -222,10 +222,11 @@ WORDS_OF_RUN = (
 
 
 @pytest.fixture(scope="module")
-def run(session_cache, tmp_path_factory):
+def run(session_cache, few_scenes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scenes")
-    run_here("run", *WORDS_OF_RUN, "--out", folder / "runs", "--report", folder / "report")
-    (found,) = (folder / "runs").glob("ddpm-scenes16-*")
+    words = (*WORDS_OF_RUN, "--datasets", few_scenes, "--out", folder / "runs", "--report", folder / "report")
+    run_here("run", *words)
+    (found,) = (folder / "runs").glob("ddpm-few-*")
     return found
 
 
@@ -251,7 +252,7 @@ def test_a_run_draws_what_is_asked_for_in_its_own_words(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--text", "a purple 3"), "no caption of scenes16 has the word 'purple'"),
+        (("--text", "a purple 3"), "no caption of few has the word 'purple'"),
         (("--text", ""), "0 words"),
         (("--text", "a " * 40), "40 words"),
         ((), "give one by --text"),
@@ -270,6 +271,6 @@ def test_a_shape_without_digits_is_refused():
         SOURCES["scenes"](source="scenes", shape=(3, 32, 32))
 
 
-def test_images_are_not_mirrored_under_captions_that_say_left(genbench):
-    result = genbench("plan", *WORDS_OF_RUN, "--set", "ddpm.flip=true")
-    assert result.code == 2 and "captions of scenes16 say 'left'" in result.err and "flip to false" in result.err
+def test_images_are_not_mirrored_under_captions_that_say_left(genbench, few_scenes):
+    result = genbench("plan", *WORDS_OF_RUN, "--datasets", few_scenes, "--set", "ddpm.flip=true")
+    assert result.code == 2 and "captions of few say 'left'" in result.err and "flip to false" in result.err

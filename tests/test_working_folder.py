@@ -12,6 +12,7 @@ import pytest
 
 from genbench.support import store
 
+pytestmark = pytest.mark.slow
 TRAP = """
 from pathlib import Path
 Path(__file__).with_suffix(".imported").touch()

@@ -109,7 +109,8 @@ class Open(OfImages):
     """What leaves several images possible: several samples in a row are of one test image's condition."""
 
     def asked(self, text: str | None, count: int, record: Record) -> np.ndarray | None:
-        raise BadInput(f"{record.job.id}: it conditions on a {self.kind}", f"give one by --{self.kind}")
+        given = "WORDS" if self.kind == "text" else "FILE"
+        raise BadInput(f"{record.job.id}: it conditions on {self.kind}s", f"give one by --{self.kind} {given}")
 
     def plan(self, train: Part, test: Part, count: int) -> np.ndarray:
         places = super().plan(train, test, -(-count // EACH))
