@@ -110,6 +110,7 @@ class Joint(Model):
 """
 
 
+@pytest.mark.slow
 def test_a_run_records_it(genbench, tmp_path):
     (file := tmp_path / "joint.py").write_text(plugin_source(JOINT))
     options = [

@@ -30,6 +30,7 @@ def run(*options, script="metrics.py", repeats=1):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_table_has_every_comparison_and_equal_values():
     table = run("--images", "300", "--dim", "16")
     assert [what for what in ("FID", "KID", "precision and recall", "inception score", "all metrics") if what in table]
@@ -46,6 +47,7 @@ def test_metrics_cost_at_most_half_of_torch_fidelitys():
     assert float(line.split()[-1]) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "gan"])
 def test_the_loop_is_timed_against_a_bare_one(model):
     """Three steps say nothing of the ratio: the test below bounds it."""

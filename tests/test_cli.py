@@ -189,6 +189,7 @@ def test_a_suite_names_its_plugins(genbench, tmp_path, gaussian_plugin):
         assert "names the plugin suites/mine.py" in result.err
 
 
+@pytest.mark.slow
 def test_a_model_in_a_file_of_its_own(genbench, tmp_path, gaussian_plugin):
     result = genbench("run", "--plugin", gaussian_plugin, "-m", "mine", *SMALL)
     assert result.code == 0 and "mine" in result.out
@@ -252,6 +253,7 @@ def test_failures_are_records_and_rows_and_stop_no_other_job(genbench, tmp_path)
     assert len(records(tmp_path / "runs")["raises"]["attempts"]) == 1
 
 
+@pytest.mark.slow
 def test_a_job_that_hangs_is_ended(genbench, tmp_path):
     (tmp_path / "crash.py").write_text(CRASH)
     assert genbench("run", "--plugin", "crash.py", "-m", "hangs", *SMALL, "--timeout", "5").code == 1

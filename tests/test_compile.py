@@ -165,6 +165,7 @@ def test_a_compiled_gradient_penalty_trains(tmp_path, digits):
     assert meter.steps == 3
 
 
+@pytest.mark.slow
 def test_a_machine_without_a_compiler_is_told_so_by_the_plan(tmp_path):
     environment = os.environ | {"CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     command = [

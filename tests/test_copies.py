@@ -186,6 +186,7 @@ def test_cheats_are_marked_in_record_table_and_json_and_honest_models_are_not(ch
     assert "copies of training images" in text and " copies " in text
 
 
+@pytest.mark.slow
 def test_cheats_are_named_in_the_overview_with_pictures_of_pairs(cheats, genbench, tmp_path):
     assert genbench("report", cheats, "-o", "pages").code == 0
     overview = (tmp_path / "pages" / "index.html").read_text()

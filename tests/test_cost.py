@@ -93,6 +93,7 @@ def test_what_is_not_counted_is_named():
 FEW = ["-d", "digits", "--samples", "100", "--likelihood-images", "4", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_a_budget_in_flops_is_reached_and_exceeded_by_less_than_a_step(genbench, tmp_path):
     models = ["-m", "gan", "--set", "gan.preset=tiny", "-m", "ldm", "--set", "ldm.preset=tiny"]
     assert genbench("run", *models, *FEW, "--budget", "2e8flops").code == 0

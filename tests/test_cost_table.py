@@ -168,6 +168,7 @@ class Stages(Mean):
 FEW = ["-d", "digits", "--budget", "20steps", "--samples", "100", "--likelihood-images", "40", "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_a_model_declares_the_parts_and_every_row_of_its_training_has_them(genbench, tmp_path):
     (tmp_path / "stages.py").write_text(STAGES)
     words = ["--plugin", "stages.py", "-m", "stages", *FEW, "--sweep", "stages.scale=0,0.5,1"]

@@ -181,6 +181,7 @@ def test_resizing_is_antialiased(tmp_path):
     assert inner.min() > 100 and inner.max() < 155
 
 
+@pytest.mark.slow
 def test_mnist_is_found_below_the_data_root():
     if "GENBENCH_DATA" not in os.environ:
         pytest.skip("set GENBENCH_DATA to a folder with torchvision's MNIST")

@@ -338,6 +338,7 @@ def exec_module(source, names):
     exec(compile(source, "module", "exec"), names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["starter", pytest.param("signal", marks=pytest.mark.slow)])
 def test_a_task_ends_with_its_starter_and_checkpoints_at_a_signal(tmp_path, digits, end):
     (tmp_path / "slow.py").write_text(DEADLY)

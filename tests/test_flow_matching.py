@@ -154,6 +154,7 @@ def test_directions_of_random_signs_square_to_one():
     assert not torch.equal(found[0, 0], found[0, 1]) and abs(float(found.mean())) < 0.1
 
 
+@pytest.mark.slow
 def test_the_change_of_density_and_its_flow_are_undone_by_the_way_back():
     model = perturbed(built(solver="midpoint"))
     x, v = torch.randn(3, 1, 8, 8), model.velocity(None)

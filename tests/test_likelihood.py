@@ -212,6 +212,7 @@ def runs(tmp_path_factory):
     return {record.job.model: record for record in load_records([out])}
 
 
+@pytest.mark.slow
 def test_runs_keep_the_terms_over_time(runs):
     for name in ("ddpm", "ldm"):
         kept = json.loads((runs[name].folder / "bound.json").read_text())

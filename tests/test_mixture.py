@@ -174,6 +174,7 @@ def test_other_datasets_have_no_entropy(digits):
     assert digits.entropies == {}
 
 
+@pytest.mark.slow
 def test_records_keep_the_entropy(genbench, tmp_path):
     (tmp_path / "mine.toml").write_text(SMALL.replace("[3, 16, 12]", "[1, 8, 8]"))
     wanted = prepare(known_datasets([tmp_path / "mine.toml"])["mine"], data_root(None))

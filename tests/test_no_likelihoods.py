@@ -295,6 +295,7 @@ test_images = 200
 """
 
 
+@pytest.mark.slow
 def test_a_run_tells_of_too_much_mass_and_of_a_wrong_range(genbench, tmp_path):
     (tmp_path / "mine.py").write_text(PLUGIN)
     (tmp_path / "mine.toml").write_text(KNOWN)

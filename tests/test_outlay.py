@@ -64,6 +64,7 @@ def test_seconds_are_said_as_a_person_says_them(seconds, words):
     assert duration(seconds) == words
 
 
+@pytest.mark.slow
 def test_a_few_images_tell_the_time_of_all(napping):
     found = outlay_of("napping", napping, budget="60s")
     seconds = {part.option: part.seconds for part in found.parts}

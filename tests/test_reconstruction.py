@@ -330,6 +330,7 @@ def stages(tmp_path_factory):
     return file
 
 
+@pytest.mark.slow
 def test_a_model_without_samples_is_trained_scored_and_shown(genbench, stages, tmp_path):
     models = ["--plugin", stages, "-m", "stage", "-m", "density", "-m", "gaussian"]
     done = genbench("run", *models, *SMALL, "--curve", "2", "--report", "pages")

@@ -170,6 +170,7 @@ def test_uneven_places_are_far_from_uniform():
     assert uneven(even.astype(float), 4).value == 0 and uneven(one, 4).value == 0.75
 
 
+@pytest.mark.slow
 def test_rows_are_in_their_order_and_controls_at_their_ends(scenes):
     numbers = ConditionPlan.of(scenes, "text", 2000).numbers
     assert answers_of(scenes, "text") == ["original", "shuffled", "neighbour"]

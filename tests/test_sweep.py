@@ -309,6 +309,7 @@ def weights_of(folder):
     return json.loads((folder / "samples.json").read_text())["weights"]
 
 
+@pytest.mark.slow
 def test_rows_under_a_budget_in_seconds_are_samplers_of_one_network(timed):
     few, many = (run_of(timed / "runs", f"swept-steps{n}") for n in (2, 8))
     assert weights_of(few) == weights_of(many) != ""

@@ -91,6 +91,7 @@ def test_nominal_days_are_at_the_rate_of_the_precision_which_is_printed():
     assert "0.3 of its nominal 125 TFLOP/s on its tensor cores" in nominal_words(0.3, "bf16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_plan_names_the_rate_of_its_jobs(genbench, precision):
     words = ["-m", "ldm", "--set", "ldm.preset=tiny", "-d", "digits", "--budget", "1e9flops", "--device", "cpu"]
