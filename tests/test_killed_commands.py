@@ -59,17 +59,15 @@ class Case(NamedTuple):
 
 
 STYLE = ["network=style", "loss=non_saturating", "r1=0.1", "augment=ada", "augment_target=-1.0", "augment_images=200"]
-CLASSIFIER = ["classifier=true", "classifier_share=0.5", "classifier_widths=[8,16]", "classifier_scale=1.0"]
 FEW = ("--samples", "100", "--conditional")
 CASES = {
     "ebm": Case("ebm", [], ["checkpoint.written:3", "sample.drawn:2"]),
     "style": Case("gan", STYLE, ["checkpoint.end:5", "sample.shard:1"]),
     "pixelcnn": Case("pixelcnn", [], ["56 reports", "sample.stored:1"]),
-    "classifier": Case("ddpm", CLASSIFIER, ["train.update:3", "checkpoint.written:2"], "classifier", FEW),
     "critic": Case("vqgan", [], ["train.update:10"], "critic", FEW),
     "upsampler": Case("cascade", [], ["train.update:8", "checkpoint.rotated:2"], "upsampler", FEW),
 }
-"""The phases begin with the seventh of twelve steps, but for the classifier's, which ends with the sixth."""
+"""The phases begin with the seventh of twelve steps."""
 
 
 def run(folder, out, case, killed=""):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from finished import run_here
 
+from genbench.data.bundled import DIGITS
 from genbench.data.condition_plan import ConditionPlan
 from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
@@ -13,7 +14,7 @@ from genbench.data.preparation import prepare
 from genbench.data.scenes import CELLS, COLOURS, EMPTY, FORMS, HELD_OUT, LENGTH, WORDS, meaning, name_of
 from genbench.data.words import read as captions_of
 from genbench.evaluate.judges import JUDGES, values_of
-from genbench.evaluate.scenes import marks, read
+from genbench.evaluate.scenes import faintest, marks, read
 from genbench.metrics.alignment import (
     ALIGNED,
     BINDING,
@@ -120,6 +121,19 @@ def test_a_dark_scene_is_empty_and_a_colour_is_told_from_others(scenes):
     red = dark.copy()
     red[0, 0, :8, :8] = 200
     assert (read(red)[0, 1:] == EMPTY).all() and read(red)[0, 0] // 10 == list(COLOURS).index("red")
+
+
+@pytest.mark.parametrize("side", DIGITS)
+def test_every_digit_is_seen_and_noise_is_none(side):
+    """In a cell of its own, also the faintest; a cell of noise as strong as a third of that is empty."""
+    for images, _ in DIGITS[side].parts():
+        scenes = np.zeros((len(images), 3, 2 * side, 2 * side), np.uint8)
+        scenes[:, 1, side:, :side] = images[:, 0]
+        there = read(scenes)
+        assert (there[:, 2] != EMPTY).all() and (np.delete(there, 2, axis=1) == EMPTY).all()
+        assert (there[:, 2] // 10 == list(COLOURS).index("green")).all()
+    noise = np.full((1, 3, 2 * side, 2 * side), int(faintest(side) / 3), np.uint8)
+    assert (read(noise) == EMPTY).all()
 
 
 def test_swapped_colours_are_right_parts_that_are_bound_wrongly(scenes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ from genbench.metrics.alignment import (
 )
 from genbench.metrics.value import Value
 
-LIT = 8.0
-"""The least mean level of a cell that holds a digit; real ones have 25 and more."""
+LIT = 1 / 3
+"""The least mean level of a cell that is lit, over that of the faintest training digit."""
 BLOCK = 1000
 
 
@@ -84,9 +85,17 @@ def _share_found(there: np.ndarray, said: Sequence[int]) -> float:
     return sum((Counter(said) & Counter(there.tolist())).values()) / len(said)
 
 
+@cache
+def faintest(side: int) -> float:
+    """The least mean level of a training digit of so many pixels a side."""
+    (images, _), _ = DIGITS[side].parts()
+    return float(images.mean(axis=(1, 2, 3)).min())
+
+
 def read(images: np.ndarray) -> np.ndarray:
     """What the cells of scenes (N, 3, H, W) hold, int64 (N, CELLS)."""
     side = images.shape[2] // 2
+    least = LIT * faintest(side)
     classifier, _ = load_classifier(SHIPPED_FOLDER / f"{DIGITS[side].classifier}.json")
     colours = np.array(list(COLOURS.values()), np.float64)
     colours /= np.linalg.norm(colours, axis=1, keepdims=True)
@@ -96,7 +105,7 @@ def read(images: np.ndarray) -> np.ndarray:
         for cell in range(CELLS):
             seen = block[:, :, *cell_at(cell, side)]
             levels = seen.max(axis=1, keepdims=True)
-            lit = levels.mean(axis=(1, 2, 3)) > LIT
+            lit = levels.mean(axis=(1, 2, 3)) > least
             if not lit.any():
                 continue
             colour = (seen.sum(axis=(2, 3), dtype=np.float64) @ colours.T).argmax(1)
