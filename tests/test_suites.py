@@ -63,8 +63,8 @@ def test_a_suite_that_ships_says_what_the_models_know(name):
 @pytest.mark.parametrize("name", [pytest.param(s, marks=[pytest.mark.slow] * ("paper" in s)) for s in shipped_suites()])
 def test_a_suite_that_ships_can_be_planned(name, session_cache):
     suite = make_experiment(Path(name), {}, [], [])
-    jobs = planned(name, datasets=["mnist5k"], **({"condition": "class"} if suite.condition == OF_DATASET else {}))
-    suite = suite.model_copy(update={"condition": "class"}) if suite.condition == OF_DATASET else suite
+    options = {"condition": "class"} if suite.condition == OF_DATASET else {}  # all that mnist5k has
+    jobs, suite = planned(name, datasets=["mnist5k"], **options), suite.model_copy(update=options)
     assert [(job.label, job.kind) for job in jobs] == [(row.label, suite.kind_of(row)) for row in suite.models]
     assert len({job.id for job in jobs}) == len(jobs)
 

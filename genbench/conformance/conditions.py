@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from genbench.condition import ConditionSpec, Kind
-from genbench.data.observations import HoleObservation, SmallObservation
+from genbench.data.observations import HoleObservation, Observation, SmallObservation
 
 CLASSES = 3
 SMALLEST = 4
@@ -26,22 +27,11 @@ class Told(Protocol):
         """Its arrays of images (N, C, H, W) and their labels."""
 
 
-class Hole:
-    """The right half is hidden."""
+@dataclass(frozen=True)
+class Shown:
+    """A part of the image, or a small version."""
 
-    made = HoleObservation(kind="hole", shape="half")
-
-    def spec(self, shape: tuple[int, int, int]) -> ConditionSpec:
-        return self.made.spec(shape)
-
-    def of(self, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        return self.made.of(images, "kit")
-
-
-class Small:
-    """The means of 2x2 pixels."""
-
-    made = SmallObservation(kind="image", factor=2)
+    made: Observation
 
     def spec(self, shape: tuple[int, int, int]) -> ConditionSpec:
         return self.made.spec(shape)
@@ -84,7 +74,13 @@ class Vector:
         return {"vector": np.stack([levels.mean(1), levels.std(1)], axis=1).astype(np.float32)}
 
 
-TOLD: Mapping[Kind, Told] = {"hole": Hole(), "image": Small(), "map": Map(), "text": Text(), "vector": Vector()}
+TOLD: Mapping[Kind, Told] = {
+    "hole": Shown(HoleObservation(kind="hole", shape="half")),
+    "image": Shown(SmallObservation(kind="image", factor=2)),
+    "map": Map(),
+    "text": Text(),
+    "vector": Vector(),
+}
 ALIKE: tuple[tuple[Kind, ...], ...] = (("hole", "image", "map"), ("text", "vector"))
 """Kinds that a model takes alike, as channels or beside the time: the first of each that it lists is tried."""
 

@@ -19,7 +19,7 @@ import numpy as np
 from genbench.condition import ConditionSpec
 from genbench.data.dataset import Dataset, read_encoded
 from genbench.data.preparation import Progress
-from genbench.data.prepared_files import checked, seal
+from genbench.data.prepared_files import ABOUT, checked, seal
 from genbench.data.words import read
 from genbench.support import store
 from genbench.support.denials import look
@@ -197,7 +197,7 @@ def encode(data: Dataset, chosen: Chosen, device: str, progress: Progress | None
     Raises BadInput, EnvironmentProblem or CorruptData; nothing half-made is left.
     """
     folder = place_of(data, chosen.spec, chosen.cache)
-    if not (folder / "dataset.json").exists():
+    if not (folder / ABOUT).exists():
         _write(data, chosen, folder, device, progress or (lambda *_: None))
     return encoded_before(data, chosen.spec, chosen.cache)
 
@@ -208,19 +208,20 @@ def encoded_before(data: Dataset, spec: ConditionSpec, cache: Path) -> Dataset:
     Raises EnvironmentProblem if it has none, CorruptData if they have changed.
     """
     folder = place_of(data, spec, cache)
-    if not (folder / "dataset.json").exists():
+    if not (folder / ABOUT).exists():
         raise EnvironmentProblem(
             f"{folder}: the captions of {data.name}, encoded by {spec.encoder}, are not there",
             "run where they were encoded, or give this machine the same cache (GENBENCH_CACHE)",
         )
     about = checked(folder, ("encoder",))
-    parts = {name: replace(part, encoded=read_encoded(folder, name)) for name, part in
-             (("train", data.train), ("test", data.test))}  # fmt: skip
-    cut = [f"{about['cut']:,} different captions are longer than {spec.encoder} reads, {spec.shape[0]} tokens"]
-    return replace(
-        _of_encoder(data, spec), encoded=folder, noted=(*data.noted, *cut[: about["cut"]]),
-        train=parts["train"], test=parts["test"],
-    )  # fmt: skip
+    noted = data.noted
+    if about["cut"]:
+        long = f"{about['cut']:,} different captions are longer than {spec.encoder} reads, {spec.shape[0]} tokens"
+        noted = (*noted, long)
+    train, test = (
+        replace(part, encoded=read_encoded(folder, name)) for name, part in (("train", data.train), ("test", data.test))
+    )
+    return replace(_of_encoder(data, spec), encoded=folder, noted=noted, train=train, test=test)
 
 
 def place_of(data: Dataset, spec: ConditionSpec, cache: Path) -> Path:

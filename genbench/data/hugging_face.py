@@ -17,6 +17,7 @@ from genbench.data.conditioning import Conditioning, OfHole, OfMap, OfPicture, O
 from genbench.data.picture import open_picture
 from genbench.data.refusals import Refusal, Unfit
 from genbench.data.source import MADE, UNUSED, Paired, Place, Source, Split, absent, stamps
+from genbench.data.words import stored
 from genbench.records.class_names import listed
 from genbench.support.errors import BadInput, EnvironmentProblem, GenbenchError, first_line
 from genbench.support.text import shortened
@@ -117,7 +118,7 @@ class HuggingFace(Source):
         faults: list[Refusal | None] = [None] * len(rows)
         if isinstance(self.condition, TextColumn):
             told = list(self._captions(split, rows.select_columns([column])))
-            texts = {"text": {"captions": np.array([each.encode() if isinstance(each, str) else b"" for each in told])}}
+            texts = {"text": {"captions": stored(told)}}
             faults = [each if isinstance(each, Refusal) else None for each in told]
         rows = self._pictures(rows.select_columns(wanted), self.image_column, "image_column")
         if isinstance(self.condition, OfPicture) and column:

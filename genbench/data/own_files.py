@@ -22,6 +22,7 @@ from genbench.data.paired_files import Beside, HoleFiles, InFiles, MapFiles, Sma
 from genbench.data.picture import open_picture
 from genbench.data.refusals import Refusal
 from genbench.data.source import MADE, UNUSED, Paired, Place, Source, Split, absent, rank_in_class, split_of, stamp
+from genbench.data.words import stored
 from genbench.records.class_names import listed
 from genbench.support.errors import BadInput, GenbenchError
 from genbench.support.validation import OneOf
@@ -104,8 +105,7 @@ class Folder(Source):
         items = self._items([files.folder / files.names[i] for i in indices], files.labels[indices], given)
         texts: dict[Kind, dict[str, np.ndarray]] = {}
         if isinstance(self.condition, CaptionFile | Sidecars):
-            captions = np.array([each.encode() if isinstance(each, str) else b"" for each in given])
-            texts = {"text": {"captions": captions}}
+            texts = {"text": {"captions": stored(given)}}
         left = replace(files, others=tuple(name for name in files.others if name not in beside.used))
         unused = (f"{len(files.classes)} class folders are {UNUSED}",) if files.classes and not self.num_classes else ()
         return Split(len(indices), items, texts, files.classes, (*left.remarks, *beside.remarks, *unused))

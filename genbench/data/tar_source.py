@@ -25,6 +25,7 @@ from genbench.data.image_files import IMAGE_SUFFIXES, by_suffix
 from genbench.data.picture import open_picture
 from genbench.data.refusals import Refusal, Unfit
 from genbench.data.source import MADE, UNUSED, Place, Source, Split, absent, rank_in_class, stamp
+from genbench.data.words import stored
 from genbench.support.denials import denial
 from genbench.support.errors import BadInput, first_line
 from genbench.support.text import shortened
@@ -137,10 +138,9 @@ class Tar(Source):
         return wanted.caption(values[wanted.column], sample.key)
 
     def _split(self, samples: list[Sample]) -> Split:
-        captions = np.array([sample.caption.encode() for sample in samples])
         given: dict[Kind, dict[str, np.ndarray]] = {}
         if isinstance(self.condition, Members):
-            given = {"text": {"captions": captions}}
+            given = {"text": {"captions": stored(sample.caption for sample in samples)}}
         return Split(len(samples), self._items(samples), given, remarks=self._remarks(samples))
 
     def _items(self, samples: list[Sample]) -> Iterator[tuple[np.ndarray | Refusal, Any]]:

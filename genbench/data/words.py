@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -66,8 +67,7 @@ def with_texts(
     vocabulary, (length, *_) = Vocabulary.of(captions["train"], spec.size), spec.shape
     found = {}
     for name, split in splits.items():
-        texts = np.array([caption.encode() for caption in captions[name]])
-        text = {"text": vocabulary.encode(captions[name], length), "captions": texts}
+        text = {"text": vocabulary.encode(captions[name], length), "captions": stored(captions[name])}
         remarks = (*split.remarks, *_remarks(name, captions[name], vocabulary, length))
         found[name] = replace(split, conditions={**split.conditions, "text": text}, remarks=remarks)
     return found, vocabulary.words
@@ -79,6 +79,11 @@ def _remarks(name: str, captions: Sequence[str], vocabulary: Vocabulary, length:
     strange = sum(bool(vocabulary.unknown(caption)) for caption in captions)
     told = [(long, f"more than {length} words, of which the others are not read"), (strange, "words that are unknown")]
     return [f"{count:,} {name} captions have {what}" for count, what in told if count]
+
+
+def stored(captions: Iterable[Any]) -> np.ndarray:
+    """Captions as an array of their bytes; what is no text, but says why there is none, is empty."""
+    return np.array([caption.encode() if isinstance(caption, str) else b"" for caption in captions])
 
 
 def read(captions: np.ndarray) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -33,15 +34,23 @@ def answer_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measu
         "each": EACH, "condition": asdict(job.condition) if job.condition else None, "versions": versions(),
     }  # fmt: skip
 
+    return of_samples(job, samples, settings, lambda: values_of(samples, data.test, kind, known_spread(job, data)))
+
+
+def of_samples(
+    job: Job, samples: Samples, settings: dict[str, Any], measure: Callable[[], Mapping[str, Value]]
+) -> list[Measurement]:  # fmt: skip
+    """The values that `measure` gives by metric of samples and their conditions, measured once (`parts.once`)."""
+
     def measured() -> list[Measurement]:
-        values = values_of(samples, data.test, kind, known_spread(job, data))
         return [
             Measurement(
                 metric=name, better=metric_named(name).better, count=len(samples), settings=settings, **asdict(value)
             )
-            for name, value in values.items()
+            for name, value in measure().items()
         ]
 
+    assert samples.conditions is not None
     content = {"samples": array_digest(samples.images), "conditions": array_digest(samples.conditions)}
     return once(job, {**content, "protocol": settings}, measured)
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from genbench.condition import EACH, Kind
 from genbench.data.dataset import Dataset
 from genbench.evaluate import maps, scenes
-from genbench.evaluate.parts import once
-from genbench.metrics import metric_named
+from genbench.evaluate.answers import of_samples
 from genbench.metrics.alignment import ALIGNED, MIOU, RIGHT, normalised
 from genbench.metrics.value import Value
 from genbench.records.job import Job
 from genbench.records.protocol import versions
 from genbench.records.record import Measurement
 from genbench.records.samples import Samples
-from genbench.support.digests import array_digest
 
 
 @dataclass(frozen=True)
@@ -47,17 +45,7 @@ def alignment_measurements(job: Job, samples: Samples, data: Dataset) -> list[Me
         "family": "answers", "metric": "alignment", "judge": data.judge, "dataset": data.digest, "split": "test",
         "samples": len(samples), "each": EACH, "versions": versions(),
     }  # fmt: skip
-
-    def measured() -> list[Measurement]:
-        return [
-            Measurement(
-                metric=name, better=metric_named(name).better, count=len(samples), settings=settings, **asdict(value)
-            )
-            for name, value in values_of(samples, data, judge).items()
-        ]
-
-    content = {"samples": array_digest(samples.images), "conditions": array_digest(samples.conditions)}
-    return once(job, {**content, "protocol": settings}, measured)
+    return of_samples(job, samples, settings, lambda: values_of(samples, data, judge))
 
 
 def values_of(samples: Samples, data: Dataset, judge: Judge) -> dict[str, Value]:

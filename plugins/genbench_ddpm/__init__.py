@@ -99,8 +99,10 @@ class DDPM(SumOfTerms, Model):
             seen = replace(data, condition=None) if config.holes == "repaint" else data
             self.net = config.unet(channels, outputs, seen, config.fourier)
         self.classifier = config.noisy_classifier(data)
-        self.diffuser = Diffuser(self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier)
-        self.diffuser.repeats = config.repeats if config.holes == "repaint" else 0
+        self.diffuser = Diffuser(
+            self.predict, self.diffusion, config, data, discrete=True, classifier=self.classifier,
+            repeats=config.repeats if config.holes == "repaint" else 0,
+        )  # fmt: skip
 
     @property
     def nfe(self) -> int:

@@ -26,7 +26,8 @@ class Diffuser:
 
     `data` describes what is diffused, x: images or latents. If it is `discrete`, x holds the bin centres of images:
     estimates of x_0 are clipped to [-1, 1], and the bound is on the probability of the 256 levels. A `classifier` that
-    learns the class of x_t guides samples by `classifier_scale` times its gradient.
+    learns the class of x_t guides samples by `classifier_scale` times its gradient. With `repeats`, holes are filled
+    without training, each step being taken so often (`repaint`).
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class Diffuser:
         data: DataSpec,
         discrete: bool = False,
         classifier: UNetClassifier | None = None,
+        repeats: int = 0,
     ) -> None:
         self.predict, self.diffusion, self.config = predict, diffusion, config
         self.data, self.discrete = data, discrete
         self.classifier = classifier
-        self.repeats = 0
-        """Times that each step is taken if holes are filled without training (`repaint`); 0 if they are not."""
+        self.repeats = repeats
 
     @property
     def bound_note(self) -> str:

@@ -74,10 +74,7 @@ class UNetConfig(OptimizerConfig):
     heads: int = field(1, "train", "number of attention heads", ge=1, only_with={"head_channels": [0]})
     head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
-        0,
-        "train",
-        "channels of the class as a token that attention sees; 0: the class is added to the time",
-        ge=0,
+        0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
     )
     words: Literal["tokens", "whole"] = field(
         "tokens", "train", "attention sees the words of a text, or it is added to the time as a whole alone"
