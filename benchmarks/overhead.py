@@ -40,7 +40,7 @@ from genbench.training.compilation import compiled
 from genbench.training.ema import WeightAverage
 from genbench.training.feeder import Feeder
 from genbench.training.loop import PREPARE_IMAGES, Trainer, build_model
-from genbench.training.phases import first_phases, give_gradients
+from genbench.training.phases import checked_phases, first_phases, give_gradients
 
 BUDGET = 10_000
 """Steps of a typical training, of which some are timed, so that points of the learning curve are as far apart."""
@@ -78,10 +78,10 @@ def active(phase: Phase, progress: float) -> bool:
     return phase.span[0] <= progress < phase.span[1]
 
 
-def images_per_step(phases: list[Phase], size: int) -> float:
-    """Images of a mean step over the whole budget, as budgets count them: `size` in each update of each phase."""
+def images_per_step(phases: list[Phase]) -> float:
+    """Images of a mean step over the whole budget, as budgets count them: in each update of each phase."""
     whole = sum(end - begin for begin, end in parts(phases))
-    return sum((p.span[1] - p.span[0]) * p.repeats / p.every for p in phases) * size / whole
+    return sum((p.span[1] - p.span[0]) * p.repeats / p.every * p.batch_size for p in phases) / whole
 
 
 class Harness:
@@ -114,7 +114,7 @@ class Bare:
     """The shortest loop that trains the model in the same way."""
 
     def __init__(self, job: Job, model: Model, data: Dataset) -> None:
-        self.job, self.data, self.model, self.phases = job, data, model.train(), model.phases()
+        self.job, self.data, self.model, self.phases = job, data, model.train(), checked_phases(model)
         self.device = torch.device(job.runtime.device)
         self.feeder = Feeder(job, data, model.discrete, self.device, model.config.flip)
         self.average = WeightAverage(model, self.phases, model.config.ema_decay)
@@ -145,9 +145,10 @@ class Bare:
 
     def ready(self, steps: int) -> None:
         """Make the batches of the next steps."""
-        (size, count), batches = self.model.config.pieces, []
+        batches = []
         for number in range(self.number, self.number + steps):
             for phase in self.due(number):
+                size, count = self.model.config.pieces_of(phase.batch_size)
                 for _ in range(phase.repeats * count):
                     batches.append(self.feeder.batch(self.seen, size, phase.within(number / BUDGET)))
                     self.seen += size
@@ -180,7 +181,7 @@ class Bare:
             give_gradients(self.model, phase)
             self.moving = phase
         phase.optimizer.zero_grad(set_to_none=True)
-        _, count = self.model.config.pieces
+        _, count = self.model.config.pieces_of(phase.batch_size)
         for _ in range(count):
             with autocast(self.device, self.job.precision):
                 outcome = self.model.loss(phase.name, next(self.coming))

@@ -100,7 +100,7 @@ def trained(job: Job, data: Dataset) -> tuple[Model, float, float]:
         for part in parts(trainer.phases):
             harness.enter(part)
     trainer.settle(trainer.ema.model)
-    return trainer.ema.model, meter.peak_bytes / 1e9, images_per_step(trainer.phases, model.config.batch_size)
+    return trainer.ema.model, meter.peak_bytes / 1e9, images_per_step(trainer.phases)
 
 
 def sampled(job: Job, model: Model, data: Dataset, repeats: int) -> tuple[list[Times], list[Times], float]:

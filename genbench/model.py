@@ -186,14 +186,18 @@ class Model(nn.Module):
 
         @model_validator(mode="after")
         def micro_batch_divides_the_batch(self) -> Self:
-            if self.batch_size % (self.micro_batch or self.batch_size):
+            if self.micro_batch and self.batch_size % self.micro_batch:
                 raise ValueError(f"micro_batch: {self.micro_batch} does not divide batch_size, {self.batch_size}")
             return self
 
         @property
         def pieces(self) -> tuple[int, int]:
-            """Images per micro-batch, and micro-batches per update."""
+            """Images per micro-batch, and micro-batches per update, of a model whose `batch_size` is not 0."""
             return self.pieces_of(self.batch_size)
+
+        def images_per_update(self, shape: tuple[int, int, int]) -> int:
+            """The batch of phases that name none, on images (C, H, W) of this shape."""
+            return self.batch_size
 
         def pieces_of(self, images: int) -> tuple[int, int]:
             """Images per micro-batch, and micro-batches, of a phase's update on so many images."""

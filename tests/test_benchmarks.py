@@ -117,7 +117,7 @@ def test_both_loops_of_the_benchmark_go_through_the_same_phases(tmp_path, digits
             loop.run(3)
         states.append({**loop.model.state_dict(), **{f"mean {k}": v for k, v in averages.state_dict().items()}})
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert overhead.images_per_step(phases, 8) == pytest.approx(8 * (0.3 + 0.7 * 2.5))
+    assert overhead.images_per_step(phases) == pytest.approx(8 * (0.3 + 0.7 * 2.5))
 
 
 def table_of(file):

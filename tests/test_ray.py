@@ -43,7 +43,8 @@ def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # a lost node is missed in 2 s, not 15
+    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": soon})
     made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
     made.environment = {**os.environ, "RAY_ADDRESS": made.address, "OMP_NUM_THREADS": "1"}
     yield made
@@ -101,7 +102,7 @@ def test_what_ends_a_process_on_a_node_is_a_failed_record_and_ends_no_other_job(
     assert "string_at" in (run_of(tmp_path / "runs", "faults") / "traceback.txt").read_text()
 
 
-LONG = ["-m", "vae", "--set", "vae.preset=tiny", "--budget", "600steps", *SMALL]
+LONG = ["-m", "vae", "--set", "vae.preset=tiny", "--budget", "1500steps", *SMALL]
 
 
 def begin(cluster, out):

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from genbench.condition import SHOWING
 from genbench.data.bundled import DIGITS, Digits
 from genbench.data.hugging_face import HuggingFace
 from genbench.data.maps import Maps
@@ -30,6 +31,10 @@ class Bundled(Source):
     def state(self, place: Place) -> list[Any]:
         """The version of the package whose images they are."""
         return list(self._digits.state())
+
+    def judge(self) -> str:
+        """What knows these digits, if a part of one or a small one is shown."""
+        return "digits" if self.condition and self.condition.kind in SHOWING else ""
 
     @property
     def _digits(self) -> Digits:

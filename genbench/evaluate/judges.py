@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genbench.condition import EACH, Kind
+from genbench.condition import EACH, SHOWING, Kind
 from genbench.data.dataset import Dataset
-from genbench.evaluate import maps, scenes
+from genbench.evaluate import digits, maps, scenes
 from genbench.evaluate.answers import of_samples
-from genbench.metrics.alignment import ALIGNED, MIOU, RIGHT, normalised
+from genbench.metrics.alignment import ALIGNED, KEPT, MIOU, RIGHT, normalised
 from genbench.metrics.value import Value
 from genbench.records.job import Job
 from genbench.records.protocol import versions
@@ -21,25 +21,29 @@ from genbench.records.samples import Samples
 
 @dataclass(frozen=True)
 class Judge:
-    """What reads samples of conditions of a kind; `leading` is the metric of which `aligned` is made.
+    """What reads samples of conditions of these kinds; `leading` is the metric of which `aligned` is made.
 
     `values` are metrics of samples (N, C, H, W), EACH in a row, by the places (N,) of the test images whose conditions
     they have.
     """
 
-    kind: Kind
+    kinds: tuple[Kind, ...]
     leading: str
     values: Callable[[np.ndarray, Dataset, np.ndarray], dict[str, Value]]
 
 
-JUDGES = {"scenes": Judge("text", RIGHT, scenes.values), "maps": Judge("map", MIOU, maps.values)}
+JUDGES = {
+    "digits": Judge(SHOWING, KEPT, digits.values),
+    "scenes": Judge(("text",), RIGHT, scenes.values),
+    "maps": Judge(("map",), MIOU, maps.values),
+}
 """By the name that a source gives (`Source.judge`)."""
 
 
 def alignment_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measurement]:
     """How samples stand to conditions that can be judged; none for others."""
     judge = JUDGES.get(data.judge)
-    if judge is None or job.kind != judge.kind or samples.conditions is None or len(samples) < EACH:
+    if judge is None or job.kind not in judge.kinds or samples.conditions is None or len(samples) < EACH:
         return []
     settings = {
         "family": "answers", "metric": "alignment", "judge": data.judge, "dataset": data.digest, "split": "test",

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import torch
 
 from genbench.condition import EACH
 from genbench.data.bundled import DIGITS
@@ -19,8 +18,7 @@ from genbench.data.cells import CELLS, cell_at
 from genbench.data.dataset import Dataset, Part
 from genbench.data.scenes import COLOURS, EMPTY, Meaning, meaning
 from genbench.data.words import read as captions_of
-from genbench.evaluate.classifier import load_classifier
-from genbench.evaluate.extractor import SHIPPED_FOLDER
+from genbench.evaluate import digits
 from genbench.metrics.alignment import (
     BINDING,
     COLOUR,
@@ -96,7 +94,6 @@ def read(images: np.ndarray) -> np.ndarray:
     """What the cells of scenes (N, 3, H, W) hold, int64 (N, CELLS)."""
     side = images.shape[2] // 2
     least = LIT * faintest(side)
-    classifier, _ = load_classifier(SHIPPED_FOLDER / f"{DIGITS[side].classifier}.json")
     colours = np.array(list(COLOURS.values()), np.float64)
     colours /= np.linalg.norm(colours, axis=1, keepdims=True)
     found = np.full((len(images), CELLS), EMPTY)
@@ -109,7 +106,5 @@ def read(images: np.ndarray) -> np.ndarray:
             if not lit.any():
                 continue
             colour = (seen.sum(axis=(2, 3), dtype=np.float64) @ colours.T).argmax(1)
-            with torch.no_grad():
-                digit = classifier(torch.from_numpy(levels[lit]))[1].argmax(1).numpy()
-            found[start : start + BLOCK, cell][lit] = 10 * colour[lit] + digit
+            found[start : start + BLOCK, cell][lit] = 10 * colour[lit] + digits.read(levels[lit])
     return found

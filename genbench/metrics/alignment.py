@@ -1,7 +1,7 @@
-"""Whether samples are what their conditions say, by what can read them: scenes of digits, and maps of regions.
+"""Whether samples are what their conditions say, by what can read them: digits, scenes of them, and maps of regions.
 
-Measured by `genbench.evaluate.judges`. What is read off scenes is a mean over conditions of the mean over the samples
-of one; what is read off maps is counted over all their pixels together.
+Measured by `genbench.evaluate.judges`. What is read off digits and scenes is a mean over conditions of the mean over
+the samples of one; what is read off maps is counted over all their pixels together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, BINDING, TAKEN = (
     "aligned_share", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right",
     "binding", "free_place_tv",
 )  # fmt: skip
-MIOU, PIXELS = "mean_iou", "pixel_accuracy"
+MIOU, PIXELS, KEPT = "mean_iou", "pixel_accuracy", "class_kept"
 DRAWS = 1000
 
 
@@ -117,4 +117,6 @@ METRICS = (
     Metric(MIOU, "mIoU", "higher", "share", "test", "answers", ranked=False, places={"condition": 19, "full": 76}),
     Metric(PIXELS, "pixels right", "higher", "share", "test", "answers", ranked=False,
            places={"condition": 20, "full": 77}),
+    Metric(KEPT, "class kept", "higher", "share", "test", "answers", ranked=False,
+           places={"condition": 21, "full": 78}),
 )  # fmt: skip

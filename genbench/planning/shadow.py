@@ -73,7 +73,7 @@ def _batch_sizes(model: Model) -> list[int]:
     except BadInput:
         raise
     except Exception:
-        return [model.config.batch_size]
+        return [model.config.images_per_update(model.data.shape)]
 
 
 def _check_memory(job: Job, model: Model, batches: Iterable[int]) -> None:

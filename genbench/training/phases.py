@@ -31,7 +31,7 @@ def checked_phases(model: Model) -> list[Phase]:
                 f"{model.name}: phase {phase.name!r} needs a span within [0, 1], repeats and every of at least 1, "
                 f"a batch_size that is not negative, and a name without dots"
             )
-        phase.batch_size = phase.batch_size or model.config.batch_size
+        phase.batch_size = phase.batch_size or model.config.images_per_update(model.data.shape)
         size, count = model.config.pieces_of(phase.batch_size)
         if size * count != phase.batch_size:
             what = f"micro_batch: {size} does not divide the batch of phase {phase.name!r}, {phase.batch_size}"

@@ -89,14 +89,14 @@ class DDPM(SumOfTerms, Model):
 
     def __init__(self, data: DataSpec, config: DDPMConfig) -> None:
         super().__init__(data, config)
-        self.diffusion = config.process()
+        seen = replace(data, condition=None) if config.holes == "repaint" else data
+        self.diffusion = config.process(seen.kind)
         channels = data.shape[0]
         self.net: nn.Module
         if config.network == "original":
             self.net = Original(config, data.shape, config.outputs(channels), config.timesteps)
         else:
             outputs = config.outputs(channels)
-            seen = replace(data, condition=None) if config.holes == "repaint" else data
             self.net = config.unet(channels, outputs, seen, config.fourier)
         self.classifier = config.noisy_classifier(data)
         self.diffuser = Diffuser(

@@ -9,14 +9,17 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from genbench import Condition, DataSpec, field
-from genbench.condition import ConditionSpec, Given
+from genbench.condition import PLACED, ConditionSpec, Given, Kind
 from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
+from genbench_ddpm.diffusion import Times
 
 NETWORK = (
     "widths", "blocks", "attention", "patch", "heads", "head_channels", "context", "dropout", "scale_shift", "resample",
 )  # fmt: skip
 """The options that a `UNetSpec` takes as they are."""
+LEAST_BATCH, MOST_BATCH, PIXELS = 64, 256, 2**14
+"""Images per update if nothing else is said, and their pixels if there may be more than the least."""
 WORD_CHANNELS = 64
 """Channels of the words that attention sees."""
 
@@ -60,7 +63,9 @@ def null(given: Given, num_classes: int) -> Given:
 class UNetConfig(OptimizerConfig):
     """The settings of a U-Net of noisy images, of its optimizer, and of guidance by the labels it has dropped."""
 
-    batch_size: int = field(64, "train", "images per update", ge=1)
+    batch_size: int = field(
+        0, "train", "images per update; 0: 64, or of small images up to 256, as many as have 16,384 pixels", ge=0
+    )
 
     label_dropout: float = field(
         0.0, "train", "share of the conditions, such as labels, that training leaves out, for guidance", ge=0, lt=1
@@ -75,6 +80,12 @@ class UNetConfig(OptimizerConfig):
     head_channels: int = field(0, "train", "channels of each head, instead of a number of heads; 0: use heads", ge=0)
     context: int = field(
         0, "train", "channels of the class as a token that attention sees; 0: the class is added to the time", ge=0
+    )
+    times: Literal["auto", Times] = field(
+        "auto",
+        "train",
+        "how the simple loss draws t: uniformly, or more often where the image takes shape (logit_normal); auto: the "
+        "second, but uniformly under a map, a hole or an image, which leave open what is settled late",
     )
     words: Literal["tokens", "whole"] = field(
         "tokens", "train", "attention sees the words of a text, or it is added to the time as a whole alone"
@@ -126,6 +137,12 @@ class UNetConfig(OptimizerConfig):
             net.stem.weight[:, in_channels * self.patch**2 :] = 0
         return net
 
+    def times_under(self, kind: Kind | None) -> Times:
+        """How the simple loss draws times in a job under conditions of this kind."""
+        if self.times == "auto":
+            return "uniform" if kind in PLACED else "logit_normal"
+        return self.times
+
     def told(self, condition: ConditionSpec | None) -> dict[str, int]:
         """What a `UNetSpec` is told of text, or of a vector, that it is conditioned on."""
         if condition is None:
@@ -141,6 +158,12 @@ class UNetConfig(OptimizerConfig):
         if given is None or not self.label_dropout:
             return given
         return dropped(given, torch.rand(len(given), device=given.device) < self.label_dropout, num_classes)
+
+    def images_per_update(self, shape: tuple[int, int, int]) -> int:
+        """A power of two: the time of a step hardly depends on the number of small images, and noise averages out."""
+        _, height, width = shape
+        small = 2 ** int(math.log2(max(1, PIXELS // (height * width))))
+        return self.batch_size or min(max(small, LEAST_BATCH), MOST_BATCH)
 
     def calls(self, evaluations: int) -> int:
         """The network calls of so many evaluations: guidance asks twice."""

@@ -5,11 +5,11 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from genbench import field
+from genbench.condition import Kind
 from genbench_ddpm.diffusion import (
     LEARNED,
     Diffusion,
     Prediction,
-    Times,
     Variance,
     cosine_betas,
     erasing_betas,
@@ -43,9 +43,6 @@ class DiffusionConfig(UNetConfig, SamplerConfig):
     objective: Literal["simple", "variational", "hybrid"] = field(
         "simple", "train", "L_simple, the variational bound, or L_simple plus the bound for a learned variance"
     )
-    times: Times = field(
-        "logit_normal", "train", "how L_simple draws t: uniformly, or more often where the image takes shape"
-    )
     vlb_weight: float = field(
         1e-3, "train", "lambda, the weight of the bound", gt=0, only_with={"objective": ["hybrid"]}
     )
@@ -75,14 +72,14 @@ class DiffusionConfig(UNetConfig, SamplerConfig):
             raise ValueError("sampler: respaced has no variance of its own steps if variance is free; take ancestral")
         return self
 
-    def process(self) -> Diffusion:
-        """The diffusion process that these settings describe."""
+    def process(self, kind: Kind | None = None) -> Diffusion:
+        """The diffusion process that these settings describe, in a job under conditions of this kind."""
         if self.schedule in LINEAR:
             make = linear_betas if self.schedule == "linear" else scaled_linear_betas
             betas = make(self.timesteps, self.beta_start, self.beta_end)
         else:
             betas = {"cosine": cosine_betas, "erase": erasing_betas}[self.schedule](self.timesteps)
-        return Diffusion(betas, self.prediction, self.variance, self.times)
+        return Diffusion(betas, self.prediction, self.variance, self.times_under(kind))
 
     def outputs(self, channels: int) -> int:
         """Channels of the output of a network that predicts for so many."""

@@ -38,9 +38,6 @@ class FlowMatchingConfig(UNetConfig):
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that make small changes of a pixel visible to the network"
     )
-    times: Literal["uniform", "logit_normal"] = field(
-        "logit_normal", "train", "how training draws t: uniformly, or more often where the image takes shape"
-    )
     solver: Literal["euler", "midpoint", "heun"] = field(
         "midpoint", "sample", "how samples follow the ODE: euler calls the network once a step, midpoint and heun twice"
     )
@@ -96,7 +93,7 @@ class FlowMatching(Model):
         """
         x1, x0 = batch.images, torch.randn_like(batch.images)
         t = evenly_spread(len(x1), x1.device)
-        if self.config.times == "logit_normal":
+        if self.config.times_under(self.data.kind) == "logit_normal":
             t = torch.special.ndtri(t).sigmoid()
         x_t = torch.lerp(x0, x1, t.view(-1, 1, 1, 1))
         return F.mse_loss(self.v(x_t, t, self.config.kept(batch.given, self.data.num_classes)).float(), x1 - x0)

@@ -50,7 +50,7 @@ class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
     )
     ae_learning_rate: float = field(2e-3, "train", "peak learning rate of the first stage", gt=0)
     ae_batch_size: int = field(
-        0, "train", "images per update of the first stage; 0: batch_size, with a codebook a quarter of it", ge=0
+        0, "train", "images per update of the first stage; 0: as later, with a codebook a quarter of that", ge=0
     )
     ae_share: float = field(0.25, "train", "share of the budget that the first stage takes", gt=0, lt=1)
 
@@ -61,10 +61,9 @@ class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
             return "first_stage = vq"
         return super().unused(name)
 
-    @property
-    def first_batch(self) -> int:
+    def first_batch(self, shape: tuple[int, int, int]) -> int:
         """Images per update of the first stage: a codebook needs updates more than it needs images."""
-        return self.ae_batch_size or max(1, self.batch_size // {"kl": 1, "vq": 4}[self.first_stage])
+        return self.ae_batch_size or max(1, self.images_per_update(shape) // {"kl": 1, "vq": 4}[self.first_stage])
 
     @model_validator(mode="after")
     def shares_leave_something(self) -> Self:
@@ -98,7 +97,7 @@ class LatentDiffusion(SumOfTerms, Model):
         self.autoencoder: FirstStage = (
             Autoencoder(data.shape, config) if config.first_stage == "kl" else QuantisedStage(data.shape, config)
         )
-        self.diffusion = config.process()
+        self.diffusion = config.process(data.kind)
         outputs = config.outputs(config.latent_channels)
         self.net = config.unet(config.latent_channels, outputs, data, factor=config.factor)
         self.register_buffer("scale", torch.ones(()))
@@ -132,7 +131,7 @@ class LatentDiffusion(SumOfTerms, Model):
         config = self.config
         first = self.autoencoder.phases(config.ae_learning_rate, (0.0, config.ae_share))
         return [
-            *(replace(phase, part="first stage", batch_size=config.first_batch) for phase in first),
+            *(replace(phase, part="first stage", batch_size=config.first_batch(self.data.shape)) for phase in first),
             *config.stages("diffusion", self.net, self.classifier, config.ae_share),
         ]
 
