@@ -28,7 +28,7 @@ from genbench.metrics.answers import (
 )
 from genbench.records.samples import Samples
 from genbench.records.slots import Slot
-from genbench.running.answers import ANSWERS, VALUES, answers_of, classes_of, nearest
+from genbench.running.answers import ANSWERS, VALUES, answers_of, classes_of, followings, nearest
 from genbench.tables.layout import Cell, Column, Row
 from genbench.tables.layouts.condition import LAYOUT
 
@@ -171,6 +171,18 @@ def test_neighbours_are_nearest_in_what_is_shown(task):
     for place, three in zip(places, found):
         distance = np.square(there - here[place]).sum(1)
         assert sorted(distance)[:3] == distance[three].tolist()
+
+
+def test_texts_are_alike_in_their_words_however_short_they_are():
+    """An end is followed by nothing that would make all short texts alike; the first has two words of the second."""
+    texts = np.zeros((4, 32), np.int32)
+    texts[0, :3], texts[1, :7], texts[2, :3] = (5, 6, 7), (5, 6, 8, 9, 3, 4, 2), (10, 11, 12)
+    found = followings(texts)
+    assert np.linalg.norm(found, axis=1).tolist() == pytest.approx([1, 1, 1, 0])
+    likeness = found @ found.T
+    assert likeness[0, 1] == pytest.approx(3 / math.sqrt(6 * 14)) and likeness[0, 2] == 0
+    longer = np.pad(texts, ((0, 0), (0, 40)))
+    assert (followings(longer) == found).all()
 
 
 def test_a_model_nearer_to_the_images_than_the_exact_answers_is_marked():

@@ -59,6 +59,17 @@ def test_the_loop_is_timed_against_a_bare_one(model):
         assert 0 < low <= median <= high
 
 
+@pytest.mark.slow
+def test_the_work_of_each_part_of_a_training_is_divided_into_kinds():
+    options = ("-m", "ldm", "--preset", "tiny", "--image", "1x8x8", "--updates", "3")
+    heading, *lines = run(*options, script="step.py", repeats=None).splitlines()
+    assert [line.split()[:2] for line in lines] == [["ldm", "autoencoder"], ["ldm", "diffusion"]]
+    for line in lines:
+        shares = dict(zip(heading.split()[3:], (float(share[:-1]) for share in line.split()[3:])))
+        assert sum(shares.values()) == pytest.approx(100, abs=4)
+        assert min(shares["convolution"], shares["optimizer"]) > 0 and float(line.split()[2]) > 0
+
+
 def test_both_loops_of_the_benchmark_train_alike(tmp_path, digits, monkeypatch):
     """To the bit for a loss without noise: what is compared is the same work."""
     monkeypatch.syspath_prepend(SCRIPTS)

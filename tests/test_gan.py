@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genbench import Batch, DataSpec
+from genbench import Batch, Condition, ConditionSpec, DataSpec
 from genbench.nets import Upsample
 from genbench.planning.config import configure, make_experiment
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
@@ -278,3 +278,25 @@ def test_neighbours_of_a_flat_map_are_doubled_without_a_pattern(upsampling: str,
     (double,) = [layer for layer in layers if isinstance(layer, Upsample | Doubling)]
     inner = double(torch.ones(1, 2, 6, 6), None)[0, 0, 2:-2, 2:-2]
     assert len(inner.detach().mul(1e5).round().unique()) == values
+
+
+# What is shown of an image
+
+
+def test_only_the_hole_is_generated_and_the_critic_sees_the_rest_as_it_was_given() -> None:
+    torch.manual_seed(0)
+    model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("hole", (1, 8, 8))), GANConfig(**GAN.presets["tiny"]))
+    image, hole = torch.rand(6, 1, 8, 8) * 2 - 1, torch.zeros(6, 1, 8, 8, dtype=torch.bool)
+    hole[..., 4:] = True
+    given = Condition({"image": image.masked_fill(hole, 0), "hole": hole})
+    for made in (model.sample(6, given), model.fakes(6, given)):
+        assert torch.equal(made[..., :4], image[..., :4]) and (made[..., 4:] != 0).all()
+    model.loss("generator", Batch.of(image, given))["loss"].backward()
+    assert model.generator.head.weight.grad.abs().sum() > 0
+
+
+def test_a_small_image_is_shown_and_nothing_is_pasted() -> None:
+    torch.manual_seed(0)
+    model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("image", (1, 2, 2))), GANConfig(**GAN.presets["tiny"]))
+    small = Condition({"image": torch.rand(6, 1, 2, 2) * 2 - 1})
+    assert model.sample(6, small).flatten(1).std(1).min() > 0

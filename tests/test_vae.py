@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genbench import Batch, DataSpec, Likelihood
+from genbench import Batch, Condition, ConditionSpec, DataSpec, Likelihood
 from genbench.capabilities import capabilities
 from genbench.distributions import discretized_gaussian, discretized_logistic_log_prob
 from genbench.images import LEVELS, to_float
@@ -219,3 +219,20 @@ def test_training_under_bfloat16_lowers_the_loss(likelihood: str) -> None:
         phase.optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])
+def test_what_is_shown_is_kept_and_costs_nothing(likelihood: str) -> None:
+    torch.manual_seed(0)
+    spec = DataSpec("toy", (3, 8, 8), 0, ConditionSpec("hole", (3, 8, 8)))
+    model = VAE(spec, VAEConfig(**VAE.presets["tiny"], likelihood=likelihood, draw=True)).eval()
+    images, hole = levels(5, 3, 8, 8), torch.zeros(5, 1, 8, 8, dtype=torch.bool)
+    hole[..., 4:] = True
+    given = Condition({"image": images.masked_fill(hole, 0), "hole": hole})
+    z = torch.randn(5, model.latent)
+    with torch.no_grad():
+        drawn = model.sample(5, given)
+        whole = model.log_likelihood(images, z, given)
+        nothing = model.log_likelihood(images, z, Condition({"image": images, "hole": torch.zeros_like(hole)}))
+    assert (drawn - images)[..., :4].abs().max() < 1 / LEVELS
+    assert nothing.abs().max() < 1e-3 and (whole < -1).all()

@@ -16,6 +16,7 @@ from genbench.condition import EACH, PLACED, Kind
 from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
 from genbench.data.posterior import hidden_of
+from genbench.data.words import END
 from genbench.evaluate.answers import posterior_draws
 from genbench.records.job import Job
 from genbench.records.samples import Samples
@@ -125,10 +126,15 @@ FEATURES = 4096
 
 
 def followings(text: np.ndarray) -> np.ndarray:
-    """How often each word, and each pair of words in a row, is in a text (M, L), as unit vectors (M, FEATURES)."""
+    """How often each word, and each pair of words in a row, is in a text (M, L), as unit vectors (M, FEATURES).
+
+    Its end is half of the last pair; what stands behind it does not count.
+    """
     pairs = (text[:, :-1].astype(np.int64) * 1_000_003 + text[:, 1:]) % (FEATURES // 2) + FEATURES // 2
     counted = np.zeros((len(text), FEATURES))
-    for found in (text % (FEATURES // 2), pairs):
-        np.add.at(counted, (np.arange(len(text))[:, None], found), 1.0)
-    unit: np.ndarray = counted / np.linalg.norm(counted, axis=1, keepdims=True)
+    for found, words in ((text % (FEATURES // 2), text), (pairs, text[:, :-1])):
+        rows, places = np.nonzero(words != END)
+        np.add.at(counted, (rows, found[rows, places]), 1.0)
+    lengths = np.linalg.norm(counted, axis=1, keepdims=True)
+    unit: np.ndarray = np.divide(counted, lengths, out=counted, where=lengths > 0)
     return unit

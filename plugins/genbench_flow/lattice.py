@@ -27,6 +27,8 @@ class Group(NamedTuple):
     parity: int | None = None
 
 
+SEEN = 8
+"""Pixels a side, at most, of what a condition shows to the coarsest pixels, which are few."""
 GROUPS = (Group((3,), (0,), 0), Group((3,), (0,), 1), Group((1, 2), (0, 3)))
 """In the order of drawing. Place 0 is on the coarser grid; the pixels of a group lie between known ones.
 
@@ -130,7 +132,8 @@ def _coarsest(shape: tuple[int, int, int], data: DataSpec, config: FlowConfig, t
     (c, h, w), layers = shape, []
     dims = c * h * w
     for step in range(config.steps):
-        width, classes, size = 16 * config.width, data.num_classes, data.shape[1:]
+        width, classes = 16 * config.width, data.num_classes
+        size = (min(data.shape[1], SEEN), min(data.shape[2], SEEN))
         autoregression = Autoregression(dims, width, transform(), classes, data.shown, size)
         layers += [*[Reversal()] * (step > 0), autoregression]
     return Level((h, w), dims, [], layers)

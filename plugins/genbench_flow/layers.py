@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genbench.condition import Given, beside
+from genbench.condition import Given
+from genbench.nets import folded
 from genbench_flow.transforms import Affine, Spline
 
 
@@ -17,7 +18,8 @@ class Network(nn.Module):
     """A small residual network: `channels` (B, c, H, W) to `outputs` (B, o, H, W), which start at zero.
 
     It knows its position (a learned bias for every pixel) and, with `num_classes` > 0, the class. With `shown` it sees
-    so many channels of a condition's maps, whose pixels it takes in squares of `factor`.
+    so many channels of a condition's maps, whose pixels it takes in squares of `factor`: the fainter the more there
+    are, since a step of Adam moves the weights of all of them by as much.
     """
 
     def __init__(
@@ -34,7 +36,8 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.factor = factor
-        self.first = nn.Conv2d(channels + shown * factor**2, width, kernel, padding="same")
+        self.first = nn.Conv2d(channels, width, kernel, padding="same")
+        self.shown = nn.Conv2d(shown * factor**2, width, kernel, padding="same", bias=False) if shown else None
         self.place = nn.Parameter(torch.zeros(width, *size))
         self.labels = nn.Embedding(num_classes, width) if num_classes else None
         self.blocks = nn.ModuleList(nn.Conv2d(width, width, kernel, padding="same") for _ in range(blocks))
@@ -45,11 +48,12 @@ class Network(nn.Module):
 
     def features(self, context: Tensor, given: Given) -> Tensor:
         """What the residual blocks leave, (B, width, H, W)."""
-        size = [side * self.factor for side in context.shape[2:]]
-        context, labels = beside(context * 0.3, given, size, self.factor)
-        h: Tensor = self.first(context) + self.place
+        h: Tensor = self.first(context * 0.3) + self.place
         if self.labels is not None:
-            h = h + self.labels(labels)[:, :, None, None]
+            h = h + self.labels(given)[:, :, None, None]
+        if self.shown is not None:
+            maps = folded(given.maps([side * self.factor for side in context.shape[2:]]), self.factor)
+            h = h + self.shown(maps.to(context.dtype) * (0.3 / self.factor))
         for block in self.blocks:
             h = h + block(F.silu(h))
         return h

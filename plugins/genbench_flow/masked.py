@@ -29,7 +29,7 @@ class Autoregression(nn.Module):
 
     One pass forward, D passes back (Papamakarios et al. 2017, section 3). The hidden units have degrees 1 to D - 1: one
     of degree k sees x_1 ... x_k. x_1 has only a learned marginal, per class if there are classes, and moved by what is
-    seen of the `shown` maps, of `size`, of a condition.
+    seen of the `shown` maps, at `size`, of a condition.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Autoregression(nn.Module):
         if self.labels is not None:
             h = h + self.labels(given)
         if self.shown is not None and self.of_shown is not None:
-            seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype))
+            seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype) * 0.3)
             h, marginal = h + seen, marginal + self.of_shown(F.silu(seen))
         raw = self.last(F.silu(h + self.block(F.silu(h)))) + marginal
         parameters: Tensor = raw.to(x.dtype).view(*x.shape[:2], self.transform.parameters_each)

@@ -40,7 +40,12 @@ class FlowConfig(Config):
     blocks: int = field(2, "train", "residual convolutions of a network; on the lattice, doubled likewise", ge=0)
     bins: int = field(8, "train", "bins of a spline", ge=2, le=100, only_with={"coupling": ["spline"]})
     alpha: float = field(
-        1e-3, "train", "margin that keeps the logit finite", gt=0, lt=0.5, only_with={"front": ["auto", "logit"]}
+        1e-3,
+        "train",
+        "margin that keeps a logit finite, where there is one",
+        gt=0,
+        lt=0.5,
+        only_with={"front": ["auto", "logit"]},
     )
     temperature: float = field(
         1.0, "sample", "scale of the latents drawn, on the lattice the finer pixels' only; 1 is the density", gt=0

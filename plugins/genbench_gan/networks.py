@@ -18,6 +18,8 @@ from genbench_gan.settings import GANConfig
 Size = tuple[int, int]
 STEERING = 32
 """Channels between the maps of a condition and the scales and shifts that they decide."""
+FAINT = 1 / 16
+"""What scales and shifts are multiplied by: a step of Adam moves the weights of all these channels by as much."""
 Normed = Callable[[nn.Module], nn.Module]
 """What is done to a layer's weights: division by their spectral norm, or nothing."""
 unchanged: Normed = nn.Identity()
@@ -34,6 +36,17 @@ def pyramid(size: Size, patch: int, base: int) -> list[Size]:
 def to_images(maps: Tensor, patch: int, size: Size) -> Tensor:
     """Images in (-1, 1) of the given size, from maps whose channels hold patches."""
     return unfolded(maps, patch, size).float().tanh()
+
+
+def pasted(images: Tensor, given: Given) -> Tensor:
+    """Images with what was shown in its place outside of the holes, if the condition has any.
+
+    A critic would soon know images by what they change there, before the generator has learned to fill anything.
+    Source: Iizuka et al. 2017.
+    """
+    if not isinstance(given, Condition) or "hole" not in given.tensors:
+        return images
+    return images.where(given["hole"], given["image"].to(images.dtype))
 
 
 def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -> Tensor:
@@ -76,7 +89,7 @@ class SpatialNormReLU(NormReLU):
         self.maps = nn.Sequential(nn.Conv2d(shown, STEERING, 3, padding=1), nn.ReLU(), last)
 
     def forward(self, x: Tensor, condition: Given) -> Tensor:
-        scale, shift = self.maps(condition.maps(x.shape[2:])).chunk(2, dim=1)
+        scale, shift = (FAINT * self.maps(condition.maps(x.shape[2:]))).chunk(2, dim=1)
         return F.relu(self.norm(x) * (1 + scale) + shift)
 
 
@@ -149,7 +162,7 @@ class Generator(nn.Module, ABC):
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         x = self.grow(self.stem(z).unflatten(1, (-1, *self.coarsest)), labels)
-        return to_images(self.head(x), self.patch, self.size)
+        return pasted(to_images(self.head(x), self.patch, self.size), labels)
 
 
 class ConvGenerator(Generator):

@@ -25,6 +25,8 @@ from genbench.distributions import (
 from genbench.nets import latent_size
 from genbench_vae.prior import Prior
 
+CERTAIN = -9.0
+"""The log scale of a pixel that is known: all but 1e-13 of its distribution is within its bin of a level."""
 CHUNK = 250
 """How many images' bounds are computed at a time."""
 
@@ -108,7 +110,7 @@ class VAE(Model):
         return mean, log_std.clamp(-7, 3)
 
     def decode(self, z: Tensor, given: Given = None) -> tuple[Tensor, Tensor]:
-        """Locations and log scales, (B, C, H, W) each, of the pixels' distributions."""
+        """Locations and log scales, (B, C, H, W) each, of the pixels' distributions; what is shown is certain."""
         coarsest = self.from_latent(z).unflatten(1, self.map_shape)
         if isinstance(given, Condition):
             shown = given.maps(self.data.shape[1:])
@@ -116,7 +118,10 @@ class VAE(Model):
         else:
             maps = self.decoder(coarsest, given)
         mean, log_scale = maps.float().chunk(2, dim=1)
-        return mean, (log_scale - 2).clamp(-7, 2)
+        log_scale = (log_scale - 2).clamp(-7, 2)
+        if isinstance(given, Condition) and "hole" in given.tensors:
+            return mean.where(given["hole"], given["image"]), log_scale.masked_fill(~given["hole"], CERTAIN)
+        return mean, log_scale
 
     def log_likelihood(self, images: Tensor, z: Tensor, given: Given) -> Tensor:
         """log P(y|z), nats per image (B,)."""
