@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from overhead import Harness, make_job, parts
+from overhead import Harness, active, make_job, parts
 from speed import noise, shape_of
 
 from genbench.devices import exact_arithmetic, resolve_devices, use_threads
@@ -80,7 +79,7 @@ def measured(name: str, words: argparse.Namespace, folder: Path) -> list[dict[st
         for part in parts(harness.trainer.phases):
             harness.enter(part)
             seconds, found = steps_of(harness, words.updates)
-            phases = [phase.name for phase in harness.trainer.phases if phase.span[0] <= part[0] < phase.span[1]]
+            phases = [phase.name for phase in harness.trainer.phases if active(phase, part[0])]
             rows.append({"model": name, "phases": "+".join(phases), "ms": 1000 * seconds, **found})
     return rows
 
@@ -103,7 +102,6 @@ def main() -> None:
             rows += measured(name, words, Path(folder))
     formats = {"ms": "{:.1f}".format} | dict.fromkeys(COLUMNS, "{:.0%}".format)
     print(pd.DataFrame(rows).to_string(index=False, formatters=formats))
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

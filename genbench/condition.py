@@ -153,6 +153,11 @@ def beside(x: Tensor, given: Given, size: Sequence[int], factor: int = 1) -> tup
     return torch.cat([x, folded(given.maps(size), factor).to(x.dtype)], 1), None
 
 
+def hole_of(given: Given) -> Tensor | None:
+    """Where to fill, bool (B, 1, H, W), if what is given is an image with holes."""
+    return given.tensors.get("hole") if isinstance(given, Condition) else None
+
+
 def as_kind(asked: Kind | bool | None) -> Kind | None:
     """A kind as it may be asked for: True is the class, False nothing."""
     return "class" if asked is True else asked or None

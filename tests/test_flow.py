@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from genbench import Batch, DataSpec, Likelihood
+from genbench import Batch, Condition, ConditionSpec, DataSpec, Likelihood
 from genbench.images import bits_per_dim, dequantize, to_float
 from genbench_flow import Flow
 from genbench_flow.glow import GlowNetwork, InvertibleConv
@@ -431,3 +431,23 @@ def test_what_it_says_of_itself():
     for preset in Flow.presets.values():
         Flow.Config(**preset)
     assert Flow.Config.role("temperature") == "sample" and Flow.Config.role("coupling") == "train"
+
+
+def test_steps_of_adam_move_what_networks_see_of_a_condition_a_little():
+    """However many pixels it shows: their weights all move alike, and soon nothing else would count."""
+    torch.manual_seed(0)
+    model = Flow(DataSpec("toy", (1, 28, 28), 0, ConditionSpec("hole", (1, 28, 28))), Flow.Config())
+    hole = torch.zeros(8, 1, 28, 28, dtype=torch.bool)
+    hole[..., 14:] = True
+    given = Condition({"image": -torch.ones(8, 1, 28, 28).masked_fill(hole, 0), "hole": hole})
+    (phase,), seen = model.phases(), []
+    shown = [layer for name, layer in model.named_modules() if name.endswith(".shown")]
+    for layer in shown:
+        layer.register_forward_hook(lambda layer, given, out: seen.append(out.detach()))
+    for _ in range(3):
+        model.loss("train", Batch.of(dequantize(torch.zeros(8, 1, 28, 28, dtype=torch.uint8)), given)).backward()
+        phase.optimizer.step()
+        phase.optimizer.zero_grad()
+    first, last = seen[: len(shown)], seen[-len(shown) :]
+    change = [float((after - before).abs().max()) for before, after in zip(first, last)]
+    assert len(shown) > 1 and min(change) > 0 and max(change) < 0.5

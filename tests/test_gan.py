@@ -10,7 +10,7 @@ from genbench import Batch, Condition, ConditionSpec, DataSpec
 from genbench.nets import Upsample
 from genbench.planning.config import configure, make_experiment
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
-from genbench_gan.networks import Doubling, pyramid, to_images
+from genbench_gan.networks import Doubling, SpatialNormReLU, pyramid, to_images
 
 
 def make(side: int = 8, channels: int = 1, classes: int = 0, **config: object) -> GAN:
@@ -300,3 +300,17 @@ def test_a_small_image_is_shown_and_nothing_is_pasted() -> None:
     model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("image", (1, 2, 2))), GANConfig(**GAN.presets["tiny"]))
     small = Condition({"image": torch.rand(6, 1, 2, 2) * 2 - 1})
     assert model.sample(6, small).flatten(1).std(1).min() > 0
+
+
+def test_a_step_of_adam_moves_what_a_condition_decides_a_little() -> None:
+    """Its weights see many constant channels and all move alike; a generator that they push soon makes one image."""
+    torch.manual_seed(0)
+    layer, hole = SpatialNormReLU(8, 2), torch.zeros(4, 1, 8, 8, dtype=torch.bool)
+    hole[..., 4:] = True
+    given = Condition({"image": -torch.ones(4, 1, 8, 8).masked_fill(hole, 0), "hole": hole})
+    x, optimizer = torch.randn(4, 8, 8, 8), torch.optim.Adam(layer.maps.parameters(), GANConfig().learning_rate)
+    before = layer(x, given).detach()
+    layer(x, given).sum().backward()
+    optimizer.step()
+    change = float((layer(x, given) - before).abs().max().detach())
+    assert 0 < change < 0.1

@@ -40,6 +40,16 @@ LEARNED = ("learned", "free")
 Times = Literal["uniform", "logit_normal"]
 
 
+def drawn_shares(times: Times, count: int, device: torch.device) -> Tensor:
+    """Fractions of the way between data and noise at which to train, (count,), spread evenly over the batch.
+
+    `logit_normal` has sigmoid(z), z ~ N(0, 1), and so favours the times at which the image takes shape. Source: Esser
+    et al. 2024, equation 19.
+    """
+    shares = evenly_spread(count, device)
+    return shares if times == "uniform" else torch.special.ndtri(shares).sigmoid()
+
+
 def linear_betas(steps: int, start: float = 1e-4, end: float = 0.02) -> Tensor:
     """beta_1 = start to beta_T = end in equal steps, float64 (T,). Source: Ho et al. 2020, section 4."""
     return torch.linspace(start, end, steps, dtype=torch.float64)
@@ -236,13 +246,8 @@ class Diffusion(nn.Module):
         return self.times_at(evenly_spread(len(x0), x0.device))
 
     def draw_simple_times(self, x0: Tensor) -> Tensor:
-        """Times in 1..T, int64 (B,), for L_simple, which may weight them freely.
-
-        `logit_normal` has t / T = sigmoid(z), z ~ N(0, 1), and so favours the times at which the image takes shape.
-        Source: Esser et al. 2024, equation 19.
-        """
-        shares = evenly_spread(len(x0), x0.device)
-        return self.times_at(shares if self.times == "uniform" else torch.special.ndtri(shares).sigmoid())
+        """Times in 1..T, int64 (B,), for L_simple, which may weight them freely."""
+        return self.times_at(drawn_shares(self.times, len(x0), x0.device))
 
     def times_at(self, shares: Tensor) -> Tensor:
         """The times in 1..T, int64 (B,), at these fractions of the way from the data to the noise."""

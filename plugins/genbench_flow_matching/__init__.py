@@ -16,8 +16,9 @@ from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
 from genbench.condition import Given, beside
-from genbench.distributions import evenly_spread, normal_log_prob
+from genbench.distributions import normal_log_prob
 from genbench.walks import Walk, end_of, reported, reverse_chain
+from genbench_ddpm.diffusion import drawn_shares
 from genbench_ddpm.network import UNetConfig, null, with_waves
 from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
 from genbench_flow_matching.presets import PRESETS
@@ -89,12 +90,10 @@ class FlowMatching(Model):
     def loss(self, phase: str, batch: Batch) -> Tensor:
         """The mean squared error of the velocity.
 
-        Sources: Lipman et al. 2023, equation 23; Liu et al. 2023, equation 1; times: Esser et al. 2024, equation 19.
+        Sources: Lipman et al. 2023, equation 23; Liu et al. 2023, equation 1.
         """
         x1, x0 = batch.images, torch.randn_like(batch.images)
-        t = evenly_spread(len(x1), x1.device)
-        if self.config.times_under(self.data.kind) == "logit_normal":
-            t = torch.special.ndtri(t).sigmoid()
+        t = drawn_shares(self.config.times_under(self.data.kind), len(x1), x1.device)
         x_t = torch.lerp(x0, x1, t.view(-1, 1, 1, 1))
         return F.mse_loss(self.v(x_t, t, self.config.kept(batch.given, self.data.num_classes)).float(), x1 - x0)
 

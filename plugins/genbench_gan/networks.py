@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import Condition, DataSpec
-from genbench.condition import Given, beside
+from genbench.condition import Given, beside, hole_of
 from genbench.nets import Upsample, folded, group_norm, unfolded, zeroed
 from genbench_gan.settings import GANConfig
 
@@ -44,9 +44,8 @@ def pasted(images: Tensor, given: Given) -> Tensor:
     A critic would soon know images by what they change there, before the generator has learned to fill anything.
     Source: Iizuka et al. 2017.
     """
-    if not isinstance(given, Condition) or "hole" not in given.tensors:
-        return images
-    return images.where(given["hole"], given["image"].to(images.dtype))
+    hole = hole_of(given)
+    return images if hole is None else images.where(hole, given["image"].to(images.dtype))
 
 
 def projection(embed: nn.Module | None, pooled: Tensor, labels: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from genbench import Batch, Condition, Config, DataSpec, Model, field, hookimpl
 from genbench.autoencoder import AutoencoderSpec, Decoder, Encoder
-from genbench.condition import Given, beside
+from genbench.condition import Given, beside, hole_of
 from genbench.distributions import (
     discretized_gaussian,
     discretized_logistic_log_prob,
@@ -119,9 +119,9 @@ class VAE(Model):
             maps = self.decoder(coarsest, given)
         mean, log_scale = maps.float().chunk(2, dim=1)
         log_scale = (log_scale - 2).clamp(-7, 2)
-        if isinstance(given, Condition) and "hole" in given.tensors:
-            return mean.where(given["hole"], given["image"]), log_scale.masked_fill(~given["hole"], CERTAIN)
-        return mean, log_scale
+        if (hole := hole_of(given)) is None:
+            return mean, log_scale
+        return mean.where(hole, given["image"]), log_scale.masked_fill(~hole, CERTAIN)
 
     def log_likelihood(self, images: Tensor, z: Tensor, given: Given) -> Tensor:
         """log P(y|z), nats per image (B,)."""
