@@ -63,6 +63,7 @@ def test_whoever_only_observes_is_no_part_of_the_command(tmp_path, monkeypatch, 
     assert "measurer.py" in job.command and "watcher.py" not in job.command
 
 
+@pytest.mark.slow
 def test_the_source_of_a_model_of_ones_own_is_kept_and_trains_it_again(finished_runs, gaussian_plugin, monkeypatch):
     folder = run_of(finished_runs, "mine")
     kept, record = folder / "source" / gaussian_plugin.name, (folder / "record.json").read_text()

@@ -17,7 +17,7 @@ def shipped():
     return [plugins.model(name)[0] for name in plugins.model_names]
 
 
-LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade", "flow_matching", "flow", "score", "ldm")
+LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade", "flow_matching", "flow", "score", "ldm", "ddpm")
 """Models that draw one sub-pixel after another, in two stages, or in many steps: their kit takes long."""
 
 

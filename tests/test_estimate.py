@@ -1,6 +1,9 @@
 """What a plan estimates: known answers by hand, agreement with what a run counts, and a reason where there is none."""
 
+import json
 import multiprocessing
+import subprocess
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -144,7 +147,12 @@ def test_micro_batches_save_memory_and_no_flops(line, name):
     assert parts.train_images == whole.train_images == 40
 
 
-@pytest.mark.parametrize("name", MODELS)
+MANY_CALLS = ("flow_matching", "pixelcnn", "pixeliqn", "sparse_transformer", "cascade")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MANY_CALLS)) for name in MODELS]
+)
 def test_what_is_planned_is_what_a_run_counts(name, tmp_path):
     options = ["preset=tiny"] if name != "gaussian" else []
     own = {"ddpm": ["attention=[0]", "optimizer=muon"], "ldm": ["ae_share=0.5", "ae_batch_size=12"]}
@@ -227,6 +235,15 @@ def test_what_cannot_be_estimated_says_why(line):
     found = planned(session_of("broken", plugin=line))
     assert "nonsense" in found.reasons["train_flops"] and "no samples today" in found.reasons["sample_flops"]
     assert found.train_flops is found.v100_days is found.estimated_peak_bytes is found.sample_flops is None
+
+
+@pytest.mark.slow
+def test_a_likelihood_of_too_many_operations_is_not_counted_and_ends_no_plan(session_cache):
+    """An error raised inside of one of torch's operations ended the process here."""
+    words = ["plan", "-m", "flow_matching", "-d", "maps", "--condition", "own", "--device", "cpu", "--json"]
+    done = subprocess.run([sys.executable, "-m", "genbench", *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "more than 60,000 operations" in json.loads(done.stdout)[0]["estimate"]["reasons"]["likelihood_flops"]
 
 
 def test_a_training_of_the_models_own_is_not_guessed(line):

@@ -254,7 +254,7 @@ def test_jobs_that_an_executor_says_nothing_of_are_named(genbench, tmp_path):
 
 def test_a_plan_says_how_long_the_jobs_take_together(genbench, runs, gaussian_plugin):
     words = ["plan", "--plugin", gaussian_plugin, "-m", "mine", *SMALL, "--seeds", 4, "--jobs", 2]
-    unknown = genbench(*words, "--out", "elsewhere").out
+    unknown = " ".join(genbench(*words, "--out", "elsewhere").out.split())
     assert "Training: 4 x 20 steps, time not known." in unknown and "no earlier run of mine, real" in unknown
     known = genbench(*words, "--out", runs)
     seconds = record_seconds(run_of(runs, "mine"))

@@ -298,7 +298,7 @@ def test_it_has_the_network_of_ddpm_and_the_paper_s():
 @pytest.mark.slow
 def test_the_likelihood_comes_near_the_entropy_and_not_below_it(tmp_path, session_cache):
     data = prepare(known_datasets()["calibration"], data_root(None), offline=True)
-    config = FlowMatching.Config(times="uniform").model_dump(mode="json")
+    config = FlowMatching.Config(times="uniform", batch_size=64).model_dump(mode="json")
     trained, _ = train_toy(tmp_path, data, FlowMatching, budget="30000images", config=config)
     levels = torch.from_numpy(data.test.images[:300])
     found = log_prob_of_levels(trained.eval(), levels, None, 0).double()

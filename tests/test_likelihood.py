@@ -130,6 +130,7 @@ def test_the_error_covers_the_estimation():
     assert spread == pytest.approx(told, rel=0.2)
 
 
+@pytest.mark.slow
 def test_the_error_of_a_diffusion_bound_covers_its_monte_carlo():
     """A diffusion model on one image many times: the value moves from seed to seed as its error says."""
     torch.manual_seed(0)
@@ -222,6 +223,7 @@ def test_runs_keep_the_terms_over_time(runs):
     assert "bound.json" not in runs["vae"].artifacts and read_terms(runs["vae"]) is None
 
 
+@pytest.mark.slow
 def test_terms_over_time_sum_to_the_parts(runs):
     """With 50 steps every t has its term: t = 1 is L_0, the others sum to L_t, both within their errors."""
     terms = read_terms(runs["ddpm"])
@@ -233,12 +235,14 @@ def test_terms_over_time_sum_to_the_parts(runs):
     assert inner == pytest.approx(parts["L_t"], rel=0.15)
 
 
+@pytest.mark.slow
 def test_latent_diffusion_has_its_bound_in_parts(runs):
     found = next(m for m in runs["ldm"].measurements if m.metric == "bits_per_dim_test")
     assert list(found.parts) == ["reconstruction", "log q(u|x)", "L_T", "L_t", "L_0"] and found.kind == "bound"
     assert sum(found.parts.values()) == pytest.approx(found.value) and found.discrete
 
 
+@pytest.mark.slow
 def test_the_plot_has_a_line_a_run(runs):
     figure = bound_over_time(full(runs.values()))
     (axes,) = figure.axes

@@ -20,6 +20,7 @@ from genbench.planning.session import Request, open_session
 from genbench.planning.shadow import (
     Limited,
     SayingNo,
+    Stopping,
     as_shadow,
     build,
     remember_calls,
@@ -70,13 +71,15 @@ def misplaced(kind, config, spec):
         }
         for what, (ability, call) in calls.items():
             if isinstance(model, ability):
-                with tried(what), torch.no_grad(), Limited():  # enough of a long chain
+                with tried(what), torch.no_grad(), (counter := Limited()), Stopping(counter):  # enough of a long chain
                     call()
     return found
 
 
+LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "flow")
+"""Models that draw one sub-pixel after another or go through many couplings: they take seconds even if tiny."""
 SHIPPED = [
-    pytest.param(name, preset, marks=[] if preset == "tiny" else [pytest.mark.slow], id=f"{name}-{preset}")
+    pytest.param(*(name, preset), marks=[pytest.mark.slow] * (preset != "tiny" or name in LONG), id=f"{name}-{preset}")
     for name in MODELS
     for preset in load_plugins().model(name)[0].presets
     if not preset.startswith("paper")
@@ -118,7 +121,8 @@ def test_a_tensor_on_another_device_is_found():
     assert sorted(found) == ["loss(train)", "sample"]
 
 
-@pytest.mark.parametrize("suite", ["peers", pytest.param("peers-colour", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("suite", ["peers", "peers-colour"])
 def test_a_peer_stays_on_its_device(suite):
     for package in PEERS:
         pytest.importorskip(package)

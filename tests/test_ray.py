@@ -43,8 +43,7 @@ def cluster():
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 
-    soon = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}  # a lost node is missed in 2 s, not 15
-    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": soon})
+    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
     made.environment = {**os.environ, "RAY_ADDRESS": made.address, "OMP_NUM_THREADS": "1"}
     yield made
@@ -118,6 +117,7 @@ def begin(cluster, out):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # three trainings, and Ray misses a node after 15 s
 def test_an_interruption_checkpoints_and_a_lost_node_costs_nothing_but_time(cluster, tmp_path):
     """First interrupted, then run again, losing the node: the bytes of a training that nothing happened to."""
     subprocess.run(command(*LONG, "--out", tmp_path / "calm"), env=cluster.environment, check=True)

@@ -165,7 +165,10 @@ def test_scoring_again_keeps_what_the_training_cost(pair, genbench, tmp_path):
     [
         ("gan", 1, {}),
         ("ldm", 1, {}),
-        ("ldm", 2, {"first_stage": "vq", "codes": 16, "ae_share": 0.5, "ae_batch_size": 32}),
+        pytest.param(
+            *("ldm", 2, {"first_stage": "vq", "codes": 16, "ae_share": 0.5, "ae_batch_size": 32}),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_an_interrupted_team_goes_on_as_if_nothing_had_been(tmp_path, digits, monkeypatch, name, processes, config):

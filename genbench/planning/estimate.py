@@ -24,6 +24,7 @@ from genbench.planning.earlier import Earlier, earlier_runs
 from genbench.planning.shadow import (
     TOO_MANY,
     Limited,
+    Stopping,
     as_shadow,
     build_job,
     remember_calls,
@@ -246,7 +247,7 @@ def _count_sampling(found: Estimate, job: Job, model: Model, device: torch.devic
         remember_calls(model.eval(), lambda: counter.flops, add)
         model.report = counter.expect  # type: ignore[method-assign]
         given = conditions_of(model.data.kind).example(model.data, size, device)
-        with torch.no_grad(), counter, autocast(device, job.precision):
+        with torch.no_grad(), counter, Stopping(counter), autocast(device, job.precision):
             model.sample(size, given)
     except OverflowError:
         found.reasons["sample_flops"] = TOO_MANY
@@ -269,7 +270,7 @@ def _count_likelihood(found: Estimate, model: Model, device: torch.device) -> No
     try:
         remember_calls(model.eval(), lambda: counter.flops, add)
         batch = shadow_batch(model, BLOCK, device)
-        with torch.no_grad(), counter:
+        with torch.no_grad(), counter, Stopping(counter):
             model.log_prob(batch.images, batch.given)
             if isinstance(model, EvidenceBound):
                 model.elbo_terms(batch.images, batch.given)

@@ -90,7 +90,12 @@ class Outlay:
     @property
     def whole(self) -> float | None:
         """All seconds of the job; None if some are unknown."""
-        return None if self.train is None or self.unknown else self.train + self.seconds
+        return None if self.train is None or self.unknown else self.at_least
+
+    @property
+    def at_least(self) -> float:
+        """The seconds of the job that are known."""
+        return (self.train or 0.0) + self.seconds
 
     def without_training(self) -> Outlay:
         """The same for a job whose training is done, or another's."""

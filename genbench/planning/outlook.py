@@ -103,7 +103,7 @@ class Schedule:
     pools: list[Pool]
     forecast: Forecast
     unknown: list[str]
-    """The rows of jobs for which no earlier run has a time."""
+    """The rows of jobs whose whole time is not known, as no earlier run has it."""
 
 
 def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
@@ -113,9 +113,11 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
         return None
     tasks = longest_first(session.task(p.job, need(p.job, p.estimate)) for p in waiting.values())
     outlays = {name: p.outlay for name, p in waiting.items() if p.outlay is not None}
-    known = [replace(task, seconds=about.whole if (about := outlays.get(task.id)) else None) for task in tasks]
+    spent = {name: about.at_least or None for name, about in outlays.items()}
+    known = [replace(task, seconds=spent.get(task.id)) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
-    unknown = dict.fromkeys(waiting[task.id].job.row for task in known if task.seconds is None)
+    whole = {name for name, about in outlays.items() if about.whole is not None}
+    unknown = dict.fromkeys(waiting[task.id].job.row for task in known if task.id not in whole)
     turns = [[task for task in known if waiting[task.id].turn == turn] for turn in range(3)]
     return Schedule(tasks, pools, forecast_in_turn(turns, pools), list(unknown))
 
@@ -129,9 +131,8 @@ def schedule_text(found: Iterable[Prospect], session: Session) -> list[str]:
         return [] if runtime.executor == "local" else _wrapped(f"--executor {runtime.executor}: {asks}.")
     count, total = sum(pool.slots for pool in plan.pools), plan.forecast.seconds
     without = f"; no earlier run of {', '.join(plan.unknown)}" if plan.unknown else ""
-    time = (
-        f"~{number(total, 'seconds')} s in all" + f" ({duration(total)})" * (total >= 100) if total else "time unknown"
-    )
+    time = f"{'at least ' * bool(plan.unknown)}~{number(total, 'seconds')} s in all" if total else "time unknown"
+    time += f" ({duration(total)})" * (total >= 100)
     lines = [f"{count} job{'s' * (count > 1)} at a time, longest first: {time}{without}."]
     for pool in plan.pools:
         most, there = plan.forecast.peak_bytes[pool.group], number(pool.capacity, "bytes")

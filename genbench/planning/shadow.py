@@ -174,7 +174,7 @@ def shadow_mode() -> Iterator[FakeTensorMode]:
 
 
 class Limited(FlopCounter):  # type: ignore[no-untyped-call]
-    """A counter that raises OverflowError as soon as more than `MOST_OPERATIONS` are to be expected."""
+    """A counter whose `expect` raises OverflowError as soon as more than `MOST_OPERATIONS` are to be expected."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,13 +182,28 @@ class Limited(FlopCounter):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.operations += 1
-        self.expect(1.0)
-        return super().__torch_dispatch__(func, types, args, kwargs)
+        with torch._C.DisableTorchFunction():
+            return super().__torch_dispatch__(func, types, args, kwargs)
 
     def expect(self, share: float) -> None:
         """Take it that a share of all operations is done, once there were enough to tell."""
         if self.operations > max(MOST_OPERATIONS * share, MOST_OPERATIONS // 20):
             raise OverflowError
+
+
+class Stopping(TorchFunctionMode):
+    """Within the block, code ends with OverflowError once a counter has had its most operations.
+
+    It is asked before each function that Python calls: raised from within one of torch's, an error can end the process.
+    """
+
+    def __init__(self, counter: Limited) -> None:
+        super().__init__()
+        self.counter = counter
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.counter.expect(1.0)
+        return func(*args, **(kwargs or {}))
 
 
 class SayingNo(TorchFunctionMode):
