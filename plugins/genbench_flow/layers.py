@@ -13,6 +13,9 @@ from genbench.condition import Given
 from genbench.nets import folded
 from genbench_flow.transforms import Affine, Spline
 
+SCALE = 0.3
+"""Of what a network sees: logits of levels, which reach several units, come to the size its weights begin with."""
+
 
 class Network(nn.Module):
     """A small residual network: `channels` (B, c, H, W) to `outputs` (B, o, H, W), which start at zero.
@@ -48,12 +51,12 @@ class Network(nn.Module):
 
     def features(self, context: Tensor, given: Given) -> Tensor:
         """What the residual blocks leave, (B, width, H, W)."""
-        h: Tensor = self.first(context * 0.3) + self.place
+        h: Tensor = self.first(context * SCALE) + self.place
         if self.labels is not None:
             h = h + self.labels(given)[:, :, None, None]
         if self.shown is not None:
             maps = folded(given.maps([side * self.factor for side in context.shape[2:]]), self.factor)
-            h = h + self.shown(maps.to(context.dtype) * (0.3 / self.factor))
+            h = h + self.shown(maps.to(context.dtype) * (SCALE / self.factor))
         for block in self.blocks:
             h = h + block(F.silu(h))
         return h

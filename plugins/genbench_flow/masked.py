@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.condition import Given
-from genbench_flow.layers import Constant
+from genbench_flow.layers import SCALE, Constant
 from genbench_flow.transforms import Affine, Spline
 
 
@@ -59,12 +59,12 @@ class Autoregression(nn.Module):
 
     def parameters_of(self, x: Tensor, given: Given) -> Tensor:
         """Parameters (B, D, P) of the transforms of x (B, D, 1, 1), in the precision of x."""
-        h: Tensor = self.first(x.flatten(1).to(self.first.weight.dtype) * 0.3)
+        h: Tensor = self.first(x.flatten(1).to(self.first.weight.dtype) * SCALE)
         marginal = self.marginal(x, given).flatten(1)
         if self.labels is not None:
             h = h + self.labels(given)
         if self.shown is not None and self.of_shown is not None:
-            seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype) * 0.3)
+            seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype) * SCALE)
             h, marginal = h + seen, marginal + self.of_shown(F.silu(seen))
         raw = self.last(F.silu(h + self.block(F.silu(h)))) + marginal
         parameters: Tensor = raw.to(x.dtype).view(*x.shape[:2], self.transform.parameters_each)
