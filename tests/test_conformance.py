@@ -1,6 +1,7 @@
 """Every registered model keeps every promise, with any of its options; tests/test_promises.py has those that do not."""
 
 import pytest
+from shipped import ONE_BY_ONE
 from toys import Toy
 
 from genbench.capabilities import Likelihood
@@ -17,7 +18,7 @@ def shipped():
     return [plugins.model(name)[0] for name in plugins.model_names]
 
 
-LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "cascade", "flow_matching", "flow", "score", "ldm", "ddpm")
+LONG = (*ONE_BY_ONE, "cascade", "flow_matching", "flow", "score", "ldm", "ddpm")
 """Models that draw one sub-pixel after another, in two stages, or in many steps: their kit takes long."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from plugin_sources import plugin_source
-from shipped import MODELS
+from shipped import MODELS, ONE_BY_ONE
 from torch import nn
 
 from genbench import Model, Phase
@@ -147,7 +147,7 @@ def test_micro_batches_save_memory_and_no_flops(line, name):
     assert parts.train_images == whole.train_images == 40
 
 
-MANY_CALLS = ("flow_matching", "pixelcnn", "pixeliqn", "sparse_transformer", "cascade")
+MANY_CALLS = (*ONE_BY_ONE, "flow_matching", "cascade")
 
 
 @pytest.mark.parametrize(

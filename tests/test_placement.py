@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from shipped import MODELS
+from shipped import MODELS, ONE_BY_ONE
 from torch import nn
 
 from genbench import Model
@@ -76,8 +76,8 @@ def misplaced(kind, config, spec):
     return found
 
 
-LONG = ("pixelcnn", "pixeliqn", "sparse_transformer", "flow")
-"""Models that draw one sub-pixel after another or go through many couplings: they take seconds even if tiny."""
+LONG = (*ONE_BY_ONE, "flow")
+"""Models that draw one sub-pixel after another, or go through many couplings."""
 SHIPPED = [
     pytest.param(*(name, preset), marks=[pytest.mark.slow] * (preset != "tiny" or name in LONG), id=f"{name}-{preset}")
     for name in MODELS

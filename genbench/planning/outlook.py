@@ -116,8 +116,9 @@ def schedule(found: Iterable[Prospect], session: Session) -> Schedule | None:
     spent = {name: about.at_least or None for name, about in outlays.items()}
     known = [replace(task, seconds=spent.get(task.id)) for task in tasks]
     pools = pools_here(session.groups, session.at_once)
-    whole = {name for name, about in outlays.items() if about.whole is not None}
-    unknown = dict.fromkeys(waiting[task.id].job.row for task in known if task.id not in whole)
+    unknown = dict.fromkeys(
+        p.job.row for p in (waiting[task.id] for task in tasks) if not p.outlay or p.outlay.whole is None
+    )
     turns = [[task for task in known if waiting[task.id].turn == turn] for turn in range(3)]
     return Schedule(tasks, pools, forecast_in_turn(turns, pools), list(unknown))
 
