@@ -206,7 +206,7 @@ class Cascade(SumOfTerms, Model):
         (channels, *size), base = data.shape, config.base
         small = replace(data, shape=(channels, *latent_size((size[0], size[1]), config.factor)))
         told = int(config.augmentation > 0)  # the channel that says how much noise there is
-        self.base_process, self.process = base.process(), config.process()
+        self.base_process, self.process = base.process(), config.process("image")
         self.base = base.unet(channels, base.outputs(channels), data)
         self.upsampler = config.unet(2 * channels + told, config.outputs(channels), data)
         self.classifier = base.noisy_classifier(small)

@@ -15,7 +15,7 @@ from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
 from genbench_gan.latent_langevin import calibration, latent_langevin, truncated_normal
 from genbench_gan.networks import ConvCritic, ConvGenerator
 from genbench_gan.orthogonal import initialise, orthogonal_penalty
-from genbench_gan.penalties import PathLength, gradient_penalty, lazy_adam, r1_penalty
+from genbench_gan.penalties import PathLength, energy_score, gradient_penalty, lazy_adam, r1_penalty
 from genbench_gan.presets import PRESETS
 from genbench_gan.residual import ResidualCritic, ResidualGenerator
 from genbench_gan.settings import GANConfig
@@ -119,8 +119,12 @@ class GAN(Model):
         return losses[phase](batch)
 
     def generator_loss(self, batch: Batch) -> dict[str, Tensor]:
-        score = self.score(self.fakes(len(batch), batch.given), batch.given)
-        loss = generator_loss(self.config.loss, score)
+        """Where conditions show images, with the energy score of two answers: a critic sees one answer to each."""
+        images = self.fakes(len(batch), batch.given)
+        loss = generator_loss(self.config.loss, self.score(images, batch.given))
+        if self.data.shown and self.config.energy_score:
+            others = self.fakes(len(batch), batch.given)
+            loss = loss + self.config.energy_score * energy_score(batch.images, images, others)
         if self.config.orthogonal and not self.config.unused("orthogonal"):
             loss = loss + self.config.orthogonal * orthogonal_penalty(self.generator)
         return {"loss": loss}

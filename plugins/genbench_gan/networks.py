@@ -18,8 +18,6 @@ from genbench_gan.settings import GANConfig
 Size = tuple[int, int]
 STEERING = 32
 """Channels between the maps of a condition and the scales and shifts that they decide."""
-FAINT = 1 / 16
-"""What scales and shifts are multiplied by: a step of Adam moves the weights of all these channels by as much."""
 Normed = Callable[[nn.Module], nn.Module]
 """What is done to a layer's weights: division by their spectral norm, or nothing."""
 unchanged: Normed = nn.Identity()
@@ -88,7 +86,7 @@ class SpatialNormReLU(NormReLU):
         self.maps = nn.Sequential(nn.Conv2d(shown, STEERING, 3, padding=1), nn.ReLU(), last)
 
     def forward(self, x: Tensor, condition: Given) -> Tensor:
-        scale, shift = (FAINT * self.maps(condition.maps(x.shape[2:]))).chunk(2, dim=1)
+        scale, shift = self.maps(condition.maps(x.shape[2:])).chunk(2, dim=1)
         return F.relu(self.norm(x) * (1 + scale) + shift)
 
 

@@ -1,4 +1,4 @@
-"""Penalties on gradients of the two networks, and the optimizer that takes one of them lazily."""
+"""What the two networks minimise beside what scores say, and the optimizer that takes a penalty lazily."""
 
 import math
 from collections.abc import Callable
@@ -29,6 +29,18 @@ def gradient_penalty(critic: Score, real: Tensor, fake: Tensor) -> Tensor:
 def r1_penalty(critic: Score, real: Tensor) -> Tensor:
     """Mean of |grad critic|^2 at real images (Mescheder et al. 2018, equation 9, without gamma / 2)."""
     return slopes(critic, real).square().sum(1).mean()
+
+
+def energy_score(images: Tensor, answers: Tensor, others: Tensor) -> Tensor:
+    """Mean of E |X - y| - E |X - X'| / 2, of images y and two answers X and X' to what is shown of each, (B, C, H, W).
+
+    Norms are Euclidean. It is lowest if answers are distributed as the images are. Sources: Gneiting & Raftery 2007,
+    equation 21, beta = 1; as the loss of a network, Bouchacourt et al. 2016.
+    """
+    pairs = ((answers, images), (others, images), (answers, others))
+    one, other, apart = (torch.linalg.vector_norm((x - y).flatten(1), dim=1).mean() for x, y in pairs)
+    score: Tensor = (one + other - apart) / 2
+    return score
 
 
 class PathLength(nn.Module):

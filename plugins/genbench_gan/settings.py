@@ -15,7 +15,7 @@ OTHERS = {"network": ["conv", "residual", *BIGGAN["network"]]}
 
 
 class PenaltyOptions(Config):
-    """Penalties on gradients, each with how often it is computed."""
+    """What is added to the losses; penalties on gradients, each with how often it is computed."""
 
     gradient_penalty: float = field(
         10.0, "train", "weight of the gradient penalty", ge=0, only_with={"loss": ["wasserstein"]}
@@ -28,6 +28,9 @@ class PenaltyOptions(Config):
         "weight of the generator's path length penalty, of images of variance 1 / pixels; 0: none",
         ge=0,
         only_with=STYLE,
+    )
+    energy_score: float = field(
+        1.0, "train", "weight of the energy score of the generator's answers to holes and small images", ge=0
     )
     path_every: int = field(8, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
 
