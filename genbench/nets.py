@@ -34,6 +34,21 @@ def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, max(1, min(groups, channels // 4))), channels)
 
 
+def steered(norm: nn.Module, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`norm(x) * (1 + scale) + shift` of feature maps (B, C, H, W), with the scale and shift of each channel, (B, C).
+
+    Group normalisation does it in one pass: the channels of a batch are to it those of one image, each of which it
+    scales and shifts by a number of its own.
+    """
+    if not isinstance(norm, nn.GroupNorm):
+        out: Tensor = norm(x) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+        return out
+    scale = 1 + scale.to(norm.weight.dtype)
+    weight, bias = norm.weight * scale, norm.bias * scale + shift
+    maps = x.reshape(1, -1, *x.shape[2:])
+    return F.group_norm(maps, len(x) * norm.num_groups, weight.flatten(), bias.flatten(), norm.eps).view(x.shape)
+
+
 def pad_to_multiple(images: Tensor, factor: int) -> Tensor:
     """Images (B, C, H, W), edge-padded at the bottom and the right until `factor` divides both sides."""
     below, right = (-side % factor for side in images.shape[-2:])
@@ -125,8 +140,7 @@ class ResBlock(Layer):
         if self.embed is None or embedding is None:
             h = self.norm2(h)
         elif self.scale_shift:
-            scale, shift = self.embed(F.silu(embedding))[:, :, None, None].chunk(2, dim=1)
-            h = self.norm2(h) * (1 + scale) + shift
+            h = steered(self.norm2, h, *self.embed(F.silu(embedding)).chunk(2, dim=1))
         else:
             h = self.norm2(h + self.embed(F.silu(embedding))[:, :, None, None])
         out: Tensor = self.skip(x) + self.conv2(self.dropout(F.silu(h)))

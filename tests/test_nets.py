@@ -22,6 +22,7 @@ from genbench.nets import (
     group_norm,
     pad_to_multiple,
     resized,
+    steered,
     unfolded,
 )
 from genbench.transformer import Context, TokenAttention, TransformerBlock
@@ -71,6 +72,24 @@ def test_the_embedding_reaches_the_block(scale_shift):
     block = stirred(ResBlock(8, 8, embedding=4, scale_shift=scale_shift))
     x = torch.randn(2, 8, 4, 4)
     assert not torch.allclose(block(x, torch.zeros(2, 4)), block(x, torch.ones(2, 4)))
+
+
+@pytest.mark.parametrize("norm", [group_norm(12), nn.BatchNorm2d(12)], ids=["group", "batch"])
+def test_scales_and_shifts_of_each_image_are_those_of_what_is_normalised(norm):
+    norm = stirred(norm).double()
+    x, weights = torch.randn(2, 3, 12, 4, 5).double()
+    scale, shift = torch.randn(2, 3, 12).double()
+
+    def gradients(steer):
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, scale, shift)]
+        out = steer(norm, *leaves)
+        return [out, *torch.autograd.grad((out * weights).sum(), [*leaves, norm.weight, norm.bias])]
+
+    def one_after_the_other(norm, x, scale, shift):
+        return norm(x) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
+
+    for found, expected in zip(gradients(steered), gradients(one_after_the_other), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_one_image_does_not_see_another():

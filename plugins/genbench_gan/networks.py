@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import Condition, DataSpec
 from genbench.condition import Given, beside, hole_of
-from genbench.nets import Upsample, folded, group_norm, unfolded, zeroed
+from genbench.nets import Upsample, folded, group_norm, steered, unfolded, zeroed
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
@@ -67,11 +67,9 @@ class NormReLU(nn.Module):
         self.steer = steer
 
     def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        x = self.norm(x)
-        if self.steer is not None:
-            scale, shift = self.steer(condition)[:, :, None, None].chunk(2, dim=1)
-            x = x * (1 + scale) + shift
-        return F.relu(x)
+        if self.steer is None:
+            return F.relu(self.norm(x))
+        return F.relu(steered(self.norm, x, *self.steer(condition).chunk(2, dim=1)))
 
 
 class SpatialNormReLU(NormReLU):
