@@ -3,6 +3,7 @@
 import pytest
 from records_factory import make_record, quick_suite, reference
 
+from genbench.condition import ConditionSpec
 from genbench.evaluate.likelihood import note
 from genbench.records.budget import Budget
 from genbench.records.cost import Throughput
@@ -77,6 +78,13 @@ def test_marks_of_likelihoods_are_explained_where_they_stand(kinds, told):
 def test_only_the_reference_rows_that_are_there_are_explained(rows, sentence):
     text = below([make_record("ddpm"), *map(reference, rows)])
     assert sentence in text and ("floor" in text) == ("real" in rows) and ("ceiling" in text) == ("noise" in rows)
+
+
+@pytest.mark.parametrize(("condition", "told"), [(ConditionSpec("hole", (1, 8, 8)), True), (None, False)])
+def test_the_error_of_fid_is_not_over_conditions_of_which_there_are_several_samples(condition, told):
+    record = make_record("ddpm")
+    record = record.model_copy(update={"job": record.job.model_copy(update={"condition": condition})})
+    assert ("the error of FID is over other samples, not over other conditions" in below([record])) is told
 
 
 def test_phases_are_those_of_the_models():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from genbench.condition import EACH, OPEN
 from genbench.metrics import is_likelihood
 from genbench.metrics.reconstruction import RFID
 from genbench.records.record import OTHER_CODE, Record
@@ -154,6 +155,11 @@ def _fid(group: Group, metrics: set[str]) -> Iterator[str]:
     if counts and counts[0] < FEW_SAMPLES:
         amount = ", ".join(f"{count:,}" for count in counts)
         yield f"{amount} samples bias FID upwards, by an amount that depends on the model: compare at equal N only."
+    if any(record.job.kind in OPEN for record in group.records):
+        yield (
+            f"Given captions, maps, holes or small images, {EACH} samples are drawn of each condition, and all rows "
+            "share the conditions: the error of FID is over other samples, not over other conditions."
+        )
     yield from rank_deficient(protocols)
 
 
