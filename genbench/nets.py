@@ -34,13 +34,17 @@ def group_norm(channels: int, groups: int = 32) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, max(1, min(groups, channels // 4))), channels)
 
 
+MOST_GROUPS = 65_535
+"""Groups that CUDA's backward pass of group normalisation takes, of all images together."""
+
+
 def steered(norm: nn.Module, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """`norm(x) * (1 + scale) + shift` of feature maps (B, C, H, W), with the scale and shift of each channel, (B, C).
 
     Group normalisation does it in one pass: the channels of a batch are to it those of one image, each of which it
     scales and shifts by a number of its own.
     """
-    if not isinstance(norm, nn.GroupNorm):
+    if not isinstance(norm, nn.GroupNorm) or not 0 < len(x) * norm.num_groups <= MOST_GROUPS:
         out: Tensor = norm(x) * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
         return out
     scale = 1 + scale.to(norm.weight.dtype)
@@ -67,7 +71,8 @@ def unfolded(maps: Tensor, patch: int, size: Sequence[int]) -> Tensor:
 
 def resized(x: Tensor, size: Size) -> Tensor:
     """Feature maps (B, C, H, W) at a smaller size by averaging, or at a larger one by nearest neighbours."""
-    return F.adaptive_avg_pool2d(x, size) if size < x.shape[-2:] else F.interpolate(x, size=size, mode="nearest")
+    smaller = any(new < old for new, old in zip(size, x.shape[-2:]))
+    return F.adaptive_avg_pool2d(x, size) if smaller else F.interpolate(x, size=size, mode="nearest")
 
 
 def latent_size(size: Size, factor: int) -> Size:

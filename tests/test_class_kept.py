@@ -26,7 +26,7 @@ def row(task, name, count=400):
     """The metrics of a row without a model."""
     kind, data = task
     numbers = ConditionPlan.of(data, kind, count).numbers
-    return values_of(Samples(ANSWERS[name](data, kind, numbers, 0), conditions=numbers), data, JUDGE)
+    return values_of(Samples(ANSWERS[name](data, kind, numbers, 0), conditions=numbers), data, kind, JUDGE)
 
 
 def test_real_answers_keep_the_class_those_of_others_by_chance_and_neighbours_in_between(task):

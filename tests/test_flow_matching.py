@@ -16,7 +16,7 @@ from genbench.evaluate.evidence import log_prob_of_levels
 from genbench.walks import last
 from genbench_ddpm import DDPM
 from genbench_flow_matching import FlowMatching
-from genbench_flow_matching.ode import SOLVERS, change_of_density, directions, likelihood_times, solve, with_divergence
+from genbench_flow_matching.ode import SOLVERS, change_of_density, directions, likelihood_times, with_divergence
 
 CLASSES = 3
 MEAN = torch.tensor([0.2, -0.1, 0.0, 0.3], dtype=torch.float64)
@@ -69,25 +69,36 @@ def exact_end(noise):
 def error_of(solver, steps):
     """Of the solution 1 / (2 - sin t) of dx/dt = x^2 cos t at t = 1."""
     start, times = torch.full((1,), 0.5, dtype=torch.float64), [k / steps for k in range(steps + 1)]
-    end = last(solve(SOLVERS[solver], lambda x, t: x**2 * math.cos(t), start, times))
+    end = last(SOLVERS[solver].way(lambda x, t: x**2 * math.cos(t), start, times))
     return abs(float(end) - 1 / (2 - math.sin(1)))
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("adams", 2)])
 def test_solvers_have_their_order(solver, order):
     for coarse, fine in pairwise(error_of(solver, steps) for steps in (50, 100, 200)):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.1)
 
 
-@pytest.mark.parametrize(("solver", "error"), [("euler", 1e-2), ("midpoint", 5e-4), ("heun", 5e-4)])
+def test_steps_of_two_velocities_have_their_order_in_steps_of_any_length():
+    """Times that grow as squares, after a first step of Euler's."""
+    errors = []
+    for n in (50, 100, 200):
+        times = [(k / n) ** 2 for k in range(n + 1)]
+        start = torch.full((1,), 0.5, dtype=torch.float64)
+        end = last(SOLVERS["adams"].way(lambda x, t: x**2 * math.cos(t), start, times))
+        errors.append(abs(float(end) - 1 / (2 - math.sin(1))))
+    assert all(math.log2(coarse / fine) == pytest.approx(2, abs=0.15) for coarse, fine in pairwise(errors))
+
+
+@pytest.mark.parametrize(("solver", "error"), [("euler", 1e-2), ("midpoint", 5e-4), ("heun", 5e-4), ("adams", 5e-4)])
 def test_noise_is_carried_to_the_exact_end(solver, error):
     torch.manual_seed(0)
     noise = torch.randn(50, 1, 2, 2, dtype=torch.float64)
-    end = last(solve(SOLVERS[solver], gaussian_velocity, noise, [k / 400 for k in range(401)]))
+    end = last(SOLVERS[solver].way(gaussian_velocity, noise, [k / 400 for k in range(401)]))
     assert 0 < float((end - exact_end(noise)).abs().mean()) < error
 
 
-@pytest.mark.parametrize("solver", ["midpoint", "heun"])
+@pytest.mark.parametrize("solver", ["midpoint", "heun", "adams"])
 def test_samples_have_the_mean_and_the_covariance_of_the_data(solver):
     model = perfect(solver=solver, steps=100)
     torch.manual_seed(1)

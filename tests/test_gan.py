@@ -334,6 +334,22 @@ def test_only_the_hole_is_generated_and_the_critic_sees_the_rest_as_it_was_given
     assert model.generator.head.weight.grad.abs().sum() > 0
 
 
+def test_a_critic_sees_real_images_as_shown_where_they_are_shown() -> None:
+    """Dequantised ones would be told from generated ones by pixels that nobody generated."""
+    torch.manual_seed(0)
+    model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("hole", (1, 8, 8))), GANConfig(**GAN.presets["tiny"]))
+    image, hole = torch.rand(6, 1, 8, 8) * 2 - 1, torch.zeros(6, 1, 8, 8, dtype=torch.bool)
+    hole[..., 4:] = True
+    given, seen = Condition({"image": image.masked_fill(hole, 0), "hole": hole}), []
+    model.critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model.loss("critic", Batch.of(image + 0.01, given))
+    with torch.no_grad():
+        model.settle(Batch.of(image + 0.01, given))
+    for scored in seen:
+        assert (scored[..., :4] == image[..., :4].repeat(len(scored) // 6, 1, 1, 1)).all()
+    assert torch.equal(seen[0][:6][..., 4:], image[..., 4:] + 0.01)
+
+
 def test_a_small_image_is_shown_and_nothing_is_pasted() -> None:
     torch.manual_seed(0)
     model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("image", (1, 2, 2))), GANConfig(**GAN.presets["tiny"]))

@@ -257,11 +257,10 @@ def test_a_class_that_no_training_map_has_is_never_read(data):
 def rows(data):
     """The metrics of each row, of both kinds."""
     places, found = ConditionPlan.of(data, "map", 1000).numbers, {}
-    known = math.sqrt(2 * (data.law.noise**2 + _varies(data)))
     for name in answers_of(data, "map"):
         samples = Samples(ANSWERS[name](data, "map", places, 0), conditions=places)
-        own = values_of(samples, data, JUDGES["maps"])
-        found[name] = {**own, **answers.values_of(samples, data.test, "map", known)}
+        own = values_of(samples, data, "map", JUDGES["maps"])
+        found[name] = {**own, **answers.values_of(samples, data, "map", 0)}
     return found
 
 
@@ -311,11 +310,9 @@ def test_exact_draws_are_as_far_apart_as_is_known(rows):
     assert rows["mean"][SPREAD].value == 0 < rows["neighbour"][SPREAD].value
 
 
-def test_the_known_spread_is_measured(data, rows, tmp_path):
-    from toys import toy_job
-
-    job = toy_job(tmp_path, conditional=True, condition=data.conditions[0])
-    assert answers.known_spread(job, data) == pytest.approx(rows["posterior"][SPREAD].value, rel=0.05)
+def test_the_known_spread_is_twice_the_variance_of_colours_given_their_class(data):
+    found = answers.known_spread(data, "map", np.arange(len(data.test)), 0)
+    assert math.sqrt(found.mean()) == pytest.approx(math.sqrt(2 * (data.law.noise**2 + _varies(data))), rel=0.01)
 
 
 def test_exact_draws_are_no_copies_of_the_images_that_the_maps_are_of(data, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from genbench import nets
 from genbench.embeddings import LabelEmbedding, sinusoidal
 from genbench.nets import (
     Attention,
@@ -74,8 +75,10 @@ def test_the_embedding_reaches_the_block(scale_shift):
     assert not torch.allclose(block(x, torch.zeros(2, 4)), block(x, torch.ones(2, 4)))
 
 
+@pytest.mark.parametrize("most", [nets.MOST_GROUPS, 8], ids=["one-pass", "too-many-groups"])
 @pytest.mark.parametrize("norm", [group_norm(12), nn.BatchNorm2d(12)], ids=["group", "batch"])
-def test_scales_and_shifts_of_each_image_are_those_of_what_is_normalised(norm):
+def test_scales_and_shifts_of_each_image_are_those_of_what_is_normalised(norm, most, monkeypatch):
+    monkeypatch.setattr(nets, "MOST_GROUPS", most)
     norm = stirred(norm).double()
     x, weights = torch.randn(2, 3, 12, 4, 5).double()
     scale, shift = torch.randn(2, 3, 12).double()
@@ -185,6 +188,7 @@ def test_resizing_takes_means_or_neighbours():
     assert resized(x, (2, 2)).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
     assert torch.equal(resized(resized(x, (8, 8)), (4, 4)), x)
     assert resized(x[:, :, :2, :2], (4, 4))[0, 0, 0].tolist() == [0, 0, 1, 1]
+    assert resized(x[:, :, :2], (4, 2))[0, 0, 0].tolist() == [0.5, 2.5], "taller and narrower"
 
 
 def test_a_block_that_resizes_starts_as_the_resizing_and_then_sees_more():

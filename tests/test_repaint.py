@@ -88,8 +88,16 @@ def test_what_is_shown_is_kept_and_the_network_is_called_as_often_as_it_says():
 
 
 def test_a_reader_is_told_and_a_trained_model_says_nothing():
-    assert build().remark == "it was not trained to fill holes: RePaint, each step 2 times"
-    assert DDPM(HOLE, DDPM.Config(**DDPM.presets["tiny"])).remark == ""
+    plain, untrained = DDPM(HOLE, DDPM.Config(**DDPM.presets["tiny"])), build()
+    assert untrained.remark == "it was not trained to fill holes: RePaint, each step 2 times" and plain.remark == ""
+    assert untrained.likelihood_note.endswith("of whole images: nothing is shown of them")
+    assert "whole" not in plain.likelihood_note
+
+
+def test_options_of_a_sampler_that_it_does_not_read_are_told():
+    on_a_grid, plain = build(grid="time").config, build().config
+    assert on_a_grid.unused("eta") == on_a_grid.unused("sampler") == plain.unused("eta") == "holes = repaint"
+    assert plain.unused("sampler") == plain.unused("grid") == "", "the sampler decides the grid"
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,21 @@ def test_a_normalised_share_is_0_at_the_floor_and_1_at_the_ceiling():
 
 
 def test_uneven_places_are_far_from_uniform():
-    even, one = np.arange(400) % 4, np.zeros(400)
-    assert uneven(even.astype(float), 4).value == 0 and uneven(one, 4).value == 0.75
+    even, one = np.arange(400.0).reshape(100, 4) % 4, np.zeros((100, 4))
+    assert uneven(even, 4).value == 0 and uneven(one, 4).value == 0.75 and uneven(one, 4).stderr == 0
+    none = np.full((3, 4), np.nan)
+    assert uneven(none, 4).status == uneven(np.vstack([none, one[:1]]), 4).status == "not_enough_samples"
+
+
+def test_the_error_of_places_is_over_conditions_and_as_few_as_there_are_are_not_quite_even():
+    """Four equal samples of each of 70 conditions say as much as one."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(100):
+        value = uneven(np.repeat(random.integers(0, 4, (70, 1)), 4, axis=1).astype(float), 4)
+        found.append((value.value, value.stderr, value.parts["expected"]))
+    values, errors, expected = np.array(found).T
+    assert values.mean() == pytest.approx(expected.mean(), rel=0.1) and values.mean() > 0.05
+    assert errors.mean() == pytest.approx(values.std(), rel=0.5)
 
 
 @pytest.mark.slow

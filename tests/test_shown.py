@@ -102,15 +102,17 @@ def test_the_first_of_the_coarsest_pixels_depends_on_what_is_shown_too():
     assert abs(first - second) > 1e-5
 
 
-@pytest.mark.parametrize("size", [6, 10])
+@pytest.mark.parametrize("size", [6, 10, 33, 60])
 def test_maps_of_sides_that_do_not_divide_stay_in_their_places(size):
-    """The last convolution of the GAN sees each shown pixel where its own is."""
-    model = build(GAN, spec(size), detail=4)
-    pixels = next(layer for layer in model.generator.layers if hasattr(layer, "size"))
-    given = shown(2, size)
-    x = torch.zeros(2, pixels.conv.in_channels, -(-size // 2), -(-size // 2))
-    seen = pixels(x, given)[:, -2:]
-    assert torch.equal(seen[..., :size, :size], given.maps((size, size)))
+    """Every layer of the GAN sees each shown pixel where its own is, though feature maps stand for more than that."""
+    model, given, seen = build(GAN, spec(size), detail=4), shown(2, size), []
+    for layer in model.generator.layers:
+        layer.register_forward_hook(lambda _, inputs, out: seen.append((inputs[1], out)))
+    drawn(model, given)
+    for maps, out in seen:
+        assert torch.equal(maps[..., :size, :size], given.maps((size, size)))
+        assert maps.shape[2] % out.shape[2] == maps.shape[3] % out.shape[3] == 0, "a cell covers whole pixels"
+    assert seen[-1][1].shape[2:] == seen[-1][0].shape[2:]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from genbench.condition import EACH, PLACED, Kind
+from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
 from genbench.data.posterior import hidden_of, seen_small
 from genbench.evaluate.parts import once
 from genbench.metrics import metric_named
-from genbench.metrics.answers import CONSISTENCY, ENERGY, HOLE_PSNR, KNOWN, PSNR, SEAM, Answers, consistency, seam
+from genbench.metrics.answers import CONSISTENCY, ENERGY, HOLE_PSNR, KNOWN, PSNR, SEAM, Answers, seam
 from genbench.metrics.value import Value
 from genbench.records.job import Job
 from genbench.records.protocol import versions
@@ -22,6 +22,9 @@ from genbench.records.record import Measurement
 from genbench.records.samples import Samples
 from genbench.support.digests import array_digest
 from genbench.support.seeds import derive_seed
+
+VERSION = 2
+"""Raised when what is measured of answers changes: numbers of different versions are not compared."""
 
 
 def answer_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measurement]:
@@ -31,10 +34,11 @@ def answer_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measu
         return []
     settings = {
         "family": "answers", "metric": "answers", "dataset": data.digest, "split": "test", "samples": len(samples),
-        "each": EACH, "condition": asdict(job.condition) if job.condition else None, "versions": versions(),
+        "each": EACH, "condition": asdict(job.condition) if job.condition else None, "version": VERSION,
+        "versions": versions(),
     }  # fmt: skip
 
-    return of_samples(job, samples, settings, lambda: values_of(samples, data.test, kind, known_spread(job, data)))
+    return of_samples(job, samples, settings, lambda: values_of(samples, data, kind, job.evaluation.seed))
 
 
 def of_samples(
@@ -45,7 +49,11 @@ def of_samples(
     def measured() -> list[Measurement]:
         return [
             Measurement(
-                metric=name, better=metric_named(name).better, count=len(samples), settings=settings, **asdict(value)
+                metric=name,
+                better=metric_named(name).better,
+                count=len(samples) // EACH * EACH,
+                settings=settings,
+                **asdict(value),
             )
             for name, value in measure().items()
         ]
@@ -55,28 +63,40 @@ def of_samples(
     return once(job, {**content, "protocol": settings}, measured)
 
 
-def values_of(samples: Samples, test: Part, kind: Kind, known: float | None) -> Mapping[str, Value]:
+def values_of(samples: Samples, data: Dataset, kind: Kind, seed: int) -> Mapping[str, Value]:
     """The metrics of samples that were drawn EACH in a row; a last condition with fewer is left out."""
     assert samples.conditions is not None
-    whole = len(samples) // EACH * EACH
+    whole, test = len(samples) // EACH * EACH, data.test
     places = samples.conditions[:whole:EACH]
     originals = test.images[places].reshape(len(places), -1)
     hidden = hidden_of(test, kind, places)
-    answers = Answers(samples.images[:whole].reshape(len(places), EACH, -1), originals, hidden)
-    psnr = HOLE_PSNR if kind == "hole" else PSNR
+    answers = Answers(samples.images[:whole].reshape(len(places), EACH, -1), originals, hidden, places)
+    psnr, known = HOLE_PSNR if kind == "hole" else PSNR, known_spread(data, kind, places, seed)
     found = {ENERGY: answers.energy_score(), psnr: answers.psnr(), **answers.spread(known)}
     if kind == "hole":
         shape = (len(places), EACH, *samples.images.shape[1:])
         edges = seam(
-            samples.images[:whole].reshape(shape), test.images[places], hidden.reshape(len(places), *shape[2:])
+            samples.images[:whole].reshape(shape), test.images[places], hidden.reshape(len(places), *shape[2:]), places
         )
         return {**found, KNOWN: answers.known_pixel_error(), SEAM: edges}
     if kind == "map":
         return found
-    given = test.conditions["image"]["image"][samples.conditions]
+    given = test.conditions["image"]["image"][places]
     matrix = seen_small(test.images.shape[1:], given.shape[1:])
-    made = samples.images.reshape(len(samples), -1) @ matrix.T
-    return {**found, CONSISTENCY: consistency(made, given.reshape(len(given), -1))}
+    return {**found, CONSISTENCY: answers.consistency(matrix, given.reshape(len(given), -1))}
+
+
+def of_others(data: Dataset, kind: Kind, places: np.ndarray) -> np.ndarray:
+    """For samples of test conditions (N,), EACH in a row, the places of test images of others: EACH different ones.
+
+    They are those that follow in the order in which conditions are used.
+    """
+    order = ConditionPlan.of(data, kind, EACH * len(data.test)).numbers
+    assert order is not None
+    order = order[::EACH]
+    followers = 1 + np.arange(len(places)) % min(EACH, max(1, len(order) - 1))
+    found: np.ndarray = order[(np.argsort(order)[places] + followers) % len(order)]
+    return found
 
 
 def shown_images(part: Part, kind: Kind, places: np.ndarray) -> np.ndarray:
@@ -116,21 +136,23 @@ def posterior_draws(data: Dataset, kind: Kind, places: np.ndarray, seed: int, me
     return levels.reshape(len(places), *data.shape)
 
 
-KNOWN_FROM = 500
-"""Conditions that the known spread is measured on."""
+DRAWS = 8
+"""Draws of the exact distribution, of each condition, that the known spread is measured on."""
 
 
-def known_spread(job: Job, data: Dataset) -> float | None:
-    """The root mean square distance, levels, of two images from the exact distribution; None if that is unknown."""
-    if job.kind is None or data.law_given(job.kind) is None:
+def known_spread(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.ndarray | None:
+    """The mean square distance, levels, of two images from the exact distribution given each of some test conditions.
+
+    (M,); None if that distribution is unknown. It is twice the variance of what is hidden.
+    """
+    if data.law_given(kind) is None:
         return None
-    places = np.arange(min(KNOWN_FROM, len(data.test)))
-    first, second = (
-        posterior_draws(data, job.kind, places, derive_seed(job.evaluation.seed, "spread", side)).reshape(
-            len(places), -1
-        )
-        for side in (0, 1)
-    )
-    hidden = hidden_of(data.test, job.kind, places)
-    squares = np.square(first.astype(np.float64) - second)
-    return math.sqrt(float((np.where(hidden, squares, 0).sum(1) / hidden.sum(1)).mean()))
+    hidden = hidden_of(data.test, kind, places)
+    total, squares = np.zeros(hidden.shape), np.zeros(hidden.shape)
+    for draw in range(DRAWS):
+        levels = posterior_draws(data, kind, places, derive_seed(seed, "spread", draw)).reshape(hidden.shape)
+        total += levels
+        squares += np.square(levels, dtype=np.float64)
+    variance = (squares - np.square(total) / DRAWS) / (DRAWS - 1)
+    found: np.ndarray = 2 * (variance * hidden).sum(1) / hidden.sum(1)
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 from genbench.condition import EACH, SHOWING, Kind
 from genbench.data.dataset import Dataset
 from genbench.evaluate import digits, maps, scenes
-from genbench.evaluate.answers import of_samples
+from genbench.evaluate.answers import VERSION, of_others, of_samples
 from genbench.metrics.alignment import ALIGNED, KEPT, MIOU, RIGHT, normalised
 from genbench.metrics.value import Value
 from genbench.records.job import Job
@@ -47,22 +47,22 @@ def alignment_measurements(job: Job, samples: Samples, data: Dataset) -> list[Me
         return []
     settings = {
         "family": "answers", "metric": "alignment", "judge": data.judge, "dataset": data.digest, "split": "test",
-        "samples": len(samples), "each": EACH, "versions": versions(),
+        "samples": len(samples), "each": EACH, "version": VERSION, "versions": versions(),
     }  # fmt: skip
-    return of_samples(job, samples, settings, lambda: values_of(samples, data, judge))
+    kind = job.kind
+    return of_samples(job, samples, settings, lambda: values_of(samples, data, kind, judge))
 
 
-def values_of(samples: Samples, data: Dataset, judge: Judge) -> dict[str, Value]:
+def values_of(samples: Samples, data: Dataset, kind: Kind, judge: Judge) -> dict[str, Value]:
     """The metrics of samples that were drawn EACH in a row; a last condition with fewer is left out.
 
     Each has the values of real images under their own conditions, `ceiling`, and under those of others, `floor`.
     """
     assert samples.conditions is not None
     places = samples.conditions[: len(samples) // EACH * EACH]
-    originals = data.test.images[places]
     ends = {
-        "floor": judge.values(np.roll(originals, EACH, axis=0), data, places),
-        "ceiling": judge.values(originals, data, places),
+        "floor": judge.values(data.test.images[of_others(data, kind, places)], data, places),
+        "ceiling": judge.values(data.test.images[places], data, places),
     }
     values = {
         name: value.with_parts(

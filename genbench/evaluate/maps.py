@@ -21,7 +21,7 @@ def values(images: np.ndarray, data: Dataset, places: np.ndarray) -> dict[str, V
     """The metrics of images (N, 3, H, W), EACH in a row under the map of a test image."""
     assert isinstance(data.law, Regions)
     given, found = data.test.conditions["map"]["map"][places], read(images, data.law, shares_of(data.train))
-    return agreement(confusion(np.asarray(given), found, data.test.sizes["map"]))
+    return agreement(confusion(np.asarray(given), found, data.test.sizes["map"]), places[::EACH])
 
 
 def shares_of(part: Part) -> np.ndarray:

@@ -42,7 +42,9 @@ def values(images: np.ndarray, data: Dataset, places: np.ndarray) -> dict[str, V
     """The metrics of scenes (N, 3, H, W), EACH in a row under the caption of a test image."""
     found = marks(images, data.test, places)
     return {
-        name: uneven(marked, CELLS) if name == TAKEN else share_of(marked.reshape(-1, EACH))
+        name: uneven(marked.reshape(-1, EACH), CELLS, places[::EACH])
+        if name == TAKEN
+        else share_of(marked.reshape(-1, EACH), places[::EACH])
         for name, marked in found.items()
     }
 

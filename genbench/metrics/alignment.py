@@ -14,7 +14,7 @@ import numpy as np
 
 from genbench.metrics.classes import total_variation
 from genbench.metrics.metric import Metric
-from genbench.metrics.value import Value, mean_of, with_error
+from genbench.metrics.value import Value, mean_of, not_enough, one_of_each, with_error
 
 ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, BINDING, TAKEN = (
     "aligned_share", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right",
@@ -24,26 +24,39 @@ MIOU, PIXELS, KEPT = "mean_iou", "pixel_accuracy", "class_kept"
 DRAWS = 1000
 
 
-def share_of(marks: np.ndarray) -> Value:
-    """The mean over conditions of marks (M, K), of which those that are NaN are not given."""
+def share_of(marks: np.ndarray, places: np.ndarray | None = None) -> Value:
+    """The mean over conditions of marks (M, K), of which those that are NaN are not given.
+
+    Here and below `places` (M,) tell which conditions are the same: errors are over different ones. None: all differ.
+    """
     given = ~np.isnan(marks).all(1)
     if not given.any():
         return Value(None, "no condition asks for it", status="not_applicable")
-    value = mean_of(np.nanmean(marks[given], axis=1))
+    value = mean_of(one_of_each(np.nanmean(marks[given], axis=1), None if places is None else places[given]))
     assert value.value is not None
     return replace(value, interval=value.interval and (max(0.0, value.interval[0]), min(1.0, value.interval[1])))
 
 
-def agreement(confusion: np.ndarray) -> dict[str, Value]:
+def agreement(confusion: np.ndarray, places: np.ndarray | None = None) -> dict[str, Value]:
     """The mean IoU, and the share of pixels that have their class, by how many of a class were read as which one.
 
     Those are counts (M, K, K) over the pixels of each of M conditions. Errors are of a jackknife over conditions.
     """
-    whole = confusion.sum(0)
+    confusion, whole = summed(confusion, places), confusion.sum(0)
     if not whole.any():
         none = Value(None, "no class is given", status="not_applicable")
         return {MIOU: none, PIXELS: none}
     return {name: _over_conditions(measure, confusion, whole) for name, measure in COUNTED.items()}
+
+
+def summed(counts: np.ndarray, places: np.ndarray | None) -> np.ndarray:
+    """Counts (M, ...) of conditions, those of one of the same `places` (M,) added up."""
+    if places is None:
+        return counts
+    members = np.unique(places, return_inverse=True)[1]
+    found = np.zeros((members.max() + 1, *counts.shape[1:]), counts.dtype)
+    np.add.at(found, members, counts)
+    return found
 
 
 def _over_conditions(measure: Callable[[np.ndarray], np.ndarray], confusion: np.ndarray, whole: np.ndarray) -> Value:
@@ -77,7 +90,10 @@ COUNTED = {MIOU: mean_iou, PIXELS: pixel_accuracy}
 
 
 def normalised(value: Value, floor: float, ceiling: float) -> Value:
-    """Where a value stands between that of images of other conditions, 0, and that of real images, 1."""
+    """Where a value stands between that of images of other conditions, 0, and that of real images, 1.
+
+    The error is the value's: the ends are the same for all rows of a table, and their errors are in no difference.
+    """
     if value.value is None or ceiling <= floor:
         return Value(None, value.note or "real images are not told from others", status="not_applicable")
     found = Value((value.value - floor) / (ceiling - floor))
@@ -85,18 +101,22 @@ def normalised(value: Value, floor: float, ceiling: float) -> Value:
     return found.with_parts(floor=floor, ceiling=ceiling)
 
 
-def uneven(taken: np.ndarray, choices: int, seed: int = 2020) -> Value:
-    """The total variation from uniform of which of so many choices were taken, NaN where none was; 0 is best.
+def uneven(taken: np.ndarray, choices: int, places: np.ndarray | None = None, seed: int = 2020) -> Value:
+    """The total variation from uniform of which of so many choices were taken (M, K), NaN where none was; 0 is best.
 
-    The error is bootstrapped over samples.
+    The error is bootstrapped over conditions. Few of them are never quite even: `expected` is what as many have whose
+    choices are drawn uniformly, one each.
     """
-    taken = taken[~np.isnan(taken)].astype(np.int64)
-    if not len(taken):
-        return Value(None, "no sample is right where the place is free", status="not_applicable")
-    shares, uniform = np.bincount(taken, minlength=choices) / len(taken), np.full(choices, 1 / choices)
-    draws = np.random.default_rng(seed).multinomial(len(taken), shares, size=DRAWS) / len(taken)
-    value = Value(float(total_variation(shares, uniform)))
-    return with_error(value, float(total_variation(draws, uniform).std()), low=0.0, high=1.0)
+    counts = summed((taken[:, :, None] == np.arange(choices)).sum(1), places)
+    counts = counts[counts.any(1)]
+    if len(counts) < 2:
+        return not_enough("fewer than two conditions whose place is free have a sample that is right")
+    uniform, random = np.full(choices, 1 / choices), np.random.default_rng(seed)
+    drawn = random.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=DRAWS) @ counts
+    value = Value(float(total_variation(counts.sum(0) / counts.sum(), uniform)))
+    error = float(total_variation(drawn / drawn.sum(1, keepdims=True), uniform).std())
+    even = random.multinomial(len(counts), uniform, size=DRAWS) / len(counts)
+    return with_error(value, error, low=0.0, high=1.0).with_parts(expected=float(total_variation(even, uniform).mean()))
 
 
 METRICS = (

@@ -14,7 +14,7 @@ import numpy as np
 
 from genbench.metrics.metric import Metric
 from genbench.metrics.pieces import in_pieces
-from genbench.metrics.value import Value, mean_of, with_error_of
+from genbench.metrics.value import Value, mean_of, one_of_each, with_error_of
 
 ENERGY, HOLE_PSNR, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, SEAM, CONSISTENCY = (
     "energy_score", "hole_psnr", "answer_psnr", "spread", "dispersion", "spread_ratio", "known_pixel_error", "seam",
@@ -26,12 +26,14 @@ ENERGY, HOLE_PSNR, PSNR, SPREAD, DISPERSION, SPREAD_RATIO, KNOWN, SEAM, CONSISTE
 class Answers:
     """K samples of each of M conditions, (M, K, D), the images that these were made of, (M, D), and what is hidden.
 
-    `hidden`, bool (M, D), are the values that were not shown; where nothing was shown as it is, all of them.
+    `hidden`, bool (M, D), are the values that were not shown; where nothing was shown as it is, all of them. `places`
+    (M,) tell which conditions are the same, so that errors are over different ones; None: all differ.
     """
 
     samples: np.ndarray
     originals: np.ndarray
     hidden: np.ndarray
+    places: np.ndarray | None = None
 
     def distances(self, here: np.ndarray, there: np.ndarray, where: np.ndarray) -> np.ndarray:
         """The root mean square difference (M,) of two images (M, D) of each condition, over the values `where`."""
@@ -62,7 +64,7 @@ class Answers:
         if not squares.any():
             return Value(None, "the samples are the originals: infinite", status="not_applicable")
         value = Value(10 * math.log10(255**2 / squares.mean()))
-        return with_error_of(value, squares * (10 / math.log(10) / squares.mean()))
+        return self._with_error(value, squares * (10 / math.log(10) / squares.mean()))
 
     def energy_score(self) -> Value:
         """E |X - y| - E |X - X'| / 2, with the pairs of different samples: lowest if X is distributed as y is.
@@ -71,42 +73,59 @@ class Answers:
         """
         if not self.apart.size:
             return Value(None, "one sample of each condition", status="not_applicable")
-        return mean_of(self.errors.mean(1) - self.apart.mean(1) / 2)
+        return self._mean(self.errors.mean(1) - self.apart.mean(1) / 2)
 
-    def spread(self, known: float | None = None) -> dict[str, Value]:
+    def spread(self, known: np.ndarray | None = None) -> dict[str, Value]:
         """The root mean square distance of two samples of a condition, levels; over that of the original, and `known`.
 
         Samples that are distributed as the original is are as far from each other as from it: the ratio is 1, below 1
-        if they differ too little, and 0 if there is one answer.
+        if they differ too little, and 0 if there is one answer. `known` (M,) are the mean squares of that distance
+        for samples from the exact distribution.
         """
         if not self.apart.size:
             few = Value(None, "one sample of each condition", status="not_applicable")
             return {SPREAD: few, DISPERSION: few}
         squares, errors = np.square(self.apart).mean(1), np.square(self.errors).mean(1)
-        root, error = math.sqrt(squares.mean()), math.sqrt(errors.mean())
+        root = math.sqrt(squares.mean())
         change = squares / (2 * root) if root else squares
-        found = {SPREAD: with_error_of(Value(root), change)}
-        if error:
-            found[DISPERSION] = with_error_of(Value(root / error), change / error - root * errors / (2 * error**3))
-        if known:
-            found[SPREAD_RATIO] = with_error_of(Value(root / known), change / known)
+        found = {SPREAD: self._with_error(Value(root), change)}
+        for name, others in ((DISPERSION, errors), (SPREAD_RATIO, known)):
+            if others is not None and others.any():
+                other = math.sqrt(others.mean())
+                ratio = Value(root / other)
+                found[name] = self._with_error(ratio, change / other - root * others / (2 * other**3))
         return found
 
     def known_pixel_error(self) -> Value:
         """The distance from the original over the values that were shown, levels: 0 if they were kept."""
-        return mean_of(self.to_originals(~self.hidden).mean(1))
+        return self._mean(self.to_originals(~self.hidden).mean(1))
+
+    def consistency(self, matrix: np.ndarray, given: np.ndarray) -> Value:
+        """The root mean square difference, levels, of samples made small by `matrix` (S, D) from small images (M, S).
+
+        What is made small is rounded, as these are. They are no such means if the originals do not give them.
+        """
+        if (np.rint(self.originals @ matrix.T) != given).any():
+            return Value(None, "the small images were made in another way", status="not_applicable")
+        each = range(self.samples.shape[1])
+        squares = np.stack([np.square(np.rint(self.samples[:, k] @ matrix.T) - given).mean(1) for k in each], axis=1)
+        return self._mean(np.sqrt(squares).mean(1))
+
+    def _mean(self, values: np.ndarray) -> Value:
+        """The mean over conditions of values (M,), with its error."""
+        return mean_of(one_of_each(values, self.places))
+
+    def _with_error(self, value: Value, values: np.ndarray) -> Value:
+        """A value that changes as the mean over conditions of values (M,) does, with its error."""
+        return with_error_of(value, one_of_each(values, self.places))
 
 
-def consistency(made: np.ndarray, given: np.ndarray) -> Value:
-    """The root mean square difference, levels, of what samples are made small to, (N, M), from what was given."""
-    return mean_of(np.sqrt(np.square(made.astype(np.float64) - given).mean(1)))
-
-
-def seam(samples: np.ndarray, originals: np.ndarray, hidden: np.ndarray) -> Value:
+def seam(samples: np.ndarray, originals: np.ndarray, hidden: np.ndarray, places: np.ndarray | None = None) -> Value:
     """How much larger differences across the edge of a hole are than those of the originals, once these are pasted.
 
     It is the ratio of root mean squares over neighbouring pixels of which one is hidden: 1 if samples (M, K, C, H, W)
-    go on as the originals (M, C, H, W) do, more if one sees where the hole, bool (M, C, H, W), was.
+    go on as the originals (M, C, H, W) do, more if one sees where the hole, bool (M, C, H, W), was. `places` (M,) tell
+    which conditions are the same.
     """
     pasted = np.where(hidden[:, None], samples, originals[:, None]).astype(np.float64)
     squares, real = np.zeros(len(samples)), np.zeros(len(samples))
@@ -118,7 +137,7 @@ def seam(samples: np.ndarray, originals: np.ndarray, hidden: np.ndarray) -> Valu
         return Value(None, "no differences across the edges of holes", status="not_applicable")
     ratio = math.sqrt(squares.mean() / real.mean())
     change = squares / (2 * ratio * real.mean()) - ratio * real / (2 * real.mean()) if ratio else squares
-    return with_error_of(Value(ratio), change)
+    return with_error_of(Value(ratio), one_of_each(change, places))
 
 
 METRICS = (

@@ -68,6 +68,21 @@ def mean_of(values: np.ndarray) -> Value:
     return with_error_of(Value(float(values.mean())), values)
 
 
+def one_of_each(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Values (N,) of which those of one group are not independent, as one of each group, with the same mean.
+
+    The error of their mean is that of the mean of the values (Liang & Zeger 1986). No groups: all are independent.
+    """
+    import numpy as np
+
+    if groups is None:
+        return values
+    members = np.unique(groups, return_inverse=True)[1]
+    deviations = np.bincount(members, values - values.mean())
+    found: np.ndarray = values.mean() + deviations * (len(deviations) / len(values))
+    return found
+
+
 def share(count: int, total: int) -> Value:
     """A share of independent images: binomial standard error, and the exact interval of Clopper and Pearson (1934)."""
     from scipy.special import betaincinv

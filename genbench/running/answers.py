@@ -17,7 +17,7 @@ from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
 from genbench.data.posterior import hidden_of
 from genbench.data.words import END
-from genbench.evaluate.answers import posterior_draws
+from genbench.evaluate.answers import of_others, posterior_draws
 from genbench.records.job import Job
 from genbench.records.samples import Samples
 from genbench.support.seeds import derive_seed
@@ -49,9 +49,7 @@ def original(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.nda
 
 
 def shuffled(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.ndarray:
-    """Of one condition after the other, a different one for each sample of a condition."""
-    sample = np.arange(len(places))
-    return np.asarray(data.test.images[places[(sample + EACH * (1 + sample % EACH)) % len(places)]])
+    return np.asarray(data.test.images[of_others(data, kind, places)])
 
 
 def neighbour(data: Dataset, kind: Kind, places: np.ndarray, seed: int) -> np.ndarray:

@@ -62,8 +62,11 @@ class DDPMConfig(GuidedConfig, OriginalConfig):
         return super().network_calls
 
     def unused(self, name: str) -> str:
-        is_of_unet = name in NETWORK or name == "fourier"
-        return "network = original" if is_of_unet and self.network == "original" else super().unused(name)
+        if self.network == "original" and (name in NETWORK or name == "fourier"):
+            return "network = original"
+        if self.holes == "repaint" and (name == "eta" or (name == "sampler" and self.grid != "own")):
+            return "holes = repaint"
+        return super().unused(name)
 
     def check(self, data: DataSpec) -> None:
         super().check(data)
@@ -110,7 +113,8 @@ class DDPM(SumOfTerms, Model):
 
     @property
     def likelihood_note(self) -> str:
-        return self.diffuser.bound_note
+        of_whole = ", of whole images: nothing is shown of them" if self.config.holes == "repaint" else ""
+        return f"{self.diffuser.bound_note}{of_whole}"
 
     @property
     def remark(self) -> str:

@@ -20,7 +20,7 @@ from genbench.distributions import normal_log_prob
 from genbench.walks import Walk, end_of, reported, reverse_chain
 from genbench_ddpm.diffusion import drawn_shares
 from genbench_ddpm.network import UNetConfig, null, with_waves
-from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times, solve
+from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times
 from genbench_flow_matching.presets import PRESETS
 
 
@@ -39,8 +39,11 @@ class FlowMatchingConfig(UNetConfig):
     fourier: tuple[int, ...] = field(
         (2,), "train", "n of the waves sin and cos(2^n pi x) that make small changes of a pixel visible to the network"
     )
-    solver: Literal["euler", "midpoint", "heun"] = field(
-        "midpoint", "sample", "how samples follow the ODE: euler calls the network once a step, midpoint and heun twice"
+    solver: Literal["euler", "midpoint", "heun", "adams"] = field(
+        "midpoint",
+        "sample",
+        "how samples follow the ODE: euler and adams, which is of second order, call the network once a step, midpoint "
+        "and heun twice",
     )
     steps: int = field(25, "sample", "steps of equal length from noise to data", ge=1)
     likelihood_steps: int = field(
@@ -112,7 +115,7 @@ class FlowMatching(Model):
         """From noise to images, or `back`, at times that count the steps which are still to go."""
         n = self.config.steps
         times = [k / n for k in range(n + 1)]
-        states = solve(self.solver, self.velocity(given, self.config.guidance), noise, times[:: -1 if back else 1])
+        states = self.solver.way(self.velocity(given, self.config.guidance), noise, times[:: -1 if back else 1])
         return zip(range(n, -1, -1), reported(states, n + 1, self.report))
 
     def noise(self, n: int) -> Tensor:

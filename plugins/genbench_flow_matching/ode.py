@@ -14,6 +14,12 @@ Velocity = Callable[[Tensor, float], Tensor]
 """(x, t) -> dx/dt, of the shape of x (B, ...)."""
 
 
+Step = Callable[[Velocity, Tensor, float, float], Tensor]
+"""(v, x, t, h) -> x at time t + h."""
+Way = Callable[[Velocity, Tensor, Sequence[float]], Iterator[Tensor]]
+"""(v, x, times) -> x (B, ...) at each of the times, ascending or descending; it is given at the first."""
+
+
 def euler(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
     """x at time t + h by one evaluation: of order 1."""
     return x + h * v(x, t)
@@ -30,23 +36,46 @@ def heun(v: Velocity, x: Tensor, t: float, h: float) -> Tensor:
     return x + h / 2 * (here + v(x + h * here, t + h))
 
 
+def by(step: Step) -> Way:
+    """The way in steps that know nothing of those before."""
+
+    def way(v: Velocity, x: Tensor, times: Sequence[float]) -> Iterator[Tensor]:
+        yield x
+        for t, then in pairwise(times):
+            x = step(v, x, t, then - t)
+            yield x
+
+    return way
+
+
+def adams(v: Velocity, x: Tensor, times: Sequence[float]) -> Iterator[Tensor]:
+    """A `Way` by the velocity here and at the time before, one evaluation a step: of order 2. The first is Euler's.
+
+    Source: the method of Adams and Bashforth in steps of any length (Hairer, Norsett & Wanner 1993, section III.5).
+    """
+    yield x
+    before: tuple[Tensor, float] | None = None
+    for t, then in pairwise(times):
+        velocity, h = v(x, t), then - t
+        change = velocity if before is None else velocity + h / (2 * before[1]) * (velocity - before[0])
+        x, before = x + h * change, (velocity, h)
+        yield x
+
+
 @dataclass(frozen=True)
 class Solver:
-    """One way to take a step, and how often it evaluates the velocity."""
+    """One way from noise to data, and how often a step of it evaluates the velocity."""
 
-    step: Callable[[Velocity, Tensor, float, float], Tensor]
+    way: Way
     calls: int
 
 
-SOLVERS = {"euler": Solver(euler, 1), "midpoint": Solver(midpoint, 2), "heun": Solver(heun, 2)}
-
-
-def solve(solver: Solver, v: Velocity, x: Tensor, times: Sequence[float]) -> Iterator[Tensor]:
-    """x (B, ...) at each of the times, ascending or descending; it is given at the first."""
-    yield x
-    for t, then in pairwise(times):
-        x = solver.step(v, x, t, then - t)
-        yield x
+SOLVERS = {
+    "euler": Solver(by(euler), 1),
+    "midpoint": Solver(by(midpoint), 2),
+    "heun": Solver(by(heun), 2),
+    "adams": Solver(adams, 1),
+}
 
 
 def likelihood_times(steps: int, nearest: float = 1e-3) -> list[float]:
@@ -96,5 +125,5 @@ def change_of_density(
         return torch.cat([velocity.flatten(1), trace[:, None]], dim=1)
 
     state = torch.cat([x.flatten(1), x.new_zeros(len(x), 1)], dim=1)
-    state = last(solve(solver, both, state, times))
+    state = last(solver.way(both, state, times))
     return state[:, :-1].reshape(shape), state[:, -1]

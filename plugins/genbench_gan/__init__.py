@@ -13,7 +13,7 @@ from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
 from genbench_gan.augment import AdaptiveAugmentation
 from genbench_gan.hierarchy import HierarchicalCritic, HierarchicalGenerator
 from genbench_gan.latent_langevin import calibration, latent_langevin, truncated_normal
-from genbench_gan.networks import ConvCritic, ConvGenerator
+from genbench_gan.networks import ConvCritic, ConvGenerator, pasted
 from genbench_gan.orthogonal import initialise, orthogonal_penalty
 from genbench_gan.penalties import PathLength, energy_score, gradient_penalty, lazy_adam, r1_penalty
 from genbench_gan.presets import PRESETS
@@ -134,10 +134,11 @@ class GAN(Model):
         with torch.no_grad():
             fake_images = self.fakes(len(batch), batch.given)
         given = None if batch.given is None else batch.given.repeat(2)
-        real, fake = self.score(torch.cat([batch.images, fake_images]), given).chunk(2)
+        real_images = pasted(batch.images, batch.given)
+        real, fake = self.score(torch.cat([real_images, fake_images]), given).chunk(2)
         loss = critic_loss(self.config.loss, real, fake)
         if self.config.loss == "wasserstein":
-            penalty = gradient_penalty(lambda images: self.critic(images, batch.given), batch.images, fake_images)
+            penalty = gradient_penalty(lambda images: self.critic(images, batch.given), real_images, fake_images)
             loss = loss + self.config.gradient_penalty * penalty
         losses = {"loss": loss, "real_score": real.mean(), "fake_score": fake.mean()}
         if self.augment is not None:
@@ -148,7 +149,7 @@ class GAN(Model):
 
     def r1_loss(self, batch: Batch) -> dict[str, Tensor]:
         """At the images as they are: their gradient passes the augmentation, if there is one."""
-        penalty = r1_penalty(lambda images: self.score(images, batch.given), batch.images)
+        penalty = r1_penalty(lambda images: self.score(images, batch.given), pasted(batch.images, batch.given))
         return {"loss": self.config.r1_every * self.config.r1 / 2 * penalty, "penalty": penalty}
 
     def path_length_loss(self, batch: Batch) -> dict[str, Tensor]:
@@ -184,7 +185,8 @@ class GAN(Model):
         scores = []
         for part in (batch[start : start + size] for start in range(0, len(batch), size)):
             fakes = self.fakes(len(part), part.given)
-            scores.append(torch.stack([self.critic(images, part.given) for images in (part.images, fakes)]))
+            reals = pasted(part.images, part.given)
+            scores.append(torch.stack([self.critic(images, part.given) for images in (reals, fakes)]))
         self.calibration.copy_(calibration(*torch.cat(scores, 1)))
 
     def log_ratio(self, images: Tensor, given: Given = None) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from genbench import Condition, DataSpec
 from genbench.condition import Given, beside, hole_of
-from genbench.nets import Upsample, folded, group_norm, steered, unfolded, zeroed
+from genbench.nets import Upsample, folded, group_norm, resized, steered, unfolded, zeroed
 from genbench_gan.settings import GANConfig
 
 Size = tuple[int, int]
@@ -73,7 +73,7 @@ class NormReLU(nn.Module):
 
 
 class SpatialNormReLU(NormReLU):
-    """A `NormReLU` whose scales and shifts the maps of a condition decide, at each place; all are zero at first.
+    """A `NormReLU` whose scales and shifts maps (B, `shown`, H, W) decide, at each place; all are zero at first.
 
     Source: spatially adaptive normalisation, Park et al. 2019, equation 1.
     """
@@ -83,8 +83,9 @@ class SpatialNormReLU(NormReLU):
         last = zeroed(nn.Conv2d(STEERING, 2 * channels, 3, padding=1))
         self.maps = nn.Sequential(nn.Conv2d(shown, STEERING, 3, padding=1), nn.ReLU(), last)
 
-    def forward(self, x: Tensor, condition: Given) -> Tensor:
-        scale, shift = self.maps(condition.maps(x.shape[2:])).chunk(2, dim=1)
+    def forward(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        assert condition is not None
+        scale, shift = self.maps(resized(condition, (x.shape[2], x.shape[3]))).chunk(2, dim=1)
         return F.relu(self.norm(x) * (1 + scale) + shift)
 
 
@@ -104,19 +105,16 @@ def class_norms(data: DataSpec, config: GANConfig) -> Callable[[int], NormReLU]:
 
 
 class Pixels(nn.Module):
-    """Feature maps of patches to maps at full resolution, beside those of a condition, if it shows images."""
+    """Feature maps of patches to maps at full resolution, beside those of a condition, if `shown`."""
 
-    def __init__(self, in_channels: int, detail: int, patch: int, size: Size) -> None:
+    def __init__(self, in_channels: int, detail: int, patch: int, shown: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, detail * patch**2, 3, padding=1)
-        self.patch, self.size = patch, size
+        self.patch, self.shown = patch, shown
 
-    def forward(self, x: Tensor, given: Given = None) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         x = F.leaky_relu(F.pixel_shuffle(self.conv(x), self.patch), 0.1)
-        if not isinstance(given, Condition):
-            return x
-        (height, width), (tall, wide) = self.size, x.shape[2:]
-        return torch.cat([x, F.pad(given.maps(self.size), (0, wide - width, 0, tall - height), mode="replicate")], 1)
+        return torch.cat([x, condition], 1) if self.shown and condition is not None else x
 
 
 class Conv(nn.Conv2d):
@@ -152,12 +150,12 @@ class Generator(nn.Module, ABC):
         self.stem = nn.Linear(config.latent, width * math.prod(coarsest))
 
     @abstractmethod
-    def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def grow(self, x: Tensor, given: Given) -> Tensor:
         """The coarsest feature maps to the finest, (B, C, h, w) each."""
 
-    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        x = self.grow(self.stem(z).unflatten(1, (-1, *self.coarsest)), labels)
-        return pasted(to_images(self.head(x), self.patch, self.size), labels)
+    def forward(self, z: Tensor, given: Given = None) -> Tensor:
+        x = self.grow(self.stem(z).unflatten(1, (-1, *self.coarsest)), given)
+        return pasted(to_images(self.head(x), self.patch, self.size), given)
 
 
 class ConvGenerator(Generator):
@@ -171,6 +169,7 @@ class ConvGenerator(Generator):
         sizes = pyramid(data.shape[1:], config.patch, config.base)
         widths = [config.width * 2**level for level in reversed(range(len(sizes)))]
         super().__init__(data, config, sizes[-1], widths[0])
+        self.extent = tuple(side * config.patch * 2 ** (len(sizes) - 1) for side in sizes[-1])
         norm, double = class_norms(data, config), {"nearest": Upsample, "transposed": Doubling}[config.upsampling]
         self.layers = nn.ModuleList()
         for above, wide in zip([0, *widths], widths):
@@ -180,15 +179,18 @@ class ConvGenerator(Generator):
                 self.layers += [norm(wide), Conv(wide, wide, 3, padding=1)]
             self.layers.append(norm(wide))
         if config.detail:
-            self.layers.append(Pixels(config.width, config.detail, config.patch, data.shape[1:]))
+            self.layers.append(Pixels(config.width, config.detail, config.patch, data.shown))
             self.head = nn.Conv2d(config.detail + data.shown, data.shape[0], 3, padding=1)
             self.patch = 1
         else:
             self.head = nn.Conv2d(config.width, data.shape[0] * config.patch**2, 3, padding=1)
 
-    def grow(self, x: Tensor, labels: Tensor | None) -> Tensor:
+    def grow(self, x: Tensor, given: Given) -> Tensor:
+        if isinstance(given, Condition):
+            (height, width), (tall, wide) = self.size, self.extent  # feature maps stand for what will be cropped too
+            given = F.pad(given.maps(self.size), (0, wide - width, 0, tall - height), mode="replicate")
         for layer in self.layers:
-            x = layer(x, labels)
+            x = layer(x, given)
         return x
 
 
