@@ -24,7 +24,9 @@ class OptimizerConfig(Config):
     """The settings of the optimizer and of its learning rate, for a model's own settings to extend."""
 
     optimizer: Literal["adamw", "muon"] = field(
-        "muon", "train", "AdamW for all weights, or Muon for matrices that images pass through, convolutions too"
+        "muon",
+        "train",
+        "AdamW for all weights, or Muon for matrices that images and words pass through, convolutions too",
     )
     learning_rate: float = field(2e-3, "train", "peak learning rate of AdamW", gt=0)
     matrix_learning_rate: float = field(
