@@ -284,6 +284,19 @@ def test_neighbours_of_a_flat_map_are_doubled_without_a_pattern(upsampling: str,
 # What is shown of an image
 
 
+RIGHT_HALF = (torch.arange(8) >= 4).expand(1, 8, 8)
+
+
+def with_holes() -> GAN:
+    torch.manual_seed(0)
+    return GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("hole", (1, 8, 8))), GANConfig(**GAN.presets["tiny"]))
+
+
+def left_half(images: Tensor) -> Condition:
+    """What is shown of images (B, 1, 8, 8) whose right half is hidden."""
+    return Condition({"image": images.masked_fill(RIGHT_HALF, 0), "hole": RIGHT_HALF.expand(len(images), 1, 8, 8)})
+
+
 def test_the_energy_score_is_lowest_for_answers_that_are_distributed_as_the_images_are() -> None:
     images = torch.full((1, 1, 1, 1), 5.0)
     assert energy_score(images, torch.full_like(images, 2.0), torch.full_like(images, 4.0)).item() == (3 + 1 - 2) / 2
@@ -298,15 +311,12 @@ def test_the_energy_score_is_lowest_for_answers_that_are_distributed_as_the_imag
 
 def test_answers_to_one_hole_are_as_far_from_each_other_as_from_the_image_and_no_further_than_they_must() -> None:
     """The hidden half has the level of the other, negated, and a deviation that nothing that is shown tells."""
-    torch.manual_seed(0)
-    model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("hole", (1, 8, 8))), GANConfig(**GAN.presets["tiny"]))
-    hole = torch.zeros(64, 1, 8, 8, dtype=torch.bool)
-    hole[..., 4:] = True
+    model = with_holes()
 
     def examples() -> Batch:
         level = torch.rand(64, 1, 1, 1) - 0.5
-        images = torch.where(hole, deviation * torch.randn_like(level) - level, level.expand(64, 1, 8, 8))
-        return Batch.of(images, Condition({"image": images.masked_fill(hole, 0), "hole": hole}))
+        images = torch.where(RIGHT_HALF, deviation * torch.randn_like(level) - level, level)
+        return Batch.of(images, left_half(images))
 
     phases, deviation = model.phases(), 0.05
     for _ in range(200):
@@ -318,16 +328,15 @@ def test_answers_to_one_hole_are_as_far_from_each_other_as_from_the_image_and_no
     seen = examples()
     with torch.no_grad():
         one, other = model.sample(64, seen.given), model.sample(64, seen.given)
+    hole = seen.given["hole"]
     error, least = float((one - seen.images)[hole].square().mean().sqrt()), 2**0.5 * deviation
     assert error < 1.5 * least and float((one - other)[hole].square().mean().sqrt()) == pytest.approx(error, rel=0.2)
 
 
 def test_only_the_hole_is_generated_and_the_critic_sees_the_rest_as_it_was_given() -> None:
-    torch.manual_seed(0)
-    model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("hole", (1, 8, 8))), GANConfig(**GAN.presets["tiny"]))
-    image, hole = torch.rand(6, 1, 8, 8) * 2 - 1, torch.zeros(6, 1, 8, 8, dtype=torch.bool)
-    hole[..., 4:] = True
-    given = Condition({"image": image.masked_fill(hole, 0), "hole": hole})
+    model = with_holes()
+    image = torch.rand(6, 1, 8, 8) * 2 - 1
+    given = left_half(image)
     for made in (model.sample(6, given), model.fakes(6, given)):
         assert torch.equal(made[..., :4], image[..., :4]) and (made[..., 4:] != 0).all()
     model.loss("generator", Batch.of(image, given))["loss"].backward()
@@ -336,11 +345,9 @@ def test_only_the_hole_is_generated_and_the_critic_sees_the_rest_as_it_was_given
 
 def test_a_critic_sees_real_images_as_shown_where_they_are_shown() -> None:
     """Dequantised ones would be told from generated ones by pixels that nobody generated."""
-    torch.manual_seed(0)
-    model = GAN(DataSpec("toy", (1, 8, 8), 0, ConditionSpec("hole", (1, 8, 8))), GANConfig(**GAN.presets["tiny"]))
-    image, hole = torch.rand(6, 1, 8, 8) * 2 - 1, torch.zeros(6, 1, 8, 8, dtype=torch.bool)
-    hole[..., 4:] = True
-    given, seen = Condition({"image": image.masked_fill(hole, 0), "hole": hole}), []
+    model = with_holes()
+    image = torch.rand(6, 1, 8, 8) * 2 - 1
+    given, seen = left_half(image), []
     model.critic.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model.loss("critic", Batch.of(image + 0.01, given))
     with torch.no_grad():

@@ -71,8 +71,9 @@ def values_of(samples: Samples, data: Dataset, kind: Kind, seed: int) -> Mapping
     originals = test.images[places].reshape(len(places), -1)
     hidden = hidden_of(test, kind, places)
     answers = Answers(samples.images[:whole].reshape(len(places), EACH, -1), originals, hidden, places)
-    psnr, known = HOLE_PSNR if kind == "hole" else PSNR, known_spread(data, kind, places, seed)
-    found = {ENERGY: answers.energy_score(), psnr: answers.psnr(), **answers.spread(known)}
+    psnr = HOLE_PSNR if kind == "hole" else PSNR
+    spread = answers.spread(known_spread(data, kind, places, seed))
+    found = {ENERGY: answers.energy_score(), psnr: answers.psnr(), **spread}
     if kind == "hole":
         shape = (len(places), EACH, *samples.images.shape[1:])
         edges = seam(

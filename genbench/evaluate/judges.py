@@ -42,14 +42,13 @@ JUDGES = {
 
 def alignment_measurements(job: Job, samples: Samples, data: Dataset) -> list[Measurement]:
     """How samples stand to conditions that can be judged; none for others."""
-    judge = JUDGES.get(data.judge)
-    if judge is None or job.kind not in judge.kinds or samples.conditions is None or len(samples) < EACH:
+    judge, kind = JUDGES.get(data.judge), job.kind
+    if judge is None or kind not in judge.kinds or samples.conditions is None or len(samples) < EACH:
         return []
     settings = {
         "family": "answers", "metric": "alignment", "judge": data.judge, "dataset": data.digest, "split": "test",
         "samples": len(samples), "each": EACH, "version": VERSION, "versions": versions(),
     }  # fmt: skip
-    kind = job.kind
     return of_samples(job, samples, settings, lambda: values_of(samples, data, kind, judge))
 
 

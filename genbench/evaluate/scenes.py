@@ -40,11 +40,10 @@ BLOCK = 1000
 
 def values(images: np.ndarray, data: Dataset, places: np.ndarray) -> dict[str, Value]:
     """The metrics of scenes (N, 3, H, W), EACH in a row under the caption of a test image."""
-    found = marks(images, data.test, places)
+    conditions = places[::EACH]
+    found = {name: marked.reshape(-1, EACH) for name, marked in marks(images, data.test, places).items()}
     return {
-        name: uneven(marked.reshape(-1, EACH), CELLS, places[::EACH])
-        if name == TAKEN
-        else share_of(marked.reshape(-1, EACH), places[::EACH])
+        name: uneven(marked, CELLS, conditions) if name == TAKEN else share_of(marked, conditions)
         for name, marked in found.items()
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from genbench.metrics.classes import total_variation
 from genbench.metrics.metric import Metric
-from genbench.metrics.value import Value, mean_of, not_enough, one_of_each, with_error
+from genbench.metrics.value import Value, mean_of, not_enough, one_of_each, summed, with_error
 
 ALIGNED, RIGHT, NEW, COUNT, DIGIT, COLOUR, PLACE, BINDING, TAKEN = (
     "aligned_share", "all_right", "all_right_new", "count_right", "digit_right", "colour_right", "place_right",
@@ -47,16 +47,6 @@ def agreement(confusion: np.ndarray, places: np.ndarray | None = None) -> dict[s
         none = Value(None, "no class is given", status="not_applicable")
         return {MIOU: none, PIXELS: none}
     return {name: _over_conditions(measure, confusion, whole) for name, measure in COUNTED.items()}
-
-
-def summed(counts: np.ndarray, places: np.ndarray | None) -> np.ndarray:
-    """Counts (M, ...) of conditions, those of one of the same `places` (M,) added up."""
-    if places is None:
-        return counts
-    members = np.unique(places, return_inverse=True)[1]
-    found = np.zeros((members.max() + 1, *counts.shape[1:]), counts.dtype)
-    np.add.at(found, members, counts)
-    return found
 
 
 def _over_conditions(measure: Callable[[np.ndarray], np.ndarray], confusion: np.ndarray, whole: np.ndarray) -> Value:

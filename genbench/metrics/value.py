@@ -68,17 +68,26 @@ def mean_of(values: np.ndarray) -> Value:
     return with_error_of(Value(float(values.mean())), values)
 
 
-def one_of_each(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
-    """Values (N,) of which those of one group are not independent, as one of each group, with the same mean.
-
-    The error of their mean is that of the mean of the values (Liang & Zeger 1986). No groups: all are independent.
-    """
+def summed(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """The sum of the values (N, ...) of each of the `groups` (N,); without groups, the values."""
     import numpy as np
 
     if groups is None:
         return values
     members = np.unique(groups, return_inverse=True)[1]
-    deviations = np.bincount(members, values - values.mean())
+    found = np.zeros((members.max() + 1, *values.shape[1:]), values.dtype)
+    np.add.at(found, members, values)
+    return found
+
+
+def one_of_each(values: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Values (N,) of which those of one group are not independent, as one of each group, with the same mean.
+
+    The error of their mean is that of the mean of the values (Liang & Zeger 1986). No groups: all are independent.
+    """
+    if groups is None:
+        return values
+    deviations = summed(values - values.mean(), groups)
     found: np.ndarray = values.mean() + deviations * (len(deviations) / len(values))
     return found
 

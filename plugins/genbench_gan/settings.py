@@ -29,10 +29,10 @@ class PenaltyOptions(Config):
         ge=0,
         only_with=STYLE,
     )
+    path_every: int = field(8, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
     energy_score: float = field(
         1.0, "train", "weight of the energy score of the generator's answers to holes and small images", ge=0
     )
-    path_every: int = field(8, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
 
 
 class StyleOptions(Config):
