@@ -16,7 +16,14 @@ from genbench.evaluate.evidence import log_prob_of_levels
 from genbench.walks import last
 from genbench_ddpm import DDPM
 from genbench_flow_matching import FlowMatching
-from genbench_flow_matching.ode import SOLVERS, change_of_density, directions, likelihood_times, with_divergence
+from genbench_flow_matching.ode import (
+    SOLVERS,
+    change_of_density,
+    directions,
+    likelihood_times,
+    sampling_times,
+    with_divergence,
+)
 
 CLASSES = 3
 MEAN = torch.tensor([0.2, -0.1, 0.0, 0.3], dtype=torch.float64)
@@ -231,11 +238,11 @@ def test_labels_are_dropped_in_training_and_the_null_class_is_the_last():
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 @pytest.mark.parametrize("solver", list(SOLVERS))
 def test_network_calls_are_counted_exactly(solver, guidance):
-    model = built(classes=CLASSES, label_dropout=0.1, solver=solver, steps=3, guidance=guidance)
+    model = built(classes=CLASSES, label_dropout=0.1, solver=solver, steps=3, guidance=guidance, halvings=2)
     calls = []
     model.net.register_forward_hook(lambda *_: calls.append(1))
     model.sample(2, torch.tensor([0, 1]))
-    assert len(calls) == model.nfe == 3 * SOLVERS[solver].calls * int(guidance)
+    assert len(calls) == model.nfe == 5 * SOLVERS[solver].calls * int(guidance)
 
 
 def guided(weight, labels):
@@ -263,13 +270,28 @@ def test_guidance_needs_dropout_and_labels():
         built(guidance=2.0, label_dropout=0.1)
 
 
+def test_short_last_steps_keep_details_that_are_weaker_than_a_step_of_equal_length():
+    """Of a Gaussian of deviation 0.03, whose velocity is (E[x_1|x_t] - x_t) / (1 - t), in the steps of `small`."""
+    deviation = 0.03
+
+    def velocity(x, t):
+        return (t * deviation**2 / ((t * deviation) ** 2 + (1 - t) ** 2) * x - x) / (1 - t)
+
+    def left(halvings):
+        (*_, x) = SOLVERS["adams"].way(velocity, torch.ones(()), sampling_times(FlowMatching.Config().steps, halvings))
+        return float(x) / deviation
+
+    assert left(FlowMatching.Config().halvings) == pytest.approx(1, abs=0.1) and left(0) < 0.7
+    assert sampling_times(4, 0) == [0, 0.25, 0.5, 0.75, 1] and sampling_times(2, 2) == [0, 0.5, 0.75, 0.875, 1]
+
+
 def test_chains_go_straight_to_noise_and_back_in_the_sampler_s_steps():
-    model = perturbed(built(steps=6))
+    model = perturbed(built(steps=4, halvings=2))
     images = torch.rand(200, 1, 8, 8) * 2 - 1
     times, states = model.forward_chain(images, 4)
     assert times.tolist() == [0, 2, 4, 6] and torch.equal(states[0], images)
     assert float(states[-1].std()) == pytest.approx(1, abs=0.02)
-    torch.testing.assert_close(states[1], images + (states[-1] - images) / 3)
+    torch.testing.assert_close(states[1], images + (states[-1] - images) / 8)
     torch.manual_seed(5)
     times, states = model.reverse_chain(3, 7)
     torch.manual_seed(5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genbench import Batch, Condition, ConditionSpec, DataSpec, Likelihood
+from genbench import Batch, Condition, ConditionSpec, DataSpec, Likelihood, Muon
 from genbench.capabilities import capabilities
 from genbench.distributions import discretized_gaussian, discretized_logistic_log_prob
 from genbench.images import LEVELS, to_float
@@ -219,6 +219,17 @@ def test_training_under_bfloat16_lowers_the_loss(likelihood: str) -> None:
         phase.optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_muon_moves_the_matrices_that_images_pass_and_adamw_those_that_labels_do() -> None:
+    model = VAE(DataSpec("toy", (3, 32, 32), 10), VAEConfig())
+    (phase,) = model.phases()
+    assert isinstance(phase.optimizer, Muon)
+    rest, matrices = ({id(p) for p in group["params"]} for group in phase.optimizer.param_groups)
+    assert id(model.to_latent.weight) in matrices
+    assert {id(p) for p in model.encoder.label.parameters()} <= rest
+    (phase,) = VAE(model.data, VAEConfig(optimizer="adamw")).phases()
+    assert not isinstance(phase.optimizer, Muon)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "logistic"])

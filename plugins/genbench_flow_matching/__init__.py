@@ -20,17 +20,13 @@ from genbench.distributions import normal_log_prob
 from genbench.walks import Walk, end_of, reported, reverse_chain
 from genbench_ddpm.diffusion import drawn_shares
 from genbench_ddpm.network import UNetConfig, null, with_waves
-from genbench_flow_matching.ode import SOLVERS, Velocity, change_of_density, directions, likelihood_times
+from genbench_flow_matching import ode
 from genbench_flow_matching.presets import PRESETS
 
 
 @hookimpl
 def register_models(register: Callable[[type[Model]], None]) -> None:
     register(FlowMatching)
-
-
-LIKELIHOOD_SOLVER = "midpoint"
-"""Whatever draws samples: Euler's error would be taken for probability (0.5 bits/dim of digits, in 40 steps)."""
 
 
 class FlowMatchingConfig(UNetConfig):
@@ -40,12 +36,13 @@ class FlowMatchingConfig(UNetConfig):
         (2,), "train", "n of the waves sin and cos(2^n pi x) that make small changes of a pixel visible to the network"
     )
     solver: Literal["euler", "midpoint", "heun", "adams"] = field(
-        "midpoint",
+        "adams",
         "sample",
         "how samples follow the ODE: euler and adams, which is of second order, call the network once a step, midpoint "
         "and heun twice",
     )
-    steps: int = field(25, "sample", "steps of equal length from noise to data", ge=1)
+    steps: int = field(16, "sample", "steps of equal length from noise to data", ge=1)
+    halvings: int = field(3, "sample", "how often the last step is halved, as the details of images ask for", ge=0)
     likelihood_steps: int = field(
         40, "sample", "midpoint steps from data to noise for the likelihood, short ones first", ge=1
     )
@@ -67,19 +64,20 @@ class FlowMatching(Model):
 
     def __init__(self, data: DataSpec, config: FlowMatchingConfig) -> None:
         super().__init__(data, config)
-        self.solver = SOLVERS[config.solver]
+        self.solver = ode.SOLVERS[config.solver]
+        self.times = ode.sampling_times(config.steps, config.halvings)
         self.net = config.unet(data.shape[0], data.shape[0], data, config.fourier)
 
     @property
     def nfe(self) -> int:
-        return self.config.calls(self.config.steps * self.solver.calls)
+        return self.config.calls((len(self.times) - 1) * self.solver.calls)
 
     @property
     def likelihood_note(self) -> str:
         c = self.config
         trace = f"divergence by Hutchinson's estimator, probes = {c.probes}" if c.probes else "exact divergence"
         unguided = ", without guidance" if c.guidance != 1 else ""
-        return f"ODE in {c.likelihood_steps} {LIKELIHOOD_SOLVER} steps, {trace}{unguided}"
+        return f"ODE in {c.likelihood_steps} {ode.LIKELIHOOD_SOLVER} steps, {trace}{unguided}"
 
     def phases(self) -> list[Phase]:
         return [self.config.phase("train", self.net, self.config.learning_rate, warmup=self.config.warmup)]
@@ -100,10 +98,10 @@ class FlowMatching(Model):
         x_t = torch.lerp(x0, x1, t.view(-1, 1, 1, 1))
         return F.mse_loss(self.v(x_t, t, self.config.kept(batch.given, self.data.num_classes)).float(), x1 - x0)
 
-    def velocity(self, given: Given, guidance: float = 1.0) -> Velocity:
+    def velocity(self, given: Given, guidance: float = 1.0) -> ode.Velocity:
         """v under conditions (B,), pushed away from the unconditional one as in Ho & Salimans 2022, equation 6."""
 
-        def under(given: Given) -> Velocity:
+        def under(given: Given) -> ode.Velocity:
             return lambda x, t: self.v(x, x.new_full((len(x),), t), given)
 
         if guidance == 1 or given is None:
@@ -113,10 +111,9 @@ class FlowMatching(Model):
 
     def walk(self, noise: Tensor, given: Given, back: bool = False) -> Walk:
         """From noise to images, or `back`, at times that count the steps which are still to go."""
-        n = self.config.steps
-        times = [k / n for k in range(n + 1)]
-        states = self.solver.way(self.velocity(given, self.config.guidance), noise, times[:: -1 if back else 1])
-        return zip(range(n, -1, -1), reported(states, n + 1, self.report))
+        times = self.times[::-1] if back else self.times
+        states = self.solver.way(self.velocity(given, self.config.guidance), noise, times)
+        return zip(reversed(range(len(times))), reported(states, len(times), self.report))
 
     def noise(self, n: int) -> Tensor:
         """x_0, (n, C, H, W)."""
@@ -127,19 +124,20 @@ class FlowMatching(Model):
 
     def log_prob(self, images: Tensor, given: Given = None) -> Tensor:
         """log p(x) of dequantised images, nats per image (B,), as the solver and the divergence's estimate have it."""
-        times, along = likelihood_times(self.config.likelihood_steps), directions(images, self.config.probes)
-        noise, change = change_of_density(SOLVERS[LIKELIHOOD_SOLVER], self.velocity(given), images, times, along)
+        times, along = ode.likelihood_times(self.config.likelihood_steps), ode.directions(images, self.config.probes)
+        solver = ode.SOLVERS[ode.LIKELIHOOD_SOLVER]
+        noise, change = ode.change_of_density(solver, self.velocity(given), images, times, along)
         zero = noise.new_zeros(())
         return normal_log_prob(noise, zero, zero).flatten(1).sum(1) + change
 
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Images on their straight way to one draw of noise, at some of the sampler's times."""
-        times = torch.unique(torch.linspace(0, self.config.steps, count, device=images.device).round().long())
+        togo = torch.unique(torch.linspace(0, len(self.times) - 1, count, device=images.device).round().long())
         noise = torch.randn_like(images)
-        return times, torch.stack([torch.lerp(images, noise, float(t) / self.config.steps) for t in times])
+        return togo, torch.stack([torch.lerp(images, noise, 1 - self.times[-1 - int(k)]) for k in togo])
 
     def reverse_chain(self, n: int, count: int, given: Given = None) -> tuple[Tensor, Tensor]:
-        return reverse_chain(self.walk(self.noise(n), given), self.config.steps, count)
+        return reverse_chain(self.walk(self.noise(n), given), len(self.times) - 1, count)
 
     def interpolate(self, first: Tensor, second: Tensor, weights: Tensor, given: Given = None) -> Tensor:
         """On an arc between the noises that the ODE carries to both images; the conditions (B,) are those of both."""

@@ -76,6 +76,17 @@ SOLVERS = {
     "heun": Solver(by(heun), 2),
     "adams": Solver(adams, 1),
 }
+LIKELIHOOD_SOLVER = "midpoint"
+"""Whatever draws samples: Euler's error would be taken for probability (0.5 bits/dim of digits, in 40 steps)."""
+
+
+def sampling_times(steps: int, halvings: int) -> list[float]:
+    """Times from 0 up to 1 in equal steps, the last of which is halved so often: to a half of it, of what is left, ...
+
+    In a last step that is longer than the details of images are strong, samples lose these.
+    """
+    levels = [k / steps for k in range(steps, 0, -1)] + [2.0**-k / steps for k in range(1, halvings + 1)]
+    return [1 - level for level in levels] + [1.0]
 
 
 def likelihood_times(steps: int, nearest: float = 1e-3) -> list[float]:

@@ -13,13 +13,13 @@ from typing import Any
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {
         "widths": (8, 16), "batch_size": 32, "optimizer": "adamw", "learning_rate": 1e-2, "steps": 5,
-        "likelihood_steps": 10,
+        "halvings": 0, "likelihood_steps": 10,
     },
     "small": {},
     "paper": {
         "widths": (256, 512, 512, 512), "blocks": 2, "attention": (1,), "head_channels": 64, "patch": 1, "fourier": (),
         "resample": True, "batch_size": 256, "flip": True, "times": "uniform", "optimizer": "adamw",
-        "learning_rate": 5e-4, "warmup": 45_000, "betas": (0.9, 0.999), "ema_decay": 0.9999, "steps": 71,
-        "likelihood_steps": 71,
+        "learning_rate": 5e-4, "warmup": 45_000, "betas": (0.9, 0.999), "ema_decay": 0.9999, "solver": "midpoint",
+        "steps": 71, "halvings": 0, "likelihood_steps": 71,
     },
 }  # fmt: skip

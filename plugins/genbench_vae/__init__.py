@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from genbench import Batch, Condition, Config, DataSpec, Model, field, hookimpl
+from genbench import Batch, Condition, DataSpec, Model, Phase, field, hookimpl
 from genbench.autoencoder import AutoencoderSpec, Decoder, Encoder
 from genbench.condition import Given, beside, hole_of
 from genbench.distributions import (
@@ -23,6 +23,7 @@ from genbench.distributions import (
     standard_normal_kl,
 )
 from genbench.nets import latent_size
+from genbench.optimization import OptimizerConfig
 from genbench_vae.prior import Prior
 
 CERTAIN = -9.0
@@ -36,11 +37,11 @@ def register_models(register: Callable[[type[Model]], None]) -> None:
     register(VAE)
 
 
-class VAEConfig(Config):
-    """The networks, the latent vector and its prior, the pixels' distribution; the defaults are the preset `small`."""
+class VAEConfig(OptimizerConfig):
+    """The networks, the latent vector, its prior, the pixels' distribution, the optimizer; the defaults are `small`."""
 
     batch_size: int = field(32, "train", "images per update", ge=1)
-    learning_rate: float = field(4e-3, "train", "peak learning rate (AdamW)", gt=0)
+    learning_rate: float = field(4e-3, "train", "peak learning rate of AdamW", gt=0)
     beta: float = field(1.0, "train", "weight of the KL term; 1 is the ELBO (Higgins et al. 2017)", ge=0)
     likelihood: Literal["logistic", "gaussian"] = field(
         "logistic",
@@ -144,6 +145,9 @@ class VAE(Model):
         else:
             rate = standard_normal_kl(mean, log_std).sum(1)
         return self.log_likelihood(images, z, given), rate
+
+    def phases(self) -> list[Phase]:
+        return [self.config.phase("train", self, self.config.learning_rate, warmup=self.config.warmup)]
 
     def loss(self, phase: str, batch: Batch) -> dict[str, Tensor]:
         reconstruction, kl = (term.mean() / self.data.dims for term in self.elbo(batch.images, batch.given))
