@@ -132,9 +132,9 @@ class FlowMatching(Model):
 
     def forward_chain(self, images: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Images on their straight way to one draw of noise, at some of the sampler's times."""
-        togo = torch.unique(torch.linspace(0, len(self.times) - 1, count, device=images.device).round().long())
+        to_go = torch.unique(torch.linspace(0, len(self.times) - 1, count, device=images.device).round().long())
         noise = torch.randn_like(images)
-        return togo, torch.stack([torch.lerp(images, noise, 1 - self.times[-1 - int(k)]) for k in togo])
+        return to_go, torch.stack([torch.lerp(images, noise, 1 - self.times[-1 - k]) for k in to_go.tolist()])
 
     def reverse_chain(self, n: int, count: int, given: Given = None) -> tuple[Tensor, Tensor]:
         return reverse_chain(self.walk(self.noise(n), given), len(self.times) - 1, count)
