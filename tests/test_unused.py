@@ -59,3 +59,14 @@ def test_options_of_another_first_stage_are_named():
     assert told("ldm.first_stage=vq", "ldm.codes=64", models=models) == []
     assert told("vqgan.critic_layers=1", models=models) == ["vqgan: critic_layers has no effect with adversarial = 0"]
     assert told("vqgan.critic_layers=1", "vqgan.adversarial=0.5", models=models) == []
+
+
+def test_options_that_matter_only_under_a_condition_are_named_without_it():
+    assert told("gan.energy_score=2") == ["gan: energy_score has no effect without --condition hole or image"]
+    assert told("gan.energy_score=2", condition="hole", models=("gan",)) == []
+    words = "ddpm.words=whole"
+    assert told(words, condition="hole", models=("ddpm",)) == ["ddpm: words has no effect without --condition text"]
+    assert told(words, condition="text", models=("ddpm",)) == []
+    assert told("ddpm.words=whole", condition="own", models=("ddpm",)) == [], "a dataset may have texts of its own"
+    assert told("ddpm.label_dropout=0.1") == ["ddpm: label_dropout has no effect without --condition"]
+    assert told("ddpm.label_dropout=0.1", conditional=True, models=("ddpm",)) == []

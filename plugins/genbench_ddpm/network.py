@@ -9,7 +9,7 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
 from genbench import Condition, DataSpec, field
-from genbench.condition import PLACED, ConditionSpec, Given, Kind
+from genbench.condition import KINDS, PLACED, ConditionSpec, Given, Kind
 from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
 from genbench_ddpm.diffusion import Times
@@ -68,7 +68,12 @@ class UNetConfig(OptimizerConfig):
     )
 
     label_dropout: float = field(
-        0.0, "train", "share of the conditions, such as labels, that training leaves out, for guidance", ge=0, lt=1
+        0.0,
+        "train",
+        "share of the conditions, such as labels, that training leaves out, for guidance",
+        ge=0,
+        lt=1,
+        only_given=KINDS,
     )
 
     widths: tuple[PositiveInt, ...] = field(
@@ -88,7 +93,10 @@ class UNetConfig(OptimizerConfig):
         "second, but uniformly under a map, a hole or an image, which leave open what is settled late",
     )
     words: Literal["tokens", "whole"] = field(
-        "tokens", "train", "attention sees the words of a text, or it is added to the time as a whole alone"
+        "tokens",
+        "train",
+        "attention sees the words of a text, or it is added to the time as a whole alone",
+        only_given=("text",),
     )
     patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
     dropout: float = field(0.0, "train", "dropout in the residual blocks", ge=0, lt=1)

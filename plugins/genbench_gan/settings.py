@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import PositiveInt, model_validator
 
 from genbench import Config, DataSpec, field
+from genbench.condition import SHOWING
 from genbench.optimizers import Betas
 from genbench_gan.augment import AugmentOptions
 from genbench_gan.latent_langevin import SamplingOptions
@@ -31,7 +32,7 @@ class PenaltyOptions(Config):
     )
     path_every: int = field(8, "train", "generator updates per path length penalty, likewise", ge=1, only_with=STYLE)
     energy_score: float = field(
-        1.0, "train", "weight of the energy score of the generator's answers to holes and small images", ge=0
+        1.0, "train", "weight of the energy score of the generator's answers", ge=0, only_given=SHOWING
     )
 
 
