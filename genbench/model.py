@@ -217,20 +217,20 @@ class Model(nn.Module):
         @classmethod
         def role(cls, name: str) -> Role:
             """Whether the field changes the training, only the samples, or neither."""
-            role: Role | None = cls.said(name, "role")
+            role: Role | None = cls.declared(name, "role")
             if role is None:
                 raise TypeError(f"{cls.__qualname__}.{name}: declare it with genbench.field(default, role, doc)")
             return role
 
         @classmethod
-        def said(cls, name: str, what: Literal["role", "only_with", "only_given"]) -> Any:
+        def declared(cls, name: str, what: Literal["role", "only_with", "only_given"]) -> Any:
             """What `genbench.field` was told of a field; None of one that was declared without it."""
             extra = cls.model_fields[name].json_schema_extra
             return extra.get(what) if isinstance(extra, dict) else None
 
         def unused(self, name: str) -> str:
             """The settings under which the field has no effect, such as `sampler = ancestral`; "" if it has one."""
-            needs: dict[str, list[Any]] = self.said(name, "only_with") or {}
+            needs: dict[str, list[Any]] = self.declared(name, "only_with") or {}
             return ", ".join(
                 f"{key} = {getattr(self, key)}" for key, values in needs.items() if getattr(self, key) not in values
             )

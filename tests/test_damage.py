@@ -100,6 +100,7 @@ def made(tmp_path_factory, short):
     home = tmp_path_factory.mktemp("made here")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENBENCH_CACHE", str(home / "cache"))
+        patch.setenv("GENBENCH_DATA", str(home / "data"))
         end = running.end
 
         def kept(job, record):
@@ -113,11 +114,12 @@ def made(tmp_path_factory, short):
 
 @pytest.fixture
 def home(made, tmp_path, monkeypatch):
-    """A copy of them, in a folder with a space in its name."""
+    """A copy of them, in a folder with a space in its name; the data root stays, where datasets know it by its path."""
     home = tmp_path / "at home"
     for name in ("cache", "runs"):
         shutil.copytree(made / name, home / name)
     monkeypatch.setenv("GENBENCH_CACHE", str(home / "cache"))
+    monkeypatch.setenv("GENBENCH_DATA", str(made / "data"))
     return home
 
 

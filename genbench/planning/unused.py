@@ -39,7 +39,7 @@ def _in_vain(config: Model.Config, key: str, asked: Asked | None) -> str:
     """Why an option has no effect under a condition, or without one; "" if it has one, or may have it."""
     if settings := config.unused(key):
         return f"with {settings}"
-    kinds = config.said(key, "only_given")
+    kinds = config.declared(key, "only_given")
     if not kinds or asked in (*kinds, OF_DATASET):
         return ""
     return "without --condition" if set(kinds) == set(KINDS) else f"without --condition {' or '.join(kinds)}"
