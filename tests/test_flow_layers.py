@@ -9,7 +9,7 @@ from test_flow import log_det, stir
 from genbench_flow.glow import GlowNetwork, InvertibleConv
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level, Network, squeeze, unsqueeze
 from genbench_flow.masked import Autoregression, Reversal
-from genbench_flow.transforms import MIN_SLOPE, Affine, LinearFront, LogitFront, Spline
+from genbench_flow.transforms import MIN_SLOPE, SCALE, Affine, LinearFront, Logistic, LogitFront, Spline
 
 
 def coupling(transform, target=(1, 3), context=(0, 2), network=Network):
@@ -28,6 +28,7 @@ LAYERS = {
     "conv": lambda: InvertibleConv(4),
     "affine": lambda: coupling(Affine()),
     "spline": lambda: coupling(Spline(5, 2.0)),
+    "logistic": lambda: coupling(Logistic(5, 6.0)),
     "glow": lambda: coupling(Affine(), network=GlowNetwork),
     "constant": lambda: coupling(Spline(4, 2.0), (0, 1, 2, 3), (), Constant),
 }
@@ -166,7 +167,7 @@ def test_spline_keeps_its_box_and_is_monotone():
 
 def test_extreme_parameters_stay_finite_and_invertible():
     x = torch.linspace(-2.9, 2.9, 101)
-    for transform in (Affine(), Spline(8, 3.0)):
+    for transform in (Affine(), Spline(8, 3.0), Logistic(8, 3.0)):
         for size in (1e3, -1e3):
             parameters = size * torch.sin(torch.arange(transform.parameters_each) * 2.0).expand(101, -1)
             y, log_slope = transform(x, parameters)
@@ -180,6 +181,30 @@ def test_zero_parameters_are_the_identity():
         y, log_slope = transform(x, torch.zeros(101, transform.parameters_each))
         torch.testing.assert_close(y, x, atol=1e-6, rtol=0)
         torch.testing.assert_close(log_slope, torch.zeros(101), atol=1e-5, rtol=0)
+
+
+def test_logistic_by_hand():
+    """Without a bend: the logit of (F(x) - F(-2)) / (F(2) - F(-2)), where F is of centre 0.5."""
+    transform, x = Logistic(4, 2.0), torch.linspace(-1.99, 1.99, 9, dtype=torch.double)
+    raw = torch.zeros(9, transform.parameters_each, dtype=torch.double)
+    raw[:, 0], raw[:, 1] = 0.5 * SCALE, 0.1
+    scale = 2 / 3 * math.exp(6 * math.tanh(0.1 / 6))
+    low, at, high = (torch.sigmoid((value - 0.5) / scale) for value in (x.new_tensor(-2), x, x.new_tensor(2)))
+    wanted = torch.logit((at - low) / (high - low))
+    z, log_slope = transform(x, raw)
+    torch.testing.assert_close(z, wanted, atol=1e-6, rtol=1e-6)
+    numeric = torch.autograd.functional.jacobian(lambda value: transform(value, raw)[0], x).diagonal().log()
+    torch.testing.assert_close(log_slope, numeric)
+
+
+def test_a_logistic_inverts_far_from_its_centre():
+    """Where its distribution function is 1 to every digit of float32."""
+    transform, x = Logistic(4, 6.0), torch.linspace(-5.99, 5.99, 41)
+    raw = torch.zeros(41, transform.parameters_each)
+    raw[:, 0], raw[:, 1] = -5 * SCALE, -4.0
+    z, log_slope = transform(x, raw)
+    assert z.max() > 100 and log_slope.isfinite().all()
+    torch.testing.assert_close(transform.inverse(z, raw), x, atol=1e-4, rtol=0)
 
 
 def test_a_coupling_may_not_see_its_target():

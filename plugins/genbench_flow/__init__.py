@@ -1,6 +1,5 @@
 """Normalizing flow: multi-scale couplings with an exact likelihood (Dinh et al. 2017; Durkan et al. 2019)."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,13 +11,14 @@ from genbench.condition import Given
 from genbench.hookspecs import Calibration
 from genbench.images import bits_per_dim, to_float, to_uint8
 from genbench.schedules import annealed
+from genbench_flow.bases import Base, Normal, StandardLogistic, UniformImage
 from genbench_flow.calibration import log_determinants
 from genbench_flow.dequantizer import Dequantizer
 from genbench_flow.glow import glow_levels
 from genbench_flow.lattice import lattice_levels
 from genbench_flow.layers import ActNorm, Level
 from genbench_flow.settings import FlowConfig
-from genbench_flow.transforms import Affine, LinearFront, LogitFront, Spline
+from genbench_flow.transforms import Affine, LinearFront, Logistic, LogitFront, Spline, Transform
 
 CLIP = 10.0
 
@@ -37,10 +37,10 @@ class Flow(Model):
     """log p(x) = log p(z) + log |det dz/dx|, z = f(x).
 
     On the lattice every level transforms the pixels off its coarser grid, given those on it, then passes the grid on: a
-    pixel's conditional density is one spline, and sampling runs through the levels from coarse to fine. The coarsest
-    pixels are drawn one after the other, each given those before it. Splines stay within the front's box, and z is
-    uniform on [-1, 1) seen through the front: the density integrates to exactly one on [-1, 1), and an untrained flow
-    has 8 bits/dim. Otherwise z is standard normal.
+    pixel's conditional density is one transform, and sampling runs through the levels from coarse to fine. The coarsest
+    pixels are drawn one after the other, each given those before it. Splines and logistics stay within the front's box:
+    the density integrates to exactly one on [-1, 1). With splines alone z is uniform on [-1, 1) seen through the front,
+    and an untrained flow has 8 bits/dim; behind logistics z is logistic, and otherwise standard normal.
 
     With variational dequantisation the levels y get noise u ~ q(u|y), learned with the flow, and what is returned for
     log p(x) is one draw of log p(x(y, u)) - log q(u|y), whose mean is a lower bound.
@@ -70,7 +70,7 @@ class Flow(Model):
         self.front = LogitFront(config.alpha) if config.logit_of(data) else LinearFront()
         self.dequantizer = Dequantizer(data, config) if config.dequantization == "variational" else None
         self.likelihood = "exact" if self.dequantizer is None else "bound"  # type: ignore[misc]
-        self.boxed = (config.mixing, config.coupling) == ("lattice", "spline")
+        self.base = self.base_of(config.transform_of(data))
         build = lattice_levels if config.mixing == "lattice" else glow_levels
         self.levels: Sequence[Level] = nn.ModuleList(build(data, config, self.depth(), self.transform))  # type: ignore[assignment]
         if len(self.levels) == 0:
@@ -91,8 +91,20 @@ class Flow(Model):
         height, width = self.data.shape[1:]
         return next(n for n in range(self.config.levels + 1) if n == self.config.levels or (height | width) >> n & 1)
 
-    def transform(self) -> Affine | Spline:
-        return Spline(self.config.bins, self.front.bound) if self.config.coupling == "spline" else Affine()
+    def base_of(self, transform: str) -> Base:
+        """What latents are drawn from."""
+        if transform == "logistic":
+            return StandardLogistic()
+        return UniformImage(self.front) if (self.config.mixing, transform) == ("lattice", "spline") else Normal()
+
+    def transform(self, earlier: int) -> Transform:
+        """The transform of values that have gone through `earlier` ones: a logistic takes them out of their box."""
+        kind = self.config.transform_of(self.data)
+        if kind == "affine":
+            return Affine()
+        if kind == "logistic" and not earlier:
+            return Logistic(self.config.bins, self.front.bound)
+        return Spline(self.config.bins, Logistic.reach if kind == "logistic" else self.front.bound)
 
     def encode(self, images: Tensor, given: Given = None) -> tuple[list[Tensor], Tensor]:
         """The latents of every level, finest first, and log |det dz/dx| in nats per image (B,).
@@ -116,9 +128,8 @@ class Flow(Model):
         return self.front.inverse(x)
 
     def base_log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), nats per image (B,): that of a uniform image seen through the front, or of the standard normal."""
-        log_prob = self.front.uniform_log_prob(z) if self.boxed else -0.5 * (z * z + math.log(2 * math.pi))
-        return log_prob.flatten(1).sum(1)
+        """log p(z), nats per image (B,)."""
+        return self.base.log_prob(z).flatten(1).sum(1)
 
     def base_sample(self, n: int) -> list[Tensor]:
         """Latents of `n` images, in the shapes that `encode` returns, multiplied by the temperature.
@@ -130,16 +141,9 @@ class Flow(Model):
         for level in self.levels:
             h, w = h // level.factor[0], w // level.factor[1]
             whole = self.config.mixing == "lattice" and level is self.levels[-1]
-            z = self.draw((n, len(level.leave), h, w), device) * (1.0 if whole else self.config.temperature)
-            latents.append(z.clamp(-self.front.bound, self.front.bound) if self.boxed else z)
+            z = self.base.draw((n, len(level.leave), h, w), device) * (1.0 if whole else self.config.temperature)
+            latents.append(z.clamp(-self.base.bound, self.base.bound))
         return latents
-
-    def draw(self, shape: tuple[int, ...], device: torch.device) -> Tensor:
-        """Base noise."""
-        if not self.boxed:
-            return torch.randn(shape, device=device)
-        z: Tensor = self.front(torch.rand(shape, device=device) * 2 - 1)[0]
-        return z
 
     def log_prob(self, images: Tensor, given: Given = None) -> Tensor:
         """log p(x) of dequantised images, nats per image (B,), or one draw of its bound given their levels."""

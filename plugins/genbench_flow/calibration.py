@@ -12,8 +12,10 @@ from genbench import DataSpec, Model
 
 def log_determinants(flow: type[Model]) -> Iterator[tuple[str, float, float, float]]:
     """The log-determinant of `flow`, which has `encode`, against that of the Jacobian by autograd."""
-    for kind in ({"mixing": "lattice", "coupling": "spline"}, {"mixing": "conv", "coupling": "affine"}):
-        config = flow.Config.model_validate({**flow.presets["tiny"], "width": 8, **kind})
+    for mixing, coupling in (("lattice", "logistic"), ("lattice", "spline"), ("conv", "affine")):
+        config = flow.Config.model_validate(
+            {**flow.presets["tiny"], "width": 8, "mixing": mixing, "coupling": coupling}
+        )
         model: Any = flow(DataSpec("calibrate", (1, 4, 4)), config).double().eval()
         for parameter in model.parameters():
             fan = max(parameter[0].numel() if parameter.dim() > 1 else 1, 1)
@@ -26,4 +28,4 @@ def log_determinants(flow: type[Model]) -> Iterator[tuple[str, float, float, flo
         jacobian = torch.autograd.functional.jacobian(latents, image.flatten())  # type: ignore[no-untyped-call]
         expected = float(torch.linalg.slogdet(jacobian).logabsdet)
         found = float(model.encode(image)[1].detach())
-        yield f"log-determinant of the flow, {kind['coupling']}", found, expected, 1e-8
+        yield f"log-determinant of the flow, {coupling}", found, expected, 1e-8

@@ -10,7 +10,7 @@ from genbench import DataSpec
 from genbench.nets import zeroed
 from genbench_flow.layers import ActNorm, Constant, Coupling, Level
 from genbench_flow.settings import FlowConfig
-from genbench_flow.transforms import Affine, Spline
+from genbench_flow.transforms import Affine, Transform
 
 
 class InvertibleConv(nn.Module):
@@ -63,9 +63,7 @@ class SplitPrior(nn.Module):
         return outputs
 
 
-def glow_levels(
-    data: DataSpec, config: FlowConfig, depth: int, transform: Callable[[], Affine | Spline]
-) -> list[Level]:
+def glow_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Callable[[int], Transform]) -> list[Level]:
     """`depth` levels of `steps` steps. What a split factors out, and what is left last, have learned Gaussian priors.
 
     Such a prior is a coupling too: with z2 ~ N(mean(z1), scale(z1)), it maps z2, given z1, to a standard normal.
@@ -77,7 +75,7 @@ def glow_levels(
         context, target = range(total // 2), range(total // 2, total)
         layers: list[nn.Module] = []
         for _ in range(config.steps):
-            kind = transform()
+            kind = transform(0)
             network = GlowNetwork(len(context), len(target) * kind.parameters_each, config.width, k)
             layers += [ActNorm(total), InvertibleConv(total), Coupling(target, context, network, kind)]
         if last:

@@ -11,9 +11,10 @@ from genbench.condition import Given
 from genbench_flow.layers import ActNorm, Coupling, Level, Network
 from genbench_flow.masked import Autoregression, Reversal
 from genbench_flow.settings import FlowConfig
-from genbench_flow.transforms import Affine, Spline
+from genbench_flow.transforms import Transform
 
-Transform = Callable[[], Affine | Spline]
+Transforms = Callable[[int], Transform]
+"""The transform of values that have gone through so many, for each of them anew."""
 
 
 class Group(NamedTuple):
@@ -54,7 +55,7 @@ class HalfCoupling(Coupling):
         context: Sequence[int],
         first_half: Sequence[int],
         network: Network,
-        transform: Affine | Spline,
+        transform: Transform,
         parity: int,
     ) -> None:
         super().__init__(target, context, network, transform)
@@ -81,32 +82,34 @@ class HalfCoupling(Coupling):
         return flat.index_copy(1, self.target, whole).view_as(x)
 
 
-def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Transform) -> list[Level]:
+def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Transforms) -> list[Level]:
     """`depth` levels that each keep one pixel of four, and a last one for all of the coarsest pixels."""
     (c, h, w), levels = data.shape, []
     for level in range(depth):
         h, w = h // 2, w // 2
         more = 2 if level else 1
 
-        def network(channels: int, outputs: int, more: int = more, size: tuple[int, int] = (h, w)) -> Network:
+        def network(
+            channels: int, outputs: int, places: int, more: int = more, size: tuple[int, int] = (h, w)
+        ) -> Network:
             width, blocks, factor = config.width * more, config.blocks * more, data.shape[1] // size[0]
-            return Network(channels, outputs, width, blocks, size, 3, data.num_classes, data.shown, factor)
+            return Network(channels, outputs, width, blocks, size, 3, data.num_classes, data.shown, factor, places)
 
         layers: list[nn.Module] = [
-            _coupling(group, colour, c, network, transform())
+            _coupling(group, colour, c, network, transform(0))
             for group in reversed(GROUPS)
             for colour in reversed(range(c))
         ]
         levels.append(Level((2, 2), 4 * c, range(0, 4 * c, 4), layers))
     levels.append(_coarsest((c, h, w), data, config, transform))
-    if config.coupling == "affine":
+    if config.transform_of(data) == "affine":
         first = levels[0]
         first.layers.insert(0, ActNorm(len(first.keep) + len(first.leave)))
     return levels
 
 
 def _coupling(
-    group: Group, colour: int, colours: int, network: Callable[[int, int], Network], transform: Affine | Spline
+    group: Group, colour: int, colours: int, network: Callable[[int, int, int], Network], transform: Transform
 ) -> Coupling:
     """The coupling of a group's pixels in one colour, among the 4C channels of 2x2 patches.
 
@@ -118,22 +121,21 @@ def _coupling(
 
     target, known = channels(group.places, range(colour, colour + 1)), channels(group.known, range(colours))
     before, after = channels(group.places, range(colour)), channels(group.places, range(colour, colours))
-    outputs = len(target) * transform.parameters_each
+    outputs, places = len(target) * transform.parameters_each, transform.parameters_each * transform.placed
     if group.parity is None:
-        return Coupling(target, known + before, network(len(known + before), outputs), transform)
+        return Coupling(target, known + before, network(len(known + before), outputs, places), transform)
     context, first_half = (known + before, after) if group.parity else (known, before)
-    return HalfCoupling(
-        target, context, first_half, network(len(context + first_half), outputs), transform, group.parity
-    )
+    seen = network(len(context + first_half), outputs, places)
+    return HalfCoupling(target, context, first_half, seen, transform, group.parity)
 
 
-def _coarsest(shape: tuple[int, int, int], data: DataSpec, config: FlowConfig, transform: Transform) -> Level:
+def _coarsest(shape: tuple[int, int, int], data: DataSpec, config: FlowConfig, transform: Transforms) -> Level:
     """`steps` autoregressions over all pixels, every other one from the last pixel to the first."""
     (c, h, w), layers = shape, []
     dims = c * h * w
     for step in range(config.steps):
         width, classes = 16 * config.width, data.num_classes
         size = (min(data.shape[1], SEEN), min(data.shape[2], SEEN))
-        autoregression = Autoregression(dims, width, transform(), classes, data.shown, size)
+        autoregression = Autoregression(dims, width, transform(step), classes, data.shown, size)
         layers += [*[Reversal()] * (step > 0), autoregression]
     return Level((h, w), dims, [], layers)

@@ -11,10 +11,7 @@ from torch.nn import functional as F
 
 from genbench.condition import Given
 from genbench.nets import folded
-from genbench_flow.transforms import Affine, Spline
-
-SCALE = 0.3
-"""Of what a network sees: logits of levels, which reach several units, come to the size its weights begin with."""
+from genbench_flow.transforms import SCALE, Transform
 
 
 class Network(nn.Module):
@@ -22,7 +19,8 @@ class Network(nn.Module):
 
     It knows its position (a learned bias for every pixel) and, with `num_classes` > 0, the class. With `shown` it sees
     so many channels of a condition's maps, whose pixels it takes in squares of `factor`: the fainter the more there
-    are, since a step of Adam moves the weights of all of them by as much.
+    are, since a step of Adam moves the weights of all of them by as much. With `places`, one output in so many has a
+    linear map of the context added.
     """
 
     def __init__(
@@ -36,17 +34,19 @@ class Network(nn.Module):
         num_classes: int,
         shown: int = 0,
         factor: int = 1,
+        places: int = 0,
     ) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor, self.places = factor, places
         self.first = nn.Conv2d(channels, width, kernel, padding="same")
         self.shown = nn.Conv2d(shown * factor**2, width, kernel, padding="same", bias=False) if shown else None
         self.place = nn.Parameter(torch.zeros(width, *size))
         self.labels = nn.Embedding(num_classes, width) if num_classes else None
         self.blocks = nn.ModuleList(nn.Conv2d(width, width, kernel, padding="same") for _ in range(blocks))
         self.last = nn.Conv2d(width, outputs, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        self.linear = nn.Conv2d(channels, outputs // places, kernel, padding="same", bias=False) if places else None
+        for weights in (self.last.weight, self.last.bias, *(self.linear.parameters() if self.linear else ())):
+            nn.init.zeros_(weights)
         self.to(memory_format=torch.channels_last)
 
     def features(self, context: Tensor, given: Given) -> Tensor:
@@ -63,12 +63,23 @@ class Network(nn.Module):
 
     def forward(self, context: Tensor, labels: Given) -> Tensor:
         outputs: Tensor = self.last(F.silu(self.features(context, labels)))
+        if self.linear is not None:
+            outputs[:, :: self.places] += self.linear(context * SCALE)
         return outputs
 
     def at(self, pixels: Tensor, context: Tensor, labels: Given) -> Tensor:
         """The outputs (B, N, o) of N pixels, by their places in a row of all."""
-        rows = self.features(context, labels).permute(0, 2, 3, 1).flatten(1, 2).index_select(1, pixels)
-        return F.linear(F.silu(rows), self.last.weight.flatten(1), self.last.bias)
+        outputs = F.linear(
+            F.silu(_rows(self.features(context, labels), pixels)), self.last.weight.flatten(1), self.last.bias
+        )
+        if self.linear is not None:
+            outputs[..., :: self.places] += _rows(self.linear(context * SCALE), pixels)
+        return outputs
+
+
+def _rows(maps: Tensor, pixels: Tensor) -> Tensor:
+    """The pixels of maps (B, C, H, W), by their places in a row of all, (B, N, C)."""
+    return maps.permute(0, 2, 3, 1).flatten(1, 2).index_select(1, pixels)
 
 
 class Constant(nn.Module):
@@ -123,9 +134,7 @@ class Coupling(nn.Module):
     target: Tensor
     context: Tensor
 
-    def __init__(
-        self, target: Sequence[int], context: Sequence[int], network: nn.Module, transform: Affine | Spline
-    ) -> None:
+    def __init__(self, target: Sequence[int], context: Sequence[int], network: nn.Module, transform: Transform) -> None:
         super().__init__()
         if set(target) & set(context):
             raise ValueError("a coupling's target and context overlap")

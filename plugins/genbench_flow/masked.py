@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.condition import Given
-from genbench_flow.layers import SCALE, Constant
-from genbench_flow.transforms import Affine, Spline
+from genbench_flow.layers import Constant
+from genbench_flow.transforms import SCALE, Transform
 
 
 class MaskedLinear(nn.Linear):
@@ -29,14 +29,15 @@ class Autoregression(nn.Module):
 
     One pass forward, D passes back (Papamakarios et al. 2017, section 3). The hidden units have degrees 1 to D - 1: one
     of degree k sees x_1 ... x_k. x_1 has only a learned marginal, per class if there are classes, and moved by what is
-    seen of the `shown` maps, at `size`, of a condition.
+    seen of the `shown` maps, at `size`, of a condition. Where a transform has a place, a linear map of the values
+    before is added to it.
     """
 
     def __init__(
         self,
         dims: int,
         width: int,
-        transform: Affine | Spline,
+        transform: Transform,
         num_classes: int,
         shown: int = 0,
         size: tuple[int, int] = (1, 1),
@@ -50,6 +51,9 @@ class Autoregression(nn.Module):
         self.block = MaskedLinear(degree, degree)
         self.last = MaskedLinear(degree, (place - 1).repeat_interleave(each), bias=False)
         nn.init.zeros_(self.last.weight)
+        self.linear = MaskedLinear(place, place - 1, bias=False) if transform.placed else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
         self.marginal = Constant(dims * each, num_classes)
         self.size = size
         self.shown = nn.Linear(shown * math.prod(size), width) if shown else None
@@ -59,7 +63,8 @@ class Autoregression(nn.Module):
 
     def parameters_of(self, x: Tensor, given: Given) -> Tensor:
         """Parameters (B, D, P) of the transforms of x (B, D, 1, 1), in the precision of x."""
-        h: Tensor = self.first(x.flatten(1).to(self.first.weight.dtype) * SCALE)
+        values = x.flatten(1).to(self.first.weight.dtype) * SCALE
+        h: Tensor = self.first(values)
         marginal = self.marginal(x, given).flatten(1)
         if self.labels is not None:
             h = h + self.labels(given)
@@ -67,6 +72,8 @@ class Autoregression(nn.Module):
             seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype) * SCALE)
             h, marginal = h + seen, marginal + self.of_shown(F.silu(seen))
         raw = self.last(F.silu(h + self.block(F.silu(h)))) + marginal
+        if self.linear is not None:
+            raw[:, :: self.transform.parameters_each] += self.linear(values)
         parameters: Tensor = raw.to(x.dtype).view(*x.shape[:2], self.transform.parameters_each)
         return parameters
 

@@ -1,6 +1,8 @@
 """The settings of `flow`."""
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from genbench import Config, DataSpec, field
 from genbench.optimizers import Betas
@@ -31,14 +33,21 @@ class FlowConfig(Config):
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
     )
-    coupling: Literal["affine", "spline"] = field("spline", "train", "elementwise transform of a coupling")
+    coupling: Literal["auto", "affine", "spline", "logistic"] = field(
+        "auto",
+        "train",
+        "elementwise transform of a coupling; logistic: a logistic's distribution function around a linear map of the "
+        "neighbours, then a spline; auto: that of pixels in colour on the lattice, a spline otherwise",
+    )
     levels: int = field(3, "train", "most halvings of the resolution; sides are halved only while even", ge=1)
     steps: int = field(1, "train", "autoregressions of the coarsest pixels (lattice), or steps per level (conv)", ge=1)
     width: int = field(
         32, "train", "channels of a network; on the lattice, those of the finest level, doubled below it", ge=1
     )
     blocks: int = field(2, "train", "residual convolutions of a network; on the lattice, doubled likewise", ge=0)
-    bins: int = field(8, "train", "bins of a spline", ge=2, le=100, only_with={"coupling": ["spline"]})
+    bins: int = field(
+        8, "train", "bins of a spline", ge=2, le=100, only_with={"coupling": ["auto", "spline", "logistic"]}
+    )
     alpha: float = field(
         1e-3,
         "train",
@@ -51,6 +60,12 @@ class FlowConfig(Config):
         1.0, "sample", "scale of the latents drawn, on the lattice the finer pixels' only; 1 is the density", gt=0
     )
 
+    @model_validator(mode="after")
+    def logistics_have_a_box(self) -> Self:
+        if (self.mixing, self.coupling) == ("conv", "logistic"):
+            raise ValueError("coupling: logistic needs mixing = lattice, where every value is transformed in its box")
+        return self
+
     def check(self, data: DataSpec) -> None:
         if data.condition and (self.mixing, self.dequantization) != ("lattice", "uniform"):
             raise ValueError(f"conditions of kind {data.kind} need mixing = lattice and dequantization = uniform")
@@ -58,3 +73,9 @@ class FlowConfig(Config):
     def logit_of(self, data: DataSpec) -> bool:
         """Whether the front is a logit."""
         return data.shape[0] == 1 if self.front == "auto" else self.front == "logit"
+
+    def transform_of(self, data: DataSpec) -> Literal["affine", "spline", "logistic"]:
+        """The transform of a coupling: a logistic is for values near their neighbours', which ink on paper has not."""
+        if self.coupling == "auto":
+            return "logistic" if self.mixing == "lattice" and data.shape[0] > 1 else "spline"
+        return self.coupling

@@ -1,6 +1,7 @@
-"""Elementwise maps of a flow: the front, logit or linear, and the transforms of couplings, affine or spline."""
+"""Elementwise maps of a flow: the front, logit or linear, and the transforms of couplings: affine, spline, logistic."""
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,26 @@ MIN_BIN = 1e-3
 MIN_SLOPE = 1e-3
 UNIT_SLOPE = math.log(math.expm1(1 - MIN_SLOPE))
 MAX_LOG_SCALE = 3.0
+LEAST = 1e-6
+"""How near to an end of its box a logistic takes a value to be, in units of its scale, so that its logit is finite."""
+SCALE = 0.3
+"""Of what a network sees: logits of levels, which reach several units, come to the size its weights begin with."""
+
+
+class Transform(Protocol):
+    """An elementwise map of values, with parameters from a network."""
+
+    parameters_each: int
+    placed: bool
+    """Whether the first parameter says where a value is, in the units that networks see."""
+
+    def __call__(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """`x` (...), `parameters` (..., parameters_each); returns y and log dy/dx, (...) each."""
+        ...
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> Tensor:
+        """The x (...) that the map takes to y."""
+        ...
 
 
 class LogitFront(nn.Module):
@@ -30,7 +51,7 @@ class LogitFront(nn.Module):
 
     def uniform_log_prob(self, y: Tensor) -> Tensor:
         """Log density, elementwise, of what a uniform x on [-1, 1) becomes: a logistic, cut to the box."""
-        return F.logsigmoid(y) + F.logsigmoid(-y) - math.log(1 - 2 * self.alpha)
+        return logistic_log_prob(y) - math.log(1 - 2 * self.alpha)
 
 
 class LinearFront(nn.Module):
@@ -52,6 +73,7 @@ class Affine(nn.Module):
     """y = (x + shift) exp(log_scale), |log_scale| < 3 (Dinh et al. 2017, equation 7, with a bounded scale)."""
 
     parameters_each = 2
+    placed = False
 
     def scale(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         shift, raw = parameters.unbind(-1)
@@ -72,6 +94,8 @@ class Spline(nn.Module):
 
     Widths, heights and all slopes at the knots are free, so that a hard edge of the box needs no tail.
     """
+
+    placed = False
 
     def __init__(self, bins: int, bound: float) -> None:
         super().__init__()
@@ -117,3 +141,59 @@ class Spline(nn.Module):
         a, b, c = height * (s - d0) + bend, height * d0 - bend, -s * rise
         t = 2 * c / (-b - (b * b - 4 * a * c).clamp_min(0).sqrt())
         return torch.where(y.abs() <= self.bound, left + t.clamp(0, 1) * width, y)
+
+
+class Logistic(nn.Module):
+    """z = spline(logit F(x)): F is the distribution function of a logistic, cut to the box [-bound, bound].
+
+    Its centre and log-scale are the first parameters: a network says where a value is by one number, which a linear map
+    of its neighbours predicts well (`placed`), and bends the density by the spline. Maps the box to the real line, in
+    logits, since values of F near 1 would be rounded to it. Source: Ho et al. 2019, section 3.2, whose mixture of
+    logistics is one logistic and a spline here.
+    """
+
+    placed = True
+    reach = 8.0
+    max_log_scale = 6.0
+
+    def __init__(self, bins: int, bound: float) -> None:
+        super().__init__()
+        self.bound, self.spline = bound, Spline(bins, self.reach)
+        self.parameters_each = 2 + self.spline.parameters_each
+
+    def units(self, parameters: Tensor) -> tuple[Tensor, ...]:
+        """The logistic's centre and log-scale (...), and both ends of the box in its units."""
+        centre, raw = parameters[..., 0] / SCALE, parameters[..., 1]
+        log_scale = math.log(self.bound / 3) + self.max_log_scale * torch.tanh(raw / self.max_log_scale)
+        slope = (-log_scale).exp()
+        return centre, log_scale, (-self.bound - centre) * slope, (self.bound - centre) * slope
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """`x` (...), `parameters` (..., 3K + 3); returns z and log dz/dx, (...) each."""
+        centre, log_scale, low, high = self.units(parameters)
+        y = (x - centre) * (-log_scale).exp()
+        below, above = (y - low).clamp_min(LEAST), (high - y).clamp_min(LEAST)
+        w = y + F.logsigmoid(-low) - F.logsigmoid(high) + _log1mexp(below) - _log1mexp(above)
+        z, change = self.spline(w, parameters[..., 2:])
+        return z, change + torch.log(1 + _odds(below) + _odds(above)) - log_scale
+
+    def inverse(self, z: Tensor, parameters: Tensor) -> Tensor:
+        centre, log_scale, low, high = self.units(parameters)
+        w = self.spline.inverse(z, parameters[..., 2:]) - F.logsigmoid(-low) + F.logsigmoid(high)
+        y = torch.logaddexp(w, low) - F.softplus(w - high)
+        return (centre + y * log_scale.exp()).clamp(-self.bound, self.bound)
+
+
+def logistic_log_prob(z: Tensor) -> Tensor:
+    """Log density of a standard logistic, elementwise."""
+    return F.logsigmoid(z) + F.logsigmoid(-z)
+
+
+def _log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(-x)) for x > 0."""
+    return (-torch.expm1(-x)).log()
+
+
+def _odds(x: Tensor) -> Tensor:
+    """1 / (exp(x) - 1) for x > 0, whose gradient is finite for a large x too."""
+    return torch.exp(-x) / -torch.expm1(-x)
