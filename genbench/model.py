@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -82,7 +82,7 @@ class Batch:
 
     def __getitem__(self, part: slice) -> Self:
         given = self.given
-        return self.of(self.images[part], None if given is None else given[part])
+        return replace(self.of(self.images[part], None if given is None else given[part]), progress=self.progress)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -48,6 +49,17 @@ def blocks_of(document: Path) -> list[Block]:
             line = token.map[0] + 1 if token.map else 0
             found.append(Block(language, words.strip(), token.content, f"{document.name}:{line}"))
     return found
+
+
+def excused(document: Path) -> list[tuple[str, list[str]]]:
+    """The `genbench` commands of the blocks that are not run: `FILE:LINE` of the block, and the words."""
+    return [
+        (block.place, words[words.index("genbench") + 1 :])
+        for block in blocks_of(document)
+        if block.language == "sh" and block.words.startswith(EXCUSE)
+        for line in block.text.replace("\\\n", " ").splitlines()
+        if "genbench" in (words := shlex.split(line, comments=True))
+    ]
 
 
 def carry_out(document: Path, folder: Path) -> int:

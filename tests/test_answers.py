@@ -1,15 +1,19 @@
 """How samples answer a condition: the metrics by hand, the exact posterior against Bayes, the order of rows."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from genbench.condition import EACH
 from genbench.data.condition_plan import ConditionPlan
+from genbench.data.dataset import Part
 from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
 from genbench.data.mixture import Mixture
+from genbench.data.observations import SmallObservation
 from genbench.data.posterior import ROUNDING, Posterior, seen_small, seen_through
 from genbench.data.preparation import prepare
 from genbench.evaluate.answers import of_others, values_of
@@ -79,12 +83,26 @@ def test_the_metrics_of_two_samples_by_hand():
 
 def test_small_images_that_are_means_are_asked_for_and_others_are_not():
     """Four pixels as one and two as the other; what is made small is rounded as what was given is."""
-    matrix = np.array([[0.25, 0.25, 0.25, 0.25, 0, 0], [0, 0, 0, 0, 0.5, 0.5]])
+
+    def small(images):
+        return np.stack([np.rint(images[:, :4].mean(1)), np.rint(images[:, 4:].mean(1))], axis=1)
+
     originals = np.array([[0, 0, 0, 1, 8, 8]], np.uint8)
     samples = np.array([[[0, 1, 0, 0, 7, 9], [12, 12, 12, 13, 24, 24]]], np.uint8)
     answers = Answers(samples, originals, np.ones((1, 6), bool))
-    assert answers.consistency(matrix, np.array([[0, 8]])).value == pytest.approx(math.sqrt((12**2 + 16**2) / 2) / 2)
-    assert answers.consistency(matrix, np.array([[3, 8]])).status == "not_applicable"
+    assert answers.consistency(small, np.array([[0, 8]])).value == pytest.approx(math.sqrt((12**2 + 16**2) / 2) / 2)
+    assert answers.consistency(small, np.array([[3, 8]])).status == "not_applicable"
+
+
+def test_images_are_consistent_with_their_own_small_ones_whatever_the_factor():
+    """Where 1 / factor^2 is no binary fraction, a mean may be half a level but for rounding."""
+    images = np.random.default_rng(0).integers(0, 256, (300, 3, 12, 24), dtype=np.uint8)
+    made = SmallObservation(kind="image", factor=6)
+    part = Part(images, None, {"image": {"image": made.of(images, "test")}})
+    data = SimpleNamespace(test=part, law_given=lambda kind: None)
+    places = np.repeat(np.arange(300), EACH)
+    found = values_of(Samples(images[places], conditions=places), data, "image", 0)
+    assert found[CONSISTENCY].value == 0
 
 
 def test_conditions_that_are_used_again_count_once_in_errors():

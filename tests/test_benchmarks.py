@@ -215,7 +215,7 @@ def test_one_command_measures_a_device_keeps_to_its_limit_and_goes_on_where_it_s
 def test_a_stage_that_the_limit_cuts_off_keeps_its_state_and_is_no_failure(tmp_path, colour):
     out = tmp_path / "gpu"
     words = [*colour, "-m", "vae", "--preset", "tiny", "--budget", "1000s", "--samples", "60", "--device", "cpu"]
-    text = measure_device(*words, "--out", str(out), "--limit", "70s", AROUND=-1000)
+    text = measure_device(*words, "--out", str(out), "--limit", "40s", AROUND=-1000)
     assert "vae: interrupted by the limit" in text and "vae-speed: left out" in text
     (row,) = table_of(out / "table.csv")
     assert row["status"] != "complete" and float(row["steps/s"]) > 0

@@ -305,3 +305,10 @@ def test_fid_in_its_features_orders_images_as_people_would(shipped_mnist, mnist5
     ones = mnist5k.train.images[mnist5k.train.labels == 1][:400]
     precision, recall = precision_recall(shipped_mnist.features(ones).features, test[:400])
     assert precision.value > 0.7 and recall.value < 0.3
+
+
+def test_images_that_are_all_alike_have_finite_features():
+    model = Classifier((1, 8, 8), 4, *size_for((1, 8, 8), 30)).eval()
+    stack = torch.full((30, 1, 8, 8), 7, dtype=torch.uint8)
+    model.standardize(stack)
+    assert model(stack)[0].isfinite().all()

@@ -135,7 +135,7 @@ def test_constructors_of_version_1_mean_what_they_meant():
     assert (
         Batch(images, labels)[1:].labels.tolist() == [1, 2, 3] and len(Batch.of(images, condition)[:1].condition) == 1
     )
-    assert Batch(images)[:2].given is None
+    assert Batch(images)[:2].given is None and Batch(images, progress=0.5)[:2].progress == 0.5
 
 
 def test_conditional_means_that_the_class_is_among_a_models_kinds():

@@ -1,8 +1,6 @@
 """A pipeline of diffusers as a model: a tiny one is built, run from the command line, and told apart by its content."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -42,11 +40,6 @@ ROW = ["--plugin", "genbench_diffusers", "-m", "diffusers", "--budget", "5steps"
 SMALL = [*ROW, "-d", "digits"]
 
 
-def run(tmp_path, *words, data=("-d", "digits")):
-    command = [sys.executable, "-m", "genbench", "run", *ROW, *data, "--out", tmp_path / "runs", *words]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 def record_of(folder):
     (file,) = folder.glob("diffusers-*/record.json")
     return json.loads(file.read_text())
@@ -66,25 +59,26 @@ def test_samples_are_those_of_the_pipeline_itself(tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_it_is_a_row_that_says_what_it_is(tmp_path):
-    folder = saved(tmp_path / "pipeline")
-    done = run(tmp_path, "--set", f"diffusers.pipeline={folder}", "--set", "diffusers.steps=5")
-    assert done.returncode == 0, done.stderr
+def test_it_is_a_row_that_says_what_it_is(genbench, tmp_path):
+    def run(folder, steps):
+        return genbench("run", *SMALL, "--set", f"diffusers.pipeline={folder}", "--set", f"diffusers.steps={steps}")
+
+    done = run(saved(tmp_path / "pipeline"), 5)
+    assert done.code == 0, done.err
     record = record_of(tmp_path / "runs")
     assert record["external_data"] == [
         f"diffusers pipeline {record['job']['config']['digest'][:12]}, trained elsewhere"
     ]
     assert record["cost"]["sample"]["nfe"] == 5 and record["cost"]["parameters"] > 0
     assert record["cost"]["train"] is None
-    assert "trained elsewhere" in done.stdout
+    assert "trained elsewhere" in done.out
     (tmp_path / "pipeline").rename(tmp_path / "moved")
-    again = run(tmp_path, "--set", f"diffusers.pipeline={tmp_path / 'moved'}", "--set", "diffusers.steps=5")
-    assert again.returncode == 0 and len(list((tmp_path / "runs").glob("diffusers-*"))) == 1, again.stderr
-    saved(tmp_path / "other", "DDIMPipeline")
-    other = ["--set", f"diffusers.pipeline={tmp_path / 'other'}"]
-    many = run(tmp_path, *other, "--set", "diffusers.steps=50")
-    assert many.returncode == 2 and "steps: 50, the pipeline has 20" in many.stderr
-    assert run(tmp_path, *other, "--set", "diffusers.steps=5").returncode == 0
+    again = run(tmp_path / "moved", 5)
+    assert again.code == 0 and len(list((tmp_path / "runs").glob("diffusers-*"))) == 1, again.err
+    other = saved(tmp_path / "other", "DDIMPipeline")
+    many = run(other, 50)
+    assert many.code == 2 and "steps: 50, the pipeline has 20" in many.err
+    assert run(other, 5).code == 0
     assert len(list((tmp_path / "runs").glob("diffusers-*"))) == 2
 
 
@@ -217,11 +211,11 @@ def test_a_pipeline_and_a_job_of_other_kinds_do_not_fit(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pipeline_under_captions_is_a_row(tmp_path, few_scenes):
+def test_a_pipeline_under_captions_is_a_row(genbench, tmp_path, few_scenes):
     folder = saved_with_text(tmp_path / "pipeline", "StableDiffusionPipeline", 3, 16)
     words = ["--set", f"diffusers.pipeline={folder}", "--set", "diffusers.steps=2", "--condition", "text"]
-    done = run(tmp_path, *words, "-d", "few", "--datasets", few_scenes, data=())
-    assert done.returncode == 0, done.stderr
+    done = genbench("run", *ROW, *words, "-d", "few", "--datasets", few_scenes)
+    assert done.code == 0, done.err
     record = record_of(tmp_path / "runs")
     assert record["cost"]["sample"]["nfe"] == 4 and record["job"]["condition"]["kind"] == "text"
     assert "aligned_share" in {m["metric"] for m in record["measurements"]}

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from documents import blocks_of, carry_out
+from click import Context, UsageError
+from documents import blocks_of, carry_out, excused
 
 import genbench
 from genbench import hookspecs
+from genbench.cli.main import cli
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md"))
@@ -78,6 +80,19 @@ def test_the_reference_says_of_a_class_what_its_source_says(monkeypatch):
     ):
         assert line in told, told
     assert "_own" not in told and "_hidden" not in told
+
+
+def test_what_is_not_run_has_commands_and_options_that_exist():
+    pytest.importorskip("markdown_it", reason="documents are read by markdown-it-py (extra docs)")
+    found = [each for page in PAGES for each in excused(page)]
+    assert len(found) > 30
+    for place, (name, *words) in found:
+        command = cli.get_command(Context(cli), name)
+        assert command is not None, f"{place}: genbench {name}"
+        try:
+            command.make_parser(Context(command)).parse_args(words)
+        except UsageError as error:
+            raise AssertionError(f"{place}: genbench {name}: {error.message}") from None
 
 
 @pytest.mark.slow

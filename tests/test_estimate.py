@@ -238,9 +238,10 @@ def test_what_cannot_be_estimated_says_why(line):
 
 
 @pytest.mark.slow
-def test_a_likelihood_of_too_many_operations_is_not_counted_and_ends_no_plan(session_cache):
+def test_a_likelihood_of_too_many_operations_is_not_counted_and_ends_no_plan(few_scenes):
     """An error raised inside of one of torch's operations ended the process here."""
-    words = ["plan", "-m", "flow_matching", "-d", "maps", "--condition", "own", "--device", "cpu", "--json"]
+    words = ["plan", "-m", "flow_matching", "-d", "fewmaps", "--datasets", few_scenes, "--condition", "own"]
+    words += ["--device", "cpu", "--json"]
     done = subprocess.run([sys.executable, "-m", "genbench", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "more than 60,000 operations" in json.loads(done.stdout)[0]["estimate"]["reasons"]["likelihood_flops"]

@@ -84,6 +84,37 @@ def test_the_lattice_takes_any_sides(shape):
         torch.testing.assert_close(model.decode(model.encode(x)[0]), x, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("coupling", ["spline", "logistic"])
+@pytest.mark.parametrize("shape", [(1, 9, 3), (2, 13, 10)])
+def test_sides_that_do_not_divide_are_padded_and_the_padding_is_in_no_density(coupling, shape):
+    model = build(shape, coupling=coupling, levels=0).double()
+    x = images(1, shape).double()
+    assert max(model.beyond) > 0
+
+    def latents(value):
+        return torch.cat([z.flatten() for z in model.encode(value)[0]])
+
+    jacobian = torch.autograd.functional.jacobian(lambda flat: latents(flat.view(x.shape)), x.flatten())
+    own = jacobian[jacobian.abs().sum(1) > 0]
+    assert own.shape == (model.data.dims, model.data.dims)
+    torch.testing.assert_close(model.encode(x)[1][0], torch.linalg.slogdet(own).logabsdet, rtol=1e-8, atol=1e-8)
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode(model.encode(x)[0]), x)
+        assert model.sample(2).shape == (2, *shape)
+    plain = Flow(DataSpec("toy", shape), Flow.Config(width=4, coupling="spline"))
+    torch.testing.assert_close(bits(plain, images(3, shape)), torch.full((3,), 8.0).double(), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("sides", "coarsest"),
+    [((28, 28), (7, 7)), ((32, 32), (4, 4)), ((64, 64), (8, 8)), ((105, 105), (7, 7)), ((256, 96), (8, 3))],
+)
+def test_pixels_that_are_drawn_one_by_one_are_few_whatever_the_sides(sides, coarsest):
+    data = DataSpec("large", (3, *sides))
+    assert Flow(data, Flow.Config(width=1)).nfe == 3 * coarsest[0] * coarsest[1]
+    assert Flow.Config(levels=1).halvings_of(data) == (0 if sides[0] % 2 else 1)
+
+
 def test_mixed_channels_need_even_sides():
     with pytest.raises(ValueError, match="odd"):
         build((1, 7, 7), mixing="conv")
@@ -121,12 +152,20 @@ def test_density_of_affine_couplings_integrates_to_one():
     assert 0.97 < mass < 1.005
 
 
-def test_only_gray_images_have_a_logit_in_front_unless_asked_for():
-    def kind(channels, **config):
-        return type(Flow(DataSpec("toy", (channels, 8, 8)), Flow.Config(levels=1, width=4, **config)).front)
-
-    assert [kind(1), kind(3)] == [LogitFront, LinearFront]
-    assert [kind(1, front="linear"), kind(3, front="logit")] == [LinearFront, LogitFront]
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_much_of_which_is_black_or_white_have_a_logit_in_front_unless_told_otherwise(channels):
+    grays = images(40, (channels, 8, 8))
+    ink = grays.where(torch.rand_like(grays) < 0.7, -torch.ones(()))
+    for shown, kind in ((ink, LogitFront(1e-3)), (grays, LinearFront(LogitFront(1e-3).bound))):
+        model = Flow(DataSpec("toy", (channels, 8, 8)), Flow.Config(levels=1, width=4, coupling="spline"))
+        model.prepare("train", Batch(shown))
+        assert torch.equal(model.front(shown)[0], kind(shown)[0]) and torch.equal(model.front(shown)[1], kind(shown)[1])
+        torch.testing.assert_close(bits(model, grays), torch.full((40,), 8.0).double(), atol=1e-6, rtol=0)
+        again = Flow(model.data, model.config)
+        again.load_state_dict(model.state_dict())
+        assert torch.equal(again.front(shown)[0], model.front(shown)[0]), "it is remembered with the weights"
+    for front, kind in (("linear", LinearFront), ("logit", LogitFront)):
+        assert type(Flow(model.data, Flow.Config(levels=1, width=4, front=front)).front) is kind
 
 
 @pytest.mark.parametrize("coupling", ["logistic", "spline"])

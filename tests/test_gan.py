@@ -10,7 +10,7 @@ from genbench import Batch, Condition, ConditionSpec, DataSpec
 from genbench.nets import Upsample
 from genbench.planning.config import configure, make_experiment
 from genbench_gan import GAN, GANConfig, critic_loss, generator_loss, gradient_penalty
-from genbench_gan.networks import Doubling, pyramid, to_images
+from genbench_gan.networks import Doubling, Leaky, pyramid, to_images
 from genbench_gan.penalties import energy_score
 
 
@@ -37,6 +37,19 @@ def test_samples_have_the_shape_of_the_data_and_stay_in_range(side: int, channel
         assert torch.isfinite(model.loss(phase, batch(model, 4))["loss"])
 
 
+@pytest.mark.parametrize("shape", [(3, 8, 72), (1, 160, 16), (3, 15, 9)])
+def test_wide_and_tall_images_are_generated_and_judged(shape: tuple[int, int, int]) -> None:
+    model = GAN(DataSpec("strip", shape), GANConfig(width=4, critic_width=4, latent=4))
+    images = torch.rand(2, *shape) * 2 - 1
+    assert model.sample(2).shape == (2, *shape) and model.critic(images).shape == (2,)
+
+
+@pytest.mark.parametrize(("gained", "size"), [(True, 1.0), (False, 0.71)])
+def test_activations_keep_their_mean_square_if_they_are_gained(gained: bool, size: float) -> None:
+    x = torch.randn(100_000)
+    assert Leaky(gained)(x).square().mean().sqrt().item() == pytest.approx(size, abs=0.01)
+
+
 def chosen(*settings: str) -> GANConfig:
     """The configuration that these `--set` texts choose."""
     (choice,) = make_experiment(None, {}, ["gan"], [f"gan.{setting}" for setting in settings]).models
@@ -52,7 +65,7 @@ def chosen(*settings: str) -> GANConfig:
         ("norm=batch",),
         ("network=residual",),
         ("network=biggan", "norm=batch", "hierarchical=false", "embedding=0", "critic_base=4", "truncation=0.5"),
-        ("network=biggan_deep", "multipliers=[1, 1, 2]", "attention=[1]", "generator_spectral_norm=true"),
+        ("network=biggan_deep", "multipliers=[1, 1, 2]", "attention=[0]", "generator_spectral_norm=true"),
         (
             "init=orthogonal",
             "orthogonal=0.001",

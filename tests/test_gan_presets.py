@@ -14,7 +14,7 @@ from genbench.data.dataset import Dataset
 from genbench.training import loop
 from genbench.training.ema import WeightAverage
 from genbench_gan import GAN, GANConfig
-from genbench_gan.networks import NormReLU, class_norms
+from genbench_gan.networks import Leaky, NormReLU, class_norms
 from genbench_gan.residual import DownBlock, UpBlock
 
 
@@ -55,7 +55,7 @@ def test_the_paper_preset_is_table_3_of_miyato_et_al() -> None:
     model = built("paper")
     assert count(model.generator) == sum(generator) == 3_813_379
     assert count(model.critic) == sum(critic) == 2_935_873
-    slopes = {layer.negative_slope for layer in model.critic.modules() if isinstance(layer, torch.nn.LeakyReLU)}
+    slopes = {layer.slope * layer.gain for layer in model.critic.modules() if isinstance(layer, Leaky)}
     assert slopes == {0.1}
 
 

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import pytest
 from finished import contents, essence, run_of
 
-from genbench.records import checkpoint
-
 PLUGIN = """
 import os, signal
 import genbench.running.run, genbench.running.sample, genbench.training.loop
@@ -42,11 +40,11 @@ def register_models(register):
     "None: it is here to kill."
 """
 RUN = [sys.executable, "-m", "genbench", "run", "--plugin", "kills.py", "-d", "digits", "--budget", "12steps"]
-RUN += ["--likelihood-images", "40", "--device", "cpu"]
+RUN += ["--samples", "600", "--likelihood-images", "40", "--device", "cpu"]
 
 
 class Case(NamedTuple):
-    """A model with its options, and where its command is killed in turn: if in a `phase`, every time in its middle.
+    """A model with its options, and where its command is killed in turn.
 
     Reports are those of how far a call of `sample` is.
     """
@@ -54,20 +52,14 @@ class Case(NamedTuple):
     model: str
     settings: list[str]
     moments: list[str]
-    phase: str = ""
-    words: tuple[str, ...] = ("--samples", "600")
 
 
 STYLE = ["network=style", "loss=non_saturating", "r1=0.1", "augment=ada", "augment_target=-1.0", "augment_images=200"]
-FEW = ("--samples", "100", "--conditional")
 CASES = {
     "ebm": Case("ebm", [], ["checkpoint.written:3", "sample.drawn:2"]),
     "style": Case("gan", STYLE, ["checkpoint.end:5", "sample.shard:1"]),
     "pixelcnn": Case("pixelcnn", [], ["56 reports", "sample.stored:1"]),
-    "critic": Case("vqgan", [], ["train.update:10"], "critic", FEW),
-    "upsampler": Case("cascade", [], ["train.update:8", "checkpoint.rotated:2"], "upsampler", FEW),
 }
-"""The phases begin with the seventh of twelve steps."""
 
 
 def run(folder, out, case, killed=""):
@@ -75,7 +67,7 @@ def run(folder, out, case, killed=""):
     words = [word for setting in ("preset=tiny", *case.settings) for word in ("--set", f"{case.model}.{setting}")]
     count, reports, _ = killed.partition(" reports")
     moment = {"REPORTS": count} if reports else {"GENBENCH_FAULT": f"{killed}:kill9" if killed else ""}
-    command = [*RUN, *case.words, "-m", case.model, *words, "--out", out]
+    command = [*RUN, "-m", case.model, *words, "--out", out]
     environment = {**os.environ, **moment}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, start_new_session=True).returncode
 
@@ -87,9 +79,6 @@ def test_a_killed_command_is_run_again_to_the_same_bytes(tmp_path, case):
     assert run(tmp_path, "whole", case) == 0
     for moment in case.moments:
         assert run(tmp_path, "killed", case, moment) == -signal.SIGKILL, moment
-        if case.phase:
-            state = checkpoint.read_state(run_of(tmp_path / "killed", case.model) / "checkpoint")
-            assert state.phase_steps[case.phase] and case.phase not in state.ended, moment
     assert run(tmp_path, "killed", case) == 0
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
     whole, killed = (run_of(tmp_path / out, case.model) for out in ("whole", "killed"))

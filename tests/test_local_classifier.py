@@ -57,6 +57,11 @@ def test_one_that_guesses_is_refused():
     assert "held-out images" in refusal({**facts, "test_accuracy": None, "held_out_accuracy": 0.2})
     assert refusal({"classes": 2, "test_accuracy": 0.64}) and not refusal({"classes": 2, "test_accuracy": 0.66})
     assert "no image" in refusal({"classes": 2})
+    rare = {"classes": 4, "test_accuracy": 0.97, "most_frequent": 0.97}
+    assert "chance 97%" in refusal(rare), "what always names one class has learned nothing"
+    assert refusal({**rare, "test_accuracy": 0.99}) == "" and refusal(
+        {**rare, "test_accuracy": 1.0, "most_frequent": 1.0}
+    )
 
 
 def test_its_training_is_planned_announced_and_booked_on_no_model(genbench, runs, tmp_path, monkeypatch):

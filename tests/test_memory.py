@@ -1,7 +1,5 @@
 """What a model remembers for its training: exact on resume, no part of its weights; an energy model with one."""
 
-import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from energy_plugin import Energy
-from finished import SMALL, essence
+from finished import SMALL
 from test_phases import train_until
 from test_train import same
 from toys import Toy, build, toy_job, train_toy
@@ -18,7 +16,6 @@ from genbench.planning.estimate import estimate
 from genbench.planning.session import Request, open_session
 from genbench.records import checkpoint
 from genbench.records.checkpoint import weights_digest
-from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData
 from genbench.testing import check_model
 from genbench.training.ema import WeightAverage
@@ -139,39 +136,9 @@ def test_a_micro_batch_of_the_whole_batch_loses_nothing():
 # An energy model
 
 
-def run(out, plugin, fault="", *options):
-    command = [sys.executable, "-m", "genbench", "run", "--plugin", plugin, "-m", "energy", *SMALL, *options]
-    environment = {**store.os.environ, **({"GENBENCH_FAULT": fault} if fault else {})}
-    return subprocess.run([*command, "--out", out], env=environment, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory):
-    """The plugin, with a checkpoint after every step."""
-    file = shutil.copy(PLUGIN, tmp_path_factory.mktemp("energy") / "energy_plugin.py")
-    file.write_text(
-        f"{file.read_text()}\nimport genbench.training.loop\ngenbench.training.loop.CHECKPOINT_SECONDS = -1.0\n"
-    )
-    return file
-
-
 def test_an_energy_model_passes_the_check(genbench):
     result = genbench("check-plugin", PLUGIN)
     assert result.code == 0 and "FAIL" not in result.out, result.out + result.err
-
-
-@pytest.mark.slow
-def test_an_energy_model_that_was_killed_draws_the_samples_of_one_that_was_not(tmp_path, plugin):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    done = run(whole, plugin)
-    assert done.returncode == 0, done.stderr
-    ended = run(killed, plugin, "train.update:6:kill9")
-    assert ended.returncode == 1 and signal.SIGKILL.name in ended.stderr + ended.stdout, ended.stderr
-    assert run(killed, plugin).returncode == 0
-    found = essence(killed)
-    assert found["energy"] == essence(whole)["energy"]
-    (samples,) = whole.glob("energy-*/samples.npy")
-    assert (killed / samples.relative_to(whole)).read_bytes() == samples.read_bytes()
 
 
 def test_an_energy_model_learns(tmp_path, digits):
@@ -183,6 +150,7 @@ def test_an_energy_model_learns(tmp_path, digits):
 
 
 @pytest.mark.slow
-def test_a_memory_works_with_compiled_networks(tmp_path, plugin):
-    done = run(tmp_path / "compiled", plugin, "", "--compile")
+def test_a_memory_works_with_compiled_networks(tmp_path):
+    words = ["--plugin", PLUGIN, "-m", "energy", *SMALL, "--samples", "20", "--compile", "--out", tmp_path / "compiled"]
+    done = subprocess.run([sys.executable, "-m", "genbench", "run", *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

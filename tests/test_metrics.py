@@ -195,6 +195,11 @@ def test_class_metrics_by_hand():
     assert found["class_coverage"].value == 1.0 and found["class_tv"].value == pytest.approx(0.39)
     assert class_metrics(logits(90, 9, 1), logits(50, 30, 20))["class_coverage"].value == pytest.approx(2 / 3)
     assert class_metrics(logits(90, 10, 0), logits(50, 50, 0))["class_coverage"].value == 1.0
+    lucky, unlucky = (
+        class_metrics(logits(*n), logits(33, 33, 33, 1))["class_coverage"] for n in ((33, 33, 33, 1), (34, 33, 33, 0))
+    )
+    assert (lucky.value, unlucky.value) == (1.0, 0.75)
+    assert unlucky.interval[1] > lucky.interval[0], "whether a rare class is drawn once says little"
     same = class_metrics(logits(50, 30, 20), logits(500, 300, 200))
     assert (same["class_coverage"].value, same["class_tv"].value) == (1.0, 0.0)
 

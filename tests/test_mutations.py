@@ -39,8 +39,13 @@ def test_a_mistake_is_noticed_by_its_tests_and_survives_those_of_something_else(
     before = tool.place(seen, tool.ROOT).read_text()
     blind = replace(seen, name="unseen", tests=("tests/test_images.py::test_values_outside_are_clamped",))
     monkeypatch.setattr(tool, "MUTATIONS", (seen, blind))
-    assert tool.main([seen.name]) == 0 and "1 of 1" in capsys.readouterr().out
     assert tool.main([]) == 1
     out = capsys.readouterr().out
-    assert "1 of 2" in out and "SURVIVED  unseen" in out and "eight_bits" in out
+    assert "1 of 2" in out and "SURVIVED  unseen" in out and f"noticed   {seen.name}" in out and "eight_bits" in out
     assert tool.place(seen, tool.ROOT).read_text() == before
+
+
+def test_all_noticed_is_a_success(tool, monkeypatch, capsys):
+    monkeypatch.setattr(tool, "try_mutation", lambda mutation: (True, "somewhere"))
+    monkeypatch.setattr(tool, "check_whole", lambda mutations: None)
+    assert tool.main([tool.MUTATIONS[0].name]) == 0 and "1 of 1" in capsys.readouterr().out

@@ -6,6 +6,7 @@ import torch
 
 from genbench import Condition, ConditionSpec, DataSpec
 from genbench.condition import EACH, beside
+from genbench.data import observations
 from genbench.data.condition_plan import ConditionPlan, conditions_of
 from genbench.data.entries import known_datasets
 from genbench.data.folders import data_root
@@ -31,20 +32,20 @@ def prepared(tmp_path, condition, tune=False):
 
 @pytest.mark.parametrize(("shape", "share"), [("half", 0.5), ("centre", 0.25), ("box", 0.25), ("pixels", 0.75)])
 def test_a_hole_has_its_share_of_the_pixels(shape, share):
-    holes = HoleObservation(kind="hole", shape=shape).of(LEVELS, "train")["hole"]
+    holes = HoleObservation(kind="hole", shape=shape).of(LEVELS, "train")
     assert holes.shape == (50, 1, 8, 12) and holes.dtype == bool
     assert holes.mean() == pytest.approx(share, abs=0.02 if shape == "pixels" else 0)
 
 
 def test_strokes_leave_a_part_of_every_image():
-    holes = HoleObservation(kind="hole", shape="strokes").of(np.zeros((200, 3, 28, 28), np.uint8), "train")["hole"]
+    holes = HoleObservation(kind="hole", shape="strokes").of(np.zeros((200, 3, 28, 28), np.uint8), "train")
     shares = holes.mean((1, 2, 3))
     assert shares.min() > 0.05 and shares.max() < 0.9 and len(np.unique(holes, axis=0)) == 200
 
 
 def test_holes_are_drawn_anew_for_each_image_split_and_seed():
     def drawn(split="train", seed=0):
-        return HoleObservation(kind="hole", shape="pixels", seed=seed).of(LEVELS, split)["hole"]
+        return HoleObservation(kind="hole", shape="pixels", seed=seed).of(LEVELS, split)
 
     assert (drawn() == drawn()).all()
     assert not (drawn() == drawn("test")).all() and not (drawn() == drawn(seed=1)).all()
@@ -52,8 +53,15 @@ def test_holes_are_drawn_anew_for_each_image_split_and_seed():
     assert set(HOLES) == {"half", "centre", "box", "strokes", "pixels"}
 
 
+def test_what_is_made_in_parts_is_what_is_made_at_once(monkeypatch):
+    made = HoleObservation(kind="hole", shape="box")
+    whole = made.of(LEVELS, "train")
+    monkeypatch.setattr(observations, "PIECE", 7)
+    assert (made.of(LEVELS, "train") == whole).all()
+
+
 def test_small_images_are_the_means_of_squares():
-    small = SmallObservation(kind="image", factor=4).of(LEVELS, "train")["image"]
+    small = SmallObservation(kind="image", factor=4).of(LEVELS, "train")
     assert small.shape == (50, 1, 2, 3) and small.dtype == np.uint8
     assert small[3, 0, 1, 2] == round(LEVELS[3, 0, 4:, 8:].mean())
     assert np.abs(small - reduced(LEVELS, 4)).max() <= 0.5

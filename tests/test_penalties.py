@@ -34,13 +34,15 @@ def test_r1_of_a_quadratic_critic_depends_on_where_the_images_are():
     assert penalty.item() == pytest.approx(images.square().sum((1, 2, 3)).mean().item(), rel=1e-6)
 
 
-def test_the_r1_phase_minimises_half_gamma_times_its_interval_at_real_images():
-    model = GAN(DataSpec("toy", (1, 8, 8)), GANConfig(**TINY, r1=3.0, r1_every=5))
+@pytest.mark.parametrize("critic_steps", [1, 2])
+def test_the_r1_phase_minimises_half_gamma_times_the_critic_s_updates_at_real_images(critic_steps):
+    model = GAN(DataSpec("toy", (1, 8, 8)), GANConfig(**TINY, r1=3.0, r1_every=5, critic_steps=critic_steps))
     (phase,) = (phase for phase in model.phases() if phase.name == "r1")
     images = torch.randn(8, 1, 8, 8)
     model.eval()
     losses = model.loss("r1", Batch(images))
-    assert losses["loss"].item() == pytest.approx(5 * 3 / 2 * r1_penalty(model.critic, images).item(), rel=1e-5)
+    penalty = r1_penalty(model.critic, images).item()
+    assert losses["loss"].item() == pytest.approx(critic_steps * 5 * 3 / 2 * penalty, rel=1e-5)
     assert phase.every == 5 and phase.module is model.critic
 
 

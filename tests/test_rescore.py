@@ -77,8 +77,10 @@ def test_a_run_with_a_further_extractor_measures_only_that(genbench, runs, gauss
     assert genbench(*run, "--extractor", "corners").code == 0
     new = record_of(run_of(runs, "mine"))
     assert all(m in new["measurements"] for m in old["measurements"]) and numbers(new, "corners")
-    assert set(new["extractors"]) == {"corners", "digits-classifier-v1"}
+    assert set(new["extractors"]) == set(new["rulers"]) == {"corners", "digits-classifier-v1"}
+    assert new["rulers"]["digits-classifier-v1"] == old["rulers"]["digits-classifier-v1"]
     assert new["cost"]["train"] == old["cost"]["train"]
+    assert new["cost"]["evaluate"]["seconds"] > old["cost"]["evaluate"]["seconds"]
     assert genbench(*run[:-6], "--likelihood-images", "50", "--samples", "100", "--device", "cpu").code == 0
     changed = record_of(run_of(runs, "mine"))
     assert numbers(changed, "corners") == numbers(new, "corners")

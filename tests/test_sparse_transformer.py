@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from genbench import Batch, DataSpec
 from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
 from genbench.metering.flops import FlopCounter
-from genbench_autoregressive import sparse_transformer
+from genbench_autoregressive import order, sparse_transformer
 from genbench_autoregressive.levels import Levels
 from genbench_autoregressive.order import categorical
 from genbench_autoregressive.sparse import SparseAttention
@@ -171,7 +171,7 @@ def test_scores_and_samples_do_not_depend_on_how_many_fit_into_memory(monkeypatc
             return model.log_prob(few, labels), model.sample(5, labels)
 
     whole = both()
-    monkeypatch.setattr(sparse_transformer, "LOGITS", 2 * 12 * LEVELS)
+    monkeypatch.setattr(order, "LOGITS", 2 * 12 * LEVELS)
     monkeypatch.setattr(sparse_transformer, "CACHED", 1)
     model.report = shares.append
     parts = both()

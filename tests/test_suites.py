@@ -103,7 +103,7 @@ def test_the_report_of_a_suite_that_ships_has_its_name(tmp_path, monkeypatch):
         ("table1", ("gan",), None),
         ("my.toml", (), None),
     ):
-        words = {"suite": suite and Path(suite), "models": models}
+        words = {"suite": suite and Path(suite), "models": models, "out": Path("runs")}
         assert place_of_report(words, None) == (place and Path(place))
         assert place_of_report(words, Path("mine")) == Path("mine")
 

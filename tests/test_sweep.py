@@ -116,6 +116,7 @@ def test_a_suite_can_sweep_and_the_command_line_overrides_it(tmp_path):
     text = f"{MODELS}sweep = {{ steps = [5, 10], preset = ['tiny'] }}\n"
     assert list(rows(tmp_path, text)) == ["ddpm-steps5-preset-tiny", "ddpm-steps10-preset-tiny"]
     assert list(rows(tmp_path, text, "ddpm.steps=7")) == ["ddpm-steps7-preset-tiny"]
+    assert rows(tmp_path, text, settings=["ddpm.steps=7"]) == {"ddpm-preset-tiny": {"eta": 1, "steps": 7}}
 
 
 def test_the_name_of_a_model_means_all_of_its_labels(tmp_path):
@@ -403,18 +404,14 @@ def test_the_plan_says_who_trains_and_counts_it_once(genbench, tmp_path):
 
 
 @pytest.mark.slow
-def test_rows_killed_anywhere_are_those_of_an_undisturbed_run(tmp_path, session_cache):
+def test_a_row_killed_as_it_takes_weights_over_is_that_of_an_undisturbed_run(genbench, tmp_path):
     (tmp_path / "swept.py").write_text(SWEPT)
-
-    def code(out, fault=""):
-        command = [sys.executable, "-m", "genbench", *words("swept.steps=2,8"), "--jobs", "2", "--out", out]
-        environment = {**os.environ, "GENBENCH_FAULT": fault}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode
-
-    assert code("whole") == 0
-    for point in ("share.copied", "checkpoint.rotated"):
-        assert code("killed", f"{point}:kill9") == 1, point
-    assert code("killed") == 0
+    run = [*words("swept.steps=2,8"), "--jobs", "2", "--out"]
+    assert genbench(*run, "whole").code == 0
+    environment = {**os.environ, "GENBENCH_FAULT": "share.copied:kill9"}
+    command = [sys.executable, "-m", "genbench", *run, "killed"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True).returncode == 1
+    assert genbench(*run, "killed").code == 0
     assert essence(tmp_path / "killed") == essence(tmp_path / "whole")
 
 

@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 import torch
-from finished import essence, record_of, run_of
+from finished import essence, record_of, run_here, run_of
 from plugin_sources import plugin_source
 from toys import toy_job
 
@@ -110,9 +110,7 @@ def pair(tmp_path_factory):
     folders = []
     for processes in (1, 2):
         out = tmp_path_factory.mktemp("team") / f"by{processes}"
-        command = [sys.executable, "-m", "genbench", "run", *COMMAND, "--out", out, "--processes", str(processes)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        run_here("run", *COMMAND, "--out", out, "--processes", processes)
         folders.append(out)
     return folders
 
@@ -235,8 +233,7 @@ def wait_for(condition, seconds=120.0):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["the job", "genbench"])
-def test_no_process_is_left_by_one_that_is_killed(tmp_path, plugin, victim):
+def test_no_process_is_left_by_a_job_that_is_killed(tmp_path, plugin):
     command = [sys.executable, "-m", "genbench", "run", "--plugin", plugin, "-m", "hangs", "-d", "digits", "--samples",
                "20", "--budget", "600s", "--processes", "2", "--set", "hangs.micro_batch=32", "--device", "cpu",
                "--out", str(tmp_path / "runs")]  # fmt: skip
@@ -247,13 +244,12 @@ def test_no_process_is_left_by_one_that_is_killed(tmp_path, plugin, victim):
         held = str(next(tmp_path.glob("runs/hangs-*/.lock")))
         leader = next(process for process in below if held in [file.path for file in process.open_files()])
         assert len([process for process in below if "forkserver" in " ".join(process.cmdline())]) >= 4
-        os.kill(leader.pid if victim == "the job" else run.pid, signal.SIGKILL)
+        os.kill(leader.pid, signal.SIGKILL)
         wait_for(lambda: not leader.is_running() or leader.status() == "zombie", 15)
         team = [process for process in below if leader.pid == process.pid or "forkserver" in str(process)]
-        if victim == "the job":
-            assert run.wait(60) == 1
-            record = json.loads((next(tmp_path.glob("runs/hangs-*")) / "record.json").read_text())
-            assert record["status"] == "failed" and "SIGKILL" in record["error"]["message"]
+        assert run.wait(60) == 1
+        record = record_of(run_of(tmp_path / "runs", "hangs"))
+        assert record["status"] == "failed" and "SIGKILL" in record["error"]["message"]
         wait_for(lambda: not [process for process in [*below, *team] if alive(process)], 20)
     finally:
         run.kill()

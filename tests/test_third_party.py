@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from finished import SMALL
+from finished import SMALL, record_of, run_of
 
 OWN = Path(__file__).parent / "third_party" / "genbench-histogram"
 PACKAGES = {"histogram": "1.2.3", "ripple": "0.1.0"}
@@ -57,34 +57,31 @@ class Words(HTMLParser):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PACKAGES)
-def test_an_installed_package_is_found_checked_run_and_seen_on_the_page(name, tmp_path):
+def test_installed_packages_are_found_checked_run_and_seen_on_the_page(tmp_path):
     missing = [needed for needed in ("pip", "setuptools") if importlib.util.find_spec(needed) is None]
     if missing:
         pytest.skip(f"a package is installed without the network by {' and '.join(missing)}, not in this environment")
     environment = Environment(tmp_path)
-    package = tmp_path / f"genbench-{name}"
-    if name == "ripple":
-        environment("genbench", "new-plugin", name)
-    else:
-        shutil.copytree(OWN, package)
-    how = ["-e", "."] if name == "ripple" else ["."]
-    environment("pip", "install", "--no-deps", "--no-build-isolation", "--no-index", *how, cwd=package)
+    environment("genbench", "new-plugin", "ripple")
+    shutil.copytree(OWN, tmp_path / "genbench-histogram")
+    for name, how in {"ripple": ["-e", "."], "histogram": ["."]}.items():
+        words = ["--no-deps", "--no-build-isolation", "--no-index", *how]
+        environment("pip", "install", *words, cwd=tmp_path / f"genbench-{name}")
 
     rows = {row["name"]: row for row in json.loads(environment("genbench", "plugins", "--json"))}
-    assert rows[name]["origin"] == f"genbench-{name} {PACKAGES[name]}"
-    assert rows[name]["state"] == "ok" and rows[name]["models"] == [name]
-    if name == "ripple":
-        environment("pytest", "-q", "-p", "no:cacheprovider", cwd=package)
-    assert all(row["passed"] for row in json.loads(environment("genbench", "check-plugin", name, "--json")))
+    for name, version in PACKAGES.items():
+        assert rows[name]["origin"] == f"genbench-{name} {version}"
+        assert rows[name]["state"] == "ok" and rows[name]["models"] == [name]
+    environment("pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path / "genbench-ripple")
+    assert all(row["passed"] for row in json.loads(environment("genbench", "check-plugin", "histogram", "--json")))
 
-    environment("genbench", "run", "-m", name, *SMALL, "--json")
-    (file,) = (tmp_path / "runs").glob(f"{name}-*/record.json")
-    record = json.loads(file.read_text())
-    assert record["status"] == "complete" and record["environment"]["plugin"]["version"] == PACKAGES[name]
-    assert {"fid_test", "bits_per_dim_test"} <= {m["metric"] for m in record["measurements"] if m["status"] == "ok"}
-
+    environment("genbench", "run", *(word for name in PACKAGES for word in ("-m", name)), *SMALL, "--json")
     environment("genbench", "report", "runs", "-o", "pages")
     index = Words(tmp_path / "pages" / "index.html")
-    (page,) = {link for link in index.links if Path(link.split("#")[0]).stem.startswith(f"{name}-")}
-    assert name in index.text and name in Words(tmp_path / "pages" / page.split("#")[0]).text
+    for name, version in PACKAGES.items():
+        record = record_of(run_of(tmp_path / "runs", name))
+        assert record["status"] == "complete" and record["environment"]["plugin"]["version"] == version
+        measured = {m["metric"] for m in record["measurements"] if m["status"] == "ok"}
+        assert {"fid_test", "bits_per_dim_test"} <= measured
+        (page,) = {link for link in index.links if Path(link.split("#")[0]).stem.startswith(f"{name}-")}
+        assert name in index.text and name in Words(tmp_path / "pages" / page.split("#")[0]).text

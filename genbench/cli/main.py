@@ -23,7 +23,7 @@ from genbench.cli.streams import discard, open_streams, show, terminal_columns
 from genbench.support.denials import denial
 from genbench.support.errors import BadInput, CorruptData, EnvironmentProblem, GenbenchError, describe, did_you_mean
 from genbench.support.faults import arm
-from genbench.support.paths import check_writable
+from genbench.support.paths import check_writable, real
 from genbench.support.signals import exit_code, interrupt_on_signals, is_interruption
 from genbench.support.store import keep_text
 from genbench.support.text import redacted, say
@@ -72,6 +72,10 @@ def place_of_report(words: dict[str, Any], report_to: Path | None) -> Path | Non
     if report_to is not None:
         check_place(report_to)
         check_writable("--report", report_to)
+        if real(words["out"]).is_relative_to(real(report_to)):
+            raise BadInput(
+                f"--report {report_to}: the runs would lie in it (--out {words['out']})", "choose another folder"
+            )
     return report_to
 
 
@@ -209,6 +213,9 @@ def result_of(as_json: bool) -> int:
         if "--traceback" in sys.argv:
             traceback.print_exc()
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        show(error.format_message())
+        return 2
     except click.ClickException as error:
         near = did_you_mean(sys.argv[1], set(cli.commands)) if "No such command" in error.format_message() else ""
         show_error(BadInput(error.format_message(), near or "see --help"), as_json)

@@ -29,13 +29,14 @@ from genbench.records.budget import Budget
 from genbench.records.job import Job, Runtime
 from genbench.records.protocol import EvaluationSettings
 from genbench.records.record import ALWAYS, NO_SAMPLES, REFERENCES, Measurement, PluginStamp, Record
-from genbench.records.record_files import load_records, read_record
+from genbench.records.record_files import load_records, read_record, runs_at
 from genbench.records.run_folder import begin, end, previous_record
 from genbench.records.samples import Samples
 from genbench.running.defaults import load_plugins
 from genbench.running.rescore import Finished, open_finished, score_again, with_references
 from genbench.running.run import Run, is_done, run_job
 from genbench.support import progress, store
+from genbench.support.denials import look
 from genbench.support.errors import BadInput
 from genbench.support.lock import locked
 from genbench.support.pace import Facts
@@ -63,11 +64,12 @@ class ScoringWords(Words):
 
 def score_samples(words: ScoringWords) -> list[Record]:
     """Score samples made elsewhere as a row, and add the reference rows if there are none."""
+    name = row_name(words.name, words.target)
+    check_samples_there(words.target)
     if words.dataset is None:
         raise BadInput(
             f"{words.target}: which dataset do the samples imitate?", "give -d DATASET; see `genbench datasets`"
         )
-    name = row_name(words.name, words.target)
     check_writable("--out", words.out)
     runtime, plugins = words.runtime(), load_plugins(words.plugins)
     data = words.open_dataset(words.dataset, plugins)
@@ -89,6 +91,15 @@ def score_samples(words: ScoringWords) -> list[Record]:
     for warning in next(record.warnings for record in records if record.job.label == name):
         say(f"warning: {name}: {warning}")
     return records
+
+
+def check_samples_there(target: Path) -> None:
+    """Raise BadInput if there is nothing at `target`, or a run that has not ended."""
+    if not look(target).exists():
+        raise BadInput(f"{target}: no such file or folder", "give samples, a run, or a folder of runs")
+    _, unfinished, _ = runs_at(target)
+    if unfinished:
+        raise BadInput(f"{unfinished[0]}: a run that has not ended", "run its command again first")
 
 
 def evaluation_of(words: ScoringWords, data: Dataset) -> EvaluationSettings:

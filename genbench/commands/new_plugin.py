@@ -16,7 +16,7 @@ from genbench.records.record import REFERENCES
 from genbench.support import store
 from genbench.support.errors import BadInput
 from genbench.support.names import RESERVED
-from genbench.support.paths import as_folder
+from genbench.support.paths import as_folder, check_elsewhere
 from genbench.support.version import __version__
 
 PATTERN = re.compile(r"[A-Za-z](?:[A-Za-z0-9]|[_-](?=[A-Za-z0-9])){0,39}")
@@ -36,6 +36,7 @@ def write_plugin(name: str, out: Path | None) -> str:
     check_plugin_name(name)
     distribution = f"genbench-{name.lower().replace('_', '-')}"
     out = as_folder("-o", out or Path(distribution))
+    check_elsewhere(f"-o {out}", out)
     if out.exists() and any(out.iterdir()):
         raise BadInput(f"-o {out}: it is not empty", "choose another folder with -o, or remove it")
     words = {

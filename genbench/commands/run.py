@@ -125,7 +125,7 @@ def record_untrained(job: Job, trainer: Record, error: Failure, session: Session
     """Record that the training that the job shares did not finish, with the trainer's error."""
     message = f"the shared training of {trainer.job.id}: {error.message}"
     failure = error.model_copy(update={"message": message, "traceback": ""})
-    stamp = session.datasets[job.dataset].stamp(job.conditional)
+    stamp = session.datasets[job.dataset].stamp(job.kind)
     with disk_errors(job.folder), locked(job.folder):
         attempts = earlier_attempts(job.folder)
         begin(job, stamp)

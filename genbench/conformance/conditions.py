@@ -37,7 +37,7 @@ class Shown:
         return self.made.spec(shape)
 
     def of(self, images: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        return self.made.of(images, "kit")
+        return {self.made.kind: self.made.of(images, "kit")}
 
 
 class Map:

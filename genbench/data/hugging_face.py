@@ -105,9 +105,9 @@ class HuggingFace(Source):
     def _split(self, split: str, rows: Any) -> Split:
         column = self.condition.column if isinstance(self.condition, Column) else None
         wanted = [self.image_column] + ([self.label_column] if self.num_classes else []) + ([column] if column else [])
-        for column in wanted:
-            if column not in rows.column_names:
-                raise BadInput(f"{self.path}: no column {column!r}", f"it has {', '.join(rows.column_names)}")
+        for name in wanted:
+            if name not in rows.column_names:
+                raise BadInput(f"{self.path}: no column {name!r}", f"it has {', '.join(rows.column_names)}")
         unused = not self.num_classes and self.label_column in rows.column_names
         remarks = (f"its column {self.label_column!r} is {UNUSED}",) if unused else ()
         names = tuple(getattr(rows.features.get(self.label_column), "names", None) or ()) if self.num_classes else ()

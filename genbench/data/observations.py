@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -12,16 +13,26 @@ from genbench.condition import ConditionSpec
 from genbench.data.conditioning import Conditioning, Shape, small_spec
 from genbench.support.seeds import derive_seed
 
+PIECE = 1000
+"""Images that are in memory at once, at most, as their conditions are made."""
+
 
 class Observation(Conditioning):
     """A condition that is made of the image."""
 
     @abstractmethod
-    def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
-        """The arrays that are stored of uint8 images (N, C, H, W), each with N first; the main one by the kind's name.
+    def of_some(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """What is stored of uint8 images (n, C, H, W), n first; `random` goes on from part to part."""
 
-        `split` seeds what is drawn.
-        """
+    def parts(self, images: np.ndarray, split: str) -> Iterator[np.ndarray]:
+        """What is stored of the images (N, C, H, W) of a split, which seeds what is drawn, in parts."""
+        random = np.random.default_rng(derive_seed(self.kind, getattr(self, "seed", 0), split))
+        for start in range(0, len(images), PIECE):
+            yield self.of_some(images[start : start + PIECE], random)
+
+    def of(self, images: np.ndarray, split: str) -> np.ndarray:
+        """The same as one array."""
+        return np.concatenate(list(self.parts(images, split)))
 
 
 class HoleObservation(Observation):
@@ -34,13 +45,12 @@ class HoleObservation(Observation):
     def spec(self, shape: Shape) -> ConditionSpec:
         return ConditionSpec("hole", (1, *shape[1:]))
 
-    def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
-        """`hole`, bool (N, 1, H, W): True where an image is to be filled."""
-        random = np.random.default_rng(derive_seed("hole", self.seed, split))
+    def of_some(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Bool (n, 1, H, W): True where an image is to be filled."""
         holes = np.zeros((len(images), 1, *images.shape[2:]), bool)
         for (hole,) in holes:
             HOLES[self.shape](hole, random)
-        return {"hole": holes}
+        return holes
 
 
 def half(hole: np.ndarray, random: np.random.Generator) -> None:
@@ -97,9 +107,10 @@ class SmallObservation(Observation):
     def spec(self, shape: Shape) -> ConditionSpec:
         return small_spec(shape, self.factor)
 
-    def of(self, images: np.ndarray, split: str) -> dict[str, np.ndarray]:
-        """`image`, uint8 (N, C, H/f, W/f)."""
-        return {"image": np.rint(reduced(images, self.factor)).astype(np.uint8)}
+    def of_some(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """Uint8 (n, C, H/f, W/f)."""
+        small: np.ndarray = np.rint(reduced(images, self.factor)).astype(np.uint8)
+        return small
 
 
 def reduced(images: np.ndarray, factor: int) -> np.ndarray:

@@ -206,14 +206,20 @@ def _paired(entry: Entry, split: Split) -> ConditionSpec | None:
 
 def _write_conditions(entry: Entry, name: str, split: Split, folder: Path, content: Any) -> None:
     """Write the conditions that the split has, or that are made of its written images; `content` digests all."""
-    conditions = dict(_checked_conditions(entry, name, split))
-    if isinstance(made := entry.source.condition, Observation) and made.kind not in conditions:
-        conditions[made.kind] = made.of(store.read_array(folder / f"{name}_images.npy"), name)
+    conditions = _checked_conditions(entry, name, split)
     for kind, arrays in conditions.items():
         for key, array in sorted(arrays.items()):
             _digest(content, (name, kind, key), array)
             store.write_array(folder / f"{name}_{kind}_{key}.npy", array)
-    if (spec := _paired(entry, split)) is not None:
+    spec = _paired(entry, split)
+    if isinstance(made := entry.source.condition, Observation) and made.kind not in conditions:
+        spec, images = made.spec(entry.source.shape), store.read_array(folder / f"{name}_images.npy")
+        file = folder / f"{name}_{made.kind}_{made.kind}.npy"
+        with store.array_pieces(file, row_type(spec), (split.count, *spec.shape)) as write:
+            for part in made.parts(images, name):
+                write(part.tobytes())
+                store.release(images)
+    if spec is not None:
         written = store.read_array(folder / f"{name}_{spec.kind}_{spec.kind}.npy")
         _digest(content, (name, spec.kind, spec.kind), written)
 

@@ -11,7 +11,8 @@ import numpy as np
 from genbench.condition import EACH, PLACED, Kind
 from genbench.data.condition_plan import ConditionPlan
 from genbench.data.dataset import Dataset, Part
-from genbench.data.posterior import hidden_of, seen_small
+from genbench.data.observations import reduced
+from genbench.data.posterior import hidden_of
 from genbench.evaluate.parts import once
 from genbench.metrics import metric_named
 from genbench.metrics.answers import CONSISTENCY, ENERGY, HOLE_PSNR, KNOWN, PSNR, SEAM, Answers, seam
@@ -82,9 +83,14 @@ def values_of(samples: Samples, data: Dataset, kind: Kind, seed: int) -> Mapping
         return {**found, KNOWN: answers.known_pixel_error(), SEAM: edges}
     if kind == "map":
         return found
-    given = test.conditions["image"]["image"][places]
-    matrix = seen_small(test.images.shape[1:], given.shape[1:])
-    return {**found, CONSISTENCY: answers.consistency(matrix, given.reshape(len(given), -1))}
+    given, shape = test.conditions["image"]["image"][places], test.images.shape[1:]
+
+    def small(images: np.ndarray) -> np.ndarray:
+        """Images (M, D) made small as the conditions were, (M, S)."""
+        means: np.ndarray = np.rint(reduced(images.reshape(-1, *shape), shape[1] // given.shape[2]))
+        return means.reshape(len(images), -1)
+
+    return {**found, CONSISTENCY: answers.consistency(small, given.reshape(len(given), -1))}
 
 
 def of_others(data: Dataset, kind: Kind, places: np.ndarray) -> np.ndarray:

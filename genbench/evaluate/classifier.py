@@ -27,6 +27,8 @@ RECIPE = 2
 FIRST_WIDTHS = (32, 64)
 WIDTH, MOST_WIDTH, MOST_SIDE = 64, 128, 64
 FEW = 1000
+LEAST_DEVIATION = 1e-6
+"""Of features that are the same for all images, which are divided by their deviation."""
 LOCAL_FILE = "classifier.json"
 
 
@@ -51,6 +53,8 @@ class Facts(BaseModel):
     train_accuracy: float | None = None
     held_out_accuracy: float | None = None
     test_accuracy: float | None = None
+    most_frequent: float | None = None
+    """The share of the most frequent label, which is what always naming it gets right."""
     sha256: str
 
 
@@ -146,7 +150,7 @@ class Classifier(nn.Module):
         variance = torch.cat([self(block)[0] for block in torch.split(levels, 250)]).var(0)
         early = 0 if self.recipe == 1 else self.widths[-2]
         parts = [part.mean().expand_as(part) for part in (variance[:early], variance[early:]) if len(part)]
-        deviation = torch.cat(parts).sqrt()
+        deviation = torch.cat(parts).sqrt().clamp_min(LEAST_DEVIATION)
         self.scale *= deviation if self.scale.dim() else deviation[0]
         self.head.weight *= deviation
 

@@ -132,8 +132,7 @@ class Ladder:
     def of_halves(self) -> Rung:
         """One half of the test images, compared with the other."""
         ours, other = self.halves
-        rung = Rung(control=HALVES, strength="", values={FID_OF_HALVES: self.distance(ours)})
-        return self.with_copying(rung, ours, other)
+        return self.with_copying(Rung(control=HALVES, strength="", values=self.distance(ours)), ours, other)
 
     def of_copies(self) -> Rung:
         """Training images."""
@@ -170,16 +169,16 @@ class Ladder:
     def rung(self, control: str, strength: str, features: Features) -> Rung:
         """The values of every metric that compares with the test images."""
         found = {name: each.value for name, each in measure(Case(features, self.settings, test=self.test)).items()}
-        values = values_of(found)
-        if len(features) >= len(self.halves[1]):
-            values[FID_OF_HALVES] = self.distance(features)
+        values = values_of(found) | self.distance(features)
         return Rung(control=control, strength=strength, values=values, errors=errors_of(found))
 
-    def distance(self, features: Features) -> float:
-        """FID to one half of the test images, from as many images."""
+    def distance(self, features: Features) -> dict[str, float]:
+        """FID to one half of the test images, from as many images; nothing if there are fewer, or too few for a FID."""
         other = self.halves[1]
-        value = fid(features.features[: len(other)], other.features, allow_rank_deficient=True).value
-        return float("inf") if value is None else value
+        if len(features) < len(other):
+            return {}
+        found = fid(features.features[: len(other)], other.features, allow_rank_deficient=True)
+        return values_of({FID_OF_HALVES: found})
 
 
 def values_of(found: Mapping[str, Value]) -> dict[str, float]:

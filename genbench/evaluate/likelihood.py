@@ -21,6 +21,7 @@ from genbench.evaluate.evidence import Generator, Law, PixelByPixel, excess_mass
 from genbench.evaluate.parts import once
 from genbench.images import LEVELS, bits_per_dim
 from genbench.metrics.features import chosen
+from genbench.metrics.value import mean_of
 from genbench.model import Batch, Model
 from genbench.records.checkpoint import weights_digest
 from genbench.records.job import Job
@@ -95,8 +96,10 @@ def mean_bits(bits: dict[str, Tensor], about: dict[str, Any], doubt: str = "") -
     if doubt:
         return Measurement(**about | {"value": None, "status": "failed", "note": doubt})
     parts = {name: float(values.mean()) for name, values in bits.items() if name}
-    error = float(total.std() / math.sqrt(len(total)))
-    return Measurement(**about, value=float(total.mean()), stderr=error, count=len(total), parts=parts)
+    mean = mean_of(total.numpy())
+    return Measurement(
+        **about, value=mean.value, stderr=mean.stderr, interval=mean.interval, count=len(total), parts=parts
+    )
 
 
 def terms_of(model: Likelihood) -> Terms:

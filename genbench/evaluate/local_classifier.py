@@ -66,13 +66,15 @@ def _train(dataset: Dataset, file: Path, device: str) -> None:
         "train": (examples.images, examples.labels, own), "held_out": (examples.images, examples.labels, apart),
         "test": (dataset.test.images, dataset.test.labels, np.arange(len(dataset.test))),
     }  # fmt: skip
+    _, tried, those = measured["test" if dataset.test.labels is not None else "held_out"]
+    shares = np.bincount(tried[those]) / len(those) if tried is not None and len(those) else np.zeros(1)
     found = {
         f"{name}_accuracy": accuracy(model, images, labels, indices) if labels is not None and len(indices) else None
         for name, (images, labels, indices) in measured.items()
     }
     save_classifier(
         file, model, about=f"trained here on {dataset.name}", trained_on=dataset.digest, train_images=len(own),
-        held_out_images=len(apart), updates=updates_for(len(own)), **found,
+        held_out_images=len(apart), updates=updates_for(len(own)), most_frequent=float(shares.max()), **found,
     )  # fmt: skip
 
 
@@ -98,11 +100,12 @@ def _announced(dataset: Dataset) -> Callable[[float], None]:
 
 
 def classifier_facts(facts: Facts) -> dict[str, Any]:
-    """What a ruler tells about a local classifier: its classes, and its accuracy on images of each part.
+    """What a ruler tells about a local classifier: its classes, its accuracy on images of each part, and chance.
 
     An accuracy is None if there were no such images, or no labels of them.
     """
-    return {"classes": facts.num_classes, **facts.model_dump(include=set(TOLD))}
+    known = {} if facts.most_frequent is None else {"most_frequent": facts.most_frequent}
+    return {"classes": facts.num_classes, **facts.model_dump(include=set(TOLD)), **known}
 
 
 def refusal(facts: dict[str, Any]) -> str:
@@ -111,8 +114,8 @@ def refusal(facts: dict[str, Any]) -> str:
     name = next((name for name in names if facts.get(name) is not None), None)
     if name is None:
         return "the local classifier was tried on no image that it had not seen"
-    chance, accuracy = 1 / facts["classes"], facts[name]
-    if (accuracy - chance) / (1 - chance) >= LEAST_OVER_CHANCE:
+    chance, accuracy = max(1 / facts["classes"], facts.get("most_frequent") or 0.0), facts[name]
+    if accuracy - chance >= LEAST_OVER_CHANCE * (1 - chance) > 0:
         return ""
     least = chance + LEAST_OVER_CHANCE * (1 - chance)
     return (

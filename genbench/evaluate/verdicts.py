@@ -150,7 +150,9 @@ class Trial:
         """The halves of the test images must be nearer to each other than spoilt images are."""
         if not self.metric.name.startswith("fid"):
             return
-        halves = next(rung for rung in self.rungs if rung.control == HALVES).values[FID_OF_HALVES]
+        halves = next(rung for rung in self.rungs if rung.control == HALVES).values.get(FID_OF_HALVES)
+        if halves is None:
+            return
         for rung in (ladder[-1] for ladder in self.ladders):
             if (distance := rung.values.get(FID_OF_HALVES)) is not None and distance <= halves:
                 yield (

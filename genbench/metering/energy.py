@@ -55,7 +55,7 @@ class Nvml:
 
     def __init__(self, nvml: Any, handle: Any, name: str) -> None:
         self._nvml, self._handle = nvml, handle
-        self.source = f"NVML total energy of {name} (the GPU alone)"
+        self.source = f"NVML total energy of {name} (the GPU alone, all that ran on it)"
 
     def joules(self) -> float | None:
         try:

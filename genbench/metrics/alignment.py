@@ -86,9 +86,15 @@ def normalised(value: Value, floor: float, ceiling: float) -> Value:
     """
     if value.value is None or ceiling <= floor:
         return Value(None, value.note or "real images are not told from others", status="not_applicable")
-    found = Value((value.value - floor) / (ceiling - floor))
-    found = found if value.stderr is None else with_error(found, value.stderr / (ceiling - floor))
-    return found.with_parts(floor=floor, ceiling=ceiling)
+
+    def place(share: float) -> float:
+        return (share - floor) / (ceiling - floor)
+
+    found = Value(place(value.value), parts={"floor": floor, "ceiling": ceiling})
+    if value.stderr is None or value.interval is None:
+        return found
+    low, high = value.interval
+    return replace(found, stderr=value.stderr / (ceiling - floor), interval=(place(low), place(high)))
 
 
 def uneven(taken: np.ndarray, choices: int, places: np.ndarray | None = None, seed: int = 2020) -> Value:

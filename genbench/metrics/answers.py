@@ -6,6 +6,7 @@ Measured by `genbench.evaluate.answers`. Distances are root mean squares over th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -100,15 +101,15 @@ class Answers:
         """The distance from the original over the values that were shown, levels: 0 if they were kept."""
         return self._mean(self.to_originals(~self.hidden).mean(1))
 
-    def consistency(self, matrix: np.ndarray, given: np.ndarray) -> Value:
-        """The root mean square difference, levels, of samples made small by `matrix` (S, D) from small images (M, S).
+    def consistency(self, small: Callable[[np.ndarray], np.ndarray], given: np.ndarray) -> Value:
+        """The root mean square difference, levels, of samples made `small`, (M, D) to (M, S), from small images (M, S).
 
-        What is made small is rounded, as these are. They are no such means if the originals do not give them.
+        These were made in another way if the originals do not give them.
         """
-        if (np.rint(self.originals @ matrix.T) != given).any():
+        if (small(self.originals) != given).any():
             return Value(None, "the small images were made in another way", status="not_applicable")
         each = range(self.samples.shape[1])
-        squares = np.stack([np.square(np.rint(self.samples[:, k] @ matrix.T) - given).mean(1) for k in each], axis=1)
+        squares = np.stack([np.square(small(self.samples[:, k]) - given).mean(1) for k in each], axis=1)
         return self._mean(np.sqrt(squares).mean(1))
 
     def _mean(self, values: np.ndarray) -> Value:
@@ -127,17 +128,23 @@ def seam(samples: np.ndarray, originals: np.ndarray, hidden: np.ndarray, places:
     go on as the originals (M, C, H, W) do, more if one sees where the hole, bool (M, C, H, W), was. `places` (M,) tell
     which conditions are the same.
     """
-    pasted = np.where(hidden[:, None], samples, originals[:, None]).astype(np.float64)
-    squares, real = np.zeros(len(samples)), np.zeros(len(samples))
-    for axis in (-1, -2):
-        edge = np.diff(hidden, axis=axis)
-        squares += (np.square(np.diff(pasted, axis=axis)) * edge[:, None]).mean(1).sum((1, 2, 3))
-        real += (np.square(np.diff(originals.astype(np.float64), axis=axis)) * edge).sum((1, 2, 3))
+    squares, real = in_pieces(_across, samples, originals, hidden).T
     if not real.any():
         return Value(None, "no differences across the edges of holes", status="not_applicable")
     ratio = math.sqrt(squares.mean() / real.mean())
     change = squares / (2 * ratio * real.mean()) - ratio * real / (2 * real.mean()) if ratio else squares
     return with_error_of(Value(ratio), one_of_each(change, places))
+
+
+def _across(samples: np.ndarray, originals: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """The summed squares of differences across edges, (M, 2): the mean over pasted samples, and of the originals."""
+    pasted = np.where(hidden[:, None] > 0, samples, originals[:, None])
+    found = np.zeros((len(samples), 2))
+    for axis in (-1, -2):
+        edge = np.abs(np.diff(hidden, axis=axis))
+        found[:, 0] += (np.square(np.diff(pasted, axis=axis)) * edge[:, None]).mean(1).sum((1, 2, 3))
+        found[:, 1] += (np.square(np.diff(originals, axis=axis)) * edge).sum((1, 2, 3))
+    return found
 
 
 METRICS = (

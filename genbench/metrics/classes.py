@@ -10,7 +10,7 @@ import numpy as np
 
 from genbench.metrics.features import NO_CLASSES, checked
 from genbench.metrics.metric import Measured, Metric
-from genbench.metrics.value import Value, not_enough, with_error, with_notes
+from genbench.metrics.value import Value, not_enough, with_error
 from genbench.support.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def class_metrics(
     """Class coverage and class distance of logits (N, classes) from those of the test images, by predicted classes.
 
     `class_coverage`: the share of classes that have at least a tenth of their share in the test images. `class_tv`: the
-    total variation between the shares, half the sum of their absolute differences, from 0 (best) to 1. Errors are
-    bootstrapped over the generated images: class counts are multinomial, so 1,000 draws cost nothing.
+    total variation between the shares, half the sum of their absolute differences, from 0 (best) to 1. Its error is
+    bootstrapped over the generated images: class counts are multinomial, so 1,000 draws cost nothing. That of the
+    coverage is over shares that may be behind the counts, by a Dirichlet distribution with Jeffreys' prior: a class of
+    which no image happens to be drawn may have a share.
     """
     names = ("class_coverage", "class_tv")
     if why_not or generated is None or test is None:
@@ -66,14 +68,15 @@ def class_metrics(
         return dict.fromkeys(names, not_enough("no images"))
     expected, found = (class_shares(checked(*side)) for side in ((test, "test"), (generated, "generated")))
     count, generator = len(generated), np.random.default_rng(derive_seed(seed, "classes"))
-    draws = generator.multinomial(count, found, size=DRAWS) / count
+    again = generator.multinomial(count, found, size=DRAWS) / count
+    behind = generator.dirichlet(found * count + 0.5, size=DRAWS)
     rare = COVERED * float(expected[expected > 0].min()) * count
     note = f"{count} images: one is enough to cover the rarest class" if rare < 1 else ""
     values = {}
-    for name, measure in zip(names, (covered_share, total_variation)):
+    for name, measure, draws in zip(names, (covered_share, total_variation), (behind, again)):
         value = Value(float(measure(found, expected)), note if name == "class_coverage" else "")
         values[name] = with_error(value, float(measure(draws, expected).std()), low=0.0, high=1.0)
-    return {name: with_notes(value) for name, value in values.items()}
+    return values
 
 
 def class_shares(logits: Tensor) -> np.ndarray:

@@ -35,7 +35,7 @@ def announcements(session: Session, waiting: list[Job]) -> Iterator[str]:
             yield text
     shared = trainers(waiting)
     heavy = [job for job in waiting if job.is_trained and job.id not in shared and not trained_by(job)]
-    heavy = list({alike(job): job for job in heavy if calls(job, session) > LITTLE}.values())
+    heavy = [job for job in {alike(job): job for job in heavy}.values() if calls(job, session) > LITTLE]
     if not heavy or heavy[0].runtime.executor != "local":
         return
     plain = [job.model_dump(mode="json") for job in heavy]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from genbench.condition import OF_DATASET, Asked, ConditionSpec, Kind, as_kind
 from genbench.planning.suites import suite_file
-from genbench.records.budget import Budget
+from genbench.records.budget import FORM, Budget
 from genbench.support.denials import look
 from genbench.support.errors import BadInput, did_you_mean
 from genbench.support.names import check_name
@@ -71,13 +71,17 @@ class ModelChoice(BaseModel):
             object.__setattr__(self, "label", self.name)
         if self.conditional is not None and self.condition is not None:
             _refuse_both(self.conditional, self.condition)
+        set_once = {*self.config, *(["preset"] if self.preset is not None else [])}
+        if twice := sorted(set_once & set(self.sweep)):
+            raise ValueError(f"{twice[0]} is swept and set: leave one out")
 
     def with_option(self, key: str, value: Any) -> ModelChoice:
-        """A copy with one option, the preset or the label replaced. Raises BadInput for an illegal label."""
+        """A copy with one option, the preset or the label replaced, no longer swept. Raises BadInput for a label."""
         if key == "label":
             return self.model_copy(update={"label": check_name(str(value), f"--set {self.label}.label={value}")})
-        update = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}
-        return self.model_copy(update=update)
+        update: dict[str, Any] = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}
+        sweep = {swept: values for swept, values in self.sweep.items() if swept != key}
+        return self.model_copy(update={**update, "sweep": sweep})
 
     def with_sweep(self, key: str, values: tuple[Any, ...]) -> ModelChoice:
         """A copy that sweeps an option besides those that it sweeps already."""
@@ -149,7 +153,14 @@ class Experiment(BaseModel):
     @field_validator("budget", mode="before")
     @classmethod
     def _budget(cls, value: object) -> object:
-        return Budget.parse(value) if isinstance(value, str) else value
+        if isinstance(value, Budget | Mapping):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(FORM)
+        try:
+            return Budget.parse(value)
+        except BadInput as fault:
+            raise ValueError(f"{fault.message}: {fault.hint}") from None
 
     @field_validator("budget")
     @classmethod

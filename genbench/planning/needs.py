@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from genbench.records.job import Job
@@ -102,5 +102,5 @@ def estimated(
     plugins = load_plugins(jobs[0].runtime.plugins)
     records = read_earlier(jobs[0].runtime.out, {job.model for job in jobs})
     for job in jobs:
-        data = partial(prepared, job, context, plugins)
+        data = cache(partial(prepared, job, context, plugins))
         yield job, data, lambda job=job, data=data: estimate(job, data(), plugins, records, 1.0), plugins  # type: ignore[misc]

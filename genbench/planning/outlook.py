@@ -50,11 +50,12 @@ def prospects(session: Session, utilisation: float) -> list[Prospect]:
     """All jobs of a session, with an estimate for those that would train; all seeds share one."""
     found, known, outlays = [], dict[str, Estimate](), dict[str, Outlay]()
     trials = Trials(session.plugins)
-    waiting = trainers(job for job in session.jobs if not is_done(job))
+    done = {job.id for job in session.jobs if is_done(job)}
+    waiting = trainers(job for job in session.jobs if job.id not in done)
     models = {job.model for job in session.jobs if not job.is_reference}
     records = read_earlier(session.jobs[0].runtime.out, models)
     for job in session.jobs:
-        prospect = Prospect(job, is_done(job), plan_note(job), session.missing.get(job.dataset, []))
+        prospect = Prospect(job, job.id in done, plan_note(job), session.missing.get(job.dataset, []))
         if not job.is_reference and not prospect.done:
             key = alike(job)
             if key not in known:

@@ -100,7 +100,7 @@ def open_session(
     files = plugin_files(experiment, request)
     check_known([choice.name for choice in experiment.models], files)
     check_writable("--out", request.out)
-    from genbench.evaluate.extractors import check_extractors
+    from genbench.evaluate.extractors import check_extractors, kind_of
     from genbench.planning.shadow import check_models
 
     groups = find_groups(request, experiment)
@@ -110,6 +110,8 @@ def open_session(
     if request.strict_plugins:
         plugins.require_whole()
     check_configs(experiment, plugins)
+    for name in experiment.extractors:
+        kind_of(name, plugins.registered("register_extractors"))
     encoder = chosen_encoder(request, experiment, plugins)
     runtime = Runtime(
         device=groups[0][0], peers=groups[0][1:], threads=local.threads_for(request.jobs * len(groups)),

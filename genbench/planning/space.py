@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genbench.planning.needs import alike
 from genbench.planning.shadow import build_job
 from genbench.planning.sharing import trainers
 from genbench.records.shared_training import trained_by
@@ -27,12 +28,15 @@ MARGIN = 1.1
 
 def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Dataset]) -> None:
     """Raise EnvironmentProblem if the output folder has less free space than checkpoints and samples need."""
-    jobs, needed = list(jobs), dict[Path, float]()
+    jobs, needed, sizes = list(jobs), dict[Path, float](), dict[tuple[str, bool], float]()
     waiting = trainers(jobs)
     for job in jobs:
-        there = sum(file.stat().st_size for file in job.folder.rglob("*") if file.is_file())
+        there = sum(map(_size, job.folder.rglob("*")))
         trains = job.is_trained and job.id not in waiting and not trained_by(job)
-        room = MARGIN * job_bytes(job, plugins, datasets[job.dataset], trains) - there
+        key = (alike(job), trains)
+        if key not in sizes:
+            sizes[key] = job_bytes(job, plugins, datasets[job.dataset], trains)
+        room = MARGIN * sizes[key] - there
         needed[job.runtime.out] = needed.get(job.runtime.out, 0.0) + max(0.0, room)
     for out, room in needed.items():
         place = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
@@ -42,6 +46,14 @@ def check_space(jobs: Iterable[Job], plugins: Plugins, datasets: dict[str, Datas
                 f"{out}: {free / 1e9:,.3g} GB free, but the runs need about {room / 1e9:,.3g} GB",
                 "free some space, or choose a folder on another disk with --out",
             )
+
+
+def _size(file: Path) -> int:
+    """The bytes of a file; 0 for anything else, and for one that another process has just taken away."""
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:
+        return 0
 
 
 def job_bytes(job: Job, plugins: Plugins, data: Dataset, trains: bool) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, takewhile
 
 from genbench.support.text import printable
 
@@ -42,7 +43,8 @@ def label_of(word: str, names: Sequence[str], count: int) -> int | None:
 
 def listed(names: Sequence[str], longest: int = LONGEST) -> str:
     """The names with commas between them, as many as fit, then how many more there are."""
-    shown = [name for place, name in enumerate(names) if len(", ".join(names[: place + 1])) <= longest]
+    ends = accumulate(len(name) + 2 for name in names)
+    shown = [name for name, _ in takewhile(lambda each: each[1] - 2 <= longest, zip(names, ends))]
     more = len(names) - len(shown)
     return ", ".join([*shown, *([f"and {more:,} more" if shown else f"{more:,} names"] if more else [])])
 

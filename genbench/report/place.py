@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from genbench.support.errors import BadInput
-from genbench.support.paths import below, check_writable
+from genbench.support.paths import below, check_elsewhere, check_writable
 
 MARKER = "genbench-report.json"
 """What marks a folder as a report and names its files; a folder without it is never replaced."""
@@ -19,9 +19,10 @@ READ = 2048
 
 
 def check_place(out: Path) -> None:
-    """Raise BadInput if `out` exists and is anything but a report."""
+    """Raise BadInput if `out` exists and is anything but a report, or if it is the working folder or contains it."""
     if not out.exists():
         return
+    check_elsewhere(f"{out}", out)
     if not out.is_dir():
         raise BadInput(f"{out}: not a folder", "choose a new folder, or that of an earlier report")
     found = {str(file.relative_to(out)) for file in below(out) if not file.is_dir()}

@@ -62,7 +62,12 @@ def compared_images(job: Job, samples: Samples, data: Dataset) -> dict[str, np.n
 
 def real_samples(part: Part, count: int, seed: int) -> Samples:
     """`count` images of a split in a seeded order, or all if it has fewer."""
-    return images_of(part, np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count])
+    return images_of(part, real_order(part, count, seed))
+
+
+def real_order(part: Part, count: int, seed: int) -> np.ndarray:
+    """Which images of a split those are."""
+    return np.random.default_rng(derive_seed(seed, "real row")).permutation(len(part))[:count]
 
 
 def images_of(part: Part, indices: np.ndarray) -> Samples:
@@ -82,14 +87,14 @@ def reference_measurements(job: Job, samples: Samples, data: Dataset, plugins: P
     if data.train.labels is not None:
         samples = replace(samples, labels=data.train.labels[real_indices(job, data)])
     found = sample_measurements(job, samples, data, plugins)
-    tested = compared_images(job, samples, data)["train"]
+    tested = real_order(data.test, job.samples, job.evaluation.seed)
     for extractor in job_extractors(job, data, plugins):
         if extractor.about:
             found = [unseen_only(m, extractor.name, len(samples), len(held_out(data))) for m in found]
         train, test = (
             reference_features(extractor, data, split, job.runtime.cache, job.evaluation) for split in ("train", "test")
         )
-        measured = score(job, data, extractor, extractor.features(tested), {"train": train}, test)
+        measured = score(job, data, extractor, test.take(tested), {"train": train}, test)
         found += [m for m in measured if m.metric in metrics_against("train")]
     return found
 

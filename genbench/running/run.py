@@ -207,12 +207,15 @@ class Run:
             measured = self.plugins.measure(job=job, model=self.model, samples=self.samples, data=self.data)
         refuse_twice(measured)
         keep_bound_over_time(job, self.model, self.data, job.folder)
-        known.evaluate = EvaluateCost(seconds=clock.now() - began + spared_seconds())
+        seconds = clock.now() - began + spared_seconds()
+        if old is not None and old.cost.evaluate is not None and missing is not None:
+            seconds += old.cost.evaluate.seconds
+        known.evaluate = EvaluateCost(seconds=seconds)
         known.protocols = {m.protocol: m.settings for m in measured}
         if old is not None:
             known.protocols = {**old.protocols, **known.protocols}
             measured = kept(old.measurements, measured, known.protocols) + measured
-            known.extractors = old.extractors if missing is not None else {}
+            known.extractors, known.rulers = (old.extractors, old.rulers) if missing is not None else ({}, {})
             known.measurers = old.measurers
         known.measurements = measured
         if self.samples is not None and not job.is_reference:
@@ -224,7 +227,7 @@ class Run:
     def check_rulers(self) -> None:
         """Find out which metrics may rank on these images; it belongs to the dataset and is booked on no model."""
         if self.samples is not None:
-            self.known.rulers = rulers(self.job, self.data, self.plugins)
+            self.known.rulers = {**self.known.rulers, **rulers(self.job, self.data, self.plugins)}
 
     def draw(self) -> None:
         """Draw the pictures that a report shows of these samples and this model."""

@@ -68,6 +68,12 @@ def as_folder(source: str, path: Path) -> Path:
     return path
 
 
+def check_elsewhere(what: str, path: Path) -> None:
+    """Raise BadInput if the working folder is `path` or below it: who works there would lose it as it is replaced."""
+    if real(Path.cwd()).is_relative_to(real(path)):
+        raise BadInput(f"{what}: it is the working folder, or contains it", "give a new folder, or work elsewhere")
+
+
 def check_writable(source: str, path: Path) -> None:
     """Raise as `as_folder`, and EnvironmentProblem if nothing can be written there; creates nothing."""
     path = as_folder(source, path).absolute()

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 from genbench.images import LEVELS
 from genbench.nets import Size, latent_size
 
+LOGITS = 2**28
+"""How many logits of images are computed at a time when they are scored: a gibibyte."""
 Place = tuple[int, int, int]
 """Row, column and group of a sub-pixel in a folded image."""
 Draw = Callable[[Tensor, Place, Tensor], Tensor]
@@ -79,6 +81,17 @@ class Order:
             if group == 0:
                 report(done / inside.numel())
         return self.unfold(levels)
+
+
+def in_pieces(log_prob: Callable[[Tensor, Tensor | None], Tensor], images: Tensor, labels: Tensor | None) -> Tensor:
+    """`log_prob` of images and labels, nats per image (B,), of as many at once as LOGITS allows."""
+    parts = pieces(len(images), LOGITS // (LEVELS * images[0].numel()))
+    return torch.cat([log_prob(images[part], None if labels is None else labels[part]) for part in parts])
+
+
+def pieces(count: int, most: int) -> list[slice]:
+    """Slices of `count` images, of at most `most` each, but at least one."""
+    return [slice(start, start + max(most, 1)) for start in range(0, count, max(most, 1))]
 
 
 def categorical(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from genbench import Batch, DataSpec, Model, hookimpl
 from genbench.images import LEVELS, bits_per_dim, to_uint8
 from genbench_autoregressive.levels import Levels
 from genbench_autoregressive.model import Gated, Inverse
-from genbench_autoregressive.order import categorical
+from genbench_autoregressive.order import categorical, in_pieces
 from genbench_autoregressive.settings import PAPER, GatedConfig
 
 
@@ -53,13 +53,17 @@ class PixelCNN(Gated):
     def output(self) -> nn.Module:
         return self.head
 
-    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """log P of the levels of images (B, C, H, W), nats per image (B,)."""
+    def nats(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """log P, nats per image (B,), of images that fit into memory together."""
         levels = self.order.fold(to_uint8(images))
         return self.order.log_prob(self.head(self.trunk(levels, labels)), levels)
 
+    def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """log P of the levels of images (B, C, H, W), nats per image (B,)."""
+        return in_pieces(self.nats, images, labels)
+
     def loss(self, phase: str, batch: Batch) -> Tensor:
-        return bits_per_dim(self.log_prob(batch.images, batch.labels), self.data.dims, discrete=True).mean()
+        return bits_per_dim(self.nats(batch.images, batch.labels), self.data.dims, discrete=True).mean()
 
     def inverse(self) -> Inverse:
         weight, bias = self.head.levels()[0], self.head.bias

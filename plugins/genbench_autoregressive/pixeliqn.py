@@ -98,6 +98,9 @@ class PixelIQNConfig(GatedConfig):
         gt=0,
     )  # fmt: skip
 
+    def unused(self, name: str) -> str:
+        return "embedding = 0" if name == "waves" and not self.embedding else super().unused(name)
+
 
 class PixelIQN(Gated):
     """x_i = Q(tau_i, x_1 ... x_(i-1)) with tau_i uniform on [0, 1): the quantile function of each sub-pixel is learned.

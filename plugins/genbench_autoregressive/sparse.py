@@ -46,7 +46,7 @@ class SparseAttention(nn.Module):
     al. 2019, section 4.3.
     """
 
-    band: Tensor
+    band: Tensor | None
 
     def __init__(self, channels: int, heads: int, pattern: Pattern, stride: int, tokens: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SparseAttention(nn.Module):
         self.parts = [channels // 2, channels // 2, channels]
         self.qkv = nn.Linear(channels, sum(self.parts))
         self.out = nn.Linear(channels, channels)
-        self.register_buffer("band", band(tokens // stride, stride, heads), persistent=False)
+        self.register_buffer("band", band(stride) if pattern == "local" else None, persistent=False)
 
     def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
         query, key, value = (
@@ -83,7 +83,11 @@ class SparseAttention(nn.Module):
             own = rows(x)
             return torch.cat([F.pad(own[:, :-1], (0, 0) * 3 + (1, 0)), own], dim=3).flatten(1, 2)
 
-        mixed = attend(rows(query).flatten(1, 2), two_rows(key), two_rows(value), mask=self.band)
+        assert self.band is not None
+        first, later = self.band
+        mask = torch.cat([first[None], later.expand(self.tokens // self.stride - 1, -1, -1)])
+        mask = mask.repeat_interleave(self.heads, 0)[None]
+        mixed = attend(rows(query).flatten(1, 2), two_rows(key), two_rows(value), mask=mask)
         return mixed.view(len(mixed), -1, self.heads, *mixed.shape[2:]).transpose(2, 3)
 
     def strided(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -117,12 +121,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None)
 
 
-def band(rows: int, stride: int, heads: int) -> Tensor:
-    """Which of the two rows' tokens a token attends to, bool (1, rows x heads, stride, 2 stride)."""
+def band(stride: int) -> Tensor:
+    """Which tokens of the row before and of its own a token attends to, in the first row and in a later one.
+
+    Bool (2, stride, 2 stride).
+    """
     query, key = torch.arange(stride)[:, None], torch.arange(2 * stride)
-    mask = ((key > query) & (key <= query + stride)).repeat(rows, 1, 1)
-    mask[0, :, :stride] = False  # there is no row before the first
-    return mask.repeat_interleave(heads, 0)[None]
+    later = (key > query) & (key <= query + stride)
+    return torch.stack([later & (key >= stride), later])
 
 
 class SparseBlock(nn.Module):

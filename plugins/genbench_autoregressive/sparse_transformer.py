@@ -8,16 +8,14 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from genbench import Batch, DataSpec, Model, Phase, field, hookimpl
-from genbench.images import LEVELS, bits_per_dim, to_float, to_uint8
+from genbench.images import bits_per_dim, to_float, to_uint8
 from genbench.optimization import OptimizerConfig
-from genbench_autoregressive.order import Order
+from genbench_autoregressive.order import Order, in_pieces, pieces
 from genbench_autoregressive.sparse import Pattern
 from genbench_autoregressive.sparse_network import Continuation, SparseNet, SparseSpec
 
 NETWORK = ("width", "blocks", "heads", "hidden", "attention", "head", "waves", "dropout")
 """The options that a `SparseSpec` takes as they are."""
-LOGITS = 2**28
-"""How many logits of images are computed at a time when they are scored: a gibibyte."""
 CACHED = 2**30
 """How many keys and values are kept when samples are drawn: four gibibytes in float32."""
 
@@ -123,8 +121,7 @@ class SparseTransformer(Model):
 
     def log_prob(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """log P of the levels of images (B, C, H, W), nats per image (B,)."""
-        parts = pieces(len(images), LOGITS // (LEVELS * self.data.dims))
-        return torch.cat([self.nats(images[part], None if labels is None else labels[part]) for part in parts])
+        return in_pieces(self.nats, images, labels)
 
     def sample(self, n: int, labels: Tensor | None = None) -> Tensor:
         uniform = torch.rand(n, *self.order.size, self.order.groups, device=self.net.start.device)
@@ -137,8 +134,3 @@ class SparseTransformer(Model):
 
             drawn.append(self.order.generate(uniform[part], continuation.draw, report))
         return to_float(torch.cat(drawn))
-
-
-def pieces(count: int, most: int) -> list[slice]:
-    """Slices of `count` images, of at most `most` each, but at least one."""
-    return [slice(start, start + max(most, 1)) for start in range(0, count, max(most, 1))]

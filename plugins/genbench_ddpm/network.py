@@ -111,6 +111,8 @@ class UNetConfig(OptimizerConfig):
 
     @model_validator(mode="after")
     def network_is_consistent(self) -> Self:
+        if self.widths[0] % 2:
+            raise ValueError(f"widths: {self.widths[0]} is odd; sines and cosines of the time take an even first width")
         check_attention(self.widths, self.attention, {"heads": self.heads, "head_channels": self.head_channels})
         return self
 

@@ -249,7 +249,7 @@ ABOUT_TIMES = f"{ABOUT_GRIDS}; {OWN}, " + ", ".join(f"{SAMPLERS[name].grid} for 
 
 def steps_of(default: int, whose: str = "") -> Any:
     """The field of how many steps a sampler takes, in all or in one stage."""
-    told = f"{whose}steps, fewer than there are noise levels"
+    told = f"{whose}steps, at most as many as there are noise levels"
     return field(default, "sample", told, ge=1, only_with={"sampler": reading("steps")})
 
 

@@ -57,6 +57,11 @@ class DiffusionConfig(UNetConfig, SamplerConfig):
         12, "sample", "ranges of t that estimate the other terms from one t each; 0 sums every t", ge=0
     )
 
+    def unused(self, name: str) -> str:
+        if name == "times" and self.objective != "simple":
+            return f"objective = {self.objective}"
+        return super().unused(name)
+
     @model_validator(mode="after")
     def process_is_consistent(self) -> Self:
         if self.sampler_steps > self.timesteps:

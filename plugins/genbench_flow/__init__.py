@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genbench import Batch, DataSpec, Model, Phase, adamw, hookimpl
 from genbench.condition import Given
@@ -18,9 +19,12 @@ from genbench_flow.glow import glow_levels
 from genbench_flow.lattice import lattice_levels
 from genbench_flow.layers import ActNorm, Level
 from genbench_flow.settings import FlowConfig
-from genbench_flow.transforms import Affine, LinearFront, Logistic, LogitFront, Spline, Transform
+from genbench_flow.transforms import Affine, FittedFront, Front, LinearFront, Logistic, LogitFront, Spline, Transform
 
 CLIP = 10.0
+FRONTS: Mapping[str, Callable[[float], Front]] = {
+    "auto": FittedFront, "logit": LogitFront, "linear": lambda alpha: LinearFront(),
+}  # fmt: skip
 
 
 @hookimpl
@@ -40,7 +44,8 @@ class Flow(Model):
     pixel's conditional density is one transform, and sampling runs through the levels from coarse to fine. The coarsest
     pixels are drawn one after the other, each given those before it. Splines and logistics stay within the front's box:
     the density integrates to exactly one on [-1, 1). With splines alone z is uniform on [-1, 1) seen through the front,
-    and an untrained flow has 8 bits/dim; behind logistics z is logistic, and otherwise standard normal.
+    and an untrained flow has 8 bits/dim; behind logistics z is logistic, and otherwise standard normal. Sides that
+    levels do not divide are padded with pixels that every transform keeps at 0, and that are in no density.
 
     With variational dequantisation the levels y get noise u ~ q(u|y), learned with the flow, and what is returned for
     log p(x) is one draw of log p(x(y, u)) - log q(u|y), whose mean is a lower bound.
@@ -67,12 +72,15 @@ class Flow(Model):
 
     def __init__(self, data: DataSpec, config: FlowConfig) -> None:
         super().__init__(data, config)
-        self.front = LogitFront(config.alpha) if config.logit_of(data) else LinearFront()
+        self.front = FRONTS[config.front](config.alpha)
         self.dequantizer = Dequantizer(data, config) if config.dequantization == "variational" else None
         self.likelihood = "exact" if self.dequantizer is None else "bound"  # type: ignore[misc]
         self.base = self.base_of(config.transform_of(data))
         build = lattice_levels if config.mixing == "lattice" else glow_levels
-        self.levels: Sequence[Level] = nn.ModuleList(build(data, config, self.depth(), self.transform))  # type: ignore[assignment]
+        halvings = config.halvings_of(data)
+        height, width = data.shape[1:]
+        self.beyond = -height % 2**halvings, -width % 2**halvings
+        self.levels: Sequence[Level] = nn.ModuleList(build(data, config, halvings, self.transform))  # type: ignore[assignment]
         if len(self.levels) == 0:
             raise ValueError(f"flow: mixing = 'conv' halves the sides of an image, and {data.shape} has odd ones")
 
@@ -85,11 +93,6 @@ class Flow(Model):
         """On the lattice the coarsest pixels are drawn one after the other; all other networks are called once."""
         last = self.levels[-1]
         return self.config.steps * len(last.leave) if self.config.mixing == "lattice" else 1
-
-    def depth(self) -> int:
-        """How many levels the sides of the image allow."""
-        height, width = self.data.shape[1:]
-        return next(n for n in range(self.config.levels + 1) if n == self.config.levels or (height | width) >> n & 1)
 
     def base_of(self, transform: str) -> Base:
         """What latents are drawn from."""
@@ -113,6 +116,7 @@ class Flow(Model):
         images, and up to about a tenth of a grey level for float32 images.
         """
         x, log_det = self.front(images)
+        x = F.pad(x, (0, self.beyond[1], 0, self.beyond[0]))
         latents = []
         for level in self.levels:
             x, z, change = level(x, given)
@@ -123,20 +127,25 @@ class Flow(Model):
     def decode(self, latents: list[Tensor], given: Given = None) -> Tensor:
         """The images that `encode` maps to these latents."""
         x = latents[-1][:, :0]
-        for level, z in zip(reversed(self.levels), reversed(latents)):
+        for done, (level, z) in enumerate(zip(reversed(self.levels), reversed(latents)), 1):
             x = level.inverse(x, z, given)
-        return self.front.inverse(x)
+            self.report(done / len(latents))
+        height, width = self.data.shape[1:]
+        return self.front.inverse(x[..., :height, :width])
 
-    def base_log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), nats per image (B,)."""
-        return self.base.log_prob(z).flatten(1).sum(1)
+    def base_log_prob(self, latents: list[Tensor]) -> Tensor:
+        """log p(z), nats per image (B,), without the pixels beyond the image, which are 0 throughout."""
+        whole = torch.stack([self.base.log_prob(z).flatten(1).sum(1) for z in latents]).sum(0)
+        outside = sum(z[0].numel() for z in latents) - self.data.dims
+        return whole - outside * self.base.log_prob(whole.new_zeros(()))
 
     def base_sample(self, n: int) -> list[Tensor]:
         """Latents of `n` images, in the shapes that `encode` returns, multiplied by the temperature.
 
         On the lattice those of the coarsest pixels are not scaled: they decide what is drawn, the finer ones how.
         """
-        (_, h, w), device = self.data.shape, next(self.parameters()).device
+        h, w = (side + more for side, more in zip(self.data.shape[1:], self.beyond))
+        device = next(self.parameters()).device
         latents = []
         for level in self.levels:
             h, w = h // level.factor[0], w // level.factor[1]
@@ -157,7 +166,7 @@ class Flow(Model):
     def log_density(self, images: Tensor, given: Given = None) -> Tensor:
         """log p(x), nats per image (B,)."""
         latents, log_det = self.encode(images, given)
-        return log_det + torch.stack([self.base_log_prob(z) for z in latents]).sum(0)
+        return log_det + self.base_log_prob(latents)
 
     def loss(self, phase: str, batch: Batch) -> Tensor:
         log_prob = self.log_prob(batch.images, batch.given)
@@ -174,6 +183,8 @@ class Flow(Model):
 
     @torch.no_grad()
     def prepare(self, phase: str, batch: Batch) -> None:
+        if isinstance(self.front, FittedFront):
+            self.front.fit(batch.images)
         for module in self.modules():
             if isinstance(module, ActNorm):
                 module.pending = True

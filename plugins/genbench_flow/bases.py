@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from genbench_flow.transforms import LinearFront, LogitFront, logistic_log_prob
+from genbench_flow.transforms import Front, logistic_log_prob
 
 
 class Base(Protocol):
@@ -53,7 +53,7 @@ class StandardLogistic(Base):
 class UniformImage(Base):
     """Values uniform on [-1, 1), seen through a front."""
 
-    def __init__(self, front: LinearFront | LogitFront) -> None:
+    def __init__(self, front: Front) -> None:
         self.front, self.bound = front, front.bound
 
     def log_prob(self, z: Tensor) -> Tensor:

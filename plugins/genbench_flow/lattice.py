@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genbench import DataSpec
 from genbench.condition import Given
-from genbench_flow.layers import ActNorm, Coupling, Level, Network
+from genbench_flow.layers import ActNorm, Coupling, Level, Network, squeeze
 from genbench_flow.masked import Autoregression, Reversal
 from genbench_flow.settings import FlowConfig
 from genbench_flow.transforms import Transform
@@ -56,14 +57,19 @@ class HalfCoupling(Coupling):
         first_half: Sequence[int],
         network: Network,
         transform: Transform,
+        inside: Tensor,
         parity: int,
     ) -> None:
-        super().__init__(target, context, network, transform)
         height, width = network.place.shape[1:]
         parities = (torch.arange(height)[:, None] + torch.arange(width)) % 2
+        pixels = (parities.flatten() == parity).nonzero().squeeze(1)
+        super().__init__(target, context, network, transform, inside.flatten(1)[:, pixels])
         self.register_buffer("first_half", torch.tensor(first_half, dtype=torch.long), persistent=False)
         self.register_buffer("even", parities == 0, persistent=False)
-        self.register_buffer("pixels", (parities.flatten() == parity).nonzero().squeeze(1), persistent=False)
+        self.register_buffer("pixels", pixels, persistent=False)
+
+    def placed(self, inside: Tensor) -> Tensor:
+        return inside
 
     def seen(self, x: Tensor) -> Tensor:
         context = super().seen(x)
@@ -84,22 +90,29 @@ class HalfCoupling(Coupling):
 
 def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Transforms) -> list[Level]:
     """`depth` levels that each keep one pixel of four, and a last one for all of the coarsest pixels."""
-    (c, h, w), levels = data.shape, []
-    for level in range(depth):
+    (c, height, width), levels = data.shape, []
+    h, w = (-(-side // 2**depth) * 2**depth for side in (height, width))
+    inside = F.pad(torch.ones(1, c, height, width), (0, w - width, 0, h - height)).bool()
+    for factor in (2**level for level in range(1, depth + 1)):
         h, w = h // 2, w // 2
-        more = 2 if level else 1
+        inside = squeeze(inside, (2, 2))
+        more = 2 if factor > 2 else 1
 
         def network(
-            channels: int, outputs: int, places: int, more: int = more, size: tuple[int, int] = (h, w)
-        ) -> Network:
-            width, blocks, factor = config.width * more, config.blocks * more, data.shape[1] // size[0]
-            return Network(channels, outputs, width, blocks, size, 3, data.num_classes, data.shown, factor, places)
+            channels: int, outputs: int, places: int, more: int = more, size: tuple[int, int] = (h, w),
+            factor: int = factor,
+        ) -> Network:  # fmt: skip
+            wide, blocks, classes = config.width * more, config.blocks * more, data.num_classes
+            return Network(
+                channels, outputs, wide, blocks, size, 3, classes, data.shown, factor, places, (height, width)
+            )
 
         layers: list[nn.Module] = [
-            _coupling(group, colour, c, network, transform(0))
+            _coupling(group, colour, c, network, transform(0), inside[0])
             for group in reversed(GROUPS)
             for colour in reversed(range(c))
         ]
+        inside = inside[:, ::4]
         levels.append(Level((2, 2), 4 * c, range(0, 4 * c, 4), layers))
     levels.append(_coarsest((c, h, w), data, config, transform))
     if config.transform_of(data) == "affine":
@@ -109,11 +122,13 @@ def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Tr
 
 
 def _coupling(
-    group: Group, colour: int, colours: int, network: Callable[[int, int, int], Network], transform: Transform
-) -> Coupling:
+    group: Group, colour: int, colours: int, network: Callable[[int, int, int], Network], transform: Transform,
+    inside: Tensor,
+) -> Coupling:  # fmt: skip
     """The coupling of a group's pixels in one colour, among the 4C channels of 2x2 patches.
 
-    It also sees the group's pixels in the colours before; these are transformed after it.
+    It also sees the group's pixels in the colours before; these are transformed after it. `inside`, bool (4C, h, w),
+    says which pixels of the channels are the image's.
     """
 
     def channels(places: Sequence[int], of: range) -> list[int]:
@@ -123,10 +138,11 @@ def _coupling(
     before, after = channels(group.places, range(colour)), channels(group.places, range(colour, colours))
     outputs, places = len(target) * transform.parameters_each, transform.parameters_each * transform.placed
     if group.parity is None:
-        return Coupling(target, known + before, network(len(known + before), outputs, places), transform)
+        seen = network(len(known + before), outputs, places)
+        return Coupling(target, known + before, seen, transform, inside[target])
     context, first_half = (known + before, after) if group.parity else (known, before)
     seen = network(len(context + first_half), outputs, places)
-    return HalfCoupling(target, context, first_half, seen, transform, group.parity)
+    return HalfCoupling(target, context, first_half, seen, transform, inside[target], group.parity)
 
 
 def _coarsest(shape: tuple[int, int, int], data: DataSpec, config: FlowConfig, transform: Transforms) -> Level:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.condition import Given
-from genbench.nets import folded
 from genbench_flow.transforms import SCALE, Transform
 
 
@@ -18,9 +17,9 @@ class Network(nn.Module):
     """A small residual network: `channels` (B, c, H, W) to `outputs` (B, o, H, W), which start at zero.
 
     It knows its position (a learned bias for every pixel) and, with `num_classes` > 0, the class. With `shown` it sees
-    so many channels of a condition's maps, whose pixels it takes in squares of `factor`: the fainter the more there
-    are, since a step of Adam moves the weights of all of them by as much. With `places`, one output in so many has a
-    linear map of the context added.
+    so many channels of a condition's maps of an `image`, whose pixels it takes in squares of `factor`: the fainter the
+    more there are, since a step of Adam moves the weights of all of them by as much. With `places`, one output in so
+    many has a linear map of the context added.
     """
 
     def __init__(
@@ -35,9 +34,10 @@ class Network(nn.Module):
         shown: int = 0,
         factor: int = 1,
         places: int = 0,
+        image: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
-        self.factor, self.places = factor, places
+        self.factor, self.places, self.image = factor, places, image
         self.first = nn.Conv2d(channels, width, kernel, padding="same")
         self.shown = nn.Conv2d(shown * factor**2, width, kernel, padding="same", bias=False) if shown else None
         self.place = nn.Parameter(torch.zeros(width, *size))
@@ -55,8 +55,9 @@ class Network(nn.Module):
         if self.labels is not None:
             h = h + self.labels(given)[:, :, None, None]
         if self.shown is not None:
-            maps = folded(given.maps([side * self.factor for side in context.shape[2:]]), self.factor)
-            h = h + self.shown(maps.to(context.dtype) * (SCALE / self.factor))
+            below, right = (n * self.factor - side for n, side in zip(context.shape[2:], self.image))
+            maps = F.pad(given.maps(self.image), (0, right, 0, below), mode="replicate")
+            h = h + self.shown(F.pixel_unshuffle(maps, self.factor).to(context.dtype) * (SCALE / self.factor))
         for block in self.blocks:
             h = h + block(F.silu(h))
         return h
@@ -128,19 +129,39 @@ class ActNorm(nn.Module):
 class Coupling(nn.Module):
     """Transforms the channels `target`, elementwise, by parameters from a network of the channels `context`.
 
-    All other channels pass as they are. Source: Dinh et al. 2015. Raises ValueError if the two overlap.
+    All other channels pass as they are, and of the target those pixels that are not `inside`, bool (T, H, W), become 0.
+    Source: Dinh et al. 2015. Raises ValueError if the two overlap.
     """
 
     target: Tensor
     context: Tensor
+    inside: Tensor | None
 
-    def __init__(self, target: Sequence[int], context: Sequence[int], network: nn.Module, transform: Transform) -> None:
+    def __init__(
+        self,
+        target: Sequence[int],
+        context: Sequence[int],
+        network: nn.Module,
+        transform: Transform,
+        inside: Tensor | None = None,
+    ) -> None:
         super().__init__()
         if set(target) & set(context):
             raise ValueError("a coupling's target and context overlap")
         self.register_buffer("target", torch.tensor(target), persistent=False)
         self.register_buffer("context", torch.tensor(context, dtype=torch.long), persistent=False)
         self.network, self.transform = network, transform
+        if inside is not None and inside.all():
+            inside = None
+        self.register_buffer("inside", None if inside is None else self.placed(inside), persistent=False)
+
+    def placed(self, inside: Tensor) -> Tensor:
+        """What is inside, as `parts` has the target."""
+        return inside.permute(1, 2, 0)
+
+    def within(self, values: Tensor) -> Tensor:
+        """Values of the target with 0 outside of the image."""
+        return values if self.inside is None else values * self.inside
 
     def seen(self, x: Tensor) -> Tensor:
         """What the network sees of x (B, C, H, W), in the network's precision."""
@@ -162,11 +183,11 @@ class Coupling(nn.Module):
     def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor]:
         """x (B, C, H, W) to y of the same shape, and log |det dy/dx| (B,)."""
         y, log_slope = self.transform(*self.parts(x, labels))
-        return self.put(x, y), log_slope.flatten(1).sum(1)
+        return self.put(x, self.within(y)), self.within(log_slope).flatten(1).sum(1)
 
     def inverse(self, y: Tensor, labels: Given = None) -> Tensor:
         """The x (B, C, H, W) that `forward` maps to y: the context is the same in both, and so are the parameters."""
-        return self.put(y, self.transform.inverse(*self.parts(y, labels)))
+        return self.put(y, self.within(self.transform.inverse(*self.parts(y, labels))))
 
 
 class Level(nn.Module):

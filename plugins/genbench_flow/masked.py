@@ -20,8 +20,10 @@ class MaskedLinear(nn.Linear):
         super().__init__(len(degree), len(reach), bias)
         self.register_buffer("mask", (reach[:, None] >= degree).to(torch.get_default_dtype()), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.mask, self.bias)
+    def forward(self, x: Tensor, rows: slice = slice(None)) -> Tensor:
+        """All outputs, or some of them."""
+        bias = self.bias if self.bias is None else self.bias[rows]
+        return F.linear(x, self.weight[rows] * self.mask[rows], bias)
 
 
 class Autoregression(nn.Module):
@@ -61,8 +63,11 @@ class Autoregression(nn.Module):
         if self.of_shown is not None:
             nn.init.zeros_(self.of_shown.weight)
 
-    def parameters_of(self, x: Tensor, given: Given) -> Tensor:
-        """Parameters (B, D, P) of the transforms of x (B, D, 1, 1), in the precision of x."""
+    def parameters_of(self, x: Tensor, given: Given, places: slice = slice(None)) -> Tensor:
+        """Parameters (B, D, P) of the transforms of x (B, D, 1, 1), or of some of them, in the precision of x."""
+        each = self.transform.parameters_each
+        start, stop, _ = places.indices(x.shape[1])
+        rows = slice(start * each, stop * each)
         values = x.flatten(1).to(self.first.weight.dtype) * SCALE
         h: Tensor = self.first(values)
         marginal = self.marginal(x, given).flatten(1)
@@ -71,10 +76,10 @@ class Autoregression(nn.Module):
         if self.shown is not None and self.of_shown is not None:
             seen = self.shown(given.maps(self.size).flatten(1).to(h.dtype) * SCALE)
             h, marginal = h + seen, marginal + self.of_shown(F.silu(seen))
-        raw = self.last(F.silu(h + self.block(F.silu(h)))) + marginal
+        raw = self.last(F.silu(h + self.block(F.silu(h))), rows) + marginal[:, rows]
         if self.linear is not None:
-            raw[:, :: self.transform.parameters_each] += self.linear(values)
-        parameters: Tensor = raw.to(x.dtype).view(*x.shape[:2], self.transform.parameters_each)
+            raw[:, ::each] += self.linear(values, places)
+        parameters: Tensor = raw.to(x.dtype).view(len(x), stop - start, each)
         return parameters
 
     def forward(self, x: Tensor, labels: Given = None) -> tuple[Tensor, Tensor]:
@@ -83,9 +88,10 @@ class Autoregression(nn.Module):
 
     def inverse(self, y: Tensor, labels: Given = None) -> Tensor:
         x = torch.zeros_like(y)
-        for place in torch.arange(y.shape[1], device=y.device)[:, None]:
-            known = self.parameters_of(x, labels)[:, place]
-            x = x.index_copy(1, place, self.transform.inverse(y[:, place, 0, 0], known)[:, :, None, None])
+        for place, index in enumerate(torch.arange(y.shape[1], device=y.device)[:, None]):
+            only = slice(place, place + 1)
+            known = self.parameters_of(x, labels, only)
+            x = x.index_copy(1, index, self.transform.inverse(y[:, only, 0, 0], known)[:, :, None, None])
         return x
 
 

@@ -7,6 +7,9 @@ from pydantic import model_validator
 from genbench import Config, DataSpec, field
 from genbench.optimizers import Betas
 
+LEVELS, LARGEST = 3, 8
+"""Halvings where nothing else is said, and pixels a side of the coarsest grid, at most, as it is drawn one by one."""
+
 
 class FlowConfig(Config):
     """The front, the levels with their couplings, dequantisation and the optimizer; the defaults are `small`.
@@ -27,8 +30,8 @@ class FlowConfig(Config):
     front: Literal["auto", "logit", "linear"] = field(
         "auto",
         "train",
-        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit of gray images, whose "
-        "values are often black or white, and a factor of images in colour",
+        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit where at least a fifth of "
+        "the first training images' values are black or white, and a factor otherwise",
     )
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
@@ -39,15 +42,19 @@ class FlowConfig(Config):
         "elementwise transform of a coupling; logistic: a logistic's distribution function around a linear map of the "
         "neighbours, then a spline; auto: that of pixels in colour on the lattice, a spline otherwise",
     )
-    levels: int = field(3, "train", "most halvings of the resolution; sides are halved only while even", ge=1)
+    levels: int = field(
+        0,
+        "train",
+        "most halvings of the resolution, of sides while they are even; 0: three, and on the lattice as many more as "
+        "leave no side above 8, for which odd sides are padded",
+        ge=0,
+    )
     steps: int = field(1, "train", "autoregressions of the coarsest pixels (lattice), or steps per level (conv)", ge=1)
     width: int = field(
         32, "train", "channels of a network; on the lattice, those of the finest level, doubled below it", ge=1
     )
     blocks: int = field(2, "train", "residual convolutions of a network; on the lattice, doubled likewise", ge=0)
-    bins: int = field(
-        8, "train", "bins of a spline", ge=2, le=100, only_with={"coupling": ["auto", "spline", "logistic"]}
-    )
+    bins: int = field(8, "train", "bins of a spline", ge=2, le=100)
     alpha: float = field(
         1e-3,
         "train",
@@ -70,9 +77,23 @@ class FlowConfig(Config):
         if data.condition and (self.mixing, self.dequantization) != ("lattice", "uniform"):
             raise ValueError(f"conditions of kind {data.kind} need mixing = lattice and dequantization = uniform")
 
-    def logit_of(self, data: DataSpec) -> bool:
-        """Whether the front is a logit."""
-        return data.shape[0] == 1 if self.front == "auto" else self.front == "logit"
+    def unused(self, name: str) -> str:
+        if name == "bins" and (self.coupling, self.dequantization) == ("affine", "uniform"):
+            return "coupling = affine"
+        if name == "blocks" and (self.mixing, self.dequantization) == ("conv", "uniform"):
+            return "mixing = conv"
+        return super().unused(name)
+
+    def halvings_of(self, data: DataSpec) -> int:
+        """How often the sides of an image are halved."""
+        height, width = data.shape[1:]
+        pads = not self.levels and self.mixing == "lattice" and self.transform_of(data) != "affine"
+        for done in range(height.bit_length() + width.bit_length()):
+            even = done < (self.levels or LEVELS) and not (height | width) % 2
+            if not even and not (pads and max(height, width) > LARGEST):
+                return done
+            height, width = -(-height // 2), -(-width // 2)
+        raise AssertionError("sides of one pixel are odd")
 
     def transform_of(self, data: DataSpec) -> Literal["affine", "spline", "logistic"]:
         """The transform of a coupling: a logistic is for values near their neighbours', which ink on paper has not."""

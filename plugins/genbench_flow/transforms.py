@@ -7,12 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from genbench.images import LEVELS
+
 MIN_BIN = 1e-3
 MIN_SLOPE = 1e-3
 UNIT_SLOPE = math.log(math.expm1(1 - MIN_SLOPE))
 MAX_LOG_SCALE = 3.0
 LEAST = 1e-6
 """How near to an end of its box a logistic takes a value to be, in units of its scale, so that its logit is finite."""
+INK = 0.2
+"""The share of black and white values from which a logit is the front; photographs have a few per cent."""
 SCALE = 0.3
 """Of what a network sees: logits of levels, which reach several units, come to the size its weights begin with."""
 
@@ -57,7 +61,9 @@ class LogitFront(nn.Module):
 class LinearFront(nn.Module):
     """y = bound * x, from [-1, 1] to [-bound, bound]: pixels as they are, in a range that suits the couplings."""
 
-    bound = 6.0
+    def __init__(self, bound: float = 6.0) -> None:
+        super().__init__()
+        self.bound = bound
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.bound * x, x.new_full((len(x),), math.log(self.bound) * x[0].numel())
@@ -67,6 +73,40 @@ class LinearFront(nn.Module):
 
     def uniform_log_prob(self, y: Tensor) -> Tensor:
         return torch.full_like(y, -math.log(2 * self.bound))
+
+
+class FittedFront(nn.Module):
+    """A logit for images much of which is black or white, as ink on paper is; for others a factor, to the same box.
+
+    A logit widens the ends of the range; a density that is bent there leaves stray black and white pixels in images
+    that have few.
+    """
+
+    inked: Tensor
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.logit = LogitFront(alpha)
+        self.linear, self.bound = LinearFront(self.logit.bound), self.logit.bound
+        self.register_buffer("inked", torch.zeros((), dtype=torch.bool))
+
+    def fit(self, images: Tensor) -> None:
+        """Choose by images in [-1, 1], which may be dequantised."""
+        self.inked.copy_((images.abs() > 1 - 2 / LEVELS).float().mean() > INK)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        (y, slope), (plain, plain_slope) = self.logit(x), self.linear(x)
+        return torch.where(self.inked, y, plain), torch.where(self.inked, slope, plain_slope)
+
+    def inverse(self, y: Tensor, labels: Tensor | None = None) -> Tensor:
+        return torch.where(self.inked, self.logit.inverse(y), self.linear.inverse(y))
+
+    def uniform_log_prob(self, y: Tensor) -> Tensor:
+        """Log density, elementwise, of what a uniform x on [-1, 1) becomes."""
+        return torch.where(self.inked, self.logit.uniform_log_prob(y), self.linear.uniform_log_prob(y))
+
+
+Front = LogitFront | LinearFront | FittedFront
 
 
 class Affine(nn.Module):

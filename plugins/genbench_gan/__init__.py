@@ -86,6 +86,11 @@ class GAN(Model):
         return self.config.network == "style" and self.config.path_length > 0
 
     @property
+    def updates_per_r1(self) -> int:
+        """The critic's updates by its other loss for one by the R1 penalty."""
+        return self.config.r1_every * self.config.critic_steps
+
+    @property
     def nfe(self) -> int:
         """One of the generator, and before it the gradients through both networks."""
         c = self.config
@@ -101,7 +106,7 @@ class GAN(Model):
     def phases(self) -> list[Phase]:
         c = self.config
         schedule = {"linear": warmup_linear, "constant": warmup_constant}[c.annealing]
-        critic = lazy_adam(self.critic, c.critic_learning_rate, c.betas, c.r1_every if c.r1 else 0)
+        critic = lazy_adam(self.critic, c.critic_learning_rate, c.betas, self.updates_per_r1 if c.r1 else 0)
         generator = lazy_adam(self.generator, c.learning_rate, c.betas, c.path_every if self.penalises_paths else 0)
         phases = [Phase("critic", self.critic, critic, repeats=c.critic_steps, schedule=schedule)]
         if c.r1:
@@ -150,7 +155,7 @@ class GAN(Model):
     def r1_loss(self, batch: Batch) -> dict[str, Tensor]:
         """At the images as they are: their gradient passes the augmentation, if there is one."""
         penalty = r1_penalty(lambda images: self.score(images, batch.given), pasted(batch.images, batch.given))
-        return {"loss": self.config.r1_every * self.config.r1 / 2 * penalty, "penalty": penalty}
+        return {"loss": self.updates_per_r1 * self.config.r1 / 2 * penalty, "penalty": penalty}
 
     def path_length_loss(self, batch: Batch) -> dict[str, Tensor]:
         """On half of a batch, as published."""

@@ -163,8 +163,9 @@ class HierarchicalGenerator(nn.Module):
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         super().__init__()
         *finer, coarsest = levels(data, config)
-        if odd := [level for level in config.attention if not 0 <= level <= len(finer)]:
-            raise ValueError(f"attention: there is no level {odd[0]}, for these images they are 0 to {len(finer)}")
+        if odd := [level for level in config.attention if level not in range(len(finer))]:
+            there = f"they are 0 to {len(finer) - 1}" if finer else "there is none"
+            raise ValueError(f"attention: there is no level {odd[0]} above the coarsest, for these images {there}")
         if config.hierarchical and config.latent <= len(finer):
             raise ValueError(f"latent: {config.latent} dimensions are too few for {len(finer) + 1} levels")
         self.size, self.patch, self.coarsest = data.shape[1:], config.patch, coarsest

@@ -210,11 +210,17 @@ class Critic(nn.Module, ABC):
     separate: ClassVar[bool] = True
 
     def __init__(
-        self, data: DataSpec, config: GANConfig, features: list[nn.Module], inputs: int, channels: int
+        self,
+        data: DataSpec,
+        config: GANConfig,
+        features: list[nn.Module],
+        inputs: int,
+        channels: int,
+        multiple: int = 1,
     ) -> None:
         super().__init__()
         normed, classes = normalised(config), data.num_classes
-        self.patch = config.patch
+        self.patch, self.multiple = config.patch, multiple
         self.features = nn.Sequential(*features)
         self.head = normed(nn.Linear(inputs, 1))
         self.embed = normed(nn.Embedding(classes, channels)) if classes else None
@@ -225,16 +231,32 @@ class Critic(nn.Module, ABC):
 
     def forward(self, images: Tensor, given: Given = None) -> Tensor:
         images, labels = beside(images, given, images.shape[2:])
-        features = self.features(folded(images, self.patch))
+        features = self.features(folded(images, self.patch, self.multiple))
         pooled = features.float().sum((2, 3))
         scores: Tensor = self.head(self.scored(features, pooled)).squeeze(1).float()
         return scores + projection(self.embed, pooled, labels)
 
 
+class Leaky(nn.Module):
+    """A leaky ReLU, `gained` so that what passes keeps its mean square (He et al. 2015).
+
+    Behind layers of spectral norm 1, which enlarge nothing, scores of similar images would otherwise hardly differ.
+    """
+
+    slope = 0.1
+
+    def __init__(self, gained: bool) -> None:
+        super().__init__()
+        self.gain = nn.init.calculate_gain("leaky_relu", self.slope) if gained else 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(x, self.slope) * self.gain
+
+
 class ConvCritic(Critic):
     """`depth` convolutions a level, the first of which doubles the channels, and one of stride 2 between levels.
 
-    The head sees all features.
+    The head sees all features. Images are padded so that every halving is whole.
     """
 
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
@@ -244,12 +266,13 @@ class ConvCritic(Critic):
         wide = (data.shape[0] + data.shown) * config.patch**2
         for level in range(len(sizes)):
             if level:
-                layers += [normed(nn.Conv2d(wide, wide, 4, 2, 1)), nn.LeakyReLU(0.1)]
+                layers += [normed(nn.Conv2d(wide, wide, 4, 2, 1)), Leaky(config.critic_gain)]
             for _ in range(config.depth):
-                layers += [normed(nn.Conv2d(wide, config.critic_width * 2**level, 3, padding=1)), nn.LeakyReLU(0.1)]
-                wide = config.critic_width * 2**level
-        inputs = wide * math.prod(side >> (len(sizes) - 1) for side in sizes[0])
-        super().__init__(data, config, layers, inputs, wide)
+                wider = config.critic_width * 2**level
+                layers += [normed(nn.Conv2d(wide, wider, 3, padding=1)), Leaky(config.critic_gain)]
+                wide = wider
+        multiple = config.patch * 2 ** (len(sizes) - 1)
+        super().__init__(data, config, layers, wide * math.prod(sizes[-1]), wide, multiple)
 
     def scored(self, features: Tensor, pooled: Tensor) -> Tensor:
         return features.flatten(1)

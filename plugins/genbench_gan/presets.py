@@ -10,6 +10,7 @@ PAPER: Mapping[str, Any] = {
     "batch_size": 64, "learning_rate": 2e-4, "critic_learning_rate": 2e-4, "betas": (0.5, 0.999),
     "loss": "non_saturating", "norm": "batch", "ema_decay": 0.0, "latent": 128, "width": 64, "critic_width": 64,
     "patch": 1, "base": 4, "depth": 1, "upsampling": "transposed", "detail": 0,
+    "critic_gain": False,
 }  # fmt: skip
 # Their networks of table 4, the hinge loss of equations 16 and 17, the optimizer of appendix B.2.
 RESNET: Mapping[str, Any] = {

@@ -22,7 +22,9 @@ class PenaltyOptions(Config):
         10.0, "train", "weight of the gradient penalty", ge=0, only_with={"loss": ["wasserstein"]}
     )
     r1: float = field(0.0, "train", "gamma of the R1 penalty on the critic's gradient at real images; 0: none", ge=0)
-    r1_every: int = field(16, "train", "critic updates per R1 penalty, whose weight is multiplied by this", ge=1)
+    r1_every: int = field(
+        16, "train", "steps per R1 penalty, whose weight is multiplied by the critic updates in them", ge=1
+    )
     path_length: float = field(
         0.0,
         "train",
@@ -123,6 +125,12 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         ge=1,
     )
     critic_width: int = field(32, "train", "channels of the critic, likewise", ge=1)
+    critic_gain: bool = field(
+        True,
+        "train",
+        "multiply the plain critic's activations so that their mean square stays, which spectral norms do not",
+        only_with={"network": ["conv"]},
+    )
     upsampling: Literal["nearest", "transposed"] = field(
         "nearest",
         "train",
@@ -146,6 +154,7 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         "convolutions per level; conv: of the critic, the generator has one fewer; residual: last blocks; "
         "biggan_deep: blocks per level",
         ge=1,
+        only_with={"network": ["conv", "residual", "biggan_deep", "style"]},
     )
 
     @model_validator(mode="after")

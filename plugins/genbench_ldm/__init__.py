@@ -23,7 +23,7 @@ from genbench.nets import latent_size
 from genbench_ddpm.diffuser import Diffuser
 from genbench_ddpm.guided import GuidedConfig
 from genbench_ddpm.samplers import steps_of
-from genbench_ldm.first_stage import Autoencoder, FirstStage, KLConfig, draw
+from genbench_ldm.first_stage import AT_ONCE, Autoencoder, FirstStage, KLConfig, draw
 from genbench_ldm.presets import PRESETS
 from genbench_ldm.quantised import OPTIONS, CodebookConfig, QuantisedStage
 
@@ -57,7 +57,7 @@ class LDMConfig(GuidedConfig, KLConfig, CodebookConfig):
     def unused(self, name: str) -> str:
         if self.first_stage == "kl" and name in OPTIONS:
             return "first_stage = kl"
-        if self.first_stage == "vq" and name == "kl_weight":
+        if self.first_stage == "vq" and name in ("kl_weight", "bound_exact", "bound_strata"):
             return "first_stage = vq"
         return super().unused(name)
 
@@ -140,7 +140,8 @@ class LatentDiffusion(SumOfTerms, Model):
         if phase not in OF_LATENTS:
             self.autoencoder.prepare(phase, batch.images)
         elif phase == ("diffusion" if self.classifier is None else "classifier"):
-            self.scale.copy_(1 / self.autoencoder.draw(batch.images).std())
+            drawn = [self.autoencoder.draw(part) for part in torch.split(batch.images, AT_ONCE)]
+            self.scale.copy_(1 / torch.cat(drawn).std())
 
     def loss(self, phase: str, batch: Batch) -> Tensor | dict[str, Tensor]:
         return self.latent_loss(phase, batch) if phase in OF_LATENTS else self.autoencoder.loss(phase, batch.images)

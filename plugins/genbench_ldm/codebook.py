@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 MOST_LATENTS = 2**15
 """Those that the vectors are spread over, at most."""
+MOST_DISTANCES = 2**26
+"""Those between latents and vectors that are in memory at once, at most."""
 TINY = 1e-12
 """Added to weights of which none may be above 0."""
 
@@ -48,9 +50,13 @@ class Codebook(nn.Module):
     def nearest(self, latents: Tensor) -> Tensor:
         """The number of the vector that is nearest to each of the float32 latents (B, c, h, w), int64 (B, h, w)."""
         vectors, rows = self.vectors, rows_of(latents)
+        norms = vectors.square().sum(1)
         with torch.autocast(latents.device.type, torch.bfloat16, enabled=False):
-            distances = torch.addmm(vectors.square().sum(1), rows, vectors.mT, alpha=-2)  # but for |z|^2
-        return distances.argmin(1).view(len(latents), *latents.shape[2:])
+            found = [
+                torch.addmm(norms, part, vectors.mT, alpha=-2).argmin(1)  # of squared distances, but for |z|^2
+                for part in torch.split(rows, max(1, MOST_DISTANCES // len(vectors)))
+            ]
+        return torch.cat(found).view(len(latents), *latents.shape[2:])
 
     def look_up(self, codes: Tensor) -> Tensor:
         """The vectors (B, c, h, w) of codes (B, h, w)."""

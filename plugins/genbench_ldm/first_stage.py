@@ -15,6 +15,8 @@ from genbench.optimization import OptimizerConfig
 
 Shape = tuple[int, int, int]
 Span = tuple[float, float]
+AT_ONCE = 32
+"""Images that are encoded together before a phase begins, when no size of a batch bounds the memory."""
 
 
 class FirstStageConfig(OptimizerConfig):

@@ -11,7 +11,7 @@ from genbench.adversarial import critic_loss, generator_loss
 from genbench.schedules import annealed, part_of
 from genbench_ldm.codebook import Codebook, codebook_terms, straight_through
 from genbench_ldm.critic import BETAS, PatchCritic, adaptive_weight, smallest_side
-from genbench_ldm.first_stage import Coder, FirstStage, FirstStageConfig, Shape, Span
+from genbench_ldm.first_stage import AT_ONCE, Coder, FirstStage, FirstStageConfig, Shape, Span
 from genbench_ldm.perceptual import DECLARED, LPIPS, SMALLEST_SIDE, VGG, load_lpips
 
 
@@ -106,15 +106,16 @@ class QuantisedStage(nn.Module, FirstStage):
     def seen_extractors(self) -> tuple[str, ...]:
         return (VGG,) if self.config.perceptual else ()
 
-    def phases(self, rate: float, span: Span) -> list[Phase]:
+    def phases(self, rate: float, span: Span, warmup: int = 0) -> list[Phase]:
         c, (begin, end) = self.config, span
-        whole = c.phase("autoencoder", self.coder, rate, span, undecayed=[self.coder.codebook.learned])
+        whole = c.phase("autoencoder", self.coder, rate, span, warmup, undecayed=[self.coder.codebook.learned])
         if self.critic is None:
             return [whole]
         assert whole.schedule is not None
         start, share = begin + c.critic_start * (end - begin), c.critic_start
         alone = replace(whole, span=(begin, start), schedule=part_of(whole.schedule, 0.0, share))
-        beside = replace(whole, name="adversarial", span=(start, end), schedule=part_of(whole.schedule, share, 1.0))
+        late = part_of(whole.schedule, share, 1.0)
+        beside = replace(whole, name="adversarial", span=(start, end), schedule=late, warmup=0)
         optimizer = adamw(self.critic, c.critic_learning_rate, BETAS)
         schedule = annealed(c.annealing, 0)
         critic = Phase("critic", self.critic, optimizer, span=(start, end), schedule=schedule, auxiliary=True)
@@ -123,7 +124,7 @@ class QuantisedStage(nn.Module, FirstStage):
     def prepare(self, phase: str, images: Tensor) -> None:
         """Spreads the codebook over the latents, unless vectors are never moved."""
         if phase == "autoencoder" and self.config.revive:
-            self.coder.codebook.spread(self.coder.encoded(images))
+            self.coder.codebook.spread(torch.cat([self.coder.encoded(part) for part in torch.split(images, AT_ONCE)]))
 
     def loss(self, phase: str, images: Tensor) -> dict[str, Tensor]:
         return self.critic_loss(images) if phase == "critic" else self.coder_loss(images, phase == "adversarial")

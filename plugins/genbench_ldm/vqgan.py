@@ -79,7 +79,7 @@ class VQGAN(Model):
         return self.stage.seen_extractors
 
     def phases(self) -> list[Phase]:
-        return self.stage.phases(self.config.learning_rate, (0.0, 1.0))
+        return self.stage.phases(self.config.learning_rate, (0.0, 1.0), self.config.warmup)
 
     def prepare(self, phase: str, batch: Batch) -> None:
         self.stage.prepare(phase, batch.images)

@@ -5,9 +5,10 @@ The prior is learned too (Chen et al. 2017), so that samples come from where the
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from genbench import Batch, Condition, DataSpec, Model, Phase, field, hookimpl
@@ -61,6 +62,12 @@ class VAEConfig(OptimizerConfig):
     )
     iwae: int = field(64, "sample", "k, the number of draws in the likelihood bound IWAE-k; 1 is the ELBO", ge=1)
     draw: bool = field(False, "sample", "sample from the pixels' distribution instead of taking its mean")
+
+    @model_validator(mode="after")
+    def halves_are_coupled(self) -> Self:
+        if self.latent == 1 and self.couplings:
+            raise ValueError("latent: 1 dimension has no halves that a prior could couple; set couplings = 0")
+        return self
 
 
 def labels_of(given: Given) -> Tensor | None:

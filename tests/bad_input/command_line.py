@@ -23,6 +23,8 @@ NAMES = {
 CASES = {
     "unknown command": Case("reprot", 2, ("No such command 'reprot'", "did you mean 'report'")),
     "unknown option": Case("run --sampels 3", 2, ("No such option", "--samples")),
+    "a report in the working folder": Case("report runs -o .", 2, "working folder", runs=True),
+    "a report around its runs": Case(f"{RUN} --report pages --out pages/runs", 2, ("--report pages", "pages/runs")),
     "an argument too many": Case("run a.toml b.toml", 2, "b.toml"),
     "an option without its value": Case("run -m", 2, "-m"),
     "unknown model": Case("run -m ddpmm", 2, ("ddpmm", "did you mean 'ddpm'")),
@@ -33,6 +35,10 @@ CASES = {
     "unknown dataset": Case("run -m vae -d mnsit", 2, ("mnsit", "did you mean 'mnist'")),
     "a dataset twice": Case("run -m vae -d digits -d digits", 2, "digits is given twice"),
     "unknown extractor": Case(f"{RUN} --extractor inception", 2, "did you mean 'inception-v3-compat'"),
+    "unknown extractor, told before images are prepared": Case(
+        "run -m vae -d mine --datasets mine.toml --extractor inception", 2, "did you mean 'inception-v3-compat'",
+        {"mine.toml": "[mine]\nsource = 'folder'\npath = 'nowhere'\nshape = [1, 8, 8]\n"},
+    ),
     "extractor of other images": Case(f"{RUN} --extractor mnist-classifier-v1", 2, ("1x28x28", "1x8x8")),
     "weights that are not there": Case(
         f"{RUN} --extractor inception-v3-compat --offline --weights nowhere", 4, ("nowhere", "--weights")
@@ -87,6 +93,8 @@ CASES = {
     "a setting without model": Case(f"{RUN} --set batch_size=3", 2, "MODEL.KEY=VALUE"),
     "a setting of another model": Case(f"{RUN} --set vae.width=3", 2, "no model 'vae'"),
     "unknown setting": Case(f"{RUN} --set gaussian.batchsize=3", 2, ("batchsize", "did you mean 'batch_size'")),
+    "a latent of one dimension with couplings": Case("plan -m vae -d digits --set vae.latent=1", 2, ("'vae'", "set couplings = 0")),
+    "a cascade's base with an odd number of sines and cosines": Case("plan -m cascade -d digits --set cascade.base_widths=[33,64]", 2, ("'cascade'", "the base's widths: 33 is odd")),
     "an odd number of sines and cosines": Case("plan -m score -d digits --set score.widths=[7,9]", 2, ("'score'", "widths: 7 is odd")),
     "waves that no level follows": Case("plan -m pixelcnn -d digits --set pixelcnn.waves=200", 2, ("'pixelcnn'", "waves", "equal to 8")),
     "a network whose statistics are of one channel": Case("plan -m score -d digits --set score.width=1", 2, ("'score'", "width", "equal to 2")),

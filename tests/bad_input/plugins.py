@@ -150,6 +150,7 @@ CASES = {
     "a new plugin in a folder that holds something": Case(
         "new-plugin mine -o there", 2, ("there", "not empty"), {"there/notes.txt": "mine"}
     ),
+    "a new plugin in the working folder": Case("new-plugin mine -o .", 2, ("-o .", "working folder")),
     "a new plugin in the place of a file": Case("new-plugin mine -o there", 2, ("there", "file"), {"there": "mine"}),
     "a check on an unknown device": Case("check-plugin gaussian --device gpu", 2, ("gpu", "cuda:0,cuda:1")),
     "a check on a device that is not here": Case("check-plugin gaussian --device cuda:77", 4, "cuda:77"),

@@ -23,6 +23,8 @@ def folder(content: Content, *texts: str, words: str = "", name: str = "bad.png"
 NESTED = {**pictures("x/cats"), **pictures("x/1")}
 CASES = {
     "missing file": Case("evaluate nowhere.npy -d digits", 2, ("nowhere.npy", "no such file")),
+    "missing runs": Case("evaluate rnus --extractor digits-classifier-v1", 2, ("rnus", "no such file")),
+    "a run that has not ended": Case("evaluate x --extractor digits-classifier-v1", 2, ("x", "not ended", "again"), {"x/job.json": "{}"}),
     "no dataset": Case("evaluate x.npy", 2, "-d DATASET", {"x.npy": IMAGES}),
     "unknown dataset": Case("evaluate x.npy -d digit", 2, "did you mean 'digits'", {"x.npy": IMAGES}),
     "unknown extractor": Case(
