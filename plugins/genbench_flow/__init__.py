@@ -72,7 +72,7 @@ class Flow(Model):
 
     def __init__(self, data: DataSpec, config: FlowConfig) -> None:
         super().__init__(data, config)
-        self.front = FRONTS[config.front](config.alpha)
+        self.front = FRONTS[config.front_of(data)](config.alpha)
         self.dequantizer = Dequantizer(data, config) if config.dequantization == "variational" else None
         self.likelihood = "exact" if self.dequantizer is None else "bound"  # type: ignore[misc]
         self.base = self.base_of(config.transform_of(data))
