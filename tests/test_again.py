@@ -123,3 +123,12 @@ def test_a_package_is_kept_whole_and_one_that_is_too_large_not_at_all(tmp_path, 
     shutil.rmtree(job.folder)
     (package / "parts.py").write_text("#" * MOST_BYTES)
     assert keep_source(job, plugins).file == "" and not job.folder.exists()
+
+
+def test_further_samples_by_other_code_are_marked(genbench, runs, gaussian_plugin, tmp_path):
+    words = ["sample", run_of(runs, "mine"), "-n", "2", "-o", "x.npy", "--plugin"]
+    assert "has changed" not in genbench(*words, gaussian_plugin).err
+    other = tmp_path / gaussian_plugin.name
+    other.write_text(gaussian_plugin.read_text().replace("torch.randn(n,", "1.5 * torch.randn(n,", 1))
+    result = genbench(*words, other)
+    assert result.code == 0 and "the code of 'mine' has changed since" in result.err

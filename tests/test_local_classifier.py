@@ -1,6 +1,8 @@
 """The classifier of a dataset's own labels: what it is trained on, what is told of it, and who pays for it."""
 
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from finished import record_of, run_of
 from genbench.evaluate import classifier_training, local_classifier
 from genbench.evaluate.extractors import extractor
 from genbench.evaluate.held_out import held_out
-from genbench.evaluate.local_classifier import refusal
+from genbench.evaluate.local_classifier import classifier_facts, refusal
 from genbench.records.job import Runtime
 
 
@@ -62,6 +64,13 @@ def test_one_that_guesses_is_refused():
     assert refusal({**rare, "test_accuracy": 0.99}) == "" and refusal(
         {**rare, "test_accuracy": 1.0, "most_frequent": 1.0}
     )
+
+
+def test_chance_is_always_naming_the_most_frequent_label_of_the_images_that_are_tried(digits):
+    labels = np.array([0] * 97 + [1, 2, 3])
+    facts = SimpleNamespace(num_classes=4, model_dump=lambda include: {"test_accuracy": 0.97})
+    uneven = replace(digits, test=replace(digits.test, labels=labels))
+    assert classifier_facts(facts, uneven) == {"classes": 4, "test_accuracy": 0.97, "most_frequent": 0.97}
 
 
 def test_its_training_is_planned_announced_and_booked_on_no_model(genbench, runs, tmp_path, monkeypatch):

@@ -44,6 +44,8 @@ def test_the_r1_phase_minimises_half_gamma_times_the_critic_s_updates_at_real_im
     penalty = r1_penalty(model.critic, images).item()
     assert losses["loss"].item() == pytest.approx(critic_steps * 5 * 3 / 2 * penalty, rel=1e-5)
     assert phase.every == 5 and phase.module is model.critic
+    share = 5 * critic_steps / (5 * critic_steps + 1)
+    assert phase.optimizer.param_groups[0]["betas"] == pytest.approx([beta**share for beta in model.config.betas])
 
 
 def test_path_lengths_of_a_linear_generator_and_their_running_mean(monkeypatch):

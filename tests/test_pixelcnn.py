@@ -5,6 +5,7 @@ import torch
 
 from genbench import Batch, DataSpec, Likelihood
 from genbench.images import bits_per_dim, to_float, to_uint8
+from genbench_autoregressive import order
 from genbench_autoregressive.gated import Before, groups_of
 from genbench_autoregressive.pixelcnn import PixelCNN
 from genbench_autoregressive.pixeliqn import PixelIQN
@@ -263,3 +264,11 @@ def test_the_reading_of_the_paper_learns(kind):
         phase.optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0]
+
+
+def test_a_likelihood_does_not_depend_on_how_many_images_fit_into_memory(monkeypatch):
+    model, images = build(PixelCNN, (1, 4, 4)), to_float(torch.randint(0, 256, (5, 1, 4, 4)).byte()).double()
+    with torch.no_grad():
+        whole = model.log_prob(images)
+        monkeypatch.setattr(order, "LOGITS", 2 * 16 * 256)
+        assert torch.allclose(model.log_prob(images), whole, atol=1e-10)

@@ -18,6 +18,25 @@ def test_an_option_without_effect_is_named_with_the_setting_that_disables_it():
     assert told("gan.gradient_penalty=1", "gan.loss=wasserstein") == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "disabled"),
+    [
+        ("ddpm.times=uniform", "ddpm.preset=small-adm"),
+        ("ldm.bound_strata=3", "ldm.first_stage=vq"),
+        ("flow.bins=9", "flow.coupling=affine"),
+        ("flow.blocks=3", "flow.mixing=conv"),
+        ("gan.depth=3", "gan.network=biggan"),
+        ("gan.critic_gain=false", "gan.network=residual"),
+        ("pixeliqn.waves=3", "pixeliqn.embedding=0"),
+    ],
+)
+def test_what_has_an_effect_loses_it_under_another_setting(setting, disabled):
+    model, name = setting.split("=")[0].split(".")
+    assert told(setting, models=(model,)) == []
+    (said,) = told(setting, disabled, models=(model,))
+    assert said.startswith(f"{model}: {name} has no effect with ")
+
+
 def test_an_option_that_a_preset_disables_is_named_too_but_not_those_that_it_sets_itself():
     assert told("ddpm.preset=paper") == []
     assert told("ddpm.preset=paper", "ddpm.matrix_learning_rate=0.1") == [

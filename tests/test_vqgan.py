@@ -12,7 +12,7 @@ from genbench import Batch, DataSpec
 from genbench.capabilities import capabilities
 from genbench.images import to_float
 from genbench.training.phases import give_gradients
-from genbench_ldm import LatentDiffusion
+from genbench_ldm import LatentDiffusion, codebook
 from genbench_ldm.codebook import Codebook, codebook_terms, straight_through
 from genbench_ldm.critic import PatchCritic, adaptive_weight, smallest_side
 from genbench_ldm.vqgan import VQGAN
@@ -59,6 +59,19 @@ def test_the_nearest_vector_is_taken_at_every_place():
     codes = book.nearest(latents)
     assert codes.tolist() == [[[0, 1, 2]]]
     assert book.look_up(codes)[0, :, 0].T.tolist() == [[0, 0], [1, 0], [0, 2]]
+
+
+def test_the_nearest_vectors_are_those_however_many_distances_fit_into_memory(monkeypatch):
+    book, latents = Codebook(7, 3), torch.randn(2, 3, 4, 5)
+    whole = book.nearest(latents)
+    monkeypatch.setattr(codebook, "MOST_DISTANCES", 7 * 3)
+    assert torch.equal(book.nearest(latents), whole)
+
+
+def test_its_warm_up_is_that_of_the_first_phase_alone():
+    config = VQGAN.Config(**{**VQGAN.presets["tiny"], "warmup": 7, "adversarial": 0.5, "critic_layers": 1})
+    phases = {phase.name: phase for phase in VQGAN(DataSpec("toy", (1, 16, 16)), config).phases()}
+    assert (phases["autoencoder"].warmup, phases["adversarial"].warmup) == (7, 0)
 
 
 def test_the_nearest_vector_is_found_in_full_precision_under_autocast():

@@ -28,6 +28,7 @@ from genbench.running.defaults import load_plugins
 from genbench.running.sample import draw
 from genbench.support import store
 from genbench.support.errors import BadInput, CorruptData
+from genbench.support.text import say
 from genbench.support.validation import checked
 from genbench.training.memory import forget
 
@@ -129,7 +130,10 @@ def model_class(job: Job, folder: Path, files: tuple[str, ...]) -> type[Model]:
     if job.runtime.plugins and job.model not in plugins.model_names:
         message = f"{folder}: model {job.model!r} came from {', '.join(job.runtime.plugins)}"
         raise BadInput(message, "name it again with --plugin: code that a run folder names is not run automatically")
-    return plugins.model(job.model)[0]
+    kind, source = plugins.model(job.model)
+    if job.plugin.digest and source.digest != job.plugin.digest:
+        say(f"warning: {folder}: the code of {job.model!r} has changed since: its weights may draw something else now")
+    return kind
 
 
 def restore(model: Model, weights: dict[str, torch.Tensor], origin: Path) -> None:

@@ -18,7 +18,11 @@ PIECE = 1000
 
 
 class Observation(Conditioning):
-    """A condition that is made of the image."""
+    """A condition that is made of the image. `drawn_by` seeds what is drawn."""
+
+    @property
+    def drawn_by(self) -> int:
+        return 0
 
     @abstractmethod
     def of_some(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
@@ -26,7 +30,7 @@ class Observation(Conditioning):
 
     def parts(self, images: np.ndarray, split: str) -> Iterator[np.ndarray]:
         """What is stored of the images (N, C, H, W) of a split, which seeds what is drawn, in parts."""
-        random = np.random.default_rng(derive_seed(self.kind, getattr(self, "seed", 0), split))
+        random = np.random.default_rng(derive_seed(self.kind, self.drawn_by, split))
         for start in range(0, len(images), PIECE):
             yield self.of_some(images[start : start + PIECE], random)
 
@@ -41,6 +45,10 @@ class HoleObservation(Observation):
     kind: Literal["hole"]
     shape: Literal["half", "centre", "box", "strokes", "pixels"] = "half"
     seed: int = Field(0, ge=0)
+
+    @property
+    def drawn_by(self) -> int:
+        return self.seed
 
     def spec(self, shape: Shape) -> ConditionSpec:
         return ConditionSpec("hole", (1, *shape[1:]))

@@ -24,7 +24,7 @@ from genbench.records.samples import Samples
 from genbench.support.digests import array_digest
 from genbench.support.seeds import derive_seed
 
-VERSION = 2
+VERSION = 3
 """Raised when what is measured of answers changes: numbers of different versions are not compared."""
 
 

@@ -28,7 +28,7 @@ FIRST_WIDTHS = (32, 64)
 WIDTH, MOST_WIDTH, MOST_SIDE = 64, 128, 64
 FEW = 1000
 LEAST_DEVIATION = 1e-6
-"""Of features that are the same for all images, which are divided by their deviation."""
+"""What features are divided by at least: those of images that are all alike have no deviation."""
 LOCAL_FILE = "classifier.json"
 
 
@@ -53,8 +53,6 @@ class Facts(BaseModel):
     train_accuracy: float | None = None
     held_out_accuracy: float | None = None
     test_accuracy: float | None = None
-    most_frequent: float | None = None
-    """The share of the most frequent label, which is what always naming it gets right."""
     sha256: str
 
 

@@ -144,7 +144,8 @@ class Local:
     def build(self, name: str, dataset: Dataset, resources: Resources) -> Extractor:
         from genbench.evaluate.local_classifier import local_classifier
 
-        return _classifier(name, local_classifier(dataset, resources.cache, resources.device), resources.device)
+        file = local_classifier(dataset, resources.cache, resources.device)
+        return _classifier(name, file, resources.device, dataset)
 
     def stamp(self, name: str) -> str:
         from genbench.evaluate.classifier import RECIPE
@@ -161,7 +162,8 @@ class Local:
         return Whereabouts("ready: trained on a dataset's labels when it is first needed, then kept in the cache")
 
 
-def _classifier(name: str, file: Path, device: str) -> Extractor:
+def _classifier(name: str, file: Path, device: str, dataset: Dataset | None = None) -> Extractor:
+    """One of the classifiers that ship, or that of the dataset."""
     from genbench.evaluate.classifier import load_classifier
     from genbench.evaluate.local_classifier import TOLD, classifier_facts, refusal
 
@@ -171,9 +173,9 @@ def _classifier(name: str, file: Path, device: str) -> Extractor:
         "trained_on": facts.trained_on,
     }  # fmt: skip
     about, refused = {}, ""
-    if name == LOCAL:
+    if dataset is not None:
         identity |= facts.model_dump(include={"recipe", "updates", *TOLD})
-        about = classifier_facts(facts)
+        about = classifier_facts(facts, dataset)
         refused = refusal(about)
     own = Extractor(
         name, model, model.dim, model.num_classes, identity, device, about=about, refusal=refused

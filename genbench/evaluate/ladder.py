@@ -34,7 +34,7 @@ from genbench.support.progress import report, stop_if_requested
 from genbench.support.sealed import write_sealed
 from genbench.support.seeds import derive_seed
 
-LADDER = 1
+LADDER = 2
 """Version of the controls and of what is asked of a metric; raise it when a verdict could change."""
 KID_SUBSETS, ERROR_SPLITS = 10, 5
 """Fewer than for rows: a ladder's differences are coarse."""

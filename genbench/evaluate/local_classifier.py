@@ -66,15 +66,13 @@ def _train(dataset: Dataset, file: Path, device: str) -> None:
         "train": (examples.images, examples.labels, own), "held_out": (examples.images, examples.labels, apart),
         "test": (dataset.test.images, dataset.test.labels, np.arange(len(dataset.test))),
     }  # fmt: skip
-    _, tried, those = measured["test" if dataset.test.labels is not None else "held_out"]
-    shares = np.bincount(tried[those]) / len(those) if tried is not None and len(those) else np.zeros(1)
     found = {
         f"{name}_accuracy": accuracy(model, images, labels, indices) if labels is not None and len(indices) else None
         for name, (images, labels, indices) in measured.items()
     }
     save_classifier(
         file, model, about=f"trained here on {dataset.name}", trained_on=dataset.digest, train_images=len(own),
-        held_out_images=len(apart), updates=updates_for(len(own)), most_frequent=float(shares.max()), **found,
+        held_out_images=len(apart), updates=updates_for(len(own)), **found,
     )  # fmt: skip
 
 
@@ -99,13 +97,19 @@ def _announced(dataset: Dataset) -> Callable[[float], None]:
     return follow
 
 
-def classifier_facts(facts: Facts) -> dict[str, Any]:
+def classifier_facts(facts: Facts, dataset: Dataset) -> dict[str, Any]:
     """What a ruler tells about a local classifier: its classes, its accuracy on images of each part, and chance.
 
-    An accuracy is None if there were no such images, or no labels of them.
+    An accuracy is None if there were no such images, or no labels of them. `most_frequent` is the share of the most
+    frequent label of the images on which it is tried, which is what always naming it gets right.
     """
-    known = {} if facts.most_frequent is None else {"most_frequent": facts.most_frequent}
-    return {"classes": facts.num_classes, **facts.model_dump(include=set(TOLD)), **known}
+    known = {"classes": facts.num_classes, **facts.model_dump(include=set(TOLD))}
+    labels, train = dataset.test.labels, dataset.train.labels
+    if labels is None and train is not None:
+        labels = train[parted(len(dataset.train))[1]]
+    if labels is not None and len(labels):
+        known["most_frequent"] = float(np.bincount(labels).max() / len(labels))
+    return known
 
 
 def refusal(facts: dict[str, Any]) -> str:
@@ -114,8 +118,10 @@ def refusal(facts: dict[str, Any]) -> str:
     name = next((name for name in names if facts.get(name) is not None), None)
     if name is None:
         return "the local classifier was tried on no image that it had not seen"
-    chance, accuracy = max(1 / facts["classes"], facts.get("most_frequent") or 0.0), facts[name]
-    if accuracy - chance >= LEAST_OVER_CHANCE * (1 - chance) > 0:
+    if facts.get("most_frequent") == 1:
+        return f"the {names[name]} images are all of one class: whether the local classifier learned classes is unknown"
+    chance, accuracy = max(1 / facts["classes"], facts.get("most_frequent", 0.0)), facts[name]
+    if accuracy - chance >= LEAST_OVER_CHANCE * (1 - chance):
         return ""
     least = chance + LEAST_OVER_CHANCE * (1 - chance)
     return (

@@ -14,7 +14,7 @@ PIECE = 2**22
 
 
 def in_pieces(measure: Callable[..., np.ndarray], *sides: np.ndarray) -> np.ndarray:
-    """A measure (B,) of float64 images (B, ...) and what stands beside them, (N,)."""
+    """A measure (B, ...) of images (B, ...) and what stands beside them, all of it as float64, for N of them."""
     import numpy as np
 
     step = max(1, PIECE // sides[0][0].size)

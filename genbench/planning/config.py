@@ -76,7 +76,7 @@ class ModelChoice(BaseModel):
             raise ValueError(f"{twice[0]} is swept and set: leave one out")
 
     def with_option(self, key: str, value: Any) -> ModelChoice:
-        """A copy with one option, the preset or the label replaced, no longer swept. Raises BadInput for a label."""
+        """A copy with one option, the preset or the label replaced, not swept. Raises BadInput for an illegal label."""
         if key == "label":
             return self.model_copy(update={"label": check_name(str(value), f"--set {self.label}.label={value}")})
         update: dict[str, Any] = {"preset": value} if key == "preset" else {"config": {**self.config, key: value}}

@@ -22,7 +22,7 @@ def check_place(out: Path) -> None:
     """Raise BadInput if `out` exists and is anything but a report, or if it is the working folder or contains it."""
     if not out.exists():
         return
-    check_elsewhere(f"{out}", out)
+    check_elsewhere(str(out), out)
     if not out.is_dir():
         raise BadInput(f"{out}: not a folder", "choose a new folder, or that of an earlier report")
     found = {str(file.relative_to(out)) for file in below(out) if not file.is_dir()}

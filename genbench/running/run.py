@@ -207,10 +207,10 @@ class Run:
             measured = self.plugins.measure(job=job, model=self.model, samples=self.samples, data=self.data)
         refuse_twice(measured)
         keep_bound_over_time(job, self.model, self.data, job.folder)
-        seconds = clock.now() - began + spared_seconds()
-        if old is not None and old.cost.evaluate is not None and missing is not None:
-            seconds += old.cost.evaluate.seconds
-        known.evaluate = EvaluateCost(seconds=seconds)
+        before = old.cost.evaluate if old is not None and missing is not None else None
+        before = before or EvaluateCost(seconds=0.0)
+        seconds = before.seconds + clock.now() - began + spared_seconds()
+        known.evaluate = before.model_copy(update={"seconds": seconds})
         known.protocols = {m.protocol: m.settings for m in measured}
         if old is not None:
             known.protocols = {**old.protocols, **known.protocols}
@@ -251,7 +251,8 @@ class Run:
         known.protocols |= protocols
         known.curve = list(kept_on_curve(self.previous, points, known.protocols)) if self.previous else points
         known.curve.append(final_point(self.meter.train_cost(), known.measurements))
-        known.evaluate = known.evaluate.model_copy(update={"curve_seconds": clock.now() - began})
+        seconds = (known.evaluate.curve_seconds or 0.0) + clock.now() - began
+        known.evaluate = known.evaluate.model_copy(update={"curve_seconds": seconds})
 
     def record(self, status: RunStatus, error: Failure | None, attempts: list[dict[str, Any]]) -> Record:
         """The record of what is known."""

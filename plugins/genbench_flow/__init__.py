@@ -79,6 +79,7 @@ class Flow(Model):
         build = lattice_levels if config.mixing == "lattice" else glow_levels
         halvings = config.halvings_of(data)
         height, width = data.shape[1:]
+        # rows and columns of padding
         self.beyond = -height % 2**halvings, -width % 2**halvings
         self.levels: Sequence[Level] = nn.ModuleList(build(data, config, halvings, self.transform))  # type: ignore[assignment]
         if len(self.levels) == 0:

@@ -31,7 +31,8 @@ class FlowConfig(Config):
         "auto",
         "train",
         "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit where at least a fifth of "
-        "the first training images' values are black or white, or couplings are affine, and a factor otherwise",
+        "the first training images' values are black or white, or where no box bounds what is drawn: with affine "
+        "couplings, and with mixing = conv; and a factor otherwise",
     )
     mixing: Literal["lattice", "conv"] = field(
         "lattice", "train", "what couplings split: sub-lattices of pixels, coarse to fine, or Glow's mixed channels"
@@ -85,8 +86,9 @@ class FlowConfig(Config):
         return super().unused(name)
 
     def front_of(self, data: DataSpec) -> Literal["auto", "logit", "linear"]:
-        """The front; of affine couplings, which no box bounds, only a logit keeps the density within [-1, 1)."""
-        return "logit" if self.front == "auto" and self.transform_of(data) == "affine" else self.front
+        """The front: where no box bounds what is drawn, only a logit keeps the density within [-1, 1)."""
+        bounded = self.mixing == "lattice" and self.transform_of(data) != "affine"
+        return self.front if bounded or self.front != "auto" else "logit"
 
     def halvings_of(self, data: DataSpec) -> int:
         """How often the sides of an image are halved."""

@@ -163,9 +163,9 @@ class HierarchicalGenerator(nn.Module):
     def __init__(self, data: DataSpec, config: GANConfig) -> None:
         super().__init__()
         *finer, coarsest = levels(data, config)
-        if odd := [level for level in config.attention if level not in range(len(finer))]:
-            there = f"they are 0 to {len(finer) - 1}" if finer else "there is none"
-            raise ValueError(f"attention: there is no level {odd[0]} above the coarsest, for these images {there}")
+        if beyond := [level for level in config.attention if level not in range(len(finer))]:
+            there = f"it can be at levels 0 to {len(finer) - 1}" if finer else "there is one level alone, without it"
+            raise ValueError(f"attention: not at level {beyond[0]}, for these images {there}")
         if config.hierarchical and config.latent <= len(finer):
             raise ValueError(f"latent: {config.latent} dimensions are too few for {len(finer) + 1} levels")
         self.size, self.patch, self.coarsest = data.shape[1:], config.patch, coarsest

@@ -203,8 +203,9 @@ class Critic(nn.Module, ABC):
     """Images (B, C, H, W), with what they are given, to scores (B,).
 
     Maps of a condition stand beside the images. The head scores `inputs` numbers of what `features` makes of the
-    patches, (B, `channels`, h, w). The class enters by `projection` of the features, summed over all positions. The
-    score of an image depends on no other image of the batch if it is `separate`.
+    patches, (B, `channels`, h, w), of images padded until `multiple` divides their sides. The class enters by
+    `projection` of the features, summed over all positions. The score of an image depends on no other image of the
+    batch if it is `separate`.
     """
 
     separate: ClassVar[bool] = True

@@ -69,7 +69,7 @@ class HierarchyOptions(Config):
         only_with=BIGGAN,
         min_length=1,
     )
-    attention: tuple[int, ...] = field((), "train", "levels with self-attention", only_with=BIGGAN)
+    attention: tuple[int, ...] = field((), "train", "levels with self-attention, not the coarsest", only_with=BIGGAN)
     embedding: int = field(
         32,
         "train",
