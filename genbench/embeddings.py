@@ -17,6 +17,12 @@ def sinusoidal(time: Tensor, dims: int, longest: float = 10_000.0) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def check_sinusoids(count: int, option: str = "widths") -> None:
+    """Raise ValueError, naming the option, for an odd number of sines and cosines of a time."""
+    if count % 2:
+        raise ValueError(f"{option}: {count} is odd; sines and cosines of the time take an even first width")
+
+
 class TimeEmbedding(nn.Module):
     """Times (B,), ideally between 0 and 1,000, to vectors (B, dims): sinusoids, then a two-layer network.
 
@@ -25,8 +31,7 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dims: int, frequencies: int) -> None:
         super().__init__()
-        if frequencies % 2:
-            raise ValueError(f"widths: {frequencies} is odd; sines and cosines of the time take an even first width")
+        check_sinusoids(frequencies)
         self.frequencies = frequencies
         self.net = nn.Sequential(nn.Linear(frequencies, dims), nn.SiLU(), nn.Linear(dims, dims))
 

@@ -90,6 +90,12 @@ class EvaluateCost(Stored):
     seconds: FiniteFloat
     curve_seconds: FiniteFloat | None = None
 
+    @classmethod
+    def after(cls, before: EvaluateCost | None, seconds: float) -> EvaluateCost:
+        """The cost of what was scored before, if anything was, and of so many seconds more."""
+        before = before or cls(seconds=0.0)
+        return before.model_copy(update={"seconds": before.seconds + seconds})
+
 
 class Cost(Stored):
     """The number of parameters, also by phase, and what training, sampling and scoring took; None if not done."""

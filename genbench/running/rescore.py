@@ -149,8 +149,7 @@ def extended(record: Record, new: list[Measurement], stamps: dict[str, str], sec
     """The record with further measurements of the stamped extractors; those of the same protocol are replaced."""
     replaced = {(m.metric, m.protocol) for m in new}
     old = [m for m in record.measurements if (m.metric, m.protocol) not in replaced]
-    before = record.cost.evaluate or EvaluateCost(seconds=0.0)
-    evaluate = before.model_copy(update={"seconds": before.seconds + seconds})
+    evaluate = EvaluateCost.after(record.cost.evaluate, seconds)
     changes: dict[str, Any] = {
         "measurements": [*old, *new],
         "protocols": {**record.protocols, **{m.protocol: m.settings for m in new}},

@@ -208,9 +208,7 @@ class Run:
         refuse_twice(measured)
         keep_bound_over_time(job, self.model, self.data, job.folder)
         before = old.cost.evaluate if old is not None and missing is not None else None
-        before = before or EvaluateCost(seconds=0.0)
-        seconds = before.seconds + clock.now() - began + spared_seconds()
-        known.evaluate = before.model_copy(update={"seconds": seconds})
+        known.evaluate = EvaluateCost.after(before, clock.now() - began + spared_seconds())
         known.protocols = {m.protocol: m.settings for m in measured}
         if old is not None:
             known.protocols = {**old.protocols, **known.protocols}

@@ -7,6 +7,7 @@ from pydantic import PositiveInt, model_validator
 from torch import nn
 
 from genbench import DataSpec, Phase, field
+from genbench.embeddings import check_sinusoids
 from genbench.langevin import EVALUATIONS_OF_A_GRADIENT
 from genbench.nets import UNetSpec
 from genbench_ddpm.classifier import Pool, UNetClassifier
@@ -58,8 +59,7 @@ class GuidedConfig(DiffusionConfig):
 
     @model_validator(mode="after")
     def classifier_is_consistent(self) -> Self:
-        if (first := self.classifier_widths[0]) % 2:
-            raise ValueError(f"classifier_widths: {first} is odd; sines and cosines take an even first width")
+        check_sinusoids(self.classifier_widths[0], "classifier_widths")
         heads = {"head_channels": self.classifier_head_channels}
         check_attention(self.classifier_widths, self.classifier_attention, heads, "classifier_")
         return self

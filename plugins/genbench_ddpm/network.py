@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genbench import Condition, DataSpec, field
 from genbench.condition import KINDS, PLACED, ConditionSpec, Given, Kind
+from genbench.embeddings import check_sinusoids
 from genbench.nets import UNet, UNetSpec
 from genbench.optimization import OptimizerConfig
 from genbench_ddpm.diffusion import Times
@@ -111,8 +112,7 @@ class UNetConfig(OptimizerConfig):
 
     @model_validator(mode="after")
     def network_is_consistent(self) -> Self:
-        if self.widths[0] % 2:
-            raise ValueError(f"widths: {self.widths[0]} is odd; sines and cosines of the time take an even first width")
+        check_sinusoids(self.widths[0])
         check_attention(self.widths, self.attention, {"heads": self.heads, "head_channels": self.head_channels})
         return self
 

@@ -77,11 +77,8 @@ class Flow(Model):
         self.likelihood = "exact" if self.dequantizer is None else "bound"  # type: ignore[misc]
         self.base = self.base_of(config.transform_of(data))
         build = lattice_levels if config.mixing == "lattice" else glow_levels
-        halvings = config.halvings_of(data)
-        height, width = data.shape[1:]
-        # rows and columns of padding
-        self.beyond = -height % 2**halvings, -width % 2**halvings
-        self.levels: Sequence[Level] = nn.ModuleList(build(data, config, halvings, self.transform))  # type: ignore[assignment]
+        depth, self.beyond = config.halvings_of(data), config.padding_of(data)
+        self.levels: Sequence[Level] = nn.ModuleList(build(data, config, depth, self.transform))  # type: ignore[assignment]
         if len(self.levels) == 0:
             raise ValueError(f"flow: mixing = 'conv' halves the sides of an image, and {data.shape} has odd ones")
 

@@ -91,8 +91,9 @@ class HalfCoupling(Coupling):
 def lattice_levels(data: DataSpec, config: FlowConfig, depth: int, transform: Transforms) -> list[Level]:
     """`depth` levels that each keep one pixel of four, and a last one for all of the coarsest pixels."""
     (c, height, width), levels = data.shape, []
-    h, w = (-(-side // 2**depth) * 2**depth for side in (height, width))
-    inside = F.pad(torch.ones(1, c, height, width), (0, w - width, 0, h - height)).bool()
+    below, right = config.padding_of(data)
+    h, w = height + below, width + right
+    inside = F.pad(torch.ones(1, c, height, width), (0, right, 0, below)).bool()
     for factor in (2**level for level in range(1, depth + 1)):
         h, w = h // 2, w // 2
         inside = squeeze(inside, (2, 2))

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from genbench import Config, DataSpec, field
+from genbench.nets import latent_size
 from genbench.optimizers import Betas
 
 LEVELS, LARGEST = 3, 8
@@ -30,8 +31,8 @@ class FlowConfig(Config):
     front: Literal["auto", "logit", "linear"] = field(
         "auto",
         "train",
-        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit where at least a fifth of "
-        "the first training images' values are black or white, or where no box bounds what is drawn: with affine "
+        "first transform of the pixels: a logit, or only a factor, as in Glow; auto: a logit where more than a fifth "
+        "of the first training images' values are black or white, or where no box bounds what is drawn: with affine "
         "couplings, and with mixing = conv; and a factor otherwise",
     )
     mixing: Literal["lattice", "conv"] = field(
@@ -85,21 +86,27 @@ class FlowConfig(Config):
             return "mixing = conv"
         return super().unused(name)
 
+    def boxed(self, data: DataSpec) -> bool:
+        """Whether every value is transformed within the front's box."""
+        return self.mixing == "lattice" and self.transform_of(data) != "affine"
+
     def front_of(self, data: DataSpec) -> Literal["auto", "logit", "linear"]:
         """The front: where no box bounds what is drawn, only a logit keeps the density within [-1, 1)."""
-        bounded = self.mixing == "lattice" and self.transform_of(data) != "affine"
-        return self.front if bounded or self.front != "auto" else "logit"
+        return self.front if self.boxed(data) or self.front != "auto" else "logit"
 
     def halvings_of(self, data: DataSpec) -> int:
         """How often the sides of an image are halved."""
+        (height, width), done = data.shape[1:], 0
+        pads = not self.levels and self.boxed(data)
+        while (done < (self.levels or LEVELS) and not (height | width) % 2) or (pads and max(height, width) > LARGEST):
+            (height, width), done = latent_size((height, width), 2), done + 1
+        return done
+
+    def padding_of(self, data: DataSpec) -> tuple[int, int]:
+        """Rows and columns below and to the right of an image, so that its sides can be halved as often."""
         height, width = data.shape[1:]
-        pads = not self.levels and self.mixing == "lattice" and self.transform_of(data) != "affine"
-        for done in range(height.bit_length() + width.bit_length()):
-            even = done < (self.levels or LEVELS) and not (height | width) % 2
-            if not even and not (pads and max(height, width) > LARGEST):
-                return done
-            height, width = -(-height // 2), -(-width // 2)
-        raise AssertionError("sides of one pixel are odd")
+        whole = 2 ** self.halvings_of(data)
+        return -height % whole, -width % whole
 
     def transform_of(self, data: DataSpec) -> Literal["affine", "spline", "logistic"]:
         """The transform of a coupling: a logistic is for values near their neighbours', which ink on paper has not."""
