@@ -74,7 +74,7 @@ def test_the_published_networks_run_forward_and_backward(preset: str, side: int)
 @pytest.mark.parametrize("side", [8, 15, 28, 32])
 def test_images_of_any_size_with_attention_at_every_level(network: str, classes: int, side: int) -> None:
     plain = make(network, side, 3, classes)
-    all_levels = tuple(range(len(levels(plain.data, plain.config)) - 1))
+    all_levels = tuple(range(len(levels(plain.data, plain.config.sized(plain.data))) - 1))
     model = make(network, side, 3, classes, attention=all_levels, generator_spectral_norm=True)
     images = model.sample(5, torch.arange(5) % classes if classes else None)
     assert images.shape == (5, 3, side, side) and images.abs().max() <= 1

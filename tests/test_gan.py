@@ -44,6 +44,19 @@ def test_wide_and_tall_images_are_generated_and_judged(shape: tuple[int, int, in
     assert model.sample(2).shape == (2, *shape) and model.critic(images).shape == (2,)
 
 
+@pytest.mark.parametrize(("shape", "finest"), [((3, 32, 32), 16), ((1, 8, 40), 10), ((3, 64, 64), 16), ((3, 7, 7), 4)])
+def test_large_images_have_larger_patches_unless_they_are_set(shape: tuple[int, int, int], finest: int) -> None:
+    def maps(**settings: int) -> int:
+        generator = GAN(DataSpec("toy", shape), GANConfig(width=4, critic_width=4, detail=0, **settings)).generator
+        size: int = generator.grow(
+            generator.stem(torch.zeros(1, 64)).unflatten(1, (-1, *generator.coarsest)), None
+        ).shape[3]
+        return size
+
+    assert maps() == finest
+    assert maps(patch=1) >= shape[2]
+
+
 @pytest.mark.parametrize(("gained", "size"), [(True, 1.0), (False, 0.71)])
 def test_activations_keep_their_mean_square_if_they_are_gained(gained: bool, size: float) -> None:
     x = torch.randn(100_000)

@@ -146,7 +146,12 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         ge=0,
         only_with={"network": ["conv"]},
     )
-    patch: int = field(2, "train", "side of the squares of pixels that are folded into channels", ge=1)
+    patch: int = field(
+        0,
+        "train",
+        "side of the squares of pixels that are folded into channels; 0: 2, and 4 where a side exceeds 32 pixels",
+        ge=0,
+    )
     base: int = field(8, "train", "sides are halved until none exceeds this; in the residual critic, twice this", ge=2)
     depth: int = field(
         2,
@@ -178,6 +183,10 @@ class GANConfig(PenaltyOptions, HierarchyOptions, StyleOptions, AugmentOptions, 
         if self.augment == "ada" and self.loss == "wasserstein":
             raise ValueError("augment = 'ada' goes by the sign of scores, which is arbitrary with loss = 'wasserstein'")
         return self
+
+    def sized(self, data: DataSpec) -> Self:
+        """These settings with the `patch` that such images get, which keeps the finest feature maps small."""
+        return self if self.patch else self.model_copy(update={"patch": 2 if max(data.shape[1:]) <= 32 else 4})
 
     def check(self, data: DataSpec) -> None:
         if data.condition and (self.network != "conv" or self.augment != "none"):
