@@ -48,10 +48,9 @@ def test_wide_and_tall_images_are_generated_and_judged(shape: tuple[int, int, in
 def test_large_images_have_larger_patches_unless_they_are_set(shape: tuple[int, int, int], finest: int) -> None:
     def maps(**settings: int) -> int:
         generator = GAN(DataSpec("toy", shape), GANConfig(width=4, critic_width=4, detail=0, **settings)).generator
-        size: int = generator.grow(
-            generator.stem(torch.zeros(1, 64)).unflatten(1, (-1, *generator.coarsest)), None
-        ).shape[3]
-        return size
+        coarsest = generator.stem(torch.zeros(1, 64)).unflatten(1, (-1, *generator.coarsest))
+        width: int = generator.grow(coarsest, None).shape[3]
+        return width
 
     assert maps() == finest
     assert maps(patch=1) >= shape[2]

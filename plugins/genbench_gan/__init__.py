@@ -72,8 +72,9 @@ class GAN(Model):
                 f"sampler = 'latent_langevin' needs a critic that scores each image alone: "
                 f"network = {config.network!r} looks at the whole batch, set sampler = 'prior'"
             )
-        self.generator = generator(data, config.sized(data))
-        self.critic = critic(data, config.sized(data))
+        sized = config.sized(data)
+        self.generator = generator(data, sized)
+        self.critic = critic(data, sized)
         if not config.unused("init"):
             for network in (self.generator, self.critic):
                 initialise(network, config.init)
